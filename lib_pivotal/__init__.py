@@ -1,0 +1,3 @@
+"""Pivotal tuning for Stable Diffusion: embeddings and a LoRA, trained together."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,154 @@
+"""Settings as JSON, both ways."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from lib_pivotal.core.config.schema import CONFIG_VERSION, Concept, TrainConfig, field_info
+from lib_pivotal.core.errors import ConfigError, Problem
+
+__all__ = ["from_dict", "from_json", "to_dict", "to_json"]
+
+_CONCEPT_TYPES = {
+    "name": "str",
+    "init_text": "str",
+    "vectors": "int",
+    "aliases": "tuple",
+    "lr_multiplier": "float",
+    "stop_at": "float",
+}
+
+
+def to_dict(config: TrainConfig) -> dict[str, Any]:
+    """Plain JSON-able values, ``config_version`` first."""
+    values = asdict(config)
+    values["concepts"] = [{**concept, "aliases": list(concept["aliases"])} for concept in values["concepts"]]
+    return {"config_version": CONFIG_VERSION, **values}
+
+
+def to_json(config: TrainConfig) -> str:
+    """Indented JSON text of :func:`to_dict`."""
+    return json.dumps(to_dict(config), indent=2, ensure_ascii=False)
+
+
+def from_json(text: str) -> TrainConfig:
+    """Settings from JSON text.
+
+    Raises:
+        ConfigError: not JSON, or any problem of :func:`from_dict`.
+    """
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(
+            [Problem("config", "error", f"This is not JSON: {error}.", "Compare it with the example in the README.")]
+        ) from error
+    return from_dict(values)
+
+
+def from_dict(values: Any) -> TrainConfig:
+    """Settings from plain values; fields that are missing take their defaults.
+
+    Args:
+        values: mapping of field names; ``concepts`` is a list of mappings.
+
+    Raises:
+        ConfigError: every unknown key and every value of a wrong type, all at once.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(
+            [Problem("config", "error", "The settings must be a JSON object.", "Put them in { and }.")]
+        )
+    problems: list[Problem] = []
+    values = dict(values)
+    version = values.pop("config_version", CONFIG_VERSION)
+    if version != CONFIG_VERSION:
+        problems.append(
+            Problem(
+                "config_version",
+                "error",
+                f"Version {version!r} is not known to this release (it knows {CONFIG_VERSION}).",
+                "Update the extension, or save the settings again with this release.",
+            )
+        )
+    raw_concepts = values.pop("concepts", [])
+    known = {name: info["type"] for name, info in field_info().items()}
+    settings = _convert(values, known, "", problems)
+    concepts = _concepts(raw_concepts, problems)
+    if problems:
+        raise ConfigError(problems)
+    return TrainConfig(concepts=tuple(concepts), **settings)
+
+
+def _concepts(raw: Any, problems: list[Problem]) -> list[Concept]:
+    if not isinstance(raw, (list, tuple)):
+        problems.append(Problem("concepts", "error", "This must be a list of objects.", 'Write [{"name": "…"}].'))
+        return []
+    concepts = []
+    for index, item in enumerate(raw):
+        where = f"concepts[{index}]."
+        if not isinstance(item, Mapping):
+            problems.append(Problem(where[:-1], "error", "This must be an object.", 'Write {"name": "…"}.'))
+            continue
+        if "name" not in item:
+            problems.append(Problem(where + "name", "error", "Every concept needs a name.", "Add one."))
+        before = len(problems)
+        converted = _convert(dict(item), _CONCEPT_TYPES, where, problems)
+        if len(problems) == before and "name" in converted:
+            concepts.append(Concept(**converted))
+    return concepts
+
+
+def _convert(values: dict[str, Any], known: Mapping[str, str], where: str, problems: list[Problem]) -> dict[str, Any]:
+    result = {}
+    for name, value in values.items():
+        if name not in known:
+            hint = _closest(name, known)
+            problems.append(Problem(where + name, "error", "There is no such setting.", hint))
+            continue
+        converted = _as_type(value, known[name])
+        if converted is None:
+            problems.append(
+                Problem(where + name, "error", f"{value!r} does not fit.", f"It must be {_SPOKEN[known[name]]}.")
+            )
+            continue
+        result[name] = converted
+    return result
+
+
+_SPOKEN = {
+    "str": "a text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "tuple": "a list of texts",
+}
+
+
+def _as_type(value: Any, kind: str) -> Any:
+    """The value as ``kind``, or None when it does not fit (no setting may be null)."""
+    if kind == "bool":
+        return value if isinstance(value, bool) else None
+    if isinstance(value, bool):
+        return None
+    if kind == "str":
+        return value if isinstance(value, str) else None
+    if kind == "tuple":
+        fits = isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
+        return tuple(value) if fits else None
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    if kind == "int":
+        return int(value) if float(value).is_integer() else None
+    return float(value)
+
+
+def _closest(name: str, known: Mapping[str, str]) -> str:
+    match = difflib.get_close_matches(name, known, n=1)
+    return f"Did you mean {match[0]}?" if match else "Remove it, or look the name up in the option table."
+
