@@ -1,1 +1,25 @@
-"""Host adapters."""
+"""The A1111 webui, 1.7 to 1.10.1, as a host of the engine.
+
+Status: careful, see tests/contract: every assumption about the webui carries a ``Host:`` line and an entry in
+``host/contract.json``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lib_pivotal.host.a1111.host import A1111Host
+
+__all__ = ["make_host"]
+
+
+def make_host(version: str = "") -> A1111Host:
+    """The webui this process runs in; call only when ``detect`` has found one.
+
+    Args:
+        version: for people, e.g. ``1.10.1``.
+    """
+    from lib_pivotal.host.a1111.host import A1111Host
+
+    return A1111Host(version)

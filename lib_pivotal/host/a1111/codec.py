@@ -1,0 +1,92 @@
+"""The webui's VAE as a latent codec."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+__all__ = ["VaeCodec"]
+
+
+class VaeCodec:
+    """Encodes pictures with the loaded VAE; implements ``core.ports.LatentCodec``.
+
+    Args:
+        model: the webui's model.
+        device: where the VAE works.
+        rests_on_cpu: keep it in main memory between uses (the webui's own training option).
+        heed: called before each batch, so that a stop is noticed while latents are made.
+    """
+
+    scale_factor = 8
+
+    def __init__(
+        self, model: Any, device: torch.device, *, rests_on_cpu: bool, heed: Callable[[], None] = lambda: None
+    ) -> None:
+        self._vae = model.first_stage_model
+        self._scale = float(model.scale_factor)
+        self._device = device
+        self._rests_on_cpu = rests_on_cpu and device.type != "cpu"
+        self._heed = heed
+        self._identity = ""
+        if self._rests_on_cpu:
+            self._vae.to("cpu")
+
+    def identity(self) -> str:
+        """Hex digest of the VAE's weights."""
+        if not self._identity:
+            digest = hashlib.sha256(str(self._scale).encode())
+            for name, tensor in sorted(self._vae.state_dict().items()):
+                digest.update(name.encode())
+                digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+            self._identity = digest.hexdigest()
+        return self._identity
+
+    @contextlib.contextmanager
+    def awake(self) -> Iterator[None]:
+        """Within the context the VAE is on the device."""
+        if not self._rests_on_cpu:
+            yield
+            return
+        self._vae.to(self._device)
+        try:
+            yield
+        finally:
+            self._vae.to("cpu")
+
+    @torch.no_grad()
+    def encode(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation of the posterior, scaled for the UNet.
+
+        Args:
+            pixels: fp32, shape ``(B, 3, H, W)``, -1 … 1, any device.
+
+        Returns:
+            Two fp32 tensors ``(B, C, H/8, W/8)`` on the CPU.
+        """
+        self._heed()
+        with self.awake():
+            dtype = next(self._vae.parameters()).dtype
+            mean, deviation = self._posterior(pixels)
+            if not bool(torch.isfinite(mean).all()) and dtype != torch.float32:
+                # Some fp16 VAEs overflow; widening and narrowing back changes no bit of the weights.
+                self._vae.float()
+                try:
+                    mean, deviation = self._posterior(pixels)
+                finally:
+                    self._vae.to(dtype)
+        return mean, deviation
+
+    def _posterior(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Host: ldm/models/autoencoder.py, ``AutoencoderKL.encode``, A1111 1.7-1.10.1: encoder, then ``quant_conv``
+        gives mean and log variance; the latter is clamped to -30 … 20.
+        """
+        weight = next(self._vae.parameters())
+        moments = self._vae.quant_conv(self._vae.encoder(pixels.to(weight)))
+        mean, log_variance = moments.float().chunk(2, dim=1)
+        deviation = torch.exp(0.5 * log_variance.clamp(-30.0, 20.0))
+        return (mean * self._scale).cpu(), (deviation * self._scale).cpu()

@@ -1,0 +1,202 @@
+"""Borrowing the webui's model: prepare it for training, and put everything back."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.errors import HostError
+from lib_pivotal.core.events import Control
+from lib_pivotal.host.a1111 import networks
+from lib_pivotal.host.a1111.family import require_trainable, unet_of
+from lib_pivotal.host.a1111.model import A1111Model
+from lib_pivotal.host.a1111.obstacles import find_obstacles
+from lib_pivotal.host.a1111.sample import A1111Sampler, forget_conds
+
+__all__ = ["Lent", "borrow"]
+
+_log = logging.getLogger("pivotal.host.lease")
+
+
+class Lent(NamedTuple):
+    """What a run gets; has the fields of ``app.ports.Borrowed``."""
+
+    model: A1111Model
+    sampler: A1111Sampler
+
+
+@contextlib.contextmanager
+def borrow(config: TrainConfig, control: Control) -> Iterator[Lent]:
+    """Lend the selected checkpoint, prepared for training. Call while holding the webui's queue lock.
+
+    Every change is undone in reverse order on any kind of exit; a failing step is logged and does not keep
+    the others from running.
+
+    Raises:
+        HostError: the model cannot be trained; nothing has been changed but the choice of checkpoint, which is
+            put back.
+    """
+    errors = [problem for problem in find_obstacles(config) if problem.is_error]
+    if errors:
+        raise HostError("\n".join(str(problem) for problem in errors))
+    with ExitStack() as stack:
+        model = _load(config.checkpoint, stack)
+        require_trainable(model)
+        _refresh_at_the_end(stack)
+        _quiet_the_page(stack)
+        _place(model, stack)
+        _strip(model, stack)
+        _freeze(model, stack)
+        _choose_attention(stack)
+        lent = A1111Model(model, config, control)
+        yield Lent(lent, A1111Sampler(model, lent))
+
+
+def _undo(stack: ExitStack, what: str, step: Callable[..., Any], *arguments: Any) -> None:
+    """Plan ``step`` for the end, so that its failure is logged and the rest still happens."""
+
+    def attempt() -> None:
+        try:
+            step(*arguments)
+        except Exception:
+            _log.exception("Could not restore %s after training.", what)
+
+    stack.callback(attempt)
+
+
+def _load(name: str, stack: ExitStack) -> Any:
+    """The checkpoint to train, as ``shared.sd_model``.
+
+    Host: modules/sd_models.py, ``reload_model_weights``, A1111 1.7-1.10.1: after a generation the refiner or an
+    overriding checkpoint may still be loaded; this brings back the selected one. ``SkipWritingToConfig`` keeps
+    the user's selection. Loading goes into the same model object when the architecture allows.
+    """
+    from modules import sd_models, shared
+
+    info = sd_models.get_closet_checkpoint_match(name) if name else None
+    try:
+        # The first access may have to wait for the loading that the start of the webui began in another thread.
+        if shared.sd_model is None:
+            _log.info("No model is loaded, so the selected one is loaded now.")
+        if info is None:
+            sd_models.reload_model_weights()
+        else:
+            _undo(stack, "the selected checkpoint", sd_models.reload_model_weights)
+            with sd_models.SkipWritingToConfig():
+                sd_models.reload_model_weights(info=info)
+    except Exception as error:
+        raise HostError(f"The checkpoint could not be loaded: {error}", hint="Choose one that generates.") from error
+    return shared.sd_model
+
+
+def _refresh_at_the_end(stack: ExitStack) -> None:
+    """Host: modules/processing.py, ``cached_c``, A1111 1.7-1.10.1: texts are cached by prompt, not by the contents
+    of embeddings, so what a preview cached must not reach the user's next generation.
+    """
+    from modules import devices, sd_hijack
+
+    def read_embeddings() -> None:
+        sd_hijack.model_hijack.embedding_db.load_textual_inversion_embeddings()
+
+    _undo(stack, "the memory cache", devices.torch_gc)
+    _undo(stack, "the list of embeddings", read_embeddings)
+    _undo(stack, "the list of LoRAs", networks.list_again)
+    _undo(stack, "the cache of encoded prompts", forget_conds)
+
+
+def _quiet_the_page(stack: ExitStack) -> None:
+    """Keep the page's progress poll from decoding pictures with our VAE in its own thread.
+
+    Host: modules/shared_state.py, ``set_current_image``, A1111 1.7-1.10.1: it does so unless
+    ``shared.parallel_processing_allowed`` is False.
+    """
+    from modules import shared
+
+    _undo(stack, "parallel previews", setattr, shared, "parallel_processing_allowed", shared.parallel_processing_allowed)
+    shared.parallel_processing_allowed = False
+    shared.state.current_latent = None
+
+
+def _place(model: Any, stack: ExitStack) -> None:
+    """Bring all parts to the device; afterwards each goes back to where it was.
+
+    Host: modules/sd_models.py, ``send_model_to_device``, A1111 1.7-1.10.1: a model unloaded by the user waits on
+    the CPU. It also sets ``parallel_processing_allowed``, so only parts are moved here.
+    """
+    from modules import devices
+
+    for part in (model.model, model.first_stage_model, model.cond_stage_model):
+        _undo(stack, "the placement of the model", part.to, next(part.parameters()).device)
+        part.to(devices.device)
+
+
+def _strip(model: Any, stack: ExitStack) -> None:
+    """Take out of the model what earlier generations and other extensions left in it.
+
+    Host: modules/sd_unet.py, ``apply_unet``, A1111 1.7-1.10.1: a TensorRT UNet would answer instead of ours.
+    Host: modules/sd_hijack.py, ``apply_circular``, A1111 1.7-1.10.1: a tiling generation leaves convolutions
+    circular.
+    Host: extensions-builtin/hypertile/hypertile.py, A1111 1.7-1.10.1, and ControlNet: both leave a ``forward`` in
+    the instance dictionary of modules.
+    Host: modules/sd_models.py, ``apply_token_merging``, A1111 1.7-1.10.1: generations set and remove it anew.
+    """
+    from modules import sd_hijack, sd_models, sd_unet
+
+    networks.unload_all(model)
+    stack.enter_context(networks.hypernetworks_off())
+
+    _undo(stack, "the UNet choice", sd_unet.apply_unet)
+    sd_unet.apply_unet("None")
+
+    hijack = sd_hijack.model_hijack
+    _undo(stack, "tiling", hijack.apply_circular, hijack.circular_enabled)
+    hijack.apply_circular(False)
+
+    sd_models.apply_token_merging(model, 0)
+
+    for module in model.modules():
+        if "forward" in module.__dict__:
+            _undo(stack, "a forward of another extension", module.__dict__.__setitem__, "forward", module.forward)
+            del module.__dict__["forward"]
+
+
+def _freeze(model: Any, stack: ExitStack) -> None:
+    """No parameter requires a gradient, no block uses the old checkpointing.
+
+    Host: modules/sd_models.py, A1111 1.7-1.10.1: nothing freezes the UNet, so a plain backward would fill a
+    gradient for each of its weights.
+    Host: ldm/modules/attention.py ``checkpoint`` and openaimodel.py ``use_checkpoint``, A1111 1.7-1.9 configs turn
+    them on; with frozen weights they fail.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            _undo(stack, "a gradient flag", parameter.requires_grad_, True)
+            parameter.requires_grad_(False)
+
+    for module in unet_of(model).modules():
+        for flag in ("checkpoint", "use_checkpoint"):
+            if module.__dict__.get(flag):
+                _undo(stack, "a checkpointing flag", setattr, module, flag, module.__dict__[flag])
+                setattr(module, flag, False)
+
+
+def _choose_attention(stack: ExitStack) -> None:
+    """torch's own attention while training; the user's choice afterwards.
+
+    Host: modules/sd_hijack.py, ``optimizers`` and ``apply_optimizations``, A1111 1.7-1.10.1: the others keep whole
+    attention matrices for the backward pass. Without an argument the user's setting is applied.
+    """
+    from modules import sd_hijack
+
+    hijack = sd_hijack.model_hijack
+    found = [item for item in sd_hijack.optimizers if item.name == "sdp" and item.is_available()]
+    _undo(stack, "the attention optimisation", hijack.apply_optimizations)
+    if found:
+        hijack.apply_optimizations(found[0].title())
+    else:
+        _log.warning("This webui offers no sdp attention; training uses the plain one and needs more memory.")
+        sd_hijack.undo_optimizations()

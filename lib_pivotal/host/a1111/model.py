@@ -1,0 +1,207 @@
+"""The webui's loaded model behind the engine's port."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.errors import HostError
+from lib_pivotal.core.events import Control
+from lib_pivotal.core.lora.naming import kohya_key, ldm_to_diffusers, role_of
+from lib_pivotal.core.ports import EncodedText, LoraTarget, PictureSize
+from lib_pivotal.host.a1111.codec import VaeCodec
+from lib_pivotal.host.a1111.family import unet_of
+from lib_pivotal.host.a1111.text import ClipLEncoder
+
+__all__ = ["A1111Model"]
+
+_SCHEDULE_TOLERANCE = 1e-3
+"""Rounding to fp16 moves alphas_cumprod by at most 5e-4; another schedule (zero terminal SNR) by far more."""
+
+
+class A1111Model:
+    """The borrowed SD1 model; implements ``core.ports.DiffusionModel``.
+
+    Args:
+        model: ``shared.sd_model`` after :func:`lib_pivotal.host.a1111.lease.borrow` has prepared it.
+        config: settings; precision and clip skip are used.
+        control: asked to stop when the user presses the webui's Interrupt.
+    """
+
+    family = "sd1"
+    native_resolution = 512
+
+    def __init__(self, model: Any, config: TrainConfig, control: Control) -> None:
+        from modules import shared
+
+        self._model = model
+        self._unet = unet_of(model)
+        self._control = control
+        self._info = model.sd_checkpoint_info
+        self._file = self._info.filename
+        parameter = next(self._unet.parameters())
+        self.device = parameter.device
+        self._dtype = _compute_dtype(config.precision, parameter.dtype)
+        self._needs_autocast = self._dtype != torch.float32 or parameter.dtype != torch.float32
+        self.is_v_prediction = getattr(model, "parameterization", "eps") == "v"
+        self.alphas_cumprod = _schedule(model)
+        self.model_name = str(self._info.name_for_extra)
+        self.model_hash = str(self._info.sha256 or "")
+        self.codec = VaeCodec(
+            model,
+            self.device,
+            # Host: modules/shared_options.py, unload_models_when_training, A1111 1.7-1.10.1.
+            rests_on_cpu=bool(getattr(shared.opts, "unload_models_when_training", False)),
+            heed=self._heed_interrupt,
+        )
+        self.text_encoders: Sequence[ClipLEncoder] = (ClipLEncoder(model, config.clip_skip, self.autocast),)
+
+    def lora_targets(self) -> list[LoraTarget]:
+        """Every Linear and convolution of the UNet and the text encoder, in the order of the modules."""
+        targets = []
+        for path, module in self._unet.named_modules():
+            if _is_target(module):
+                targets.append(_target("unet", ldm_to_diffusers(path), module))
+        for encoder in self.text_encoders:
+            for path, module in encoder.transformer.named_modules():
+                if _is_target(module):
+                    targets.append(_target(encoder.name, path, module))
+        return targets
+
+    def condition(self, texts: Sequence[EncodedText], chunk_count: int, sizes: Sequence[PictureSize]) -> torch.Tensor:
+        """Chunks of a caption side by side, shape ``(B, 77 * chunk_count, width)``."""
+        hidden = texts[0].hidden
+        return hidden.reshape(len(sizes), chunk_count * hidden.shape[1], hidden.shape[2])
+
+    def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, condition: Any) -> torch.Tensor:
+        """The UNet's output for ``noisy`` ``(B, C, h, w)`` at int64 ``timesteps`` ``(B,)``; same dtype as ``noisy``.
+
+        Host: modules/sd_hijack_unet.py, ``apply_model``, A1111 1.7-1.10.1: it casts to the webui's dtype and
+        changes the condition in place, so the UNet's own class forward is called instead.
+        """
+        with self.autocast():
+            output = type(self._unet).forward(self._unet, noisy, timesteps, condition)
+        return output.to(noisy.dtype)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Precision of the forward pass; a null context in fp32.
+
+        Host: modules/devices.py, ``autocast``, A1111 1.7-1.10.1: with ``--no-half`` or ``--precision`` it is a
+        null context whatever the run wants, so the context is our own.
+        """
+        if not self._needs_autocast:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self._dtype)
+
+    @contextlib.contextmanager
+    def checkpointing(self, *, enabled: bool) -> Iterator[None]:
+        """Within the context the UNet's transformer and ResNet blocks recompute activations in backward.
+
+        Host: ldm/modules/diffusionmodules/util.py, ``CheckpointFunction``, A1111 1.7-1.10.1: reentrant, it starves
+        LoRA hooks of gradients; hence our own wrap around each block's ``_forward``.
+        """
+        blocks = [module for module in self._unet.modules() if _is_block(module)] if enabled else []
+        for block in blocks:
+            block.forward = _recomputing(block)
+        try:
+            yield
+        finally:
+            for block in blocks:
+                block.__dict__.pop("forward", None)
+
+    def verify(self) -> None:
+        """Check that the model is still the borrowed one, on its device, and heed the webui's Interrupt.
+
+        Raises:
+            HostError: if somebody exchanged or moved the model meanwhile.
+
+        Host: modules/sd_models.py, ``unload_model_weights``, A1111 1.7-1.10.1: the unload button and route do not
+        wait for the queue.
+        """
+        from modules import sd_models
+
+        if sd_models.model_data.sd_model is not self._model or self._model.sd_checkpoint_info.filename != self._file:
+            raise HostError(
+                "The webui changed its checkpoint while training.",
+                hint="Start again; do not load another checkpoint meanwhile.",
+            )
+        # Modules are looked up anew: moving a model keeps the parameter objects.
+        text_model = self.text_encoders[0].transformer
+        for part in (self._unet, text_model):
+            if next(part.parameters()).device != self.device:
+                raise HostError(
+                    "The model was moved off its device while training.",
+                    hint="Start again; do not unload the checkpoint meanwhile.",
+                )
+        self._heed_interrupt()
+
+    def _heed_interrupt(self) -> None:
+        """Take the webui's Interrupt as: finish the step, keep what is trained.
+
+        Host: modules/shared_state.py, ``interrupted``, A1111 1.7-1.10.1, and ``stopping_generation``, from 1.8:
+        flags of the whole webui, also set by Interrupt on a generation that waits in the queue.
+        """
+        from modules import shared
+
+        if shared.state.interrupted or getattr(shared.state, "stopping_generation", False):
+            self._control.stop()
+
+
+def _compute_dtype(precision: str, stored: torch.dtype) -> torch.dtype:
+    chosen = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+    return chosen.get(precision, stored)
+
+
+def _schedule(model: Any) -> torch.Tensor:
+    """The schedule in fp32, recomputed where the model's own copy is the usual one but for rounding.
+
+    Host: modules/sd_models.py, ``load_model_weights``, A1111 1.7: ``alphas_cumprod`` is fp16, wrong by up to 16 %
+    in SNR at small t; 1.8-1.10.1 keep it as ``alphas_cumprod_original``, in fp16 values where the file has them.
+    """
+    stored = getattr(model, "alphas_cumprod_original", None)
+    if stored is None:
+        stored = model.alphas_cumprod
+    stored = stored.detach().float().cpu().clone()
+    start, end = getattr(model, "linear_start", None), getattr(model, "linear_end", None)
+    if start is None or end is None:
+        return stored
+    betas = torch.linspace(float(start) ** 0.5, float(end) ** 0.5, len(stored), dtype=torch.float64) ** 2
+    exact = torch.cumprod(1.0 - betas, dim=0).float()
+    return exact if float((exact - stored).abs().max()) < _SCHEDULE_TOLERANCE else stored
+
+
+def _is_target(module: Any) -> bool:
+    """Duck-typed: hosts and extensions bring their own Linear and convolution classes."""
+    weight = module.__dict__.get("_parameters", {}).get("weight")
+    if weight is None:
+        return False
+    is_linear = weight.ndim == 2 and hasattr(module, "in_features")
+    return is_linear or (weight.ndim == 4 and hasattr(module, "in_channels"))
+
+
+def _target(part: str, path: str, module: Any) -> LoraTarget:
+    kernel = module.weight.shape[-1] if module.weight.ndim == 4 else 1
+    return LoraTarget(kohya_key(part, path), part, role_of(path, kernel), module)
+
+
+def _is_block(module: Any) -> bool:
+    """Host: ldm/modules/attention.py and openaimodel.py, A1111 1.7-1.10.1: token merging subclasses the
+    transformer block, hence every class in its ancestry is looked at.
+    """
+    names = {kind.__name__ for kind in type(module).__mro__}
+    return bool(names & {"BasicTransformerBlock", "ResBlock"}) and hasattr(module, "_forward")
+
+
+def _recomputing(block: Any) -> Any:
+    def forward(*arguments: Any, **options: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return block._forward(*arguments, **options)
+        return checkpoint(block._forward, *arguments, use_reentrant=False, preserve_rng_state=False, **options)
+
+    return forward

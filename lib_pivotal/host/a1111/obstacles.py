@@ -1,0 +1,107 @@
+"""Why training cannot start on this webui, found without touching the model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.errors import HostError, Problem
+from lib_pivotal.host.a1111.family import require_trainable
+
+__all__ = ["find_obstacles"]
+
+
+def find_obstacles(config: TrainConfig) -> list[Problem]:
+    """Everything about start options, checkpoint and precision that prevents a run, at once."""
+    return [*_start_options(), *_checkpoint(config.checkpoint), *_precision(config.precision)]
+
+
+def _start_options() -> list[Problem]:
+    """Host: modules/cmd_args.py, A1111 1.7-1.10.1: flags exist with value False when not given.
+
+    Host: modules/sd_hijack_unet.py, A1111 1.7-1.10.1: with ``--upcast-sampling`` generations cast weights of
+    GroupNorm and GEGLU in place, so they cannot be proved unchanged.
+    """
+    from modules import shared
+
+    hints = {
+        "lowvram": "Training needs the whole model on the device.",
+        "medvram": "Training needs the whole model on the device.",
+        "upcast_sampling": "Use --no-half instead.",
+    }
+    problems = []
+    for flag, hint in hints.items():
+        if getattr(shared.cmd_opts, flag, False):
+            option = "--" + flag.replace("_", "-")
+            text = f"The webui was started with {option}, with which it cannot train."
+            problems.append(Problem("webui", "error", text, f"Start it without {option}. {hint}"))
+    # Host: modules/shared_options.py, fp8_storage, A1111 1.8-1.10.1; 1.7 has no fp8.
+    if getattr(shared.opts, "fp8_storage", "Disable") == "Enable":
+        text = "The setting FP8 weight is on, and fp8 weights cannot be trained on."
+        problems.append(Problem("webui", "error", text, "Set Settings, FP8 weight to Disable."))
+    return problems
+
+
+def _checkpoint(name: str) -> list[Problem]:
+    """Host: modules/sd_models.py, ``get_closet_checkpoint_match``, A1111 1.7-1.10.1 (the name is spelt so)."""
+    from modules import sd_models
+
+    names = [info.title for info in list(sd_models.checkpoints_list.values())]
+    if not names:
+        text = "The webui has no checkpoint."
+        return [Problem("checkpoint", "error", text, "Put one into models/Stable-diffusion and refresh its list.")]
+    if not name:
+        return _loaded_model(None)
+    info = sd_models.get_closet_checkpoint_match(name)
+    if info is None:
+        hint = "Available: " + ", ".join(names) + "."
+        return [Problem("checkpoint", "error", f"The webui has no checkpoint {name!r}.", hint)]
+    return _loaded_model(info)
+
+
+def _loaded_model(wanted: Any) -> list[Problem]:
+    """What speaks against the model in memory, if that is the one to train.
+
+    Host: modules/sd_models.py, ``model_data.sd_model``, A1111 1.7-1.10.1: unlike ``shared.sd_model`` it does not
+    start loading.
+    """
+    from modules import sd_models
+
+    model = sd_models.model_data.sd_model
+    if model is None:
+        return []
+    info = wanted or sd_models.checkpoint_aliases.get(_selected())
+    if info is not None and info.filename != model.sd_checkpoint_info.filename:
+        return []
+    try:
+        require_trainable(model)
+    except HostError as error:
+        return [Problem("checkpoint", "error", error.message, error.hint)]
+    return []
+
+
+def _selected() -> str | None:
+    from modules import shared
+
+    return getattr(shared.opts, "sd_model_checkpoint", None)
+
+
+def _precision(wanted: str) -> list[Problem]:
+    """Host: modules/devices.py, ``device``, and ``--no-half``, A1111 1.7-1.10.1."""
+    from modules import devices, shared
+
+    device = torch.device(devices.device or "cpu").type
+    is_half = not shared.cmd_opts.no_half
+    if device in ("cpu", "mps") and is_half:
+        text = f"The model is in fp16 and runs on {device}, which cannot train in fp16."
+        return [Problem("precision", "error", text, "Start the webui with --no-half.")]
+    if wanted == "fp32" and is_half:
+        text = "The webui has loaded the model in fp16, so it cannot run in fp32."
+        return [Problem("precision", "error", text, "Choose auto, or start the webui with --no-half.")]
+    if wanted == "fp16" and device != "cuda":
+        return [Problem("precision", "error", f"fp16 is not possible on {device}.", "Choose auto.")]
+    if wanted == "bf16" and device == "cuda" and not torch.cuda.is_bf16_supported():
+        return [Problem("precision", "error", "This GPU cannot calculate in bf16.", "Choose auto.")]
+    return []

@@ -1,0 +1,77 @@
+"""The webui's own source against ``host/contract.json``: a changed host shows here before it shows to users."""
+
+from __future__ import annotations
+
+import ast
+import os
+import warnings
+from pathlib import Path
+
+import pytest
+from host_tree import complaint, version_of
+
+from lib_pivotal.host.detect import read_contract
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+def _trees() -> list[Path]:
+    chosen = os.environ.get("PIVOTAL_WEBUI")
+    trees = [Path(chosen) if chosen else Path.home() / "stable-diffusion-webui"]
+    trees += sorted((Path.home() / "webui-src").glob("*"))
+    return [tree for tree in trees if (tree / "modules" / "processing.py").exists()]
+
+
+def _check(tree: Path) -> list[str]:
+    version = version_of(tree)
+    complaints = []
+    for symbol in read_contract():
+        since = tuple(int(part) for part in symbol.get("since", "1.7").split("."))
+        is_repository = symbol["file"].startswith("repositories/")
+        if version < since or (is_repository and not (tree / symbol["file"]).exists()):
+            continue
+        problem = complaint(tree, symbol)
+        if problem:
+            complaints.append(f"{symbol['file']}: {problem}")
+    return complaints
+
+
+def test_webui_has_what_the_contract_lists() -> None:
+    trees = _trees()
+    if not trees:
+        message = "NO WEBUI TREE FOUND: the host contract was not compared with a real webui (set PIVOTAL_WEBUI)."
+        warnings.warn(message, stacklevel=1)
+        pytest.skip(message)
+    found = {str(version_of(tree)): _check(tree) for tree in trees}
+    assert all(not complaints for complaints in found.values()), found
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("SdModelData.gone", None),
+        ("reload_model_weights", {"positional": 0, "keywords": ["no_such_parameter"]}),
+        ("apply_token_merging", {"positional": 1, "keywords": []}),
+    ],
+)
+def test_reader_notices_changed_symbols(name: str, call: dict[str, object] | None) -> None:
+    trees = _trees()
+    if not trees:
+        pytest.skip("no webui tree")
+    symbol = {"file": "modules/sd_models.py", "name": name, "kind": "function" if call else "attribute"}
+    assert complaint(trees[0], {**symbol, "call": call} if call else symbol)
+
+
+def test_every_host_symbol_in_the_adapter_is_in_the_contract() -> None:
+    """``from modules import x`` followed by ``x.name`` anywhere in the adapter must be listed."""
+    listed = {(Path(symbol["file"]).stem, symbol["name"].split(".")[0]) for symbol in read_contract()}
+    missing = []
+    for source in (_ROOT / "lib_pivotal" / "host" / "a1111").glob("*.py"):
+        parsed = ast.parse(source.read_text(encoding="utf-8"))
+        imports = [node for node in ast.walk(parsed) if isinstance(node, ast.ImportFrom)]
+        hosts = {alias.name for node in imports if (node.module or "").startswith("modules") for alias in node.names}
+        for node in ast.walk(parsed):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in hosts:
+                if (node.value.id, node.attr) not in listed:
+                    missing.append(f"{source.name}:{node.lineno} {node.value.id}.{node.attr}")
+    assert not missing
