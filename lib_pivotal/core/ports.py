@@ -154,6 +154,8 @@ class DiffusionModel(Protocol):
     """Checkpoint name for people."""
     model_hash: str
     """sha256 of the checkpoint file or a digest of the weights; empty when unknown."""
+    needs_loss_scaling: bool
+    """Whether the forward pass runs in fp16, whose gradients underflow without a loss scale."""
     native_resolution: int
     """Side in pixels the model was made for (512, 768, 1024), shown as a hint."""
 

@@ -360,6 +360,14 @@ class TrainConfig:
         high=100_000,
         unit="steps",
     )
+    save_precision: str = _setting(
+        "fp16",
+        "output",
+        "advanced",
+        "LoRA precision in the file",
+        "fp16 halves the file; fp32 keeps exactly what was trained. Embeddings are always fp32.",
+        choices=("fp16", "fp32"),
+    )
     keep_states: int = _setting(
         2, "output", "expert", "States kept", "How many resume states are kept in the run folder.", low=1, high=1000
     )

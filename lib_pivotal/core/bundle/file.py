@@ -1,0 +1,125 @@
+"""Reading and writing bundle files; a file is complete or not there at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from lib_pivotal.core.bundle.layout import pack, unpack
+from lib_pivotal.core.errors import BundleError
+
+__all__ = ["Bundle", "free_name", "read_bundle", "replacing", "write_bundle"]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Contents of a bundle file.
+
+    Attributes:
+        lora: kohya key → tensor.
+        embeddings: name → encoder name → ``(n_vectors, width)``.
+        metadata: as stored.
+        unknown_keys: keys that begin like an embedding's but are none.
+    """
+
+    lora: dict[str, torch.Tensor]
+    embeddings: dict[str, dict[str, torch.Tensor]]
+    metadata: dict[str, str]
+    unknown_keys: list[str]
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read a bundle, or a plain LoRA, which is a bundle without embeddings.
+
+    Raises:
+        BundleError: the file is missing or no safetensors file.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (no mapping)
+            metadata = dict(file.metadata() or {})
+    except FileNotFoundError as error:
+        raise BundleError(f"There is no file {path}.", hint="Check the path.") from error
+    except (OSError, SafetensorError) as error:
+        raise BundleError(f"{path.name} is no readable safetensors file ({error}).", hint="Fetch it again.") from error
+    lora, embeddings, unknown = unpack(tensors)
+    return Bundle(lora, embeddings, metadata, unknown)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its place when the context ends well.
+
+    The data reaches the disk before the name changes, so that a crash leaves the old file or the new one.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def free_name(path: Path) -> Path:
+    """``path``, or the first of ``name-2``, ``name-3``, … that does not exist yet."""
+    number, result = 1, path
+    while result.exists():
+        number += 1
+        result = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return result
+
+
+def write_bundle(
+    path: Path,
+    lora: Mapping[str, torch.Tensor],
+    embeddings: Mapping[str, Mapping[str, torch.Tensor]],
+    metadata: Mapping[str, str],
+    *,
+    words: str,
+    lora_dtype: torch.dtype = torch.float16,
+    preview: Image.Image | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a bundle with its side-car JSON and preview picture, each atomically.
+
+    Args:
+        path: ``….safetensors``.
+        lora: kohya key → tensor.
+        embeddings: name → encoder name → ``(n_vectors, width)``.
+        metadata: texts only.
+        words: put into prompts by a click on the webui's card.
+        lora_dtype: of the LoRA in the file.
+        preview: picture of the card.
+        overwrite: replace an existing file.
+
+    Raises:
+        BundleError: the file exists and must not be replaced, or cannot be written.
+
+    Host: modules/ui_extra_networks_lora.py, create_item, A1111 1.7-1.10.1: reads ``activation text`` and
+        ``sd version`` of the side-car and ``NAME.png``.
+    """
+    if path.exists() and not overwrite:
+        raise BundleError(f"{path.name} exists already.", hint="Choose another output name, or allow overwriting.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as partial:
+            save_file(pack(lora, embeddings, lora_dtype), partial, dict(metadata))
+        with replacing(path.with_suffix(".json")) as partial:
+            sidecar = {"activation text": words, "sd version": "SD1", "preferred weight": 1.0}
+            partial.write_text(json.dumps(sidecar, indent=4, ensure_ascii=False), encoding="utf-8")
+        if preview is not None:
+            with replacing(path.with_suffix(".png")) as partial:
+                preview.save(partial, "PNG")
+    except OSError as error:
+        raise BundleError(f"{path} cannot be written ({error.strerror}).", hint="Free space or rights?") from error

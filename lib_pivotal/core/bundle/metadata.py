@@ -1,0 +1,132 @@
+"""What a bundle says about itself: kohya's ``ss_*``, ``modelspec.*``, and our own JSON."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+
+from lib_pivotal import __version__
+from lib_pivotal.core.config.io import to_dict
+from lib_pivotal.core.config.schema import TrainConfig
+
+__all__ = ["BUNDLE_KEY", "build_metadata", "embedding_hash", "trigger_words"]
+
+BUNDLE_KEY = "pivotal_bundle"
+
+_COVER_SIDE = 256
+"""px; a preview inside the file must not outweigh the file."""
+
+
+def embedding_hash(encoders: Mapping[str, torch.Tensor]) -> str:
+    """sha256 of an embedding's fp32 values by encoder; depends on neither name nor file."""
+    digest = hashlib.sha256()
+    for encoder in sorted(encoders):
+        vectors = encoders[encoder].detach().float().cpu().contiguous()
+        digest.update(f"{encoder}{tuple(vectors.shape)}".encode())
+        digest.update(vectors.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def trigger_words(config: TrainConfig) -> str:
+    """The names to type, comma separated."""
+    return ", ".join(concept.name for concept in config.concepts)
+
+
+def build_metadata(
+    config: TrainConfig,
+    embeddings: Mapping[str, Mapping[str, torch.Tensor]],
+    *,
+    step: int,
+    output_name: str,
+    model_name: str,
+    model_hash: str,
+    is_v_prediction: bool,
+    picture_count: int,
+    date: str,
+    covers: Sequence[Image.Image] = (),
+) -> dict[str, str]:
+    """Metadata of an SD1 bundle; safetensors allows texts only.
+
+    Args:
+        config: settings of the run.
+        embeddings: name → encoder → vectors ``(n, width)``.
+        step: steps trained.
+        output_name: the file's name without suffix; the webui takes it as an alias, so it must be the file's own.
+        model_name: checkpoint trained on.
+        model_hash: its sha256, or empty.
+        is_v_prediction: what the model predicts.
+        picture_count: pictures in the data set.
+        date: ISO 8601, UTC.
+        covers: preview pictures, stored small.
+
+    Source: https://github.com/Stability-AI/ModelSpec for ``modelspec.*``.
+    Host: modules/ui_extra_networks_lora.py and extensions-builtin/Lora/network.py, A1111 1.7-1.10.1: read
+        ss_base_model_version, ss_v2, ss_output_name and ssmd_cover_images.
+    """
+    settings = to_dict(config)
+    # The folder is the user's own affair and of no use to others.
+    del settings["data_folder"]
+    concepts = {
+        concept.name: {
+            "init_text": concept.init_text,
+            "vectors": int(next(iter(embeddings[concept.name].values())).shape[0]),
+            "sha256": embedding_hash(embeddings[concept.name]),
+        }
+        for concept in config.concepts
+    }
+    values: dict[str, Any] = {
+        "ss_base_model_version": "sd_v1",
+        "ss_v2": "False",
+        "ss_output_name": output_name,
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": config.rank,
+        "ss_network_alpha": config.alpha,
+        "ss_network_args": {"conv_dim": config.conv_rank} if config.conv_rank else {},
+        "ss_sd_model_name": model_name,
+        "ss_new_sd_model_hash": model_hash,
+        "ss_learning_rate": config.unet_lr,
+        "ss_unet_lr": config.unet_lr,
+        "ss_text_encoder_lr": config.text_encoder_lr if config.text_encoder_rank else 0.0,
+        "ss_steps": step,
+        "ss_max_train_steps": step,
+        "ss_total_batch_size": config.batch_size * config.accumulation,
+        "ss_num_train_images": picture_count,
+        "ss_resolution": f"({config.resolution}, {config.resolution})",
+        "ss_clip_skip": config.clip_skip,
+        "ss_seed": config.seed,
+        "ss_min_snr_gamma": config.min_snr_gamma,
+        "ss_lr_scheduler": config.schedule,
+        "ss_optimizer": "torch.optim.adamw.AdamW",
+        "ss_training_finished_at": date,
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": "stable-diffusion-v1/lora",
+        "modelspec.implementation": "https://github.com/Stability-AI/generative-models",
+        "modelspec.title": output_name,
+        "modelspec.date": date,
+        "modelspec.resolution": f"{config.resolution}x{config.resolution}",
+        "modelspec.prediction_type": "v" if is_v_prediction else "epsilon",
+        "modelspec.trigger_phrase": trigger_words(config),
+        BUNDLE_KEY: {"version": 1, "written_by": __version__, "embeddings": concepts, "settings": settings},
+    }
+    if covers:
+        values["ssmd_cover_images"] = [_as_base64(cover) for cover in covers]
+    return {key: _as_text(value) for key, value in values.items() if value != ""}
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _as_base64(image: Image.Image) -> str:
+    small = image.copy()
+    small.thumbnail((_COVER_SIDE, _COVER_SIDE))
+    buffer = io.BytesIO()
+    small.convert("RGB").save(buffer, "JPEG", quality=85)
+    return base64.b64encode(buffer.getvalue()).decode()

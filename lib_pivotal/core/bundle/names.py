@@ -1,0 +1,123 @@
+"""Rules for the names of embeddings and files, with a remedy for each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from lib_pivotal.core.config.schema import Concept
+from lib_pivotal.core.errors import Problem
+
+__all__ = ["check_file_name", "check_names", "suggest_name"]
+
+_GOOD = re.compile(r"[0-9A-Za-z](?:[0-9A-Za-z _-]*[0-9A-Za-z])?")
+_LONGEST = 60
+_RESERVED = {"con", "prn", "aux", "nul", *(f"{kind}{n}" for kind in ("com", "lpt") for n in range(1, 10))}
+_GRAMMAR = {"and", "break"}
+"""Words of the webui's prompt grammar."""
+
+
+def suggest_name(name: str) -> str:
+    """A name close to ``name`` that follows the rules."""
+    kept = re.sub(r"[^0-9A-Za-z_-]+", "_", name.strip()).strip("_- ")
+    return kept or "my_concept"
+
+
+def check_names(
+    concepts: Sequence[Concept],
+    *,
+    taken: Mapping[str, str],
+    tokenizer: Callable[[str], list[int]] | None,
+) -> list[Problem]:
+    """Every problem with the names of the concepts.
+
+    Args:
+        concepts: to check; field names in the findings are ``concepts[i].name``.
+        taken: names of installed embeddings in lower case → where each is from.
+        tokenizer: token ids of a text; None skips what needs it.
+    """
+    problems: list[Problem] = []
+    seen: dict[str, int] = {}
+    for index, concept in enumerate(concepts):
+        field = f"concepts[{index}].name"
+        problems += _check_spelling(field, concept.name)
+        lower = concept.name.strip().lower()
+        if lower in seen:
+            problems.append(
+                Problem(field, "error", f"{concept.name} is there twice (capitals make no difference).", "Rename one.")
+            )
+        elif lower in taken:
+            problems.append(
+                Problem(
+                    field,
+                    "warning",
+                    f"An installed embedding ({taken[lower]}) has the same name and would hide this one.",
+                    f"Rename it, for example {suggest_name(concept.name)}_v2.",
+                )
+            )
+        seen.setdefault(lower, index)
+    if tokenizer is not None:
+        problems += _check_tokens(concepts, tokenizer)
+    return problems
+
+
+def _check_spelling(field: str, name: str) -> list[Problem]:
+    if not name.strip():
+        return [Problem(field, "error", "The name is empty.", "Give the word that you will type in prompts.")]
+    if not _GOOD.fullmatch(name):
+        allowed = "Letters, digits, space, _ and - are allowed; it begins and ends with a letter or digit"
+        return [Problem(field, "error", f"{name!r} cannot be a name. {allowed}.", f"Use {suggest_name(name)}.")]
+    if len(name) > _LONGEST:
+        return [Problem(field, "error", f"{name[:20]}… is longer than {_LONGEST} letters.", "Shorten it.")]
+    if name.lower() in _GRAMMAR:
+        return [Problem(field, "error", f"{name} is a word of the prompt grammar.", f"Use {name}_v1.")]
+    return []
+
+
+def _check_tokens(concepts: Sequence[Concept], tokenizer: Callable[[str], list[int]]) -> list[Problem]:
+    """A name is found as a run of token ids: single words of the vocabulary and runs within runs clash."""
+    problems = []
+    runs = [tuple(tokenizer(concept.name)) for concept in concepts]
+    for index, (concept, run) in enumerate(zip(concepts, runs)):
+        field = f"concepts[{index}].name"
+        if not concept.name.strip():
+            continue
+        if not run:
+            problems.append(Problem(field, "error", f"{concept.name!r} means nothing to the tokenizer.", "Rename it."))
+        elif len(run) == 1:
+            problems.append(
+                Problem(
+                    field,
+                    "error",
+                    f"{concept.name} is one word of the model's vocabulary, which would be lost in every prompt.",
+                    f"Use {suggest_name(concept.name)}_v1.",
+                )
+            )
+        for other, other_run in zip(concepts, runs):
+            if run and len(run) < len(other_run) and _contains(other_run, run):
+                problems.append(
+                    Problem(
+                        field,
+                        "warning",
+                        f"{concept.name} is part of {other.name} as the tokenizer sees it.",
+                        "It works, as the longer name is looked for first, but choose clearer names if you can.",
+                    )
+                )
+    return problems
+
+
+def _contains(longer: tuple[int, ...], shorter: tuple[int, ...]) -> bool:
+    return any(longer[at : at + len(shorter)] == shorter for at in range(len(longer) - len(shorter) + 1))
+
+
+def check_file_name(name: str) -> list[Problem]:
+    """Problems with the output name: it must be a plain file name on every system and fit ``<lora:NAME:1>``."""
+    field = "output_name"
+    if not name.strip():
+        return [Problem(field, "error", "The output name is empty.", "Give the bundle a name.")]
+    kept = re.sub(r"[^0-9A-Za-z_. -]+", "_", name).strip("_. -") or "my_bundle"
+    if kept != name or name.split(".")[0].lower() in _RESERVED:
+        return [Problem(field, "error", f"{name!r} is no good file name for a prompt.", f"Use {kept}.")]
+    if len(name) > 100:
+        return [Problem(field, "error", "The output name is longer than 100 letters.", "Shorten it.")]
+    return []

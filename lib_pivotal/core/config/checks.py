@@ -1,0 +1,101 @@
+"""Everything that can be known to be wrong before the long work starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from lib_pivotal.core.bundle.names import check_file_name, check_names
+from lib_pivotal.core.config.schema import TrainConfig, field_info
+from lib_pivotal.core.data.findings import inspect_pictures
+from lib_pivotal.core.data.scan import scan
+from lib_pivotal.core.errors import Problem
+
+__all__ = ["check", "check_settings"]
+
+_MOST_VECTORS = 75
+
+
+def check(
+    config: TrainConfig,
+    *,
+    bundles: Path,
+    taken_names: Mapping[str, str],
+    tokenizer: Callable[[str], list[int]] | None = None,
+) -> list[Problem]:
+    """All problems of a run at once: settings, names, data set, output.
+
+    Args:
+        config: the settings.
+        bundles: folder of the output.
+        taken_names: installed embeddings, lower-case name → where from.
+        tokenizer: token ids of a text; None skips checks that need it.
+    """
+    problems = check_settings(config)
+    problems += check_names(config.concepts, taken=taken_names, tokenizer=tokenizer)
+    problems += check_file_name(config.output_name)
+    target = bundles / f"{config.output_name}.safetensors"
+    if config.if_exists == "refuse" and config.output_name and target.exists():
+        problems.append(
+            Problem(
+                "output_name",
+                "error",
+                f"{target.name} exists already.",
+                "Choose another name, or set if_exists to number or overwrite.",
+            )
+        )
+    if not config.data_folder.strip():
+        problems.append(
+            Problem("data_folder", "error", "No image folder is given.", "Give the folder that holds the pictures.")
+        )
+        return problems
+    folder = Path(config.data_folder).expanduser()
+    return problems + inspect_pictures(folder, scan(folder), config)
+
+
+def check_settings(config: TrainConfig) -> list[Problem]:
+    """Values out of range, unknown choices, and settings that contradict each other."""
+    problems = []
+    for name, info in field_info().items():
+        value = getattr(config, name)
+        low, high, choices = info["low"], info["high"], info["choices"]
+        if choices and value not in choices:
+            problems.append(Problem(name, "error", f"{value!r} is no choice.", f"Use one of {', '.join(choices)}."))
+        if (low is not None and value < low) or (high is not None and value > high):
+            problems.append(Problem(name, "error", f"{value} is out of range.", f"Use {low:g} to {high:g}."))
+    problems += _check_concepts(config)
+    if not config.concepts and not (config.rank or config.conv_rank or config.text_encoder_rank):
+        problems.append(
+            Problem("concepts", "error", "There is nothing to train.", "Add a concept, or give the LoRA a rank.")
+        )
+    if config.rank and config.alpha == 0:
+        problems.append(Problem("alpha", "error", "With alpha 0 the LoRA does nothing.", "Use half the rank."))
+    return problems
+
+
+def _check_concepts(config: TrainConfig) -> list[Problem]:
+    problems = []
+    claimed: dict[str, str] = {}
+    for index, concept in enumerate(config.concepts):
+        field = f"concepts[{index}]."
+        if not 0 <= concept.vectors <= _MOST_VECTORS:
+            hint = f"Use 1 to {_MOST_VECTORS}, or 0 for as many as the start words have tokens."
+            problems.append(Problem(field + "vectors", "error", f"{concept.vectors} is out of range.", hint))
+        if not 0 < concept.lr_multiplier <= 100:
+            hint = "Use a number above 0, at most 100; 1 is usual."
+            problems.append(Problem(field + "lr_multiplier", "error", f"{concept.lr_multiplier} is out of range.", hint))
+        if not 0 < concept.stop_at <= 1:
+            hint = "Use a fraction above 0, at most 1; 0.7 is usual."
+            problems.append(Problem(field + "stop_at", "error", f"{concept.stop_at} is out of range.", hint))
+        for alias in concept.aliases:
+            plain = " ".join(alias.lower().replace("_", " ").split())
+            if claimed.setdefault(plain, concept.name) != concept.name:
+                problems.append(
+                    Problem(
+                        field + "aliases",
+                        "error",
+                        f"The tag {alias} stands for {claimed[plain]} already.",
+                        "A tag can stand for one concept only.",
+                    )
+                )
+    return problems

@@ -1,0 +1,4 @@
+"""Pictures, captions, buckets, latents and the order in which they are seen.
+
+Status: free.
+"""

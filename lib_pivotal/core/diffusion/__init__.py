@@ -1,0 +1,4 @@
+"""Noise levels, targets and loss weights.
+
+Status: free.
+"""

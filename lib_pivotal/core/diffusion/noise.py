@@ -1,0 +1,50 @@
+"""Randomness of one training item, fixed by (seed, step, place in the step) and by nothing else.
+
+Previews, the resume point and how a step is cut into batches therefore change no loss.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+
+import torch
+
+__all__ = ["ItemNoise", "item_noise", "item_seed"]
+
+
+class ItemNoise:
+    """The random values of one item.
+
+    Attributes:
+        noise: standard normal, fp32 on the CPU, shape ``(C, h, w)``.
+        posterior: standard normal for drawing the latent, same shape.
+        timestep: 0 … T-1.
+    """
+
+    __slots__ = ("noise", "posterior", "timestep")
+
+    def __init__(self, noise: torch.Tensor, posterior: torch.Tensor, timestep: int) -> None:
+        self.noise = noise
+        self.posterior = posterior
+        self.timestep = timestep
+
+
+def item_seed(seed: int, step: int, place: int) -> int:
+    """63-bit seed of one item: of the run's seed, the step (0 …) and the place in the step (0 …)."""
+    digest = hashlib.blake2b(f"{seed}/{step}/{place}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def item_noise(seed: int, shape: tuple[int, ...], timestep_count: int) -> tuple[ItemNoise, random.Random]:
+    """Random values of one item, and a generator for its caption and mirroring.
+
+    Args:
+        seed: see :func:`item_seed`.
+        shape: ``(C, h, w)`` of its latent.
+        timestep_count: T.
+    """
+    words = random.Random(seed)  # noqa: S311  (reproducibility, not secrecy)
+    generator = torch.Generator().manual_seed(seed)
+    both = torch.randn((2, *shape), generator=generator)
+    return ItemNoise(both[0], both[1], words.randrange(timestep_count)), words

@@ -1,0 +1,100 @@
+"""Noise levels, training targets and loss weights, from the model's own schedule in fp32."""
+
+from __future__ import annotations
+
+import torch
+
+from lib_pivotal.core.errors import ConfigError, Problem
+
+__all__ = ["Objective", "min_snr_weight", "signal_to_noise"]
+
+
+def signal_to_noise(alphas_cumprod: torch.Tensor) -> torch.Tensor:
+    """Signal-to-noise ratio of every timestep.
+
+    Args:
+        alphas_cumprod: fp32, shape ``(T,)``, 0 … 1.
+
+    Returns:
+        Shape ``(T,)``, dimensionless.
+    """
+    return alphas_cumprod / (1.0 - alphas_cumprod)
+
+
+def min_snr_weight(snr: torch.Tensor, gamma: float, *, is_v_prediction: bool) -> torch.Tensor:
+    """Per-sample loss weight that caps the influence of easy timesteps.
+
+    Args:
+        snr: signal-to-noise ratio, any shape, ≥ 0.
+        gamma: the cap, > 0; 5 in the paper.
+        is_v_prediction: divide by ``snr + 1`` instead of ``snr``.
+
+    Returns:
+        Weights, same shape.
+
+    Raises:
+        ConfigError: if ``gamma`` is not positive.
+
+    Source: Hang et al. 2023, eq. 5, https://arxiv.org/abs/2303.09556
+    """
+    if gamma <= 0:
+        raise ConfigError([Problem("min_snr_gamma", "error", f"{gamma} is not positive.", "Use 5, or 0 for none.")])
+    capped = snr.clamp(max=gamma)
+    return capped / (snr + 1.0) if is_v_prediction else torch.where(snr > 0, capped / snr.clamp(min=1e-12), 1.0)
+
+
+class Objective:
+    """Turns clean latents into noisy ones and a prediction into a loss.
+
+    Args:
+        alphas_cumprod: fp32, shape ``(T,)``, of the schedule the model is used with.
+        is_v_prediction: what the model predicts: velocity, or else the noise.
+        min_snr_gamma: cap of :func:`min_snr_weight`; 0 weighs all timesteps alike.
+        device: where batches live.
+    """
+
+    def __init__(
+        self, alphas_cumprod: torch.Tensor, *, is_v_prediction: bool, min_snr_gamma: float, device: torch.device
+    ) -> None:
+        alphas = alphas_cumprod.float().cpu()
+        snr = signal_to_noise(alphas)
+        weights = torch.ones_like(snr)
+        if min_snr_gamma > 0:
+            weights = min_snr_weight(snr, min_snr_gamma, is_v_prediction=is_v_prediction)
+        self.timestep_count = len(alphas)
+        self._signal = alphas.sqrt().to(device)
+        self._noise = (1.0 - alphas).sqrt().to(device)
+        self._weights = weights.to(device)
+        self._is_v_prediction = is_v_prediction
+
+    def noisy(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """Latents ``(B, C, h, w)`` mixed with noise of the same shape for int64 timesteps ``(B,)``."""
+        signal, sigma = self._levels(timesteps)
+        return signal * latents + sigma * noise
+
+    def losses(
+        self, prediction: torch.Tensor, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
+    ) -> torch.Tensor:
+        """Weighted mean squared error of each item.
+
+        Args:
+            prediction: the model's output, shape ``(B, C, h, w)``.
+            latents: clean latents, same shape.
+            noise: the noise that was mixed in, same shape.
+            timesteps: int64, shape ``(B,)``.
+
+        Returns:
+            fp32, shape ``(B,)``.
+
+        Source: velocity: Salimans & Ho 2022, section 4, https://arxiv.org/abs/2202.00512
+        """
+        target = noise
+        if self._is_v_prediction:
+            signal, sigma = self._levels(timesteps)
+            target = signal * noise - sigma * latents
+        error = (prediction.float() - target).pow(2).mean(dim=(1, 2, 3))
+        return error * self._weights[timesteps]
+
+    def _levels(self, timesteps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        shape = (-1, 1, 1, 1)
+        return self._signal[timesteps].view(shape), self._noise[timesteps].view(shape)

@@ -1,0 +1,113 @@
+"""Trainable LoRA weights and their attachment to borrowed layers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.lora.layer import add_delta, down_shape, start_down, up_shape
+from lib_pivotal.core.optim.flat import FlatGroup
+from lib_pivotal.core.ports import LoraTarget
+
+__all__ = ["LoraWeights", "attach", "choose_targets"]
+
+_BLOCK_ROLES = ("attention", "feed_forward")
+_CONV_ROLES = ("conv", "projection")
+"""The projections around a transformer block are 1×1 convolutions in SD1."""
+
+
+def choose_targets(targets: Sequence[LoraTarget], config: TrainConfig) -> list[tuple[LoraTarget, int]]:
+    """Layers that get a LoRA under these settings, with their rank.
+
+    The UNet's attention and feed-forward layers get ``rank``, its convolutions ``conv_rank``, the text
+    encoders' attention and feed-forward layers ``text_encoder_rank``; 0 leaves a kind out.
+    """
+    chosen = []
+    for target in targets:
+        if target.part != "unet":
+            rank = config.text_encoder_rank if target.role in _BLOCK_ROLES else 0
+        elif target.role in _BLOCK_ROLES:
+            rank = config.rank
+        else:
+            rank = config.conv_rank if target.role in _CONV_ROLES else 0
+        if rank:
+            chosen.append((target, rank))
+    return chosen
+
+
+@dataclass
+class _Layer:
+    target: LoraTarget
+    down: torch.Tensor
+    up: torch.Tensor
+    alpha: float
+    scale: float
+
+
+class LoraWeights:
+    """A and B of a set of layers, all fp32 views of one flat group.
+
+    Args:
+        name: group name, ``"unet"`` or an encoder's.
+        chosen: layers and ranks, see :func:`choose_targets`.
+        alpha_ratio: alpha divided by rank, the same for every layer.
+        seed: of the start values; A is random, B zero.
+        device: where the weights live.
+    """
+
+    def __init__(
+        self, name: str, chosen: Sequence[tuple[LoraTarget, int]], alpha_ratio: float, seed: int, device: torch.device
+    ) -> None:
+        shapes: list[tuple[int, ...]] = []
+        for target, rank in chosen:
+            weight: Any = target.module.weight
+            shapes += [down_shape(weight, rank), up_shape(weight, rank)]
+        self.group = FlatGroup(name, shapes, device)
+        generator = torch.Generator().manual_seed(seed)
+        self.layers = []
+        for index, (target, rank) in enumerate(chosen):
+            down, up = self.group.leaves[2 * index : 2 * index + 2]
+            start_down(down, generator)
+            self.layers.append(_Layer(target, down, up, alpha_ratio * rank, alpha_ratio))
+        self.enabled = True
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Kohya tensors on the CPU: ``KEY.lora_down.weight``, ``KEY.lora_up.weight``, ``KEY.alpha``, fp32."""
+        result = {}
+        for layer in self.layers:
+            key = layer.target.key
+            result[f"{key}.lora_down.weight"] = layer.down.detach().cpu().clone()
+            result[f"{key}.lora_up.weight"] = layer.up.detach().cpu().clone()
+            result[f"{key}.alpha"] = torch.tensor(layer.alpha)
+        return result
+
+
+@contextlib.contextmanager
+def attach(weights: Sequence[LoraWeights]) -> Iterator[None]:
+    """Let LoRAs act on their layers within the context.
+
+    Forward hooks keep modules, parameters and state-dict keys of the borrowed model as they are.
+    """
+    handles = []
+    try:
+        for lora in weights:
+            for layer in lora.layers:
+                handles.append(layer.target.module.register_forward_hook(_hook(lora, layer)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _hook(lora: LoraWeights, layer: _Layer) -> Any:
+    down, up, scale = layer.down, layer.up, layer.scale
+
+    def hook(module: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor | None:
+        return add_delta(module, inputs[0], output, down, up, scale) if lora.enabled else None
+
+    return hook

@@ -1,0 +1,160 @@
+"""Module path ↔ kohya key for the SD1 UNet and its text encoder.
+
+Two layouts of the same UNet exist: LDM's (``input_blocks.1.1…``, in webuis and checkpoints) and
+diffusers' (``down_blocks.0.attentions.0…``). Kohya's keys are the diffusers path with underscores.
+"""
+
+from __future__ import annotations
+
+__all__ = ["diffusers_to_ldm", "kohya_key", "ldm_to_diffusers", "role_of"]
+
+_BLOCKS_PER_LEVEL = 3
+"""Entries of ``input_blocks``/``output_blocks`` a level: two ResNet blocks and one more.
+
+Host: extensions-builtin/Lora/networks.py, convert_diffusers_name_to_compvis, A1111 1.7-1.10.1: the same
+number is fixed there.
+"""
+
+_RESNET = {
+    "in_layers.0": "norm1",
+    "in_layers.2": "conv1",
+    "emb_layers.1": "time_emb_proj",
+    "out_layers.0": "norm2",
+    "out_layers.3": "conv2",
+    "skip_connection": "conv_shortcut",
+}
+_RESNET_BACK = {value: key for key, value in _RESNET.items()}
+
+_ENDS = {
+    "time_embed.0": "time_embedding.linear_1",
+    "time_embed.2": "time_embedding.linear_2",
+    "input_blocks.0.0": "conv_in",
+    "out.0": "conv_norm_out",
+    "out.2": "conv_out",
+}
+_ENDS_BACK = {value: key for key, value in _ENDS.items()}
+
+
+def ldm_to_diffusers(path: str) -> str:
+    """Diffusers path of an SD1 UNet module.
+
+    Args:
+        path: module path below ``diffusion_model``, e.g. ``input_blocks.1.1.proj_in``.
+
+    Raises:
+        ValueError: for a path that the SD1 UNet does not have.
+    """
+    if path in _ENDS:
+        return _ENDS[path]
+    parts = path.split(".")
+    try:
+        if parts[0] == "input_blocks":
+            return _down(int(parts[1]), parts[2], parts[3:])
+        if parts[0] == "middle_block":
+            return _middle(int(parts[1]), parts[2:])
+        if parts[0] == "output_blocks":
+            return _up(int(parts[1]), parts[2], parts[3:])
+    except (IndexError, KeyError):
+        pass
+    raise ValueError(f"{path} is no module of an SD1 UNet")
+
+
+def _down(number: int, slot: str, rest: list[str]) -> str:
+    level, layer = divmod(number - 1, _BLOCKS_PER_LEVEL)
+    if rest == ["op"]:
+        return f"down_blocks.{level}.downsamplers.0.conv"
+    if slot == "0":
+        return f"down_blocks.{level}.resnets.{layer}.{_RESNET['.'.join(rest)]}"
+    return ".".join([f"down_blocks.{level}.attentions.{layer}", *rest])
+
+
+def _middle(slot: int, rest: list[str]) -> str:
+    if slot == 1:
+        return ".".join(["mid_block.attentions.0", *rest])
+    return f"mid_block.resnets.{slot // 2}.{_RESNET['.'.join(rest)]}"
+
+
+def _up(number: int, slot: str, rest: list[str]) -> str:
+    level, layer = divmod(number, _BLOCKS_PER_LEVEL)
+    if rest == ["conv"]:
+        return f"up_blocks.{level}.upsamplers.0.conv"
+    if slot == "0":
+        return f"up_blocks.{level}.resnets.{layer}.{_RESNET['.'.join(rest)]}"
+    return ".".join([f"up_blocks.{level}.attentions.{layer}", *rest])
+
+
+def diffusers_to_ldm(path: str) -> str:
+    """LDM path of an SD1 UNet module; the inverse of :func:`ldm_to_diffusers`.
+
+    Args:
+        path: diffusers module path, e.g. ``down_blocks.0.attentions.0.proj_in``.
+
+    Raises:
+        ValueError: for a path that the SD1 UNet does not have.
+    """
+    if path in _ENDS_BACK:
+        return _ENDS_BACK[path]
+    parts = path.split(".")
+    try:
+        if parts[0] == "mid_block":
+            rest = parts[3:]
+            if parts[1] == "attentions":
+                return ".".join(["middle_block.1", *rest])
+            return f"middle_block.{2 * int(parts[2])}.{_RESNET_BACK['.'.join(rest)]}"
+        if parts[0] in ("down_blocks", "up_blocks"):
+            return _side(parts[0] == "down_blocks", int(parts[1]), parts[2], int(parts[3]), parts[4:])
+    except (IndexError, KeyError):
+        pass
+    raise ValueError(f"{path} is no module of an SD1 UNet")
+
+
+def _side(is_down: bool, level: int, kind: str, layer: int, rest: list[str]) -> str:
+    block = f"input_blocks.{_BLOCKS_PER_LEVEL * level + layer + 1}"
+    if not is_down:
+        block = f"output_blocks.{_BLOCKS_PER_LEVEL * level + layer}"
+    if kind == "attentions":
+        return ".".join([f"{block}.1", *rest])
+    if kind == "resnets":
+        return f"{block}.0.{_RESNET_BACK['.'.join(rest)]}"
+    if kind == "downsamplers":
+        return f"input_blocks.{_BLOCKS_PER_LEVEL * (level + 1)}.0.op"
+    if kind == "upsamplers":
+        # The lowest level has no attention, so its upsampler comes right after the ResNet block.
+        slot = 1 if level == 0 else 2
+        return f"output_blocks.{_BLOCKS_PER_LEVEL * level + _BLOCKS_PER_LEVEL - 1}.{slot}.conv"
+    raise KeyError(kind)
+
+
+def kohya_key(part: str, path: str) -> str:
+    """The key under which a layer's LoRA is stored, without suffix.
+
+    Args:
+        part: ``"unet"`` or ``"clip_l"``.
+        path: diffusers path below the UNet, or the path below the text model's wrapper beginning with
+            ``text_model.``.
+
+    Raises:
+        ValueError: for a part that has no kohya prefix here.
+    """
+    prefixes = {"unet": "lora_unet_", "clip_l": "lora_te_"}
+    if part not in prefixes:
+        raise ValueError(f"no LoRA key prefix is known for {part}")
+    return prefixes[part] + path.replace(".", "_")
+
+
+def role_of(path: str, kernel: int) -> str:
+    """What kind of layer a diffusers path names, see ``ports.LoraTarget.role``.
+
+    Args:
+        path: diffusers path below the UNet, or text model path.
+        kernel: side of the convolution kernel, 1 for Linear layers.
+    """
+    if ".attn1." in path or ".attn2." in path or ".self_attn." in path:
+        return "attention"
+    if ".ff." in path or ".mlp." in path:
+        return "feed_forward"
+    if path.endswith((".proj_in", ".proj_out")):
+        return "projection"
+    if kernel > 1 or ".resnets." in path:
+        return "conv"
+    return "other"

@@ -1,0 +1,4 @@
+"""Flat parameter groups, optimiser and learning rates.
+
+Status: free.
+"""

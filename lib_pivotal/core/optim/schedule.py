@@ -1,0 +1,47 @@
+"""Learning rates over a run, as plain functions of the step."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["embedding_factor", "lora_factor"]
+
+
+def lora_factor(step: int, total: int, *, schedule: str, warmup: float) -> float:
+    """Multiplier of a LoRA learning rate.
+
+    Args:
+        step: steps already done, 0 … total - 1.
+        total: steps of the run.
+        schedule: ``"cosine"`` (to 0) or ``"constant"``.
+        warmup: fraction of the run over which it rises from 0.
+
+    Returns:
+        0 … 1.
+    """
+    rise = min(1.0, (step + 1) / (warmup * total)) if warmup * total >= 1 else 1.0
+    return rise * (_cosine(step / total) if schedule == "cosine" else 1.0)
+
+
+def embedding_factor(step: int, total: int, *, schedule: str, stop_at: float) -> float:
+    """Multiplier of an embedding's learning rate: no warm-up, and exactly 0 from ``stop_at`` on.
+
+    The embedding gets its say before the LoRA has warmed up, and fades out (cosine) up to ``stop_at``.
+
+    Args:
+        step: steps already done, 0 … total - 1.
+        total: steps of the run.
+        schedule: as in :func:`lora_factor`.
+        stop_at: fraction of the run, 0 < … ≤ 1.
+
+    Returns:
+        0 … 1.
+    """
+    done = step / (stop_at * total)
+    if done >= 1.0:
+        return 0.0
+    return _cosine(done) if schedule == "cosine" else 1.0
+
+
+def _cosine(done: float) -> float:
+    return 0.5 * (1.0 + math.cos(math.pi * done))

@@ -1,0 +1,4 @@
+"""Numbers made visible.
+
+Status: free.
+"""

@@ -1,0 +1,4 @@
+"""The training run: ``loop.py`` is the map of the program.
+
+Status: free.
+"""

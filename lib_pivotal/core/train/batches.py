@@ -1,0 +1,144 @@
+"""What a step sees: latents, noise, timesteps and captions of its items."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.data.bucket import bucket_for, crop
+from lib_pivotal.core.data.caption import CaptionMaker
+from lib_pivotal.core.data.latents import LatentEntry, LatentItem
+from lib_pivotal.core.data.plan import Plan
+from lib_pivotal.core.data.scan import Picture
+from lib_pivotal.core.diffusion.noise import item_noise, item_seed
+from lib_pivotal.core.ports import PictureSize
+
+__all__ = ["Batch", "Batcher", "latent_entries"]
+
+_ON_DEVICE_BYTES = 256 * 2**20
+"""Latents stay on the device up to this size."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Items that go through the UNet together.
+
+    Attributes:
+        latents: fp32 on the device, shape ``(B, C, h, w)``.
+        noise: same shape.
+        timesteps: int64 on the device, shape ``(B,)``.
+        captions: one an item.
+        sizes: one an item.
+    """
+
+    latents: torch.Tensor
+    noise: torch.Tensor
+    timesteps: torch.Tensor
+    captions: list[str]
+    sizes: list[PictureSize]
+
+
+def latent_entries(pictures: Sequence[Picture], config: TrainConfig) -> list[LatentEntry]:
+    """What has to be encoded: every picture in its bucket, and mirrored behind them all with ``flip``."""
+    plain = [LatentEntry(p.path, bucket_for(p.width, p.height, config.resolution), False) for p in pictures]
+    mirrored = [LatentEntry(entry.path, entry.bucket, True) for entry in plain] if config.flip else []
+    return plain + mirrored
+
+
+class Batcher:
+    """Makes the batches of any step, in any order, always the same.
+
+    Args:
+        pictures: of the data set.
+        entries: see :func:`latent_entries`.
+        items: latents of the entries.
+        config: settings.
+        timestep_count: T of the schedule.
+        device: where batches go.
+        rank: number of this process.
+        processes: how many train together.
+    """
+
+    def __init__(
+        self,
+        pictures: Sequence[Picture],
+        entries: Sequence[LatentEntry],
+        items: Sequence[LatentItem],
+        config: TrainConfig,
+        *,
+        timestep_count: int,
+        device: torch.device,
+        rank: int = 0,
+        processes: int = 1,
+    ) -> None:
+        self._config = config
+        self._device = device
+        self._timestep_count = timestep_count
+        self._per_process = config.batch_size * config.accumulation
+        self._first = rank * self._per_process
+        self._captions = [picture.caption or "" for picture in pictures]
+        self._maker = CaptionMaker(config.concepts, config)
+        buckets = [entry.bucket for entry in entries[: len(pictures)]]
+        repeats = [picture.repeats for picture in pictures]
+        self._plan = Plan(buckets, repeats, self._per_process * processes, config.seed)
+        self._sizes = [_size(picture, bucket) for picture, bucket in zip(pictures, buckets)]
+        size = sum(item.mean.numel() * 8 for item in items)
+        self._home = device if size <= _ON_DEVICE_BYTES else torch.device("cpu")
+        self._latents: dict[tuple[int, int], torch.Tensor] = {}
+        self._slots: list[int] = []
+        self._stack(entries, items)
+        self._buckets = buckets
+
+    def _stack(self, entries: Sequence[LatentEntry], items: Sequence[LatentItem]) -> None:
+        """Per bucket one tensor ``(n, 2, C, h, w)`` of mean and spread, so that a batch is one look-up."""
+        by_bucket: dict[tuple[int, int], list[torch.Tensor]] = {}
+        for entry, item in zip(entries, items):
+            group = by_bucket.setdefault(entry.bucket, [])
+            self._slots.append(len(group))
+            group.append(torch.stack([item.mean, item.std]))
+        self._latents = {bucket: torch.stack(group).to(self._home) for bucket, group in by_bucket.items()}
+
+    def step(self, number: int) -> list[Batch]:
+        """Batches of step ``number`` (0 …) for this process, ``accumulation`` of them."""
+        indices = self._plan.step(number)[self._first : self._first + self._per_process]
+        size = self._config.batch_size
+        return [
+            self._batch(number, self._first + start, indices[start : start + size])
+            for start in range(0, self._per_process, size)
+        ]
+
+    def _batch(self, step: int, first: int, indices: Sequence[int]) -> Batch:
+        latents = self._latents[self._buckets[indices[0]]]
+        shape = tuple(latents.shape[2:])
+        noises, slots, captions = [], [], []
+        for place, index in enumerate(indices, start=first):
+            random, words = item_noise(item_seed(self._config.seed, step, place), shape, self._timestep_count)
+            mirrored = self._config.flip and words.random() < 0.5
+            slots.append(self._slots[index + len(self._captions) * mirrored])
+            captions.append(self._maker.vary(self._captions[index], words))
+            noises.append(random)
+        drawn = torch.stack([torch.stack([random.noise, random.posterior]) for random in noises])
+        timesteps = torch.tensor([random.timestep for random in noises])
+        moments = latents[torch.tensor(slots, device=self._home)]
+        drawn, timesteps, moments = (self._send(tensor) for tensor in (drawn, timesteps, moments))
+        return Batch(
+            latents=torch.addcmul(moments[:, 0], moments[:, 1], drawn[:, 1]),
+            noise=drawn[:, 0],
+            timesteps=timesteps,
+            captions=captions,
+            sizes=[self._sizes[index] for index in indices],
+        )
+
+    def _send(self, tensor: torch.Tensor) -> torch.Tensor:
+        """To the device without waiting for it."""
+        if self._device.type == "cuda" and tensor.device.type == "cpu":
+            return tensor.pin_memory().to(self._device, non_blocking=True)
+        return tensor.to(self._device)
+
+
+def _size(picture: Picture, bucket: tuple[int, int]) -> PictureSize:
+    cut = crop(picture.width, picture.height, bucket)
+    return PictureSize((picture.height, picture.width), (cut.top, cut.left), (bucket[1], bucket[0]))

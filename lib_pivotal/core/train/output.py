@@ -1,0 +1,189 @@
+"""What a run produces: bundles, states and sample pictures."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from lib_pivotal.core.bundle.file import free_name, write_bundle
+from lib_pivotal.core.bundle.metadata import build_metadata, trigger_words
+from lib_pivotal.core.config.io import to_dict
+from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.data.bucket import bucket_for
+from lib_pivotal.core.errors import PivotalError
+from lib_pivotal.core.events import Event, SampleReady, Saved, Warned
+from lib_pivotal.core.pivot.vectors import live_embeddings
+from lib_pivotal.core.ports import SampleMaker, SampleRequest
+from lib_pivotal.core.train.setup import Setup
+from lib_pivotal.core.train.state import State, save_state
+
+__all__ = ["Folders", "Output", "load_state", "sample_prompts"]
+
+logger = logging.getLogger("pivotal.output")
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where a run writes.
+
+    Attributes:
+        run: its own folder (exists): config.json, loss.csv, samples/, states/.
+        bundles: where the bundle goes.
+        cache: stored latents, shared by all runs.
+    """
+
+    run: Path
+    bundles: Path
+    cache: Path
+
+
+def sample_prompts(config: TrainConfig) -> list[str]:
+    """The preview prompts: as given, one a line, or each concept's name."""
+    given = [line.strip() for line in config.sample_prompts.splitlines() if line.strip()]
+    return given or [concept.name for concept in config.concepts]
+
+
+class Output:
+    """Writes what the loop asks for; only the first process has one.
+
+    Args:
+        setup: the run.
+        folders: where to write.
+        sampler: makes preview pictures; None makes none.
+        emit: takes events.
+        bundle_path: of an earlier attempt that is being resumed; None chooses it now.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        folders: Folders,
+        sampler: SampleMaker | None,
+        emit: Callable[[Event], None],
+        bundle_path: Path | None,
+    ) -> None:
+        self._setup = setup
+        self._folders = folders
+        self._sampler = sampler
+        self._emit = emit
+        self._cover: Image.Image | None = None
+        config = setup.config
+        self._may_overwrite = bundle_path is not None or config.if_exists == "overwrite"
+        path = bundle_path or folders.bundles / f"{config.output_name}.safetensors"
+        self.bundle_path = free_name(path) if config.if_exists == "number" and bundle_path is None else path
+
+    def facts(self) -> dict[str, Any]:
+        """What a resumed run is compared with, and where it wrote."""
+        return {
+            "config": to_dict(self._setup.config),
+            "data": self._setup.data_digest,
+            "model": self._setup.model.model_hash,
+            "bundle_path": str(self.bundle_path),
+        }
+
+    def save_bundle(self, step: int, *, final: bool) -> Path:
+        """Write the bundle: under its own name, or with the step in it when it is not the last.
+
+        Raises:
+            BundleError: it cannot be written.
+        """
+        path = self.bundle_path
+        if not final:
+            path = path.with_name(f"{path.stem}-{step:06d}{path.suffix}")
+        setup, config = self._setup, self._setup.config
+        embeddings = live_embeddings(setup.tables)
+        lora: dict[str, torch.Tensor] = {}
+        for weights in setup.loras:
+            lora.update(weights.state_dict())
+        metadata = build_metadata(
+            config,
+            embeddings,
+            step=step,
+            output_name=path.stem,
+            model_name=setup.model.model_name,
+            model_hash=setup.model.model_hash,
+            is_v_prediction=setup.model.is_v_prediction,
+            picture_count=setup.picture_count,
+            date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            covers=[self._cover] if self._cover is not None else (),
+        )
+        write_bundle(
+            path,
+            lora,
+            embeddings,
+            metadata,
+            words=trigger_words(config),
+            lora_dtype=torch.float32 if config.save_precision == "fp32" else torch.float16,
+            preview=self._cover,
+            # A step's snapshot belongs to this run; a resumed run may write it again.
+            overwrite=self._may_overwrite or not final,
+        )
+        # From now on the file is this run's own.
+        self._may_overwrite = self._may_overwrite or final
+        self._emit(Saved(step, "bundle", path))
+        return path
+
+    def save_state(self, step: int) -> Path:
+        """Write the resume state into the run folder."""
+        setup = self._setup
+        tensors = {f"optimiser/{key}": value for key, value in setup.optimiser.state_tensors().items()}
+        tensors.update({f"lora/{lora.group.name}": lora.group.flat.detach().cpu().clone() for lora in setup.loras})
+        tensors.update({f"table/{table.encoder_name}": table.table.detach().cpu().clone() for table in setup.tables})
+        state = State(step, tensors, self.facts())
+        path = save_state(self._folders.run / "states", state, setup.config.keep_states)
+        self._emit(Saved(step, "state", path))
+        return path
+
+    def make_samples(self, step: int) -> None:
+        """Make the preview pictures; a failure is told and does not end the run."""
+        if self._sampler is None:
+            return
+        embeddings = live_embeddings(self._setup.tables)
+        for index, request in enumerate(self._requests()):
+            try:
+                sample = self._sampler.make(request, embeddings)
+            except PivotalError as error:
+                self._emit(Warned(f"No preview could be made: {error}"))
+                return
+            if sample is None:
+                return
+            if index == 0 and step:
+                self._cover = sample.image
+            self._emit(SampleReady(step, index, request.prompt, sample.image, sample.infotext))
+
+    def _requests(self) -> list[SampleRequest]:
+        config = self._setup.config
+        width, height = bucket_for(1, 1, config.resolution)
+        return [
+            SampleRequest(
+                prompt=prompt,
+                negative_prompt=config.sample_negative,
+                width=width,
+                height=height,
+                steps=config.sample_steps,
+                cfg_scale=config.sample_cfg,
+                seed=config.sample_seed,
+                clip_skip=config.clip_skip,
+            )
+            for prompt in sample_prompts(config)
+        ]
+
+
+def load_state(setup: Setup, state: State) -> None:
+    """Put a state's values into a freshly built run."""
+    with torch.no_grad():
+        for lora in setup.loras:
+            lora.group.flat.copy_(state.tensors[f"lora/{lora.group.name}"])
+        for table in setup.tables:
+            table.table.copy_(state.tensors[f"table/{table.encoder_name}"])
+    prefix = "optimiser/"
+    setup.optimiser.load_state_tensors(
+        {key[len(prefix) :]: value for key, value in state.tensors.items() if key.startswith(prefix)}
+    )

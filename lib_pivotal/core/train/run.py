@@ -1,0 +1,170 @@
+"""A whole run: check, prepare, train, save. What hosts, tab, API and command line call."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+
+from lib_pivotal.core.bundle.file import replacing
+from lib_pivotal.core.config.checks import check
+from lib_pivotal.core.config.io import to_json
+from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.errors import ConfigError, Interrupted, OutOfMemory, TrainingDiverged
+from lib_pivotal.core.events import Control, Event, Finished, Prepared, Preparing, Warned
+from lib_pivotal.core.ports import DiffusionModel, ProcessGroup, ProgressSink, SampleMaker, SingleProcess
+from lib_pivotal.core.train.loop import Loop
+from lib_pivotal.core.train.output import Folders, Output, load_state
+from lib_pivotal.core.train.recorder import Recorder
+from lib_pivotal.core.train.setup import Setup, prepare
+from lib_pivotal.core.train.state import compare, load_newest
+
+__all__ = ["Folders", "Outcome", "train"]
+
+logger = logging.getLogger("pivotal.run")
+
+_NONE: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: ``outcome`` is ``"done"``, ``"stopped"`` (kept) or ``"discarded"``."""
+
+    outcome: str
+    step: int
+    bundle_path: Path | None
+
+
+def train(
+    config: TrainConfig,
+    model: DiffusionModel,
+    sampler: SampleMaker | None,
+    sinks: Sequence[ProgressSink],
+    control: Control,
+    folders: Folders,
+    *,
+    group: ProcessGroup | None = None,
+    resume_from: Path | None = None,
+    taken_names: Mapping[str, str] = _NONE,
+) -> Outcome:
+    """Train embeddings and LoRA on a borrowed model and write the bundle.
+
+    Args:
+        config: the settings.
+        model: the borrowed model; unchanged afterwards, whatever happens.
+        sampler: makes preview pictures, or None.
+        sinks: take the events.
+        control: requests from outside.
+        folders: where to write.
+        group: the processes; None for one.
+        resume_from: run folder of an earlier attempt, continued from its newest state.
+        taken_names: installed embeddings, lower-case name → where from.
+
+    Raises:
+        ConfigError: the settings, names or data set have problems (all of them are listed).
+        DatasetError: a picture turned out unusable.
+        HostError: the model was exchanged or moved meanwhile.
+        TrainingDiverged: the loss is no number any more; the last good values have been saved.
+        OutOfMemory: with the setting most likely to help.
+        BundleError: the result cannot be written.
+    """
+    group = group or SingleProcess()
+    emit = _Emitter(sinks)
+    state = load_newest(resume_from / "states") if resume_from else None
+    problems = check(
+        config,
+        bundles=folders.bundles,
+        taken_names=taken_names,
+        tokenizer=model.text_encoders[0].tokenize,
+    )
+    if state is not None:
+        # The bundle of the attempt that goes on may be there already: it is this run's own.
+        problems = [problem for problem in problems if problem.field != "output_name"]
+    if any(problem.is_error for problem in problems):
+        raise ConfigError(problems)
+    for problem in problems:
+        emit(Warned(str(problem)))
+    stage = "encoding pictures"
+    recorder = None
+    try:
+        setup = prepare(
+            config,
+            model,
+            cache=folders.cache,
+            group=group,
+            progress=lambda name, done, total: emit(Preparing(name, done, total)),
+            stopped=lambda: control.stop_requested,
+        )
+        output = None
+        if group.rank == 0:
+            earlier = Path(state.facts["bundle_path"]) if state is not None else None
+            output = Output(setup, folders, sampler, emit, earlier)
+            recorder = Recorder(folders.run, state.step if state is not None else 0)
+            emit.sinks.append(recorder)
+            with replacing(folders.run / "config.json") as partial:
+                partial.write_text(to_json(config), encoding="utf-8")
+        if state is not None:
+            compare(state.facts, _facts(setup))
+            load_state(setup, state)
+        first_step = state.step if state is not None else 0
+        emit(Prepared(first_step, setup.steps, setup.trainable_count))
+        stage = "training"
+        outcome = _run_loop(Loop(setup, output, emit, control, group), first_step, setup, output, control)
+    except Interrupted:
+        outcome = Outcome("discarded", 0, None)
+    except torch.cuda.OutOfMemoryError as error:
+        raise OutOfMemory(
+            stage, hint="Turn gradient checkpointing on, lower the batch size (and accumulate), or the resolution."
+        ) from error
+    finally:
+        if recorder is not None:
+            recorder.close()
+    emit(Finished(outcome.step, outcome.outcome, outcome.bundle_path))
+    return outcome
+
+
+def _run_loop(loop: Loop, first_step: int, setup: Setup, output: Output | None, control: Control) -> Outcome:
+    """Run the loop; keep what is trained however it ends, unless it is to be discarded."""
+    try:
+        loop.run(first_step)
+    except TrainingDiverged:
+        if output is not None:
+            output.save_bundle(loop.step, final=True)
+            output.save_state(loop.step)
+        raise
+    if control.discard_requested:
+        return Outcome("discarded", loop.step, None)
+    word = "done" if loop.step >= setup.steps else "stopped"
+    if output is None or loop.step == 0:
+        return Outcome(word, loop.step, None)
+    output.save_state(loop.step)
+    return Outcome(word, loop.step, output.save_bundle(loop.step, final=True))
+
+
+def _facts(setup: Setup) -> dict[str, object]:
+    return {"config": _plain(setup.config), "data": setup.data_digest, "model": setup.model.model_hash}
+
+
+def _plain(config: TrainConfig) -> dict[str, object]:
+    # Through JSON, as the saved facts went: tuples become lists.
+    return dict(json.loads(to_json(config)))
+
+
+class _Emitter:
+    """Hands events to all sinks; one that fails is logged once and dropped."""
+
+    def __init__(self, sinks: Sequence[ProgressSink]) -> None:
+        self.sinks = list(sinks)
+
+    def __call__(self, event: Event) -> None:
+        for sink in list(self.sinks):
+            try:
+                sink.handle(event)
+            except Exception:
+                logger.exception("%s failed and gets no more events", type(sink).__name__)
+                self.sinks.remove(sink)

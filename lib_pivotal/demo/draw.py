@@ -1,0 +1,144 @@
+"""Drawing on a small canvas: antialiased by drawing four times larger; two styles of the same scene."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+__all__ = ["COLOURS", "Canvas", "SIDE", "outline"]
+
+SIDE = 64
+_FACTOR = 4
+
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "red": (222, 40, 40),
+    "orange": (250, 145, 20),
+    "yellow": (250, 225, 50),
+    "green": (45, 165, 65),
+    "blue": (45, 85, 215),
+    "purple": (135, 50, 170),
+    "pink": (250, 150, 190),
+    "white": (245, 245, 245),
+}
+
+
+def outline(shape: str, x: float, y: float, radius: float) -> list[tuple[float, float]]:
+    """Polygon of a shape.
+
+    Args:
+        shape: one of circle, square, triangle, star, heart, cross, hexagon.
+        x: centre in px.
+        y: centre in px.
+        radius: half of the extent in px.
+
+    Returns:
+        Points in px.
+
+    Raises:
+        KeyError: for an unknown shape.
+    """
+    points = {
+        "circle": [_polar(a, 1.0) for a in np.linspace(0, 2 * math.pi, 48, endpoint=False)],
+        "square": [(-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)],
+        "triangle": [(0.0, -1.0), (1.0, 0.85), (-1.0, 0.85)],
+        "star": [_polar(i * math.pi / 5 - math.pi / 2, 1.08 if i % 2 == 0 else 0.46) for i in range(10)],
+        "heart": [_heart(a) for a in np.linspace(0, 2 * math.pi, 48, endpoint=False)],
+        "cross": _cross(0.36),
+        "hexagon": [_polar(i * math.pi / 3, 1.0) for i in range(6)],
+    }[shape]
+    return [(x + radius * px, y + radius * py) for px, py in points]
+
+
+def _polar(angle: float, length: float) -> tuple[float, float]:
+    return (length * math.cos(angle), length * math.sin(angle))
+
+
+def _heart(t: float) -> tuple[float, float]:
+    x = 16 * math.sin(t) ** 3
+    y = 13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t)
+    return (x / 16.5, -(y + 2.5) / 15.0)
+
+
+def _cross(arm: float) -> list[tuple[float, float]]:
+    return [
+        (-arm, -1), (arm, -1), (arm, -arm), (1, -arm), (1, arm), (arm, arm),
+        (arm, 1), (-arm, 1), (-arm, arm), (-1, arm), (-1, -arm), (-arm, -arm),
+    ]  # fmt: skip
+
+
+class Canvas:
+    """A 64×64 picture; coordinates in px, y downwards.
+
+    Args:
+        background: RGB 0 … 255.
+        style: ``"a"`` flat and bright; ``"b"`` dark with outlines and paper grain.
+        rng: randomness of the grain.
+    """
+
+    def __init__(self, background: tuple[int, int, int], style: str, rng: np.random.Generator) -> None:
+        self.style = style
+        self.rng = rng
+        side = SIDE * _FACTOR
+        self.image = Image.new("RGB", (side, side), self._tone(background))
+        self.pen = ImageDraw.Draw(self.image)
+
+    def _tone(self, colour: tuple[int, int, int]) -> tuple[int, int, int]:
+        """The colour as this style shows it: style B is darker and a little duller."""
+        if self.style == "a":
+            return colour
+        grey = sum(colour) / 3
+        return tuple(round(0.62 * (0.85 * c + 0.15 * grey) + 6) for c in colour)  # type: ignore[return-value]
+
+    def polygon(self, points: list[tuple[float, float]], colour: tuple[int, int, int]) -> None:
+        """A filled polygon; style B adds a black outline."""
+        scaled = [(px * _FACTOR, py * _FACTOR) for px, py in points]
+        self.pen.polygon(scaled, fill=self._tone(colour))
+        if self.style == "b":
+            self.pen.line([*scaled, scaled[0], scaled[1]], fill=(8, 8, 12), width=7, joint="curve")
+
+    def pattern(self, points: list[tuple[float, float]], kind: str, colour: tuple[int, int, int]) -> None:
+        """Stripes or dots of ``colour``, seen only inside the polygon ``points``.
+
+        They sit on the picture's 8-px grid, one latent cell, so that a small codec can hold them.
+        """
+        if kind == "plain":
+            return
+        side = SIDE * _FACTOR
+        mask = Image.new("L", (side, side), 0)
+        ImageDraw.Draw(mask).polygon([(px * _FACTOR, py * _FACTOR) for px, py in points], fill=255)
+        layer = Image.new("L", (side, side), 0)
+        pen = ImageDraw.Draw(layer)
+        for y in range(0, SIDE, 8):
+            if kind == "striped":
+                pen.rectangle([0, (y + 2) * _FACTOR, side, (y + 6) * _FACTOR - 1], fill=255)
+                continue
+            for x in range(0, SIDE, 8):
+                pen.ellipse([(x + 1.6) * _FACTOR, (y + 1.6) * _FACTOR, (x + 6.4) * _FACTOR, (y + 6.4) * _FACTOR], fill=255)
+        mask = Image.fromarray(np.minimum(np.asarray(mask), np.asarray(layer)))
+        self.image.paste(self._tone(colour), mask=mask)
+        self.pen = ImageDraw.Draw(self.image)
+
+    def disc(self, x: float, y: float, radius: float, colour: tuple[int, int, int]) -> None:
+        """A filled disc."""
+        box = [(x - radius) * _FACTOR, (y - radius) * _FACTOR, (x + radius) * _FACTOR, (y + radius) * _FACTOR]
+        width = 4 if self.style == "b" else 0
+        self.pen.ellipse(box, fill=self._tone(colour), outline=(8, 8, 12) if width else None, width=width or 1)
+
+    def line(self, points: list[tuple[float, float]], width: float, colour: tuple[int, int, int]) -> None:
+        """A polyline ``width`` px thick."""
+        scaled = [(px * _FACTOR, py * _FACTOR) for px, py in points]
+        if self.style == "b":
+            self.pen.line(scaled, fill=(8, 8, 12), width=round(width * _FACTOR) + 6, joint="curve")
+        self.pen.line(scaled, fill=self._tone(colour), width=round(width * _FACTOR), joint="curve")
+
+    def finish(self) -> np.ndarray:
+        """The picture, uint8, shape ``(64, 64, 3)``."""
+        image = self.image.resize((SIDE, SIDE), Image.Resampling.BOX)
+        if self.style == "a":
+            return np.asarray(image)
+        grain = self.rng.normal(0.0, 1.0, (SIDE // 2, SIDE // 2)).astype(np.float32)
+        paper = Image.fromarray(np.clip(128 + 40 * grain, 0, 255).astype(np.uint8)).resize((SIDE, SIDE))
+        texture = (np.asarray(paper.filter(ImageFilter.GaussianBlur(0.6)), np.float32) - 128.0) * 0.30
+        return np.clip(np.asarray(image, np.float32) + texture[..., None], 0, 255).astype(np.uint8)

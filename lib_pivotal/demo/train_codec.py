@@ -1,0 +1,135 @@
+"""Training the small VAE on drawn pictures of both styles and on doodles of no meaning."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from safetensors.torch import load_file, save_file
+from torch.nn import functional
+
+from lib_pivotal.demo.draw import COLOURS, Canvas, outline
+from lib_pivotal.demo.networks import LATENT_SCALE, make_codec
+from lib_pivotal.demo.world import draw, pattern_colour, random_scene
+
+__all__ = ["doodle", "fold_latents", "train_codec"]
+
+logger = logging.getLogger("pivotal.demo.codec")
+
+
+def doodle(rng: np.random.Generator) -> np.ndarray:
+    """A picture outside the world: shapes with eyes, limbs, rings and lines in any colour; uint8 (64, 64, 3)."""
+    colours = list(COLOURS.values()) + [(20, 20, 25), (30, 160, 160), (120, 70, 30), (200, 20, 140)]
+
+    def pick() -> tuple[int, int, int]:
+        base = np.array(colours[rng.integers(len(colours))]) + rng.normal(0, 12, 3)
+        red, green, blue = np.clip(base, 0, 255).astype(int)
+        return int(red), int(green), int(blue)
+
+    canvas = Canvas(pick(), "ab"[rng.integers(2)], rng)
+    for _ in range(rng.integers(1, 4)):
+        shape = str(rng.choice(["circle", "square", "triangle", "star", "heart", "cross", "hexagon"]))
+        x, y, radius = rng.uniform(10, 54), rng.uniform(10, 54), rng.uniform(6, 22)
+        points = outline(shape, x, y, radius)
+        colour = pick()
+        for _ in range(rng.integers(0, 3)):
+            angle = rng.uniform(0, 2 * math.pi)
+            end = (x + 1.6 * radius * math.cos(angle), y + 1.6 * radius * math.sin(angle))
+            canvas.line([(x, y), end], float(rng.uniform(1.5, 4)), pick())
+        canvas.polygon(points, colour)
+        canvas.pattern(points, str(rng.choice(["plain", "striped", "dotted"])), pick())
+        for _ in range(rng.integers(0, 4)):
+            ex, ey, er = x + rng.uniform(-0.6, 0.6) * radius, y + rng.uniform(-0.6, 0.6) * radius, rng.uniform(1.5, 6)
+            canvas.disc(ex, ey, er, pick())
+            if rng.random() < 0.5:
+                canvas.disc(ex, ey, er * 0.5, (15, 15, 20))
+    return canvas.finish()
+
+
+def _batch(size: int, rng: np.random.Generator) -> torch.Tensor:
+    pictures = []
+    for _ in range(size):
+        kind = rng.random()
+        style = "ab"[rng.integers(2)]
+        pictures.append(doodle(rng) if kind < 0.35 else draw(random_scene(rng), style, rng))
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def train_codec(path: Path, steps: int = 3000, batch: int = 8, device: str = "cpu") -> AutoencoderKL:
+    """Train, fold and save the VAE; a file that is there already is loaded instead.
+
+    The posterior's mean plus a little noise is decoded: sampling the posterior from the first step
+    keeps so small a model from learning at all. Three latent channels are held near each cell's mean
+    colour, firmly at first: it brings the colours through at once and leaves latents that are easy to denoise.
+
+    Args:
+        path: safetensors file of the finished VAE in diffusers naming.
+        steps: optimiser steps.
+        batch: pictures a step.
+        device: torch device.
+    """
+    codec = make_codec()
+    if path.exists():
+        codec.load_state_dict(load_file(path))
+        return codec
+    torch.manual_seed(1)
+    rng = np.random.default_rng(1)
+    codec = make_codec().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimiser = torch.optim.AdamW(codec.parameters(), lr=1.0, betas=(0.9, 0.99), weight_decay=1e-4)
+    average = {name: value.detach().clone() for name, value in codec.state_dict().items()}
+    started = time.time()
+    for step in range(steps):
+        rate = 5e-4 * min(1.0, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        pixels = _batch(batch, rng).to(device, memory_format=torch.channels_last)
+        mean = codec.encode(pixels).latent_dist.mean
+        decoded = codec.decode(mean + 0.08 * torch.randn_like(mean)).sample
+        error = decoded - pixels
+        loss = error.abs().mean() + 0.5 * error.pow(2).mean() + 3e-3 * (mean.pow(2) - 1).clamp(min=0).mean()
+        hint = (mean[:, :3] - functional.avg_pool2d(pixels, 8)).pow(2).mean()
+        loss = loss + (0.05 + 0.95 * max(0.0, 1 - step / (0.4 * steps))) * hint
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(codec.parameters(), 1.0)
+        optimiser.step()
+        decay = min(0.995, step / (step + 20))
+        with torch.no_grad():
+            for name, value in codec.state_dict().items():
+                average[name].lerp_(value, 1 - decay)
+        if step % 50 == 0:
+            logger.info("codec %d l1 %.4f hint %.4f z %.2f %.0fs", step, error.abs().mean().item(),
+                        hint.item(), mean.std().item(), time.time() - started)  # fmt: skip
+    codec.load_state_dict(average)
+    fold_latents(codec, _batch(256, rng).to(device))
+    save_file({name: value.contiguous().cpu() for name, value in codec.state_dict().items()}, path)
+    return codec.cpu()
+
+
+@torch.no_grad()
+def fold_latents(codec: AutoencoderKL, pixels: torch.Tensor) -> None:
+    """Shift and scale the latents, inside the codec's own 1×1 convolutions, to what SD1 hosts expect.
+
+    Afterwards every latent channel of ``pixels`` has mean 0 and standard deviation ``1 / LATENT_SCALE``
+    and the posterior's own deviation is a small constant.
+
+    Args:
+        codec: changed in place.
+        pixels: fp32, shape ``(B, 3, 64, 64)``, -1 … 1.
+    """
+    means = torch.cat([codec.encode(part).latent_dist.mean for part in pixels.split(32)])
+    shift = means.mean((0, 2, 3))
+    scale = 1.0 / (means.std((0, 2, 3)) * LATENT_SCALE)
+    quant, post = codec.quant_conv, codec.post_quant_conv
+    # decoded = post(z / scale + shift): input columns absorb the scale, the bias absorbs the shift.
+    post.bias += (post.weight[:, :, 0, 0] * shift).sum(1)
+    post.weight /= scale[None, :, None, None]
+    quant.weight[:4] *= scale[:, None, None, None]
+    quant.bias[:4] = (quant.bias[:4] - shift) * scale
+    quant.weight[4:] = 0
+    quant.bias[4:] = 2 * math.log(0.05 / LATENT_SCALE)

@@ -1,0 +1,55 @@
+"""One real webui for the whole suite."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from server import Webui, find_python, find_webui, make_data_folder
+
+_HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything here needs a real webui and minutes."""
+    for item in items:
+        if _HERE in item.path.parents:
+            item.add_marker(pytest.mark.e2e)
+
+
+def _checkpoints(tree: Path, python: Path, folder: Path) -> list[Path]:
+    """The demo's trained base where it is at hand, and a random one."""
+    result = []
+    try:
+        from lib_pivotal.demo import assets
+
+        materialised = assets.materialise(folder / "demo")
+        result += sorted(Path(materialised if isinstance(materialised, (str, Path)) else folder / "demo").glob("*.safetensors"))
+    except ImportError:
+        pass
+    command = [str(python), str(_HERE / "random_checkpoint.py"), str(tree), str(folder / "random")]
+    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    return [*result, folder / "random" / "random.safetensors"]
+
+
+@pytest.fixture(scope="session")
+def webui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webui]:
+    """A started webui with our extension and the probe."""
+    tree = find_webui()
+    python = find_python(tree) if tree else None
+    if tree is None or python is None:
+        message = "NO WEBUI FOUND: nothing was tested in a real webui (set PIVOTAL_WEBUI, PIVOTAL_WEBUI_PYTHON)."
+        warnings.warn(message, stacklevel=1)
+        pytest.skip(message)
+    folder = tmp_path_factory.mktemp("webui")
+    make_data_folder(folder / "data", _checkpoints(tree, python, folder))
+    server = Webui(tree, python, folder / "data")
+    try:
+        server.wait()
+        yield server
+    finally:
+        server.stop()

@@ -1,0 +1,1 @@
+"""Looks inside a running webui for the e2e suite."""

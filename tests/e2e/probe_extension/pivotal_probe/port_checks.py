@@ -1,0 +1,252 @@
+"""Each method of the borrowed model against the webui's own way of doing the same."""
+
+from __future__ import annotations
+
+import random
+import threading
+from typing import Any
+
+import numpy as np
+import torch
+from pivotal_probe.checks import digest
+
+from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.errors import HostError
+from lib_pivotal.core.events import Control
+from lib_pivotal.core.lora.inject import LoraWeights, attach
+from lib_pivotal.core.pivot.prompt import TextPlacer
+from lib_pivotal.core.ports import PictureSize, SampleRequest
+
+_TASK = "task(pivotal-probe)"
+_PROMPTS = ("", "a red circle", "one, two, " * 60 + "three", "miku vocaloid, \"quoted\" text; café", "probeword rests")
+
+
+def _host() -> Any:
+    from lib_pivotal.host.detect import current_host
+
+    found, reason = current_host()
+    assert found is not None, reason
+    return found
+
+
+def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
+    assert one.shape == other.shape, (one.shape, other.shape)
+    return float((one.detach().float() - other.detach().float()).abs().max())
+
+
+def _encode(model: Any, text: str, spans: dict[str, tuple[int, int]], vectors: torch.Tensor) -> tuple[Any, int]:
+    encoder = model.text_encoders[0]
+    placed = TextPlacer(encoder, spans).place(text)
+    rows, columns = torch.tensor(placed.rows, dtype=torch.int64), torch.tensor(placed.columns, dtype=torch.int64)
+    return encoder.encode(placed.ids, rows, columns, vectors[list(placed.vectors)]), len(placed.ids)
+
+
+def encoding(clip_skip: int = 1) -> dict[str, Any]:
+    """Our text path against the webui's, plain prompts and one with a spliced embedding."""
+    from modules import sd_hijack, shared
+    from modules.textual_inversion.textual_inversion import Embedding
+
+    torch.manual_seed(3)
+    result: dict[str, Any] = {}
+    host = _host()
+    with host.exclusive(_TASK), host.borrow(TrainConfig(clip_skip=clip_skip), Control()) as lent:
+        width = lent.model.text_encoders[0].width
+        vectors = torch.randn(3, width) * 0.1
+        embedding = Embedding(vectors, "probeword")
+        embedding.vectors, embedding.shape, embedding.filename = 3, width, "probeword.pt"
+        database = sd_hijack.model_hijack.embedding_db
+        database.register_embedding(embedding, shared.sd_model)
+        kept = shared.opts.data.get("CLIP_stop_at_last_layers")
+        shared.opts.data["CLIP_stop_at_last_layers"] = clip_skip
+        try:
+            for text in _PROMPTS:
+                with torch.no_grad():
+                    theirs = shared.sd_model.get_learned_conditioning([text])
+                    encoded, count = _encode(lent.model, text, {"probeword": (0, 3)}, vectors)
+                size = PictureSize((64, 64), (0, 0), (64, 64))
+                result[text[:12]] = _difference(lent.model.condition([encoded], count, [size]), theirs)
+        finally:
+            database.register_embedding_by_name(None, shared.sd_model, "probeword")
+            shared.opts.data["CLIP_stop_at_last_layers"] = 1 if kept is None else kept
+    return result
+
+
+def literal_brackets() -> dict[str, float]:
+    """A caption with brackets gives the plain encoding of its characters, not emphasis."""
+    host = _host()
+    with host.exclusive(_TASK), host.borrow(TrainConfig(), Control()) as lent, torch.no_grad():
+        encoder = lent.model.text_encoders[0]
+        ids = encoder.tokenize("miku_(vocaloid)")
+        escaped = host.tokenizer()("miku_(vocaloid)")
+        return {"same_ids": float(ids == escaped), "has_bracket": float(len(ids) > 3)}
+
+
+def training_step() -> dict[str, Any]:
+    """Gradients through UNet and text encoder, with and without checkpointing; eps against apply_model."""
+    from modules import devices, shared
+
+    result: dict[str, Any] = {}
+    host = _host()
+    with host.exclusive(_TASK), host.borrow(TrainConfig(), Control()) as lent:
+        model = lent.model
+        generator = torch.Generator().manual_seed(5)
+        noisy = torch.randn(2, 4, 8, 8, generator=generator)
+        times = torch.tensor([10, 700])
+        sizes = [PictureSize((64, 64), (0, 0), (64, 64))] * 2
+        vectors = (torch.randn(2, model.text_encoders[0].width, generator=generator) * 0.1).requires_grad_(True)
+        chosen = [(target, 4) for target in model.lora_targets() if target.role != "other"]
+        lora = LoraWeights("unet", chosen, 0.5, 1, model.device)
+        with torch.no_grad():
+            for layer in lora.layers:
+                layer.up.normal_(0, 0.02, generator=generator)
+
+        def step(enabled: bool) -> tuple[torch.Tensor, list[torch.Tensor]]:
+            vectors.grad = None
+            lora.group.zero_grad() if hasattr(lora.group, "zero_grad") else None
+            for layer in lora.layers:
+                layer.down.grad = layer.up.grad = None
+            with attach([lora]), model.checkpointing(enabled=enabled):
+                model.verify()
+                encoded = [_encode(model, "probeword and more", {"probeword": (0, 2)}, vectors)[0] for _ in range(2)]
+                joined = type(encoded[0])(torch.cat([item.hidden for item in encoded]))
+                output = model.predict(noisy, times, model.condition([joined], 1, sizes))
+                (output.float() ** 2).mean().backward()
+            leaves = [vectors.grad.clone()]
+            leaves += [layer.down.grad.clone() for layer in lora.layers] + [layer.up.grad.clone() for layer in lora.layers]
+            return output.detach(), leaves
+
+        plain, plain_grads = step(False)
+        again, again_grads = step(True)
+        result["checkpointing"] = max(_difference(a, b) for a, b in zip(plain_grads, again_grads, strict=True))
+        result["checkpointing_output"] = _difference(plain, again)
+        result["without_gradient"] = sum(not bool(item.any()) for item in plain_grads)
+        result["leaves"] = len(plain_grads)
+        result["base_gradients"] = sum(item.grad is not None for item in shared.sd_model.parameters())
+        result["base_trainable"] = sum(item.requires_grad for item in shared.sd_model.parameters())
+        with torch.no_grad(), devices.autocast():
+            encoded, _ = _encode(model, "probeword", {}, vectors)
+            context = model.condition([encoded], 1, sizes[:1])
+            theirs = shared.sd_model.apply_model(noisy[:1], times[:1], context.clone())
+            result["eps"] = _difference(model.predict(noisy[:1], times[:1], context), theirs)
+            result["eps_size"] = float(theirs.abs().max())
+            pixels = torch.rand(1, 3, 64, 64, generator=generator) * 2 - 1
+            mean, deviation = model.codec.encode(pixels)
+            posterior = shared.sd_model.encode_first_stage(pixels)
+            result["latent"] = _difference(mean, posterior.mean * shared.sd_model.scale_factor)
+            result["deviation"] = _difference(deviation, posterior.std * shared.sd_model.scale_factor)
+        exact = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2, 0)
+        result["schedule"] = _difference(model.alphas_cumprod.double(), exact)
+        result["name"] = model.model_name
+    return result
+
+
+def lora_names() -> dict[str, Any]:
+    """Each kohya key leads the built-in Lora extension to the very layer it came from."""
+    import networks
+
+    host = _host()
+    wrong, keys = [], []
+    with host.exclusive(_TASK), host.borrow(TrainConfig(), Control()) as lent:
+        from modules import shared
+
+        mapping = shared.sd_model.network_layer_mapping
+        for target in lent.model.lora_targets():
+            keys.append(target.key)
+            if mapping.get(networks.convert_diffusers_name_to_compvis(target.key, False)) is not target.module:
+                wrong.append(target.key)
+        roles: dict[str, int] = {}
+        for target in lent.model.lora_targets():
+            roles[f"{target.part}/{target.role}"] = roles.get(f"{target.part}/{target.role}", 0) + 1
+    return {"count": len(keys), "unique": len(set(keys)), "wrong": wrong, "roles": roles}
+
+
+def preview(prompt: str = "probeword on a red circle", interrupt: bool = False) -> dict[str, Any]:
+    """Previews in the middle of a run: live embeddings, nothing left behind."""
+    from modules import sd_hijack, shared
+
+    host = _host()
+    control = Control()
+    with host.exclusive(_TASK), host.borrow(TrainConfig(), control) as lent:
+        width = lent.model.text_encoders[0].width
+        request = SampleRequest(prompt, "", 64, 64, 3, 4.0, 7)
+        one = {"probeword": {"clip_l": torch.randn(2, width) * 0.3}}
+        other = {"probeword": {"clip_l": torch.randn(2, width) * 0.3}}
+        shared.state.job_no, shared.state.job_count, shared.state.textinfo = 3, 10, "Step 3"
+        torch.manual_seed(11)
+        np.random.seed(12)
+        random.seed(13)
+        if interrupt:
+            shared.state.interrupted = True
+            sample = lent.sampler.make(request, one)
+            lent.model.verify()
+            return {"none": sample is None, "stop": control.stop_requested}
+        pictures = [lent.sampler.make(request, item) for item in (one, one, other, {})]
+        after = (float(torch.rand(1)), float(np.random.rand()), random.random())
+        torch.manual_seed(11)
+        np.random.seed(12)
+        random.seed(13)
+        expected = (float(torch.rand(1)), float(np.random.rand()), random.random())
+        hashes = [digest(torch.from_numpy(np.asarray(item.image).copy())) for item in pictures]
+        grad = [item.is_inference() for item in shared.sd_model.parameters()]
+        return {
+            "same": hashes[0] == hashes[1],
+            "vectors_matter": hashes[0] != hashes[2] and hashes[0] != hashes[3],
+            "infotext": pictures[0].infotext,
+            "size": list(pictures[0].image.size),
+            "rng_untouched": after == expected,
+            "state": [shared.state.job_no, shared.state.job_count, shared.state.textinfo],
+            "left_behind": "probeword" in sd_hijack.model_hijack.embedding_db.word_embeddings,
+            "inference_tensors": sum(grad),
+        }
+
+
+def identity() -> dict[str, str]:
+    """``verify`` notices an unloaded and an exchanged model."""
+    from modules import sd_models
+
+    host = _host()
+    messages: dict[str, str] = {}
+    with host.exclusive(_TASK), host.borrow(TrainConfig(), Control()) as lent:
+        model = sd_models.model_data.sd_model
+        lent.model.verify()
+        sd_models.model_data.sd_model = None
+        try:
+            lent.model.verify()
+        except HostError as error:
+            messages["exchanged"] = error.message
+        finally:
+            sd_models.model_data.sd_model = model
+        time_embed = model.model.diffusion_model.time_embed
+        kept = time_embed[0].weight
+        time_embed[0].weight = torch.nn.Parameter(torch.empty_like(kept, device="meta"), requires_grad=False)
+        try:
+            lent.model.verify()
+        except HostError as error:
+            messages["moved"] = error.message
+        finally:
+            time_embed[0].weight = kept
+    return messages
+
+
+def raise_mid_step() -> dict[str, str]:
+    """Fail between forward and backward, with hooks, checkpointing and an autocast open."""
+    host = _host()
+    try:
+        with host.exclusive(_TASK), host.borrow(TrainConfig(), Control()) as lent:
+            model = lent.model
+            targets = [(target, 4) for target in model.lora_targets() if target.role == "attention"]
+            lora = LoraWeights("unet", targets, 0.5, 1, model.device)
+            vectors = torch.zeros(1, model.text_encoders[0].width, requires_grad=True)
+            with attach([lora]), model.checkpointing(enabled=True), model.autocast():
+                encoded, _ = _encode(model, "probeword", {"probeword": (0, 1)}, vectors)
+                size = PictureSize((64, 64), (0, 0), (64, 64))
+                condition = model.condition([encoded], 1, [size])
+                output = model.predict(torch.randn(1, 4, 8, 8), torch.tensor([5]), condition)
+                assert output.requires_grad
+                raise RuntimeError("deliberate")
+    except RuntimeError as error:
+        return {"error": str(error), "thread": threading.current_thread().name}
+    return {"error": ""}
+
+
+CHECKS = (encoding, literal_brackets, training_step, lora_names, preview, identity, raise_mid_step)

@@ -1,0 +1,153 @@
+"""Starts and stops a real webui in a data folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Webui", "find_python", "find_webui", "make_data_folder"]
+
+_ROOT = Path(__file__).resolve().parents[2]
+_START_S = 300
+
+_OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "IGNORE_CMD_ARGS_ERRORS": "1",
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "OMP_NUM_THREADS": "2",
+}
+
+_ARGUMENTS = (
+    "--skip-prepare-environment --skip-torch-cuda-test --skip-version-check --no-download-sd-model "
+    "--do-not-download-clip --no-half --use-cpu all --api --api-server-stop --no-hashing"
+).split()
+
+
+def find_webui() -> Path | None:
+    """``$PIVOTAL_WEBUI``, else ``~/stable-diffusion-webui``; None where there is none."""
+    chosen = os.environ.get("PIVOTAL_WEBUI")
+    tree = Path(chosen) if chosen else Path.home() / "stable-diffusion-webui"
+    return tree if (tree / "launch.py").exists() else None
+
+
+def find_python(webui: Path) -> Path | None:
+    """``$PIVOTAL_WEBUI_PYTHON``, the webui's own venv, or ``~/webui-venv``."""
+    chosen = os.environ.get("PIVOTAL_WEBUI_PYTHON")
+    candidates = [Path(chosen)] if chosen else [webui / "venv", webui / ".venv", Path.home() / "webui-venv"]
+    for candidate in candidates:
+        for path in (candidate, candidate / "bin" / "python", candidate / "Scripts" / "python.exe"):
+            if path.is_file():
+                return path
+    return None
+
+
+def make_data_folder(folder: Path, checkpoints: list[Path]) -> None:
+    """Models, settings and extensions of a fresh webui; ours and the probe are linked in."""
+    for name in ("models/Stable-diffusion", "models/Lora", "embeddings", "extensions"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for checkpoint in checkpoints:
+        for source in (checkpoint, checkpoint.with_suffix(".yaml")):
+            if source.exists():
+                (folder / "models" / "Stable-diffusion" / source.name).symlink_to(source.resolve())
+    (folder / "extensions" / "sd-webui-pivotal-tuning").symlink_to(_ROOT)
+    (folder / "extensions" / "pivotal-probe").symlink_to(_ROOT / "tests" / "e2e" / "probe_extension")
+    settings = {"show_progress_type": "Approx cheap", "samples_save": False, "grid_save": False}
+    settings["sd_model_checkpoint"] = checkpoints[0].name
+    (folder / "config.json").write_text(json.dumps(settings))
+
+
+class Webui:
+    """A running webui.
+
+    Args:
+        tree: its source.
+        python: its interpreter.
+        data: its data folder, see :func:`make_data_folder`.
+        arguments: more command-line arguments.
+    """
+
+    def __init__(self, tree: Path, python: Path, data: Path, arguments: tuple[str, ...] = ()) -> None:
+        self.data = data
+        self.log_path = data / "webui.log"
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port = probe.getsockname()[1]
+        command = [str(python), "launch.py", *_ARGUMENTS, "--data-dir", str(data), "--port", str(self._port), *arguments]
+        environment = {**os.environ, **_OFFLINE}
+        environment.pop("COMMANDLINE_ARGS", None)
+        self._log = self.log_path.open("w")
+        self._process = subprocess.Popen(
+            command, cwd=tree, env=environment, stdout=self._log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+        )
+
+    def wait(self) -> None:
+        """Wait until the API answers and a model is loaded.
+
+        Raises:
+            RuntimeError: with the end of the log, when it does not within five minutes.
+        """
+        deadline = time.monotonic() + _START_S
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                break
+            try:
+                if self.get("/pivotal-test/ready", timeout=5)["ready"]:
+                    return
+            except (OSError, ValueError):
+                time.sleep(1.0)
+        raise RuntimeError("The webui did not start:\n" + self.log()[-6000:])
+
+    def log(self) -> str:
+        """Everything the webui has written."""
+        return self.log_path.read_text(errors="replace")
+
+    def get(self, path: str, timeout: float = 60) -> Any:
+        """JSON of a GET request."""
+        return self._request(path, None, timeout)
+
+    def post(self, path: str, body: Any = None, timeout: float = 600) -> Any:
+        """JSON of a POST request.
+
+        Raises:
+            AssertionError: with the answer's text, for every status other than 200.
+        """
+        status, answer = self.try_post(path, body, timeout)
+        assert status == 200, f"{path}: {status} {answer}\n{self.log()[-4000:]}"
+        return answer
+
+    def try_post(self, path: str, body: Any = None, timeout: float = 600) -> tuple[int, Any]:
+        """Status and JSON of a POST request, whatever the status."""
+        try:
+            return 200, self._request(path, {} if body is None else body, timeout)
+        except urllib.error.HTTPError as error:
+            text = error.read().decode(errors="replace")
+            try:
+                return error.code, json.loads(text)
+            except ValueError:
+                return error.code, text
+
+    def _request(self, path: str, body: Any, timeout: float) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{self._port}{path}", data=data)
+        request.add_header("Content-Type", "application/json")
+        with urllib.request.urlopen(request, timeout=timeout) as response:
+            return json.loads(response.read())
+
+    def stop(self) -> None:
+        """End this webui, and only this one."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(20)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._log.close()

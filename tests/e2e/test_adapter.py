@@ -1,0 +1,128 @@
+"""Every port method of the adapter, in a real webui."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from server import Webui
+
+_PICTURE = {"prompt": "a red circle", "seed": 5, "steps": 4, "width": 64, "height": 64, "cfg_scale": 4}
+
+
+def _state(webui: Webui) -> dict[str, Any]:
+    return webui.post("/pivotal-test/fingerprint")
+
+
+def _pixels(webui: Webui, **fields: Any) -> str:
+    return webui.post("/sdapi/v1/txt2img", {**_PICTURE, **fields})["images"][0]
+
+
+def test_the_webui_is_recognised(webui: Webui) -> None:
+    answer = webui.post("/pivotal-test/host")
+    assert answer["name"] == "A1111 1.10.1"
+    assert answer["ids"] == [320, 1125, 539, 320, 2368]
+    assert answer["lora_folder"] == str(webui.data / "models" / "Lora")
+
+
+@pytest.mark.parametrize("clip_skip", [1, 2])
+def test_our_text_path_is_the_webuis(webui: Webui, clip_skip: int) -> None:
+    answer = webui.post("/pivotal-test/encoding", {"clip_skip": clip_skip})
+    assert len(answer) == 5
+    assert max(answer.values()) < 1e-5, answer
+
+
+def test_brackets_in_captions_are_characters(webui: Webui) -> None:
+    assert webui.post("/pivotal-test/literal_brackets") == {"same_ids": 1.0, "has_bracket": 1.0}
+
+
+def test_a_training_step_reaches_every_leaf_and_no_weight(webui: Webui) -> None:
+    answer = webui.post("/pivotal-test/training_step")
+    assert answer["leaves"] > 300
+    assert answer["without_gradient"] == 0
+    assert answer["base_gradients"] == 0
+    assert answer["base_trainable"] == 0
+    assert answer["checkpointing"] < 1e-6
+    assert answer["checkpointing_output"] < 1e-6
+    assert answer["eps"] <= 1e-5 * max(answer["eps_size"], 1.0)
+    assert answer["latent"] < 1e-5
+    assert answer["deviation"] < 1e-5
+    assert answer["schedule"] < 1e-6
+
+
+def test_lora_keys_lead_back_to_their_layers(webui: Webui) -> None:
+    answer = webui.post("/pivotal-test/lora_names")
+    assert answer["count"] == answer["unique"]
+    assert not answer["wrong"]
+    assert answer["roles"]["unet/attention"] == 16 * 8
+    assert answer["roles"]["unet/feed_forward"] == 16 * 2
+    assert answer["roles"]["unet/projection"] == 16 * 2
+
+
+def test_a_preview_leaves_nothing_behind(webui: Webui) -> None:
+    _pixels(webui)
+    before, history = _state(webui), (webui.data / "params.txt").read_bytes()
+    answer = webui.post("/pivotal-test/preview")
+    assert answer["same"]
+    assert answer["vectors_matter"]
+    assert "Steps: 3" in answer["infotext"]
+    assert answer["size"] == [64, 64]
+    assert answer["rng_untouched"]
+    assert answer["state"] == [3, 10, "Step 3"]
+    assert not answer["left_behind"]
+    assert answer["inference_tensors"] == 0
+    after = _state(webui)
+    assert {**after, "cached_conds": True} == {**before, "cached_conds": True}
+    assert not after["cached_conds"]
+    assert (webui.data / "params.txt").read_bytes() == history
+
+
+def test_interrupt_in_the_webui_means_finish_and_keep(webui: Webui) -> None:
+    assert webui.post("/pivotal-test/preview", {"interrupt": True}) == {"none": True, "stop": True}
+    assert _state(webui)["flags"] == [False, False]
+
+
+def test_an_exchanged_or_unloaded_model_is_noticed(webui: Webui) -> None:
+    before = _state(webui)
+    answer = webui.post("/pivotal-test/identity")
+    assert "changed its checkpoint" in answer["exchanged"]
+    assert "moved off its device" in answer["moved"]
+    assert _state(webui) == before
+
+
+def test_an_error_in_the_middle_of_a_step_changes_nothing(webui: Webui) -> None:
+    picture = _pixels(webui)
+    before = _state(webui)
+    assert webui.post("/pivotal-test/raise_mid_step")["error"] == "deliberate"
+    assert {**_state(webui), "cached_conds": True} == {**before, "cached_conds": True}
+    assert _pixels(webui) == picture
+
+
+def test_what_others_left_in_the_model_is_out_of_the_way_and_comes_back(webui: Webui) -> None:
+    webui.post("/pivotal-test/dirty_model")
+    try:
+        before = _state(webui)
+        assert before["forwards"] == 1
+        assert before["checkpoint_flags"] > 0
+        assert webui.post("/pivotal-test/training_step")["without_gradient"] == 0
+        assert _state(webui) == before
+    finally:
+        webui.post("/pivotal-test/clean_model")
+
+
+@pytest.mark.parametrize("flag", ["lowvram", "medvram", "upcast_sampling"])
+def test_low_memory_modes_are_refused_by_name(webui: Webui, flag: str) -> None:
+    webui.post("/pivotal-test/set_flag", {"name": flag, "value": True})
+    try:
+        found = webui.post("/pivotal-test/problems")
+    finally:
+        webui.post("/pivotal-test/set_flag", {"name": flag, "value": False})
+    assert [item[0] for item in found] == ["webui"]
+    assert "--" + flag.replace("_", "-") in found[0][1]
+
+
+def test_a_missing_checkpoint_is_named_with_the_ones_there_are(webui: Webui) -> None:
+    found = webui.post("/pivotal-test/problems", {"checkpoint": "no such model", "precision": "fp16"})
+    assert [item[0] for item in found] == ["checkpoint", "precision"]
+    assert "no such model" in found[0][1]
+    assert "random.safetensors" in found[0][2]

@@ -1,0 +1,232 @@
+"""What users rely on in a run: it learns, repeats itself, resumes exactly, and leaves the model alone."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from lib_pivotal.core.bundle.file import read_bundle
+from lib_pivotal.core.config.schema import Concept
+from lib_pivotal.core.errors import ConfigError, TrainingDiverged
+from lib_pivotal.core.events import Control, SampleReady, Saved, StepDone, Warned
+from lib_pivotal.core.ports import Sample
+from lib_pivotal.core.train.recorder import read_losses
+from lib_pivotal.core.train.run import Folders, train
+from lib_pivotal.core.train.state import load_newest
+from tests.unit.toy import ToyModel, toy_config, write_pictures
+
+
+class Listener:
+    """Collects events; may stop the run at a step."""
+
+    def __init__(self, control: Control | None = None, stop_at: int = 0, *, discard: bool = False) -> None:
+        self.events = []
+        self.control, self.stop_at, self.discard = control, stop_at, discard
+
+    def handle(self, event) -> None:
+        self.events.append(event)
+        if isinstance(event, StepDone) and event.step == self.stop_at:
+            self.control.stop(discard=self.discard)
+
+    @property
+    def losses(self) -> list[float]:
+        return [event.loss for event in self.events if isinstance(event, StepDone)]
+
+    def of(self, kind) -> list:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+@pytest.fixture
+def data(tmp_path):
+    write_pictures(tmp_path / "data")
+    return tmp_path / "data"
+
+
+def folders(tmp_path, name: str = "run") -> Folders:
+    (tmp_path / name).mkdir(exist_ok=True)
+    return Folders(tmp_path / name, tmp_path / f"{name}-bundles", tmp_path / "cache")
+
+
+def run(config, where, model=None, listener=None, control=None, sampler=None, resume_from=None):
+    control = control or Control()
+    listener = listener or Listener(control)
+    model = model or ToyModel()
+    return train(config, model, sampler, [listener], control, where, resume_from=resume_from), listener
+
+
+def test_loss_sequence_is_pinned(tmp_path, data):
+    """A change of these numbers changes every user's result: bump the version and say so."""
+    _, listener = run(toy_config(data), folders(tmp_path))
+    assert [round(loss, 4) for loss in listener.losses] == PINNED
+
+
+def test_learns(tmp_path, data):
+    config = toy_config(data, steps=150, unet_lr=5e-3, embedding_lr=2e-2, batch_size=4)
+    _, listener = run(config, folders(tmp_path))
+    assert sum(listener.losses[-40:]) < 0.85 * sum(listener.losses[:40])
+
+
+def test_same_seed_same_file(tmp_path, data):
+    first, _ = run(toy_config(data), folders(tmp_path, "a"))
+    second, _ = run(toy_config(data), folders(tmp_path, "b"))
+    a, b = read_bundle(first.bundle_path), read_bundle(second.bundle_path)
+    assert all(torch.equal(a.lora[key], b.lora[key]) for key in a.lora)
+    assert torch.equal(a.embeddings["zog_x"]["clip_l"], b.embeddings["zog_x"]["clip_l"])
+
+
+@pytest.mark.parametrize("kind", ["done", "stopped", "error"])
+def test_model_is_left_alone(tmp_path, data, kind):
+    model = ToyModel()
+    before = model.tensors()
+    hooks = [len(module._forward_hooks) for module in model.unet.modules()]
+    control = Control()
+    listener = Listener(control, 3 if kind == "stopped" else 0)
+    if kind == "error":
+        model.verify = lambda: (_ for _ in ()).throw(RuntimeError("pulled the plug"))
+        with pytest.raises(RuntimeError):
+            run(toy_config(data, text_encoder_rank=2), folders(tmp_path), model, listener, control)
+    else:
+        run(toy_config(data, text_encoder_rank=2), folders(tmp_path), model, listener, control)
+    after = model.tensors()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert not any(parameter.requires_grad for parameter in model.unet.parameters())
+    assert hooks == [len(module._forward_hooks) for module in model.unet.modules()]
+
+
+def test_ten_and_ten_are_twenty(tmp_path, data):
+    config = toy_config(data, steps=20, text_encoder_rank=2, flip=True)
+    whole, straight = run(config, folders(tmp_path, "whole"))
+    where, control = folders(tmp_path, "parts"), Control()
+    stopped, first = run(config, where, listener=Listener(control, 10), control=control)
+    assert (stopped.outcome, stopped.step) == ("stopped", 10)
+    resumed, second = run(config, where, resume_from=where.run)
+    assert resumed.step == 20 and resumed.bundle_path == stopped.bundle_path
+    assert first.losses + second.losses == straight.losses
+    a, b = load_newest(tmp_path / "whole" / "states"), load_newest(where.run / "states")
+    assert a.tensors.keys() == b.tensors.keys()
+    assert all(torch.equal(a.tensors[key], b.tensors[key]) for key in a.tensors)
+    assert [step for step, _ in read_losses(where.run)] == list(range(1, 21))
+
+
+def test_resume_refuses_another_run(tmp_path, data):
+    where, control = folders(tmp_path), Control()
+    run(toy_config(data, steps=20), where, listener=Listener(control, 5), control=control)
+    (data / "00.txt").write_text("zog_x, something else")
+    with pytest.raises(ConfigError) as caught:
+        run(toy_config(data, steps=20, unet_lr=1e-3, seed=9), where, resume_from=where.run)
+    assert {problem.field for problem in caught.value.problems} == {"unet_lr", "seed", "data"}
+
+
+def test_previews_change_nothing(tmp_path, data):
+    class Sampler:
+        def __init__(self):
+            self.requests = []
+
+        def make(self, request, embeddings):
+            torch.manual_seed(5)
+            torch.rand(3)
+            self.requests.append(request.prompt)
+            assert embeddings["zog_x"]["clip_l"].shape == (3, 16)
+            from PIL import Image
+
+            return Sample(Image.new("RGB", (8, 8)), "info")
+
+    _, plain = run(toy_config(data), folders(tmp_path, "a"))
+    sampler = Sampler()
+    config = toy_config(data, sample_every=3, sample_prompts="zog_x\nzog_x, left")
+    outcome, with_samples = run(config, folders(tmp_path, "b"), sampler=sampler)
+    assert plain.losses == with_samples.losses
+    assert [event.step for event in with_samples.of(SampleReady)] == [0, 0, 3, 3, 6, 6, 8, 8]
+    assert (tmp_path / "b" / "samples" / "step-000003-1.png").exists()
+    assert outcome.bundle_path.with_suffix(".png").exists()
+
+
+def test_batch_packing_changes_nothing_but_rounding(tmp_path, data):
+    _, once = run(toy_config(data, batch_size=4), folders(tmp_path, "a"))
+    _, packed = run(toy_config(data, batch_size=2, accumulation=2), folders(tmp_path, "b"))
+    assert once.losses == pytest.approx(packed.losses, rel=1e-4)
+
+
+def test_embeddings_freeze_at_their_fraction(tmp_path, data):
+    seen = {}
+
+    class Spy(Listener):
+        def handle(self, event) -> None:
+            super().handle(event)
+            if isinstance(event, Saved) and event.kind == "state":
+                state = load_newest(event.path.parent)
+                seen[event.step] = state.tensors["table/clip_l"]
+
+    concepts = (Concept("zog_x", vectors=2, stop_at=0.5), Concept("tag 1", vectors=1, stop_at=1.0))
+    config = toy_config(data, concepts=concepts, save_every=1, keep_states=1)
+    run(config, folders(tmp_path), listener=Spy())
+    assert not torch.equal(seen[3][:2], seen[4][:2])
+    assert torch.equal(seen[4][:2], seen[8][:2])
+    assert not torch.equal(seen[7][2:], seen[6][2:])
+
+
+def test_lora_rank_zero_trains_embeddings_only(tmp_path, data):
+    outcome, _ = run(toy_config(data, rank=0), folders(tmp_path))
+    bundle = read_bundle(outcome.bundle_path)
+    assert not bundle.lora and list(bundle.embeddings) == ["zog_x"]
+
+
+def test_diverged_run_keeps_the_last_good_values(tmp_path, data):
+    model = ToyModel()
+    model.broken_at = 5
+    with pytest.raises(TrainingDiverged) as caught:
+        run(toy_config(data), folders(tmp_path), model)
+    assert caught.value.step == 5
+    bundle = read_bundle(tmp_path / "run-bundles" / "toy.safetensors")
+    assert all(torch.isfinite(value).all() for value in bundle.lora.values())
+    assert torch.isfinite(bundle.embeddings["zog_x"]["clip_l"]).all()
+
+
+def test_discard_writes_no_bundle(tmp_path, data):
+    control = Control()
+    outcome, _ = run(toy_config(data), folders(tmp_path), listener=Listener(control, 2, discard=True), control=control)
+    assert outcome.outcome == "discarded" and not (tmp_path / "run-bundles").exists()
+
+
+def test_existing_bundle_is_never_overwritten_unasked(tmp_path, data):
+    where = folders(tmp_path)
+    first, _ = run(toy_config(data), where)
+    kept = first.bundle_path.read_bytes()
+    with pytest.raises(ConfigError, match="exists already"):
+        run(toy_config(data, seed=2), where)
+    second, _ = run(toy_config(data, seed=2, if_exists="number"), where)
+    assert second.bundle_path.name == "toy-2.safetensors"
+    assert first.bundle_path.read_bytes() == kept
+    third, _ = run(toy_config(data, seed=2, if_exists="overwrite"), where)
+    assert third.bundle_path == first.bundle_path and third.bundle_path.read_bytes() != kept
+
+
+def test_unfindable_sampler_is_told_not_fatal(tmp_path, data):
+    from lib_pivotal.core.errors import HostError
+
+    class Sampler:
+        def make(self, request, embeddings):
+            raise HostError("no")
+
+    outcome, listener = run(toy_config(data, sample_every=4), folders(tmp_path), sampler=Sampler())
+    assert outcome.outcome == "done" and listener.of(Warned)
+
+
+def test_a_failing_sink_does_not_end_the_run(tmp_path, data):
+    class Bad:
+        def handle(self, event):
+            raise ValueError
+
+    control = Control()
+    outcome = train(toy_config(data), ToyModel(), None, [Bad()], control, folders(tmp_path))
+    assert outcome.outcome == "done"
+
+
+def test_losses_are_finite(tmp_path, data):
+    _, listener = run(toy_config(data, conv_rank=2, min_snr_gamma=0.0, schedule="constant"), folders(tmp_path))
+    assert all(math.isfinite(loss) for loss in listener.losses)
+
+
+PINNED = [1.1559, 0.9731, 1.1971, 0.9855, 1.0518, 0.9857, 1.0934, 1.0093]
