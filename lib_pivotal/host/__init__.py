@@ -1,1 +1,4 @@
-"""Host adapters."""
+"""Host adapters: each implements the engine's ports for one kind of host.
+
+Status: careful, see tests/contract.
+"""

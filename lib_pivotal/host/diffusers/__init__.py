@@ -1,1 +1,35 @@
-"""Host adapters."""
+"""The headless host: models through diffusers and transformers, without a webui.
+
+Status: careful, see tests/headless. Nothing here is imported inside a webui.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lib_pivotal.host.diffusers.model import DiffusersModel
+
+__all__ = ["load"]
+
+
+def load(
+    path: str | Path, *, clip_skip: int = 1, precision: str = "auto", device: str | None = None
+) -> DiffusersModel:
+    """Load an SD1 model for training and sampling; see :func:`lib_pivotal.host.diffusers.model.load_model`.
+
+    A function here, so that reading key tables of this package does not import diffusers, which takes seconds.
+
+    Args:
+        path: ``.safetensors`` checkpoint or diffusers folder.
+        clip_skip: 1 is the last layer.
+        precision: ``auto``, ``fp32``, ``fp16`` or ``bf16``.
+        device: torch device; None takes the GPU where there is one.
+
+    Raises:
+        HostError: there is no such model, or it is not SD1.
+    """
+    from lib_pivotal.host.diffusers.model import load_model
+
+    return load_model(Path(path), clip_skip=clip_skip, precision=precision, device=device)

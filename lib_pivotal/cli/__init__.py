@@ -1,0 +1,4 @@
+"""The command line: thin over core and the headless host.
+
+Status: free.
+"""

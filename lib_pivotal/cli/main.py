@@ -1,0 +1,100 @@
+"""Arguments, and errors as people read them."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lib_pivotal import __version__
+from lib_pivotal.core.errors import PivotalError
+
+__all__ = ["main"]
+
+logger = logging.getLogger("pivotal.cli")
+
+_FAILED = 1
+_REFUSED = 2
+"""Exit codes: something broke; the input cannot be used (the message says why)."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: without the program's name; None takes the process's own.
+
+    Returns:
+        0 when all went well, 2 when the input cannot be used, 1 when something broke.
+    """
+    options = _parser().parse_args(arguments)
+    # One complaint is enough when several processes train together.
+    is_first = os.environ.get("RANK", "0") == "0"
+    try:
+        return int(options.run(options))
+    except PivotalError as error:
+        logger.debug("refused", exc_info=True)
+        if is_first:
+            sys.stderr.write("\n".join(part for part in (f"Error: {error.message}", error.hint) if part) + "\n")
+        return _REFUSED
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted; nothing further was saved.\n")
+        return _FAILED
+    except Exception as error:
+        logger.exception("the command failed")
+        sys.stderr.write(f"Error: unexpected {type(error).__name__}: {error}\n")
+        return _FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m lib_pivotal", description="Pivotal tuning of Stable Diffusion 1 without a webui."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", help="train the embeddings and the LoRA of a settings file")
+    train.add_argument(
+        "config", type=Path, nargs="?", help="JSON settings; may be left out with --resume, which has its own"
+    )
+    train.add_argument("--out", type=Path, help="folder of the bundle; runs go to its sub-folder runs (default: here)")
+    train.add_argument("--resume", type=Path, metavar="RUN_FOLDER", help="go on from the newest state of this run")
+    train.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the GPU where there is one)")
+    train.add_argument("--check", action="store_true", help="only say what is wrong with settings and pictures")
+    train.set_defaults(run=_train)
+
+    inspect = commands.add_parser("inspect", help="say what a bundle or LoRA file holds")
+    inspect.add_argument("file", type=Path, help=".safetensors file")
+    inspect.add_argument("--json", action="store_true", help="as JSON")
+    inspect.set_defaults(run=_inspect)
+    return parser
+
+
+def _train(options: argparse.Namespace) -> int:
+    # Imported here: torch and diffusers take seconds, which --help should not.
+    from lib_pivotal.cli.train import check_run, read_settings, train_run
+
+    config = read_settings(options.config, options.resume)
+    out = options.out or _out_of(options.resume)
+    if options.check:
+        return _REFUSED if check_run(config, out) else 0
+    train_run(config, out, resume=options.resume, device=options.device)
+    return 0
+
+
+def _out_of(resume: Path | None) -> Path:
+    """Where a resumed run belongs: two levels above ``OUT/runs/NAME``."""
+    if resume is not None and resume.resolve().parent.name == "runs":
+        return resume.resolve().parents[1]
+    return Path()
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from lib_pivotal.cli.inspect import describe, render
+
+    description = describe(options.file)
+    sys.stdout.write(render(description, as_json=options.json) + "\n")
+    return 0

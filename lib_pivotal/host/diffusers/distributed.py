@@ -1,0 +1,80 @@
+"""Several processes, each with its own device, as ``torchrun`` or ``accelerate launch`` start them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import TypeVar
+
+import torch
+from torch import distributed
+
+from lib_pivotal.core.ports import ProcessGroup, SingleProcess
+
+__all__ = ["TorchGroup", "from_first", "local_device", "open_group"]
+
+Value = TypeVar("Value")
+
+
+class TorchGroup:
+    """The processes of ``torch.distributed``; implements ``core.ports.ProcessGroup``.
+
+    Args:
+        device: of this process; what is exchanged must lie there.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.rank = distributed.get_rank()
+        self.size = distributed.get_world_size()
+
+    def mean_(self, tensor: torch.Tensor) -> None:
+        """Replace ``tensor``, of any shape, in place by its mean over all processes."""
+        distributed.all_reduce(tensor)
+        tensor /= self.size
+
+    def any(self, flag: bool) -> bool:
+        """Whether ``flag`` is set in any process."""
+        value = torch.tensor(int(flag), device=self._device)
+        distributed.all_reduce(value, distributed.ReduceOp.MAX)
+        return bool(value.item())
+
+    def barrier(self) -> None:
+        """Wait for all processes."""
+        distributed.barrier()
+
+
+def local_device(name: str | None) -> str | None:
+    """The device of this process: with several and no explicit number, ``cuda:LOCAL_RANK``."""
+    if "LOCAL_RANK" in os.environ and name in (None, "cuda") and torch.cuda.is_available():
+        return f"cuda:{os.environ['LOCAL_RANK']}"
+    return name
+
+
+@contextlib.contextmanager
+def open_group(device: torch.device) -> Iterator[ProcessGroup]:
+    """The group that the launcher announced in the environment; a group of one where there is none.
+
+    Args:
+        device: of this process; decides between NCCL and Gloo.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield SingleProcess()
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield TorchGroup(device)
+    finally:
+        distributed.destroy_process_group()
+
+
+def from_first(group: ProcessGroup, value: Value) -> Value:
+    """The first process's ``value`` in all of them."""
+    if group.size == 1:
+        return value
+    box = [value]
+    distributed.broadcast_object_list(box, src=0)
+    return box[0]

@@ -1,0 +1,54 @@
+"""A run's progress on the console: one line that renews itself."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+from lib_pivotal.core.events import Event, Finished, Prepared, Preparing, SampleReady, Saved, StepDone, Warned
+
+__all__ = ["ConsoleProgress"]
+
+
+class ConsoleProgress:
+    """Shows events on stderr; implements ``core.ports.ProgressSink``."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._stage = ""
+
+    def handle(self, event: Event) -> None:
+        """Show one event."""
+        if isinstance(event, Preparing):
+            self._advance(event.stage, event.done, event.total)
+        elif isinstance(event, Prepared):
+            self.close()
+            self._advance("training", event.first_step, event.total_steps)
+        elif isinstance(event, StepDone):
+            if self._bar is not None and math.isfinite(event.loss):
+                self._bar.set_postfix_str(f"loss {event.loss:.4f}", refresh=False)
+            self._advance("training", event.step, 0)
+        elif isinstance(event, SampleReady):
+            tqdm.write(f"step {event.step}: sample {event.index} ({event.prompt})", file=sys.stderr)
+        elif isinstance(event, Saved):
+            tqdm.write(f"step {event.step}: saved {event.path}", file=sys.stderr)
+        elif isinstance(event, Warned):
+            tqdm.write(f"note: {event.message}", file=sys.stderr)
+        elif isinstance(event, Finished):
+            self.close()
+
+    def close(self) -> None:
+        """End the line."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _advance(self, stage: str, done: int, total: int) -> None:
+        if self._bar is None or stage != self._stage:
+            self.close()
+            self._stage = stage
+            self._bar = tqdm(desc=stage, total=total or None, initial=done, dynamic_ncols=True)
+        self._bar.update(done - self._bar.n)
