@@ -122,8 +122,9 @@ def write_checkpoint(folder: Path) -> Path:
         for name, tensor in module.state_dict().items():
             if name.endswith("position_ids"):
                 continue
-            # Layers that start at zero would hide everything behind them.
-            if tensor.is_floating_point() and tensor.ndim > 1 and not tensor.any():
+            # Layers that start at zero would hide everything behind them, and a text whose mean is exactly
+            # zero makes the webui's emphasis divide by it.
+            if tensor.is_floating_point() and not tensor.any():
                 tensor = torch.randn_like(tensor) * 0.05
             tensors[prefix + name] = tensor.half().contiguous()
     path = folder / "random.safetensors"

@@ -15,7 +15,7 @@ from typing import Any
 __all__ = ["Webui", "find_python", "find_webui", "make_data_folder"]
 
 _ROOT = Path(__file__).resolve().parents[2]
-_START_S = 300
+_START_S = 240
 
 _OFFLINE = {
     "HF_HUB_OFFLINE": "1",
@@ -92,11 +92,11 @@ class Webui:
         """Wait until the API answers and a model is loaded.
 
         Raises:
-            RuntimeError: with the end of the log, when it does not within five minutes.
+            RuntimeError: with the end of the log, when it does not in time.
         """
         deadline = time.monotonic() + _START_S
         while time.monotonic() < deadline:
-            if self._process.poll() is not None:
+            if self._process.poll() is not None or "Error executing callback" in self.log():
                 break
             try:
                 if self.get("/pivotal-test/ready", timeout=5)["ready"]:

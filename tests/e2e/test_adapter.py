@@ -14,6 +14,11 @@ def _state(webui: Webui) -> dict[str, Any]:
     return webui.post("/pivotal-test/fingerprint")
 
 
+def _same(after: dict[str, Any], before: dict[str, Any]) -> None:
+    """Equal but for the cache of encoded prompts, which a run empties."""
+    assert {**after, "cached_conds": None} == {**before, "cached_conds": None}
+
+
 def _pixels(webui: Webui, **fields: Any) -> str:
     return webui.post("/sdapi/v1/txt2img", {**_PICTURE, **fields})["images"][0]
 
@@ -29,7 +34,7 @@ def test_the_webui_is_recognised(webui: Webui) -> None:
 def test_our_text_path_is_the_webuis(webui: Webui, clip_skip: int) -> None:
     answer = webui.post("/pivotal-test/encoding", {"clip_skip": clip_skip})
     assert len(answer) == 5
-    assert max(answer.values()) < 1e-5, answer
+    assert all(value == 0.0 for value in answer.values()), answer
 
 
 def test_brackets_in_captions_are_characters(webui: Webui) -> None:
@@ -72,7 +77,7 @@ def test_a_preview_leaves_nothing_behind(webui: Webui) -> None:
     assert not answer["left_behind"]
     assert answer["inference_tensors"] == 0
     after = _state(webui)
-    assert {**after, "cached_conds": True} == {**before, "cached_conds": True}
+    _same(after, before)
     assert not after["cached_conds"]
     assert (webui.data / "params.txt").read_bytes() == history
 
@@ -87,14 +92,14 @@ def test_an_exchanged_or_unloaded_model_is_noticed(webui: Webui) -> None:
     answer = webui.post("/pivotal-test/identity")
     assert "changed its checkpoint" in answer["exchanged"]
     assert "moved off its device" in answer["moved"]
-    assert _state(webui) == before
+    _same(_state(webui), before)
 
 
 def test_an_error_in_the_middle_of_a_step_changes_nothing(webui: Webui) -> None:
     picture = _pixels(webui)
     before = _state(webui)
     assert webui.post("/pivotal-test/raise_mid_step")["error"] == "deliberate"
-    assert {**_state(webui), "cached_conds": True} == {**before, "cached_conds": True}
+    _same(_state(webui), before)
     assert _pixels(webui) == picture
 
 
@@ -105,7 +110,7 @@ def test_what_others_left_in_the_model_is_out_of_the_way_and_comes_back(webui: W
         assert before["forwards"] == 1
         assert before["checkpoint_flags"] > 0
         assert webui.post("/pivotal-test/training_step")["without_gradient"] == 0
-        assert _state(webui) == before
+        _same(_state(webui), before)
     finally:
         webui.post("/pivotal-test/clean_model")
 
