@@ -1,0 +1,229 @@
+"""Borrowing and returning, on the fake webui and a toy model."""
+
+from __future__ import annotations
+
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fake_webui import FakeWebui
+
+from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.errors import HostError
+from lib_pivotal.core.events import Control
+from lib_pivotal.host.a1111 import networks
+from lib_pivotal.host.a1111.host import A1111Host
+from lib_pivotal.host.a1111.lease import borrow
+from lib_pivotal.host.a1111.sample import _pinned_options, _registered
+
+_INFO = types.SimpleNamespace(
+    filename="m.safetensors", title="m.safetensors [12]", name="m.safetensors", name_for_extra="m", sha256="12ab"
+)
+
+
+class _Tokenizer:
+    bos_token_id, eos_token_id = 1, 2
+
+    def __call__(self, texts: list[str], **_: Any) -> dict[str, list[list[int]]]:
+        return {"input_ids": [[3 + ord(letter) % 7 for letter in text] for text in texts]}
+
+
+def _toy_model() -> Any:
+    """As much of an SD1 model as borrowing touches."""
+    model = torch.nn.Module()
+    model.is_sd1, model.cond_stage_key, model.sd_checkpoint_info, model.lowvram = True, "txt", _INFO, False
+    model.parameterization, model.scale_factor = "eps", 0.18215
+    model.alphas_cumprod = torch.linspace(0.999, 0.004, 1000)
+    model.model = torch.nn.Module()
+    model.model.conditioning_key = "crossattn"
+    unet = torch.nn.Module()
+    unet.input_blocks = torch.nn.ModuleList([torch.nn.ModuleList([torch.nn.Conv2d(4, 4, 3, padding=1)])])
+    unet.use_checkpoint = True
+    model.model.diffusion_model = unet
+    model.first_stage_model = torch.nn.Linear(2, 2)
+    text = torch.nn.Module()
+    text.text_model = torch.nn.Module()
+    text.text_model.embeddings = torch.nn.Module()
+    text.text_model.embeddings.token_embedding = torch.nn.Embedding(10, 4)
+    model.cond_stage_model = torch.nn.Module()
+    model.cond_stage_model.wrapped = torch.nn.Module()
+    model.cond_stage_model.wrapped.transformer = text
+    model.cond_stage_model.wrapped.tokenizer = _Tokenizer()
+    model.cond_stage_model.tokenize = lambda texts: _Tokenizer()(texts)["input_ids"]
+    return model
+
+
+def _webui(monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...] = (1, 10, 1)) -> tuple[FakeWebui, Any]:
+    webui, model = FakeWebui(monkeypatch, version), _toy_model()
+    sd_models = webui.modules["sd_models"]
+    sd_models.checkpoints_list[_INFO.title] = sd_models.checkpoint_aliases[_INFO.title] = _INFO
+    sd_models.model_data.sd_model = webui.modules["shared"].sd_model = model
+    return webui, model
+
+
+@pytest.mark.parametrize("version", [(1, 7), (1, 8), (1, 10, 1)])
+@pytest.mark.parametrize("fails", [False, True])
+def test_everything_comes_back_however_the_run_ends(
+    monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...], *, fails: bool
+) -> None:
+    webui, model = _webui(monkeypatch, version)
+    shared, hijack = webui.modules["shared"], webui.modules["sd_hijack"].model_hijack
+    shared.loaded_hypernetworks.append("hyper")
+    hijack.circular_enabled = True
+    foreign = model.model.diffusion_model.forward = lambda: None
+    model.first_stage_model.requires_grad_(False)
+    flags = [parameter.requires_grad for parameter in model.parameters()]
+    outcome = pytest.raises(RuntimeError) if fails else _nothing()
+    with outcome, borrow(TrainConfig(), Control()):
+        assert not any(parameter.requires_grad for parameter in model.parameters())
+        assert shared.loaded_hypernetworks == []
+        assert shared.parallel_processing_allowed is False
+        assert "forward" not in model.model.diffusion_model.__dict__
+        assert model.model.diffusion_model.use_checkpoint is False
+        if fails:
+            raise RuntimeError
+    assert [parameter.requires_grad for parameter in model.parameters()] == flags
+    assert shared.loaded_hypernetworks == ["hyper"]
+    assert shared.parallel_processing_allowed is True
+    assert model.model.diffusion_model.__dict__["forward"] is foreign
+    assert model.model.diffusion_model.use_checkpoint is True
+    assert webui.calls.count("apply_circular") == 2
+    # The user's attention comes back before caches and lists are renewed.
+    assert webui.calls.index("load_textual_inversion_embeddings") > webui.calls.index("undo_optimizations")
+    assert webui.calls[-1] == "torch_gc"
+
+
+def test_a_failing_undo_step_does_not_keep_the_others_from_running(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    webui, model = _webui(monkeypatch)
+    with borrow(TrainConfig(), Control()):
+        webui.behave("sd_unet", "apply_unet", lambda *_: 1 / 0)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert webui.modules["shared"].parallel_processing_allowed is True
+    assert "the UNet choice" in caplog.text
+
+
+def test_another_checkpoint_is_loaded_and_the_selected_one_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    webui, _model = _webui(monkeypatch)
+    loaded = []
+    webui.behave("sd_models", "get_closet_checkpoint_match", lambda name: _INFO if name == "m" else None)
+    webui.behave("sd_models", "reload_model_weights", lambda info=None: loaded.append(info))
+    with borrow(TrainConfig(checkpoint="m"), Control()):
+        assert loaded == [_INFO]
+    assert loaded == [_INFO, None]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"is_sdxl": True, "conditioner": types.SimpleNamespace(embedders=[])}, "SDXL"),
+        ({"is_sd3": True}, "SD3"),
+        ({"is_sd2": True}, "SD2"),
+        ({"cond_stage_key": "edit"}, "instruct-pix2pix"),
+        ({"lowvram": True}, "low-memory"),
+    ],
+)
+def test_models_that_cannot_be_trained_are_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], words: str
+) -> None:
+    webui, model = _webui(monkeypatch)
+    for name, value in change.items():
+        setattr(model, name, value)
+    with pytest.raises(HostError, match=words), borrow(TrainConfig(), Control()):
+        pass
+    assert "apply_optimizations" not in webui.calls
+    assert any(words in problem.message for problem in A1111Host("").problems(TrainConfig()))
+
+
+def test_all_problems_at_once_with_the_names_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    webui, _model = _webui(monkeypatch)
+    webui.modules["shared"].cmd_opts.medvram = True
+    found = A1111Host("").problems(TrainConfig(checkpoint="nothing like it", precision="fp16"))
+    assert [problem.field for problem in found] == ["webui", "checkpoint", "precision"]
+    assert "m.safetensors [12]" in found[1].hint
+
+
+def test_a_webui_without_checkpoints_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    webui, _model = _webui(monkeypatch)
+    webui.modules["sd_models"].checkpoints_list.clear()
+    assert [problem.field for problem in A1111Host("").problems(TrainConfig())] == ["checkpoint"]
+
+
+def test_a_setting_the_user_changes_during_a_preview_stays_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    webui, _model = _webui(monkeypatch)
+    options = webui.modules["shared"].opts
+    options.data = {"sd_model_checkpoint": "a", "sd_unet": "x"}
+    options.data_labels = {"live_previews_enable": None}
+    with _pinned_options({"sd_model_checkpoint": "b", "sd_unet": "None", "live_previews_enable": False, "gone": 1}):
+        assert options.data == {"sd_model_checkpoint": "b", "sd_unet": "None", "live_previews_enable": False}
+        options.data["sd_model_checkpoint"] = "c"
+    assert options.data == {"sd_model_checkpoint": "c", "sd_unet": "x"}
+
+
+def test_an_installed_embedding_of_the_same_name_steps_aside_for_a_preview(monkeypatch: pytest.MonkeyPatch) -> None:
+    webui, model = _webui(monkeypatch)
+    database = webui.modules["sd_hijack"].model_hijack.embedding_db
+    registered: list[str] = []
+
+    def by_name(_self: Any, embedding: Any, _model: Any, name: str) -> None:
+        assert embedding is None
+        registered.append(f"-{name}")
+        database.word_embeddings.pop(name, None)
+
+    def register(_self: Any, embedding: Any, _model: Any) -> None:
+        registered.append(f"+{embedding.name}")
+        database.word_embeddings[embedding.name] = embedding
+
+    type(database).register_embedding_by_name.behaviour = by_name
+    type(database).register_embedding.behaviour = register
+    ids = model.cond_stage_model.tokenize(["mychar"])[0]
+    installed = types.SimpleNamespace(name="MyChar")
+    database.word_embeddings["MyChar"] = installed
+    database.ids_lookup[ids[0]] = [(ids, installed)]
+
+    def make(vectors: Any, name: str) -> Any:
+        return webui.make("Embedding", vec=vectors, name=name)
+
+    webui.modules["textual_inversion"].Embedding = make
+    with _registered(model, {"mychar": {"clip_l": torch.zeros(3, 4)}}):
+        assert set(database.word_embeddings) == {"mychar"}
+        live = database.word_embeddings["mychar"]
+        assert (live.vectors, live.shape) == (3, 4)
+        assert live.filename
+    assert database.word_embeddings == {"MyChar": installed}
+    assert registered == ["-MyChar", "+mychar", "-mychar", "+MyChar"]
+
+
+def test_bundled_embeddings_of_an_earlier_run_do_not_count_as_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    webui, _model = _webui(monkeypatch)
+    words = webui.modules["sd_hijack"].model_hijack.embedding_db.word_embeddings
+    words["OnDisk"] = types.SimpleNamespace(filename="somewhere/OnDisk.pt")
+    words["bundled"] = types.SimpleNamespace(filename=None)
+    assert A1111Host("").taken_names() == {"ondisk": "OnDisk.pt"}
+
+
+def test_a_replaced_file_is_taken_out_of_the_weights_and_out_of_memory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    webui, model = _webui(monkeypatch)
+    ours = types.SimpleNamespace(network_on_disk=types.SimpleNamespace(filename=str(tmp_path / "a.safetensors")))
+    other = types.SimpleNamespace(network_on_disk=types.SimpleNamespace(filename=str(tmp_path / "b.safetensors")))
+    webui.modules["networks"].loaded_networks = [ours]
+    webui.modules["networks"].networks_in_memory = {"a": ours, "b": other}
+    model.first_stage_model.network_current_names = (("a", 1.0, 1.0, None),)
+    networks.forget_file(tmp_path / "b.safetensors", model)
+    assert "load_networks" not in webui.calls
+    networks.forget_file(tmp_path / "a.safetensors", model)
+    assert webui.calls == ["load_networks", "network_apply_weights"]
+    assert webui.modules["networks"].networks_in_memory == {}
+
+
+class _nothing:  # noqa: N801
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass

@@ -1,0 +1,56 @@
+"""Which host this process is, told from the fake webui."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import pytest
+from fake_webui import FakeWebui
+
+from lib_pivotal.host.detect import current_host
+
+
+def _tagged(monkeypatch: pytest.MonkeyPatch, tag: str, version: tuple[int, ...] = (1, 10, 1)) -> FakeWebui:
+    webui = FakeWebui(monkeypatch, version)
+    webui.behave("launch_utils", "git_tag", lambda: tag)
+    return webui
+
+
+def test_no_webui() -> None:
+    assert current_host() == (None, "This process is no webui.")
+
+
+@pytest.mark.parametrize(
+    ("tag", "version", "name"),
+    [("v1.10.1-2-gabc", (1, 10, 1), "A1111 1.10.1"), ("1.7.0", (1, 7), "A1111 1.7.0"), ("<none>", (1, 10), "A1111 <none>")],
+)
+def test_supported_versions(
+    monkeypatch: pytest.MonkeyPatch, tag: str, version: tuple[int, ...], name: str
+) -> None:
+    _tagged(monkeypatch, tag, version)
+    host, reason = current_host()
+    assert reason == ""
+    assert host is not None
+    assert host.name == name
+
+
+def test_an_old_webui_is_told_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    _tagged(monkeypatch, "v1.6.1")
+    assert current_host() == (None, "This webui is v1.6.1; training needs 1.7 or newer.")
+
+
+def test_an_unknown_fork_is_told_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    webui = _tagged(monkeypatch, "v1.10.1")
+    del webui.modules["sd_models"].__dict__["reload_model_weights"]
+    host, reason = current_host()
+    assert host is None
+    assert "modules.sd_models.reload_model_weights" in reason
+
+
+def test_forge_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    _tagged(monkeypatch, "f2.0.1v1.10.1")
+    forge = types.ModuleType("modules_forge")
+    forge.__spec__ = types.SimpleNamespace()  # type: ignore[assignment]
+    monkeypatch.setitem(sys.modules, "modules_forge", forge)
+    assert "Forge" in current_host()[1]
