@@ -15,6 +15,8 @@ _LONGEST = 60
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{kind}{n}" for kind in ("com", "lpt") for n in range(1, 10))}
 _GRAMMAR = {"and", "break"}
 """Words of the webui's prompt grammar."""
+_RARE_FROM = 30_000
+"""CLIP's vocabulary is in order of frequency: from this id on words are rare."""
 
 
 def suggest_name(name: str) -> str:
@@ -85,12 +87,13 @@ def _check_tokens(concepts: Sequence[Concept], tokenizer: Callable[[str], list[i
         if not run:
             problems.append(Problem(field, "error", f"{concept.name!r} means nothing to the tokenizer.", "Rename it."))
         elif len(run) == 1:
+            is_common = run[0] < _RARE_FROM
             problems.append(
                 Problem(
                     field,
-                    "error",
+                    "error" if is_common else "warning",
                     f"{concept.name} is one word of the model's vocabulary, which would be lost in every prompt.",
-                    f"Use {suggest_name(concept.name)}_v1.",
+                    f"Use {suggest_name(concept.name)}_v1." + ("" if is_common else " The word is rare, so it may do."),
                 )
             )
         for other, other_run in zip(concepts, runs):

@@ -1,0 +1,78 @@
+"""Settings survive every way they travel, and what is wrong with them is said at once."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+
+import pytest
+
+from lib_pivotal.core.config.checks import check, check_settings
+from lib_pivotal.core.config.io import from_dict, from_json, to_dict, to_json
+from lib_pivotal.core.config.schema import Concept, TrainConfig, field_info
+from lib_pivotal.core.errors import ConfigError
+from tests.unit.toy import ToyEncoder, toy_config, write_pictures
+
+
+def test_json_round_trip():
+    config = TrainConfig(concepts=(Concept("zog", "red hat", 3, ("a", "b"), 0.5, 1.0),), unet_lr=2e-4, flip=True)
+    assert from_json(to_json(config)) == config
+    assert from_dict({}) == TrainConfig()
+
+
+def test_every_problem_is_told_at_once():
+    values = {"stepz": 1, "rank": 1.5, "flip": "yes", "concepts": [{"vectors": "x"}, 3, {"name": "a", "init": ""}], "seed": None}
+    with pytest.raises(ConfigError) as caught:
+        from_dict(values)
+    found = {problem.field for problem in caught.value.problems}
+    assert found == {"stepz", "rank", "flip", "seed", "concepts[0].name", "concepts[0].vectors", "concepts[1]", "concepts[2].init"}
+    assert "steps" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["[1]", "{", '"x"', '{"config_version": 99}', '{"concepts": 3}', '{"steps": Infinity}'])
+def test_hopeless_settings(text):
+    with pytest.raises(ConfigError):
+        from_json(text)
+
+
+def test_schema_is_complete():
+    for name, info in field_info().items():
+        assert info["label"] and info["help"].endswith("."), name
+        assert info["level"] in ("basic", "advanced", "expert", "headless"), name
+        assert info["choices"] == () or info["default"] in info["choices"], name
+        if info["type"] in ("int", "float"):
+            assert info["low"] <= info["default"] <= info["high"], name
+    labels = [info["label"] for info in field_info().values()]
+    assert len(labels) == len(set(labels))
+    assert [item.name for item in fields(TrainConfig)][1:] == list(field_info())
+    assert json.loads(to_json(TrainConfig())) == to_dict(TrainConfig())
+
+
+@pytest.mark.parametrize("name", [name for name, info in field_info().items() if info["low"] is not None])
+def test_limits_hold(name):
+    info = field_info()[name]
+    for value in (info["low"] - 1, info["high"] + 1):
+        problems = check_settings(TrainConfig(concepts=(Concept("zog x"),), **{name: value}))
+        assert [problem.field for problem in problems if problem.field == name] == [name]
+
+
+def test_concept_limits_and_contradictions():
+    concepts = (Concept("a x", vectors=76, lr_multiplier=0.0, stop_at=1.5, aliases=("tag",)), Concept("b x", aliases=("Tag",)))
+    found = {problem.field for problem in check_settings(TrainConfig(concepts=concepts))}
+    assert found == {"concepts[0].vectors", "concepts[0].lr_multiplier", "concepts[0].stop_at", "concepts[1].aliases"}
+    assert [problem.field for problem in check_settings(TrainConfig(rank=0))] == ["concepts"]
+    assert [problem.field for problem in check_settings(TrainConfig(alpha=0.0))] == ["alpha"]
+
+
+def test_check_gathers_settings_names_data_and_output(tmp_path):
+    write_pictures(tmp_path / "data")
+    (tmp_path / "data" / "broken.png").write_bytes(b"x")
+    (tmp_path / "toy.safetensors").write_bytes(b"x")
+    config = toy_config(tmp_path / "data", batch_size=0, concepts=(Concept("zog_x"), Concept("bad.name")))
+    found = {problem.field for problem in check(config, bundles=tmp_path, taken_names={}, tokenizer=ToyEncoder().tokenize)}
+    assert found >= {"batch_size", "concepts[1].name", "broken.png", "output_name"}
+
+
+def test_check_of_nothing_at_all(tmp_path):
+    found = {problem.field for problem in check(TrainConfig(), bundles=tmp_path, taken_names={})}
+    assert found == {"output_name", "data_folder"}

@@ -1,0 +1,135 @@
+"""LoRA layers: the file says exactly what training did, and attaching leaves no trace."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.lora.inject import LoraWeights, attach, choose_targets
+from lib_pivotal.core.lora.layer import delta_weight
+from lib_pivotal.core.lora.naming import diffusers_to_ldm, kohya_key, ldm_to_diffusers, role_of
+from lib_pivotal.core.ports import LoraTarget
+from tests.unit.toy import ToyModel
+
+LAYERS = {
+    "linear": (torch.nn.Linear(6, 10), (3, 6)),
+    "conv": (torch.nn.Conv2d(6, 10, 3, stride=2, padding=1), (2, 6, 8, 8)),
+    "conv1x1": (torch.nn.Conv2d(6, 10, 1), (2, 6, 5, 7)),
+    "dilated": (torch.nn.Conv2d(6, 10, 3, padding=2, dilation=2), (1, 6, 8, 8)),
+}
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_attached_lora_equals_merged_weight(kind):
+    torch.manual_seed(0)
+    layer, shape = LAYERS[kind]
+    target = LoraTarget("lora_unet_x", "unet", "attention", layer)
+    lora = LoraWeights("unet", [(target, 4)], 0.5, 1, torch.device("cpu"))
+    with torch.no_grad():
+        lora.layers[0].up.normal_()
+    state = lora.state_dict()
+    assert float(state["lora_unet_x.alpha"]) == 2.0
+    x = torch.randn(shape)
+    with torch.no_grad(), attach([lora]):
+        attached = layer(x)
+    scale = float(state["lora_unet_x.alpha"]) / state["lora_unet_x.lora_down.weight"].shape[0]
+    delta = delta_weight(state["lora_unet_x.lora_down.weight"], state["lora_unet_x.lora_up.weight"], scale)
+    with torch.no_grad():
+        plain = layer(x)
+        layer.weight += delta
+        merged = layer(x)
+        layer.weight -= delta
+    assert torch.allclose(attached, merged, atol=1e-5) and not torch.allclose(attached, plain, atol=1e-2)
+    assert not layer._forward_hooks
+
+
+def test_output_keeps_its_dtype_over_half_precision_layers():
+    layer = torch.nn.Linear(6, 10).bfloat16()
+    lora = LoraWeights("unet", [(LoraTarget("k", "unet", "attention", layer), 4)], 0.5, 1, torch.device("cpu"))
+    with attach([lora]):
+        output = layer(torch.randn(2, 6).bfloat16())
+    assert output.dtype == torch.bfloat16
+    output.float().sum().backward()
+    assert all(leaf.grad.dtype == torch.float32 for leaf in lora.group.leaves)
+
+
+def test_gradients_land_in_the_flat_buffer():
+    layer, shape = LAYERS["linear"]
+    lora = LoraWeights("unet", [(LoraTarget("k", "unet", "attention", layer), 4)], 0.5, 1, torch.device("cpu"))
+    with attach([lora]):
+        layer(torch.randn(shape)).pow(2).sum().backward()
+    assert lora.group.gradient.abs().sum() > 0
+    assert lora.group.leaves[1].grad.data_ptr() != 0
+    assert torch.equal(lora.group.gradient[-40:], lora.group.leaves[1].grad.flatten())
+
+
+def test_ranks_choose_layers():
+    targets = ToyModel().lora_targets()
+    keys = {
+        name: {target.key for target, _ in choose_targets(targets, TrainConfig(rank=rank, conv_rank=conv, text_encoder_rank=text))}
+        for name, rank, conv, text in (("attn", 4, 0, 0), ("conv", 0, 4, 0), ("text", 0, 0, 4), ("none", 0, 0, 0))
+    }
+    assert keys["none"] == set()
+    assert all("attn" in key for key in keys["attn"]) and len(keys["attn"]) == 6
+    assert keys["conv"] == {"lora_unet_conv_in", "lora_unet_conv_out"}
+    assert all(key.startswith("lora_te_") for key in keys["text"]) and keys["text"]
+
+
+def sd1_ldm_paths() -> list[str]:
+    """Every Linear and Conv2d of the SD1 UNet, written out from its block structure."""
+    block = ["norm", "proj_in", "proj_out"]
+    for attention in ("attn1", "attn2"):
+        block += [f"transformer_blocks.0.{attention}.{name}" for name in ("to_q", "to_k", "to_v", "to_out.0")]
+    block += [f"transformer_blocks.0.{name}" for name in ("ff.net.0.proj", "ff.net.2", "norm1", "norm2", "norm3")]
+    resnet = ["in_layers.0", "in_layers.2", "emb_layers.1", "out_layers.0", "out_layers.3"]
+    paths = ["time_embed.0", "time_embed.2", "input_blocks.0.0", "out.0", "out.2"]
+    for number in range(1, 12):
+        level, layer = divmod(number - 1, 3)
+        if layer == 2:
+            paths.append(f"input_blocks.{number}.0.op")
+            continue
+        skip = ["skip_connection"] if layer == 0 and level in (1, 2) else []
+        paths += [f"input_blocks.{number}.0.{name}" for name in resnet + skip]
+        paths += [f"input_blocks.{number}.1.{name}" for name in block] if level < 3 else []
+    paths += [f"middle_block.{slot}.{name}" for slot in (0, 2) for name in resnet]
+    paths += [f"middle_block.1.{name}" for name in block]
+    for number in range(12):
+        level, layer = divmod(number, 3)
+        paths += [f"output_blocks.{number}.0.{name}" for name in [*resnet, "skip_connection"]]
+        paths += [f"output_blocks.{number}.1.{name}" for name in block] if level > 0 else []
+        if layer == 2 and level < 3:
+            paths.append(f"output_blocks.{number}.{1 if level == 0 else 2}.conv")
+    return paths
+
+
+def test_names_map_both_ways_over_the_complete_unet():
+    paths = sd1_ldm_paths()
+    mapped = [ldm_to_diffusers(path) for path in paths]
+    assert len(set(mapped)) == len(paths)
+    assert [diffusers_to_ldm(path) for path in mapped] == paths
+
+
+@pytest.mark.parametrize("path", ["input_blocks.1.0.nonsense", "label_emb.0.0", "down.1", ""])
+def test_foreign_paths_are_refused(path):
+    with pytest.raises(ValueError, match="SD1"):
+        ldm_to_diffusers(path)
+
+
+@pytest.mark.parametrize(
+    ("ldm", "key", "role"),
+    [
+        ("input_blocks.1.1.transformer_blocks.0.attn1.to_q", "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q", "attention"),
+        ("output_blocks.11.1.transformer_blocks.0.ff.net.0.proj", "lora_unet_up_blocks_3_attentions_2_transformer_blocks_0_ff_net_0_proj", "feed_forward"),
+        ("middle_block.0.in_layers.2", "lora_unet_mid_block_resnets_0_conv1", "conv"),
+        ("input_blocks.4.0.skip_connection", "lora_unet_down_blocks_1_resnets_0_conv_shortcut", "conv"),
+        ("output_blocks.2.1.conv", "lora_unet_up_blocks_0_upsamplers_0_conv", "conv"),
+        ("output_blocks.5.2.conv", "lora_unet_up_blocks_1_upsamplers_0_conv", "conv"),
+        ("input_blocks.1.1.proj_in", "lora_unet_down_blocks_0_attentions_0_proj_in", "projection"),
+        ("time_embed.0", "lora_unet_time_embedding_linear_1", "other"),
+    ],
+)  # fmt: skip
+def test_kohya_keys(ldm, key, role):
+    path = ldm_to_diffusers(ldm)
+    assert kohya_key("unet", path) == key
+    assert role_of(path, 3 if ldm.endswith(("conv", "in_layers.2")) else 1) == role

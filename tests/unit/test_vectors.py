@@ -1,0 +1,60 @@
+"""Start values, isolation and norms of the trained vectors."""
+
+from __future__ import annotations
+
+import torch
+
+from lib_pivotal.core.config.schema import Concept
+from lib_pivotal.core.pivot.vectors import ConceptVectors, spans, start_vectors, vector_count
+from tests.unit.toy import ToyEncoder
+
+ENCODER = ToyEncoder()
+
+
+def build(*concepts: Concept) -> ConceptVectors:
+    return ConceptVectors(concepts, spans(concepts, ENCODER), ENCODER, 1, torch.device("cpu"))
+
+
+def test_starts_from_the_words_then_noise():
+    concept = Concept("zog", init_text="red hat", vectors=4)
+    vectors = start_vectors(concept, 4, ENCODER, torch.Generator().manual_seed(0))
+    ids = ENCODER.tokenize("red hat")
+    assert torch.equal(vectors[:2], ENCODER.table.weight[ids])
+    spread = ENCODER.table.weight.std()
+    assert 0.2 * spread < vectors[2:].std() < 0.9 * spread
+
+
+def test_vector_count_follows_the_words_when_zero():
+    assert vector_count(Concept("zog", init_text="red hat", vectors=0), ENCODER) == 2
+    assert vector_count(Concept("zog", vectors=0), ENCODER) == 1
+
+
+def test_parts_share_memory_with_the_table():
+    table = build(Concept("a x", vectors=2), Concept("b x", vectors=1))
+    with torch.no_grad():
+        table.parts["b x"].fill_(7.0)
+    assert torch.equal(table.table[2], torch.full((16,), 7.0))
+    table.table[2].sum().backward()
+    assert table.parts["b x"].grad.abs().sum() == 16 and table.parts["a x"].grad.abs().sum() == 0
+
+
+def test_norm_band_pulls_back_only_from_outside_and_not_the_frozen():
+    table = build(Concept("a x", vectors=3))
+    start = table.table.detach().clone()
+    with torch.no_grad():
+        table.table[1] *= 4.0
+        table.table[2] *= 0.1
+    before = table.table.detach().clone()
+    table.keep_norms(0.05)
+    ratio = table.table.detach().norm(dim=1) / before.norm(dim=1)
+    assert ratio[0] == 1.0 and ratio[1] < 1.0 and ratio[2] > 1.0
+    for _ in range(400):
+        table.keep_norms(0.05)
+    ratio = table.table.detach().norm(dim=1) / start.norm(dim=1)
+    assert torch.allclose(ratio, torch.tensor([1.0, 1.5, 0.5]), atol=1e-2)
+    table.freeze("a x")
+    frozen = table.table.detach().clone()
+    with torch.no_grad():
+        table.table *= 1.0
+    table.keep_norms(0.05)
+    assert torch.allclose(table.table, frozen)
