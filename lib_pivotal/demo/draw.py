@@ -7,9 +7,11 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-__all__ = ["COLOURS", "Canvas", "SIDE", "outline"]
+__all__ = ["COLOURS", "INK", "SIDE", "Canvas", "outline"]
 
 SIDE = 64
+INK = (8, 8, 12)
+"""Style B's outlines."""
 _FACTOR = 4
 
 COLOURS: dict[str, tuple[int, int, int]] = {
@@ -74,17 +76,17 @@ class Canvas:
     Args:
         background: RGB 0 … 255.
         style: ``"a"`` flat and bright; ``"b"`` dark with outlines and paper grain.
-        rng: randomness of the grain.
+        rng: randomness of the grain; None draws smooth paper.
     """
 
-    def __init__(self, background: tuple[int, int, int], style: str, rng: np.random.Generator) -> None:
+    def __init__(self, background: tuple[int, int, int], style: str, rng: np.random.Generator | None = None) -> None:
         self.style = style
         self.rng = rng
         side = SIDE * _FACTOR
-        self.image = Image.new("RGB", (side, side), self._tone(background))
+        self.image = Image.new("RGB", (side, side), self.tone(background))
         self.pen = ImageDraw.Draw(self.image)
 
-    def _tone(self, colour: tuple[int, int, int]) -> tuple[int, int, int]:
+    def tone(self, colour: tuple[int, int, int]) -> tuple[int, int, int]:
         """The colour as this style shows it: style B is darker and a little duller."""
         if self.style == "a":
             return colour
@@ -94,9 +96,9 @@ class Canvas:
     def polygon(self, points: list[tuple[float, float]], colour: tuple[int, int, int]) -> None:
         """A filled polygon; style B adds a black outline."""
         scaled = [(px * _FACTOR, py * _FACTOR) for px, py in points]
-        self.pen.polygon(scaled, fill=self._tone(colour))
+        self.pen.polygon(scaled, fill=self.tone(colour))
         if self.style == "b":
-            self.pen.line([*scaled, scaled[0], scaled[1]], fill=(8, 8, 12), width=7, joint="curve")
+            self.pen.line([*scaled, scaled[0], scaled[1]], fill=INK, width=7, joint="curve")
 
     def pattern(self, points: list[tuple[float, float]], kind: str, colour: tuple[int, int, int]) -> None:
         """Stripes or dots of ``colour``, seen only inside the polygon ``points``.
@@ -117,26 +119,26 @@ class Canvas:
             for x in range(0, SIDE, 8):
                 pen.ellipse([(x + 1.6) * _FACTOR, (y + 1.6) * _FACTOR, (x + 6.4) * _FACTOR, (y + 6.4) * _FACTOR], fill=255)
         mask = Image.fromarray(np.minimum(np.asarray(mask), np.asarray(layer)))
-        self.image.paste(self._tone(colour), mask=mask)
+        self.image.paste(self.tone(colour), mask=mask)
         self.pen = ImageDraw.Draw(self.image)
 
     def disc(self, x: float, y: float, radius: float, colour: tuple[int, int, int]) -> None:
         """A filled disc."""
         box = [(x - radius) * _FACTOR, (y - radius) * _FACTOR, (x + radius) * _FACTOR, (y + radius) * _FACTOR]
         width = 4 if self.style == "b" else 0
-        self.pen.ellipse(box, fill=self._tone(colour), outline=(8, 8, 12) if width else None, width=width or 1)
+        self.pen.ellipse(box, fill=self.tone(colour), outline=INK if width else None, width=width or 1)
 
     def line(self, points: list[tuple[float, float]], width: float, colour: tuple[int, int, int]) -> None:
         """A polyline ``width`` px thick."""
         scaled = [(px * _FACTOR, py * _FACTOR) for px, py in points]
         if self.style == "b":
-            self.pen.line(scaled, fill=(8, 8, 12), width=round(width * _FACTOR) + 6, joint="curve")
-        self.pen.line(scaled, fill=self._tone(colour), width=round(width * _FACTOR), joint="curve")
+            self.pen.line(scaled, fill=INK, width=round(width * _FACTOR) + 6, joint="curve")
+        self.pen.line(scaled, fill=self.tone(colour), width=round(width * _FACTOR), joint="curve")
 
     def finish(self) -> np.ndarray:
         """The picture, uint8, shape ``(64, 64, 3)``."""
         image = self.image.resize((SIDE, SIDE), Image.Resampling.BOX)
-        if self.style == "a":
+        if self.style == "a" or self.rng is None:
             return np.asarray(image)
         grain = self.rng.normal(0.0, 1.0, (SIDE // 2, SIDE // 2)).astype(np.float32)
         paper = Image.fromarray(np.clip(128 + 40 * grain, 0, 255).astype(np.uint8)).resize((SIDE, SIDE))

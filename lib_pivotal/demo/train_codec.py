@@ -60,7 +60,7 @@ def _batch(size: int, rng: np.random.Generator) -> torch.Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def train_codec(path: Path, steps: int = 3000, batch: int = 8, device: str = "cpu") -> AutoencoderKL:
+def train_codec(path: Path, steps: int = 2400, batch: int = 8, device: str = "cpu") -> AutoencoderKL:
     """Train, fold and save the VAE; a file that is there already is loaded instead.
 
     The posterior's mean plus a little noise is decoded: sampling the posterior from the first step
@@ -84,7 +84,7 @@ def train_codec(path: Path, steps: int = 3000, batch: int = 8, device: str = "cp
     average = {name: value.detach().clone() for name, value in codec.state_dict().items()}
     started = time.time()
     for step in range(steps):
-        rate = 5e-4 * min(1.0, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+        rate = 7e-4 * min(1.0, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
         for group in optimiser.param_groups:
             group["lr"] = rate
         pixels = _batch(batch, rng).to(device, memory_format=torch.channels_last)

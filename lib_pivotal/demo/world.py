@@ -8,7 +8,20 @@ import numpy as np
 
 from lib_pivotal.demo.draw import COLOURS, Canvas, outline
 
-__all__ = ["BACKGROUNDS", "PATTERNS", "POSITIONS", "SHAPES", "SIZES", "Scene", "caption", "draw", "random_scene"]
+__all__ = [
+    "BACKGROUNDS",
+    "PATTERNS",
+    "PATTERN_SHADE",
+    "POSITIONS",
+    "SHAPES",
+    "SIZES",
+    "Scene",
+    "caption",
+    "draw",
+    "pattern_colour",
+    "place",
+    "random_scene",
+]
 
 SHAPES = ("circle", "square", "triangle", "star", "heart", "cross")
 PATTERNS = ("plain", "striped", "dotted")
@@ -17,6 +30,8 @@ SIZES = {"small": 11.0, "large": 19.0}
 POSITIONS = {"left": 20.0, "center": 32.0, "right": 44.0}
 """Centre in px from the left edge."""
 BACKGROUNDS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white")
+PATTERN_SHADE = 0.45
+"""Brightness of stripes and dots against the body's colour."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +77,9 @@ def draw(scene: Scene, style: str, rng: np.random.Generator) -> np.ndarray:
 
 
 def pattern_colour(colour: str) -> tuple[int, int, int]:
-    """Colour of stripes and dots: the body's, half way to black."""
+    """Colour of stripes and dots: the body's, darkened."""
     red, green, blue = COLOURS[colour]
-    return (round(red * 0.45), round(green * 0.45), round(blue * 0.45))
+    return (round(red * PATTERN_SHADE), round(green * PATTERN_SHADE), round(blue * PATTERN_SHADE))
 
 
 def caption(scene: Scene, rng: np.random.Generator | None = None) -> str:

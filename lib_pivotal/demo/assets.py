@@ -1,0 +1,118 @@
+"""From the shipped weights to complete checkpoints that a webui and the headless host load."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+
+from lib_pivotal.core.bundle.file import replacing
+from lib_pivotal.demo.networks import CODEC_WIDTHS, LATENT_SCALE, TEXT_WIDTH, UNET_WIDTHS, text_config
+from lib_pivotal.demo.tokenizer import write_tokenizer
+
+__all__ = ["BASE_A", "BASE_B_UNET", "Bases", "materialise"]
+
+_HERE = Path(__file__).parent
+BASE_A = _HERE / "base_a.safetensors"
+"""Complete SD1-layout checkpoint, fp16."""
+BASE_B_UNET = _HERE / "base_b_unet.safetensors"
+"""UNet of base B; its text encoder and VAE are base A's."""
+
+
+@dataclass(frozen=True)
+class Bases:
+    """Checkpoint files of the two bases, each with a .yaml beside it, and their tokenizer's folder."""
+
+    a: Path
+    b: Path
+    tokenizer: Path
+
+
+def materialise(folder: Path) -> Bases:
+    """Write both checkpoints, their yaml files and the tokenizer's folder into ``folder``, once.
+
+    Raises:
+        PivotalError: the package with the tokenizer's vocabulary is missing.
+    """
+    folder = folder.resolve()
+    bases = Bases(folder / "pivotal-demo-a.safetensors", folder / "pivotal-demo-b.safetensors", folder / "pivotal-demo-clip")
+    if not (bases.tokenizer / "config.json").exists():
+        write_tokenizer(bases.tokenizer)
+        (bases.tokenizer / "config.json").write_text(json.dumps(text_config(), indent=2), encoding="utf-8")
+    shared = load_file(BASE_A)
+    for path, unet in ((bases.a, {}), (bases.b, load_file(BASE_B_UNET))):
+        size = BASE_A.stat().st_size
+        if not path.exists() or path.stat().st_size != size or path.stat().st_mtime < BASE_A.stat().st_mtime:
+            with replacing(path) as partial:
+                save_file({**shared, **unet}, partial)
+        with replacing(path.with_suffix(".yaml")) as partial:
+            partial.write_text(_YAML.format(tokenizer=bases.tokenizer.as_posix(), **_shapes()), encoding="utf-8")
+    return bases
+
+
+def _shapes() -> dict[str, object]:
+    return {
+        "scale": LATENT_SCALE,
+        "unet_width": UNET_WIDTHS[0],
+        "unet_mult": [width // UNET_WIDTHS[0] for width in UNET_WIDTHS],
+        "text_width": TEXT_WIDTH,
+        "codec_width": CODEC_WIDTHS[0],
+        "codec_mult": [width // CODEC_WIDTHS[0] for width in CODEC_WIDTHS],
+    }
+
+
+_YAML = """\
+model:
+  target: ldm.models.diffusion.ddpm.LatentDiffusion
+  params:
+    linear_start: 0.00085
+    linear_end: 0.012
+    timesteps: 1000
+    first_stage_key: jpg
+    cond_stage_key: txt
+    image_size: 8
+    channels: 4
+    cond_stage_trainable: false
+    conditioning_key: crossattn
+    scale_factor: {scale}
+    use_ema: false
+    unet_config:
+      target: ldm.modules.diffusionmodules.openaimodel.UNetModel
+      params:
+        image_size: 8
+        in_channels: 4
+        out_channels: 4
+        model_channels: {unet_width}
+        attention_resolutions: [4, 2, 1]
+        num_res_blocks: 2
+        channel_mult: {unet_mult}
+        num_heads: 8
+        use_spatial_transformer: true
+        transformer_depth: 1
+        context_dim: {text_width}
+        use_checkpoint: false
+        legacy: false
+    first_stage_config:
+      target: ldm.models.autoencoder.AutoencoderKL
+      params:
+        embed_dim: 4
+        ddconfig:
+          double_z: true
+          z_channels: 4
+          resolution: 64
+          in_channels: 3
+          out_ch: 3
+          ch: {codec_width}
+          ch_mult: {codec_mult}
+          num_res_blocks: 1
+          attn_resolutions: []
+          dropout: 0.0
+        lossconfig:
+          target: torch.nn.Identity
+    cond_stage_config:
+      target: ldm.modules.encoders.modules.FrozenCLIPEmbedder
+      params:
+        version: "{tokenizer}"
+"""

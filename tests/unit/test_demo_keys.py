@@ -1,0 +1,53 @@
+"""Names of an SD1 checkpoint's tensors: the map covers the small model's modules and loses nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+
+from lib_pivotal.demo.networks import make_codec, make_text_encoder, make_unet  # noqa: E402
+from lib_pivotal.host.diffusers.ldm_keys import PREFIXES, from_ldm, to_ldm  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def states():
+    words = {f"text_model.{n.removeprefix('text_model.')}": v for n, v in make_text_encoder().state_dict().items()}
+    return make_unet().state_dict(), make_codec().state_dict(), words
+
+
+def test_names_map_one_to_one_and_back(states):
+    unet, codec, text = states
+    ldm = to_ldm(unet, codec, text)
+    assert len(ldm) == len(unet) + len(codec) + len(text)
+    assert all(key.startswith(tuple(PREFIXES.values())) for key in ldm)
+    back = from_ldm(ldm)
+    for part, state in (("unet", unet), ("codec", codec), ("text", text)):
+        assert set(back[part]) == set(state)
+        assert all(torch.equal(back[part][name], value) for name, value in state.items())
+
+
+def test_names_are_those_webuis_look_for(states):
+    ldm = to_ldm(*states)
+    for key in (
+        "model.diffusion_model.input_blocks.0.0.weight",
+        "model.diffusion_model.input_blocks.3.0.op.weight",
+        "model.diffusion_model.output_blocks.2.1.conv.weight",
+        "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.attn2.to_k.weight",
+        "model.diffusion_model.middle_block.1.proj_in.weight",
+        "first_stage_model.encoder.down.2.downsample.conv.weight",
+        "first_stage_model.decoder.up.3.upsample.conv.bias",
+        "first_stage_model.decoder.mid.attn_1.proj_out.weight",
+        "first_stage_model.quant_conv.weight",
+        "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight",
+        "cond_stage_model.transformer.text_model.final_layer_norm.weight",
+    ):
+        assert key in ldm
+    assert ldm["first_stage_model.decoder.mid.attn_1.q.weight"].ndim == 4
+    assert not any("temporal" in key or "ema" in key for key in ldm)
+
+
+def test_other_keys_of_a_checkpoint_are_left_out(states):
+    extra = {"alphas_cumprod": torch.ones(3), "model_ema.decay": torch.ones(1)}
+    assert from_ldm({**to_ldm(*states), **extra}).keys() == {"unet", "codec", "text"}
