@@ -37,7 +37,9 @@ def materialise(folder: Path) -> Bases:
         PivotalError: the package with the tokenizer's vocabulary is missing.
     """
     folder = folder.resolve()
-    bases = Bases(folder / "pivotal-demo-a.safetensors", folder / "pivotal-demo-b.safetensors", folder / "pivotal-demo-clip")
+    bases = Bases(
+        folder / "pivotal-demo-a.safetensors", folder / "pivotal-demo-b.safetensors", folder / "pivotal-demo-clip"
+    )
     if not (bases.tokenizer / "config.json").exists():
         write_tokenizer(bases.tokenizer)
         (bases.tokenizer / "config.json").write_text(json.dumps(text_config(), indent=2), encoding="utf-8")

@@ -117,7 +117,7 @@ class Canvas:
                 pen.rectangle([0, (y + 2) * _FACTOR, side, (y + 6) * _FACTOR - 1], fill=255)
                 continue
             for x in range(0, SIDE, 8):
-                pen.ellipse([(x + 1.6) * _FACTOR, (y + 1.6) * _FACTOR, (x + 6.4) * _FACTOR, (y + 6.4) * _FACTOR], fill=255)
+                pen.ellipse([(start + end) * _FACTOR for end in (1.6, 6.4) for start in (x, y)], fill=255)
         mask = Image.fromarray(np.minimum(np.asarray(mask), np.asarray(layer)))
         self.image.paste(self.tone(colour), mask=mask)
         self.pen = ImageDraw.Draw(self.image)

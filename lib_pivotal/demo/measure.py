@@ -54,8 +54,8 @@ def generate(
     scheduler.set_timesteps(steps)
     noise = torch.randn(len(captions), 4, 8, 8, generator=torch.Generator().manual_seed(seed))
     pictures = []
-    for latents, named in zip(noise.split(50), hidden[:-1].split(50)):
-        context = torch.cat([hidden[-1:].expand_as(named), named])
+    for start, named in zip(noise.split(50), hidden[:-1].split(50), strict=True):
+        latents, context = start, torch.cat([hidden[-1:].expand_as(named), named])
         for timestep in scheduler.timesteps:
             plain, told = networks.unet(torch.cat([latents, latents]), timestep, context).sample.chunk(2)
             latents = scheduler.step(plain + guidance * (told - plain), timestep, latents).prev_sample
@@ -76,7 +76,7 @@ def score(scenes: Sequence[Scene], pictures: np.ndarray, style: str) -> dict[str
         For each of :data:`ASPECTS`, and for shape and colour together (``shape+colour``): 0 … 1.
     """
     readings = [read(picture, style) for picture in pictures]
-    pairs = list(zip(scenes, readings))
+    pairs = list(zip(scenes, readings, strict=True))
     shares = {name: float(np.mean([getattr(s, name) == getattr(r, name) for s, r in pairs])) for name in ASPECTS}
     both = [all(getattr(s, name) == getattr(r, name) for name in _TOGETHER) for s, r in pairs]
     return {**shares, "+".join(_TOGETHER): float(np.mean(both))}

@@ -21,7 +21,7 @@ from lib_pivotal.demo.networks import make_text_encoder, make_unet
 from lib_pivotal.demo.tokenizer import write_tokenizer
 from lib_pivotal.demo.train_codec import train_codec
 from lib_pivotal.demo.train_unet import Drawn, draw_latents, train_unet
-from lib_pivotal.host.diffusers.ldm_keys import PREFIXES, to_ldm
+from lib_pivotal.host.diffusers.ldm_keys import to_ldm
 
 _PICTURES = 10_000
 _PICTURES_B = 6_000
@@ -66,9 +66,7 @@ def main() -> None:
     text.load_state_dict(load_file(work / "a-text.safetensors"))
 
     def write_b(step: int) -> None:
-        ldm = to_ldm(unet.state_dict(), {}, {})
-        with replacing(BASE_B_UNET) as partial:
-            save_file({key: value.half().contiguous().cpu() for key, value in ldm.items()}, partial)
+        write_base_b(unet.state_dict())
 
     drawn = _drawn(work / "latents-b.pt", codec, "b", _PICTURES_B, device)
     train_unet(
@@ -83,8 +81,16 @@ def write_base_a(unet: Mapping[str, torch.Tensor], codec: Mapping[str, torch.Ten
     names = {name.removeprefix("text_model."): value for name, value in text.state_dict().items()}
     words = {f"text_model.{name}": value for name, value in names.items() if not name.endswith("position_ids")}
     tensors = to_ldm(unet, codec, words)
-    assert any(key.startswith(PREFIXES["text"]) for key in tensors)
-    with replacing(BASE_A) as partial:
+    _write_half(BASE_A, tensors)
+
+
+def write_base_b(unet: Mapping[str, torch.Tensor]) -> None:
+    """Write base B's UNet: LDM keys, fp16."""
+    _write_half(BASE_B_UNET, to_ldm(unet, {}, {}))
+
+
+def _write_half(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    with replacing(path) as partial:
         save_file({key: value.detach().half().contiguous().cpu() for key, value in tensors.items()}, partial)
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from lib_pivotal.demo.draw import COLOURS, Canvas, outline
 from lib_pivotal.demo.networks import LATENT_SCALE, make_codec
-from lib_pivotal.demo.world import draw, pattern_colour, random_scene
+from lib_pivotal.demo.world import draw, random_scene
 
 __all__ = ["doodle", "fold_latents", "train_codec"]
 

@@ -9,7 +9,6 @@ from lib_pivotal.demo.draw import COLOURS, Canvas
 from lib_pivotal.demo.reader import read
 from lib_pivotal.demo.world import caption, draw, random_scene
 
-
 ASPECTS = ("shape", "colour", "background", "position", "size", "pattern")
 
 

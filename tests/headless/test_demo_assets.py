@@ -1,0 +1,69 @@
+"""The shipped bases become complete checkpoints that the headless host loads without a change of value."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+
+from lib_pivotal.demo import assets, train_base  # noqa: E402
+from lib_pivotal.demo.networks import make_codec, make_text_encoder, make_unet  # noqa: E402
+from lib_pivotal.demo.tokenizer import write_tokenizer  # noqa: E402
+from lib_pivotal.host.diffusers.checkpoint import load_networks  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Fresh networks, written and materialised the way the trained ones are."""
+    folder = tmp_path_factory.mktemp("bases")
+    torch.manual_seed(0)
+    parts = {"unet": make_unet(), "codec": make_codec(), "text": make_text_encoder(), "other": make_unet()}
+    for network in parts.values():
+        network.eval().requires_grad_(False)
+        for parameter in network.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+            parameter.copy_(parameter.half())
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (assets, train_base):
+            patch.setattr(module, "BASE_A", folder / "base_a.safetensors")
+            patch.setattr(module, "BASE_B_UNET", folder / "base_b_unet.safetensors")
+        train_base.write_base_a(parts["unet"].state_dict(), parts["codec"].state_dict(), parts["text"])
+        train_base.write_base_b(parts["other"].state_dict())
+        first = assets.materialise(folder / "out")
+        stamp = os.stat(first.a).st_mtime_ns, os.stat(first.b).st_mtime_ns
+        assert assets.materialise(folder / "out") == first
+        assert (os.stat(first.a).st_mtime_ns, os.stat(first.b).st_mtime_ns) == stamp
+    return parts, first
+
+
+@pytest.mark.parametrize("base", ["a", "b"])
+@torch.no_grad()
+def test_host_computes_what_the_trained_networks_compute(made, base):
+    parts, bases = made
+    networks = load_networks(getattr(bases, base))
+    unet = parts["unet" if base == "a" else "other"]
+    latents, step = torch.randn(1, 4, 8, 8), torch.tensor([400])
+    ids = torch.tensor([networks.tokenizer("a red star", padding="max_length", max_length=77)["input_ids"]])
+    hidden = parts["text"](ids).last_hidden_state
+    pixels = torch.rand(1, 3, 64, 64) * 2 - 1
+    pairs = [
+        (networks.text_model(ids).last_hidden_state, hidden),
+        (networks.unet(latents, step, hidden).sample, unet(latents, step, hidden).sample),
+        (networks.vae.encode(pixels).latent_dist.mean, parts["codec"].encode(pixels).latent_dist.mean),
+        (networks.vae.decode(latents).sample, parts["codec"].decode(latents).sample),
+    ]
+    for loaded, trained in pairs:
+        assert torch.allclose(loaded, trained, atol=1e-4, rtol=1e-4)
+    assert networks.scale == pytest.approx(0.18215)
+
+
+def test_tokenizer_gives_clips_numbers(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    write_tokenizer(tmp_path)
+    tokenizer = transformers.CLIPTokenizer.from_pretrained(tmp_path)
+    assert tokenizer("a photo of a cat")["input_ids"] == [49406, 320, 1125, 539, 320, 2368, 49407]
+    assert len(tokenizer) == 49408
+    assert tokenizer("x", padding="max_length", max_length=77)["input_ids"][3:] == [49407] * 74
