@@ -58,7 +58,7 @@ def main() -> None:
         drawn = _drawn(work / "latents-a.pt", codec, "a", _PICTURES, device)
         train_unet(
             unet, text, drawn, tokenize, steps=options.steps_a, batch=options.batch, rate=1e-3, trains_text=True,
-            device=device, snapshot=write_a,
+            device=device, keep=work / "a.part", snapshot=write_a,
         )  # fmt: skip
         write_a(options.steps_a)
         (work / "a.done").touch()
@@ -71,7 +71,7 @@ def main() -> None:
     drawn = _drawn(work / "latents-b.pt", codec, "b", _PICTURES_B, device)
     train_unet(
         unet, text, drawn, tokenize, steps=options.steps_b, batch=options.batch, rate=5e-4, trains_text=False,
-        device=device, snapshot=write_b,
+        device=device, keep=work / "b.part", snapshot=write_b,
     )  # fmt: skip
     write_b(options.steps_b)
 

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from lib_pivotal.demo.draw import COLOURS, Canvas, outline
 from lib_pivotal.demo.networks import LATENT_SCALE, make_codec
+from lib_pivotal.demo.stage import Stage
 from lib_pivotal.demo.world import draw, random_scene
 
 __all__ = ["doodle", "fold_latents", "train_codec"]
@@ -60,7 +61,7 @@ def _batch(size: int, rng: np.random.Generator) -> torch.Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def train_codec(path: Path, steps: int = 2400, batch: int = 8, device: str = "cpu") -> AutoencoderKL:
+def train_codec(path: Path, steps: int = 1800, batch: int = 8, device: str = "cpu") -> AutoencoderKL:
     """Train, fold and save the VAE; a file that is there already is loaded instead.
 
     The posterior's mean plus a little noise is decoded: sampling the posterior from the first step
@@ -82,9 +83,11 @@ def train_codec(path: Path, steps: int = 2400, batch: int = 8, device: str = "cp
     codec = make_codec().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(codec.parameters(), lr=1.0, betas=(0.9, 0.99), weight_decay=1e-4)
     average = {name: value.detach().clone() for name, value in codec.state_dict().items()}
+    weights = [value for value in codec.state_dict().values()]
+    stage = Stage(path.with_suffix(".part"), weights, list(average.values()), optimiser, rng)
     started = time.time()
-    for step in range(steps):
-        rate = 7e-4 * min(1.0, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+    for step in range(stage.resume(), steps):
+        rate = 6e-4 * min(1.0, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
         for group in optimiser.param_groups:
             group["lr"] = rate
         pixels = _batch(batch, rng).to(device, memory_format=torch.channels_last)
@@ -105,6 +108,7 @@ def train_codec(path: Path, steps: int = 2400, batch: int = 8, device: str = "cp
         if step % 50 == 0:
             logger.info("codec %d l1 %.4f hint %.4f z %.2f %.0fs", step, error.abs().mean().item(),
                         hint.item(), mean.std().item(), time.time() - started)  # fmt: skip
+        stage.keep(step + 1)
     codec.load_state_dict(average)
     fold_latents(codec, _batch(256, rng).to(device))
     save_file({name: value.contiguous().cpu() for name, value in codec.state_dict().items()}, path)

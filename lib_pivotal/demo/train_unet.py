@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from transformers import CLIPTextModel
 
 from lib_pivotal.core.diffusion.objective import Objective
 from lib_pivotal.demo.networks import LATENT_SCALE
+from lib_pivotal.demo.stage import Stage
 from lib_pivotal.demo.world import Scene, caption, draw, random_scene
 
 __all__ = ["Drawn", "draw_latents", "schedule", "train_unet"]
@@ -69,6 +71,7 @@ def train_unet(
     rate: float,
     trains_text: bool,
     device: str,
+    keep: Path | None = None,
     snapshot: Callable[[int], None] = lambda step: None,
 ) -> None:
     """Train in place; ends with the moving average of the weights.
@@ -83,6 +86,7 @@ def train_unet(
         rate: highest learning rate.
         trains_text: whether the text encoder learns, too.
         device: torch device.
+        keep: file from which a broken-off training goes on.
         snapshot: called with the step every 500 steps, the averaged weights in place.
     """
     torch.manual_seed(2)
@@ -94,8 +98,9 @@ def train_unet(
     average = [parameter.detach().clone() for parameter in trained]
     objective = Objective(schedule(), is_v_prediction=False, min_snr_gamma=5.0, device=torch.device(device))
     latents = drawn.latents.to(device)
+    stage = Stage(keep, [parameter.detach() for parameter in trained], average, optimiser, rng)
     started, recent = time.time(), []
-    for step in range(steps):
+    for step in range(stage.resume(), steps):
         for group in optimiser.param_groups:
             group["lr"] = rate * min(1.0, (step + 1) / 100) * (0.01 + 0.99 * _cosine(step / steps))
         is_early = step < _SHORT_SHARE * steps
@@ -116,6 +121,7 @@ def train_unet(
         recent.append(loss.item())
         if step % 50 == 0:
             logger.info("unet %d loss %.4f %.0fs", step, sum(recent[-50:]) / len(recent[-50:]), time.time() - started)
+        stage.keep(step + 1)
         if step % 500 == 499:
             _with_average(trained, average, lambda done=step + 1: snapshot(done))
     with torch.no_grad():

@@ -52,6 +52,47 @@ def delta_weight(down: torch.Tensor, up: torch.Tensor, scale: float) -> torch.Te
     return scale * product.view(up.shape[0], *down.shape[1:])
 
 
+class _LinearDelta(torch.autograd.Function):
+    """``output + scale · (x Aᵀ) Bᵀ`` with gradients of A and B added where they live.
+
+    A small layer costs as much in the bookkeeping of autograd as in arithmetic; this is two products
+    forward, four backward, and nothing else.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, output: torch.Tensor, down: torch.Tensor, up: torch.Tensor,
+                scale: float) -> torch.Tensor:  # fmt: skip
+        flat = x.reshape(-1, x.shape[-1]).to(output.dtype)
+        small_down, small_up = down.to(output.dtype), up.to(output.dtype)
+        hidden = flat.mm(small_down.t())
+        ctx.save_for_backward(flat, hidden, small_down, small_up)
+        ctx.scale, ctx.shape, ctx.x_dtype = scale, x.shape, x.dtype
+        ctx.gradients = (down.grad, up.grad)
+        wide = output.reshape(-1, output.shape[-1])
+        return torch.addmm(wide, hidden, small_up.t(), alpha=scale).view(output.shape)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[Any, ...]:
+        (gradient,) = gradients
+        flat, hidden, down, up = ctx.saved_tensors
+        wide = gradient.reshape(-1, gradient.shape[-1])
+        into_hidden = wide.mm(up).mul_(ctx.scale)
+        _add_product(ctx.gradients[0], into_hidden, flat, 1.0)
+        _add_product(ctx.gradients[1], wide, hidden, ctx.scale)
+        into_x = None
+        if ctx.needs_input_grad[0]:
+            into_x = into_hidden.mm(down).view(ctx.shape).to(ctx.x_dtype)
+        return into_x, gradient, None, None, None
+
+
+def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor, scale: float) -> None:
+    """``total += scale · leftᵀ right``; the sum is kept in fp32 whatever the factors are."""
+    if total.dtype == left.dtype:
+        total.addmm_(left.t(), right, alpha=scale)
+    else:
+        total.add_(left.t().mm(right), alpha=scale)
+
+
 def add_delta(
     module: Any, x: torch.Tensor, output: torch.Tensor, down: torch.Tensor, up: torch.Tensor, scale: float
 ) -> torch.Tensor:
@@ -61,19 +102,17 @@ def add_delta(
         module: the layer; a convolution gives stride, padding and dilation.
         x: the layer's input, ``(…, in)`` or ``(B, in, h, w)``.
         output: the layer's output.
-        down: A, fp32.
-        up: B, fp32.
+        down: A, fp32, with a gradient buffer in place.
+        up: B, fp32, likewise.
         scale: alpha / rank.
 
     Returns:
         Same shape and dtype as ``output``.
     """
     if down.ndim == 2:
-        hidden = functional.linear(_match(x, down), down)
-        part = functional.linear(hidden, up)
-    else:
-        hidden = functional.conv2d(_match(x, down), down, None, module.stride, module.padding, module.dilation)
-        part = functional.conv2d(hidden, up)
+        return _LinearDelta.apply(x, output, down, up, scale)  # type: ignore[no-any-return,no-untyped-call]
+    hidden = functional.conv2d(_match(x, down), down, None, module.stride, module.padding, module.dilation)
+    part = functional.conv2d(hidden, up)
     if part.dtype != output.dtype:
         part = part.to(output.dtype)
     return torch.add(output, part, alpha=scale)

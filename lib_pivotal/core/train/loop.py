@@ -62,7 +62,7 @@ class Loop:
             if first_step == 0 and config.sample_every and not self._control.stop_requested:
                 self._samples()
             while self.step < setup.steps and not self._group.any(self._control.stop_requested):
-                self._train_step(self.step)
+                self.train_step(self.step)
                 self.step += 1
                 self._report(wait=False)
                 self._between_steps()
@@ -70,7 +70,7 @@ class Loop:
             if config.sample_every and self.step % config.sample_every and not self._control.stop_requested:
                 self._samples()
 
-    def _train_step(self, step: int) -> None:
+    def train_step(self, step: int) -> None:
         """One optimiser step: ``accumulation`` batches forward and backward, then the update."""
         setup = self._setup
         started = time.monotonic()

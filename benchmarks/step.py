@@ -1,0 +1,111 @@
+"""Time of a training step against the bare frozen UNet, on the small model: ``python run.py bench step``.
+
+Both run in this process, in turn, on the same latents, timesteps and captions' length: first the UNet alone
+(frozen, forward and backward to its text condition), then the engine's whole step: captions, text encoder
+with live vectors, UNet with LoRA, loss, clipping, AdamW. Medians of the rounds and their ratio are printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from lib_pivotal.core.config.schema import Concept, TrainConfig
+from lib_pivotal.core.events import Control
+from lib_pivotal.core.lora.inject import attach
+from lib_pivotal.core.ports import SingleProcess
+from lib_pivotal.core.train.loop import Loop
+from lib_pivotal.core.train.setup import prepare
+from lib_pivotal.demo.assets import materialise
+from lib_pivotal.demo.characters import CHARACTERS, write_dataset
+from lib_pivotal.host.diffusers.model import load_model
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--rank", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--steps", type=int, default=6, help="steps a round")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        bare, engine = _measure(Path(folder), options)
+    ratio = statistics.median(e / b for b, e in zip(bare, engine))
+    lines = [
+        f"device {torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu'}, torch {torch.__version__}, "
+        f"threads {torch.get_num_threads()}, batch {options.batch}, rank {options.rank}",
+        f"bare frozen UNet, forward and backward: {1000 * statistics.median(bare):8.1f} ms a step",
+        f"engine, whole step:                     {1000 * statistics.median(engine):8.1f} ms a step",
+        f"ratio (median of {options.rounds} pairs):            {ratio:8.2f}",
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _measure(folder: Path, options: argparse.Namespace) -> tuple[list[float], list[float]]:
+    """Seconds a step of both, one value a round."""
+    model = load_model(materialise(folder / "model").a)
+    for name in list(CHARACTERS)[:2]:
+        write_dataset(folder / "data" / name, name)
+    config = TrainConfig(
+        concepts=tuple(Concept(name, "circle") for name in list(CHARACTERS)[:2]),
+        data_folder=str(folder / "data"),
+        resolution=64,
+        batch_size=options.batch,
+        rank=options.rank,
+        steps=100_000,
+        sample_every=0,
+        output_name="bench",
+    )
+    setup = prepare(
+        config,
+        model,
+        cache=folder,
+        group=SingleProcess(),
+        progress=lambda *_: None,
+        stopped=lambda: False,
+    )
+    loop = Loop(setup, None, lambda _: None, Control(), SingleProcess())
+    batch = setup.batcher.step(0)[0]
+    with torch.no_grad():
+        condition = setup.texts.encode(batch.captions, batch.sizes)[0].condition
+    condition = condition.detach().requires_grad_(True)
+
+    def bare_step() -> None:
+        condition.grad = None
+        with model.autocast():
+            output = model.predict(batch.latents, batch.timesteps, condition)
+        output.pow(2).mean().backward()
+
+    counter = iter(range(10**9))
+    bare, engine = [], []
+    for number in range(options.rounds + 1):
+        seconds_bare = _time(bare_step, options.steps)
+        with attach(setup.loras):
+            seconds_engine = _time(lambda: loop.train_step(next(counter)), options.steps)
+        if number:  # the first round warms up
+            bare.append(seconds_bare)
+            engine.append(seconds_engine)
+    return bare, engine
+
+
+def _time(action, steps: int) -> float:  # type: ignore[no-untyped-def]
+    """Mean seconds of an action."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    for _ in range(steps):
+        action()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return (time.perf_counter() - started) / steps
+
+
+if __name__ == "__main__":
+    main()
