@@ -1,7 +1,7 @@
 """Reading a picture back into the world's words by plain image analysis.
 
 The rim gives the ground. Every outline the world can hold, at every size and place, is then laid over the
-picture for every colour; the best of each shape are drawn in full and compared with the picture. No learning.
+picture for every colour; the best few are drawn in full and compared with the picture. No learning.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ _LEFT_BELOW, _RIGHT_ABOVE = 26.0, 38.0
 _FAR = 70.0
 """Distance in RGB levels beyond which a pixel is simply not explained."""
 _LEAST_FIT = 0.2
-_RIVAL = 0.75
-"""Shapes whose first fit is at least this share of the best one's are drawn and compared."""
+_RIVAL = 0.5
+"""Guesses whose first fit is at least this share of the best one's are drawn and compared, …"""
+_RIVALS, _FINALISTS = 8, 3
+"""… at most so many of them; and so many may move a little before the last comparison."""
 _INK = np.array(INK, np.float32)
 
 
@@ -110,31 +112,30 @@ def read(picture: np.ndarray, style: str) -> Reading:
     around: np.ndarray | float = 0.0
     if len(known.lines):
         around = known.lines @ (off_ground - np.minimum(np.linalg.norm(flat - _INK, axis=1), _FAR) ** 2)
-    totals = np.full(len(known.masks), -np.inf)
-    colours = np.zeros(len(known.masks), int)
+    firsts: list[tuple[float, int, int]] = []  # total, palette index, index of the outline
     for number, colour in enumerate(palette):
         if number != ground:
-            gain = off_ground - np.minimum(_from_shades(flat, colour), _FAR) ** 2
-            total = known.masks @ gain + around
-            colours = np.where(total > totals, number, colours)
-            totals = np.maximum(total, totals)
-    fit = float(totals.max()) / max(float(off_ground[off_ground > (0.4 * _FAR) ** 2].sum()), 1.0)
+            totals = known.masks @ (off_ground - np.minimum(_from_shades(flat, colour), _FAR) ** 2) + around
+            tops = [int(np.where(known.shapes == shape, totals, -np.inf).argmax()) for shape in range(len(SHAPES))]
+            firsts += [(float(totals[top]), number, top) for top in tops]
+    firsts.sort(reverse=True)
+    fit = firsts[0][0] / max(float(off_ground[off_ground > (0.4 * _FAR) ** 2].sum()), 1.0)
     if fit < _LEAST_FIT:
         return Reading("none", "none", "none", "none", "none", BACKGROUNDS[ground], fit)
-    # Ties between shapes, small ones in style B above all, are settled at full size.
-    tops = [int(np.where(known.shapes == number, totals, -np.inf).argmax()) for number in range(len(SHAPES))]
-    rivals = [top for top in tops if totals[top] >= _RIVAL * totals.max()]
-    error, top, pattern, place = np.inf, rivals[0], "", known.places[rivals[0]]
-    for rival in rivals:
-        guess = _Guess(picture, style, ground, int(colours[rival]), SHAPES[known.shapes[rival]])
-        found = guess.improve(known.places[rival], is_contested=len(rivals) > 1)
-        if found[0] < error:
-            (error, pattern, place), top = found, rival
-    x, _, radius = place
+    rivals = [
+        _Guess(picture, style, ground, number, SHAPES[known.shapes[top]]).begin(known.places[top])
+        for total, number, top in firsts[:_RIVALS]
+        if total >= _RIVAL * firsts[0][0]
+    ]
+    rivals.sort(key=lambda rival: rival.error)
+    if len(rivals) > 1:
+        rivals = [rival.look_around() for rival in rivals[:_FINALISTS]]
+    winner = min(rivals, key=lambda rival: rival.error)
+    x, _, radius = winner.place
     return Reading(
-        shape=SHAPES[known.shapes[top]],
-        colour=BACKGROUNDS[colours[top]],
-        pattern=pattern,
+        shape=winner.guess.shape,
+        colour=BACKGROUNDS[winner.guess.colour],
+        pattern=winner.pattern,
         size="small" if radius < _SMALL_BELOW else "large",
         position="left" if x < _LEFT_BELOW else "right" if x > _RIGHT_ABOVE else "center",
         background=BACKGROUNDS[ground],
@@ -152,15 +153,10 @@ class _Guess:
     colour: int
     shape: str
 
-    def improve(self, place: np.ndarray, *, is_contested: bool) -> tuple[float, str, np.ndarray]:
-        """Lowest mismatch, with its pattern and place; looks around ``place`` only if it matters."""
+    def begin(self, place: np.ndarray) -> _Drawn:
+        """The guess with its best pattern at a place."""
         error, pattern = min((self.mismatch(kind, place), kind) for kind in PATTERNS)
-        if is_contested:
-            for step in np.vstack([np.eye(3), -np.eye(3)]) * 0.6:
-                nearby = self.mismatch(pattern, place + step)
-                if nearby < error:
-                    error, place = nearby, place + step
-        return error, pattern, place
+        return _Drawn(self, pattern, place, error)
 
     def mismatch(self, pattern: str, place: np.ndarray) -> float:
         """Mean squared distance to the drawing of the guess, cut off where a pixel is not explained at all."""
@@ -168,8 +164,36 @@ class _Guess:
         points = outline(self.shape, *place)
         canvas.polygon(points, COLOURS[BACKGROUNDS[self.colour]])
         canvas.pattern(points, pattern, pattern_colour(BACKGROUNDS[self.colour]))
-        distance = np.linalg.norm(canvas.finish().astype(np.float32) - self.picture, axis=2)
+        # Both are smoothed, so that neither grain nor a soft outline counts.
+        distance = np.linalg.norm(_smooth(canvas.finish().astype(np.float32) - self.picture), axis=2)
         return float(np.square(np.minimum(distance, _FAR)).mean())
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A guess that has been drawn, and its mismatch."""
+
+    guess: _Guess
+    pattern: str
+    place: np.ndarray
+    error: float
+
+    def look_around(self) -> _Drawn:
+        """The same, moved and scaled a little if that is nearer to the picture."""
+        error, place = self.error, self.place
+        for step in np.vstack([np.eye(3), -np.eye(3)]) * 0.6:
+            nearby = self.guess.mismatch(self.pattern, place + step)
+            if nearby < error:
+                error, place = nearby, place + step
+        return _Drawn(self.guess, self.pattern, place, error)
+
+
+def _smooth(pixels: np.ndarray) -> np.ndarray:
+    """Weighted mean of 3×3 neighbours."""
+    for axis in (0, 1):
+        before, after = np.roll(pixels, 1, axis), np.roll(pixels, -1, axis)
+        pixels = 0.5 * pixels + 0.25 * (before + after)
+    return pixels
 
 
 def _from_shades(pixels: np.ndarray, colour: np.ndarray) -> np.ndarray:

@@ -105,9 +105,7 @@ def caption(scene: Scene, rng: np.random.Generator | None = None) -> str:
     return ", ".join([" ".join(reversed(tags)), *rest])
 
 
-def _sentence(
-    scene: Scene, pattern: bool, size: bool, position: bool, background: bool, colour: bool = True
-) -> str:
+def _sentence(scene: Scene, pattern: bool, size: bool, position: bool, background: bool, colour: bool = True) -> str:
     words = [scene.size] if size else []
     words += [scene.pattern] if pattern else []
     words += [scene.colour] if colour else []

@@ -27,7 +27,9 @@ SD1 = {"zog": {"clip_l": torch.randn(3, 768)}}
 
 
 def metadata(**changes):
-    config = TrainConfig(concepts=(Concept("zog", "red hat"),), output_name="my", data_folder="/secret/place", **changes)
+    config = TrainConfig(
+        concepts=(Concept("zog", "red hat"),), output_name="my", data_folder="/secret/place", **changes
+    )
     return build_metadata(
         config, SD1, step=5, output_name="my-000005", model_name="m", model_hash="abc", is_v_prediction=False,
         picture_count=9, date="2026-01-01T00:00:00+00:00", covers=[Image.new("RGB", (512, 512))],
@@ -66,7 +68,11 @@ def test_file_round_trip_with_sidecar_and_preview(tmp_path):
     assert all(torch.equal(bundle.lora[key], LORA[key]) for key in LORA)
     assert torch.equal(bundle.embeddings["zog"]["clip_l"], SD1["zog"]["clip_l"])
     assert json.loads(path.with_suffix(".json").read_text())["activation text"] == "zog"
-    assert path.with_suffix(".png").exists() and sorted(p.name for p in path.parent.iterdir()) == ["my.json", "my.png", "my.safetensors"]
+    assert path.with_suffix(".png").exists() and sorted(p.name for p in path.parent.iterdir()) == [
+        "my.json",
+        "my.png",
+        "my.safetensors",
+    ]
 
 
 def test_existing_file_is_kept(tmp_path):
@@ -124,7 +130,9 @@ def names(*given, taken=None, tokenizer=ToyEncoder().tokenize):
     return check_names(concepts, taken=taken or {}, tokenizer=tokenizer)
 
 
-@pytest.mark.parametrize("name", ["", " ", "a.b", "<zog>", "zog,", "zog_", "(zog)", "zög", "a:b", "zog/x", "BREAK", "x" * 61])
+@pytest.mark.parametrize(
+    "name", ["", " ", "a.b", "<zog>", "zog,", "zog_", "(zog)", "zög", "a:b", "zog/x", "BREAK", "x" * 61]
+)
 def test_bad_names_are_refused_with_a_good_one(name):
     problems = [problem for problem in names(name, tokenizer=None) if problem.is_error]
     assert len(problems) == 1 and problems[0].hint

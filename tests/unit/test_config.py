@@ -21,15 +21,32 @@ def test_json_round_trip():
 
 
 def test_every_problem_is_told_at_once():
-    values = {"stepz": 1, "rank": 1.5, "flip": "yes", "concepts": [{"vectors": "x"}, 3, {"name": "a", "init": ""}], "seed": None}
+    values = {
+        "stepz": 1,
+        "rank": 1.5,
+        "flip": "yes",
+        "concepts": [{"vectors": "x"}, 3, {"name": "a", "init": ""}],
+        "seed": None,
+    }
     with pytest.raises(ConfigError) as caught:
         from_dict(values)
     found = {problem.field for problem in caught.value.problems}
-    assert found == {"stepz", "rank", "flip", "seed", "concepts[0].name", "concepts[0].vectors", "concepts[1]", "concepts[2].init"}
+    assert found == {
+        "stepz",
+        "rank",
+        "flip",
+        "seed",
+        "concepts[0].name",
+        "concepts[0].vectors",
+        "concepts[1]",
+        "concepts[2].init",
+    }
     assert "steps" in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["[1]", "{", '"x"', '{"config_version": 99}', '{"concepts": 3}', '{"steps": Infinity}'])
+@pytest.mark.parametrize(
+    "text", ["[1]", "{", '"x"', '{"config_version": 99}', '{"concepts": 3}', '{"steps": Infinity}']
+)
 def test_hopeless_settings(text):
     with pytest.raises(ConfigError):
         from_json(text)
@@ -57,7 +74,10 @@ def test_limits_hold(name):
 
 
 def test_concept_limits_and_contradictions():
-    concepts = (Concept("a x", vectors=76, lr_multiplier=0.0, stop_at=1.5, aliases=("tag",)), Concept("b x", aliases=("Tag",)))
+    concepts = (
+        Concept("a x", vectors=76, lr_multiplier=0.0, stop_at=1.5, aliases=("tag",)),
+        Concept("b x", aliases=("Tag",)),
+    )
     found = {problem.field for problem in check_settings(TrainConfig(concepts=concepts))}
     assert found == {"concepts[0].vectors", "concepts[0].lr_multiplier", "concepts[0].stop_at", "concepts[1].aliases"}
     assert [problem.field for problem in check_settings(TrainConfig(rank=0))] == ["concepts"]
@@ -69,7 +89,9 @@ def test_check_gathers_settings_names_data_and_output(tmp_path):
     (tmp_path / "data" / "broken.png").write_bytes(b"x")
     (tmp_path / "toy.safetensors").write_bytes(b"x")
     config = toy_config(tmp_path / "data", batch_size=0, concepts=(Concept("zog_x"), Concept("bad.name")))
-    found = {problem.field for problem in check(config, bundles=tmp_path, taken_names={}, tokenizer=ToyEncoder().tokenize)}
+    found = {
+        problem.field for problem in check(config, bundles=tmp_path, taken_names={}, tokenizer=ToyEncoder().tokenize)
+    }
     assert found >= {"batch_size", "concepts[1].name", "broken.png", "output_name"}
 
 

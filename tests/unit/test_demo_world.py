@@ -15,10 +15,10 @@ ASPECTS = ("shape", "colour", "background", "position", "size", "pattern")
 @pytest.mark.parametrize("style", ["a", "b"])
 def test_reader_reads_drawn_pictures(style):
     rng = np.random.default_rng(7)
-    scenes = [random_scene(rng) for _ in range(80)]
+    scenes = [random_scene(rng) for _ in range(40)]
     readings = [read(draw(scene, style, rng), style) for scene in scenes]
     wrong = [(s, r) for s, r in zip(scenes, readings) if any(getattr(s, a) != getattr(r, a) for a in ASPECTS)]
-    assert len(wrong) <= 1, wrong
+    assert not wrong
 
 
 @pytest.mark.parametrize("style", ["a", "b"])

@@ -67,7 +67,10 @@ def test_gradients_land_in_the_flat_buffer():
 def test_ranks_choose_layers():
     targets = ToyModel().lora_targets()
     keys = {
-        name: {target.key for target, _ in choose_targets(targets, TrainConfig(rank=rank, conv_rank=conv, text_encoder_rank=text))}
+        name: {
+            target.key
+            for target, _ in choose_targets(targets, TrainConfig(rank=rank, conv_rank=conv, text_encoder_rank=text))
+        }
         for name, rank, conv, text in (("attn", 4, 0, 0), ("conv", 0, 4, 0), ("text", 0, 0, 4), ("none", 0, 0, 0))
     }
     assert keys["none"] == set()

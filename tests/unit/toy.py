@@ -113,9 +113,13 @@ class ToyModel:
         for path, module in self.unet.named_modules():
             if hasattr(module, "weight"):
                 kernel = module.weight.shape[-1] if module.weight.ndim == 4 else 1
-                targets.append(LoraTarget("lora_unet_" + path.replace(".", "_"), "unet", role_of(f"x.{path}.", kernel), module))
+                targets.append(
+                    LoraTarget("lora_unet_" + path.replace(".", "_"), "unet", role_of(f"x.{path}.", kernel), module)
+                )
         for name in ("linear1", "linear2"):
-            targets.append(LoraTarget(f"lora_te_{name}", "clip_l", "feed_forward", getattr(self.text_encoders[0].layer, name)))
+            targets.append(
+                LoraTarget(f"lora_te_{name}", "clip_l", "feed_forward", getattr(self.text_encoders[0].layer, name))
+            )
         return targets
 
     def condition(self, texts, chunk_count, sizes):

@@ -80,7 +80,7 @@ def _check_tokens(concepts: Sequence[Concept], tokenizer: Callable[[str], list[i
     """A name is found as a run of token ids: single words of the vocabulary and runs within runs clash."""
     problems = []
     runs = [tuple(tokenizer(concept.name)) for concept in concepts]
-    for index, (concept, run) in enumerate(zip(concepts, runs)):
+    for index, (concept, run) in enumerate(zip(concepts, runs, strict=True)):
         field = f"concepts[{index}].name"
         if not concept.name.strip():
             continue
@@ -96,7 +96,7 @@ def _check_tokens(concepts: Sequence[Concept], tokenizer: Callable[[str], list[i
                     f"Use {suggest_name(concept.name)}_v1." + ("" if is_common else " The word is rare, so it may do."),
                 )
             )
-        for other, other_run in zip(concepts, runs):
+        for other, other_run in zip(concepts, runs, strict=True):
             if run and len(run) < len(other_run) and _contains(other_run, run):
                 problems.append(
                     Problem(

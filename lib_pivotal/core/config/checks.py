@@ -83,7 +83,9 @@ def _check_concepts(config: TrainConfig) -> list[Problem]:
             problems.append(Problem(field + "vectors", "error", f"{concept.vectors} is out of range.", hint))
         if not 0 < concept.lr_multiplier <= 100:
             hint = "Use a number above 0, at most 100; 1 is usual."
-            problems.append(Problem(field + "lr_multiplier", "error", f"{concept.lr_multiplier} is out of range.", hint))
+            problems.append(
+                Problem(field + "lr_multiplier", "error", f"{concept.lr_multiplier} is out of range.", hint)
+            )
         if not 0 < concept.stop_at <= 1:
             hint = "Use a fraction above 0, at most 1; 0.7 is usual."
             problems.append(Problem(field + "stop_at", "error", f"{concept.stop_at} is out of range.", hint))

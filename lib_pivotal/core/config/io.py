@@ -61,9 +61,7 @@ def from_dict(values: Any) -> TrainConfig:
         ConfigError: every unknown key and every value of a wrong type, all at once.
     """
     if not isinstance(values, Mapping):
-        raise ConfigError(
-            [Problem("config", "error", "The settings must be a JSON object.", "Put them in { and }.")]
-        )
+        raise ConfigError([Problem("config", "error", "The settings must be a JSON object.", "Put them in { and }.")])
     problems: list[Problem] = []
     values = dict(values)
     version = values.pop("config_version", CONFIG_VERSION)
@@ -151,4 +149,3 @@ def _as_type(value: Any, kind: str) -> Any:
 def _closest(name: str, known: Mapping[str, str]) -> str:
     match = difflib.get_close_matches(name, known, n=1)
     return f"Did you mean {match[0]}?" if match else "Remove it, or look the name up in the option table."
-

@@ -77,7 +77,9 @@ class CaptionMaker:
         return ", ".join([*protected, *rest])
 
     def _parse(self, caption: str) -> tuple[list[str], list[str], str]:
-        protected, rest, names = [], [], []
+        protected: list[str] = []
+        rest: list[str] = []
+        names: list[str] = []
         for tag in split_tags(caption):
             text, found = self._replaced(tag)
             (protected if found else rest).append(text)
@@ -92,7 +94,8 @@ class CaptionMaker:
                 return matcher.name, [matcher.name]
         found = []
         for matcher in self._matchers:
-            replaced, count = matcher.inside.subn(lambda _, name=matcher.name: name, tag)
+            # Names hold no backslash (bundle/names.py), so they need no escaping here.
+            replaced, count = matcher.inside.subn(matcher.name, tag)
             if count:
                 tag = replaced
                 found.append(matcher.name)

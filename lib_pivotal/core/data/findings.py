@@ -36,7 +36,9 @@ def inspect_pictures(folder: Path, pictures: Sequence[Picture], config: TrainCon
         return [Problem("data_folder", "error", f"{folder} {what}.", "Give the folder that holds the pictures.")]
     if not pictures:
         formats = ", ".join(SUFFIXES)
-        return [Problem("data_folder", "error", f"{folder} holds no pictures.", f"It needs files of the kinds {formats}.")]
+        return [
+            Problem("data_folder", "error", f"{folder} holds no pictures.", f"It needs files of the kinds {formats}.")
+        ]
     problems = _unreadable(folder, pictures)
     readable = [picture for picture in pictures if not picture.problem]
     problems += _sizes(folder, readable, config.resolution)
@@ -54,7 +56,7 @@ def _names(folder: Path, pictures: Sequence[Picture]) -> str:
 def _unreadable(folder: Path, pictures: Sequence[Picture]) -> list[Problem]:
     problems = []
     seen: dict[str, Picture] = {}
-    copies = []
+    copies: list[tuple[Picture, Picture]] = []
     for picture in pictures:
         name = picture.path.relative_to(folder).as_posix()
         problem = picture.problem or _decode_problem(picture.path, seen, picture, copies)

@@ -70,7 +70,7 @@ def encode_all(
     keys = [_key(entry, identity, files) for entry in entries]
     items: dict[str, LatentItem] = {}
     waiting: dict[tuple[int, int], dict[str, LatentEntry]] = {}
-    for key, entry in zip(keys, entries):
+    for key, entry in zip(keys, entries, strict=True):
         stored = _load(folder, key) if key not in items else None
         if stored is not None:
             items[key] = stored
@@ -94,7 +94,7 @@ def _encode(pairs: Sequence[tuple[str, LatentEntry]], codec: LatentCodec) -> lis
     pixels = [load_pixels(entry.path, entry.bucket, mirrored=entry.mirrored) for _, entry in pairs]
     mean, std = codec.encode(torch.stack(pixels))
     result = []
-    for (key, entry), one_mean, one_std in zip(pairs, mean, std):
+    for (key, entry), one_mean, one_std in zip(pairs, mean, std, strict=True):
         if not (torch.isfinite(one_mean).all() and torch.isfinite(one_std).all()):
             raise DatasetError(
                 f"The VAE gives no finite latents for {entry.path.name}.",

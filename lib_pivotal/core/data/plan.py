@@ -23,11 +23,9 @@ class Plan:
         seed: of the permutations.
     """
 
-    def __init__(
-        self, buckets: Sequence[Hashable], repeats: Sequence[int], items_per_step: int, seed: int
-    ) -> None:
+    def __init__(self, buckets: Sequence[Hashable], repeats: Sequence[int], items_per_step: int, seed: int) -> None:
         self._streams: dict[Hashable, list[int]] = {}
-        for index, (bucket, count) in enumerate(zip(buckets, repeats)):
+        for index, (bucket, count) in enumerate(zip(buckets, repeats, strict=True)):
             self._streams.setdefault(bucket, []).extend([index] * count)
         self._order = sorted(self._streams, key=repr)
         self._total = sum(len(stream) for stream in self._streams.values())

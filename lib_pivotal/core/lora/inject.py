@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.errors import BundleError
 from lib_pivotal.core.lora.layer import add_delta, down_shape, start_down, up_shape
 from lib_pivotal.core.optim.flat import FlatGroup
 from lib_pivotal.core.ports import LoraTarget
@@ -75,6 +76,36 @@ class LoraWeights:
             start_down(down, generator)
             self.layers.append(_Layer(target, down, up, alpha_ratio * rank, alpha_ratio))
         self.enabled = True
+
+    @classmethod
+    def from_state(
+        cls, name: str, targets: Sequence[LoraTarget], state: Mapping[str, torch.Tensor], device: torch.device
+    ) -> LoraWeights:
+        """The weights of one part as a file holds them.
+
+        Args:
+            name: the part, ``"unet"`` or an encoder's name.
+            targets: all layers of the model; those without a key in ``state`` stay without a LoRA.
+            state: kohya tensors.
+            device: where the weights live.
+
+        Raises:
+            BundleError: a tensor does not fit its layer.
+        """
+        own = [target for target in targets if target.part == name and f"{target.key}.lora_down.weight" in state]
+        chosen = [(target, state[f"{target.key}.lora_down.weight"].shape[0]) for target in own]
+        weights = cls(name, chosen, 1.0, 0, device)
+        with torch.no_grad():
+            for layer in weights.layers:
+                key = layer.target.key
+                down, up = state[f"{key}.lora_down.weight"], state.get(f"{key}.lora_up.weight")
+                if up is None or down.shape != layer.down.shape or up.shape != layer.up.shape:
+                    raise BundleError(f"The LoRA of {key} does not fit the model.", hint="It is of another family.")
+                layer.down.copy_(down)
+                layer.up.copy_(up)
+                layer.alpha = float(state.get(f"{key}.alpha", down.shape[0]))
+                layer.scale = layer.alpha / down.shape[0]
+        return weights
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Kohya tensors on the CPU: ``KEY.lora_down.weight``, ``KEY.lora_up.weight``, ``KEY.alpha``, fp32."""

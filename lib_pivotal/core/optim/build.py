@@ -60,17 +60,17 @@ class Optimiser:
 
     def scaled(self, loss: torch.Tensor) -> torch.Tensor:
         """The loss to call ``backward`` on."""
-        return self._scaler.scale(loss) if self._scaler is not None else loss  # type: ignore[no-any-return]
+        return self._scaler.scale(loss) if self._scaler is not None else loss
 
     def set_rates(self, factors: Sequence[float]) -> None:
         """Set each group's learning rate to its base rate times its factor (0 … 1)."""
-        for entry, group, factor in zip(self._adamw.param_groups, self.groups, factors):
+        for entry, group, factor in zip(self._adamw.param_groups, self.groups, factors, strict=True):
             entry["lr"] = group.rate * factor
 
     @property
     def rates(self) -> dict[str, float]:
         """Learning rate in force, by group name."""
-        return {group.name: entry["lr"] for entry, group in zip(self._adamw.param_groups, self.groups)}
+        return {group.name: entry["lr"] for entry, group in zip(self._adamw.param_groups, self.groups, strict=True)}
 
     @torch.no_grad()
     def step(self) -> dict[str, torch.Tensor]:

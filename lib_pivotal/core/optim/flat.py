@@ -28,7 +28,7 @@ class FlatGroup:
         self.flat.grad = torch.zeros_like(self.flat)
         self.leaves: list[torch.Tensor] = []
         data = self.flat.detach()
-        for shape, part, grad in zip(shapes, data.split(sizes), self.flat.grad.split(sizes)):
+        for shape, part, grad in zip(shapes, torch.split(data, sizes), torch.split(self.flat.grad, sizes), strict=True):
             leaf = part.view(shape).requires_grad_(True)
             leaf.grad = grad.view(shape)
             self.leaves.append(leaf)

@@ -37,9 +37,7 @@ def spans(concepts: Sequence[Concept], encoder: TextEncoder) -> dict[str, tuple[
     return result
 
 
-def start_vectors(
-    concept: Concept, count: int, encoder: TextEncoder, generator: torch.Generator
-) -> torch.Tensor:
+def start_vectors(concept: Concept, count: int, encoder: TextEncoder, generator: torch.Generator) -> torch.Tensor:
     """Start value: the vectors of the start words, then noise around the vocabulary's mean.
 
     The noise has half the spread of the vocabulary, so that a filled vector says little at first.
@@ -124,7 +122,8 @@ class ConceptVectors:
 
     def relative_norms(self) -> torch.Tensor:
         """Norm of each vector over that at the start, shape ``(vectors,)``, on the device."""
-        return self.table.detach().norm(dim=1) / self._start_norms.clamp(min=1e-8)
+        norms: torch.Tensor = torch.linalg.vector_norm(self.table.detach(), dim=1)
+        return norms / self._start_norms.clamp(min=1e-8)
 
     def values(self) -> dict[str, torch.Tensor]:
         """Name → vectors, fp32 on the CPU, copies, shape ``(n_vectors, width)``."""

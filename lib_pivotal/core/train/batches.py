@@ -84,7 +84,7 @@ class Batcher:
         buckets = [entry.bucket for entry in entries[: len(pictures)]]
         repeats = [picture.repeats for picture in pictures]
         self._plan = Plan(buckets, repeats, self._per_process * processes, config.seed)
-        self._sizes = [_size(picture, bucket) for picture, bucket in zip(pictures, buckets)]
+        self._sizes = [_size(picture, bucket) for picture, bucket in zip(pictures, buckets, strict=True)]
         size = sum(item.mean.numel() * 8 for item in items)
         self._home = device if size <= _ON_DEVICE_BYTES else torch.device("cpu")
         self._latents: dict[tuple[int, int], torch.Tensor] = {}
@@ -95,7 +95,7 @@ class Batcher:
     def _stack(self, entries: Sequence[LatentEntry], items: Sequence[LatentItem]) -> None:
         """Per bucket one tensor ``(n, 2, C, h, w)`` of mean and spread, so that a batch is one look-up."""
         by_bucket: dict[tuple[int, int], list[torch.Tensor]] = {}
-        for entry, item in zip(entries, items):
+        for entry, item in zip(entries, items, strict=True):
             group = by_bucket.setdefault(entry.bucket, [])
             self._slots.append(len(group))
             group.append(torch.stack([item.mean, item.std]))

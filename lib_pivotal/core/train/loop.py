@@ -118,7 +118,7 @@ class Loop:
         names = [concept.name for concept in setup.config.concepts]
         for number, table in enumerate(setup.tables):
             own = embedding_factors[number * len(names) : (number + 1) * len(names)]
-            for name, factor in zip(names, own):
+            for name, factor in zip(names, own, strict=True):
                 if factor == 0.0:
                     table.freeze(name)
             # With every vector frozen the backward pass ends at the text encoder's output.
@@ -147,7 +147,7 @@ class Loop:
         names = [group.name for group in setup.optimiser.groups]
         for step, values in self._readback.arrived(wait=wait):
             rates, seconds = self._told.pop(step)
-            norms = dict(zip(names, values[1 : 1 + len(names)]))
+            norms = dict(zip(names, values[1 : 1 + len(names)], strict=True))
             ratios = values[1 + len(names) :]
             layout = setup.tables[0].layout if setup.tables else {}
             lengths = {name: sum(ratios[at : at + count]) / count for name, (at, count) in layout.items()}

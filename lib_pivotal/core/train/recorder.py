@@ -83,6 +83,8 @@ def _rows(path: Path) -> list[dict[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             # A row that a crash cut short has no step or misses cells.
-            return [row for row in csv.DictReader(file) if (row.get("step") or "").isdigit() and None not in row.values()]
+            return [
+                row for row in csv.DictReader(file) if (row.get("step") or "").isdigit() and None not in row.values()
+            ]
     except FileNotFoundError:
         return []

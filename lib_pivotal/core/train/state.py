@@ -118,7 +118,9 @@ def compare(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     for name, words in (("data", "The pictures or captions have"), ("model", "The model has")):
         if saved.get(name) != now[name]:
             problems.append(
-                Problem(name, "error", f"{words} changed since the run was started.", "Put it back, or start a new run.")
+                Problem(
+                    name, "error", f"{words} changed since the run was started.", "Put it back, or start a new run."
+                )
             )
     if problems:
         raise ConfigError(problems)

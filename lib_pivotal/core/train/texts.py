@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from lib_pivotal.core.pivot.prompt import PlacedText, TextPlacer
-from lib_pivotal.core.pivot.vectors import ConceptVectors
 from lib_pivotal.core.ports import DiffusionModel, EncodedText, PictureSize
 
-__all__ = ["TextGroup", "TextPath"]
+__all__ = ["TextGroup", "TextPath", "VectorTable"]
 
 _REMEMBERED = 4096
 """Captions whose tokens are kept; varied captions come back when nothing is shuffled."""
+
+
+class VectorTable(Protocol):
+    """Vectors of one encoder: those being trained, or those of a finished bundle."""
+
+    layout: dict[str, tuple[int, int]]
+    """Name → (first row, number of rows)."""
+    table: torch.Tensor
+    """fp32 on the model's device, shape ``(vectors, width)``."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class TextPath:
         tables: vectors of each encoder, in the model's order; empty when no embedding is trained.
     """
 
-    def __init__(self, model: DiffusionModel, tables: Sequence[ConceptVectors]) -> None:
+    def __init__(self, model: DiffusionModel, tables: Sequence[VectorTable]) -> None:
         self._model = model
         self._tables = list(tables)
         layout = tables[0].layout if tables else {}
@@ -74,7 +82,9 @@ class TextPath:
     def _run(self, number: int, texts: Sequence[PlacedText]) -> EncodedText:
         encoder, device = self._model.text_encoders[number], self._model.device
         ids = torch.cat([text.ids for text in texts])
-        rows, columns, vectors = [], [], []
+        rows: list[int] = []
+        columns: list[int] = []
+        vectors: list[int] = []
         first = 0
         for text in texts:
             rows += [first + row for row in text.rows]

@@ -1,0 +1,86 @@
+"""install.py: quick, quiet, and it leaves the user's webui as it is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+_LAUNCH = """\
+from types import SimpleNamespace
+import os, shlex
+
+args = SimpleNamespace(skip_install="--skip-install" in shlex.split(os.environ.get("COMMANDLINE_ARGS", "")))
+
+def _refuse(*arguments, **options):
+    raise RuntimeError(f"install.py changed the webui: {arguments}")
+
+run = run_pip = run_git = git_clone = prepare_environment = _refuse
+"""
+
+_GUARD = """\
+import socket, subprocess, sys
+
+class Guard:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("modules", "gradio", "lib_pivotal", "pip", "diffusers", "transformers"):
+            raise ImportError(f"{name} must not be imported by install.py")
+        return None
+
+def refuse(*arguments, **options):
+    raise RuntimeError("install.py started a process or opened a connection")
+
+sys.meta_path.insert(0, Guard())
+socket.socket.connect = subprocess.Popen.__init__ = refuse
+import runpy
+runpy.run_path(sys.argv[1], run_name="__main__")
+heavy = {"torch", "numpy", "PIL", "safetensors"} & set(sys.modules)
+assert not heavy, f"imported {heavy}"
+"""
+
+
+@pytest.fixture
+def webui(tmp_path):
+    """Stands for a webui's folder: its ``launch`` has what the real one has, and refuses every change."""
+    (tmp_path / "launch.py").write_text(_LAUNCH)
+    (tmp_path / "guard.py").write_text(_GUARD)
+    return tmp_path
+
+
+def install(webui: Path, arguments: str = "", *flags: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(webui), "COMMANDLINE_ARGS": arguments}
+    command = [sys.executable, *flags, str(webui / "guard.py"), str(ROOT / "install.py")]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_it_installs_and_says_nothing(webui):
+    result = install(webui)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_a_missing_package_is_told_unless_installing_is_skipped(webui):
+    # Without site packages nothing of the webui's is there.
+    assert "The webui lacks torch" in install(webui, "", "-S").stdout
+    assert install(webui, "--medvram --skip-install", "-S").stdout == ""
+
+
+def test_it_adds_less_than_a_third_of_a_second(webui):
+    def seconds(run) -> float:
+        started = time.perf_counter()
+        run()
+        return time.perf_counter() - started
+
+    # The best of some, against a bare Python: a busy machine must not decide.
+    bare = min(seconds(lambda: subprocess.run([sys.executable, "-c", ""], check=True)) for _ in range(3))
+    assert min(seconds(lambda: install(webui)) for _ in range(3)) - bare < 0.3
+
+
+def test_by_hand_it_works_without_a_webui():
+    result = subprocess.run([sys.executable, str(ROOT / "install.py")], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (0, "")
