@@ -1,0 +1,187 @@
+"""The one training run of a process: start, stop, look at it; tab and API share it."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import secrets
+import threading
+from typing import Any
+
+from lib_pivotal.app.engine import Engine, Places, run_engine
+from lib_pivotal.app.ports import AppHost
+from lib_pivotal.app.runs import load_last, logging_to, make_run_folder, save_last
+from lib_pivotal.app.status import IDLE, RunStatus
+from lib_pivotal.core.config.checks import check
+from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.errors import ConfigError, Interrupted, PivotalError, Problem
+from lib_pivotal.core.events import Control
+
+__all__ = ["Busy", "Session", "session_for"]
+
+logger = logging.getLogger("pivotal.session")
+
+
+class Busy(PivotalError):
+    """A run is on, and there is only one at a time."""
+
+
+class Session:
+    """Starts runs in a thread of their own and knows the state of the latest.
+
+    Args:
+        host: the webui; may be exchanged for a new object of the same webui while no run is on.
+        engine: trains; tests give their own.
+    """
+
+    def __init__(self, host: AppHost, engine: Engine = run_engine) -> None:
+        self.host = host
+        self._engine = engine
+        self._lock = threading.Lock()
+        self._run: RunStatus | None = None
+        self._control = Control()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether a run is queued or on."""
+        return self._run is not None and self._run.is_active
+
+    def check(self, config: TrainConfig) -> list[Problem]:
+        """All problems of these settings on this host, errors and warnings."""
+        host = self.host
+        problems = check(
+            config, bundles=host.lora_folder(), taken_names=host.taken_names(), tokenizer=host.tokenizer()
+        )
+        return problems + host.problems(config)
+
+    def start(self, config: TrainConfig) -> str:
+        """Check, then start a run in the background.
+
+        Returns:
+            The task id, ``task(…)``, under which the host shows its progress.
+
+        Raises:
+            Busy: a run is on.
+            ConfigError: with every problem, when one of them prevents the start.
+            PivotalError: the run folder cannot be made.
+        """
+        self._refuse_when_busy()
+        problems = self.check(config)
+        if any(problem.is_error for problem in problems):
+            raise ConfigError(problems)
+        task_id = f"task(pivotal-{secrets.token_hex(8)})"
+        with self._lock:
+            self._refuse_when_busy()
+            root = self.host.data_root()
+            try:
+                run = RunStatus(config, task_id, make_run_folder(root, config.output_name))
+                save_last(root, config)
+            except OSError as error:
+                message = f"The folder {root} cannot be written: {error.strerror or error}."
+                raise PivotalError(message, hint="Choose another one in Settings, Pivotal Tuning.") from error
+            self._run, self._control = run, Control()
+            self._thread = threading.Thread(
+                target=self._work, args=(self.host, run, self._control), name="pivotal-training", daemon=True
+            )
+            self._thread.start()
+        return task_id
+
+    def stop(self, *, discard: bool = False) -> bool:
+        """End the run after the step it is in; what is trained is kept unless ``discard``.
+
+        Returns:
+            Whether there was a run to end.
+        """
+        with self._lock:
+            if self._run is None or not self._run.is_active:
+                return False
+            self._run.ask_stop()
+            self._control.stop(discard=discard)
+            return True
+
+    def save_now(self) -> bool:
+        """Write a bundle and a state after the step the run is in; False when no run is on."""
+        return self._ask(self._control.save_now)
+
+    def sample_now(self) -> bool:
+        """Make the preview pictures after the step the run is in; False when no run is on."""
+        return self._ask(self._control.sample_now)
+
+    def status(self) -> dict[str, Any]:
+        """State of the latest run; keys as in ``app.status.IDLE``, values JSON-able."""
+        run = self._run
+        return copy.deepcopy(IDLE) if run is None else run.snapshot()
+
+    def last_config(self) -> TrainConfig | None:
+        """Settings of the run started last, also by an earlier process; None before the first.
+
+        Raises:
+            ConfigError: the file cannot be understood.
+        """
+        try:
+            return load_last(self.host.data_root())
+        except OSError as error:
+            problem = Problem("last.json", "error", f"It cannot be read: {error}.", "Start a run to write it anew.")
+            raise ConfigError([problem]) from error
+
+    def join(self, timeout_s: float | None = None) -> None:
+        """Wait until the latest run is over."""
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    def _ask(self, request: Any) -> bool:
+        if not self.is_active:
+            return False
+        request()
+        return True
+
+    def _refuse_when_busy(self) -> None:
+        if self.is_active:
+            raise Busy("A run is on already.", hint="Wait until it has ended, or stop it.")
+
+    def _work(self, host: AppHost, run: RunStatus, control: Control) -> None:
+        """Body of the thread: nothing may escape, and the run is over only when all is given back."""
+        with logging_to(run.run_folder / "log.txt"):
+            try:
+                self._train(host, run, control)
+            except Interrupted:
+                run.finish("discarded" if control.discard_requested else "stopped")
+            except Exception as error:
+                logger.exception("The run ended in an error")
+                run.fail(error)
+            else:
+                run.finish()
+            logger.info("Run ended: %s", run.snapshot()["state"])
+
+    def _train(self, host: AppHost, run: RunStatus, control: Control) -> None:
+        with host.exclusive(run.task_id) as sink:
+            if control.stop_requested:
+                raise Interrupted("Stopped before it began.")
+            run.enter("preparing", "loading the model")
+            try:
+                with host.borrow(run.config, control) as lent:
+                    places = Places(run.run_folder, host.lora_folder(), host.data_root() / "cache")
+                    self._engine(run.config, lent, [sink, run], control, places, host.taken_names())
+            finally:
+                # Also after a failure: what had been saved by then can be used.
+                path = run.bundle_path
+                if path is not None:
+                    run.enter("saving", "telling the Lora list")
+                    host.bundle_written(path)
+
+
+_current: list[Session] = []
+"""The session of this process; packages outlive the webui's Reload UI, scripts do not."""
+_current_lock = threading.Lock()
+
+
+def session_for(host: AppHost) -> Session:
+    """The one session of this process, made at the first call."""
+    with _current_lock:
+        if not _current:
+            _current.append(Session(host))
+        session = _current[0]
+        if not session.is_active:
+            session.host = host
+        return session

@@ -1,0 +1,196 @@
+"""What is known of a run while it goes on: one sink that tab and API read."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lib_pivotal.app.runs import sample_path
+from lib_pivotal.core.config.io import to_dict
+from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.errors import PivotalError
+from lib_pivotal.core.events import Event, Finished, Prepared, Preparing, SampleReady, Saved, StepDone, Warned
+
+__all__ = ["ACTIVE", "IDLE", "RunStatus", "words_to_type"]
+
+ACTIVE = ("queued", "preparing", "training", "saving")
+"""States of a run that is on."""
+
+_MOST_POINTS = 500
+_MOST_WARNINGS = 50
+_SMOOTHING = 0.95
+"""Share of the earlier mean in the smoothed loss."""
+
+IDLE: dict[str, Any] = {
+    "state": "idle",
+    "is_active": False,
+    "is_stopping": False,
+    "stage": "",
+    "step": 0,
+    "total_steps": 0,
+    "loss": None,
+    "seconds_per_step": None,
+    "eta_s": None,
+    "losses": [],
+    "samples": [],
+    "warnings": [],
+    "bundle_path": None,
+    "bundle_name": None,
+    "words": None,
+    "message": "",
+    "hint": "",
+    "task_id": None,
+    "run_folder": None,
+    "log_path": None,
+    "config": None,
+}
+"""The status while no run has been started."""
+
+
+def words_to_type(config: TrainConfig, bundle_name: str) -> str:
+    """The prompt that calls a bundle: ``<lora:NAME:1>`` and the names of its embeddings."""
+    return " ".join([f"<lora:{bundle_name}:1>", ", ".join(concept.name for concept in config.concepts)]).strip()
+
+
+class RunStatus:
+    """Collects a run's events; every method may be called from any thread.
+
+    Args:
+        config: its settings.
+        task_id: ``task(…)``, under which the host shows its progress.
+        run_folder: where it writes.
+    """
+
+    def __init__(self, config: TrainConfig, task_id: str, run_folder: Path) -> None:
+        self.config = config
+        self.task_id = task_id
+        self.run_folder = run_folder
+        self._lock = threading.Lock()
+        self._values: dict[str, Any] = {
+            **IDLE,
+            "state": "queued",
+            "is_active": True,
+            "samples": [],
+            "warnings": [],
+            "task_id": task_id,
+            "run_folder": str(run_folder),
+            "log_path": str(run_folder / "log.txt"),
+            "config": to_dict(config),
+        }
+        self._losses: list[tuple[int, float, float]] = []
+        self._mean = 0.0
+        self._weight = 0.0
+        self._first_step = 0
+        self._started = 0.0
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the run is queued or on."""
+        with self._lock:
+            return bool(self._values["is_active"])
+
+    @property
+    def bundle_path(self) -> Path | None:
+        """The bundle written last."""
+        with self._lock:
+            path = self._values["bundle_path"]
+        return Path(path) if path else None
+
+    def handle(self, event: Event) -> None:
+        """Take one event of the engine."""
+        with self._lock:
+            if isinstance(event, Preparing):
+                self._values.update(state="preparing", stage=f"{event.stage}: {event.done} of {event.total}")
+            elif isinstance(event, Prepared):
+                self._first_step, self._started = event.first_step, time.monotonic()
+                self._values.update(state="training", stage="", step=event.first_step, total_steps=event.total_steps)
+            elif isinstance(event, StepDone):
+                self._take_step(event)
+            elif isinstance(event, SampleReady):
+                self._take_sample(event)
+            elif isinstance(event, Saved):
+                self._take_file(event)
+            elif isinstance(event, Warned):
+                self._values["warnings"] = [*self._values["warnings"], event.message][-_MOST_WARNINGS:]
+            elif isinstance(event, Finished):
+                # Active until the host has its model back and the queue is free again.
+                self._values.update(state="saving", stage="giving the model back", outcome=event.outcome, eta_s=None)
+                self._values["message"] = event.message
+
+    def enter(self, state: str, stage: str) -> None:
+        """Say what is done before the engine's first event, or after its last."""
+        with self._lock:
+            self._values.update(state=state, stage=stage)
+
+    def ask_stop(self) -> None:
+        """Note that the run has been asked to end."""
+        with self._lock:
+            self._values["is_stopping"] = True
+
+    def finish(self, outcome: str = "") -> None:
+        """The run is over and everything has been given back.
+
+        Args:
+            outcome: how it ended; empty takes the engine's own word.
+        """
+        with self._lock:
+            word = outcome or self._values.get("outcome", "done")
+            self._values.update(state=word, is_active=False, is_stopping=False, stage="", eta_s=None)
+
+    def fail(self, error: Exception) -> None:
+        """The run ended in an error; everything has been given back."""
+        if isinstance(error, PivotalError):
+            message, hint = error.message, error.hint
+        else:
+            message = f"The training failed: {type(error).__name__}: {error}"
+            hint = "The details are in the log."
+        with self._lock:
+            self._values.update(state="failed", is_active=False, is_stopping=False, stage="", eta_s=None)
+            self._values.update(message=message, hint=hint)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything known now, as JSON-able values; lists are the caller's own."""
+        with self._lock:
+            values = {name: value for name, value in self._values.items() if name != "outcome"}
+            values["samples"] = [dict(sample) for sample in values["samples"]]
+            values["warnings"] = list(values["warnings"])
+            losses = list(self._losses)
+        values["losses"] = _thin_out(losses)
+        return values
+
+    def _take_step(self, event: StepDone) -> None:
+        values = self._values
+        values["step"] = event.step
+        done = event.step - self._first_step
+        pace = (time.monotonic() - self._started) / max(done, 1)
+        values.update(seconds_per_step=pace, eta_s=pace * (values["total_steps"] - event.step))
+        if event.step >= values["total_steps"]:
+            values.update(state="saving", stage="last pictures and bundle")
+        if math.isfinite(event.loss):
+            self._mean = _SMOOTHING * self._mean + (1 - _SMOOTHING) * event.loss
+            self._weight = _SMOOTHING * self._weight + (1 - _SMOOTHING)
+            values["loss"] = self._mean / self._weight
+            self._losses.append((event.step, event.loss, values["loss"]))
+
+    def _take_sample(self, event: SampleReady) -> None:
+        path = sample_path(self.run_folder, event.step, event.index)
+        sample = {"step": event.step, "index": event.index, "prompt": event.prompt, "path": str(path)}
+        self._values["samples"].append(sample)
+
+    def _take_file(self, event: Saved) -> None:
+        if event.kind == "bundle":
+            name = event.path.stem
+            self._values.update(
+                bundle_path=str(event.path), bundle_name=name, words=words_to_type(self.config, name)
+            )
+
+
+def _thin_out(points: Sequence[tuple[int, float, float]]) -> list[list[float]]:
+    """At most 500 points: mean loss of each stretch of steps, its last step and its last smoothed loss."""
+    stride = -(-len(points) // _MOST_POINTS) or 1
+    stretches = [points[start : start + stride] for start in range(0, len(points), stride)]
+    return [[part[-1][0], sum(loss for _, loss, _ in part) / len(part), part[-1][2]] for part in stretches]

@@ -1,0 +1,39 @@
+"""The webui's HTTP side: whether its API is on, who may use it, our settings page."""
+
+from __future__ import annotations
+
+__all__ = ["add_settings", "api_credentials", "has_api"]
+
+
+def has_api() -> bool:
+    """Whether the webui was started with its API.
+
+    Host: modules/cmd_args.py, ``--api``, A1111 1.7-1.10.1; ``--nowebui`` implies it.
+    """
+    from modules import shared
+
+    return bool(shared.cmd_opts.api or shared.cmd_opts.nowebui)
+
+
+def api_credentials() -> dict[str, str]:
+    """User → password of the webui's API; empty when it asks for none.
+
+    Host: modules/api/api.py, ``Api.__init__``, A1111 1.7-1.10.1: ``--api-auth "u:p,u2:p2"``; routes that are not
+    added through ``add_api_route`` are protected by nothing.
+    """
+    from modules import shared
+
+    pairs = (shared.cmd_opts.api_auth or "").split(",")
+    return {user: password for user, _, password in (pair.partition(":") for pair in pairs) if user}
+
+
+def add_settings() -> None:
+    """Our section of the Settings page.
+
+    Host: modules/options.py, ``OptionInfo``, A1111 1.7-1.10.1.
+    """
+    from modules import shared
+
+    section = ("pivotal", "Pivotal Tuning")
+    label = "Folder for runs and caches (empty: pivotal-tuning in the webui's data folder)"
+    shared.opts.add_option("pivotal_data_folder", shared.OptionInfo("", label, section=section, restrict_api=True))

@@ -1,0 +1,36 @@
+"""Registers tab, settings, routes and cleaning up with the webui; everything else is in ``lib_pivotal``."""
+
+from __future__ import annotations
+
+from modules import script_callbacks
+
+# Imported here and not later: the extension's folder is on sys.path only while this file is being loaded.
+from lib_pivotal.app.api import register
+from lib_pivotal.app.session import session_for
+from lib_pivotal.host.a1111 import web
+from lib_pivotal.host.detect import current_host
+from lib_pivotal.ui.tab import build_tab, build_tab_without_host
+
+
+def _add_tab():
+    host, reason = current_host()
+    blocks = build_tab(session_for(host)) if host is not None else build_tab_without_host(reason)
+    return [(blocks, "Pivotal Tuning", "pivotal")]
+
+
+def _add_routes(_blocks, app):
+    host, _ = current_host()
+    if host is not None and web.has_api():
+        register(app, session_for(host), web.api_credentials())
+
+
+def _end_run():
+    host, _ = current_host()
+    if host is not None:
+        session_for(host).stop()
+
+
+script_callbacks.on_ui_settings(web.add_settings)
+script_callbacks.on_ui_tabs(_add_tab)
+script_callbacks.on_app_started(_add_routes)
+script_callbacks.on_script_unloaded(_end_run)

@@ -1,0 +1,166 @@
+"""A webui that implements ``app.ports.AppHost`` and nothing else, and engines of a few milliseconds."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from PIL import Image
+
+from lib_pivotal.core.config.schema import Concept, TrainConfig
+from lib_pivotal.core.errors import Problem
+from lib_pivotal.core.events import Finished, Prepared, Preparing, SampleReady, Saved, StepDone, Warned
+
+__all__ = ["FakeHost", "GatedEngine", "good_config", "write_pictures"]
+
+
+class _Sink:
+    def __init__(self, events: list) -> None:
+        self._events = events
+
+    def handle(self, event) -> None:
+        self._events.append(event)
+
+
+class _Lent:
+    model = "the model"
+    sampler = "the sampler"
+
+
+class FakeHost:
+    """Remembers what was asked of it; ``queue`` is held by whoever generates."""
+
+    name = "Fake 1.0"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.queue = threading.Lock()
+        self.events: list = []
+        self.written: list[Path] = []
+        self.obstacles: list[Problem] = []
+        self.log: list[str] = []
+        (folder / "Lora").mkdir(parents=True, exist_ok=True)
+
+    def lora_folder(self) -> Path:
+        return self._folder / "Lora"
+
+    def data_root(self) -> Path:
+        return self._folder / "pivotal-tuning"
+
+    def taken_names(self) -> dict[str, str]:
+        return {"taken": "taken.pt"}
+
+    def tokenizer(self) -> Callable[[str], list[int]] | None:
+        return None
+
+    def problems(self, config: TrainConfig) -> list[Problem]:
+        return list(self.obstacles)
+
+    @contextlib.contextmanager
+    def exclusive(self, task_id: str) -> Iterator[_Sink]:
+        assert task_id.startswith("task(")
+        assert task_id.endswith(")")
+        with self.queue:
+            self.log.append("enter queue")
+            try:
+                yield _Sink(self.events)
+            finally:
+                self.log.append("leave queue")
+
+    @contextlib.contextmanager
+    def borrow(self, config, control) -> Iterator[_Lent]:
+        assert self.queue.locked(), "borrowed outside the queue"
+        self.log.append("borrow")
+        try:
+            yield _Lent()
+        finally:
+            self.log.append("give back")
+
+    def bundle_written(self, path: Path) -> None:
+        assert self.queue.locked(), "told outside the queue"
+        assert path.exists()
+        self.written.append(path)
+
+
+class GatedEngine:
+    """An engine whose every step waits for the test, or that runs through.
+
+    Args:
+        gated: wait for :meth:`allow` before each step.
+        error: raised after two steps.
+    """
+
+    def __init__(self, *, gated: bool = False, error: Exception | None = None) -> None:
+        self._gate = threading.Semaphore(0) if gated else None
+        self._error = error
+        self.configs: list[TrainConfig] = []
+        self.saves = 0
+
+    def allow(self, steps: int) -> None:
+        for _ in range(steps):
+            self._gate.release()
+
+    def __call__(self, config, lent, sinks, control, places, taken_names) -> None:
+        assert (lent.model, lent.sampler) == ("the model", "the sampler")
+        assert taken_names == {"taken": "taken.pt"}
+        self.configs.append(config)
+
+        def emit(event) -> None:
+            for sink in sinks:
+                sink.handle(event)
+
+        emit(Preparing("latents", 1, 2))
+        total = config.steps or 10
+        emit(Prepared(0, total, 1000))
+        self._sample(emit, places, 0)
+        step = 0
+        while step < total and not control.stop_requested:
+            if self._gate is not None and not self._gate.acquire(timeout=0.02):
+                continue
+            step += 1
+            emit(StepDone(step, 1.0 / step, {}, {}, {}, 0.01))
+            self.saves += control.take_save()
+            if control.take_sample():
+                self._sample(emit, places, step)
+            if step == 2 and self._error is not None:
+                emit(Warned("<b>careful</b>"))
+                raise self._error
+        if control.discard_requested:
+            emit(Finished(step, "discarded", None))
+            return
+        path = places.bundles / f"{config.output_name}.safetensors"
+        path.write_bytes(b"bundle")
+        emit(Saved(step, "bundle", path))
+        emit(Finished(step, "done" if step == total else "stopped", path))
+
+    def _sample(self, emit, places, step: int) -> None:
+        image = Image.new("RGB", (32, 32), (step % 255, 90, 160))
+        emit(SampleReady(step, 0, "zog <on> a hill", image, "zog"))
+        (places.run / "samples").mkdir(exist_ok=True)
+        image.save(places.run / "samples" / f"step-{step:06d}-0.png")
+
+
+def write_pictures(folder: Path, count: int = 6) -> Path:
+    """Different pictures with captions that name the concept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        image = Image.new("RGB", (64, 64), (40 * index, 200 - 30 * index, 90))
+        for at in range(64):
+            image.putpixel((at, (at * (index + 2)) % 64), (255, 255, 255))
+        image.save(folder / f"{index}.png")
+        (folder / f"{index}.txt").write_text(f"zog, number {index}")
+    return folder
+
+
+def good_config(pictures: Path, **changes) -> TrainConfig:
+    """Settings in which the checks find no error."""
+    values = {
+        "concepts": (Concept("zog", init_text="hill"),),
+        "data_folder": str(pictures),
+        "resolution": 64,
+        "steps": 6,
+        "output_name": "zog-bundle",
+    }
+    return TrainConfig(**{**values, **changes})
