@@ -1,7 +1,7 @@
 """HTTP routes below ``/pivotal/v1``; described in docs/api.md.
 
 Endpoints are plain functions (a blocking one must not stop the server) and take plain objects, so that they
-work under pydantic 1 and 2.
+work under pydantic 1 and 2. FastAPI comes with the webui.
 """
 
 from __future__ import annotations
@@ -10,6 +10,10 @@ import logging
 import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from fastapi import Body, Depends, HTTPException
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
 from lib_pivotal.app.session import Busy, Session
 from lib_pivotal.core.config.io import from_dict
@@ -35,6 +39,12 @@ PUBLIC = (
 )
 """Fields of the status that are told without credentials: no path, no caption, no name."""
 
+_basic = HTTPBasic(auto_error=False)
+# As default values, for FastAPI knows ``Annotated`` from 0.95 and A1111 has 0.94.
+_LOGIN: Any = Depends(_basic)
+_BODY: Any = Body(...)
+_NO_BODY: Any = Body(None)
+
 
 def register(app: Any, session: Session, credentials: Mapping[str, str]) -> None:
     """Add the routes to a FastAPI application.
@@ -44,66 +54,64 @@ def register(app: Any, session: Session, credentials: Mapping[str, str]) -> None
         session: what the routes act on.
         credentials: user → password of the webui's API; empty when it asks for none.
     """
-    from fastapi import Body, Depends, HTTPException
-    from fastapi.responses import JSONResponse
-    from fastapi.security import HTTPBasic
+    routes = _Routes(session, credentials)
+    app.add_api_route(f"{_PREFIX}/status", routes.status, methods=["GET"], response_model=None)
+    for endpoint in (routes.check, routes.train, routes.stop, routes.save, routes.sample):
+        app.add_api_route(
+            f"{_PREFIX}/{endpoint.__name__}",
+            endpoint,
+            methods=["POST"],
+            response_model=None,
+            dependencies=[Depends(routes.require_login)],
+        )
 
-    # Annotations must be objects, not names: the framework cannot see this function's locals.
-    basic: Any = HTTPBasic(auto_error=False)
 
-    def is_known(login: Any) -> bool:
-        if not credentials:
+class _Routes:
+    """The endpoints; each method has the name of its route."""
+
+    def __init__(self, session: Session, credentials: Mapping[str, str]) -> None:
+        self._session = session
+        self._credentials = credentials
+
+    def require_login(self, login: Any = _LOGIN) -> None:
+        if not self._is_known(login):
+            raise _unauthorised("Credentials of the webui's API are needed")
+
+    def status(self, login: Any = _LOGIN) -> Any:
+        status = self._session.status()
+        return status if self._is_known(login) else {name: status[name] for name in PUBLIC}
+
+    def check(self, body: Any = _BODY) -> Any:
+        return _answer(lambda: _check(self._session, body))
+
+    def train(self, body: Any = _BODY) -> Any:
+        return _answer(lambda: _start(self._session, body))
+
+    def stop(self, body: Any = _NO_BODY) -> Any:
+        return _answer(lambda: _stop(self._session, body))
+
+    def save(self) -> Any:
+        return _answer(lambda: _require_run(self._session.save_now()))
+
+    def sample(self) -> Any:
+        return _answer(lambda: _require_run(self._session.sample_now()))
+
+    def _is_known(self, login: HTTPBasicCredentials | None) -> bool:
+        """Whether the caller may do everything; a wrong login is refused rather than ignored."""
+        if not self._credentials:
             return True
         if login is None:
             return False
-        expected = credentials.get(login.username)
+        expected = self._credentials.get(login.username)
         # The comparison takes as long for an unknown user.
         fits = secrets.compare_digest(login.password.encode(), (expected or secrets.token_hex(16)).encode())
         if expected is None or not fits:
-            raise HTTPException(401, "Wrong user or password", headers={"WWW-Authenticate": "Basic"})
+            raise _unauthorised("Wrong user or password")
         return True
 
-    def require(login: Any = Depends(basic)) -> None:
-        if not is_known(login):
-            raise HTTPException(401, "Credentials of the webui's API are needed", headers={"WWW-Authenticate": "Basic"})
 
-    def get_status(login: Any = Depends(basic)) -> Any:
-        status = session.status()
-        return status if is_known(login) else {name: status[name] for name in PUBLIC}
-
-    def post_check(body: Any = Body(...)) -> Any:
-        return answer(lambda: _check(session, body))
-
-    def post_train(body: Any = Body(...)) -> Any:
-        return answer(lambda: _start(session, body))
-
-    def post_stop(body: Any = Body(None)) -> Any:
-        return answer(lambda: _stop(session, body))
-
-    def post_save() -> Any:
-        return answer(lambda: _require_run(session.save_now()))
-
-    def post_sample() -> Any:
-        return answer(lambda: _require_run(session.sample_now()))
-
-    def answer(work: Callable[[], Any]) -> Any:
-        try:
-            return work()
-        except Exception as error:
-            status, content = _describe(error)
-            return JSONResponse(content, status_code=status)
-
-    app.add_api_route(f"{_PREFIX}/status", get_status, methods=["GET"], response_model=None)
-    for name, endpoint in (
-        ("check", post_check),
-        ("train", post_train),
-        ("stop", post_stop),
-        ("save", post_save),
-        ("sample", post_sample),
-    ):
-        app.add_api_route(
-            f"{_PREFIX}/{name}", endpoint, methods=["POST"], response_model=None, dependencies=[Depends(require)]
-        )
+def _unauthorised(detail: str) -> HTTPException:
+    return HTTPException(401, detail, headers={"WWW-Authenticate": "Basic"})
 
 
 def _check(session: Session, body: Any) -> dict[str, Any]:
@@ -129,24 +137,32 @@ def _stop(session: Session, body: Any) -> dict[str, Any]:
 
 def _require_run(was_on: bool) -> dict[str, Any]:
     if not was_on:
-        raise _NoRunError("No run is on.", hint="Start one first.")
+        raise _NoRun("No run is on.", hint="Start one first.")
     return {"ok": True}
 
 
-class _NoRunError(PivotalError):
+class _NoRun(PivotalError):
     """Something was asked of a run while none is on."""
 
 
-def _describe(error: Exception) -> tuple[int, dict[str, Any]]:
-    """HTTP status and JSON answer of an error."""
-    if isinstance(error, ConfigError):
-        return 422, {"message": str(error), "hint": "", "problems": _plain(error.problems)}
-    if isinstance(error, PivotalError):
-        status = 409 if isinstance(error, (Busy, _NoRunError)) else 500
-        return status, {"message": error.message, "hint": error.hint, "problems": []}
-    logger.exception("A request failed")
-    text = f"Unexpected failure: {type(error).__name__}: {error}"
-    return 500, {"message": text, "hint": "The details are in the webui's console.", "problems": []}
+def _answer(work: Callable[[], Any]) -> Any:
+    """The result, or the error as JSON with its HTTP status."""
+    try:
+        return work()
+    except ConfigError as error:
+        return _failure(422, str(error), "", error.problems)
+    except (Busy, _NoRun) as error:
+        return _failure(409, error.message, error.hint)
+    except PivotalError as error:
+        return _failure(500, error.message, error.hint)
+    except Exception as error:
+        logger.exception("A request failed")
+        text = f"Unexpected failure: {type(error).__name__}: {error}"
+        return _failure(500, text, "The details are in the webui's console.")
+
+
+def _failure(status: int, message: str, hint: str, problems: list[Problem] | None = None) -> JSONResponse:
+    return JSONResponse({"message": message, "hint": hint, "problems": _plain(problems or [])}, status_code=status)
 
 
 def _plain(problems: list[Problem]) -> list[dict[str, str]]:

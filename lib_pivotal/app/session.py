@@ -50,9 +50,7 @@ class Session:
     def check(self, config: TrainConfig) -> list[Problem]:
         """All problems of these settings on this host, errors and warnings."""
         host = self.host
-        problems = check(
-            config, bundles=host.lora_folder(), taken_names=host.taken_names(), tokenizer=host.tokenizer()
-        )
+        problems = check(config, bundles=host.lora_folder(), taken_names=host.taken_names(), tokenizer=host.tokenizer())
         return problems + host.problems(config)
 
     def start(self, config: TrainConfig) -> str:

@@ -184,9 +184,7 @@ class RunStatus:
     def _take_file(self, event: Saved) -> None:
         if event.kind == "bundle":
             name = event.path.stem
-            self._values.update(
-                bundle_path=str(event.path), bundle_name=name, words=words_to_type(self.config, name)
-            )
+            self._values.update(bundle_path=str(event.path), bundle_name=name, words=words_to_type(self.config, name))
 
 
 def _thin_out(points: Sequence[tuple[int, float, float]]) -> list[list[float]]:
