@@ -31,7 +31,7 @@ def _checkpoints(tree: Path, python: Path, folder: Path) -> list[Path]:
         result = [bases.a, bases.b]
     command = [str(python), str(_HERE / "random_checkpoint.py"), str(tree), str(folder / "random")]
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
-    return [*result, folder / "random" / "random.safetensors"]
+    return [*result, folder / "random" / "random.safetensors", folder / "random" / "other.safetensors"]
 
 
 @pytest.fixture(scope="session")

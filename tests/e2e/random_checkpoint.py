@@ -99,7 +99,7 @@ def write_tokenizer(folder: Path) -> None:
 
 
 def write_checkpoint(folder: Path) -> Path:
-    """Random weights in LDM keys, the yaml beside them, the text folder below."""
+    """Random weights in LDM keys, twice (``random``, ``other``), a yaml beside each, the text folder below."""
     import torch
     from omegaconf import OmegaConf
     from safetensors.torch import save_file
@@ -128,8 +128,10 @@ def write_checkpoint(folder: Path) -> Path:
                 tensor = torch.randn_like(tensor) * 0.05
             tensors[prefix + name] = tensor.half().contiguous()
     path = folder / "random.safetensors"
-    save_file(tensors, str(path))
-    path.with_suffix(".yaml").write_text(text)
+    for name, factor in (("random", 1.0), ("other", 1.01)):
+        changed = {key: tensor * factor for key, tensor in tensors.items()}
+        save_file(changed, str(folder / f"{name}.safetensors"))
+        (folder / f"{name}.yaml").write_text(text)
     return path
 
 

@@ -7,9 +7,6 @@ from typing import Any
 import pytest
 from server import Webui
 
-_PICTURE = {"prompt": "a red circle", "seed": 5, "steps": 4, "width": 64, "height": 64, "cfg_scale": 4}
-
-
 def _state(webui: Webui) -> dict[str, Any]:
     return webui.post("/pivotal-test/fingerprint")
 
@@ -17,10 +14,6 @@ def _state(webui: Webui) -> dict[str, Any]:
 def _same(after: dict[str, Any], before: dict[str, Any]) -> None:
     """Equal but for the cache of encoded prompts, which a run empties."""
     assert {**after, "cached_conds": None} == {**before, "cached_conds": None}
-
-
-def _pixels(webui: Webui, **fields: Any) -> str:
-    return webui.post("/sdapi/v1/txt2img", {**_PICTURE, **fields})["images"][0]
 
 
 def test_the_webui_is_recognised(webui: Webui) -> None:
@@ -65,7 +58,7 @@ def test_lora_keys_lead_back_to_their_layers(webui: Webui) -> None:
 
 
 def test_a_preview_leaves_nothing_behind(webui: Webui) -> None:
-    _pixels(webui)
+    webui.pixels("a red circle")
     before, history = _state(webui), (webui.data / "params.txt").read_bytes()
     answer = webui.post("/pivotal-test/preview")
     assert answer["same"]
@@ -96,11 +89,11 @@ def test_an_exchanged_or_unloaded_model_is_noticed(webui: Webui) -> None:
 
 
 def test_an_error_in_the_middle_of_a_step_changes_nothing(webui: Webui) -> None:
-    picture = _pixels(webui)
+    picture = webui.pixels("a red circle")
     before = _state(webui)
     assert webui.post("/pivotal-test/raise_mid_step")["error"] == "deliberate"
     _same(_state(webui), before)
-    assert _pixels(webui) == picture
+    assert webui.pixels("a red circle") == picture
 
 
 def test_what_others_left_in_the_model_is_out_of_the_way_and_comes_back(webui: Webui) -> None:

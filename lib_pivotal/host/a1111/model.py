@@ -49,6 +49,7 @@ class A1111Model:
         self.device = parameter.device
         self._dtype = _compute_dtype(config.precision, parameter.dtype)
         self._needs_autocast = self._dtype != torch.float32 or parameter.dtype != torch.float32
+        self.needs_loss_scaling = self._needs_autocast and self._dtype == torch.float16
         self.is_v_prediction = getattr(model, "parameterization", "eps") == "v"
         self.alphas_cumprod = _schedule(model)
         self.model_name = str(self._info.name_for_extra)

@@ -94,6 +94,9 @@ class A1111Sampler:
                 do_not_reload_embeddings=True,
                 disable_extra_networks=True,
             )
+            # Host: modules/processing.py, scheduler, A1111 1.9-1.10.1: left out, each generation logs a warning.
+            if hasattr(task, "scheduler"):
+                task.scheduler = "Automatic"
             with contextlib.closing(task), torch.no_grad():
                 result = processing.process_images(task)
             state = shared.state

@@ -17,7 +17,7 @@ def lora_delta(name: str) -> dict[str, Any]:
 
     with call_queue.queue_lock, torch.no_grad():
         networks.list_available_networks()
-        networks.load_networks([name], [1.0], [1.0])
+        networks.load_networks([name], [1.0], [1.0], [None])
         path = networks.available_networks[name].filename
         tensors = load_file(path)
         worst: dict[str, float] = {"linear": 0.0, "conv": 0.0}
@@ -47,7 +47,7 @@ def conds(prompt: str, lora: str = "") -> dict[str, Any]:
     with call_queue.queue_lock, torch.no_grad():
         networks.list_available_networks()
         # The weights of a LoRA must not act here: only its embeddings are compared.
-        networks.load_networks([lora] if lora else [], [0.0], [0.0])
+        networks.load_networks([lora] if lora else [], [0.0], [0.0], [None])
         cond = shared.sd_model.get_learned_conditioning([prompt])
         networks.load_networks([])
     return {"digest": digest(cond), "norm": float(cond.norm())}
