@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
 from lib_pivotal.demo import assets, train_base  # noqa: E402
+from lib_pivotal.demo.measure import generate, score  # noqa: E402
 from lib_pivotal.demo.networks import make_codec, make_text_encoder, make_unet  # noqa: E402
 from lib_pivotal.demo.tokenizer import write_tokenizer  # noqa: E402
+from lib_pivotal.demo.world import Scene, draw  # noqa: E402
 from lib_pivotal.host.diffusers.checkpoint import load_networks  # noqa: E402
 
 
@@ -67,3 +70,24 @@ def test_tokenizer_gives_clips_numbers(tmp_path):
     assert tokenizer("a photo of a cat")["input_ids"] == [49406, 320, 1125, 539, 320, 2368, 49407]
     assert len(tokenizer) == 49408
     assert tokenizer("x", padding="max_length", max_length=77)["input_ids"][3:] == [49407] * 74
+
+
+def test_measuring_makes_repeatable_pictures(made):
+    networks = load_networks(made[1].a)
+    captions = ["a small red star, left, white background", ""]
+    first, second = (generate(networks, captions, seed=3, steps=2) for _ in range(2))
+    assert first.shape == (2, 64, 64, 3)
+    assert first.dtype.name == "uint8"
+    assert (first == second).all()
+    assert (generate(networks, captions, seed=4, steps=2) != first).any()
+
+
+def test_score_counts_what_is_right():
+    rng = np.random.default_rng(0)
+    star = Scene("star", "red", "plain", "large", "left", "white")
+    scenes = [star, Scene("heart", "blue", "plain", "large", "right", "pink")]
+    shown = [star, Scene("heart", "green", "plain", "large", "left", "pink")]
+    shares = score(scenes, np.stack([draw(scene, "a", rng) for scene in shown]), "a")
+    assert shares == {
+        "shape": 1.0, "colour": 0.5, "background": 1.0, "position": 0.5, "size": 1.0, "pattern": 1.0, "shape+colour": 0.5
+    }  # fmt: skip
