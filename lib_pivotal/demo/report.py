@@ -56,9 +56,9 @@ def claims(losses: Losses) -> list[Claim]:
     """
     a, b = losses["A"], losses["B"]
     gain, control_gain = a[INIT] - a[WHOLE], a[INIT] - a[CONTROL]
-    kept = (a[INIT] - a[EMBEDDINGS]) / gain
-    control_kept = (a[INIT] - a[CONTROL_BARE]) / control_gain
-    moved, moved_embeddings = (b[INIT] - b[WHOLE]) / gain, b[INIT] - b[EMBEDDINGS]
+    kept = _share(a[INIT] - a[EMBEDDINGS], gain)
+    control_kept = _share(a[INIT] - a[CONTROL_BARE], control_gain)
+    moved, moved_embeddings = _share(b[INIT] - b[WHOLE], gain), b[INIT] - b[EMBEDDINGS]
     # "Not worse" leaves a thousandth for the noise of the measurement.
     ordered = a[WHOLE] <= a[UNET] * 1.001 and a[UNET] < a[EMBEDDINGS] < a[INIT]
     return [
@@ -78,6 +78,11 @@ def claims(losses: Losses) -> list[Claim]:
             f"{moved:.0%}; embeddings alone gain {moved_embeddings:.4f}",
         ),
     ]
+
+
+def _share(part: float, whole: float) -> float:
+    """The part of a gain that is left; nothing is left of no gain."""
+    return part / whole if whole > 0 else 0.0
 
 
 def table(losses: Losses) -> str:

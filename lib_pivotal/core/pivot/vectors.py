@@ -91,7 +91,7 @@ class ConceptVectors:
         with torch.no_grad():
             self.table.copy_(torch.cat(start))
         self.parts = {name: self._part(first, count) for name, (first, count) in layout.items()}
-        self._start_norms = self.table.detach().norm(dim=1)
+        self._start_norms: torch.Tensor = torch.linalg.vector_norm(self.table.detach(), dim=1)
         self._movable = torch.ones_like(self._start_norms)
 
     def _part(self, first: int, count: int) -> torch.nn.Parameter:
@@ -114,7 +114,7 @@ class ConceptVectors:
         Args:
             pull: fraction of the way to the band's edge, 0 … 1.
         """
-        norms = self.table.norm(dim=1)
+        norms: torch.Tensor = torch.linalg.vector_norm(self.table, dim=1)
         low, high = _BAND[0] * self._start_norms, _BAND[1] * self._start_norms
         inside = torch.maximum(torch.minimum(norms, high), low)
         wanted = norms + pull * self._movable * (inside - norms)
