@@ -1,0 +1,114 @@
+/* The page's side of the Pivotal Tuning tab: asks the server how the run is, while one is on, and shows the webui's
+   own progress bar. It keeps no state of a run: everything comes from the server, so a reloaded page knows as much. */
+
+var pivotal = (function() {
+    "use strict";
+
+    const POLL_MS = 2000;
+    const ANSWER_LOST_MS = 15000;
+
+    let isActive = false;
+    let askedAt = 0;
+    let isWaiting = false;
+    let barOf = null;
+
+    function element(id) {
+        return gradioApp().getElementById(id) || document.getElementById(id);
+    }
+
+    // Hidden buttons stay in the page; their handlers answer behind the webui's login.
+    function press(id) {
+        const button = element(id);
+        if (button) {
+            button.click();
+        }
+        return Boolean(button);
+    }
+
+    function refresh() {
+        isWaiting = press("pivotal_run_refresh");
+        askedAt = Date.now();
+    }
+
+    function attachBar(taskId) {
+        const container = element("pivotal_progress_here");
+        if (barOf === taskId || !container || typeof requestProgress !== "function") {
+            return;
+        }
+        barOf = taskId;
+        requestProgress(taskId, container, element("pivotal_live"), function() {
+            barOf = null;
+            // The model is being given back: ask when that is over, and attach again if the bar went too early.
+            setTimeout(refresh, POLL_MS / 2);
+        }, null);
+    }
+
+    // Called with the server's answer after every event of the tab.
+    function update(text) {
+        isWaiting = false;
+        let status;
+        try {
+            status = JSON.parse(text);
+        } catch (error) {
+            return;
+        }
+        const wasActive = isActive;
+        isActive = status.is_active;
+        if (isActive) {
+            attachBar(status.task_id);
+        }
+        if (isActive && !wasActive) {
+            refresh();
+        }
+    }
+
+    function poll() {
+        const now = Date.now();
+        const answerIsLost = isWaiting && now - askedAt > ANSWER_LOST_MS;
+        if (isActive && !document.hidden && (!isWaiting || answerIsLost)) {
+            refresh();
+        }
+    }
+
+    function sendToPrompt(words) {
+        const field = gradioApp().querySelector("#txt2img_prompt textarea");
+        if (!field || !words) {
+            return;
+        }
+        if (!field.value.includes(words)) {
+            field.value = field.value.trim() ? field.value.trim() + ", " + words : words;
+            updateInput(field);
+        }
+        switch_to_txt2img();
+    }
+
+    function copyWords(words) {
+        if (navigator.clipboard && window.isSecureContext) {
+            navigator.clipboard.writeText(words);
+            return;
+        }
+        // Pages that are not served over https or from this computer have no clipboard object.
+        const field = element("pivotal_result_words").querySelector("textarea, input");
+        field.select();
+        document.execCommand("copy");
+    }
+
+    function start() {
+        if (!press("pivotal_run_load")) {
+            return;
+        }
+        refresh();
+        setInterval(poll, POLL_MS);
+    }
+
+    onUiLoaded(start);
+    onUiTabChange(function() {
+        const tab = element("tab_pivotal");
+        // A run may have been started through the API or another page.
+        if (tab && tab.style.display !== "none") {
+            refresh();
+        }
+    });
+
+    return {update, sendToPrompt, copyWords};
+})();

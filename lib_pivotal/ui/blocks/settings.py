@@ -1,0 +1,38 @@
+"""The settings: basic ones in view, the others in accordions, all made from the schema."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from lib_pivotal.ui.blocks.concepts import create_concepts
+from lib_pivotal.ui.fields import make_setting, settings_of
+from lib_pivotal.ui.ids import element_id
+from lib_pivotal.ui.text import ACCORDIONS, BASIC_HEADINGS
+
+__all__ = ["create_settings"]
+
+_PER_ROW = 3
+
+
+def create_settings() -> dict[str, Any]:
+    """Every setting of the tab by name, and the concepts table."""
+    parts: dict[str, Any] = {}
+    for block, heading in BASIC_HEADINGS.items():
+        gr.HTML(f'<h3 class="pivotal-heading">{heading}</h3>', elem_id=element_id(block, "heading"))
+        parts.update(create_concepts() if block == "concepts" else _create(settings_of(block, "basic")))
+    for block, heading in ACCORDIONS.items():
+        names = settings_of("", "expert") if block == "expert" else settings_of(block, "advanced")
+        with gr.Accordion(heading, open=False, elem_id=element_id(block, "more")):
+            parts.update(_create(names))
+    return parts
+
+
+def _create(names: list[str]) -> dict[str, Any]:
+    parts = {}
+    for start in range(0, len(names), _PER_ROW):
+        with gr.Row(elem_classes=["pivotal-row"]):
+            for name in names[start : start + _PER_ROW]:
+                parts[name] = make_setting(name)
+    return parts

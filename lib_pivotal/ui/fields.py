@@ -1,0 +1,154 @@
+"""Components from the settings' schema, and values by name both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+
+from lib_pivotal.core.config.io import from_dict
+from lib_pivotal.core.config.schema import Concept, TrainConfig, field_info
+from lib_pivotal.ui.ids import concept_id, element_id
+from lib_pivotal.ui.text import CONCEPT_FIELDS
+
+__all__ = [
+    "CONCEPT_ROWS",
+    "concept_key",
+    "empty_row",
+    "input_names",
+    "make_concept_field",
+    "make_setting",
+    "read_config",
+    "settings_of",
+    "show_config",
+]
+
+CONCEPT_ROWS = 8
+
+_CONCEPT_TYPES = {"vectors": "int", "lr_multiplier": "float", "stop_at": "float", "aliases": "tuple"}
+_EMPTY_CONCEPT = Concept("")
+
+
+def settings_of(block: str, *levels: str) -> list[str]:
+    """Names of the settings of a block (empty: of all) with one of these levels, in the schema's order."""
+    return [
+        name for name, info in field_info().items() if info["level"] in levels and (not block or info["block"] == block)
+    ]
+
+
+def concept_key(row: int, name: str) -> str:
+    """Name of a cell of the concepts table; rows count from 0."""
+    return f"concepts[{row}].{name}"
+
+
+def input_names() -> list[str]:
+    """Every value of the tab that makes up a run's settings, in the order in which they are sent."""
+    cells = [concept_key(row, name) for row in range(CONCEPT_ROWS) for name in CONCEPT_FIELDS]
+    return cells + settings_of("", "basic", "advanced", "expert")
+
+
+def make_setting(name: str) -> Any:
+    """The component of a setting.
+
+    Numbers with a fraction are text fields: a number field steps by 1 and hides 2e-4 behind zeros. Limits are left to
+    the checks, which report all of them at once.
+    """
+    info = field_info()[name]
+    label = f"{info['label']} ({info['unit']})" if info["unit"] else info["label"]
+    common = {"label": label, "info": info["help"], "elem_id": element_id(info["block"], name)}
+    value = _show(info["default"], info["type"])
+    return _make(info["type"], value, common, choices=info["choices"], lines=3 if name == "sample_prompts" else 1)
+
+
+def make_concept_field(row: int, name: str) -> Any:
+    """The component of a cell of the concepts table; only the first row explains itself."""
+    label, help_text = CONCEPT_FIELDS[name]
+    common = {
+        "label": label.format(number=row + 1),
+        "info": help_text if row == 0 else None,
+        "elem_id": concept_id(row, name),
+    }
+    kind = _CONCEPT_TYPES.get(name, "str")
+    return _make(kind, _show(getattr(_EMPTY_CONCEPT, name), kind), common)
+
+
+def _make(kind: str, value: Any, common: dict[str, Any], choices: tuple[str, ...] = (), lines: int = 1) -> Any:
+    if choices:
+        component = gr.Dropdown(value=value, choices=list(choices), **common)
+    elif kind == "bool":
+        component = gr.Checkbox(value=value, **common)
+    elif kind == "int":
+        component = gr.Number(value=value, min_width=120, **common)
+    else:
+        component = gr.Textbox(value=value, lines=lines, min_width=120, **common)
+    # Host: modules/ui_loadsave.py, A1111 1.7-1.10.1: otherwise the default of the first start is frozen into the
+    # user's ui-config.json. Our own last.json remembers the settings.
+    component.do_not_save_to_config = True
+    return component
+
+
+def read_config(values: Mapping[str, Any]) -> TrainConfig:
+    """The settings that the tab's values make up.
+
+    Args:
+        values: by name, see :func:`input_names`.
+
+    Raises:
+        ConfigError: every value that does not fit.
+    """
+    types = {name: info["type"] for name, info in field_info().items()}
+    settings = {name: _read(values[name], types[name]) for name in settings_of("", "basic", "advanced", "expert")}
+    concepts = []
+    for row in range(CONCEPT_ROWS):
+        raw = {name: values[concept_key(row, name)] for name in CONCEPT_FIELDS}
+        concept = {name: _read(value, _CONCEPT_TYPES.get(name, "str")) for name, value in raw.items()}
+        if concept["name"] or concept["init_text"] or concept["aliases"]:
+            concepts.append(concept)
+    return from_dict({"concepts": concepts, **settings})
+
+
+def show_config(config: TrainConfig) -> dict[str, Any]:
+    """The tab's values for these settings, by name; concepts beyond the last row are left out."""
+    values: dict[str, Any] = {}
+    for row in range(CONCEPT_ROWS):
+        values.update(_show_concept(row, config.concepts[row]) if row < len(config.concepts) else empty_row(row))
+    for name in settings_of("", "basic", "advanced", "expert"):
+        values[name] = _show(getattr(config, name), field_info()[name]["type"])
+    return values
+
+
+def empty_row(row: int) -> dict[str, Any]:
+    """The tab's values of an unused row of the concepts table, by name."""
+    return _show_concept(row, _EMPTY_CONCEPT)
+
+
+def _show_concept(row: int, concept: Concept) -> dict[str, Any]:
+    return {
+        concept_key(row, name): _show(getattr(concept, name), _CONCEPT_TYPES.get(name, "str"))
+        for name in CONCEPT_FIELDS
+    }
+
+
+def _show(value: Any, kind: str) -> Any:
+    if kind == "tuple":
+        return ", ".join(value)
+    if kind == "float":
+        # repr gives the shortest text that reads back as the same number.
+        text = repr(float(value))
+        return text[:-2] if text.endswith(".0") else text.replace("e-0", "e-")
+    return value
+
+
+def _read(value: Any, kind: str) -> Any:
+    """The value as JSON would have it; what cannot be read stays as it is, and is reported by ``from_dict``."""
+    if kind == "str":
+        return (value or "").strip()
+    if kind == "tuple":
+        return [part.strip() for part in (value or "").split(",") if part.strip()]
+    if kind == "float" and isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return "" if value is None else value

@@ -1,0 +1,140 @@
+"""What the buttons do: values by name in, outputs by name out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from lib_pivotal.app.session import Session
+from lib_pivotal.ui import panels
+from lib_pivotal.ui.blocks.concepts import ROW_COUNT, show_rows
+from lib_pivotal.ui.fields import CONCEPT_ROWS, empty_row, read_config, show_config
+from lib_pivotal.ui.text import MESSAGES
+
+__all__ = ["VIEW", "Handlers"]
+
+VIEW = (
+    "status",
+    "plot",
+    "gallery",
+    "gallery_shows",
+    "card",
+    "words",
+    "result",
+    "train",
+    "stop",
+    "discard",
+    "save_now",
+    "sample_now",
+    "page_status",
+)
+"""Outputs of the handlers that draw the state of the run."""
+
+Values = Mapping[str, Any]
+Outputs = dict[str, Any]
+
+
+class Handlers:
+    """Every method takes its inputs by name and returns the outputs it changes, by name.
+
+    Args:
+        session: what the buttons act on.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def check(self, values: Values) -> Outputs:
+        """Show all problems; nothing is started."""
+        return {"notice": panels.show_problems(self._session.check(read_config(values)))}
+
+    def train(self, values: Values) -> Outputs:
+        """Start a run, or show everything that prevents it."""
+        config = read_config(values)
+        self._session.start(config)
+        return {"notice": panels.show_message(MESSAGES["started"], "good"), **self._page_status()}
+
+    def stop(self, _values: Values) -> Outputs:
+        """End the run and keep what is trained."""
+        return self._answer(self._session.stop(), "stopping")
+
+    def discard(self, _values: Values) -> Outputs:
+        """End the run and throw its result away."""
+        return self._answer(self._session.stop(discard=True), "discarding")
+
+    def save_now(self, _values: Values) -> Outputs:
+        """Write a bundle soon."""
+        return self._answer(self._session.save_now(), "will_save")
+
+    def sample_now(self, _values: Values) -> Outputs:
+        """Make the preview pictures soon."""
+        return self._answer(self._session.sample_now(), "will_sample")
+
+    def restore(self, _values: Values) -> Outputs:
+        """Put the settings of the run started last into the fields."""
+        outputs = self.load(_values)
+        if not outputs:
+            return {"notice": panels.show_message(MESSAGES["nothing_to_restore"])}
+        return {"notice": panels.show_message(MESSAGES["restored"], "good"), **outputs}
+
+    def load(self, _values: Values) -> Outputs:
+        """The same when the page is opened: without a word when there is nothing to restore."""
+        config = self._session.last_config()
+        if config is None:
+            return {}
+        outputs = {**show_config(config), **show_rows(len(config.concepts))}
+        if len(config.concepts) > CONCEPT_ROWS:
+            outputs["notice"] = panels.show_message(MESSAGES["too_many_concepts"].format(count=CONCEPT_ROWS))
+        return outputs
+
+    def add_concept(self, values: Values) -> Outputs:
+        """Show one more row."""
+        return show_rows(int(values[ROW_COUNT] or 1) + 1)
+
+    def remove_concept(self, values: Values) -> Outputs:
+        """Empty the last visible row and hide it, unless it is the first."""
+        last = int(values[ROW_COUNT] or 1) - 1
+        return {**empty_row(last), **show_rows(last)}
+
+    def refresh(self, values: Values) -> Outputs:
+        """Draw the state of the run."""
+        status = self._session.status()
+        is_on = status["is_active"]
+        can_ask = gr.update(interactive=is_on and not status["is_stopping"])
+        outputs = {
+            "status": panels.show_status(status),
+            "plot": panels.show_plot(status),
+            "card": gr.update(visible=bool(panels.show_result(status))),
+            "words": status["words"] or "",
+            "result": panels.show_result(status),
+            "train": gr.update(interactive=not is_on),
+            "discard": gr.update(interactive=is_on),
+            **dict.fromkeys(("stop", "save_now", "sample_now"), can_ask),
+            **self._page_status(),
+        }
+        return {**outputs, **_gallery(status, values["gallery_shows"])}
+
+    def _answer(self, was_on: bool, word: str) -> Outputs:
+        text = MESSAGES[word] if was_on else MESSAGES["no_run"]
+        return {"notice": panels.show_message(text), **self._page_status()}
+
+    def _page_status(self) -> Outputs:
+        """What the page's script needs: no path and no caption."""
+        status = self._session.status()
+        return {"page_status": json.dumps({name: status[name] for name in ("state", "is_active", "task_id")})}
+
+
+def _gallery(status: dict[str, Any], shown: str) -> Outputs:
+    """The samples, newest first, when there are others than the page shows."""
+    # A sample is announced before its file is written.
+    samples = [sample for sample in status["samples"] if Path(sample["path"]).exists()]
+    marker = f"{status['task_id']} {len(samples)}"
+    if marker == shown:
+        return {}
+    samples.sort(key=lambda sample: (-sample["step"], sample["index"]))
+    pictures = [(sample["path"], f"{sample['step']}: {sample['prompt']}") for sample in samples]
+    return {"gallery": pictures, "gallery_shows": marker}

@@ -1,0 +1,125 @@
+"""What the page shows of problems and of a run, as HTML; every foreign text is escaped here."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from lib_pivotal.core.config.schema import field_info
+from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
+from lib_pivotal.core.report.plot import draw_losses
+from lib_pivotal.ui.text import CONCEPT_FIELDS, LABELS, MESSAGES, STATES
+
+__all__ = ["show_error", "show_message", "show_plot", "show_problems", "show_result", "show_status"]
+
+_KINDS = {"failed": "bad", "done": "good", "stopped": "good"}
+_STATES_WITH_RESULT = ("done", "stopped", "failed")
+
+
+def show_message(text: str, kind: str = "plain", hint: str = "") -> str:
+    """A boxed line; ``kind`` is plain, good or bad."""
+    tail = f"<br>{html.escape(hint)}" if hint else ""
+    return f'<div class="pivotal-box pivotal-{kind}" role="status">{html.escape(text)}{tail}</div>'
+
+
+def show_error(error: Exception) -> str:
+    """An error as the user should read it; never a traceback."""
+    if isinstance(error, ConfigError):
+        return show_problems(error.problems)
+    if isinstance(error, PivotalError):
+        return show_message(error.message, "bad", error.hint)
+    text = MESSAGES["unexpected"].format(error=f"{type(error).__name__}: {error}")
+    return show_message(text, "bad", MESSAGES["unexpected_hint"])
+
+
+def show_problems(problems: Sequence[Problem]) -> str:
+    """Problems grouped by field, errors first."""
+    if not problems:
+        return show_message(MESSAGES["no_problems"], "good")
+    errors = [problem for problem in problems if problem.is_error]
+    warnings = [problem for problem in problems if not problem.is_error]
+    kind = "bad" if errors else "plain"
+    heading = MESSAGES["errors"] if errors else MESSAGES["only_warnings"]
+    body = _problem_list(errors, "error") + _problem_list(warnings, "warning")
+    return f'<div class="pivotal-box pivotal-{kind}" role="status"><b>{html.escape(heading)}</b>{body}</div>'
+
+
+def _problem_list(problems: list[Problem], kind: str) -> str:
+    by_field: dict[str, list[Problem]] = {}
+    for problem in problems:
+        by_field.setdefault(problem.field, []).append(problem)
+    items = []
+    for field, found in by_field.items():
+        lines = "".join(
+            f'<div>{html.escape(item.message)} <span class="pivotal-hint">{html.escape(item.hint)}</span></div>'
+            for item in found
+        )
+        items.append(f"<li><b>{html.escape(_field_label(field))}</b>{lines}</li>")
+    return f'<ul class="pivotal-{kind}s">{"".join(items)}</ul>' if items else ""
+
+
+def _field_label(field: str) -> str:
+    """A field in the tab's words; files and folders stay as they are."""
+    cell = re.fullmatch(r"concepts\[(\d+)\]\.(\w+)", field)
+    if cell and cell[2] in CONCEPT_FIELDS:
+        return CONCEPT_FIELDS[cell[2]][0].format(number=int(cell[1]) + 1)
+    if field in field_info():
+        return str(field_info()[field]["label"])
+    return LABELS.get(field, field)
+
+
+def show_status(status: dict[str, Any]) -> str:
+    """State, step, loss and time left; then what went wrong, and what should be known."""
+    state = status["state"]
+    parts = [STATES[state]]
+    if status["is_active"] and status["stage"]:
+        parts.append(status["stage"])
+    if status["total_steps"]:
+        parts.append(MESSAGES["step"].format(step=status["step"], total=status["total_steps"]))
+    if status["loss"] is not None:
+        parts.append(MESSAGES["loss"].format(loss=f"{status['loss']:.4f}"))
+    if status["is_active"] and status["seconds_per_step"] is not None:
+        parts.append(MESSAGES["pace"].format(seconds=f"{status['seconds_per_step']:.2g}"))
+    if status["eta_s"] is not None and state == "training":
+        parts.append(MESSAGES["left"].format(time=_duration(status["eta_s"])))
+    if status["is_stopping"]:
+        parts.append(MESSAGES["is_stopping"])
+    lines = [f"<div><b>{html.escape(parts[0])}</b> {html.escape(' · '.join(parts[1:]))}</div>"]
+    if status["message"]:
+        lines.append(f"<div>{html.escape(status['message'])} {html.escape(status['hint'])}</div>")
+    if state == "failed":
+        lines.append(f'<div class="pivotal-path">{html.escape(MESSAGES["log"].format(path=status["log_path"]))}</div>')
+    if status["warnings"]:
+        items = "".join(f"<li>{html.escape(text)}</li>" for text in status["warnings"])
+        lines.append(f"<details><summary>{html.escape(MESSAGES['warnings'])}</summary><ul>{items}</ul></details>")
+    kind = _KINDS.get(state, "plain")
+    return f'<div class="pivotal-box pivotal-{kind}" role="status">{"".join(lines)}</div>'
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def show_plot(status: dict[str, Any]) -> str:
+    """The loss curve, or a word about when it comes."""
+    drawing = draw_losses(status["losses"], total_steps=status["total_steps"], title=MESSAGES["plot_title"])
+    return drawing or f'<div class="pivotal-later">{html.escape(MESSAGES["plot_later"])}</div>'
+
+
+def show_result(status: dict[str, Any]) -> str:
+    """Where the result of a finished run lies; empty while there is none."""
+    if status["is_active"] or status["state"] not in _STATES_WITH_RESULT:
+        return ""
+    lines = []
+    if status["bundle_path"]:
+        lines.append(MESSAGES["bundle"].format(path=status["bundle_path"]))
+    else:
+        lines.append(MESSAGES["no_words"])
+    lines.append(MESSAGES["run_folder"].format(path=status["run_folder"]))
+    return "".join(f'<div class="pivotal-path">{html.escape(line)}</div>' for line in lines)
