@@ -102,9 +102,7 @@ def training_step() -> dict[str, Any]:
 
         def step(enabled: bool) -> tuple[torch.Tensor, list[torch.Tensor]]:
             vectors.grad = None
-            lora.group.zero_grad() if hasattr(lora.group, "zero_grad") else None
-            for layer in lora.layers:
-                layer.down.grad = layer.up.grad = None
+            lora.group.clear_gradient()
             with attach([lora]), model.checkpointing(enabled=enabled):
                 model.verify()
                 encoded = [_encode(model, "probeword and more", {"probeword": (0, 2)}, vectors)[0] for _ in range(2)]
