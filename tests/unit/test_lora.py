@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.errors import BundleError
 from lib_pivotal.core.lora.inject import LoraWeights, attach, choose_targets
 from lib_pivotal.core.lora.layer import delta_weight
 from lib_pivotal.core.lora.naming import diffusers_to_ldm, kohya_key, ldm_to_diffusers, role_of
@@ -136,3 +137,38 @@ def test_kohya_keys(ldm, key, role):
     path = ldm_to_diffusers(ldm)
     assert kohya_key("unet", path) == key
     assert role_of(path, 3 if ldm.endswith(("conv", "in_layers.2")) else 1) == role
+
+
+def test_a_file_brings_the_same_weights_back():
+    model = ToyModel()
+    targets = model.lora_targets()
+    trained = LoraWeights("unet", choose_targets(targets, TrainConfig(rank=4))[:6], 0.5, 3, torch.device("cpu"))
+    with torch.no_grad():
+        trained.group.flat.normal_()
+    state = trained.state_dict()
+    loaded = LoraWeights.from_state("unet", targets, state, torch.device("cpu"))
+    assert loaded.state_dict().keys() == state.keys()
+    assert all(torch.equal(value, state[key]) for key, value in loaded.state_dict().items())
+    assert [layer.scale for layer in loaded.layers] == [0.5] * len(trained.layers)
+    state["lora_unet_attn1_to_q.lora_down.weight"] = torch.zeros(4, 7)
+    with pytest.raises(BundleError, match="lora_unet_attn1_to_q"):
+        LoraWeights.from_state("unet", targets, state, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_linear_gradients_equal_autograds_own(dtype):
+    torch.manual_seed(1)
+    layer = torch.nn.Linear(6, 10).to(dtype).requires_grad_(False)
+    lora = LoraWeights("unet", [(LoraTarget("k", "unet", "attention", layer), 4)], 0.75, 1, torch.device("cpu"))
+    with torch.no_grad():
+        lora.layers[0].up.normal_()
+    x = torch.randn(3, 5, 6).to(dtype).requires_grad_(True)
+    with attach([lora]):
+        layer(x).float().pow(2).sum().backward()
+    mine = [x.grad.float(), *(leaf.grad.clone() for leaf in lora.group.leaves)]
+    down, up = (leaf.detach().clone().requires_grad_(True) for leaf in lora.group.leaves)
+    y = x.detach().clone().requires_grad_(True)
+    output = layer(y) + 0.75 * (y @ down.to(dtype).t() @ up.to(dtype).t())
+    output.float().pow(2).sum().backward()
+    for own, theirs in zip(mine, (y.grad.float(), down.grad, up.grad), strict=True):
+        assert torch.allclose(own, theirs, rtol=1e-5 if dtype == torch.float32 else 3e-2, atol=1e-4 if dtype == torch.float32 else 0.3)

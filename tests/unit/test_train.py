@@ -184,6 +184,21 @@ def test_diverged_run_keeps_the_last_good_values(tmp_path, data):
     assert torch.isfinite(bundle.embeddings["zog_x"]["clip_l"]).all()
 
 
+def test_run_that_breaks_keeps_what_it_has_learnt(tmp_path, data):
+    model = ToyModel()
+    calls = iter(range(100))
+
+    def pull_the_plug() -> None:
+        if next(calls) == 4:
+            raise RuntimeError
+
+    model.verify = pull_the_plug
+    with pytest.raises(RuntimeError):
+        run(toy_config(data), folders(tmp_path), model)
+    assert load_newest(tmp_path / "run" / "states").step == 4
+    assert read_bundle(tmp_path / "run-bundles" / "toy.safetensors").lora
+
+
 def test_discard_writes_no_bundle(tmp_path, data):
     control = Control()
     outcome, _ = run(toy_config(data), folders(tmp_path), listener=Listener(control, 2, discard=True), control=control)

@@ -15,7 +15,7 @@ from lib_pivotal.core.bundle.file import replacing
 from lib_pivotal.core.config.checks import check
 from lib_pivotal.core.config.io import to_json
 from lib_pivotal.core.config.schema import TrainConfig
-from lib_pivotal.core.errors import ConfigError, Interrupted, OutOfMemory, TrainingDiverged
+from lib_pivotal.core.errors import ConfigError, Interrupted, OutOfMemory
 from lib_pivotal.core.events import Control, Event, Finished, Prepared, Preparing, Warned
 from lib_pivotal.core.ports import DiffusionModel, ProcessGroup, ProgressSink, SampleMaker, SingleProcess
 from lib_pivotal.core.train.loop import Loop
@@ -130,13 +130,15 @@ def train(
 
 def _run_loop(loop: Loop, first_step: int, setup: Setup, output: Output | None, control: Control) -> Outcome:
     """Run the loop; keep what is trained however it ends, unless it is to be discarded."""
+    is_over = False
     try:
         loop.run(first_step)
-    except TrainingDiverged:
-        if output is not None:
-            output.save_bundle(loop.step, final=True)
+        is_over = True
+    finally:
+        # Whatever went wrong, the values are those of the last good step.
+        if not is_over and output is not None and loop.step > first_step:
             output.save_state(loop.step)
-        raise
+            output.save_bundle(loop.step, final=True)
     if control.discard_requested:
         return Outcome("discarded", loop.step, None)
     word = "done" if loop.step >= setup.steps else "stopped"
