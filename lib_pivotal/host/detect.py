@@ -19,6 +19,7 @@ __all__ = ["current_host", "read_contract"]
 _log = logging.getLogger("pivotal.host.detect")
 
 _OLDEST = (1, 7)
+_CALLED = ("function", "class", "dataclass", "method")
 
 
 def read_contract() -> list[dict[str, Any]]:
@@ -67,7 +68,7 @@ def _missing_symbols(version: tuple[int, ...] | None) -> list[str]:
     """
     missing = []
     for symbol in read_contract():
-        is_ours = symbol["file"].startswith("modules/") and symbol["kind"] in ("function", "class", "dataclass", "method")
+        is_ours = symbol["file"].startswith("modules/") and symbol["kind"] in _CALLED
         is_later = version is not None and version < (_version(symbol.get("since", "1.7")) or _OLDEST)
         if not is_ours or is_later:
             continue

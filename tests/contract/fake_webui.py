@@ -6,7 +6,7 @@ import sys
 import threading
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -138,7 +138,7 @@ class FakeWebui:
 
 
 class _Strict:
-    _known: set[str] = set()
+    _known: ClassVar[set[str]] = set()
 
     def __setattr__(self, name: str, value: Any) -> None:
         assert name in self._known, f"{type(self).__name__}.{name} is not in host/contract.json"

@@ -25,25 +25,20 @@ def complaint(tree: Path, symbol: dict[str, Any]) -> str | None:
         return f"{symbol['file']} does not exist"
     parsed = _parse(source)
     name, kind = symbol["name"], symbol["kind"]
-    if kind == "option":
-        return None if _has_constant(parsed, name) else f"no option {name}"
-    if kind == "flag":
-        return None if _has_constant(parsed, "--" + name) else f"no flag --{name}"
+    if kind in ("option", "flag"):
+        text = name if kind == "option" else "--" + name
+        return None if _has_constant(parsed, text) else f"no {kind} {text}"
     owner, _, last = name.rpartition(".")
     scope = _class_chain(parsed, owner) if owner else [parsed]
-    if not scope:
-        return f"no class {owner}"
     if kind in ("value", "attribute"):
         return None if any(last in _names(node) for node in scope) else f"no {kind} {name}"
     node = _definition(scope, last)
     if node is None:
         return f"no {kind} {name}"
-    if "call" not in symbol:
-        return None
     if kind == "dataclass":
         unknown = set(symbol["call"]["keywords"]) - _fields(_class_chain(parsed, name))
         return f"{name} has no field {sorted(unknown)}" if unknown else None
-    return _call_complaint(node, symbol["call"], is_bound=bool(owner))
+    return _call_complaint(node, symbol["call"], is_bound=bool(owner)) if "call" in symbol else None
 
 
 @functools.lru_cache(maxsize=64)
@@ -79,8 +74,6 @@ def _names(scope: ast.Module | ast.ClassDef) -> set[str]:
             names.add(node.id)
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
             names.add(node.attr)
-        elif isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "register_buffer":
-            names |= {item.value for item in node.args if isinstance(item, ast.Constant)}
     return names
 
 

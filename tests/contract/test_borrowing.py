@@ -146,6 +146,14 @@ def test_all_problems_at_once_with_the_names_there_are(monkeypatch: pytest.Monke
     assert "m.safetensors [12]" in found[1].hint
 
 
+def test_half_precision_on_the_cpu_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    webui, _model = _webui(monkeypatch)
+    webui.modules["shared"].cmd_opts.no_half = False
+    found = A1111Host("").problems(TrainConfig())
+    assert [problem.field for problem in found] == ["precision"]
+    assert "--no-half" in found[0].hint
+
+
 def test_a_webui_without_checkpoints_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     webui, _model = _webui(monkeypatch)
     webui.modules["sd_models"].checkpoints_list.clear()

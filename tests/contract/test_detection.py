@@ -23,11 +23,13 @@ def test_no_webui() -> None:
 
 @pytest.mark.parametrize(
     ("tag", "version", "name"),
-    [("v1.10.1-2-gabc", (1, 10, 1), "A1111 1.10.1"), ("1.7.0", (1, 7), "A1111 1.7.0"), ("<none>", (1, 10), "A1111 <none>")],
+    [
+        ("v1.10.1-2-gabc", (1, 10, 1), "A1111 1.10.1"),
+        ("1.7.0", (1, 7), "A1111 1.7.0"),
+        ("<none>", (1, 10), "A1111 <none>"),
+    ],
 )
-def test_supported_versions(
-    monkeypatch: pytest.MonkeyPatch, tag: str, version: tuple[int, ...], name: str
-) -> None:
+def test_supported_versions(monkeypatch: pytest.MonkeyPatch, tag: str, version: tuple[int, ...], name: str) -> None:
     _tagged(monkeypatch, tag, version)
     host, reason = current_host()
     assert reason == ""

@@ -71,7 +71,7 @@ def test_every_host_symbol_in_the_adapter_is_in_the_contract() -> None:
         imports = [node for node in ast.walk(parsed) if isinstance(node, ast.ImportFrom)]
         hosts = {alias.name for node in imports if (node.module or "").startswith("modules") for alias in node.names}
         for node in ast.walk(parsed):
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in hosts:
-                if (node.value.id, node.attr) not in listed:
-                    missing.append(f"{source.name}:{node.lineno} {node.value.id}.{node.attr}")
+            is_use = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in hosts
+            if is_use and (node.value.id, node.attr) not in listed:
+                missing.append(f"{source.name}:{node.lineno} {node.value.id}.{node.attr}")
     assert not missing

@@ -94,19 +94,19 @@ def write_tokenizer(folder: Path) -> None:
     special = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
     special["pad_token"] = "<|endoftext|>"
     (folder / "special_tokens_map.json").write_text(json.dumps(special))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 77, "do_lower_case": True, **special}))
+    options = {"model_max_length": 77, "do_lower_case": True, **special}
+    (folder / "tokenizer_config.json").write_text(json.dumps(options))
     (folder / "config.json").write_text(json.dumps({"model_type": "clip_text_model", **TEXT}))
 
 
 def write_checkpoint(folder: Path) -> Path:
     """Random weights in LDM keys, twice (``random``, ``other``), a yaml beside each, the text folder below."""
     import torch
+    from ldm.models.autoencoder import AutoencoderKL
+    from ldm.modules.diffusionmodules.openaimodel import UNetModel
     from omegaconf import OmegaConf
     from safetensors.torch import save_file
     from transformers import CLIPTextConfig, CLIPTextModel
-
-    from ldm.models.autoencoder import AutoencoderKL
-    from ldm.modules.diffusionmodules.openaimodel import UNetModel
 
     write_tokenizer(folder / "text")
     text = CONFIG.replace("{text}", str(folder / "text"))
@@ -124,9 +124,9 @@ def write_checkpoint(folder: Path) -> Path:
                 continue
             # Layers that start at zero would hide everything behind them, and a text whose mean is exactly
             # zero makes the webui's emphasis divide by it.
-            if tensor.is_floating_point() and not tensor.any():
-                tensor = torch.randn_like(tensor) * 0.05
-            tensors[prefix + name] = tensor.half().contiguous()
+            is_zero = tensor.is_floating_point() and not tensor.any()
+            filled = torch.randn_like(tensor) * 0.05 if is_zero else tensor
+            tensors[prefix + name] = filled.half().contiguous()
     path = folder / "random.safetensors"
     for name, factor in (("random", 1.0), ("other", 1.01)):
         changed = {key: tensor * factor for key, tensor in tensors.items()}

@@ -32,7 +32,7 @@ _OFFLINE = {
     "OMP_WAIT_POLICY": "PASSIVE",
 }
 
-_ARGUMENTS = (
+_ARGUMENTS = (  # noqa: SIM905
     "--skip-prepare-environment --skip-torch-cuda-test --skip-version-check --no-download-sd-model "
     "--do-not-download-clip --no-half --use-cpu all --api --api-server-stop --no-hashing"
 ).split()
@@ -87,7 +87,8 @@ class Webui:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._port = probe.getsockname()[1]
-        command = [str(python), "launch.py", *_ARGUMENTS, "--data-dir", str(data), "--port", str(self._port), *arguments]
+        command = [str(python), "launch.py", *_ARGUMENTS, "--data-dir", str(data), "--port", str(self._port)]
+        command += arguments
         environment = {**os.environ, **_OFFLINE}
         environment.pop("COMMANDLINE_ARGS", None)
         self._log = self.log_path.open("w")

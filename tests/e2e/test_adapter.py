@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from server import Webui
 
+
 def _state(webui: Webui) -> dict[str, Any]:
     return webui.post("/pivotal-test/fingerprint")
 
@@ -18,7 +19,7 @@ def _same(after: dict[str, Any], before: dict[str, Any]) -> None:
 
 def test_the_webui_is_recognised(webui: Webui) -> None:
     answer = webui.post("/pivotal-test/host")
-    assert answer["name"] == "A1111 1.10.1"
+    assert answer["name"].startswith("A1111 1.")
     assert answer["ids"] == [320, 1125, 539, 320, 2368]
     assert answer["lora_folder"] == str(webui.data / "models" / "Lora")
 

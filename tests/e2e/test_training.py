@@ -11,6 +11,7 @@ from pictures import NAMES, draw, settings
 from safetensors import safe_open
 from server import Webui
 
+
 def _wait(webui: Webui) -> dict[str, Any]:
     """Status of the run once it is over and the webui has everything back."""
     while (status := webui.get("/pivotal/v1/status"))["is_active"]:
@@ -213,6 +214,15 @@ def test_another_checkpoint_can_be_trained_and_the_selected_one_comes_back(webui
     status = _train(webui, settings(data, "e2e_other", checkpoint="other", steps=2, sample_every=1))
     with safe_open(status["bundle_path"], "pt") as file:
         assert "other" in str(file.metadata())
+    _same(webui.post("/pivotal-test/fingerprint"), before)
+
+
+def test_bf16_trains_too_and_changes_no_weight(webui: Webui, data: Path) -> None:
+    before = webui.post("/pivotal-test/fingerprint")
+    full = _train(webui, settings(data, "e2e_fp32", steps=2, sample_every=0))
+    status = _train(webui, settings(data, "e2e_bf16", steps=2, sample_every=1, precision="bf16"))
+    assert _losses(status) != _losses(full)
+    assert _losses(status) == pytest.approx(_losses(full), rel=0.05)
     _same(webui.post("/pivotal-test/fingerprint"), before)
 
 

@@ -82,7 +82,9 @@ class VaeCodec:
         return mean, deviation
 
     def _posterior(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Host: ldm/models/autoencoder.py, ``AutoencoderKL.encode``, A1111 1.7-1.10.1: encoder, then ``quant_conv``
+        """Scaled mean and standard deviation, fp32 on the CPU.
+
+        Host: ldm/models/autoencoder.py, ``AutoencoderKL.encode``, A1111 1.7-1.10.1: encoder, then ``quant_conv``
         gives mean and log variance; the latter is clamped to -30 … 20.
         """
         weight = next(self._vae.parameters())

@@ -31,21 +31,21 @@ def describe(model: Any) -> str:
         return "SD3"
     if getattr(model, "is_sdxl", False):
         return _describe_sdxl(model)
+    base = "SD2" if getattr(model, "is_sd2", False) else "SD1"
+    odd = _oddity(model, base)
+    if odd or base == "SD2" or _has_clip_l(model):
+        return odd or base
+    return f"a model with the text encoder {type(model.cond_stage_model).__name__}"
+
+
+def _oddity(model: Any, base: str) -> str:
+    """What a model of the old architecture is besides text to image; empty for a plain one."""
+    key = getattr(model.model, "conditioning_key", None)
     if getattr(model, "cond_stage_key", None) == "edit":
         return "an instruct-pix2pix model"
-    key = getattr(model.model, "conditioning_key", None)
-    base = "SD2" if getattr(model, "is_sd2", False) else "SD1"
-    if key in ("hybrid", "concat") and hasattr(model, "depth_model"):
-        return f"a depth model ({base})"
     if key in ("hybrid", "concat"):
-        return f"an inpainting model ({base})"
-    if key != "crossattn":
-        return f"a {base} model with the unusual conditioning {key!r}"
-    if base == "SD2":
-        return "SD2"
-    if not _has_clip_l(model):
-        return f"a model with the text encoder {type(model.cond_stage_model).__name__}"
-    return "SD1"
+        return f"a depth model ({base})" if hasattr(model, "depth_model") else f"an inpainting model ({base})"
+    return "" if key == "crossattn" else f"a {base} model with the unusual conditioning {key!r}"
 
 
 def _describe_sdxl(model: Any) -> str:

@@ -107,4 +107,3 @@ def _queue() -> Iterator[None]:
         return
     with call_queue.queue_lock:
         yield
-

@@ -94,7 +94,9 @@ def _load(name: str, stack: ExitStack) -> Any:
 
 
 def _refresh_at_the_end(stack: ExitStack) -> None:
-    """Host: modules/processing.py, ``cached_c``, A1111 1.7-1.10.1: texts are cached by prompt, not by the contents
+    """Plan the renewal of everything the webui remembers.
+
+    Host: modules/processing.py, ``cached_c``, A1111 1.7-1.10.1: texts are cached by prompt, not by the contents
     of embeddings, so what a preview cached must not reach the user's next generation.
     """
     from modules import devices, sd_hijack
@@ -116,7 +118,8 @@ def _quiet_the_page(stack: ExitStack) -> None:
     """
     from modules import shared
 
-    _undo(stack, "parallel previews", setattr, shared, "parallel_processing_allowed", shared.parallel_processing_allowed)
+    allowed = shared.parallel_processing_allowed
+    _undo(stack, "parallel previews", setattr, shared, "parallel_processing_allowed", allowed)
     shared.parallel_processing_allowed = False
     shared.state.current_latent = None
 
@@ -185,7 +188,7 @@ def _freeze(model: Any, stack: ExitStack) -> None:
 
 
 def _choose_attention(stack: ExitStack) -> None:
-    """torch's own attention while training; the user's choice afterwards.
+    """PyTorch's own attention while training; the user's choice afterwards.
 
     Host: modules/sd_hijack.py, ``optimizers`` and ``apply_optimizations``, A1111 1.7-1.10.1: the others keep whole
     attention matrices for the backward pass. Without an argument the user's setting is applied.

@@ -192,7 +192,9 @@ def _target(part: str, path: str, module: Any) -> LoraTarget:
 
 
 def _is_block(module: Any) -> bool:
-    """Host: ldm/modules/attention.py and openaimodel.py, A1111 1.7-1.10.1: token merging subclasses the
+    """Whether a module is a transformer or ResNet block.
+
+    Host: ldm/modules/attention.py and openaimodel.py, A1111 1.7-1.10.1: token merging subclasses the
     transformer block, hence every class in its ancestry is looked at.
     """
     names = {kind.__name__ for kind in type(module).__mro__}

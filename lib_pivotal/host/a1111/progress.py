@@ -69,7 +69,9 @@ class A1111Progress:
         shared.state.textinfo = html.escape(" ".join(text.split()))
 
     def _show(self, event: SampleReady) -> None:
-        """Host: modules/shared_state.py, ``assign_current_image``, A1111 1.7-1.10.1: the page fetches the picture when
+        """Show a preview.
+
+        Host: modules/shared_state.py, ``assign_current_image``, A1111 1.7-1.10.1: the page fetches the picture when
         live previews are on.
         """
         from modules import shared

@@ -199,7 +199,9 @@ def _pinned_options(values: Mapping[str, Any]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _same_prompt_history() -> Iterator[None]:
-    """Host: modules/processing.py, ``process_images_inner``, A1111 1.7-1.10.1: each generation replaces
+    """Keep the text of the user's last generation.
+
+    Host: modules/processing.py, ``process_images_inner``, A1111 1.7-1.10.1: each generation replaces
     ``params.txt`` in the data folder, from which the page brings back the user's last prompt. The flag against
     it exists only from 1.9.
     """

@@ -84,7 +84,9 @@ class ClipLEncoder:
                 handle.remove()
 
     def _hidden(self, ids: torch.Tensor) -> torch.Tensor:
-        """Host: sd_hijack_clip.py, ``encode_with_transformers``, A1111 1.7-1.10.1: a skipped layer's output passes
+        """The last hidden states that a generation uses, shape ``(N, 77, width)``.
+
+        Host: modules/sd_hijack_clip.py, ``encode_with_transformers``, A1111 1.7-1.10.1: a skipped layer's output passes
         the final layer norm too.
         """
         if self._clip_skip <= 1:

@@ -43,13 +43,11 @@ def fingerprint() -> dict[str, Any]:
         "lookup": sorted(str(key) for key in sd_hijack.model_hijack.embedding_db.ids_lookup),
         "hypernetworks": len(shared.loaded_hypernetworks),
         "circular": sd_hijack.model_hijack.circular_enabled,
-        "cached_conds": [processing.StableDiffusionProcessing.cached_c, processing.StableDiffusionProcessing.cached_uc][0][0]
-        is not None,
+        "cached_conds": processing.StableDiffusionProcessing.cached_c[0] is not None,
         "devices": sorted({str(item.device) for item in model.parameters()}),
         "dtypes": sorted({str(item.dtype) for item in model.parameters()}),
         "job": [shared.state.job, shared.state.job_count],
         "flags": [shared.state.interrupted, shared.state.skipped],
-        "threads_rng": torch.initial_seed() is not None,
     }
 
 

@@ -42,6 +42,7 @@ def conds(prompt: str, lora: str = "") -> dict[str, Any]:
     """The webui's encoding of a prompt, with a LoRA's bundled embeddings or without, as a digest and a norm."""
     import networks
     from modules import call_queue, shared
+
     from pivotal_probe.checks import digest
 
     with call_queue.queue_lock, torch.no_grad():

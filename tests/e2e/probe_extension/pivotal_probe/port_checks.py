@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from pivotal_probe.checks import digest
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import HostError
@@ -16,9 +15,10 @@ from lib_pivotal.core.events import Control
 from lib_pivotal.core.lora.inject import LoraWeights, attach
 from lib_pivotal.core.pivot.prompt import TextPlacer
 from lib_pivotal.core.ports import PictureSize, SampleRequest
+from pivotal_probe.checks import digest
 
 _TASK = "task(pivotal-probe)"
-_PROMPTS = ("", "a red circle", "one, two, " * 60 + "three", "miku vocaloid, \"quoted\" text; café", "probeword rests")
+_PROMPTS = ("", "a red circle", "one, two, " * 60 + "three", 'miku vocaloid, "quoted" text; café', "probeword rests")
 
 
 def _host() -> Any:
@@ -110,7 +110,7 @@ def training_step() -> dict[str, Any]:
                 output = model.predict(noisy, times, model.condition([joined], 1, sizes))
                 (output.float() ** 2).mean().backward()
             leaves = [vectors.grad.clone()]
-            leaves += [layer.down.grad.clone() for layer in lora.layers] + [layer.up.grad.clone() for layer in lora.layers]
+            leaves += [leaf.grad.clone() for layer in lora.layers for leaf in (layer.down, layer.up)]
             return output.detach(), leaves
 
         plain, plain_grads = step(False)

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import Body
 from fastapi.responses import JSONResponse
+
 from pivotal_probe import checks, lora_checks, port_checks, run_checks
 
 

@@ -1,7 +1,7 @@
 """Test-only routes that look inside the webui; linked into extensions/ during the suite only."""
 
-from pathlib import Path
 import sys
+from pathlib import Path
 
 from modules import script_callbacks, scripts
 
