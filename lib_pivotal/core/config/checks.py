@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lib_pivotal.core.bundle.names import check_file_name, check_names
 from lib_pivotal.core.config.schema import TrainConfig, field_info
+from lib_pivotal.core.data.caption import plain_words
 from lib_pivotal.core.data.findings import inspect_pictures
 from lib_pivotal.core.data.scan import scan
 from lib_pivotal.core.errors import Problem
@@ -75,7 +76,7 @@ def check_settings(config: TrainConfig) -> list[Problem]:
 
 def _check_concepts(config: TrainConfig) -> list[Problem]:
     problems = []
-    claimed: dict[str, str] = {}
+    claimed = {plain_words(concept.name): concept.name for concept in config.concepts}
     for index, concept in enumerate(config.concepts):
         field = f"concepts[{index}]."
         if not 0 <= concept.vectors <= _MOST_VECTORS:
@@ -90,8 +91,10 @@ def _check_concepts(config: TrainConfig) -> list[Problem]:
             hint = "Use a fraction above 0, at most 1; 0.7 is usual."
             problems.append(Problem(field + "stop_at", "error", f"{concept.stop_at} is out of range.", hint))
         for alias in concept.aliases:
-            plain = " ".join(alias.lower().replace("_", " ").split())
-            if claimed.setdefault(plain, concept.name) != concept.name:
+            plain = plain_words(alias)
+            if not plain:
+                problems.append(Problem(field + "aliases", "error", f"{alias!r} is no tag.", "Remove it."))
+            elif claimed.setdefault(plain, concept.name) != concept.name:
                 problems.append(
                     Problem(
                         field + "aliases",

@@ -25,10 +25,11 @@ class Crop:
 def bucket_sizes(resolution: int, step: int = 64) -> tuple[tuple[int, int], ...]:
     """All (width, height) with sides that are multiples of ``step`` and at most ``resolution``² area.
 
-    For each width the tallest height that fits, none longer than 4:1; at least one square bucket.
+    For each width the tallest height that fits, none longer than 4:1; and always a square.
     """
     area = max(resolution * resolution, step * step)
-    sizes = set()
+    square = max(resolution // step, 1) * step
+    sizes = {(square, square)}
     for width in range(step, _WIDEST * resolution + step, step):
         height = area // width // step * step
         if height and max(width, height) <= _WIDEST * min(width, height):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
 from lib_pivotal.core.config.schema import Concept, TrainConfig
 
@@ -24,13 +23,6 @@ def plain_words(tag: str) -> str:
     return " ".join(tag.lower().replace("\\(", "(").replace("\\)", ")").replace("_", " ").split())
 
 
-@dataclass(frozen=True)
-class _Matcher:
-    name: str
-    whole: frozenset[str]
-    inside: re.Pattern[str]
-
-
 class CaptionMaker:
     """Makes the caption of a step from the caption of a picture.
 
@@ -44,7 +36,8 @@ class CaptionMaker:
         self._tag_dropout = config.tag_dropout
         self._name_only = config.name_only
         self._caption_dropout = config.caption_dropout
-        self._matchers = [_matcher(concept) for concept in concepts]
+        self._names = _names_by_words(concepts)
+        self._inside = _pattern(self._names)
         self._parsed: dict[str, tuple[list[str], list[str], str]] = {}
 
     def normalise(self, caption: str) -> str:
@@ -87,26 +80,38 @@ class CaptionMaker:
         return protected, rest, ", ".join(names)
 
     def _replaced(self, tag: str) -> tuple[str, list[str]]:
-        """The tag with aliases replaced, and the concepts it mentions in order of the table."""
-        plain = plain_words(tag)
-        for matcher in self._matchers:
-            if plain in matcher.whole:
-                return matcher.name, [matcher.name]
-        found = []
-        for matcher in self._matchers:
-            # Names hold no backslash (bundle/names.py), so they need no escaping here.
-            replaced, count = matcher.inside.subn(matcher.name, tag)
-            if count:
-                tag = replaced
-                found.append(matcher.name)
-        return tag, found
+        """The tag with aliases replaced, and the concepts it mentions, in order."""
+        whole = self._names.get(plain_words(tag))
+        if whole is not None:
+            return whole, [whole]
+        found: list[str] = []
+
+        def replace(match: re.Match[str]) -> str:
+            name = self._names[plain_words(match.group())]
+            found.append(name)
+            return name
+
+        # One pass over all concepts: what was put in is not looked at again.
+        return self._inside.sub(replace, tag) if self._names else tag, found
 
 
-def _matcher(concept: Concept) -> _Matcher:
-    words = sorted({plain_words(text) for text in (concept.name, *concept.aliases) if text.strip()}, key=len)[::-1]
-    # A space in an alias also stands for an underscore; brackets may be escaped in the caption.
-    patterns = [
-        re.escape(word).replace(r"\ ", r"[\s_]+").replace(r"\(", r"\\?\(").replace(r"\)", r"\\?\)") for word in words
+def _names_by_words(concepts: Sequence[Concept]) -> dict[str, str]:
+    """What stands for a concept, as :func:`plain_words`, to its name; a name counts before an alias."""
+    result: dict[str, str] = {}
+    for concept in concepts:
+        result.setdefault(plain_words(concept.name), concept.name)
+    for concept in concepts:
+        for alias in concept.aliases:
+            result.setdefault(plain_words(alias), concept.name)
+    result.pop("", None)
+    return result
+
+
+def _pattern(words: Iterable[str]) -> re.Pattern[str]:
+    """Finds any of the words between other words, the longest first; ``_`` is a space, brackets may be escaped."""
+    escaped = [re.escape(word) for word in sorted(words, key=len, reverse=True)]
+    flexible = [
+        word.replace(r"\ ", r"[\s_]+").replace(r"\(", r"\\?\(").replace(r"\)", r"\\?\)") for word in escaped
     ]
-    inside = re.compile(rf"(?<!\w)(?:{'|'.join(patterns)})(?!\w)", re.IGNORECASE)
-    return _Matcher(concept.name, frozenset(words), inside)
+    letter = r"[^\W_]"
+    return re.compile(rf"(?<!{letter})(?:{'|'.join(flexible)})(?!{letter})", re.IGNORECASE)

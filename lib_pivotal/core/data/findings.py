@@ -19,6 +19,7 @@ _SMALLEST = 32
 """Shortest side in px that can be trained on."""
 
 _LISTED = 5
+"""Files named in one finding; damaged ones get a finding each, up to twice as many."""
 
 
 def inspect_pictures(folder: Path, pictures: Sequence[Picture], config: TrainConfig) -> list[Problem]:
@@ -54,14 +55,26 @@ def _names(folder: Path, pictures: Sequence[Picture]) -> str:
 
 
 def _unreadable(folder: Path, pictures: Sequence[Picture]) -> list[Problem]:
-    problems = []
+    problems: list[Problem] = []
     seen: dict[str, Picture] = {}
+    damaged = 0
     copies: list[tuple[Picture, Picture]] = []
     for picture in pictures:
         name = picture.path.relative_to(folder).as_posix()
         problem = picture.problem or _decode_problem(picture.path, seen, picture, copies)
-        if problem:
+        if not problem:
+            continue
+        damaged += 1
+        if damaged <= 2 * _LISTED:
             problems.append(Problem(name, "error", f"The picture {name} {problem}.", "Repair or remove it."))
+    if damaged > 2 * _LISTED:
+        more = f"{damaged - 2 * _LISTED} more pictures cannot be used."
+        problems.append(Problem("data_folder", "error", more, "Repair or remove them, too."))
+    return problems + _copies(folder, copies)
+
+
+def _copies(folder: Path, copies: Sequence[tuple[Picture, Picture]]) -> list[Problem]:
+    problems = []
     for first, second in copies[:_LISTED]:
         problems.append(
             Problem(
@@ -71,6 +84,9 @@ def _unreadable(folder: Path, pictures: Sequence[Picture]) -> list[Problem]:
                 "Remove one, or use a folder named N_name to repeat pictures.",
             )
         )
+    if len(copies) > _LISTED:
+        more = f"{len(copies) - _LISTED} more pictures are there twice."
+        problems.append(Problem("data_folder", "warning", more, "Remove the copies."))
     return problems
 
 
@@ -80,7 +96,9 @@ def _decode_problem(
     """Why the pixels cannot be decoded, or nothing; notes pictures that were seen already."""
     try:
         with Image.open(path) as image:
-            digest = hashlib.sha256(image.convert("RGB").tobytes() + str(image.size).encode()).hexdigest()
+            # A palette's numbers mean nothing alone; every other mode is compared as it is.
+            shown = image.convert("RGBA") if image.mode == "P" else image
+            digest = hashlib.sha256(shown.tobytes() + f"{shown.mode}{shown.size}".encode()).hexdigest()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return f"is damaged ({error})"
     if digest in seen:

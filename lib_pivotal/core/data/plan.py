@@ -3,60 +3,92 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 __all__ = ["Plan"]
+
+
+class _Stream:
+    """Endless passes over the pictures of one bucket, each pass in an order of its own.
+
+    Args:
+        pictures: indices.
+        repeats: how often each counts in a pass.
+        seed: of the orders.
+    """
+
+    def __init__(self, pictures: Sequence[int], repeats: Sequence[int], seed: str) -> None:
+        self._pictures = list(pictures)
+        self._repeats = list(repeats)
+        self._source = self._endless(seed)
+        self._aside: list[int] = []
+        self.weight = sum(repeats)
+        self.taken = 0
+
+    def _endless(self, seed: str) -> Iterator[int]:
+        number = 0
+        while True:
+            order = [p for p, count in zip(self._pictures, self._repeats, strict=True) for _ in range(count)]
+            random.Random(f"{seed}/{number}").shuffle(order)
+            yield from order
+            number += 1
+
+    def take(self, count: int) -> tuple[int, ...]:
+        """The next pictures; none twice where the bucket's size and the repeats allow it."""
+        self.taken += count
+        taken: list[int] = []
+        while len(taken) < count:
+            # Full when every picture is in it; then another round begins.
+            full = len(taken) // len(self._pictures) * len(self._pictures)
+            taken.append(self._next_but(set(taken[full:])))
+        return tuple(taken)
+
+    def _next_but(self, unwanted: set[int]) -> int:
+        """The next picture that is not ``unwanted``; those passed over come first next time."""
+        for place, picture in enumerate(self._aside):
+            if picture not in unwanted:
+                return self._aside.pop(place)
+        # Pictures with many repeats would pile up here: being seen in proportion comes first.
+        if len(self._aside) >= len(self._pictures):
+            return self._aside.pop(0)
+        for picture in self._source:
+            if picture not in unwanted:
+                return picture
+            self._aside.append(picture)
+        raise AssertionError("an endless stream has ended")
 
 
 class Plan:
     """The order of pictures, one bucket a step.
 
-    Every bucket has an endless stream: a seeded permutation of its pictures (each as often as it repeats),
-    then another, and so on. Each step takes its pictures from the bucket that is furthest behind its share,
-    so that in the long run every picture is seen in proportion to its repeats. The sequence does not depend
-    on how many steps the run has.
+    Each step takes its pictures from the bucket that is furthest behind its share, so that in the long run
+    every picture is seen in proportion to its repeats. The sequence does not depend on how many steps the
+    run has.
 
     Args:
         buckets: bucket of each picture.
         repeats: weight of each picture, ≥ 1.
         items_per_step: pictures of a step, over all batches and processes.
-        seed: of the permutations.
+        seed: of the orders.
     """
 
     def __init__(self, buckets: Sequence[Hashable], repeats: Sequence[int], items_per_step: int, seed: int) -> None:
-        self._streams: dict[Hashable, list[int]] = {}
-        for index, (bucket, count) in enumerate(zip(buckets, repeats, strict=True)):
-            self._streams.setdefault(bucket, []).extend([index] * count)
-        self._order = sorted(self._streams, key=repr)
-        self._total = sum(len(stream) for stream in self._streams.values())
+        members: dict[Hashable, list[int]] = {}
+        for index, bucket in enumerate(buckets):
+            members.setdefault(bucket, []).append(index)
+        self._streams = [
+            _Stream(members[bucket], [repeats[index] for index in members[bucket]], f"{seed}/{bucket!r}")
+            for bucket in sorted(members, key=repr)
+        ]
+        self._total = sum(stream.weight for stream in self._streams)
         self._items_per_step = items_per_step
-        self._seed = seed
-        self._taken: dict[Hashable, int] = dict.fromkeys(self._order, 0)
-        self._starts: list[tuple[Hashable, int]] = []
-        self._passes: dict[tuple[Hashable, int], list[int]] = {}
+        self._steps: list[tuple[int, ...]] = []
 
     def step(self, number: int) -> tuple[int, ...]:
         """Picture indices of step ``number`` (0 …), ``items_per_step`` of them, all of one bucket."""
-        while len(self._starts) <= number:
-            bucket = self._furthest_behind(len(self._starts))
-            self._starts.append((bucket, self._taken[bucket]))
-            self._taken[bucket] += self._items_per_step
-        bucket, start = self._starts[number]
-        return tuple(self._item(bucket, start + offset) for offset in range(self._items_per_step))
-
-    def _furthest_behind(self, steps_done: int) -> Hashable:
-        due = (steps_done + 1) * self._items_per_step
-        return max(self._order, key=lambda b: due * len(self._streams[b]) / self._total - self._taken[b])
-
-    def _item(self, bucket: Hashable, position: int) -> int:
-        stream = self._streams[bucket]
-        number, place = divmod(position, len(stream))
-        key = (bucket, number)
-        if key not in self._passes:
-            # Two passes are enough: a step never reaches further back than the pass before.
-            for old in [other for other in self._passes if other[0] == bucket and abs(other[1] - number) > 1]:
-                del self._passes[old]
-            order = list(stream)
-            random.Random(f"{self._seed}/{bucket!r}/{number}").shuffle(order)  # noqa: S311
-            self._passes[key] = order
-        return self._passes[key][place]
+        while len(self._steps) <= number:
+            due = (len(self._steps) + 1) * self._items_per_step
+            behind = [due * stream.weight / self._total - stream.taken for stream in self._streams]
+            stream = self._streams[behind.index(max(behind))]
+            self._steps.append(stream.take(self._items_per_step))
+        return self._steps[number]

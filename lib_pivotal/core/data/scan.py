@@ -12,7 +12,8 @@ __all__ = ["SUFFIXES", "Picture", "scan"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
-_REPEATS = re.compile(r"(\d+)_")
+_REPEATS = re.compile(r"(\d{1,3})_")
+"""Longer numbers are dates, not counts."""
 _EXIF_ORIENTATION = 0x0112
 
 
@@ -23,7 +24,7 @@ class Picture:
     Attributes:
         path: the file.
         caption: text of the .txt of the same stem, stripped; None when there is no such file.
-        repeats: how often it counts in a pass, from kohya's ``N_name`` folders.
+        repeats: how often it counts in a pass, from kohya's ``N_name`` folders, 1 … 999.
         width: px, as shown (after EXIF orientation); 0 when unreadable.
         height: px.
         problem: why the file cannot be used; empty when it can.

@@ -1,0 +1,215 @@
+"""The one command for newcomers and developers; needs Python 3.11 or newer and nothing else.
+
+    python run.py demo            the main job on the embedded small model, with pictures and numbers
+    python run.py test [ARGS]     all tests, in a real webui too if one is found; ARGS go to pytest
+    python run.py check           linters, types, direction of imports
+    python run.py e2e [--webui DIR] [ARGS]      the suite in a real webui
+    python run.py browser [ARGS]  the page in a real browser on a real webui
+    python run.py bench NAME      a measuring program of benchmarks/
+
+Each sets up what it needs on first use (.venv and, for the tab's tests, .venv-gradio3 and .venv-gradio4) from
+pinned packages; later calls start in seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import time
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+CONSTRAINTS = ROOT / ".ci" / "constraints.txt"
+HEADLESS = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "pillow", "pyyaml", "tqdm",
+            "pytest", "hypothesis", "playwright", "ruff", "mypy", "types-tqdm")  # fmt: skip
+WITHOUT_DEPENDENCIES = ("open_clip_torch",)
+"""Only a vocabulary file is taken from it; what it depends on (torchvision) would bring gigabytes."""
+
+
+def say(text: str) -> None:
+    """One line to the user, at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def python_of(folder: Path) -> Path:
+    """The interpreter of a virtual environment."""
+    return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def set_up(name: str, steps: list[list[str]], sources: list[Path]) -> Path:
+    """Make a virtual environment unless it is there already, made from the same sources.
+
+    Args:
+        name: folder below the project.
+        steps: arguments of the pip calls.
+        sources: files that decide its contents.
+
+    Returns:
+        Its interpreter.
+    """
+    folder = ROOT / name
+    stamp = folder / "pivotal-stamp"
+    digest = hashlib.sha256(repr(steps).encode() + b"".join(path.read_bytes() for path in sources)).hexdigest()
+    if stamp.exists() and stamp.read_text() == digest:
+        return python_of(folder)
+    say(f"Setting up {name} (about a minute) …")
+    if not python_of(folder).exists():
+        venv.create(folder, with_pip=True)
+    for arguments in steps:
+        command = [str(python_of(folder)), "-m", "pip", "install", "-q", "--disable-pip-version-check", *arguments]
+        if subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, check=False).returncode:
+            result = subprocess.run(command, cwd=ROOT, check=False)
+            if result.returncode:
+                sys.exit(f"pip failed while setting up {name}; its words are above.")
+    stamp.write_text(digest)
+    return python_of(folder)
+
+
+def headless() -> Path:
+    """Interpreter of the environment for everything without a webui."""
+    if sys.version_info < (3, 11):
+        sys.exit("The pinned packages need Python 3.11 or newer; start run.py with one.")
+    pins = ["-c", str(CONSTRAINTS)]
+    return set_up(".venv", [[*HEADLESS, *pins], ["--no-deps", *WITHOUT_DEPENDENCIES, *pins]], [CONSTRAINTS])
+
+
+def tab(major: int) -> Path:
+    """Interpreter of the environment for the tab's tests with one Gradio."""
+    requirements = ROOT / "tests" / "ui" / f"requirements-gradio{major}.txt"
+    return set_up(f".venv-gradio{major}", [["-r", str(requirements)]], [requirements])
+
+
+def call(command: list[str], **environment: str) -> int:
+    """Run a command in the project's folder and return its exit code."""
+    return subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, check=False).returncode
+
+
+def find_webui() -> Path | None:
+    """``$PIVOTAL_WEBUI``, else ``~/stable-diffusion-webui``; None where there is none."""
+    chosen = os.environ.get("PIVOTAL_WEBUI")
+    folder = Path(chosen) if chosen else Path.home() / "stable-diffusion-webui"
+    return folder if (folder / "launch.py").exists() else None
+
+
+class Suites:
+    """Runs suites of tests one after the other and adds up what they say."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.counts = {"passed": 0, "failed": 0, "skipped": 0}
+        self.is_good = True
+
+    def run(self, title: str, python: Path, arguments: list[str]) -> None:
+        """Run pytest and show its output as it comes."""
+        say(f"\n== {title}")
+        started = time.monotonic()
+        command = [str(python), "-m", "pytest", "-q", *arguments]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert process.stdout is not None
+        last = ""
+        for line in process.stdout:
+            sys.stdout.write(line)
+            sys.stdout.flush()
+            if re.search(r"\d+ (passed|failed|skipped|error)", line):
+                last = line
+        code = process.wait()
+        for number, word in re.findall(r"(\d+) (passed|failed|skipped|error)", last):
+            self.counts["failed" if word == "error" else word] += int(number)
+        if code:
+            self.is_good = False
+            # A suite that broke before it could count anything has failed all the same.
+            if not re.search(r"\d+ (failed|error)", last):
+                self.counts["failed"] += 1
+        self.lines.append(f"{title}: {'passed' if code == 0 else 'FAILED'} in {time.monotonic() - started:.0f} s")
+
+    def finish(self) -> int:
+        """Say how it went, in one clear last line."""
+        say("\n" + "\n".join(self.lines))
+        counts = self.counts
+        say(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
+        return 0 if self.is_good else 1
+
+
+def run_tests(arguments: list[str]) -> int:
+    """Everything that this machine can run."""
+    python = headless()
+    suites = Suites()
+    suites.run("engine, contract, headless host", python, arguments)
+    for major in (3, 4):
+        suites.run(f"tab under Gradio {major}", tab(major), ["tests/ui", *arguments])
+    if find_webui() is not None:
+        suites.run("real webui", python, ["tests/e2e", *arguments])
+        if any((ROOT / "tests" / "browser").glob("test_*.py")):
+            suites.run("page in a real browser", python, ["tests/browser", *arguments])
+        return suites.finish()
+    result = suites.finish()
+    say("NOT RUN: the suites in a real webui, because none was found. Set PIVOTAL_WEBUI to the folder of one.")
+    return result
+
+
+def run_suite(title: str, folder: str, arguments: list[str]) -> int:
+    """One suite that needs a real webui."""
+    python = headless()
+    if "--webui" in arguments:
+        at = arguments.index("--webui")
+        os.environ["PIVOTAL_WEBUI"] = arguments[at + 1]
+        arguments = arguments[:at] + arguments[at + 2 :]
+    if find_webui() is None:
+        say("No webui was found: set PIVOTAL_WEBUI to the folder of one, or use --webui DIR.")
+        return 1
+    suites = Suites()
+    suites.run(title, python, [folder, "-v", *arguments])
+    return suites.finish()
+
+
+def run_checks() -> int:
+    """Linters, types and the direction of imports; says at the end which of them complained."""
+    python = str(headless())
+    steps = {
+        "ruff check": ["ruff", "check", "."],
+        "ruff format": ["ruff", "format", "--check", "."],
+        "mypy": ["mypy", "--strict", "lib_pivotal/core"],
+        "imports and docstrings": ["pytest", "-q", "tests/unit/test_layers.py", "tests/unit/test_docstrings.py"],
+    }
+    failed = [name for name, step in steps.items() if call([python, "-m", *step])]
+    say(f"FAILED: {', '.join(failed)}" if failed else "All checks passed.")
+    return 1 if failed else 0
+
+
+def run_bench(arguments: list[str]) -> int:
+    """A measuring program; its own arguments follow its name."""
+    names = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py"))
+    if not arguments or arguments[0] not in names:
+        say(f"Which one? {', '.join(names)}")
+        return 1
+    return call([str(headless()), "-m", f"benchmarks.{arguments[0]}", *arguments[1:]])
+
+
+def main(arguments: list[str]) -> int:
+    """Run one verb; returns the exit code."""
+    verb, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
+    if verb == "demo":
+        code = call([str(headless()), "-m", "lib_pivotal.demo", *rest])
+        say("The demo ended well." if code == 0 else "The demo FAILED; its words are above.")
+        return code
+    if verb == "test":
+        return run_tests(rest)
+    if verb == "check":
+        return run_checks()
+    if verb == "e2e":
+        return run_suite("real webui", "tests/e2e", rest)
+    if verb == "browser":
+        return run_suite("page in a real browser", "tests/browser", rest)
+    if verb == "bench":
+        return run_bench(rest)
+    say(__doc__ or "")
+    return 0 if verb in ("", "-h", "--help", "help") else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,174 @@
+"""The command line: a settings file becomes a bundle, and mistakes become words."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from lib_pivotal.cli.main import main
+from lib_pivotal.core.bundle.file import read_bundle
+from lib_pivotal.core.train.recorder import read_losses
+from tests.unit.toy import write_pictures
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def settings(small, tmp_path):
+    """Writes a settings file; returns its path."""
+    write_pictures(tmp_path / "pictures", name="my_hero")
+
+    def write(name="config.json", **values) -> Path:
+        path = tmp_path / name
+        config = {
+            "checkpoint": str(small.file),
+            "data_folder": str(tmp_path / "pictures"),
+            "concepts": [{"name": "my_hero", "init_text": "red circle", "vectors": 2, "stop_at": 1.0}],
+            "resolution": 64,
+            "steps": 3,
+            "batch_size": 2,
+            "rank": 2,
+            "sample_every": 0,
+            "output_name": "hero",
+            "name_only": 0.5,
+            **values,
+        }
+        path.write_text(json.dumps(config))
+        return path
+
+    return write
+
+
+def the_run(out: Path) -> Path:
+    (run,) = (out / "runs").iterdir()
+    return run
+
+
+def test_train_writes_bundle_and_run_folder(settings, tmp_path, capsys):
+    out = tmp_path / "out"
+    config = settings(sample_every=3, sample_steps=1, sample_prompts="my_hero")
+    assert main(["train", str(config), "--out", str(out), "--device", "cpu"]) == 0
+    bundle = read_bundle(out / "hero.safetensors")
+    assert bundle.embeddings["my_hero"]["clip_l"].shape == (2, 32)
+    assert len([key for key in bundle.lora if key.endswith("lora_up.weight")]) == 160
+    run = the_run(out)
+    assert run.name.startswith("hero-")
+    assert [step for step, _ in read_losses(run)] == [1, 2, 3]
+    assert (run / "samples" / "step-000003-0.png").exists()
+    assert (run / "log.txt").exists()
+    output = capsys.readouterr().out
+    assert f"Done at step 3: {out / 'hero.safetensors'}" in output
+    assert "<lora:hero:1> my_hero" in output
+
+    assert main(["inspect", str(out / "hero.safetensors")]) == 0
+    text = capsys.readouterr().out
+    assert "rank 2 on 160 layers (160 in the unet)" in text
+    assert "my_hero (clip_l): 2 × 32, norms " in text
+    assert main(["inspect", "--json", str(out / "hero.safetensors")]) == 0
+    described = json.loads(capsys.readouterr().out)
+    assert described["embeddings"]["my_hero"]["clip_l"]["vectors"] == 2
+    assert described["metadata"]["pivotal_bundle"]["settings"]["rank"] == 2
+
+
+def test_resume_goes_on_in_the_same_run(settings, tmp_path):
+    out = tmp_path / "out"
+    assert main(["train", str(settings(steps=2)), "--out", str(out), "--device", "cpu"]) == 0
+    run = the_run(out)
+    longer = settings(steps=4)
+    assert main(["train", str(longer), "--resume", str(run), "--device", "cpu"]) == 0
+    assert the_run(out) == run
+    assert [step for step, _ in read_losses(run)] == [1, 2, 3, 4]
+
+
+def test_mistakes_are_told_together_without_traceback(settings, tmp_path, capsys):
+    config = settings(checkpoint=str(tmp_path / "none.safetensors"), rank=-1, output_name="a:b")
+    assert main(["train", str(config), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    for word in ("none.safetensors", "rank", "output_name"):
+        assert word in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [(None, "cannot be read"), ("{", "not JSON"), ('{"stepz": 1}', "Did you mean steps?")],
+)
+def test_a_bad_settings_file_is_told(tmp_path, capsys, text, word):
+    path = tmp_path / "config.json"
+    if text is not None:
+        path.write_text(text)
+    assert main(["train", str(path)]) == 2
+    assert word in capsys.readouterr().err
+
+
+def test_check_only_checks(settings, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["train", "--check", str(settings()), "--out", str(out)]) == 0
+    assert "Ready to train." in capsys.readouterr().out
+    assert main(["train", "--check", str(settings(batch_size=0)), "--out", str(out)]) == 2
+    assert "batch_size" in capsys.readouterr().out
+    assert not out.exists()
+
+
+def test_inspect_of_no_bundle_is_told(tmp_path, capsys):
+    assert main(["inspect", str(tmp_path / "no.safetensors")]) == 2
+    assert "There is no file" in capsys.readouterr().err
+
+
+def test_a_crash_leaves_its_traceback_in_the_log(settings, tmp_path, capsys, monkeypatch):
+    from lib_pivotal.host.diffusers.model import DiffusersModel
+
+    def fail(_self):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(DiffusersModel, "verify", fail)
+    assert main(["train", str(settings()), "--out", str(tmp_path / "out"), "--device", "cpu"]) == 1
+    assert "Traceback" not in capsys.readouterr().err
+    assert "ZeroDivisionError: a bug" in (the_run(tmp_path / "out") / "log.txt").read_text()
+
+
+def start(*arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, *launcher, "-m", "lib_pivotal", *arguments]
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for a single process")
+def test_ctrl_c_keeps_the_result(settings, tmp_path):
+    out = tmp_path / "out"
+    process = start("train", str(settings(steps=5000)), "--out", str(out), "--device", "cpu")
+    deadline = time.monotonic() + 120
+    while not list(out.glob("runs/*/loss.csv")) or not read_losses(the_run(out)):
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert "Stopped, result kept" in output
+    assert read_bundle(out / "hero.safetensors").embeddings
+
+
+def test_two_processes_are_one_with_the_double_batch(settings, tmp_path):
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    assert main(["train", str(settings(batch_size=4)), "--out", str(alone), "--device", "cpu"]) == 0
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+    process = start("train", str(settings(batch_size=2)), "--out", str(together), "--device", "cpu", launcher=launcher)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    one = torch.tensor([loss for _, loss in read_losses(the_run(alone))])
+    two = torch.tensor([loss for _, loss in read_losses(the_run(together))])
+    assert len(one) == 3
+    assert torch.allclose(one, two, rtol=1e-4), (one, two)
+    lora_one, lora_two = (read_bundle(folder / "hero.safetensors").lora for folder in (alone, together))
+    for key, value in lora_one.items():
+        assert torch.allclose(value, lora_two[key], atol=2e-3), key
