@@ -37,7 +37,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         bare, engine = _measure(Path(folder), options)
-    ratio = statistics.median(e / b for b, e in zip(bare, engine))
+    ratio = statistics.median(e / b for b, e in zip(bare, engine, strict=False))
     lines = [
         f"device {torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu'}, torch {torch.__version__}, "
         f"threads {torch.get_num_threads()}, batch {options.batch}, rank {options.rank}",

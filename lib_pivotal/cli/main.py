@@ -70,6 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("file", type=Path, help=".safetensors file")
     inspect.add_argument("--json", action="store_true", help="as JSON")
     inspect.set_defaults(run=_inspect)
+
+    options = commands.add_parser("options", help="print the table of all settings (docs/options.md)")
+    options.set_defaults(run=_print_options)
     return parser
 
 
@@ -97,4 +100,11 @@ def _inspect(options: argparse.Namespace) -> int:
 
     description = describe(options.file)
     sys.stdout.write(render(description, as_json=options.json) + "\n")
+    return 0
+
+
+def _print_options(_options: argparse.Namespace) -> int:
+    from lib_pivotal.core.config.table import options_table
+
+    sys.stdout.write(options_table())
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -89,7 +89,7 @@ class Finished:
     message: str = ""
 
 
-Event = Union[Preparing, Prepared, StepDone, SampleReady, Saved, Warned, Finished]
+Event = Preparing | Prepared | StepDone | SampleReady | Saved | Warned | Finished
 
 
 class Control:

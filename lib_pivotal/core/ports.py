@@ -239,7 +239,7 @@ class ProcessGroup(Protocol):
     size: int
 
     def mean_(self, tensor: torch.Tensor) -> None:
-        """Replace ``tensor`` in place by its mean over all processes."""
+        """Replace ``tensor``, of any shape, in place by its mean over all processes."""
         ...
 
     def any(self, flag: bool) -> bool:
@@ -258,7 +258,7 @@ class SingleProcess:
     size = 1
 
     def mean_(self, tensor: torch.Tensor) -> None:
-        """Nothing to average."""
+        """Nothing to average, whatever the shape."""
 
     def any(self, flag: bool) -> bool:
         """The flag itself."""

@@ -90,8 +90,7 @@ def table(losses: Losses) -> str:
     bases = list(losses)
     lines = ["| what is switched on | " + " | ".join(f"base {base}" for base in bases) + " |"]
     lines.append("|---|" + "---:|" * len(bases))
-    for row in ROWS:
-        lines.append(f"| {row} | " + " | ".join(f"{losses[base][row]:.4f}" for base in bases) + " |")
+    lines += [f"| {row} | " + " | ".join(f"{losses[base][row]:.4f}" for base in bases) + " |" for row in ROWS]
     return "\n".join(lines)
 
 

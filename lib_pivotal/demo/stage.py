@@ -45,7 +45,7 @@ class Stage:
             return 0
         state = torch.load(self._path, weights_only=False)
         with torch.no_grad():
-            for tensor, value in zip(self._tensors, state["tensors"]):
+            for tensor, value in zip(self._tensors, state["tensors"], strict=True):
                 tensor.copy_(value)
         self._optimiser.load_state_dict(state["optimiser"])
         self._rng.bit_generator.state = state["rng"]

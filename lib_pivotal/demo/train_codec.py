@@ -25,7 +25,7 @@ logger = logging.getLogger("pivotal.demo.codec")
 
 def doodle(rng: np.random.Generator) -> np.ndarray:
     """A picture outside the world: shapes with eyes, limbs, rings and lines in any colour; uint8 (64, 64, 3)."""
-    colours = list(COLOURS.values()) + [(20, 20, 25), (30, 160, 160), (120, 70, 30), (200, 20, 140)]
+    colours = [*list(COLOURS.values()), (20, 20, 25), (30, 160, 160), (120, 70, 30), (200, 20, 140)]
 
     def pick() -> tuple[int, int, int]:
         base = np.array(colours[rng.integers(len(colours))]) + rng.normal(0, 12, 3)
@@ -83,7 +83,7 @@ def train_codec(path: Path, steps: int = 1800, batch: int = 8, device: str = "cp
     codec = make_codec().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(codec.parameters(), lr=1.0, betas=(0.9, 0.99), weight_decay=1e-4)
     average = {name: value.detach().clone() for name, value in codec.state_dict().items()}
-    weights = [value for value in codec.state_dict().values()]
+    weights = list(codec.state_dict().values())
     stage = Stage(path.with_suffix(".part"), weights, list(average.values()), optimiser, rng)
     started = time.time()
     for step in range(stage.resume(), steps):

@@ -125,7 +125,7 @@ def train_unet(
         if step % 500 == 499:
             _with_average(trained, average, lambda done=step + 1: snapshot(done))
     with torch.no_grad():
-        for parameter, value in zip(trained, average):
+        for parameter, value in zip(trained, average, strict=True):
             parameter.copy_(value)
     unet.eval()
     text.eval()
@@ -135,10 +135,10 @@ def _with_average(trained: list[torch.Tensor], average: list[torch.Tensor], acti
     """Run ``action`` while the parameters hold their average."""
     live = [parameter.detach().clone() for parameter in trained]
     with torch.no_grad():
-        for parameter, value in zip(trained, average):
+        for parameter, value in zip(trained, average, strict=True):
             parameter.copy_(value)
         action()
-        for parameter, value in zip(trained, live):
+        for parameter, value in zip(trained, live, strict=True):
             parameter.copy_(value)
 
 

@@ -153,7 +153,9 @@ def test_aliases_are_replaced_as_whole_words_only(caption, expected):
 
 
 def test_the_longest_words_of_all_concepts_win_and_nothing_is_replaced_twice():
-    make = maker(Concept("surtr", aliases=("girl",)), Concept("chenx", aliases=("dragon girl", "_")), Concept("zog-girl"))
+    make = maker(
+        Concept("surtr", aliases=("girl",)), Concept("chenx", aliases=("dragon girl", "_")), Concept("zog-girl")
+    )
     assert make.normalise("a dragon girl sits") == "a chenx sits"
     assert make.normalise("a zog-girl on grass") == "a zog-girl on grass"
     assert make.normalise("A cat. Red (hat).") == "A cat. Red (hat)."
@@ -318,7 +320,11 @@ def test_plan_shows_every_picture_in_proportion(pictures, items_per_step, seed):
 def test_no_picture_twice_in_a_step(pictures, repeats):
     plan = Plan(["a"] * pictures, [repeats] * pictures, 4, 1)
     assert all(len(set(plan.step(number))) == 4 for number in range(200))
-    assert sorted(Plan(["a"] * 3, [1] * 3, 7, 1).step(0)) in ([0, 0, 0, 1, 1, 2, 2], [0, 0, 1, 1, 1, 2, 2], [0, 0, 1, 1, 2, 2, 2])
+    assert sorted(Plan(["a"] * 3, [1] * 3, 7, 1).step(0)) in (
+        [0, 0, 0, 1, 1, 2, 2],
+        [0, 0, 1, 1, 1, 2, 2],
+        [0, 0, 1, 1, 2, 2, 2],
+    )
 
 
 def test_plan_does_not_depend_on_what_was_asked_before():

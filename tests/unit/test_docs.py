@@ -12,7 +12,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_options_table_is_current():
-    assert (ROOT / "docs" / "options.md").read_text(encoding="utf-8") == options_table(), "python -m lib_pivotal options"
+    assert (ROOT / "docs" / "options.md").read_text(encoding="utf-8") == options_table(), (
+        "python -m lib_pivotal options"
+    )
 
 
 def test_readme_names_files_that_exist():

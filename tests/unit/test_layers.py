@@ -1,55 +1,109 @@
-"""The one direction of imports: who may import whom, see docs and the table below."""
+"""The one direction of imports: scripts → ui → app → core, host → core, cli → app, host.diffusers."""
 
 from __future__ import annotations
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGE = "lib_pivotal"
+PACKAGE = ROOT / "lib_pivotal"
+LIBRARIES = {"torch", "numpy", "PIL", "safetensors"}
 
-# Layer → what it may import besides the standard library and itself. "app.api" comes before "app": the
-# longest name that fits decides. core.config has no torch: the tab builds on it where torch is slow to load.
-LAYERS = {
-    "core": {"torch", "numpy", "PIL", "safetensors", "core", ""},
-    "core.errors": {"core.errors", ""},
-    "core.events": {"core.events", "PIL?", ""},
-    "core.ports": {"core.events", "core.ports", "torch?", "PIL?", ""},
-    "core.config.schema": {"core.config", "core.errors", ""},
-    "core.config.io": {"core.config", "core.errors", ""},
-    "host": {"core", ""},
-    "host.a1111": {"core", "app.ports", "torch", "numpy", "PIL", "safetensors", "modules()", "ldm()", "sgm()", ""},
-    "host.detect": {"core", "host.a1111", ""},
-    "host.diffusers": {"core", "diffusers", "transformers", "torch", "numpy", "PIL", "safetensors", "tqdm", "yaml", ""},
-    "app": {
-        "core.config",
-        "core.errors",
-        "core.events",
-        "core.ports",
-        "core.train()",
-        "core.bundle()",
-        "core()",
-        "torch()",
-        "",
-    },
-    "app.api": {"app", "core.config", "core.errors", "core.events", "core.ports", "core()", "fastapi", "fastapi()", ""},
-    "ui": {"app", "core.config", "core.errors", "core.events", "core.report", "gradio", "PIL", ""},
-    "cli": {"app", "core", "host.diffusers", "demo", ""},
-    "demo": {
-        "core",
-        "host.diffusers",
-        "cli",
-        "torch",
-        "numpy",
-        "PIL",
-        "safetensors",
-        "diffusers",
-        "transformers",
-        "tqdm",
-        "",
-    },
-    "": {""},
-    "__main__": {"cli", ""},
+# Layer → the layers of ours and the packages it may import, inside functions too. The longest name decides.
+MAY_IMPORT = {
+    "": set(),
+    "__main__": {"cli"},
+    "core": {"core", *LIBRARIES},
+    "core.config": {"core.config", "core.errors", "core.bundle.names", "core.data"},
+    "host": {"core", *LIBRARIES},
+    "host.detect": {"host.a1111"},
+    "host.a1111": {"core", "host.a1111", "host.detect", "modules", *LIBRARIES},
+    "host.diffusers": {"core", "host.diffusers", "diffusers", "transformers", "tqdm", "yaml", *LIBRARIES},
+    "app": {"app", "core"},
+    "app.api": {"app", "core", "fastapi"},
+    "ui": {"ui", "app", "core.config", "core.errors", "core.report", "gradio", "PIL"},
+    "cli": {"cli", "app", "core", "host.diffusers", *LIBRARIES},
+    "demo": {"demo", "core", "host.diffusers", "diffusers", "transformers", *LIBRARIES},
 }
+WITHOUT_TORCH = ("core.config", "core.errors", "core.events", "core.ports", "core.report", "app", "ui")
+
+
+def module_name(path: Path) -> str:
+    """Dotted name below the package; a package's own file is the package."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def layer_of(name: str) -> str:
+    """The longest row of the table that ``name`` belongs to."""
+    fitting = [layer for layer in MAY_IMPORT if name == layer or name.startswith(f"{layer}.") or layer == ""]
+    return max(fitting, key=len)
+
+
+def imports(tree: ast.AST) -> set[str]:
+    """Everything imported, ours without the package's name in front; type-only imports left out."""
+    typing_only = {
+        id(child)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for child in ast.walk(node)
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide the direction"
+            is_package = (ROOT / (node.module or "").replace(".", "/")).is_dir()
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} if is_package else {node.module or ""}
+    return found
+
+
+def allowed(target: str, permitted: set[str]) -> bool:
+    if target == "lib_pivotal" or target == "lib_pivotal.__version__":
+        return True
+    if target.startswith("lib_pivotal."):
+        target = target.removeprefix("lib_pivotal.")
+        return any(target == name or target.startswith(f"{name}.") for name in permitted)
+    top = target.split(".")[0]
+    return top in sys.stdlib_module_names or top in permitted
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_imports_follow_the_layers(path):
+    permitted = MAY_IMPORT[layer_of(module_name(path))]
+    forbidden = [target for target in imports(ast.parse(path.read_text("utf-8"))) if not allowed(target, permitted)]
+    assert not forbidden, f"{module_name(path)} must not import {', '.join(sorted(forbidden))}"
+
+
+def test_tab_and_settings_load_without_torch():
+    """Top-level imports reachable from these layers never arrive at torch."""
+    graph = {}
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text("utf-8"))
+        top = ast.Module([node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))], [])
+        graph[module_name(path)] = imports(top)
+    seen: set[str] = set()
+    waiting = [name for name in graph if layer_of(name) in WITHOUT_TORCH or name in WITHOUT_TORCH]
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        for target in graph.get(name, ()):
+            assert target.split(".")[0] not in ("torch", "numpy", "safetensors"), f"{name} imports {target}"
+            if target.startswith("lib_pivotal."):
+                short = target.removeprefix("lib_pivotal.")
+                waiting += [short, short.rpartition(".")[0]]
+
+
+def test_scripts_are_thin():
+    for path in (ROOT / "scripts").glob("*.py"):
+        tree = ast.parse(path.read_text("utf-8"))
+        assert len(path.read_text("utf-8").splitlines()) <= 40, path.name
+        assert not any(isinstance(node, ast.ClassDef) for node in ast.walk(tree)), path.name

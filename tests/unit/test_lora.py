@@ -171,4 +171,6 @@ def test_linear_gradients_equal_autograds_own(dtype):
     output = layer(y) + 0.75 * (y @ down.to(dtype).t() @ up.to(dtype).t())
     output.float().pow(2).sum().backward()
     for own, theirs in zip(mine, (y.grad.float(), down.grad, up.grad), strict=True):
-        assert torch.allclose(own, theirs, rtol=1e-5 if dtype == torch.float32 else 3e-2, atol=1e-4 if dtype == torch.float32 else 0.3)
+        assert torch.allclose(
+            own, theirs, rtol=1e-5 if dtype == torch.float32 else 3e-2, atol=1e-4 if dtype == torch.float32 else 0.3
+        )

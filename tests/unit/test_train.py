@@ -97,7 +97,7 @@ def test_model_is_left_alone(tmp_path, data, kind):
 
 def test_ten_and_ten_are_twenty(tmp_path, data):
     config = toy_config(data, steps=20, text_encoder_rank=2, flip=True)
-    whole, straight = run(config, folders(tmp_path, "whole"))
+    _whole, straight = run(config, folders(tmp_path, "whole"))
     where, control = folders(tmp_path, "parts"), Control()
     stopped, first = run(config, where, listener=Listener(control, 10), control=control)
     assert (stopped.outcome, stopped.step) == ("stopped", 10)

@@ -110,8 +110,6 @@ def _names_by_words(concepts: Sequence[Concept]) -> dict[str, str]:
 def _pattern(words: Iterable[str]) -> re.Pattern[str]:
     """Finds any of the words between other words, the longest first; ``_`` is a space, brackets may be escaped."""
     escaped = [re.escape(word) for word in sorted(words, key=len, reverse=True)]
-    flexible = [
-        word.replace(r"\ ", r"[\s_]+").replace(r"\(", r"\\?\(").replace(r"\)", r"\\?\)") for word in escaped
-    ]
+    flexible = [word.replace(r"\ ", r"[\s_]+").replace(r"\(", r"\\?\(").replace(r"\)", r"\\?\)") for word in escaped]
     letter = r"[^\W_]"
     return re.compile(rf"(?<!{letter})(?:{'|'.join(flexible)})(?!{letter})", re.IGNORECASE)

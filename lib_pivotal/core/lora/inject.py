@@ -124,11 +124,10 @@ def attach(weights: Sequence[LoraWeights]) -> Iterator[None]:
 
     Forward hooks keep modules, parameters and state-dict keys of the borrowed model as they are.
     """
-    handles = []
+    handles: list[Any] = []
     try:
         for lora in weights:
-            for layer in lora.layers:
-                handles.append(layer.target.module.register_forward_hook(_hook(lora, layer)))
+            handles += [layer.target.module.register_forward_hook(_hook(lora, layer)) for layer in lora.layers]
         yield
     finally:
         for handle in handles:

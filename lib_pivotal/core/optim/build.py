@@ -59,7 +59,7 @@ class Optimiser:
         self._scaler = torch.cuda.amp.GradScaler(**scale) if self._on_gpu else None
 
     def scaled(self, loss: torch.Tensor) -> torch.Tensor:
-        """The loss to call ``backward`` on."""
+        """The loss (0-dim) to call ``backward`` on."""
         return self._scaler.scale(loss) if self._scaler is not None else loss
 
     def set_rates(self, factors: Sequence[float]) -> None:

@@ -103,18 +103,18 @@ def compare(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: naming every difference.
     """
-    problems = []
     before, after = saved.get("config", {}), now["config"]
-    for name in sorted(set(before) | set(after)):
-        if name not in _MAY_CHANGE and before.get(name) != after.get(name):
-            problems.append(
-                Problem(
-                    name,
-                    "error",
-                    f"The run was started with {before.get(name)!r}, not {after.get(name)!r}.",
-                    "Put it back, or start a new run.",
-                )
-            )
+    changed = [name for name in sorted(set(before) | set(after)) if before.get(name) != after.get(name)]
+    problems = [
+        Problem(
+            name,
+            "error",
+            f"The run was started with {before.get(name)!r}, not {after.get(name)!r}.",
+            "Put it back, or start a new run.",
+        )
+        for name in changed
+        if name not in _MAY_CHANGE
+    ]
     for name, words in (("data", "The pictures or captions have"), ("model", "The model has")):
         if saved.get(name) != now[name]:
             problems.append(

@@ -92,8 +92,5 @@ class TextPath:
             vectors += text.vectors
             first += len(text.ids)
         index = torch.tensor([rows, columns, vectors], dtype=torch.int64).to(device)
-        if self._tables:
-            chosen = self._tables[number].table[index[2]]
-        else:
-            chosen = torch.empty(0, encoder.width, device=device)
-        return encoder.encode(ids.to(device), index[0], index[1], chosen)
+        table = self._tables[number].table if self._tables else torch.empty(0, encoder.width, device=device)
+        return encoder.encode(ids.to(device), index[0], index[1], table[index[2]])
