@@ -140,7 +140,7 @@ def poses(character: str, split: str) -> list[Pose]:
 
 def draw_character(character: str, pose: Pose, style: str, rng: np.random.Generator) -> np.ndarray:
     """Picture of a character in style ``"a"`` or ``"b"``; uint8, shape ``(64, 64, 3)``."""
-    canvas = Canvas(COLOURS[pose.background], style, rng)
+    canvas = Canvas(COLOURS[pose.background], style)
     x, y, radius = place(pose.size, pose.position, rng)
     # Limbs reach 1.5 radii from the centre; a large body shrinks so that they stay inside the picture.
     CHARACTERS[character].paint(canvas, COLOURS[pose.background], x, y, min(radius, 18.5))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw
 
 __all__ = ["COLOURS", "INK", "SIDE", "Canvas", "outline"]
 
@@ -70,18 +70,20 @@ def _cross(arm: float) -> list[tuple[float, float]]:
     ]  # fmt: skip
 
 
+_HATCH = 11.0 * np.sin(np.add.outer(np.arange(SIDE), np.arange(SIDE)) * (2 * math.pi / 8))
+"""Diagonal hatching of style B's paper, grey levels, shape ``(64, 64)``; on the 8-px grid like the patterns."""
+
+
 class Canvas:
     """A 64×64 picture; coordinates in px, y downwards.
 
     Args:
         background: RGB 0 … 255.
-        style: ``"a"`` flat and bright; ``"b"`` dark with outlines and paper grain.
-        rng: randomness of the grain; None draws smooth paper.
+        style: ``"a"`` flat and bright; ``"b"`` dark with outlines and hatched paper.
     """
 
-    def __init__(self, background: tuple[int, int, int], style: str, rng: np.random.Generator | None = None) -> None:
+    def __init__(self, background: tuple[int, int, int], style: str) -> None:
         self.style = style
-        self.rng = rng
         side = SIDE * _FACTOR
         self.image = Image.new("RGB", (side, side), self.tone(background))
         self.pen = ImageDraw.Draw(self.image)
@@ -98,7 +100,7 @@ class Canvas:
         scaled = [(px * _FACTOR, py * _FACTOR) for px, py in points]
         self.pen.polygon(scaled, fill=self.tone(colour))
         if self.style == "b":
-            self.pen.line([*scaled, scaled[0], scaled[1]], fill=INK, width=7, joint="curve")
+            self.pen.line([*scaled, scaled[0], scaled[1]], fill=INK, width=10, joint="curve")
 
     def pattern(self, points: list[tuple[float, float]], kind: str, colour: tuple[int, int, int]) -> None:
         """Stripes or dots of ``colour``, seen only inside the polygon ``points``.
@@ -125,7 +127,7 @@ class Canvas:
     def disc(self, x: float, y: float, radius: float, colour: tuple[int, int, int]) -> None:
         """A filled disc."""
         box = [(x - radius) * _FACTOR, (y - radius) * _FACTOR, (x + radius) * _FACTOR, (y + radius) * _FACTOR]
-        width = 4 if self.style == "b" else 0
+        width = 6 if self.style == "b" else 0
         self.pen.ellipse(box, fill=self.tone(colour), outline=INK if width else None, width=width or 1)
 
     def line(self, points: list[tuple[float, float]], width: float, colour: tuple[int, int, int]) -> None:
@@ -137,10 +139,7 @@ class Canvas:
 
     def finish(self) -> np.ndarray:
         """The picture, uint8, shape ``(64, 64, 3)``."""
-        image = self.image.resize((SIDE, SIDE), Image.Resampling.BOX)
-        if self.style == "a" or self.rng is None:
-            return np.asarray(image)
-        grain = self.rng.normal(0.0, 1.0, (SIDE // 2, SIDE // 2)).astype(np.float32)
-        paper = Image.fromarray(np.clip(128 + 40 * grain, 0, 255).astype(np.uint8)).resize((SIDE, SIDE))
-        texture = (np.asarray(paper.filter(ImageFilter.GaussianBlur(0.6)), np.float32) - 128.0) * 0.30
-        return np.clip(np.asarray(image, np.float32) + texture[..., None], 0, 255).astype(np.uint8)
+        image = np.asarray(self.image.resize((SIDE, SIDE), Image.Resampling.BOX))
+        if self.style == "a":
+            return image
+        return np.clip(image + _HATCH[..., None], 0, 255).astype(np.uint8)

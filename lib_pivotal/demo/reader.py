@@ -18,8 +18,8 @@ from lib_pivotal.demo.world import BACKGROUNDS, PATTERN_SHADE, PATTERNS, SHAPES,
 __all__ = ["Reading", "read"]
 
 _HALF = SIDE // 2
-_RADII = (9.6, 10.3, 11.0, 11.7, 12.5, 14.0, 15.5, 17.0, 18.0, 19.0, 20.0, 21.0)
-_SMALL_BELOW = 15.0
+_RADII = (12.5, 13.2, 14.0, 14.8, 15.6, 17.0, 18.5, 20.0, 21.0, 22.0, 23.0, 23.8)
+_SMALL_BELOW = 18.0
 _LEFT_BELOW, _RIGHT_ABOVE = 26.0, 38.0
 _FAR = 70.0
 """Distance in RGB levels beyond which a pixel is simply not explained."""
@@ -76,7 +76,7 @@ def _outlines(style: str) -> _Outlines:
                     mask, line = (Image.new("L", (2 * SIDE, 2 * SIDE)) for _ in range(2))
                     ImageDraw.Draw(mask).polygon(points, fill=255)
                     if style == "b":
-                        ImageDraw.Draw(line).line([*points, points[0], points[1]], fill=255, width=4, joint="curve")
+                        ImageDraw.Draw(line).line([*points, points[0], points[1]], fill=255, width=5, joint="curve")
                         mask.paste(0, mask=line)
                         lines.append(_shrink(line))
                     masks.append(_shrink(mask))

@@ -25,7 +25,7 @@ __all__ = [
 
 SHAPES = ("circle", "square", "triangle", "star", "heart", "cross")
 PATTERNS = ("plain", "striped", "dotted")
-SIZES = {"small": 11.0, "large": 19.0}
+SIZES = {"small": 14.0, "large": 22.0}
 """Half extent in px."""
 POSITIONS = {"left": 20.0, "center": 32.0, "right": 44.0}
 """Centre in px from the left edge."""
@@ -69,7 +69,7 @@ def place(scene_size: str, scene_position: str, rng: np.random.Generator) -> tup
 
 def draw(scene: Scene, style: str, rng: np.random.Generator) -> np.ndarray:
     """The picture of a scene in style ``"a"`` or ``"b"``; uint8, shape ``(64, 64, 3)``."""
-    canvas = Canvas(COLOURS[scene.background], style, rng)
+    canvas = Canvas(COLOURS[scene.background], style)
     points = outline(scene.shape, *place(scene.size, scene.position, rng))
     canvas.polygon(points, COLOURS[scene.colour])
     canvas.pattern(points, scene.pattern, pattern_colour(scene.colour))

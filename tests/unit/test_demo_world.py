@@ -23,7 +23,7 @@ def test_reader_reads_drawn_pictures(style):
 
 @pytest.mark.parametrize("style", ["a", "b"])
 def test_reader_sees_nothing_on_an_empty_ground(style):
-    picture = Canvas(COLOURS["green"], style, np.random.default_rng(0)).finish()
+    picture = Canvas(COLOURS["green"], style).finish()
     reading = read(picture, style)
     assert (reading.shape, reading.colour, reading.background) == ("none", "none", "green")
 
