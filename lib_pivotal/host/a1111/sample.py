@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from lib_pivotal.core.errors import HostError
 from lib_pivotal.core.ports import LiveEmbeddings, Sample, SampleRequest
 
 __all__ = ["A1111Sampler", "forget_conds"]
@@ -61,6 +62,9 @@ class A1111Sampler:
 
         Leaves random state, progress state, settings and caches of the webui as they were.
 
+        Raises:
+            HostError: the webui failed to make it.
+
         Host: modules/processing.py, ``process_images``, A1111 1.7-1.10.1: with ``scripts`` None no other
         extension's script runs, and with ``disable_extra_networks`` no LoRA is merged into the weights.
         """
@@ -97,8 +101,12 @@ class A1111Sampler:
             # Host: modules/processing.py, scheduler, A1111 1.9-1.10.1: left out, each generation logs a warning.
             if hasattr(task, "scheduler"):
                 task.scheduler = "Automatic"
-            with contextlib.closing(task), torch.no_grad():
-                result = processing.process_images(task)
+            try:
+                with contextlib.closing(task), torch.no_grad():
+                    result = processing.process_images(task)
+            except Exception as error:
+                # Whatever the webui or an extension of its raises here must not end the training.
+                raise HostError(f"The webui could not make a preview: {error}", hint="Training goes on.") from error
             state = shared.state
             was_cut = state.interrupted or state.skipped or getattr(state, "stopping_generation", False)
             if was_cut or not result.images:
