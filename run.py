@@ -190,25 +190,30 @@ def run_bench(arguments: list[str]) -> int:
     return call([str(headless()), "-m", f"benchmarks.{arguments[0]}", *arguments[1:]])
 
 
+def run_demo(arguments: list[str]) -> int:
+    """The demonstration."""
+    code = call([str(headless()), "-m", "lib_pivotal.demo", *arguments])
+    say("The demo ended well." if code == 0 else "The demo FAILED; its words are above.")
+    return code
+
+
+VERBS = {
+    "demo": run_demo,
+    "test": run_tests,
+    "check": lambda _: run_checks(),
+    "e2e": lambda arguments: run_suite("real webui", "tests/e2e", arguments),
+    "browser": lambda arguments: run_suite("page in a real browser", "tests/browser", arguments),
+    "bench": run_bench,
+}
+
+
 def main(arguments: list[str]) -> int:
     """Run one verb; returns the exit code."""
-    verb, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
-    if verb == "demo":
-        code = call([str(headless()), "-m", "lib_pivotal.demo", *rest])
-        say("The demo ended well." if code == 0 else "The demo FAILED; its words are above.")
-        return code
-    if verb == "test":
-        return run_tests(rest)
-    if verb == "check":
-        return run_checks()
-    if verb == "e2e":
-        return run_suite("real webui", "tests/e2e", rest)
-    if verb == "browser":
-        return run_suite("page in a real browser", "tests/browser", rest)
-    if verb == "bench":
-        return run_bench(rest)
+    verb = arguments[0] if arguments else "help"
+    if verb in VERBS:
+        return VERBS[verb](arguments[1:])
     say(__doc__ or "")
-    return 0 if verb in ("", "-h", "--help", "help") else 2
+    return 0 if verb in ("-h", "--help", "help") else 2
 
 
 if __name__ == "__main__":

@@ -22,12 +22,12 @@ def describe(path: Path) -> dict[str, Any]:
         BundleError: the file is missing or no safetensors file.
     """
     bundle = read_bundle(path)
-    ranks = Counter(
-        int(value.shape[0]) for key, value in bundle.lora.items() if key.endswith(".lora_down.weight")
-    )
+    ranks = Counter(int(value.shape[0]) for key, value in bundle.lora.items() if key.endswith(".lora_down.weight"))
     alphas = sorted({float(value) for key, value in bundle.lora.items() if key.endswith(".alpha")})
     parts = Counter(
-        "text encoder" if key.startswith("lora_te") else "unet" for key in bundle.lora if key.endswith(".lora_down.weight")
+        "text encoder" if key.startswith("lora_te") else "unet"
+        for key in bundle.lora
+        if key.endswith(".lora_down.weight")
     )
     embeddings = {
         name: {
@@ -83,7 +83,11 @@ def render(description: dict[str, Any], *, as_json: bool) -> str:
     if not description["embeddings"]:
         lines.append("  none")
     if description["unknown_keys"]:
-        lines += ["", "Keys that look like embeddings but are none", *(f"  {key}" for key in description["unknown_keys"])]
+        lines += [
+            "",
+            "Keys that look like embeddings but are none",
+            *(f"  {key}" for key in description["unknown_keys"]),
+        ]
     lines += ["", "Metadata"]
     lines += [f"  {key}: {_short(value)}" for key, value in sorted(description["metadata"].items())] or ["  none"]
     return "\n".join(lines)

@@ -97,7 +97,10 @@ def write_small_model(where: Path) -> SmallModel:
         scaling_factor=0.18215,
     )
     text_model = CLIPTextModel(CLIPTextConfig(**SMALL_TEXT))
-    text = {name if name.startswith("text_model.") else f"text_model.{name}": v for name, v in text_model.state_dict().items()}
+    text = {
+        name if name.startswith("text_model.") else f"text_model.{name}": v
+        for name, v in text_model.state_dict().items()
+    }
     file = where / "small.safetensors"
     tensors = to_ldm(unet.state_dict(), vae.state_dict(), text)
     save_file({name: value.contiguous() for name, value in tensors.items()}, file)
@@ -110,6 +113,8 @@ def write_small_model(where: Path) -> SmallModel:
     unet.save_pretrained(folder / "unet")
     vae.save_pretrained(folder / "vae")
     text_model.save_pretrained(folder / "text_encoder")
-    DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").save_pretrained(folder / "scheduler")
+    DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").save_pretrained(
+        folder / "scheduler"
+    )
     (folder / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
     return SmallModel(file, folder)

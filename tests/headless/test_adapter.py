@@ -25,7 +25,9 @@ def encode(model, text, vectors=None, name="my_hero"):
     count = 0 if vectors is None else len(vectors)
     placed = TextPlacer(encoder, {name: (0, count)} if count else {}).place(text)
     table = torch.empty(0, encoder.width) if vectors is None else vectors
-    rows, columns, picked = (torch.tensor(part, dtype=torch.int64) for part in (placed.rows, placed.columns, placed.vectors))
+    rows, columns, picked = (
+        torch.tensor(part, dtype=torch.int64) for part in (placed.rows, placed.columns, placed.vectors)
+    )
     encoded = encoder.encode(placed.ids, rows, columns, table[picked])
     return model.condition([encoded], len(placed.ids), [SIZE])
 
@@ -224,7 +226,9 @@ def test_v_prediction_is_read_from_the_yaml(small, tmp_path):
         shutil.copy(small.file.parent / name, tmp_path / name)
     shutil.copytree(small.file.parent / "text", tmp_path / "text")
     config = (tmp_path / "small.yaml").read_text()
-    (tmp_path / "small.yaml").write_text(config.replace("    timesteps: 1000", "    timesteps: 1000\n    parameterization: v"))
+    (tmp_path / "small.yaml").write_text(
+        config.replace("    timesteps: 1000", "    timesteps: 1000\n    parameterization: v")
+    )
     assert load(tmp_path / "small.safetensors", device="cpu").is_v_prediction
     assert not load(small.file, device="cpu").is_v_prediction
 
@@ -261,10 +265,16 @@ FIRST = "model.diffusion_model.input_blocks.0.0.weight"
         (lambda at: at, "is no diffusers model"),
         (lambda at: _touch(at / "model.ckpt"), "is no .safetensors file"),
         (lambda at: _touch(at / "broken.safetensors"), "no readable safetensors file"),
-        (lambda at: write_tensors(at / "a.safetensors", {"lora_unet_x.alpha": ()}), "no checkpoint in the webui's format"),
+        (
+            lambda at: write_tensors(at / "a.safetensors", {"lora_unet_x.alpha": ()}),
+            "no checkpoint in the webui's format",
+        ),
         (lambda at: write_tensors(at / "b.safetensors", {FIRST: (8, 9, 3, 3)}), "an inpainting"),
         (lambda at: write_tensors(at / "c.safetensors", {FIRST: (8, 4, 3, 3), "conditioner.x": ()}), "is SDXL"),
-        (lambda at: write_tensors(at / "d.safetensors", {FIRST: (8, 4, 3, 3), "cond_stage_model.model.x": ()}), "is SD2"),
+        (
+            lambda at: write_tensors(at / "d.safetensors", {FIRST: (8, 4, 3, 3), "cond_stage_model.model.x": ()}),
+            "is SD2",
+        ),
     ],
 )
 def test_what_cannot_be_trained_is_refused_in_words(tmp_path, make, word):

@@ -1,4 +1,7 @@
-"""The bundle file: a public format. A failure here means files in users' hands change: keep the reader, add a version."""
+"""The bundle file: a public format.
+
+A failure here means that files in users' hands change: keep the reader, add a version.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ LORA = {
     "lora_unet_a.lora_up.weight": torch.randn(8, 4),
     "lora_unet_a.alpha": torch.tensor(2.0),
 }
+TOKENIZE = ToyEncoder().tokenize
 SD1 = {"zog": {"clip_l": torch.randn(3, 768)}}
 
 
@@ -125,7 +129,7 @@ def test_embedding_hash_sees_values_only():
 # -- names
 
 
-def names(*given, taken=None, tokenizer=ToyEncoder().tokenize):
+def names(*given, taken=None, tokenizer=TOKENIZE):
     concepts = [Concept(name) for name in given]
     return check_names(concepts, taken=taken or {}, tokenizer=tokenizer)
 

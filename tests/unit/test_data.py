@@ -282,7 +282,7 @@ def test_bad_latents_name_the_file(tmp_path):
             mean, std = super().encode(pixels)
             return mean * float("nan"), std
 
-    with pytest.raises(DatasetError, match="00.png"):
+    with pytest.raises(DatasetError, match=r"00\.png"):
         encode([LatentEntry(tmp_path / "00.png", (64, 64), False)], Bad())
     with pytest.raises(DatasetError, match=r"none\.png"):
         encode([LatentEntry(tmp_path / "none.png", (64, 64), False)], ToyCodec())

@@ -119,7 +119,7 @@ def check_file_name(name: str) -> list[Problem]:
     if not name.strip():
         return [Problem(field, "error", "The output name is empty.", "Give the bundle a name.")]
     kept = re.sub(r"[^0-9A-Za-z_. -]+", "_", name).strip("_. -") or "my_bundle"
-    if kept != name or name.split(".")[0].lower() in _RESERVED:
+    if kept != name or name.partition(".")[0].lower() in _RESERVED:
         return [Problem(field, "error", f"{name!r} is no good file name for a prompt.", f"Use {kept}.")]
     if len(name) > 100:
         return [Problem(field, "error", "The output name is longer than 100 letters.", "Shorten it.")]

@@ -130,20 +130,17 @@ _SPOKEN = {
 
 def _as_type(value: Any, kind: str) -> Any:
     """The value as ``kind``, or None when it does not fit (no setting may be null)."""
-    if kind == "bool":
-        return value if isinstance(value, bool) else None
-    if isinstance(value, bool):
-        return None
-    if kind == "str":
-        return value if isinstance(value, str) else None
     if kind == "tuple":
         fits = isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
         return tuple(value) if fits else None
-    if not isinstance(value, (int, float)) or not math.isfinite(value):
+    if kind in ("bool", "str"):
+        return value if isinstance(value, bool if kind == "bool" else str) else None
+    # To Python True is a number, to people it is not.
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         return None
-    if kind == "int":
-        return int(value) if float(value).is_integer() else None
-    return float(value)
+    if kind == "float":
+        return float(value)
+    return int(value) if float(value).is_integer() else None
 
 
 def _closest(name: str, known: Mapping[str, str]) -> str:

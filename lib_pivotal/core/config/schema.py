@@ -69,7 +69,8 @@ class TrainConfig:
         "images",
         "basic",
         "Image folder",
-        "Folder with pictures and a .txt caption beside each; sub-folders named N_anything repeat their pictures N times.",
+        "Folder with pictures and a .txt caption beside each; "
+        "sub-folders named N_anything repeat their pictures N times.",
     )
     resolution: int = _setting(
         512,
@@ -101,7 +102,8 @@ class TrainConfig:
         "images",
         "advanced",
         "Tag dropout",
-        "Chance that a tag is left out at a step; names are never left out. Raise it when prompts need the whole caption.",
+        "Chance that a tag is left out at a step; names are never left out. "
+        "Raise it when prompts need the whole caption.",
         low=0.0,
         high=0.9,
     )

@@ -44,7 +44,7 @@ def item_noise(seed: int, shape: tuple[int, ...], timestep_count: int) -> tuple[
         shape: ``(C, h, w)`` of its latent.
         timestep_count: T.
     """
-    words = random.Random(seed)  # noqa: S311  (reproducibility, not secrecy)
+    words = random.Random(seed)
     generator = torch.Generator().manual_seed(seed)
     both = torch.randn((2, *shape), generator=generator)
     return ItemNoise(both[0], both[1], words.randrange(timestep_count)), words

@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["load"]
 
 
-def load(
-    path: str | Path, *, clip_skip: int = 1, precision: str = "auto", device: str | None = None
-) -> DiffusersModel:
+def load(path: str | Path, *, clip_skip: int = 1, precision: str = "auto", device: str | None = None) -> DiffusersModel:
     """Load an SD1 model for training and sampling; see :func:`lib_pivotal.host.diffusers.model.load_model`.
 
     A function here, so that reading key tables of this package does not import diffusers, which takes seconds.

@@ -222,7 +222,9 @@ def _text_model(tensors: dict[str, torch.Tensor], config: dict[str, Any], path: 
             hint="Put the .yaml that came with the checkpoint beside it, under the same name.",
         ) from error
     if any(not name.endswith("position_ids") for name in missing):
-        raise HostError(f"{path.name} lacks parts of the text encoder ({missing[0]}, …).", hint="Use a full checkpoint.")
+        raise HostError(
+            f"{path.name} lacks parts of the text encoder ({missing[0]}, …).", hint="Use a full checkpoint."
+        )
     return model
 
 

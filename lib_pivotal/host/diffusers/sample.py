@@ -72,7 +72,7 @@ class DiffusersSampler:
         generator = torch.Generator().manual_seed(request.seed)
         times, sigmas = self._levels(request.steps)
         x = torch.randn(codec.channels, height, width, generator=generator)[None].to(device) * sigmas[0]
-        for time, sigma, following in zip(times, sigmas, sigmas[1:]):
+        for time, sigma, following in zip(times, sigmas[:-1], sigmas[1:], strict=True):
             if self._stopped():
                 return None
             clean = self._clean(x, time, sigma, wanted)
