@@ -153,6 +153,7 @@ class Session:
             logger.info("Run ended: %s", run.snapshot()["state"])
 
     def _train(self, host: AppHost, run: RunStatus, control: Control) -> None:
+        logger.info("Run %s queued on %s", run.run_folder.name, host.name)
         with host.exclusive(run.task_id) as sink:
             if control.stop_requested:
                 raise Interrupted("Stopped before it began.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -15,10 +16,10 @@ from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import PivotalError
 from lib_pivotal.core.events import Event, Finished, Prepared, Preparing, SampleReady, Saved, StepDone, Warned
 
-__all__ = ["ACTIVE", "IDLE", "RunStatus", "words_to_type"]
+__all__ = ["IDLE", "RunStatus", "words_to_type"]
 
-ACTIVE = ("queued", "preparing", "training", "saving")
-"""States of a run that is on."""
+logger = logging.getLogger("pivotal.status")
+
 
 _MOST_POINTS = 500
 _MOST_WARNINGS = 50
@@ -102,6 +103,10 @@ class RunStatus:
 
     def handle(self, event: Event) -> None:
         """Take one event of the engine."""
+        if isinstance(event, Warned):
+            logger.warning("%s", event.message)
+        elif isinstance(event, Saved):
+            logger.info("Step %d: saved %s", event.step, event.path)
         with self._lock:
             if isinstance(event, Preparing):
                 self._values.update(state="preparing", stage=f"{event.stage}: {event.done} of {event.total}")

@@ -18,6 +18,7 @@ from lib_pivotal.ui.text import MESSAGES
 __all__ = ["VIEW", "Handlers"]
 
 VIEW = (
+    "notice",
     "status",
     "plot",
     "gallery",
@@ -116,6 +117,9 @@ class Handlers:
             **dict.fromkeys(("stop", "save_now", "sample_now"), can_ask),
             **self._page_status(),
         }
+        if not is_on and _was_on(values["page_status"]):
+            # What was said about the run is no longer true.
+            outputs["notice"] = ""
         return {**outputs, **_gallery(status, values["gallery_shows"])}
 
     def _answer(self, was_on: bool, word: str) -> Outputs:
@@ -128,6 +132,10 @@ class Handlers:
         return {"page_status": json.dumps({name: status[name] for name in ("state", "is_active", "task_id")})}
 
 
+def _was_on(page_status: str) -> bool:
+    return bool(page_status) and bool(json.loads(page_status)["is_active"])
+
+
 def _gallery(status: dict[str, Any], shown: str) -> Outputs:
     """The samples, newest first, when there are others than the page shows."""
     # A sample is announced before its file is written.
@@ -136,5 +144,5 @@ def _gallery(status: dict[str, Any], shown: str) -> Outputs:
     if marker == shown:
         return {}
     samples.sort(key=lambda sample: (-sample["step"], sample["index"]))
-    pictures = [(sample["path"], f"{sample['step']}: {sample['prompt']}") for sample in samples]
+    pictures = [(sample["path"], MESSAGES["sample"].format(**sample)) for sample in samples]
     return {"gallery": pictures, "gallery_shows": marker}

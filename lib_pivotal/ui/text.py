@@ -33,7 +33,8 @@ BUTTONS = {
 LABELS = {
     "gallery": "Samples",
     "words": "Words to type",
-    "concept": "Concept {number}",
+    "concepts": "Concepts",
+    "webui": "Webui",
 }
 
 BASIC_HEADINGS = {
@@ -82,8 +83,7 @@ MESSAGES = {
     "no_problems": "No problems found. You can train.",
     "errors": "Please correct this first:",
     "only_warnings": "You can train. Please look at this:",
-    "started": "Training has started.",
-    "not_started": "Training has not started.",
+    "started": "Training has started; the right side shows how it goes.",
     "stopping": "The run ends after the step it is in, and what is trained is kept.",
     "discarding": "The run ends after the step it is in, and its result is thrown away.",
     "will_save": "A bundle is written after the step the run is in.",
@@ -95,6 +95,7 @@ MESSAGES = {
     "unexpected": "Something went wrong: {error}",
     "unexpected_hint": "The details are in the webui's console.",
     "step": "Step {step} of {total}",
+    "sample": "step {step}: {prompt}",
     "loss": "loss {loss}",
     "pace": "{seconds} s a step",
     "left": "{time} left",
@@ -102,10 +103,8 @@ MESSAGES = {
     "log": "Log: {path}",
     "run_folder": "Run folder: {path}",
     "bundle": "Bundle: {path}",
-    "how_to_use": "Put these words into a prompt:",
     "no_words": "Nothing was saved.",
     "plot_title": "Loss: every step (thin) and its running mean (thick)",
     "plot_later": "The loss is drawn here once training runs.",
-    "run_settings": "Settings of this run",
     "warnings": "Please note",
 }

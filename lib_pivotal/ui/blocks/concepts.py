@@ -27,11 +27,11 @@ def create_concepts() -> dict[str, Any]:
     """All rows, the first one visible, and the buttons that show and hide them."""
     parts: dict[str, Any] = {}
     for row in range(CONCEPT_ROWS):
-        with gr.Group(
-            visible=row == 0, elem_id=concept_id(row, "row"), elem_classes=["pivotal-concept"]
-        ) as parts[row_key(row)]:
+        with gr.Group(visible=row == 0, elem_id=concept_id(row, "row"), elem_classes=["pivotal-concept"]) as parts[
+            row_key(row)
+        ]:
             for names in ([name for name in CONCEPT_FIELDS if name not in _SHORT], _SHORT):
-                with gr.Row():
+                with gr.Row(elem_classes=["pivotal-row"]):
                     for name in names:
                         parts[concept_key(row, name)] = make_concept_field(row, name)
     with gr.Row():

@@ -30,7 +30,9 @@ def create_monitor() -> dict[str, Any]:
     parts: dict[str, Any] = {"status": gr.HTML("", elem_id=element_id("run", "status"))}
     gr.HTML(_PROGRESS, elem_id=element_id("run", "progress"))
     with gr.Group(visible=False, elem_id=element_id("result", "card"), elem_classes=["pivotal-card"]) as parts["card"]:
-        parts["words"] = gr.Textbox(label=LABELS["words"], interactive=False, elem_id=element_id("result", "words"))
+        parts["words"] = gr.Textbox(
+            label=LABELS["words"], max_lines=3, interactive=False, elem_id=element_id("result", "words")
+        )
         with gr.Row():
             for name in ("send", "copy"):
                 parts[name] = gr.Button(BUTTONS[name], elem_id=element_id("result", name))

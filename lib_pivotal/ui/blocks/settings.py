@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 
+from lib_pivotal.core.config.schema import field_info
 from lib_pivotal.ui.blocks.concepts import create_concepts
 from lib_pivotal.ui.fields import make_setting, settings_of
 from lib_pivotal.ui.ids import element_id
@@ -31,8 +32,22 @@ def create_settings() -> dict[str, Any]:
 
 def _create(names: list[str]) -> dict[str, Any]:
     parts = {}
-    for start in range(0, len(names), _PER_ROW):
+    for line in _lines(names):
         with gr.Row(elem_classes=["pivotal-row"]):
-            for name in names[start : start + _PER_ROW]:
+            for name in line:
                 parts[name] = make_setting(name)
     return parts
+
+
+def _lines(names: list[str]) -> list[list[str]]:
+    """Names by row of the page: texts have a row of their own, everything else shares one."""
+    lines: list[list[str]] = []
+    is_open = False
+    for name in names:
+        info = field_info()[name]
+        is_wide = info["type"] == "str" and not info["choices"]
+        if is_wide or not is_open or len(lines[-1]) == _PER_ROW:
+            lines.append([])
+        lines[-1].append(name)
+        is_open = not is_wide
+    return lines

@@ -1,0 +1,43 @@
+"""The tab on a fake webui, with an engine that the test leads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.ui.fake_host import FakeHost, GatedEngine, write_pictures
+
+gradio = pytest.importorskip("gradio", reason="the tab's tests need one of the two Gradio environments")
+
+from tests.ui.page import Page  # noqa: E402
+
+from lib_pivotal.app.session import Session  # noqa: E402
+from lib_pivotal.ui.tab import build_tab  # noqa: E402
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> FakeHost:
+    return FakeHost(tmp_path / "webui")
+
+
+@pytest.fixture
+def engine() -> GatedEngine:
+    return GatedEngine(gated=True)
+
+
+@pytest.fixture
+def session(host: FakeHost, engine: GatedEngine):
+    session = Session(host, engine)
+    yield session
+    session.stop(discard=True)
+    session.join(5)
+
+
+@pytest.fixture
+def page(session: Session) -> Page:
+    return Page(build_tab(session))
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    return write_pictures(tmp_path / "pictures")

@@ -1,0 +1,303 @@
+"""The tab under a real Gradio: every value arrives under its own name, every button answers, nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from tests.ui.fake_host import GatedEngine, good_config
+from tests.ui.page import Page
+
+from lib_pivotal.app.session import Session
+from lib_pivotal.core.config.schema import Concept, TrainConfig, field_info
+from lib_pivotal.core.errors import ConfigError, OutOfMemory, PivotalError, Problem
+from lib_pivotal.ui import text
+from lib_pivotal.ui.compat import unchanged
+from lib_pivotal.ui.fields import CONCEPT_ROWS, input_names
+from lib_pivotal.ui.ids import FORBIDDEN_ENDS, concept_id, element_id
+from lib_pivotal.ui.tab import build_tab, build_tab_without_host, guard
+
+RUN = {name: element_id("run", name) for name in ("check", "train", "stop", "discard", "restore", "load", "refresh")}
+NOTICE = element_id("run", "notice")
+
+
+def setting_id(name: str) -> str:
+    return element_id(field_info()[name]["block"], name)
+
+
+def fill(page: Page, config: TrainConfig) -> None:
+    """Type settings into the page, field by field, as a user would."""
+    for name, info in field_info().items():
+        if info["level"] == "headless":
+            continue
+        value = getattr(config, name)
+        assert setting_id(name) in page.values, name
+        page.values[setting_id(name)] = repr(value) if info["type"] == "float" else value
+    for row, concept in enumerate(config.concepts):
+        for item in fields(Concept):
+            value = getattr(concept, item.name)
+            if item.name == "aliases":
+                value = ", ".join(value)
+            elif isinstance(value, float):
+                value = repr(value)
+            page.values[concept_id(row, item.name)] = value
+
+
+def distinct_config(pictures: Path) -> TrainConfig:
+    """A value of its own, valid and not the default, for every setting and every cell."""
+    values: dict[str, object] = {}
+    for number, (name, info) in enumerate(field_info().items()):
+        if info["level"] == "headless":
+            continue
+        if info["choices"]:
+            values[name] = info["choices"][-1]
+        elif info["type"] == "bool":
+            values[name] = not info["default"]
+        elif info["type"] == "str":
+            values[name] = f"text-{number}"
+        elif info["type"] == "int":
+            low = max(info["low"], 1)
+            values[name] = int(min(low + 1 + number, info["high"]))
+        else:
+            values[name] = info["low"] + (info["high"] - info["low"]) * 1e-3 * (number + 0.123456789)
+    values["data_folder"] = str(pictures)
+    concepts = tuple(
+        Concept(f"zog_{row}x", f"start {row}", 1 + row, ("zog", f"tag {row}")[row > 0 :], 1.5 + row, 0.1 * (row + 1))
+        for row in range(CONCEPT_ROWS)
+    )
+    return TrainConfig(concepts=concepts, **values)
+
+
+def wait_until(condition) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.01)
+
+
+def test_every_value_reaches_the_engine_under_its_own_name(page, session, engine, pictures, monkeypatch):
+    config = distinct_config(pictures)
+    # The checks have tests of their own; made-up captions would not pass them.
+    monkeypatch.setattr("lib_pivotal.app.session.check", lambda config, **_: [])
+    fill(page, config)
+    page.press(RUN["train"])
+    wait_until(lambda: engine.configs)
+    sent = engine.configs[0]
+    assert [name for name in field_info() if getattr(sent, name) != getattr(config, name)] == []
+    assert sent.concepts == config.concepts
+
+
+def test_settings_survive_start_and_restart(page, session, engine, pictures):
+    config = good_config(pictures, unet_lr=3e-7, embedding_lr=0.1 + 0.2, sample_prompts="one\ntwo")
+    fill(page, config)
+    page.press(RUN["train"])
+    wait_until(lambda: engine.configs)
+    fresh = Page(build_tab(Session(session.host, GatedEngine())))
+    changed = fresh.press(RUN["load"])
+    for name in input_names():
+        assert (setting_id(name) if name in field_info() else concept_id(*cell(name))) in changed
+    session.stop(discard=True)
+    session.join(5)
+    fresh.press(RUN["train"])
+    again = Session(session.host).last_config()
+    assert again == config
+
+
+def cell(name: str) -> tuple[int, str]:
+    row, field = name.removeprefix("concepts[").split("].")
+    return int(row), field
+
+
+def test_restore_says_when_there_is_nothing(page):
+    assert page.press(RUN["load"]) == {}
+    assert page.press(RUN["restore"]).keys() == {NOTICE}
+    assert text.MESSAGES["nothing_to_restore"] in page.values[NOTICE]
+
+
+def test_restore_shows_as_many_rows_as_concepts(page, session, host, pictures):
+    three = tuple(Concept(f"zog_{row}", aliases=("zog",) if not row else ()) for row in range(3))
+    from lib_pivotal.app.runs import save_last
+
+    save_last(host.data_root(), good_config(pictures, concepts=three))
+    changed = page.press(RUN["restore"])
+    visible = [changed[concept_id(row, "row")]["visible"] for row in range(CONCEPT_ROWS)]
+    assert visible == [True] * 3 + [False] * 5
+
+
+def test_unreadable_last_settings_are_told(page, host):
+    host.data_root().mkdir(parents=True)
+    (host.data_root() / "last.json").write_text('{"ranck": 3}')
+    page.press(RUN["restore"])
+    assert "rank" in page.values[NOTICE]
+
+
+def test_rows_of_concepts_come_and_go(page):
+    add, remove = element_id("concepts", "add_concept"), element_id("concepts", "remove_concept")
+    for _ in range(CONCEPT_ROWS + 2):
+        changed = page.press(add)
+    assert [changed[concept_id(row, "row")]["visible"] for row in range(CONCEPT_ROWS)] == [True] * CONCEPT_ROWS
+    page.values[concept_id(CONCEPT_ROWS - 1, "name")] = "gone"
+    changed = page.press(remove)
+    assert changed[concept_id(CONCEPT_ROWS - 1, "row")]["visible"] is False
+    assert page.values[concept_id(CONCEPT_ROWS - 1, "name")] == ""
+    for _ in range(CONCEPT_ROWS):
+        changed = page.press(remove)
+    assert changed[concept_id(0, "row")]["visible"] is True
+
+
+def test_train_with_errors_starts_nothing_and_lists_all(page, session):
+    page.values[setting_id("rank")] = 2.5
+    page.values[setting_id("unet_lr")] = "fast"
+    page.press(RUN["train"])
+    notice = page.values[NOTICE]
+    assert "LoRA rank" in notice
+    assert "UNet learning rate" in notice
+    assert session.status()["state"] == "idle"
+    page.values[setting_id("rank")] = None
+    page.values[setting_id("unet_lr")] = "2e-4"
+    page.press(RUN["train"])
+    assert "LoRA rank" in page.values[NOTICE]
+    page.values[setting_id("rank")] = 16
+    page.press(RUN["train"])
+    for label in ("Image folder", "Output name"):
+        assert label in page.values[NOTICE]
+    assert session.status()["state"] == "idle"
+
+
+def test_check_reports_host_and_data_and_escapes(page, host, pictures):
+    fill(page, good_config(pictures))
+    page.press(RUN["check"])
+    assert "pivotal-errors" not in page.values[NOTICE]
+    host.obstacles = [Problem("webui", "error", "Low <memory>.", "Restart & wait.")]
+    page.values[concept_id(0, "name")] = "taken"
+    page.press(RUN["check"])
+    notice = page.values[NOTICE]
+    assert "Low &lt;memory&gt;" in notice
+    assert "Restart &amp; wait." in notice
+    assert "taken.pt" in notice
+    assert "Name 1" in notice
+
+
+@pytest.mark.parametrize(
+    ("error", "word"),
+    [
+        (ConfigError([Problem("rank", "error", "wrong", "better")]), "wrong"),
+        (PivotalError("broken", hint="mend it"), "mend it"),
+        (RuntimeError("surprise <1>"), "surprise &lt;1&gt;"),
+    ],
+)
+def test_every_failure_of_a_handler_is_shown(error, word):
+    def fail(values):
+        raise error
+
+    notice, other = guard(fail, ["a"], ["notice", "status"])(1)
+    assert word in notice
+    assert "Traceback" not in notice
+    assert other == unchanged()
+    assert guard(lambda values: {"notice": values["a"]}, ["a"], ["notice"])("b") == "b"
+
+
+def test_every_button_answers_in_every_state(page, session, engine, pictures):
+    names = [*RUN.values(), element_id("run", "save_now"), element_id("run", "sample_now")]
+    fill(page, good_config(pictures, steps=0, output_name="first"))
+    for name in [item for item in names if item != RUN["train"]]:
+        page.press(name)
+    page.press(RUN["train"])
+    wait_until(lambda: session.status()["state"] == "training")
+    for name in [item for item in names if item not in (RUN["stop"], RUN["discard"])]:
+        page.press(name)
+    page.press(RUN["train"])
+    assert "on already" in page.values[NOTICE]
+    page.press(RUN["discard"])
+    session.join(5)
+    for name in names:
+        page.press(name)
+
+
+def test_a_run_from_start_to_result(page, session, engine, host, pictures):
+    fill(page, good_config(pictures, steps=4))
+    page.press(RUN["train"])
+    answer = json.loads(page.values[element_id("run", "page_status")])
+    assert answer["is_active"]
+    assert set(answer) == {"state", "is_active", "task_id"}
+    engine.allow(3)
+    wait_until(lambda: session.status()["step"] == 3)
+    changed = page.press(RUN["refresh"])
+    assert changed[RUN["train"]]["interactive"] is False
+    assert changed[RUN["stop"]]["interactive"] is True
+    assert "Step 3 of 4" in page.values[element_id("run", "status")]
+    assert "<svg" in page.values[element_id("run", "plot")]
+    assert len(changed[element_id("run", "gallery")]) == 1
+    assert element_id("run", "gallery") not in page.press(RUN["refresh"]), "pictures sent again for nothing"
+    engine.allow(1)
+    session.join(5)
+    changed = page.press(RUN["refresh"])
+    assert changed[RUN["train"]]["interactive"] is True
+    assert changed[element_id("result", "card")]["visible"] is True
+    assert page.values[element_id("result", "words")] == "<lora:zog-bundle:1> zog"
+    assert page.values[NOTICE] == ""
+    assert host.written == [host.lora_folder() / "zog-bundle.safetensors"]
+
+
+def test_a_reloaded_page_sees_the_run(session, engine, pictures):
+    task_id = session.start(good_config(pictures))
+    engine.allow(2)
+    wait_until(lambda: session.status()["step"] == 2)
+    page = Page(build_tab(session))
+    page.press(RUN["load"])
+    page.press(RUN["refresh"])
+    assert json.loads(page.values[element_id("run", "page_status")])["task_id"] == task_id
+    assert page.values[concept_id(0, "name")] == "zog"
+    assert page.values[element_id("run", "gallery")]
+    page.press(RUN["stop"])
+    session.join(5)
+    assert session.status()["state"] == "stopped"
+
+
+def test_a_failed_run_says_why_and_where(page, session, pictures):
+    session._engine = GatedEngine(error=OutOfMemory("training", hint="Lower the batch size."))
+    session.start(good_config(pictures))
+    session.join(5)
+    page.press(RUN["refresh"])
+    shown = page.values[element_id("run", "status")]
+    assert "Lower the batch size." in shown
+    assert "log.txt" in shown
+    assert "&lt;b&gt;careful&lt;/b&gt;" in shown
+    assert "Traceback" in Path(session.status()["log_path"]).read_text()
+
+
+def test_events_tell_the_script(page):
+    for button in (RUN["train"], RUN["stop"], RUN["refresh"]):
+        codes = [item.get("js") for item in page.followers(button)]
+        assert codes, button
+        assert all("pivotal.update" in code for code in codes)
+
+
+def test_ids_and_labels(page):
+    ids = page.ids()
+    assert len(ids) == len(set(ids))
+    assert [name for name in ids if not name.startswith("pivotal_")] == []
+    # The webui's key handlers look for such buttons; pivotal_training_clip_skip is a number field.
+    buttons = [item["props"].get("elem_id") or "" for item in page.parts.values() if item["type"] == "button"]
+    assert len(buttons) > 10
+    assert [name for name in buttons if name.endswith(FORBIDDEN_ENDS)] == []
+    labels = [
+        item["props"]["label"]
+        for item in page.parts.values()
+        if item["props"].get("label") and item["type"] not in ("button", "accordion")
+    ]
+    assert sorted(labels) == sorted(set(labels))
+
+
+def test_every_setting_but_headless_ones_is_on_the_tab(page):
+    expected = {setting_id(name) for name, info in field_info().items() if info["level"] != "headless"}
+    assert expected <= set(page.ids())
+    assert element_id("model", "checkpoint") not in page.ids()
+
+
+def test_a_webui_that_cannot_train_says_why():
+    parts = Page(build_tab_without_host("Too <old>.")).parts.values()
+    assert any("Too &lt;old&gt;." in str(item["props"].get("value")) for item in parts)
