@@ -20,7 +20,6 @@ __all__ = ["IDLE", "RunStatus", "words_to_type"]
 
 logger = logging.getLogger("pivotal.status")
 
-
 _MOST_POINTS = 500
 _MOST_WARNINGS = 50
 _SMOOTHING = 0.95
@@ -182,6 +181,9 @@ class RunStatus:
             self._losses.append((event.step, event.loss, values["loss"]))
 
     def _take_sample(self, event: SampleReady) -> None:
+        if event.step == self._first_step:
+            # The pictures before training say nothing about the pace of the steps.
+            self._started = time.monotonic()
         path = sample_path(self.run_folder, event.step, event.index)
         sample = {"step": event.step, "index": event.index, "prompt": event.prompt, "path": str(path)}
         self._values["samples"].append(sample)

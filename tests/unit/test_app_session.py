@@ -1,0 +1,221 @@
+"""The session: one run at a time, always an end with words, everything given back before it is over."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from lib_pivotal.app import session as session_module
+from lib_pivotal.app.runs import load_last, make_run_folder, sample_path
+from lib_pivotal.app.session import Busy, Session, session_for
+from lib_pivotal.app.status import IDLE, RunStatus
+from lib_pivotal.core.errors import ConfigError, HostError, PivotalError, Problem, TrainingDiverged
+from lib_pivotal.core.events import Prepared, SampleReady, StepDone
+from lib_pivotal.core.train.recorder import sample_name
+from tests.ui.fake_host import FakeHost, GatedEngine, good_config, write_pictures
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> FakeHost:
+    return FakeHost(tmp_path / "webui")
+
+
+@pytest.fixture
+def config(tmp_path: Path):
+    return good_config(write_pictures(tmp_path / "pictures"))
+
+
+def run(host, config, engine) -> Session:
+    session = Session(host, engine)
+    session.start(config)
+    session.join(5)
+    return session
+
+
+def wait_for(session: Session, state: str) -> None:
+    deadline = time.monotonic() + 5
+    while session.status()["state"] != state:
+        assert time.monotonic() < deadline, session.status()["state"]
+        time.sleep(0.005)
+
+
+def test_a_run_ends_done_with_words_and_files(host, config):
+    session = run(host, config, GatedEngine())
+    status = session.status()
+    assert status["state"] == "done"
+    assert status["words"] == "<lora:zog-bundle:1> zog"
+    assert host.log == ["enter queue", "borrow", "give back", "leave queue"]
+    assert host.written == [Path(status["bundle_path"])]
+    folder = Path(status["run_folder"])
+    assert folder.parent == host.data_root() / "runs"
+    assert "saved" in (folder / "log.txt").read_text()
+    assert load_last(host.data_root()) == config
+    assert [type(event).__name__ for event in host.events][-1] == "Finished"
+    json.dumps(status, allow_nan=False)
+    assert set(status) == set(IDLE)
+
+
+def test_a_queued_run_waits_and_can_be_stopped(host, config):
+    session = Session(host, GatedEngine())
+    with host.queue:
+        session.start(config)
+        wait_for(session, "queued")
+        assert session.stop()
+        assert session.status()["is_stopping"]
+        with pytest.raises(Busy):
+            session.start(config)
+    session.join(5)
+    assert session.status()["state"] == "stopped"
+    assert session.status()["bundle_path"] is None
+    assert "borrow" not in host.log
+
+
+def test_stop_keeps_and_discard_does_not(host, config):
+    for discard, state in ((False, "stopped"), (True, "discarded")):
+        engine = GatedEngine(gated=True)
+        session = Session(host, engine)
+        session.start(config)
+        engine.allow(2)
+        wait_for(session, "training")
+        assert session.stop(discard=discard)
+        session.join(5)
+        assert session.status()["state"] == state
+        assert bool(session.status()["bundle_path"]) != discard
+        assert not session.stop()
+        (host.lora_folder() / "zog-bundle.safetensors").unlink(missing_ok=True)
+
+
+def test_only_one_of_many_starts_wins(host, config):
+    session = Session(host, GatedEngine(gated=True))
+    results: list[str] = []
+
+    def start() -> None:
+        try:
+            session.start(config)
+            results.append("started")
+        except Busy:
+            results.append("busy")
+
+    threads = [threading.Thread(target=start) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    session.stop(discard=True)
+    session.join(5)
+    assert sorted(results) == ["busy"] * 7 + ["started"]
+    assert len(list((host.data_root() / "runs").iterdir())) == 1
+
+
+def test_all_problems_come_before_the_start(host, config, tmp_path):
+    host.obstacles = [Problem("webui", "error", "Too little memory.", "Buy more.")]
+    session = Session(host, GatedEngine())
+    bad = good_config(tmp_path / "nowhere", output_name="", rank=-1)
+    with pytest.raises(ConfigError) as caught:
+        session.start(bad)
+    fields = {problem.field for problem in caught.value.problems}
+    assert {"webui", "output_name", "rank"} <= fields
+    assert len(fields) >= 4
+    assert session.status() == IDLE
+    assert not host.data_root().exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (HostError("The model was exchanged.", hint="Start again."), ["exchanged", "Start again."]),
+        (ValueError("surprise"), ["ValueError: surprise", "log"]),
+    ],
+)
+def test_a_failure_is_told_and_logged(host, config, error, words):
+    session = run(host, config, GatedEngine(error=error))
+    status = session.status()
+    assert status["state"] == "failed"
+    assert not status["is_active"]
+    for word in words:
+        assert word in status["message"] + " " + status["hint"]
+    assert "Traceback" in Path(status["log_path"]).read_text()
+    assert host.log[-2:] == ["give back", "leave queue"]
+    assert status["warnings"] == ["<b>careful</b>"]
+
+
+def test_what_a_failed_run_saved_is_made_known(host, config):
+    class SavesThenFails(GatedEngine):
+        def __call__(self, *arguments) -> None:
+            super().__call__(*arguments)
+            raise TrainingDiverged(3, hint="Lower the rates.")
+
+    session = run(host, config, SavesThenFails())
+    assert session.status()["state"] == "failed"
+    assert session.status()["words"] == "<lora:zog-bundle:1> zog"
+    assert len(host.written) == 1
+
+
+def test_a_folder_that_cannot_be_written_is_named(host, config):
+    host.data_root().parent.mkdir(parents=True, exist_ok=True)
+    host.data_root().write_text("a file is in the way")
+    with pytest.raises(PivotalError, match="pivotal-tuning cannot be written"):
+        Session(host, GatedEngine()).start(config)
+
+
+def test_the_log_of_a_run_ends_with_it(host, config):
+    logger = logging.getLogger("pivotal")
+    before = (list(logger.handlers), logger.level)
+    run(host, config, GatedEngine())
+    assert (list(logger.handlers), logger.level) == before
+
+
+def test_the_session_outlives_the_host_object(host, config, monkeypatch):
+    monkeypatch.setattr(session_module, "_current", [])
+    session = session_for(host)
+    session._engine = GatedEngine(gated=True)
+    session.start(config)
+    other = FakeHost(host.data_root().parent)
+    assert session_for(other) is session
+    assert session.host is host
+    session.stop(discard=True)
+    session.join(5)
+    assert session_for(other).host is other
+    assert session.status()["state"] == "discarded"
+
+
+def test_losses_are_thinned_out_and_never_nan(config, tmp_path):
+    status = RunStatus(config, "task(x)", tmp_path)
+    status.handle(Prepared(0, 2600, 1))
+    for step in range(1, 2601):
+        status.handle(StepDone(step, math.nan if step % 10 == 0 else 2.0 + step % 2))
+    points = status.snapshot()["losses"]
+    assert 400 < len(points) <= 500
+    assert points[-1][0] == 2599
+    assert all(math.isfinite(number) for point in points for number in point)
+    assert points[-1][2] == pytest.approx(2.5, abs=0.1)
+
+
+def test_time_left_follows_the_pace(config, tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("lib_pivotal.app.status.time.monotonic", lambda: now[0])
+    status = RunStatus(config, "task(x)", tmp_path)
+    status.handle(Prepared(50, 100, 1))
+    now[0] += 30.0
+    status.handle(SampleReady(50, 0, "zog", Image.new("RGB", (8, 8)), ""))
+    for step in range(51, 61):
+        now[0] += 2.0
+        status.handle(StepDone(step, 1.0))
+    assert status.snapshot()["seconds_per_step"] == pytest.approx(2.0)
+    assert status.snapshot()["eta_s"] == pytest.approx(80.0)
+
+
+def test_samples_lie_where_the_engine_writes_them(tmp_path):
+    assert sample_path(tmp_path, 100, 3) == tmp_path / "samples" / sample_name(100, 3)
+
+
+def test_run_folders_never_meet(tmp_path):
+    folders = {make_run_folder(tmp_path, "zog") for _ in range(5)}
+    assert len(folders) == 5
