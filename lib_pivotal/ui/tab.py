@@ -102,7 +102,7 @@ def guard(handler: Handler, inputs: Sequence[str], outputs: Sequence[str]) -> Ca
 
     def call(*values: Any) -> Any:
         try:
-            changed = handler(dict(zip(inputs, values)))
+            changed = handler(dict(zip(inputs, values, strict=True)))
         except PivotalError as error:
             changed = {"notice": panels.show_error(error)}
         except Exception as error:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from tests.ui.fake_host import FakeHost, GatedEngine, write_pictures
 
 gradio = pytest.importorskip("gradio", reason="the tab's tests need one of the two Gradio environments")
 
-from tests.ui.page import Page  # noqa: E402
-
 from lib_pivotal.app.session import Session  # noqa: E402
 from lib_pivotal.ui.tab import build_tab  # noqa: E402
+from tests.ui.page import Page  # noqa: E402
 
 
 @pytest.fixture

@@ -56,14 +56,11 @@ class Page:
         changed = {}
         for component, answer in zip(event["outputs"], answers):
             is_update = isinstance(answer, dict) and answer.get("__type__") == "update"
-            if is_update:
-                answer = _properties(answer)
-            if is_update and not answer:
-                continue
             name = self.name(component)
-            changed[name] = answer
             if not is_update:
-                self.values[name] = answer
+                changed[name] = self.values[name] = answer
+            elif _properties(answer):
+                changed[name] = _properties(answer)
         return changed
 
     def _triggers(self, event: dict[str, Any]) -> list[str]:

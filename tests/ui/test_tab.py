@@ -8,8 +8,6 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from tests.ui.fake_host import GatedEngine, good_config
-from tests.ui.page import Page
 
 from lib_pivotal.app.session import Session
 from lib_pivotal.core.config.schema import Concept, TrainConfig, field_info
@@ -19,6 +17,8 @@ from lib_pivotal.ui.compat import unchanged
 from lib_pivotal.ui.fields import CONCEPT_ROWS, input_names
 from lib_pivotal.ui.ids import FORBIDDEN_ENDS, concept_id, element_id
 from lib_pivotal.ui.tab import build_tab, build_tab_without_host, guard
+from tests.ui.fake_host import GatedEngine, good_config
+from tests.ui.page import Page
 
 RUN = {name: element_id("run", name) for name in ("check", "train", "stop", "discard", "restore", "load", "refresh")}
 NOTICE = element_id("run", "notice")

@@ -92,7 +92,10 @@ def test_stop_keeps_and_discard_does_not(host, config):
         (host.lora_folder() / "zog-bundle.safetensors").unlink(missing_ok=True)
 
 
-def test_only_one_of_many_starts_wins(host, config):
+def test_only_one_of_many_starts_wins(host, config, monkeypatch):
+    # All of them have finished their checks before the first one starts.
+    together = threading.Barrier(8)
+    monkeypatch.setattr(host, "problems", lambda config: together.wait(5) * [])
     session = Session(host, GatedEngine(gated=True))
     results: list[str] = []
 
