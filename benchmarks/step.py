@@ -32,6 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rank", type=int, default=16)
+    parser.add_argument("--resolution", type=int, default=64, help="side of the pictures in px")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--steps", type=int, default=6, help="steps a round")
     options = parser.parse_args()
@@ -40,7 +41,7 @@ def main() -> None:
     ratio = statistics.median(e / b for b, e in zip(bare, engine, strict=False))
     lines = [
         f"device {torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu'}, torch {torch.__version__}, "
-        f"threads {torch.get_num_threads()}, batch {options.batch}, rank {options.rank}",
+        f"threads {torch.get_num_threads()}, {options.resolution} px, batch {options.batch}, rank {options.rank}",
         f"bare frozen UNet, forward and backward: {1000 * statistics.median(bare):8.1f} ms a step",
         f"engine, whole step:                     {1000 * statistics.median(engine):8.1f} ms a step",
         f"ratio (median of {options.rounds} pairs):            {ratio:8.2f}",
@@ -56,7 +57,7 @@ def _measure(folder: Path, options: argparse.Namespace) -> tuple[list[float], li
     config = TrainConfig(
         concepts=tuple(Concept(name, "circle") for name in list(CHARACTERS)[:2]),
         data_folder=str(folder / "data"),
-        resolution=64,
+        resolution=options.resolution,
         batch_size=options.batch,
         rank=options.rank,
         steps=100_000,
