@@ -8,6 +8,7 @@ var pivotal = (function() {
     const ANSWER_LOST_MS = 15000;
 
     let isActive = false;
+    let hasAnswer = false;
     let askedAt = 0;
     let isWaiting = false;
     let barOf = null;
@@ -52,12 +53,13 @@ var pivotal = (function() {
         } catch (error) {
             return;
         }
-        const wasActive = isActive;
+        const isNews = !hasAnswer || (status.is_active && !isActive);
+        hasAnswer = true;
         isActive = status.is_active;
         if (isActive) {
             attachBar(status.task_id);
         }
-        if (isActive && !wasActive) {
+        if (isNews) {
             refresh();
         }
     }
@@ -93,19 +95,22 @@ var pivotal = (function() {
         document.execCommand("copy");
     }
 
+    // Right after loading, buttons may be missing or not listen yet: press until the first answer comes.
     function start() {
-        if (!press("pivotal_run_load")) {
-            return;
+        if (!hasAnswer) {
+            press("pivotal_run_load");
+            setTimeout(start, POLL_MS);
         }
-        refresh();
-        setInterval(poll, POLL_MS);
     }
 
-    onUiLoaded(start);
+    onUiLoaded(function() {
+        start();
+        setInterval(poll, POLL_MS);
+    });
     onUiTabChange(function() {
         const tab = element("tab_pivotal");
         // A run may have been started through the API or another page.
-        if (tab && tab.style.display !== "none") {
+        if (hasAnswer && tab && tab.style.display !== "none") {
             refresh();
         }
     });

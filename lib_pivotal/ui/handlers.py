@@ -10,6 +10,8 @@ from typing import Any
 import gradio as gr
 
 from lib_pivotal.app.session import Session
+from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.errors import PivotalError
 from lib_pivotal.ui import panels
 from lib_pivotal.ui.blocks.concepts import ROW_COUNT, show_rows
 from lib_pivotal.ui.fields import CONCEPT_ROWS, empty_row, read_config, show_config
@@ -77,20 +79,20 @@ class Handlers:
 
     def restore(self, _values: Values) -> Outputs:
         """Put the settings of the run started last into the fields."""
-        outputs = self.load(_values)
-        if not outputs:
+        config = self._session.last_config()
+        if config is None:
             return {"notice": panels.show_message(MESSAGES["nothing_to_restore"])}
-        return {"notice": panels.show_message(MESSAGES["restored"], "good"), **outputs}
+        return {"notice": panels.show_message(MESSAGES["restored"], "good"), **_show_settings(config)}
 
     def load(self, _values: Values) -> Outputs:
         """The same when the page is opened: without a word when there is nothing to restore."""
-        config = self._session.last_config()
-        if config is None:
-            return {}
-        outputs = {**show_config(config), **show_rows(len(config.concepts))}
-        if len(config.concepts) > CONCEPT_ROWS:
-            outputs["notice"] = panels.show_message(MESSAGES["too_many_concepts"].format(count=CONCEPT_ROWS))
-        return outputs
+        answer = self._page_status()
+        try:
+            config = self._session.last_config()
+        except PivotalError as error:
+            # The page's script waits for the status in any case.
+            return {**answer, "notice": panels.show_error(error)}
+        return answer if config is None else {**answer, **_show_settings(config)}
 
     def add_concept(self, values: Values) -> Outputs:
         """Show one more row."""
@@ -130,6 +132,13 @@ class Handlers:
         """What the page's script needs: no path and no caption."""
         status = self._session.status()
         return {"page_status": json.dumps({name: status[name] for name in ("state", "is_active", "task_id")})}
+
+
+def _show_settings(config: TrainConfig) -> Outputs:
+    outputs = {**show_config(config), **show_rows(len(config.concepts))}
+    if len(config.concepts) > CONCEPT_ROWS:
+        outputs["notice"] = panels.show_message(MESSAGES["too_many_concepts"].format(count=CONCEPT_ROWS))
+    return outputs
 
 
 def _was_on(page_status: str) -> bool:

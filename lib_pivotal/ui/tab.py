@@ -60,7 +60,7 @@ def _wire(parts: dict[str, Any], handlers: Handlers) -> None:
     for name in ("stop", "discard", "save_now", "sample_now"):
         listen(name, getattr(handlers, name), [], answer)
     listen("restore", handlers.restore, [], ["notice", *fields, *rows])
-    listen("load", handlers.load, [], ["notice", *fields, *rows])
+    listen("load", handlers.load, [], [*answer, *fields, *rows])
     listen("refresh", handlers.refresh, ["gallery_shows", "page_status"], list(VIEW))
     listen("add_concept", handlers.add_concept, [ROW_COUNT], rows)
     listen("remove_concept", handlers.remove_concept, [ROW_COUNT], [*fields, *rows])

@@ -1,0 +1,110 @@
+"""A real webui and a real browser; ``--shots`` keeps the pictures for the README."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+_HERE = Path(__file__).resolve().parent
+_E2E = _HERE.parent / "e2e"
+_SHOTS = _HERE.parents[1] / "docs" / "img"
+_MOST_BYTES = 100_000
+
+sys.path.insert(0, str(_E2E))
+from server import Webui, find_python, find_webui, make_data_folder  # noqa: E402
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--shots", action="store_true", help="write the screenshots of docs/img anew")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything here needs a real webui, a browser and minutes."""
+    for item in items:
+        if _HERE in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+
+
+def _skip_loudly(reason: str) -> None:
+    message = f"{reason}: the page was not tested."
+    warnings.warn(message, stacklevel=2)
+    pytest.skip(message)
+
+
+def _checkpoints(tree: Path, python: Path, folder: Path) -> list[Path]:
+    """The demo's trained base where it is at hand, else a random one."""
+    from lib_pivotal.demo import assets
+
+    if assets.BASE_A.exists() and assets.BASE_B_UNET.exists():
+        return [assets.materialise(folder / "demo").a]
+    command = [str(python), str(_E2E / "random_checkpoint.py"), str(tree), str(folder / "random")]
+    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    return [folder / "random" / "random.safetensors"]
+
+
+@pytest.fixture(scope="session")
+def webui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webui]:
+    """A started webui with our extension."""
+    tree = find_webui()
+    python = find_python(tree) if tree else None
+    if tree is None or python is None:
+        _skip_loudly("NO WEBUI FOUND (set PIVOTAL_WEBUI, PIVOTAL_WEBUI_PYTHON)")
+    folder = tmp_path_factory.mktemp("webui")
+    make_data_folder(folder / "data", _checkpoints(tree, python, folder))
+    server = Webui(tree, python, folder / "data")
+    try:
+        server.wait()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def url(webui: Webui) -> str:
+    """Where the page is."""
+    return f"http://127.0.0.1:{webui._port}"
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium: ``$PIVOTAL_CHROMIUM``, the system's, or playwright's own."""
+    try:
+        from playwright.sync_api import Error, sync_playwright
+    except ImportError:
+        _skip_loudly("NO PLAYWRIGHT FOUND")
+    program = os.environ.get("PIVOTAL_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    with sync_playwright() as playwright:
+        try:
+            chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        except Error:
+            _skip_loudly("NO CHROMIUM FOUND (set PIVOTAL_CHROMIUM)")
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def shoot(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Takes a screenshot into docs/img, small enough for the repository, when ``--shots`` is given."""
+
+    def take(page, name: str, **options) -> None:
+        if not request.config.getoption("--shots"):
+            return
+        picture = Image.open(io.BytesIO(page.screenshot(**options))).convert("RGB")
+        _SHOTS.mkdir(parents=True, exist_ok=True)
+        path = _SHOTS / f"{name}.png"
+        for colours in (256, 128, 64, 32):
+            picture.quantize(colours).save(path, optimize=True)
+            if path.stat().st_size <= _MOST_BYTES:
+                return
+        picture.resize((picture.width * 2 // 3, picture.height * 2 // 3)).quantize(64).save(path, optimize=True)
+
+    return take

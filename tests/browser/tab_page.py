@@ -1,0 +1,77 @@
+"""The tab in a browser, in the user's words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page, expect
+
+__all__ = ["TabPage"]
+
+_WAIT_MS = 120_000
+
+
+class TabPage:
+    """One page with the tab opened.
+
+    Args:
+        page: an empty page.
+        url: of the webui.
+        theme: light or dark.
+    """
+
+    def __init__(self, page: Page, url: str, theme: str = "light") -> None:
+        self.page = page
+        self.url = f"{url}/?__theme={theme}"
+        self.errors: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.set_default_timeout(_WAIT_MS)
+        self.open()
+
+    def open(self) -> None:
+        """Load the page and go to the tab; the script has asked for the status when it returns."""
+        self.page.goto(self.url)
+        self.page.locator("#pivotal_run_train").wait_for(state="attached")
+        expect(self.page.locator("#pivotal_run_status .pivotal-box")).to_have_count(1, timeout=_WAIT_MS)
+        self.page.get_by_role("button", name="Pivotal Tuning", exact=True).first.click()
+        expect(self.page.locator("#pivotal_run_train")).to_be_visible()
+
+    def fill(self, settings: dict[str, Any], blocks: dict[str, str]) -> None:
+        """Type settings; ``blocks`` tells the block of each basic one."""
+        for row, concept in enumerate(settings["concepts"]):
+            if row and not self.page.locator(f"#pivotal_concept_{row}_name").is_visible():
+                self.page.click("#pivotal_concepts_add_concept")
+                self.page.locator(f"#pivotal_concept_{row}_name").wait_for()
+            for name, value in concept.items():
+                self.page.fill(f"#pivotal_concept_{row}_{name} input", str(value))
+        for name, value in settings.items():
+            if name != "concepts":
+                self.page.locator(f"#pivotal_{blocks[name]}_{name}").locator("input, textarea").fill(str(value))
+
+    def press(self, name: str) -> None:
+        """Press a button of ours."""
+        self.page.click(f"#pivotal_{name}")
+
+    def expect_notice(self, *words: str) -> None:
+        """Wait for the answer to a press."""
+        for word in words:
+            expect(self.page.locator("#pivotal_run_notice")).to_contain_text(word, timeout=20_000)
+
+    def expect_status(self, word: str) -> None:
+        """Wait for the run's state."""
+        expect(self.page.locator("#pivotal_run_status")).to_contain_text(word, timeout=_WAIT_MS)
+
+    def progress(self) -> Any:
+        """The webui's own bar."""
+        return self.page.locator("#pivotal_run_progress .progressDiv")
+
+    def width(self) -> int:
+        """Width of what there is to scroll, in px."""
+        return int(self.page.evaluate("document.documentElement.scrollWidth"))
+
+    def read_last(self, data: Path) -> dict[str, Any]:
+        """The settings that the run was started with."""
+        values: dict[str, Any] = json.loads((data / "pivotal-tuning" / "last.json").read_text(encoding="utf-8"))
+        return values

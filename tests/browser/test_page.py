@@ -1,0 +1,187 @@
+"""A person at the page: fills, checks, trains, watches, reloads, stops, uses the result."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("playwright")
+
+from pictures import NAMES, draw
+from playwright.sync_api import expect
+
+from lib_pivotal.core.config.schema import field_info
+from tests.browser.tab_page import TabPage
+
+BLOCKS = {name: info["block"] for name, info in field_info().items()}
+WAIT_MS = 120_000
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    return draw(tmp_path / "pictures")
+
+
+@pytest.fixture
+def tab(webui, url, browser) -> Iterator[TabPage]:
+    context = browser.new_context(viewport={"width": 1360, "height": 900})
+    tab = TabPage(context.new_page(), url)
+    yield tab
+    webui.try_post("/pivotal/v1/stop", {"discard": True})
+    deadline = time.monotonic() + 60
+    while webui.get("/pivotal/v1/status")["is_active"] and time.monotonic() < deadline:
+        time.sleep(0.2)
+    context.close()
+    assert tab.errors == []
+
+
+def settings(folder: Path, output_name: str, **changes) -> dict:
+    return {
+        "concepts": [
+            {"name": NAMES[0], "init_text": "circle", "vectors": 2},
+            {"name": NAMES[1], "init_text": "triangle", "vectors": 3},
+        ],
+        "data_folder": str(folder),
+        "resolution": 64,
+        "steps": 30,
+        "unet_lr": "1e-3",
+        "embedding_lr": "5e-3",
+        "rank": 4,
+        "alpha": "2",
+        "sample_every": 10,
+        "sample_prompts": "\n".join(f"{name}, {colour} background" for name, colour in zip(NAMES, ("red", "blue"))),
+        "output_name": output_name,
+        **changes,
+    }
+
+
+def test_from_filling_to_the_picture(tab, webui, pictures, shoot):
+    page = tab.page
+    tab.fill(settings(pictures / "nowhere", "", steps="-3"), BLOCKS)
+    tab.press("run_train")
+    tab.expect_notice("Image folder", "Output name", "Steps")
+    shoot(page, "problems")
+    given = settings(pictures, "two-shapes")
+    tab.fill(given, BLOCKS)
+    tab.press("run_check")
+    tab.expect_notice("can train")
+    shoot(page, "check")
+    tab.press("run_train")
+    tab.expect_notice("started")
+    expect(page.locator("#pivotal_run_train")).to_be_disabled()
+    tab.expect_status("Step")
+    expect(tab.progress()).to_be_visible()
+    expect(page.locator("#pivotal_run_gallery img").first).to_be_visible()
+    expect(page.locator("#pivotal_run_plot svg")).to_be_visible(timeout=WAIT_MS)
+    shoot(page, "training")
+    tab.expect_status("Finished")
+    expect(page.locator("#pivotal_result_card")).to_be_visible()
+    expect(page.locator("#pivotal_run_train")).to_be_enabled()
+    expect(tab.progress()).to_have_count(0, timeout=20_000)
+    expect(page.locator("#pivotal_run_gallery .grid-container img")).to_have_count(8, timeout=20_000)
+    shoot(page, "result")
+    last = tab.read_last(webui.data)
+    assert [concept["name"] for concept in last["concepts"]] == list(NAMES)
+    assert (last["unet_lr"], last["rank"], last["alpha"]) == (1e-3, 4, 2.0)
+    use_the_result(tab, webui, shoot)
+
+
+def use_the_result(tab, webui, shoot) -> None:
+    """The words go to txt2img, and a generation with them finds the bundle."""
+    page = tab.page
+    words = f"<lora:two-shapes:1> {', '.join(NAMES)}"
+    expect(page.locator("#pivotal_result_words").locator("textarea, input")).to_have_value(words)
+    tab.press("result_send")
+    prompt = page.locator("#txt2img_prompt textarea")
+    expect(prompt).to_be_visible()
+    expect(prompt).to_have_value(words)
+    for name in ("width", "height"):
+        page.locator(f"#txt2img_{name} input[type=number]").fill("64")
+    page.locator("#txt2img_steps input[type=number]").fill("6")
+    page.locator("#txt2img_generate").click()
+    expect(page.locator("#txt2img_gallery img").first).to_be_visible(timeout=WAIT_MS)
+    infotext = page.locator("#html_info_txt2img")
+    expect(infotext).to_contain_text("two-shapes", timeout=WAIT_MS)
+    # The webui lists networks that it could not find; ours it has found.
+    expect(page.locator("#html_log_txt2img")).not_to_contain_text("not found")
+    shoot(page, "txt2img")
+    assert (webui.data / "models" / "Lora" / "two-shapes.safetensors").exists()
+
+
+def test_a_reload_and_escape_lose_nothing_and_stop_keeps(tab, webui, pictures):
+    page = tab.page
+    tab.fill(settings(pictures, "stopped", steps="2000"), BLOCKS)
+    tab.press("run_train")
+    tab.expect_status("Step")
+    expect(page.locator("#pivotal_run_plot svg")).to_be_visible(timeout=WAIT_MS)
+    page.keyboard.press("Escape")
+    before = webui.get("/pivotal/v1/status")
+    tab.open()
+    tab.expect_status("Step")
+    expect(tab.progress()).to_be_visible()
+    expect(page.locator("#pivotal_run_gallery img").first).to_be_visible()
+    expect(page.locator("#pivotal_run_stop")).to_be_enabled()
+    expect(page.locator("#pivotal_run_train")).to_be_disabled()
+    assert page.locator("#pivotal_concept_1_name input").input_value() == NAMES[1]
+    assert page.locator("#pivotal_output_output_name input").input_value() == "stopped"
+    after = webui.get("/pivotal/v1/status")
+    assert after["task_id"] == before["task_id"]
+    assert after["is_active"]
+    tab.press("run_stop")
+    tab.expect_notice("what is trained is kept")
+    tab.expect_status("Stopped")
+    expect(page.locator("#pivotal_result_words").locator("textarea, input")).to_have_value(re.compile("lora:stopped:1"))
+    assert (webui.data / "models" / "Lora" / "stopped.safetensors").exists()
+    expect(page.locator("#pivotal_run_train")).to_be_enabled()
+
+
+def test_a_run_started_elsewhere_is_shown_and_can_be_discarded(tab, webui, pictures):
+    page = tab.page
+    body = settings(pictures, "elsewhere", steps=2000, unet_lr=1e-3, embedding_lr=5e-3, alpha=2.0)
+    assert webui.post("/pivotal/v1/train", body)["task_id"]
+    page.locator("#tabs > .tab-nav button").first.click()
+    page.get_by_role("button", name="Pivotal Tuning", exact=True).first.click()
+    tab.expect_status("Step")
+    expect(page.locator("#pivotal_run_discard")).to_be_enabled()
+    tab.press("run_discard")
+    tab.expect_status("Discarded")
+    assert not (webui.data / "models" / "Lora" / "elsewhere.safetensors").exists()
+    expect(page.locator("#pivotal_result_card")).to_be_hidden()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1360])
+def test_looks(url, browser, shoot, theme, width):
+    context = browser.new_context(viewport={"width": width, "height": 900})
+    tab = TabPage(context.new_page(), url, theme)
+    page = tab.page
+    assert tab.width() <= width, "there is something to scroll sideways"
+    for name in ("check", "train", "stop"):
+        box = page.locator(f"#pivotal_run_{name}").bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+    text, ground = page.evaluate(
+        "() => { const s = getComputedStyle(document.querySelector('#pivotal_run_status .pivotal-box'));"
+        " return [s.color, s.backgroundColor]; }"
+    )
+    assert abs(brightness(text) - brightness(ground)) > 100, (text, ground)
+    shoot(page, f"tab-{theme}-{width}")
+    context.close()
+
+
+def brightness(colour: str) -> float:
+    """Mean of red, green and blue, 0 to 255."""
+    return sum(float(number) for number in re.findall(r"[\d.]+", colour)[:3]) / 3
+
+
+def test_the_page_still_works_when_the_server_says_nothing_new(tab):
+    """Two quick presses and an unknown answer leave the script alive."""
+    tab.press("run_restore")
+    tab.press("run_restore")
+    tab.page.evaluate("pivotal.update('no json')")
+    tab.press("run_stop")
+    tab.expect_notice("No run is on")
