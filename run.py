@@ -26,6 +26,8 @@ ROOT = Path(__file__).resolve().parent
 CONSTRAINTS = ROOT / ".ci" / "constraints.txt"
 HEADLESS = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "pillow", "pyyaml", "tqdm",
             "pytest", "hypothesis", "playwright", "ruff", "mypy", "types-tqdm")  # fmt: skip
+_NO_TESTS = 5
+"""pytest's exit code when nothing was collected."""
 WITHOUT_DEPENDENCIES = ("open_clip_torch",)
 """Only a vocabulary file is taken from it; what it depends on (torchvision) would bring gigabytes."""
 
@@ -102,7 +104,7 @@ class Suites:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.counts = {"passed": 0, "failed": 0, "skipped": 0}
-        self.is_good = True
+        self.left_out: list[str] = []
 
     def run(self, title: str, python: Path, arguments: list[str]) -> None:
         """Run pytest and show its output as it comes."""
@@ -118,21 +120,28 @@ class Suites:
             if re.search(r"\d+ (passed|failed|skipped|error)", line):
                 last = line
         code = process.wait()
-        for number, word in re.findall(r"(\d+) (passed|failed|skipped|error)", last):
-            self.counts["failed" if word == "error" else word] += int(number)
-        if code:
-            self.is_good = False
-            # A suite that broke before it could count anything has failed all the same.
-            if not re.search(r"\d+ (failed|error)", last):
-                self.counts["failed"] += 1
-        self.lines.append(f"{title}: {'passed' if code == 0 else 'FAILED'} in {time.monotonic() - started:.0f} s")
+        found = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|skipped|error)", last)}
+        found["failed"] = found.get("failed", 0) + found.pop("error", 0)
+        # A suite that broke before it could count anything has failed all the same.
+        if code not in (0, _NO_TESTS) and not found["failed"]:
+            found["failed"] = 1
+        for word, number in found.items():
+            self.counts[word] += number
+        if code in (0, _NO_TESTS) and not found.get("passed"):
+            verdict = "NOT RUN (no test was chosen)" if code else "NOT RUN (all skipped, see above)"
+            self.left_out.append(title)
+        else:
+            verdict = "FAILED" if code else "passed"
+        self.lines.append(f"{title}: {verdict} in {time.monotonic() - started:.0f} s")
 
     def finish(self) -> int:
-        """Say how it went, in one clear last line."""
+        """Say how it went, in clear last lines."""
         say("\n" + "\n".join(self.lines))
         counts = self.counts
         say(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
-        return 0 if self.is_good else 1
+        for title in self.left_out:
+            say(f"NOT RUN: {title}.")
+        return 1 if counts["failed"] else 0
 
 
 def run_tests(arguments: list[str]) -> int:
@@ -144,12 +153,10 @@ def run_tests(arguments: list[str]) -> int:
         suites.run(f"tab under Gradio {major}", tab(major), ["tests/ui", *arguments])
     if find_webui() is not None:
         suites.run("real webui", python, ["tests/e2e", *arguments])
-        if any((ROOT / "tests" / "browser").glob("test_*.py")):
-            suites.run("page in a real browser", python, ["tests/browser", *arguments])
-        return suites.finish()
-    result = suites.finish()
-    say("NOT RUN: the suites in a real webui, because none was found. Set PIVOTAL_WEBUI to the folder of one.")
-    return result
+        suites.run("page in a real browser", python, ["tests/browser", *arguments])
+    else:
+        suites.left_out.append("the suites in a real webui, as none was found; set PIVOTAL_WEBUI to the folder of one")
+    return suites.finish()
 
 
 def run_suite(title: str, folder: str, arguments: list[str]) -> int:
