@@ -148,16 +148,27 @@ class DiffusionModel(Protocol):
     alphas_cumprod: torch.Tensor
     """fp32 on the CPU, shape ``(T,)``, from the schedule the model is used with."""
     device: torch.device
-    text_encoders: Sequence[TextEncoder]
-    codec: LatentCodec
     model_name: str
     """Checkpoint name for people."""
-    model_hash: str
-    """sha256 of the checkpoint file or a digest of the weights; empty when unknown."""
     needs_loss_scaling: bool
     """Whether the forward pass runs in fp16, whose gradients underflow without a loss scale."""
     native_resolution: int
     """Side in pixels the model was made for (512, 768, 1024), shown as a hint."""
+
+    @property
+    def text_encoders(self) -> Sequence[TextEncoder]:
+        """In the order in which the UNet gets their outputs."""
+        ...
+
+    @property
+    def codec(self) -> LatentCodec:
+        """The VAE."""
+        ...
+
+    @property
+    def model_hash(self) -> str:
+        """sha256 of the checkpoint file or a digest of the weights; empty when unknown."""
+        ...
 
     def lora_targets(self) -> list[LoraTarget]:
         """Every layer that can carry a LoRA, in a fixed order."""
