@@ -33,7 +33,8 @@ var pivotal = (function() {
 
     function attachBar(taskId) {
         const container = element("pivotal_progress_here");
-        if (barOf === taskId || !container || typeof requestProgress !== "function") {
+        // The bar is made invisible while the webui's settings are still on their way: wait for the next answer.
+        if (barOf === taskId || !container || !("show_progressbar" in opts)) {
             return;
         }
         barOf = taskId;

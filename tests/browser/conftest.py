@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -52,13 +53,14 @@ def _checkpoints(tree: Path, python: Path, folder: Path) -> list[Path]:
 
 
 @pytest.fixture(scope="session")
-def webui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webui]:
+def webui() -> Iterator[Webui]:
     """A started webui with our extension."""
     tree = find_webui()
     python = find_python(tree) if tree else None
     if tree is None or python is None:
         _skip_loudly("NO WEBUI FOUND (set PIVOTAL_WEBUI, PIVOTAL_WEBUI_PYTHON)")
-    folder = tmp_path_factory.mktemp("webui")
+    # Not pytest's own folder, whose name would be in the screenshots.
+    folder = Path(tempfile.mkdtemp(prefix="webui-"))
     make_data_folder(folder / "data", _checkpoints(tree, python, folder))
     server = Webui(tree, python, folder / "data")
     try:
@@ -66,6 +68,7 @@ def webui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webui]:
         yield server
     finally:
         server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

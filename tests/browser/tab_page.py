@@ -26,7 +26,7 @@ class TabPage:
         self.page = page
         self.url = f"{url}/?__theme={theme}"
         self.errors: list[str] = []
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("pageerror", lambda error: self.errors.append(f"{error}\n{error.stack}"))
         page.set_default_timeout(_WAIT_MS)
         self.open()
 
@@ -54,14 +54,18 @@ class TabPage:
         """Press a button of ours."""
         self.page.click(f"#pivotal_{name}")
 
+    def forgive(self, words: str) -> None:
+        """Forget errors of the page's scripts that are not ours."""
+        self.errors = [error for error in self.errors if words not in error]
+
     def expect_notice(self, *words: str) -> None:
         """Wait for the answer to a press."""
         for word in words:
-            expect(self.page.locator("#pivotal_run_notice")).to_contain_text(word, timeout=20_000)
+            expect(self.page.locator("#pivotal_run_notice").first).to_contain_text(word, timeout=20_000)
 
     def expect_status(self, word: str) -> None:
         """Wait for the run's state."""
-        expect(self.page.locator("#pivotal_run_status")).to_contain_text(word, timeout=_WAIT_MS)
+        expect(self.page.locator("#pivotal_run_status").first).to_contain_text(word, timeout=_WAIT_MS)
 
     def progress(self) -> Any:
         """The webui's own bar."""

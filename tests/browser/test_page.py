@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,8 +23,9 @@ WAIT_MS = 120_000
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    return draw(tmp_path / "pictures")
+def pictures() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="pictures-") as folder:
+        yield draw(Path(folder))
 
 
 @pytest.fixture
@@ -67,8 +69,10 @@ def test_from_filling_to_the_picture(tab, webui, pictures, shoot):
     shoot(page, "problems")
     given = settings(pictures, "two-shapes")
     tab.fill(given, BLOCKS)
+    assert tab.errors == []
     tab.press("run_check")
     tab.expect_notice("can train")
+    assert tab.errors == []
     shoot(page, "check")
     tab.press("run_train")
     tab.expect_notice("started")
@@ -87,6 +91,7 @@ def test_from_filling_to_the_picture(tab, webui, pictures, shoot):
     last = tab.read_last(webui.data)
     assert [concept["name"] for concept in last["concepts"]] == list(NAMES)
     assert (last["unet_lr"], last["rank"], last["alpha"]) == (1e-3, 4, 2.0)
+    assert tab.errors == []
     use_the_result(tab, webui, shoot)
 
 
@@ -99,15 +104,18 @@ def use_the_result(tab, webui, shoot) -> None:
     prompt = page.locator("#txt2img_prompt textarea")
     expect(prompt).to_be_visible()
     expect(prompt).to_have_value(words)
+    assert tab.errors == []
     for name in ("width", "height"):
         page.locator(f"#txt2img_{name} input[type=number]").fill("64")
     page.locator("#txt2img_steps input[type=number]").fill("6")
     page.locator("#txt2img_generate").click()
     expect(page.locator("#txt2img_gallery img").first).to_be_visible(timeout=WAIT_MS)
-    infotext = page.locator("#html_info_txt2img")
+    infotext = page.locator("#html_info_txt2img").first
     expect(infotext).to_contain_text("two-shapes", timeout=WAIT_MS)
     # The webui lists networks that it could not find; ours it has found.
-    expect(page.locator("#html_log_txt2img")).not_to_contain_text("not found")
+    expect(page.locator("#html_log_txt2img").first).not_to_contain_text("not found")
+    # Gradio 3.41 stumbles over the webui's own generation, with or without us.
+    tab.forgive("reading 'props'")
     shoot(page, "txt2img")
     assert (webui.data / "models" / "Lora" / "two-shapes.safetensors").exists()
 
@@ -119,6 +127,8 @@ def test_a_reload_and_escape_lose_nothing_and_stop_keeps(tab, webui, pictures):
     tab.expect_status("Step")
     expect(page.locator("#pivotal_run_plot svg")).to_be_visible(timeout=WAIT_MS)
     page.keyboard.press("Escape")
+    # The webui's own handler fails in every tab that has no interrupt button.
+    tab.forgive("reading 'style'")
     before = webui.get("/pivotal/v1/status")
     tab.open()
     tab.expect_status("Step")
@@ -178,10 +188,8 @@ def brightness(colour: str) -> float:
     return sum(float(number) for number in re.findall(r"[\d.]+", colour)[:3]) / 3
 
 
-def test_the_page_still_works_when_the_server_says_nothing_new(tab):
-    """Two quick presses and an unknown answer leave the script alive."""
-    tab.press("run_restore")
-    tab.press("run_restore")
-    tab.page.evaluate("pivotal.update('no json')")
-    tab.press("run_stop")
-    tab.expect_notice("No run is on")
+def test_odd_answers_leave_the_script_alive(tab):
+    tab.page.evaluate("pivotal.update('no json'); pivotal.update('')")
+    tab.page.fill("#pivotal_output_output_name input", "")
+    tab.press("run_check")
+    tab.expect_notice("Output name")
