@@ -1,0 +1,73 @@
+"""Which names of downloaded embeddings may act in prompts, and names beside punctuation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+__all__ = ["SpacedNames", "why_unusable"]
+
+_COMMON_BELOW = 30_000
+"""CLIP's vocabulary is in order of frequency: words below this id are in everyday prompts."""
+_SPECIAL = re.compile(r"<\|(startoftext|endoftext)\|>", re.IGNORECASE)
+
+
+def why_unusable(name: str, ids: Sequence[int]) -> str:
+    """Why a name must not act in prompts, or an empty text when it may.
+
+    Args:
+        name: as typed in a prompt.
+        ids: its token ids, without start and end.
+    """
+    if not name.strip() or not ids:
+        return "the name is empty to the tokenizer"
+    if _SPECIAL.search(name):
+        return "the name holds a control word of the tokenizer"
+    if all(not letter.isalnum() and letter.isascii() for letter in name):
+        return "the name is nothing but punctuation, which every prompt has"
+    if len(ids) == 1 and ids[0] < _COMMON_BELOW:
+        return "the name is a common word, which would change every prompt that has it"
+    return ""
+
+
+class SpacedNames:
+    """Sets names that touch other punctuation apart from it with spaces.
+
+    The tokenizer joins neighbouring punctuation into one token, so ``<s0>,`` would not hold the tokens of
+    ``<s0>``; to spaces it pays no attention. Texts without such a place stay as they are.
+
+    Args:
+        names: all names that act, qualified ones too.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        # All names take part, the longest first, so that a short name inside a longer one is left alone.
+        ordered = sorted({name for name in names if name.strip()}, key=len, reverse=True)
+        has_edges = any(_is_mark(name[0]) or _is_mark(name[-1]) for name in ordered)
+        parts = (r"\s+".join(re.escape(word) for word in name.split()) for name in ordered)
+        self._pattern = re.compile("|".join(parts), re.IGNORECASE) if has_edges else None
+
+    def __call__(self, text: str) -> str:
+        """The text with spaces where they are needed."""
+        if self._pattern is None:
+            return text
+        pieces, end = [], 0
+        for found in self._pattern.finditer(text):
+            pieces.append(text[end : found.start()])
+            # Right after another name the space is there already.
+            if _touch(text, found.start()) and (found.start() > end or end == 0):
+                pieces.append(" ")
+            pieces.append(found.group())
+            if _touch(text, found.end()):
+                pieces.append(" ")
+            end = found.end()
+        return "".join([*pieces, text[end:]]) if pieces else text
+
+
+def _is_mark(letter: str) -> bool:
+    return not letter.isalnum() and not letter.isspace()
+
+
+def _touch(text: str, at: int) -> bool:
+    """Whether punctuation stands on both sides of a position."""
+    return 0 < at < len(text) and _is_mark(text[at - 1]) and _is_mark(text[at])

@@ -1,0 +1,42 @@
+"""The token counter beside the prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lib_pivotal.core.loader.table import TokenTable
+from lib_pivotal.host.loader.activation import tagged_loras
+from lib_pivotal.host.loader.hooks import Hooks, guarded
+from lib_pivotal.host.loader.state import LoaderState
+
+__all__ = ["add_counter_hook"]
+
+
+def add_counter_hook(hooks: Hooks, state: LoaderState) -> None:
+    """Count with the names of the LoRAs in the text, generated or not, and with no others.
+
+    Args:
+        hooks: takes the hook; must be there before the page is built.
+        state: gives the names.
+
+    Host: modules/ui.py, ``update_token_counter``, A1111 1.6.1-1.10.1, Forge: takes the text first and, from 1.8, the
+        styles third; it runs on a thread of the page while a generation may be under way on another.
+    """
+    from modules import ui
+
+    def update_token_counter(original: Any, text: str, *arguments: Any, **options: Any) -> Any:
+        styles = arguments[1] if len(arguments) > 1 else options.get("styles") or ()
+        table = guarded(
+            "counting tokens", lambda: state.table_of(tagged_loras(_with_styles(text, styles))), TokenTable()
+        )
+        with state.counting(table):
+            return original(text, *arguments, **options)
+
+    hooks.wrap(ui, "update_token_counter", update_token_counter)
+
+
+def _with_styles(text: str, styles: Sequence[str]) -> str:
+    from modules import shared
+
+    return shared.prompt_styles.apply_styles_to_prompt(text, list(styles)) if styles else text

@@ -1,0 +1,72 @@
+"""The webui's store of embeddings: looking a name up, and objects as it wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from lib_pivotal.core.bundle.embeddings import BundledEmbedding
+
+__all__ = ["HostEmbeddings", "installed_name"]
+
+
+class HostEmbeddings:
+    """Makes, and keeps, the webui's kind of object for a bundled embedding.
+
+    Host: modules/textual_inversion/textual_inversion.py, ``Embedding``, A1111 1.6.1-1.10.1: encoding reads ``vec``
+        (a tensor, or one by encoder key), ``vectors``, ``name`` and ``shorthash``.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str, tuple[str, ...], str], Any] = {}
+
+    def get(self, name: str, embedding: BundledEmbedding, widths: Mapping[str, int]) -> Any:
+        """The object for an embedding under a name, on the webui's device.
+
+        Args:
+            name: as prompts have it; the webui writes it into the picture's text.
+            embedding: vectors by encoder, ``(n, width)`` each.
+            widths: encoder key → width of the loaded model.
+        """
+        from modules import devices
+        from modules.textual_inversion import textual_inversion
+
+        device = devices.device
+        key = (name, embedding.hash, tuple(widths), str(device))
+        if key in self._known:
+            return self._known[key]
+        if len(self._known) > 512:
+            self._known.clear()
+        vec: Any = {encoder: value.to(device, torch.float32) for encoder, value in embedding.encoders.items()}
+        if len(widths) == 1 and len(vec) == 1:
+            # A model with one encoder takes the tensor itself, whatever its encoder is called in the file.
+            vec = next(iter(vec.values()))
+        made = textual_inversion.Embedding(vec, name)
+        made.vectors = embedding.vector_count
+        made.shape = sum(int(value.shape[1]) for value in embedding.encoders.values())
+        made.hash = embedding.hash
+        made.shorthash = embedding.hash
+        self._known[key] = made
+        return made
+
+    def owns(self, made: Any) -> bool:
+        """Whether an object is one of ours."""
+        return any(made is known for known in self._known.values())
+
+
+def installed_name(found: tuple[Any, Any], run: Sequence[int]) -> str:
+    """Name of the installed embedding behind the webui's answer for a token run, or an empty text.
+
+    Args:
+        found: the webui's answer: embedding and length in tokens, both None for none.
+        run: the run that was asked for.
+
+    Host: textual_inversion.py, ``find_embedding_at_position``, A1111 1.6.1-1.10.1: embeddings that the webui itself
+        takes out of a LoRA have no ``filename``.
+    """
+    embedding, length = found
+    if embedding is None or length != len(run) or not getattr(embedding, "filename", None):
+        return ""
+    return str(embedding.name)
