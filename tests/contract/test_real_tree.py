@@ -18,7 +18,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 def _trees() -> list[Path]:
     chosen = os.environ.get("PIVOTAL_WEBUI")
     trees = [Path(chosen) if chosen else Path.home() / "stable-diffusion-webui"]
-    trees += sorted((Path.home() / "webui-src").glob("*"))
+    trees += sorted((Path.home() / "webui-src").glob("1.*")) + sorted(Path.home().glob("webui-1.*"))
     return [tree for tree in trees if (tree / "modules" / "processing.py").exists()]
 
 
@@ -66,7 +66,8 @@ def test_every_host_symbol_in_the_adapter_is_in_the_contract() -> None:
     """``from modules import x`` followed by ``x.name`` anywhere in the adapter must be listed."""
     listed = {(Path(symbol["file"]).stem, symbol["name"].split(".")[0]) for symbol in read_contract()}
     missing = []
-    for source in (_ROOT / "lib_pivotal" / "host" / "a1111").glob("*.py"):
+    host = _ROOT / "lib_pivotal" / "host"
+    for source in [*(host / "a1111").glob("*.py"), *(host / "loader").glob("*.py")]:
         parsed = ast.parse(source.read_text(encoding="utf-8"))
         imports = [node for node in ast.walk(parsed) if isinstance(node, ast.ImportFrom)]
         hosts = {alias.name for node in imports if (node.module or "").startswith("modules") for alias in node.names}

@@ -12,6 +12,7 @@ import pytest
 from server import Webui, find_python, find_webui, make_data_folder
 
 _HERE = Path(__file__).parent
+pytest.register_assert_rewrite("loader_cases")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -29,20 +30,37 @@ def _checkpoints(tree: Path, python: Path, folder: Path) -> list[Path]:
     if assets.BASE_A.exists() and assets.BASE_B_UNET.exists():
         bases = assets.materialise(folder / "demo")
         result = [bases.a, bases.b]
+    return [*result, *_random_checkpoints(tree, python, folder)]
+
+
+def _random_checkpoints(tree: Path, python: Path, folder: Path) -> list[Path]:
     command = [str(python), str(_HERE / "random_checkpoint.py"), str(tree), str(folder / "random")]
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
-    return [*result, folder / "random" / "random.safetensors", folder / "random" / "other.safetensors"]
+    return [folder / "random" / "random.safetensors", folder / "random" / "other.safetensors"]
 
 
-@pytest.fixture(scope="session")
-def webui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webui]:
-    """A started webui with our extension and the probe."""
+def _found() -> tuple[Path, Path]:
+    """Tree and interpreter of the webui; skips where there is none."""
     tree = find_webui()
     python = find_python(tree) if tree else None
     if tree is None or python is None:
         message = "NO WEBUI FOUND: nothing was tested in a real webui (set PIVOTAL_WEBUI, PIVOTAL_WEBUI_PYTHON)."
         warnings.warn(message, stacklevel=1)
         pytest.skip(message)
+    return tree, python
+
+
+@pytest.fixture(scope="session")
+def random_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two small SD1 checkpoints with random weights."""
+    tree, python = _found()
+    return _random_checkpoints(tree, python, tmp_path_factory.mktemp("checkpoints"))
+
+
+@pytest.fixture(scope="session")
+def webui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webui]:
+    """A started webui with our extension and the probe."""
+    tree, python = _found()
     folder = tmp_path_factory.mktemp("webui")
     make_data_folder(folder / "data", _checkpoints(tree, python, folder))
     server = Webui(tree, python, folder / "data")

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import socket
 import subprocess
 import time
@@ -17,7 +18,7 @@ from typing import Any
 
 from PIL import Image
 
-__all__ = ["Webui", "find_python", "find_webui", "make_data_folder"]
+__all__ = ["Webui", "find_python", "find_webui", "make_data_folder", "version_of"]
 
 _ROOT = Path(__file__).resolve().parents[2]
 _START_S = 240
@@ -56,15 +57,23 @@ def find_python(webui: Path) -> Path | None:
     return None
 
 
-def make_data_folder(folder: Path, checkpoints: list[Path]) -> None:
-    """Models, settings and extensions of a fresh webui; ours and the probe are linked in."""
+def version_of(webui: Path) -> tuple[int, ...]:
+    """The webui's version from the head of its changelog."""
+    found = re.search(r"(\d+)\.(\d+)(?:\.(\d+))?", (webui / "CHANGELOG.md").read_text(encoding="utf-8"))
+    assert found, f"no version in {webui}"
+    return tuple(int(number) for number in found.groups() if number)
+
+
+def make_data_folder(folder: Path, checkpoints: list[Path], *, with_extension: bool = True) -> None:
+    """Models, settings and extensions of a fresh webui; the probe is linked in, and ours if wanted."""
     for name in ("models/Stable-diffusion", "models/Lora", "embeddings", "extensions"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for checkpoint in checkpoints:
         for source in (checkpoint, checkpoint.with_suffix(".yaml")):
             if source.exists():
                 (folder / "models" / "Stable-diffusion" / source.name).symlink_to(source.resolve())
-    (folder / "extensions" / "sd-webui-pivotal-tuning").symlink_to(_ROOT)
+    if with_extension:
+        (folder / "extensions" / "sd-webui-pivotal-tuning").symlink_to(_ROOT)
     (folder / "extensions" / "pivotal-probe").symlink_to(_ROOT / "tests" / "e2e" / "probe_extension")
     settings = {"show_progress_type": "Approx cheap", "samples_save": False, "grid_save": False}
     settings["sd_model_checkpoint"] = checkpoints[0].name
@@ -106,11 +115,14 @@ class Webui:
         while time.monotonic() < deadline:
             if self._process.poll() is not None or "Error executing callback" in self.log():
                 break
-            try:
-                if self.get("/pivotal-test/ready", timeout=5)["ready"]:
-                    return
-            except (OSError, ValueError):
-                time.sleep(1.0)
+            # A request before that line would make the webui fail to add its own middleware.
+            if "Startup time:" in self.log():
+                try:
+                    if self.get("/pivotal-test/ready", timeout=5)["ready"]:
+                        return
+                except (OSError, ValueError):
+                    pass
+            time.sleep(0.5)
         raise RuntimeError("The webui did not start:\n" + self.log()[-6000:])
 
     def log(self) -> str:

@@ -63,7 +63,8 @@ class _LinearDelta(torch.autograd.Function):
     def forward(ctx: Any, x: torch.Tensor, output: torch.Tensor, down: torch.Tensor, up: torch.Tensor,
                 scale: float) -> torch.Tensor:  # fmt: skip
         flat = x.reshape(-1, x.shape[-1]).to(output.dtype)
-        small_down, small_up = down.to(output.dtype), up.to(output.dtype)
+        # Detached: torch 2.0 cannot find a saved leaf again when the step is checkpointed.
+        small_down, small_up = down.detach().to(output.dtype), up.detach().to(output.dtype)
         hidden = flat.mm(small_down.t())
         ctx.save_for_backward(flat, hidden, small_down, small_up)
         ctx.scale, ctx.shape, ctx.x_dtype = scale, x.shape, x.dtype

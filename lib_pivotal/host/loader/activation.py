@@ -70,12 +70,26 @@ def _tell(task: Any, table: TokenTable) -> None:
 
     Host: modules/processing.py, ``StableDiffusionProcessing.comment``, A1111 1.6.1-1.10.1.
     """
-    if not table.notices:
-        return
     prompts = _prompts(task)
     for notice in table.notices:
         if not notice.name or any(_mentions(prompt, notice.name) for prompt in prompts):
             task.comment(notice.text)
+    if not _notes_hashes():
+        used = {entry.name: entry for entry in table.entries if any(_mentions(p, entry.name) for p in prompts)}
+        if used:
+            # Names are cut as the webui cuts those of its own embeddings.
+            pairs = (f"{re.sub('[:,]', '', name)}: {entry.embedding.hash}" for name, entry in used.items())
+            task.extra_generation_params["TI hashes"] = ", ".join(pairs)
+
+
+def _notes_hashes() -> bool:
+    """Whether the webui notes the hashes of embeddings while it encodes.
+
+    Host: modules/sd_hijack.py, ``model_hijack.extra_generation_params``: not in Forge since August 2024.
+    """
+    from modules import sd_hijack
+
+    return hasattr(sd_hijack.model_hijack, "extra_generation_params")
 
 
 def _prompts(task: Any) -> list[str]:

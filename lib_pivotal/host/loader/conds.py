@@ -25,7 +25,7 @@ def add_cond_hooks(hooks: Hooks, state: LoaderState) -> None:
     Host: modules/processing.py, ``get_conds_with_caching``, A1111 1.6.1-1.10.1: hashes are noted while encoding, so
         a picture made from a kept encoding lacks them.
     """
-    from modules import processing
+    from modules import processing, sd_hijack
 
     def cached_params(original: Any, task: Any, *arguments: Any, **options: Any) -> Any:
         params = original(task, *arguments, **options)
@@ -33,7 +33,9 @@ def add_cond_hooks(hooks: Hooks, state: LoaderState) -> None:
         return params if extra is None else (*params, extra)
 
     hooks.wrap(processing.StableDiffusionProcessing, "cached_params", cached_params)
-    hooks.wrap(processing.StableDiffusionProcessing, "get_conds_with_caching", _HashKeeper().get_conds)
+    # Forge has no such notes, and reForge keeps them with the encodings by itself.
+    if hasattr(sd_hijack.model_hijack, "extra_generation_params"):
+        hooks.wrap(processing.StableDiffusionProcessing, "get_conds_with_caching", _HashKeeper().get_conds)
 
 
 class _HashKeeper:

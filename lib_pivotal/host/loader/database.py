@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from lib_pivotal.core.bundle.embeddings import BundledEmbedding
+from lib_pivotal.host.loader.places import store_module
 
 __all__ = ["HostEmbeddings", "installed_name"]
 
@@ -15,8 +16,8 @@ __all__ = ["HostEmbeddings", "installed_name"]
 class HostEmbeddings:
     """Makes, and keeps, the webui's kind of object for a bundled embedding.
 
-    Host: modules/textual_inversion/textual_inversion.py, ``Embedding``, A1111 1.6.1-1.10.1: encoding reads ``vec``
-        (a tensor, or one by encoder key), ``vectors``, ``name`` and ``shorthash``.
+    Host: textual_inversion.py, ``Embedding``, A1111 1.6.1-1.10.1, Forge, reForge: encoding reads ``vec`` (a tensor, or
+        one by encoder key), ``vectors``, ``name`` and, in all but Forge, ``shorthash``.
     """
 
     def __init__(self) -> None:
@@ -31,7 +32,6 @@ class HostEmbeddings:
             widths: encoder key → width of the loaded model.
         """
         from modules import devices
-        from modules.textual_inversion import textual_inversion
 
         device = devices.device
         key = (name, embedding.hash, tuple(widths), str(device))
@@ -43,17 +43,13 @@ class HostEmbeddings:
         if len(widths) == 1 and len(vec) == 1:
             # A model with one encoder takes the tensor itself, whatever its encoder is called in the file.
             vec = next(iter(vec.values()))
-        made = textual_inversion.Embedding(vec, name)
+        made = store_module().Embedding(vec, name)
         made.vectors = embedding.vector_count
         made.shape = sum(int(value.shape[1]) for value in embedding.encoders.values())
         made.hash = embedding.hash
         made.shorthash = embedding.hash
         self._known[key] = made
         return made
-
-    def owns(self, made: Any) -> bool:
-        """Whether an object is one of ours."""
-        return any(made is known for known in self._known.values())
 
 
 def installed_name(found: tuple[Any, Any], run: Sequence[int]) -> str:

@@ -6,6 +6,8 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from lib_pivotal.host.loader.places import engines_of
+
 __all__ = ["Encoders", "live_encoders"]
 
 Run = tuple[int, ...]
@@ -54,18 +56,34 @@ def live_encoders() -> Encoders | None:
     """
     from modules import sd_models
 
-    root = getattr(sd_models.model_data.sd_model, "cond_stage_model", None)
-    if root is None or not hasattr(root, "modules"):
+    model = sd_models.model_data.sd_model
+    root = getattr(model, "cond_stage_model", None)
+    if hasattr(root, "modules"):
+        return _known.get(root) or _remember(root, _look_into(root))
+    if model is None:
         return None
-    found = _known.get(root)
-    if found is None:
-        found = _look(root)
-        if found is not None:
-            _known[root] = found
+    return _known.get(model) or _remember(model, _look_at(engines_of(model)))
+
+
+def _remember(root: Any, found: Encoders | None) -> Encoders | None:
+    if found is not None:
+        _known[root] = found
     return found
 
 
-def _look(root: Any) -> Encoders | None:
+def _look_at(engines: list[Any]) -> Encoders | None:
+    """Forge: one engine an encoder.
+
+    Host: backend/text_processing/classic_engine.py, ``embedding_key`` and ``text_encoder``, Forge.
+    """
+    if not engines:
+        return None
+    tables = [engine.text_encoder.transformer.text_model.embeddings.token_embedding for engine in engines]
+    widths = {engine.embedding_key: int(table.weight.shape[1]) for engine, table in zip(engines, tables, strict=True)}
+    return _weakly(widths, engines)
+
+
+def _look_into(root: Any) -> Encoders | None:
     widths: dict[str, int] = {}
     tokenizers = []
     for module in root.modules():
@@ -75,8 +93,11 @@ def _look(root: Any) -> Encoders | None:
             widths[key] = int(weight.shape[1])
         # The wrappers of the encoders have both; the conditioner of SDXL only hands on to the first of them.
         if hasattr(module, "tokenize_line") and hasattr(module, "tokenize"):
-            tokenizers.append(weakref.ref(module))
-    if not widths or not tokenizers:
-        return None
-    # Weak, or the model could never leave the memory.
-    return Encoders(widths, lambda: [live.tokenize for live in (known() for known in tokenizers) if live is not None])
+            tokenizers.append(module)
+    return _weakly(widths, tokenizers) if widths and tokenizers else None
+
+
+def _weakly(widths: dict[str, int], tokenizing: list[Any]) -> Encoders:
+    """Encoders that let the model leave the memory."""
+    references = [weakref.ref(part) for part in tokenizing]
+    return Encoders(widths, lambda: [part.tokenize for part in (known() for known in references) if part is not None])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from lib_pivotal.host.loader.activation import add_activation_hooks
+from lib_pivotal.host.loader.cards import add_card_hooks
 from lib_pivotal.host.loader.conds import add_cond_hooks
 from lib_pivotal.host.loader.counter import add_counter_hook
 from lib_pivotal.host.loader.hooks import Hooks, guarded
@@ -41,6 +42,7 @@ def install() -> None:
         ("LoRA files", add_takeover_hooks),
         ("activation", add_activation_hooks),
         ("the token counter", add_counter_hook),
+        ("cards", lambda hooks, _state: add_card_hooks(hooks)),
     ):
         # Each stands on its own: a host that lacks one place still gets the others.
         guarded(f"attaching to {name}", lambda add=add: add(hooks, state), None)

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from lib_pivotal.host.loader.hooks import Hooks, guarded
+from lib_pivotal.host.loader.places import live_stores, store_module, tokenizing_classes
 from lib_pivotal.host.loader.settings import read_settings
 from lib_pivotal.host.loader.state import LoaderState
 
 __all__ = ["add_lookup_hooks", "ask_host"]
 
-_TOKENIZING = (
-    ("modules.sd_hijack_clip", "FrozenCLIPEmbedderWithCustomWords"),
-    ("modules.sd_hijack_open_clip", "FrozenOpenCLIPEmbedderWithCustomWords"),
-    ("modules.sd_hijack_open_clip", "FrozenOpenCLIPEmbedder2WithCustomWords"),
-)
-"""Host: A1111 1.6.1-1.10.1: the classes whose ``tokenize`` a prompt passes, and a name on being registered."""
-
 
 def ask_host() -> Callable[[Sequence[int]], tuple[Any, Any]]:
-    """A function that asks the webui's own store of embeddings; to be made before our hook stands there.
+    """A function that asks the webui's own stores of embeddings; to be made before our hook stands there.
 
-    Host: modules/textual_inversion/textual_inversion.py, ``EmbeddingDatabase.find_embedding_at_position``,
-        A1111 1.6.1-1.10.1: the longest registered run at an offset, as embedding and length.
+    Host: textual_inversion.py, ``EmbeddingDatabase.find_embedding_at_position``, A1111 1.6.1-1.10.1, Forge, reForge:
+        the longest registered run at an offset, as embedding and length.
     """
-    from modules import sd_hijack
-    from modules.textual_inversion import textual_inversion
+    original = store_module().EmbeddingDatabase.find_embedding_at_position
 
-    original = textual_inversion.EmbeddingDatabase.find_embedding_at_position
-    return lambda run: original(sd_hijack.model_hijack.embedding_db, list(run), 0)
+    def ask(run: Sequence[int]) -> tuple[Any, Any]:
+        for store in live_stores():
+            found = original(store, list(run), 0)
+            if found[0] is not None:
+                return found[0], found[1]
+        return None, None
+
+    return ask
 
 
 def add_lookup_hooks(hooks: Hooks, state: LoaderState) -> None:
@@ -40,7 +38,6 @@ def add_lookup_hooks(hooks: Hooks, state: LoaderState) -> None:
         hooks: takes the hooks.
         state: has the table.
     """
-    from modules.textual_inversion import textual_inversion
 
     def find(original: Any, database: Any, tokens: list[int], offset: int) -> tuple[Any, Any]:
         theirs = original(database, tokens, offset)
@@ -59,9 +56,6 @@ def add_lookup_hooks(hooks: Hooks, state: LoaderState) -> None:
         spaced = guarded("reading a prompt", lambda: [state.spaced(text) for text in texts], texts)
         return original(encoder, spaced, *rest)
 
-    hooks.wrap(textual_inversion.EmbeddingDatabase, "find_embedding_at_position", find)
-    for module, name in _TOKENIZING:
-        owner = getattr(importlib.import_module(module), name, None)
-        # A class that inherits the function has it from one that is in the list.
-        if owner is not None and "tokenize" in vars(owner):
-            hooks.wrap(owner, "tokenize", tokenize)
+    hooks.wrap(store_module().EmbeddingDatabase, "find_embedding_at_position", find)
+    for owner in tokenizing_classes():
+        hooks.wrap(owner, "tokenize", tokenize)

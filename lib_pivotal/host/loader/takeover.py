@@ -44,6 +44,26 @@ def add_takeover_hooks(hooks: Hooks, state: LoaderState) -> None:
         return net
 
     hooks.wrap(extension, "load_network", load_network)
+    _add_forge_hook(hooks, state, extension)
+
+
+def _add_forge_hook(hooks: Hooks, state: LoaderState, extension: Any) -> None:
+    """Keep our keys from Forge's loader, too.
+
+    Host: networks.py, ``load_lora_state_dict``, Forge, old Forge, reForge, Forge-classic: an ``lru_cache`` by file
+        name; what it returns goes to a loader that drops the whole LoRA when more than 12 keys fit nothing.
+    """
+    cached = getattr(extension, "load_lora_state_dict", None)
+    if cached is None:
+        return
+
+    def load_lora_state_dict(original: Any, filename: Any) -> Any:
+        read = original(filename)
+        keys = guarded("reading a bundle", lambda: _our_keys(state, str(filename)), frozenset())
+        return {key: value for key, value in read.items() if key not in keys} if keys else read
+
+    hooks.wrap(extension, "load_lora_state_dict", load_lora_state_dict)
+    extension.load_lora_state_dict.cache_clear = cached.cache_clear
 
 
 def _our_keys(state: LoaderState, path: str) -> frozenset[str]:
@@ -90,14 +110,21 @@ def reload_overwritten() -> None:
     from modules import sd_models
 
     extension = lora_extension()
-    if extension is None or not hasattr(extension, "network_apply_weights"):
+    if extension is None:
         return
     kept = getattr(extension, "networks_in_memory", {})
     for name, net in list(kept.items()):
         if _is_outdated(net):
             kept.pop(name, None)
-    if any(_is_outdated(net) for net in list(extension.loaded_networks)):
-        _unload_all(extension, sd_models.model_data.sd_model)
+    if not any(_is_outdated(net) for net in list(extension.loaded_networks)):
+        return
+    model = sd_models.model_data.sd_model
+    if hasattr(extension, "load_lora_state_dict"):
+        # Host: networks.py, ``load_networks``, Forge and its kin: does nothing while this text is the same.
+        extension.load_lora_state_dict.cache_clear()
+        model.current_lora_hash = ""
+    else:
+        _unload_all(extension, model)
 
 
 def _is_outdated(net: Any) -> bool:

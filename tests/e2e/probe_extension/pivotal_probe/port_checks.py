@@ -90,7 +90,8 @@ def training_step() -> dict[str, Any]:
     with host.exclusive(_TASK), host.borrow(TrainConfig(), Control()) as lent:
         model = lent.model
         generator = torch.Generator().manual_seed(5)
-        noisy = torch.randn(2, 4, 8, 8, generator=generator)
+        # Large enough for the middle block to see several tokens: attention over one has no gradient for its queries.
+        noisy = torch.randn(2, 4, 16, 16, generator=generator)
         times = torch.tensor([10, 700])
         sizes = [PictureSize((64, 64), (0, 0), (64, 64))] * 2
         vectors = (torch.randn(2, model.text_encoders[0].width, generator=generator) * 0.1).requires_grad_(True)

@@ -8,12 +8,19 @@ from typing import Any
 from fastapi import Body
 from fastapi.responses import JSONResponse
 
-from pivotal_probe import checks, lora_checks, numbers, port_checks, run_checks
+from pivotal_probe import checks, cond_checks, lora_checks, numbers, port_checks, run_checks
 
 
 def register(_demo: Any, app: Any) -> None:
     """Add the routes to the webui's application."""
-    tables = (checks.CHECKS, port_checks.CHECKS, lora_checks.CHECKS, run_checks.CHECKS, numbers.CHECKS)
+    tables = (
+        checks.CHECKS,
+        port_checks.CHECKS,
+        lora_checks.CHECKS,
+        run_checks.CHECKS,
+        numbers.CHECKS,
+        cond_checks.CHECKS,
+    )
     known = {function.__name__: function for table in tables for function in table}
 
     def ready() -> dict[str, bool]:

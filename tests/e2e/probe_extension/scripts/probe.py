@@ -9,6 +9,24 @@ _ROOT = Path(scripts.basedir()).resolve().parents[2]
 sys.path.insert(0, str(Path(scripts.basedir())))
 sys.path.insert(0, str(_ROOT))
 
-from pivotal_probe import routes  # noqa: E402
+from pivotal_probe import cond_checks, routes  # noqa: E402
 
 script_callbacks.on_app_started(routes.register)
+# After every other extension, so that its wrappers are inside.
+script_callbacks.on_app_started(lambda _demo, _app: cond_checks.watch())
+
+
+class Watch(scripts.Script):
+    """Sees every generation of the page and the API."""
+
+    def title(self):
+        """The webui wants one."""
+        return "pivotal probe"
+
+    def show(self, is_img2img):
+        """Always there."""
+        return scripts.AlwaysVisible
+
+    def postprocess(self, p, processed, *args):
+        """The end of a generation."""
+        cond_checks.note_comments(p)

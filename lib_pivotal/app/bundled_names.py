@@ -1,0 +1,36 @@
+"""What the page asks while somebody types a prompt: the names that a LoRA brings along."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+__all__ = ["add_route"]
+
+_LONGEST = 500
+
+
+def add_route(app: Any, names_of_tag: Callable[[str], Sequence[tuple[str, int]]]) -> None:
+    """Answer ``GET /pivotal/page/bundled?tag=NAME:1``, for visitors of the page only.
+
+    Args:
+        app: the webui's server; without a page it gets no route.
+        names_of_tag: the inside of a tag without ``lora:`` → names and numbers of vectors.
+
+    Host: gradio/routes.py, ``App.auth`` and ``App.tokens``, gradio 3.41.2 and 4.40.0: a page with a login keeps its
+        visitors' tokens there; routes that extensions add are protected by nothing.
+    """
+    from fastapi import HTTPException, Request
+
+    if not hasattr(app, "tokens"):
+        return
+
+    def bundled(request: Request, tag: str) -> dict[str, Any]:
+        visitors = [value for name, value in request.cookies.items() if name.startswith("access-token")]
+        if getattr(app, "auth", None) is not None and not any(token in app.tokens for token in visitors):
+            raise HTTPException(status_code=401, detail="Log in on the page first.")
+        return {"names": [{"name": name, "vectors": count} for name, count in names_of_tag(tag[:_LONGEST])]}
+
+    # The annotations are texts here, and FastAPI looks for their names among the module's.
+    bundled.__annotations__.update(request=Request, tag=str)
+    app.add_api_route("/pivotal/page/bundled", bundled, methods=["GET"], include_in_schema=False)

@@ -1,0 +1,40 @@
+"""Which names each LoRA file brings along, remembered across starts of the webui."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lib_pivotal.core.bundle.embeddings import read_embeddings
+from lib_pivotal.core.loader.options import parse_name_options
+from lib_pivotal.host.loader.networks import find_file
+from lib_pivotal.host.loader.settings import read_settings
+
+__all__ = ["names_in", "names_of_tag"]
+
+_SECTION = "pivotal-bundled-names"
+
+
+def names_in(path: str) -> list[tuple[str, int]]:
+    """Name and number of vectors of each embedding in a LoRA file.
+
+    Host: modules/cache.py, ``cached_data_for_file``, A1111 1.6.1-1.10.1, Forge: keeps an answer until the file
+        changes; a page of a thousand cards must not open a thousand files each time.
+    """
+    from modules import cache
+
+    def read() -> dict[str, Any]:
+        found = read_embeddings(Path(path)).embeddings.values() if path.lower().endswith(".safetensors") else ()
+        return {"names": [[item.name, item.vector_count] for item in found]}
+
+    kept = cache.cached_data_for_file(_SECTION, path, path, read) or {}
+    return [(str(name), int(count)) for name, count in kept.get("names", ())]
+
+
+def names_of_tag(tag: str) -> list[tuple[str, int]]:
+    """The same for a tag in a prompt, such as ``NAME:1:ti=x_``, as the tag names them; empty without such a LoRA."""
+    items = tag.split(":")
+    options, path = parse_name_options(items), find_file(items[0])
+    if path is None or options.is_off or not read_settings().is_on:
+        return []
+    return [(options.name_of(name), count) for name, count in names_in(path)]

@@ -1,0 +1,65 @@
+"""Where each kind of webui keeps its embeddings and cuts prompts into tokens."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__all__ = ["engines_of", "live_stores", "store_module", "tokenizing_classes"]
+
+_TOKENIZING = (
+    ("modules.sd_hijack_clip", "FrozenCLIPEmbedderWithCustomWords"),
+    ("modules.sd_hijack_open_clip", "FrozenOpenCLIPEmbedderWithCustomWords"),
+    ("modules.sd_hijack_open_clip", "FrozenOpenCLIPEmbedder2WithCustomWords"),
+    ("backend.text_processing.classic_engine", "ClassicTextProcessingEngine"),
+)
+"""Host: classes whose ``tokenize`` a prompt passes: A1111 1.6.1-1.10.1, old Forge, reForge and Forge-classic (the first
+three), Forge since August 2024 (the last)."""
+
+
+def store_module() -> Any:
+    """The module with the webui's classes ``Embedding`` and ``EmbeddingDatabase``.
+
+    Host: backend/text_processing/textual_inversion.py, Forge: prompts use this copy there; the one in ``modules`` only
+        fills the page.
+    """
+    backend = _module("backend.text_processing.textual_inversion")
+    return backend if backend is not None else importlib.import_module("modules.textual_inversion.textual_inversion")
+
+
+def tokenizing_classes() -> list[type]:
+    """Classes of this webui with a ``tokenize`` of their own that prompts pass."""
+    found = [getattr(_module(module), name, None) for module, name in _TOKENIZING]
+    return [owner for owner in found if owner is not None and "tokenize" in vars(owner)]
+
+
+def engines_of(model: Any) -> list[Any]:
+    """Forge's text engines of a model that use CLIP, one an encoder; empty in every other webui.
+
+    Host: backend/text_processing/classic_engine.py, ``ClassicTextProcessingEngine``, Forge: attributes of the model
+        object, whose names differ from family to family.
+    """
+    parts = getattr(model, "__dict__", {}).values()
+    return [part for part in parts if hasattr(part, "embedding_key") and hasattr(part, "embeddings")]
+
+
+def live_stores() -> list[Any]:
+    """The webui's stores of embeddings that prompts are looked up in now.
+
+    Host: modules/sd_hijack.py, ``model_hijack.embedding_db``, A1111 1.6.1-1.10.1, old Forge, reForge, Forge-classic:
+        one for all; Forge: one an engine.
+    """
+    from modules import sd_hijack, sd_models
+
+    store = getattr(sd_hijack.model_hijack, "embedding_db", None)
+    if store is not None:
+        return [store]
+    return [engine.embeddings for engine in engines_of(sd_models.model_data.sd_model)]
+
+
+def _module(name: str) -> Any:
+    """A module of the webui, or None where it has no such module."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        return None

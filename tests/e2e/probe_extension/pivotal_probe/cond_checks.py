@@ -1,0 +1,140 @@
+"""Encodings, comments and texts of the generations since the last look."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from typing import Any
+
+import torch
+
+_SEEN: dict[str, list[Any]] = {"conds": [], "comments": [], "errors": []}
+
+
+def _feed(value: Any, digest: Any) -> None:
+    if isinstance(value, torch.Tensor):
+        digest.update(str(tuple(value.shape)).encode() + value.detach().float().cpu().contiguous().numpy().tobytes())
+    elif isinstance(value, dict):
+        for key in sorted(value):
+            digest.update(str(key).encode())
+            _feed(value[key], digest)
+    elif isinstance(value, list | tuple):
+        digest.update(str(len(value)).encode())
+        for item in value:
+            _feed(item, digest)
+    elif hasattr(value, "__dict__"):
+        _feed(vars(value), digest)
+    else:
+        digest.update(repr(value).encode())
+
+
+def watch() -> None:
+    """Stand outside of whatever else stands in the function that gives a generation its encodings."""
+    from modules import processing
+
+    original = processing.StableDiffusionProcessing.get_conds_with_caching
+
+    @functools.wraps(original)
+    def get_conds(task: Any, function: Any, prompts: Any, *arguments: Any, **options: Any) -> Any:
+        result = original(task, function, prompts, *arguments, **options)
+        digest = hashlib.sha256()
+        _feed(result, digest)
+        kind = "c" if "multicond" in function.__name__ else "uc"
+        _SEEN["conds"].append([kind, digest.hexdigest(), [str(prompt) for prompt in prompts]])
+        return result
+
+    processing.StableDiffusionProcessing.get_conds_with_caching = get_conds
+
+
+def note_comments(task: Any) -> None:
+    """Keep what a generation said beside its pictures."""
+    _SEEN["comments"].append(sorted(task.comments))
+
+
+def take() -> dict[str, Any]:
+    """What was seen since the last call."""
+    taken = {name: list(values) for name, values in _SEEN.items()}
+    for values in _SEEN.values():
+        values.clear()
+    return taken
+
+
+def token_count(text: str) -> dict[str, str]:
+    """What the page's counter says of a text."""
+    import inspect
+
+    from modules import ui
+
+    takes_styles = "styles" in inspect.signature(inspect.unwrap(ui.update_token_counter)).parameters
+    return {"answer": ui.update_token_counter(text, 20, *([[]] if takes_styles else []))}
+
+
+def token_count_of(text: str) -> dict[str, int]:
+    """Tokens of a text as the generation that was made last would count them."""
+    from modules import sd_hijack
+
+    return {"count": sd_hijack.model_hijack.get_prompt_lengths(text)[0]}
+
+
+def cards(page: str) -> list[dict[str, Any]]:
+    """Items of a page of cards, ``lora`` or ``textual``, as a page that is opened now would show them."""
+    from modules import ui_extra_networks
+
+    found = next(item for item in ui_extra_networks.extra_pages if page in item.name.lower())
+    wanted = ("name", "description", "prompt", "search_terms", "search_term")
+    return [{key: item.get(key) for key in wanted} for item in found.list_items()]
+
+
+def reload_textual_inversion() -> dict[str, int]:
+    """What the refresh button of the page of embeddings does."""
+    from modules import sd_hijack
+
+    sd_hijack.model_hijack.embedding_db.load_textual_inversion_embeddings(force_reload=True)
+    return {"known": len(sd_hijack.model_hijack.embedding_db.word_embeddings)}
+
+
+def _task(prompt: str) -> Any:
+    from modules import processing, shared
+
+    return processing.StableDiffusionProcessingTxt2Img(
+        sd_model=shared.sd_model, prompt=prompt, steps=1, width=64, height=64, seed=1,
+        do_not_save_samples=True, do_not_save_grid=True, sampler_name="Euler",
+    )  # fmt: skip
+
+
+def failing_pass(prompt: str) -> dict[str, bool]:
+    """A generation that breaks off while it samples."""
+    import contextlib
+
+    from modules import call_queue, processing
+
+    task = _task(prompt)
+    task.sample = lambda **_options: 1 / 0
+    with call_queue.queue_lock, contextlib.closing(task):
+        try:
+            processing.process_images(task)
+        except ZeroDivisionError:
+            return {"failed": True}
+    return {"failed": False}
+
+
+def inner_pass(prompt: str) -> dict[str, Any]:
+    """A whole generation without scripts, as extensions start them inside other generations."""
+    import contextlib
+
+    from modules import call_queue, processing
+
+    task = _task(prompt)
+    with call_queue.queue_lock, contextlib.closing(task):
+        processing.process_images(task)
+    return take()
+
+
+def parse_infotext(text: str) -> dict[str, Any]:
+    """The webui's own reading of a picture's text."""
+    from modules import generation_parameters_copypaste as reader
+
+    return {key: str(value) for key, value in reader.parse_generation_parameters(text).items()}
+
+
+CHECKS = (take, token_count, token_count_of, cards, reload_textual_inversion, inner_pass, failing_pass, parse_infotext)
