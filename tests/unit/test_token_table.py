@@ -146,8 +146,8 @@ def test_only_vectors_for_the_loaded_model_are_used(widths: dict[str, int], own:
 @pytest.mark.parametrize("name", [",", "<>", "art", "masterpiece", "<|endoftext|>", "  "])
 def test_names_that_would_hit_every_prompt_are_refused_unless_renamed(name: str) -> None:
     assert why_unusable(name, _run(name))
-    bundle = ActiveBundle("A", "A", {name: _embedding(name, 1)}, NameOptions(renamed={name.lower(): "hero"}))
-    assert _owner(_table(bundle), "hero") == ("A", name)
+    bundle = ActiveBundle("A", "A", {name: _embedding(name, 1)}, NameOptions(renamed={name.lower(): "art"}))
+    assert _owner(_table(bundle), "art") == ("A", name)  # a common word will do where the user asks for it
     table = _table(ActiveBundle("A", "A", {name: _embedding(name, 1)}))
     assert table.find(_run(f"{name} dog"), 0) is None
     if name.strip():

@@ -12,12 +12,13 @@ _COMMON_BELOW = 30_000
 _SPECIAL = re.compile(r"<\|(startoftext|endoftext)\|>", re.IGNORECASE)
 
 
-def why_unusable(name: str, ids: Sequence[int]) -> str:
+def why_unusable(name: str, ids: Sequence[int], *, is_chosen: bool = False) -> str:
     """Why a name must not act in prompts, or an empty text when it may.
 
     Args:
         name: as typed in a prompt.
         ids: its token ids, without start and end.
+        is_chosen: the user asked for this name, so a common word will do.
     """
     if not name.strip() or not ids:
         return "the name is empty to the tokenizer"
@@ -25,7 +26,7 @@ def why_unusable(name: str, ids: Sequence[int]) -> str:
         return "the name holds a control word of the tokenizer"
     if all(not letter.isalnum() and letter.isascii() for letter in name):
         return "the name is nothing but punctuation, which every prompt has"
-    if len(ids) == 1 and ids[0] < _COMMON_BELOW:
+    if len(ids) == 1 and ids[0] < _COMMON_BELOW and not is_chosen:
         return "the name is a common word, which would change every prompt that has it"
     return ""
 

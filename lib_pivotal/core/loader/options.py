@@ -22,6 +22,10 @@ class NameOptions:
     prefix: str = ""
     renamed: Mapping[str, str] = field(default_factory=dict)
 
+    def renames(self, name: str) -> bool:
+        """Whether the user gave this embedding a name of his own choice."""
+        return name.lower() in self.renamed
+
     def name_of(self, name: str) -> str:
         """The name in prompts for a name in the file."""
         return self.renamed.get(name.lower(), self.prefix + name)

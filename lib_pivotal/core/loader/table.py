@@ -127,7 +127,12 @@ def build_table(
                 continue
             for run in tokenize(f"{name}@{bundle.label}"):
                 entries.setdefault(run, Entry(f"{name}@{bundle.label}", run, embedding, bundle.label))
-            notices += _place(name, embedding, bundle.label, entries, tokenize(name), installed, bundle_wins)
+            runs = tokenize(name)
+            reason = why_unusable(name, runs[0] if runs else (), is_chosen=bundle.options.renames(embedding.name))
+            if reason:
+                notices.append(_refusal(name, embedding.name, bundle.label, reason))
+            else:
+                notices += _place(name, embedding, bundle.label, entries, runs, installed, bundle_wins)
         for kind, names in misfits.items():
             notices.append(
                 Notice(
@@ -136,6 +141,11 @@ def build_table(
                 )
             )
     return TokenTable(list(entries.values()), notices)
+
+
+def _refusal(name: str, own_name: str, label: str, reason: str) -> Notice:
+    remedy = f"Give it another name with <lora:{label}:1:ti={own_name}/NEW>."
+    return Notice(f"LoRA {label}: {name!r} is not used, since {reason}. {remedy}", name)
 
 
 def _place(
@@ -148,10 +158,6 @@ def _place(
     bundle_wins: bool,
 ) -> list[Notice]:
     """Give a name its runs if they are free, and say so if not."""
-    reason = why_unusable(name, runs[0] if runs else ())
-    if reason:
-        remedy = f"Give it another name with <lora:{label}:1:ti={name}/NEW>."
-        return [Notice(f"LoRA {label}: {name!r} is not used, since {reason}. {remedy}", name)]
     notices = []
     for run in runs:
         owner, on_disk = entries.get(run), installed(run)
