@@ -74,7 +74,7 @@ def webui() -> Iterator[Webui]:
 @pytest.fixture(scope="session")
 def url(webui: Webui) -> str:
     """Where the page is."""
-    return f"http://127.0.0.1:{webui._port}"
+    return webui.url
 
 
 @pytest.fixture(scope="session")

@@ -95,8 +95,9 @@ class Webui:
         self.log_path = data / "webui.log"
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
-            self._port = probe.getsockname()[1]
-        command = [str(python), "launch.py", *_ARGUMENTS, "--data-dir", str(data), "--port", str(self._port)]
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        command = [str(python), "launch.py", *_ARGUMENTS, "--data-dir", str(data), "--port", str(port)]
         command += arguments
         environment = {**os.environ, **_OFFLINE}
         environment.pop("COMMANDLINE_ARGS", None)
@@ -163,7 +164,7 @@ class Webui:
 
     def _request(self, path: str, body: Any, timeout: float) -> Any:
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"http://127.0.0.1:{self._port}{path}", data=data)
+        request = urllib.request.Request(self.url + path, data=data)
         request.add_header("Content-Type", "application/json")
         with urllib.request.urlopen(request, timeout=timeout) as response:
             return json.loads(response.read())

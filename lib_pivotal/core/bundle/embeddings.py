@@ -261,7 +261,8 @@ def _make(name: str, tensors: Mapping[str, torch.Tensor]) -> tuple[BundledEmbedd
             return None, f"it has values beyond {LARGEST_VALUE:g}"
         if not _INPUT[end] and table.shape[1] == sum(_SDXL_WIDTHS):
             # HCP-Diffusion writes SDXL's two halves side by side.
-            parts["clip_l"], parts["clip_g"] = (part.contiguous() for part in table.split(_SDXL_WIDTHS, dim=1))
+            first, _ = _SDXL_WIDTHS
+            parts["clip_l"], parts["clip_g"] = table[:, :first].contiguous(), table[:, first:].contiguous()
         else:
             parts.setdefault(_INPUT[end] or "clip_l", table.contiguous().clone())
     return _embedding(name, parts), ""

@@ -130,6 +130,54 @@ def inner_pass(prompt: str) -> dict[str, Any]:
     return take()
 
 
+def loader_times(lora: str, rounds: int) -> dict[str, list[float]]:
+    """Seconds of what a bundle makes a generation do, each so many times."""
+    import contextlib
+    import os
+    import time
+
+    import networks
+    from modules import call_queue, extra_networks, processing
+
+    path = networks.available_networks[lora].filename
+
+    def timed(action: Any, *arguments: Any) -> float:
+        started = time.perf_counter()
+        action(*arguments)
+        return time.perf_counter() - started
+
+    def activate(prompt: str) -> None:
+        task = _task(prompt)
+        task.setup_prompts()
+        task.prompts, task.negative_prompts = task.all_prompts, task.all_negative_prompts
+        task.iteration, task.seeds, task.subseeds, task.sampler_name = 0, [1], [1], "Euler"
+        task.parse_extra_network_prompts()
+        extra_networks.activate(task, task.extra_network_data)
+        task.setup_conds()
+
+    def generate(prompt: str) -> None:
+        with contextlib.closing(_task(prompt)) as task:
+            processing.process_images(task)
+
+    def first() -> float:
+        activate("cat")
+        os.utime(path)
+        return timed(activate, tagged)
+
+    tagged = f"<lora:{lora}:1> quizname3 and quizname7"
+    with call_queue.queue_lock, torch.no_grad():
+        for prompt in (tagged, "cat"):
+            activate(prompt)
+            generate(prompt)
+        activate(tagged)
+        kept = [timed(activate, tagged) for _ in range(rounds)]
+        switched = [timed(activate, prompt) for _ in range(rounds // 2) for prompt in (tagged, "cat")]
+        loaded = [first() for _ in range(rounds // 4)]
+        activate("cat")
+        plain = [timed(generate, "cat on a hill") for _ in range(rounds)]
+    return {"activate": kept, "switch": switched, "first": loaded, "plain": plain}
+
+
 def parse_infotext(text: str) -> dict[str, Any]:
     """The webui's own reading of a picture's text."""
     from modules import generation_parameters_copypaste as reader
@@ -137,4 +185,14 @@ def parse_infotext(text: str) -> dict[str, Any]:
     return {key: str(value) for key, value in reader.parse_generation_parameters(text).items()}
 
 
-CHECKS = (take, token_count, token_count_of, cards, reload_textual_inversion, inner_pass, failing_pass, parse_infotext)
+CHECKS = (
+    take,
+    token_count,
+    token_count_of,
+    cards,
+    reload_textual_inversion,
+    inner_pass,
+    failing_pass,
+    loader_times,
+    parse_infotext,
+)

@@ -1,0 +1,71 @@
+"""What the bundle loader costs in a real webui, against the webui alone: ``python run.py bench loader``.
+
+The same bundle of 16 embeddings and the same prompts in two webuis that differ in our extension only. Needs a webui
+(``$PIVOTAL_WEBUI`` or ``~/stable-diffusion-webui``). Medians; alternating starts even out a busy machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+_E2E = Path(__file__).resolve().parents[1] / "tests" / "e2e"
+sys.path.insert(0, str(_E2E))
+
+from bundles import Maker  # noqa: E402
+from server import Webui, find_python, find_webui, make_data_folder  # noqa: E402
+
+ROWS = {
+    "activate": "activating the loaded bundle again, encodings kept",
+    "switch": "switching between the bundle and nothing",
+    "first": "loading the bundle from its file",
+    "plain": "a whole generation of one step without any LoRA",
+}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--starts", type=int, default=2, help="how often each webui is started")
+    options = parser.parse_args()
+    tree = find_webui()
+    python = find_python(tree) if tree else None
+    if tree is None or python is None:
+        sys.exit("No webui was found: set PIVOTAL_WEBUI and PIVOTAL_WEBUI_PYTHON.")
+    times: dict[bool, dict[str, list[float]]] = {True: {}, False: {}}
+    with tempfile.TemporaryDirectory() as folder:
+        command = [str(python), str(_E2E / "random_checkpoint.py"), str(tree), folder]
+        subprocess.run(command, check=True, capture_output=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+        for start in range(options.starts):
+            for with_us in (False, True):
+                data = Path(folder) / f"data-{start}-{with_us}"
+                for row, values in _measure(tree, python, data, Path(folder), with_us, options.rounds).items():
+                    times[with_us].setdefault(row, []).extend(values)
+    lines = [f"{'ms, median':<55} alone   with us   more"]
+    for row, title in ROWS.items():
+        alone, ours = (1000 * statistics.median(times[with_us][row]) for with_us in (False, True))
+        lines.append(f"{title:<55} {alone:6.2f}  {ours:6.2f}  {ours - alone:+6.2f}")
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _measure(tree: Path, python: Path, data: Path, models: Path, with_us: bool, rounds: int) -> dict[str, list[float]]:
+    checkpoint = models / "random.safetensors"
+    make_data_folder(data, [checkpoint], with_extension=with_us)
+    server = Webui(tree, python, data)
+    try:
+        server.wait()
+        Maker(data, checkpoint).bundle("sixteen", 1, {f"quizname{number}": number for number in range(16)})
+        server.post("/sdapi/v1/refresh-loras")
+        return server.post("/pivotal-test/loader_times", {"lora": "sixteen", "rounds": rounds})
+    finally:
+        server.stop()
+
+
+if __name__ == "__main__":
+    main()

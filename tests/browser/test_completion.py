@@ -1,0 +1,105 @@
+"""The list of bundled names under a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("playwright")
+
+from bundles import Maker
+from playwright.sync_api import Page, expect
+from server import Webui
+
+PROMPT = "#txt2img_prompt textarea"
+LIST = ".pivotal-completion"
+WAIT_MS = 120_000
+
+TAGCOMPLETE = """
+window.PARSERS = [];
+window.BaseTagParser = class { constructor(trigger) { this.triggerCondition = trigger; } };
+window.ResultType = {embedding: 3};
+window.AutocompleteResult = class { constructor(text, type) { this.text = text; this.type = type; } };
+"""
+"""What our script uses of the extension of that name."""
+
+
+@pytest.fixture(scope="module")
+def bundle(webui: Webui) -> str:
+    checkpoint = next((webui.data / "models" / "Stable-diffusion").glob("*.safetensors"))
+    maker = Maker(webui.data, Path(checkpoint).resolve())
+    maker.bundle("trio", 1, {"zogling_v1": 11, "zogling_v2": 12, "asuka (eva)": 13, "<b>x</b>": 14})
+    webui.post("/sdapi/v1/refresh-loras")
+    return "<lora:trio:1>"
+
+
+@pytest.fixture
+def page(url: str, browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1360, "height": 900})
+    page = context.new_page()
+    page.set_default_timeout(WAIT_MS)
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
+    context.close()
+    assert errors == []
+
+
+def _open(page: Page, url: str) -> None:
+    page.goto(url)
+    page.locator(PROMPT).wait_for()
+    page.wait_for_function("typeof opts !== 'undefined' && 'samples_save' in opts")
+
+
+def _type(page: Page, text: str) -> None:
+    page.locator(PROMPT).fill("")
+    page.locator(PROMPT).press_sequentially(text)
+
+
+def test_names_are_offered_and_inserted(page: Page, url: str, bundle: str) -> None:
+    _open(page, url)
+    _type(page, f"{bundle} a zog")
+    expect(page.locator(f"{LIST} li")).to_have_count(2)
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Tab")
+    expect(page.locator(PROMPT)).to_have_value(f"{bundle} a zogling_v2")
+    expect(page.locator(LIST)).to_be_hidden()
+    page.locator(PROMPT).press_sequentially(", ASU")
+    page.locator(f"{LIST} li").click()
+    expect(page.locator(PROMPT)).to_have_value(f"{bundle} a zogling_v2, asuka \\(eva\\)")
+
+
+def test_names_are_text_and_never_markup(page: Page, url: str, bundle: str) -> None:
+    _open(page, url)
+    _type(page, f"{bundle} <b>")
+    expect(page.locator(f"{LIST} li")).to_contain_text("<b>x</b>")
+    assert page.locator(f"{LIST} b").count() == 0
+
+
+def test_no_list_without_the_lora_and_none_after_escape(page: Page, url: str, bundle: str) -> None:
+    _open(page, url)
+    _type(page, f"{bundle} zog")
+    expect(page.locator(f"{LIST} li")).to_have_count(2)
+    page.keyboard.press("Escape")
+    expect(page.locator(LIST)).to_be_hidden()
+    for text in ("a zog", "<lora:trio:1:ti=off> zog", "<lora:nothing:1> zog", f"{bundle} dogs"):
+        _type(page, text)
+        page.wait_for_timeout(300)
+        assert page.locator(f"{LIST}:visible").count() == 0, text
+
+
+def test_the_tag_may_rename(page: Page, url: str, bundle: str) -> None:
+    _open(page, url)
+    _type(page, "<lora:trio:1:ti=zogling_v1/hero> her")
+    expect(page.locator(f"{LIST} li")).to_contain_text("hero")
+
+
+def test_tagcomplete_gets_the_names_instead(page: Page, url: str, bundle: str) -> None:
+    page.add_init_script(TAGCOMPLETE)
+    _open(page, url)
+    _type(page, f"{bundle} a zog")
+    page.wait_for_function("PARSERS.length === 1 && PARSERS[0].triggerCondition()")
+    assert page.evaluate("PARSERS[0].parse().map((result) => result.text)") == ["zogling_v1", "zogling_v2"]
+    assert page.locator(LIST).count() == 0
