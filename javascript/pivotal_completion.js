@@ -16,6 +16,7 @@ var pivotalCompletion = (function() {
     let field = null;
     let found = [];
     let chosen = 0;
+    let lastEvent = 0;
 
     function positivePrompts(textarea) {
         const tab = textarea.closest("#tab_img2img") ? "img2img" : "txt2img";
@@ -110,13 +111,15 @@ var pivotalCompletion = (function() {
         if (!(textarea instanceof HTMLTextAreaElement) || !textarea.matches(PROMPTS)) {
             return;
         }
+        const eventNumber = ++lastEvent;
         let names = [];
         try {
             names = await namesFor(textarea);
         } catch (error) {
             names = []; // the server is busy or gone: no list then
         }
-        if (hasTagcomplete() || document.activeElement !== textarea) {
+        // The answer to an older text may come after that to a newer one.
+        if (eventNumber !== lastEvent || hasTagcomplete() || document.activeElement !== textarea) {
             return;
         }
         field = textarea;
