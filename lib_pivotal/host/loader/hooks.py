@@ -11,6 +11,7 @@ __all__ = ["Hooks", "guarded"]
 
 _log = logging.getLogger("pivotal.loader")
 _Result = TypeVar("_Result")
+_told: set[tuple[str, str]] = set()
 
 
 class Hooks:
@@ -68,7 +69,9 @@ def guarded(what: str, action: Callable[[], _Result], otherwise: _Result) -> _Re
     """
     try:
         return action()
-    except Exception:
-        # A failure of ours must never stop a generation, whatever it is.
-        _log.exception("Bundle loader failed %s; the generation goes on without.", what)
+    except Exception as error:
+        # A failure of ours must never stop a generation, whatever it is. Some parts run for every token.
+        if (what, type(error).__name__) not in _told:
+            _told.add((what, type(error).__name__))
+            _log.exception("Bundle loader failed %s; the generation goes on without.", what)
         return otherwise

@@ -31,10 +31,13 @@ def add_takeover_hooks(hooks: Hooks, state: LoaderState) -> None:
     if extension is None:
         return
 
+    # Host: networks.py, ``load_network``, Forge and its kin: does not read the file, ``load_lora_state_dict`` does.
+    reads_file = not hasattr(extension, "load_lora_state_dict")
+
     def load_network(original: Any, name: Any, network_on_disk: Any, *rest: Any) -> Any:
         path = str(network_on_disk.filename)
         found = file_state(path)
-        keys = guarded("reading a bundle", lambda: _our_keys(state, path), frozenset())
+        keys = guarded("reading a bundle", lambda: _our_keys(state, path), frozenset()) if reads_file else frozenset()
         net = _load_without(original, extension, keys, name, network_on_disk, *rest) if keys else None
         if net is None:
             net = original(name, network_on_disk, *rest)

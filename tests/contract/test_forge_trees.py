@@ -1,0 +1,201 @@
+"""The loader on Forge, old Forge, reForge and Forge-classic: their own source, and Forge's own text engine."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import types
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from host_tree import complaint
+from safetensors.torch import save_file
+
+_ROOT = Path(__file__).resolve().parents[2]
+_CONTRACT = _ROOT / "lib_pivotal" / "host" / "loader" / "forge_contract.json"
+_HOSTS = ("forge", "forge-old", "forge-classic", "reforge")
+_LORA_FOLDERS = {"forge": "sd_forge_lora"}
+
+
+def _tree(host: str) -> Path:
+    """A folder below ``$PIVOTAL_TREES`` or ``~/webui-src``; skips loudly where there is none."""
+    tree = Path(os.environ.get("PIVOTAL_TREES") or Path.home() / "webui-src") / host
+    if not (tree / "modules" / "processing.py").exists():
+        message = f"NO TREE OF {host} FOUND: the loader was not compared with it (set PIVOTAL_TREES)."
+        warnings.warn(message, stacklevel=1)
+        pytest.skip(message)
+    return tree
+
+
+@pytest.mark.parametrize("host", _HOSTS)
+def test_every_place_that_the_loader_stands_in_exists(host: str) -> None:
+    tree = _tree(host)
+    complaints = []
+    for symbol in json.loads(_CONTRACT.read_text(encoding="utf-8"))["symbols"]:
+        if host in symbol["hosts"]:
+            file = symbol["file"].replace("{lora}", _LORA_FOLDERS.get(host, "Lora"))
+            problem = complaint(tree, {**symbol, "file": file})
+            if problem:
+                complaints.append(f"{file}: {problem}")
+    assert not complaints, "\n".join(complaints)
+
+
+class _Model:
+    """Forge's engines are plain objects, with their parts as attributes."""
+
+    current_lora_hash = ""
+
+
+class _Engine:
+    """Forge's own classes, loaded from its source, on a small text encoder; the rest of Forge is stubs."""
+
+    def __init__(self, tree: Path, folder: Path) -> None:
+        from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+        from lib_pivotal.demo.tokenizer import write_tokenizer
+
+        write_tokenizer(folder / "clip")
+        tokenizer = CLIPTokenizer.from_pretrained(folder / "clip")
+        engine_module = importlib.import_module("backend.text_processing.classic_engine")
+        torch.manual_seed(0)
+        config = CLIPTextConfig(
+            hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, vocab_size=49408,
+            bos_token_id=49406, eos_token_id=49407, pad_token_id=49407,
+        )  # fmt: skip
+        self.model = _Model()
+        for key in ("clip_l", "clip_g"):
+            encoder = types.SimpleNamespace(transformer=_HoldsTextModel(CLIPTextModel(config)))
+            engine = engine_module.ClassicTextProcessingEngine(
+                encoder, tokenizer, embedding_key=key, embedding_expected_shape=64, emphasis_name="Original"
+            )
+            setattr(self.model, f"text_processing_engine_{key[-1]}", engine)
+
+    def chunk(self, key: str, text: str) -> tuple[list[int], list[tuple[int, torch.Tensor]]]:
+        """Tokens of the first chunk, and place and vectors of each embedding in it."""
+        engine = getattr(self.model, f"text_processing_engine_{key[-1]}")
+        chunks, _ = engine.tokenize_line(text)
+        return chunks[0].tokens, [(fix.offset, fix.embedding.vec[key]) for fix in chunks[0].fixes]
+
+
+class _HoldsTextModel(torch.nn.Module):
+    """Forge's module has its parts one level deeper than some versions of transformers."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.text_model = getattr(model, "text_model", model)
+
+
+@pytest.fixture
+def forge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[_Engine]:
+    tree = _tree("forge")
+    known = set(sys.modules)
+    options = types.SimpleNamespace(data={}, emphasis="Original")
+    stubs: dict[str, dict[str, Any]] = {
+        "backend.memory_management": {},
+        "modules": {},
+        "modules.shared": {"opts": options},
+        "modules.devices": {"device": torch.device("cpu")},
+        "modules.sd_hijack": {"model_hijack": types.SimpleNamespace()},
+        "modules.sd_models": {"model_data": types.SimpleNamespace(sd_model=None)},
+        "networks": {"loaded_networks": [], "available_networks": {}, "load_networks": lambda *_: None},
+    }
+    for name, values in stubs.items():
+        module = types.ModuleType(name)
+        module.__dict__.update(values)
+        monkeypatch.setitem(sys.modules, name, module)
+        parent, _, child = name.rpartition(".")
+        if parent == "modules":
+            setattr(sys.modules["modules"], child, module)
+    monkeypatch.syspath_prepend(str(tree))
+    import backend
+
+    backend.memory_management = sys.modules["backend.memory_management"]
+    engine = _Engine(tree, tmp_path)
+    sys.modules["modules.sd_models"].model_data.sd_model = engine.model
+    yield engine
+    for name in set(sys.modules) - known:
+        if name.split(".")[0] in ("backend", "modules"):
+            del sys.modules[name]
+
+
+def _activate(path: Path, label: str = "A") -> None:
+    on_disk = types.SimpleNamespace(filename=str(path))
+    net = types.SimpleNamespace(name=label, mentioned_name=label, network_on_disk=on_disk)
+    sys.modules["networks"].loaded_networks[:] = [net]
+
+
+def test_names_work_in_both_of_forges_engines(forge: _Engine, tmp_path: Path) -> None:
+    from lib_pivotal.host.loader.hooks import Hooks
+    from lib_pivotal.host.loader.lookup import add_lookup_hooks, ask_host
+    from lib_pivotal.host.loader.settings import read_settings
+    from lib_pivotal.host.loader.state import LoaderState
+
+    first, second = torch.randn(3, 32), torch.randn(3, 32)
+    path = tmp_path / "A.safetensors"
+    save_file({"bundle_emb.<s0>.clip_l": first, "bundle_emb.<s0>.clip_g": second}, path)
+    before = forge.chunk("clip_l", "a <s0>, dog")
+    hooks, state = Hooks(), LoaderState(ask_host(), read_settings)
+    add_lookup_hooks(hooks, state)
+    try:
+        assert forge.chunk("clip_l", "a <s0>, dog") == before
+        _activate(path)
+        for key, vectors in (("clip_l", first), ("clip_g", second)):
+            tokens, fixes = forge.chunk(key, "a <s0>, dog")
+            assert tokens[2:5] == [0, 0, 0]
+            ((offset, found),) = fixes
+            assert offset == 1
+            assert torch.equal(found, vectors)
+        sys.modules["networks"].loaded_networks.clear()
+        assert forge.chunk("clip_l", "a <s0>, dog") == before
+    finally:
+        hooks.remove()
+
+
+def test_forges_loader_never_sees_our_keys(forge: _Engine, tmp_path: Path) -> None:
+    """With more than 12 keys that fit nothing it drops the whole LoRA."""
+    import functools
+
+    from lib_pivotal.host.loader.hooks import Hooks
+    from lib_pivotal.host.loader.lookup import ask_host
+    from lib_pivotal.host.loader.settings import read_settings
+    from lib_pivotal.host.loader.state import LoaderState
+    from lib_pivotal.host.loader.takeover import add_takeover_hooks, reload_overwritten
+
+    lora = {"lora_unet_x.lora_down.weight": torch.zeros(1, 1)}
+    path = tmp_path / "A.safetensors"
+    save_file({**lora, **{f"bundle_emb.n{i}.clip_l": torch.randn(1, 32) for i in range(14)}}, path)
+    networks = sys.modules["networks"]
+    reads: list[str] = []
+
+    @functools.lru_cache(maxsize=5)
+    def load_lora_state_dict(filename: str) -> dict[str, torch.Tensor]:
+        from safetensors.torch import load_file
+
+        reads.append(filename)
+        return load_file(filename)
+
+    networks.load_lora_state_dict = load_lora_state_dict
+    networks.load_network = lambda name, on_disk: types.SimpleNamespace(
+        name=name, mentioned_name=name, network_on_disk=on_disk
+    )
+    hooks = Hooks()
+    add_takeover_hooks(hooks, LoaderState(ask_host(), read_settings))
+    try:
+        assert set(networks.load_lora_state_dict(str(path))) == set(lora)
+        networks.loaded_networks[:] = [networks.load_network("A", types.SimpleNamespace(filename=str(path)))]
+        forge.model.current_lora_hash = "as it was"
+        reload_overwritten()
+        assert forge.model.current_lora_hash == "as it was"
+        save_file({**lora, "lora_unet_y.alpha": torch.tensor(1.0)}, path)
+        reload_overwritten()
+        assert forge.model.current_lora_hash != "as it was"
+        assert set(networks.load_lora_state_dict(str(path))) == {*lora, "lora_unet_y.alpha"}
+        assert len(reads) == 2
+    finally:
+        hooks.remove()
