@@ -7,6 +7,7 @@ version to which it is known not to hold.
 from __future__ import annotations
 
 import concurrent.futures
+import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from typing import Any
 
 from bundles import Maker
 from safetensors.torch import save_file
-from server import Webui
+from server import Webui, digest_of
 
 __all__ = ["CASES", "Bench", "Case"]
 
@@ -42,19 +43,17 @@ class Bench:
         self.webui.post("/pivotal-test/reload_textual_inversion")
 
     def generate(self, prompt: str, **fields: Any) -> dict[str, Any]:
-        """One small picture: ``c`` and ``uc`` (digests of the encodings), ``comments``, ``text`` (infotext)."""
+        """One small picture: ``c`` and ``uc`` (digests of the encodings), ``comments``, ``text`` (infotext), ``pixels``."""
         self.webui.post("/pivotal-test/take")
         task = {"prompt": prompt, "seed": 5, "steps": 2, "width": 64, "height": 64, "sampler_name": "Euler", **fields}
         answer = self.webui.post("/sdapi/v1/txt2img", task)
         seen = self.webui.post("/pivotal-test/take")
-        import json
-
         return {
             "c": [digest for kind, digest, _ in seen["conds"] if kind == "c"],
             "uc": [digest for kind, digest, _ in seen["conds"] if kind == "uc"],
             "comments": "\n".join(text for texts in seen["comments"] for text in texts),
             "text": json.loads(answer["info"])["infotexts"][0],
-            "images": answer["images"],
+            "pixels": digest_of(answer["images"][0]),
         }
 
     def c(self, prompt: str, **fields: Any) -> str:
@@ -155,6 +154,13 @@ def a_name_without_its_lora_is_plain_text(bench: Bench) -> None:
     before = bench.c("a zogA")
     bench.c("<lora:A:1> a zogA")
     assert bench.c("a zogA") == before
+
+
+@_case(_ALWAYS)
+def a_name_without_its_lora_is_said_to_be_plain_text(bench: Bench) -> None:
+    bench.c("<lora:A:1> a zogA")
+    assert "zogA is in the LoRA A" in bench.generate("a zogA")["comments"]
+    assert not bench.generate("a zogAB, zog")["comments"]
 
 
 @_case(_ALWAYS, _BUNDLES)
@@ -349,41 +355,42 @@ def batches_and_iterations_keep_the_names(bench: Bench) -> None:
     assert two == _reference(bench, prompt, files={"zogA": 12}, batch_size=2)["c"]
 
 
+_HIRES = {"enable_hr": True, "hr_scale": 2, "hr_second_pass_steps": 2, "hr_upscaler": "Latent", "denoising_strength": 0.7}
+_FIRST_CONDS = "hires_fix_use_firstpass_conds"
+"""Host: modules/processing.py, the second pass's prompt is encoded with the first pass's LoRAs; A1111 1.6.1-1.10.1."""
+
+
+@_case(_ALWAYS, _BUNDLES)
+def a_second_pass_has_its_own_names(bench: Bench) -> None:
+    files = {"fileone": 11, "filetwo": 21}
+    for use_first, second in ((False, "filetwo"), (True, "fileone")):
+        with bench.options(**{_FIRST_CONDS: use_first}):
+            found = bench.generate("<lora:A:1> s1", hr_prompt="<lora:B:1> s1", **_HIRES)["c"]
+            wanted = _reference(
+                bench, "<lora:A:1> fileone", files=files, hr_prompt=f"<lora:plain_B:1> {second}", **_HIRES
+            )["c"]
+            assert found == wanted, use_first
+
+
+@_case(_ALWAYS, _BUNDLES)
+def a_second_pass_without_the_lora_knows_no_name(bench: Bench) -> None:
+    with bench.options(**{_FIRST_CONDS: False}):
+        wanted = bench.generate("zogA", **_HIRES)["c"][-1]
+        found = bench.generate("<lora:A:1> zogA", hr_prompt="zogA", **_HIRES)["c"]
+    assert found[-1] == wanted
+    assert found[0] != found[-1]
+
+
 @_case(_ALWAYS)
-def the_second_pass_has_its_own_loras(bench: Bench) -> None:
-    hires = {
-        "enable_hr": True,
-        "hr_scale": 2,
-        "hr_second_pass_steps": 2,
-        "hr_upscaler": "Latent",
-        "denoising_strength": 0.7,
-    }
-    cases = (
-        ("<lora:A:1> zogA", ""),
-        ("<lora:A:1> s1", "<lora:B:1> s1"),
-        ("cat", "<lora:A:1> zogA"),
-        ("<lora:A:1> zogA", "zogA"),
-    )
-    for first, second in cases:
-        with_files = {"zogA": 12} if "zogA" in first + second else {}
-        for use_first in (False, True):
-            with bench.options(hires_fix_use_firstpass_conds=use_first):
-                found = bench.generate(first, hr_prompt=second, **hires)["c"]
-                again = bench.generate(first, hr_prompt=second, **hires)["c"]
-                assert found == again
-                if not use_first and "s1" not in first and second != "zogA":
-                    # Only a file that acts in both passes alike can stand for a bundle that is in both.
-                    bundled_in_both = not second or "<lora" in second
-                    if bundled_in_both and first != "cat":
-                        plain = second.replace("<lora:", "<lora:plain_")
-                        assert found == _reference(bench, first, files=with_files, hr_prompt=plain, **hires)["c"]
-        bench.c("nothing")
-    # A second pass without the LoRA knows no name, and leaves nothing behind that a later one would take.
-    with bench.options(hires_fix_use_firstpass_conds=True):
-        bench.generate("<lora:A:1> zogA", hr_prompt="zogA", **hires)
-    with bench.options(hires_fix_use_firstpass_conds=False):
-        found = bench.generate("<lora:A:1> zogA", hr_prompt="zogA", **hires)["c"][-1]
-    assert found == bench.generate("zogA", **hires)["c"][-1]
+def a_second_pass_takes_no_stale_encoding(bench: Bench) -> None:
+    task = {"prompt": "<lora:A:1> zogA", "hr_prompt": "zogA", **_HIRES}
+    with bench.options(**{_FIRST_CONDS: False}):
+        wanted = bench.generate(**task)["pixels"]
+    with bench.options(**{_FIRST_CONDS: True}):
+        other = bench.generate(**task)["pixels"]
+    with bench.options(**{_FIRST_CONDS: False}):
+        assert bench.generate(**task)["pixels"] == wanted
+    assert other != wanted
 
 
 @_case(_ALWAYS, _BUNDLES)

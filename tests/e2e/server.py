@@ -18,7 +18,7 @@ from typing import Any
 
 from PIL import Image
 
-__all__ = ["Webui", "find_python", "find_webui", "make_data_folder", "version_of"]
+__all__ = ["Webui", "digest_of", "find_python", "find_webui", "make_data_folder", "version_of"]
 
 _ROOT = Path(__file__).resolve().parents[2]
 _START_S = 240
@@ -78,6 +78,11 @@ def make_data_folder(folder: Path, checkpoints: list[Path], *, with_extension: b
     settings = {"show_progress_type": "Approx cheap", "samples_save": False, "grid_save": False}
     settings["sd_model_checkpoint"] = checkpoints[0].name
     (folder / "config.json").write_text(json.dumps(settings))
+
+
+def digest_of(picture: str) -> str:
+    """Digest of the pixels of a picture in base64; the text in the file does not count."""
+    return hashlib.sha256(Image.open(io.BytesIO(base64.b64decode(picture))).tobytes()).hexdigest()
 
 
 class Webui:
@@ -157,10 +162,10 @@ class Webui:
                 return error.code, text
 
     def pixels(self, prompt: str, **fields: Any) -> str:
-        """Digest of the pixels of a small picture with a fixed seed; the text in the file does not count."""
+        """Digest of the pixels of a small picture with a fixed seed."""
         task = {"prompt": prompt, "seed": 5, "steps": 4, "width": 64, "height": 64, "cfg_scale": 4, **fields}
         picture = self.post("/sdapi/v1/txt2img", task)["images"][0]
-        return hashlib.sha256(Image.open(io.BytesIO(base64.b64decode(picture))).tobytes()).hexdigest()
+        return digest_of(picture)
 
     def _request(self, path: str, body: Any, timeout: float) -> Any:
         data = None if body is None else json.dumps(body).encode()

@@ -32,7 +32,7 @@ def add_activation_hooks(hooks: Hooks, state: LoaderState) -> None:
         guarded("looking for replaced files", reload_overwritten, None)
         guarded("reading tags", lambda: state.set_options(options_by_label(data)), None)
         result = original(task, data, *rest, **options)
-        guarded("activating bundles", lambda: _tell(task, state.sync()), None)
+        guarded("activating bundles", lambda: _tell(task, state.sync(), state.sleeping_names()), None)
         return result
 
     hooks.wrap(extra_networks, "activate", activate)
@@ -65,7 +65,7 @@ def tagged_loras(text: str) -> list[tuple[str, str, NameOptions]]:
     return found
 
 
-def _tell(task: Any, table: TokenTable) -> None:
+def _tell(task: Any, table: TokenTable, sleeping: Mapping[str, str]) -> None:
     """Put what the user must know beside the picture.
 
     Host: modules/processing.py, ``StableDiffusionProcessing.comment``, A1111 1.6.1-1.10.1.
@@ -74,6 +74,9 @@ def _tell(task: Any, table: TokenTable) -> None:
     for notice in table.notices:
         if not notice.name or any(_mentions(prompt, notice.name) for prompt in prompts):
             task.comment(notice.text)
+    for name, label in sleeping.items():
+        if any(_mentions(prompt, name) for prompt in prompts):
+            task.comment(f"{name} is in the LoRA {label}, which is not in this prompt: it is plain text here.")
     if not _notes_hashes():
         used = {entry.name: entry for entry in table.entries if any(_mentions(p, entry.name) for p in prompts)}
         if used:
@@ -93,10 +96,16 @@ def _notes_hashes() -> bool:
 
 
 def _prompts(task: Any) -> list[str]:
-    names = ("prompts", "negative_prompts", "hr_prompts", "hr_negative_prompts")
+    """Prompts of the pass that begins.
+
+    Host: modules/processing.py, ``is_hr_pass`` and ``hr_prompts``, A1111 1.6.1-1.10.1.
+    """
+    second = getattr(task, "is_hr_pass", False) and getattr(task, "hr_prompts", None)
+    names = ("hr_prompts", "hr_negative_prompts") if second else ("prompts", "negative_prompts")
     return [text for name in names for text in getattr(task, name, None) or ()]
 
 
 def _mentions(prompt: str, name: str) -> bool:
-    """Whether a prompt holds a name; brackets may be escaped in it."""
-    return re.search(re.escape(name), prompt.replace("\\", ""), re.IGNORECASE) is not None
+    """Whether a prompt holds a name as a word of its own; brackets may be escaped in it."""
+    inside = r"(?<![^\W_])" if name[0].isalnum() else "", re.escape(name), r"(?![^\W_])" if name[-1].isalnum() else ""
+    return re.search("".join(inside), prompt.replace("\\", ""), re.IGNORECASE) is not None

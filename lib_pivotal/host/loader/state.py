@@ -39,6 +39,7 @@ class LoaderState:
         self._ask = ask
         self._settings = settings
         self._options: dict[str, NameOptions] = {}
+        self._met: dict[str, str] = {}
         self._table = _EMPTY
         self._seen: tuple[Any, ...] = ()
         self._files: tuple[FileState, ...] = ()
@@ -72,7 +73,22 @@ class LoaderState:
         if not bundles and not notices:
             return _EMPTY
         table = self._decide(bundles, encoders, settings)
+        self._met.update((entry.name, entry.label) for entry in table.entries)
         return TokenTable(table.entries, [*notices, *table.notices])
+
+    def sleeping_names(self) -> dict[str, str]:
+        """Names that earlier prompts brought along and this one does not: name → LoRA."""
+        awake = {entry.name.lower() for entry in self._table.entries}
+        return {
+            name: label
+            for name, label in self._met.items()
+            if name.lower() not in awake and not any(self._ask(run)[0] for run in self._runs(name))
+        }
+
+    def _runs(self, name: str) -> Sequence[tuple[int, ...]]:
+        encoders = live_encoders()
+        with self.plain():
+            return encoders.runs(name) if encoders is not None else ()
 
     def _decide(self, bundles: Sequence[ActiveBundle], encoders: Encoders, settings: LoaderSettings) -> TokenTable:
         with self.plain():
