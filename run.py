@@ -18,8 +18,10 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 import venv
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -35,6 +37,12 @@ WITHOUT_DEPENDENCIES = ("open_clip_torch",)
 def say(text: str) -> None:
     """One line to the user, at once."""
     sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def say_line(text: str) -> None:
+    """A line that has its end already."""
+    sys.stdout.write(text)
     sys.stdout.flush()
 
 
@@ -99,24 +107,39 @@ def find_webui() -> Path | None:
 
 
 class Suites:
-    """Runs suites of tests one after the other and adds up what they say."""
+    """Runs suites of tests and adds up what they say."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.counts = {"passed": 0, "failed": 0, "skipped": 0}
         self.left_out: list[str] = []
+        self._beside: list[threading.Thread] = []
 
     def run(self, title: str, python: Path, arguments: list[str]) -> None:
         """Run pytest and show its output as it comes."""
         say(f"\n== {title}")
+        self._run(title, python, arguments, say_line)
+
+    def run_beside(self, title: str, python: Path, arguments: list[str]) -> None:
+        """Run pytest beside the suites that follow; its output is shown as a whole when it ends."""
+
+        def work() -> None:
+            lines: list[str] = []
+            self._run(title, python, arguments, lines.append)
+            say_line(f"\n== {title} (ran beside the others)\n{''.join(lines)}")
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        self._beside.append(thread)
+
+    def _run(self, title: str, python: Path, arguments: list[str], show: Callable[[str], object]) -> None:
         started = time.monotonic()
         command = [str(python), "-m", "pytest", "-q", *arguments]
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert process.stdout is not None
         last = ""
         for line in process.stdout:
-            sys.stdout.write(line)
-            sys.stdout.flush()
+            show(line)
             if re.search(r"\d+ (passed|failed|skipped|error)", line):
                 last = line
         code = process.wait()
@@ -135,7 +158,9 @@ class Suites:
         self.lines.append(f"{title}: {verdict} in {time.monotonic() - started:.0f} s")
 
     def finish(self) -> int:
-        """Say how it went, in clear last lines."""
+        """Wait for all; say how it went, in clear last lines."""
+        for thread in self._beside:
+            thread.join()
         say("\n" + "\n".join(self.lines))
         counts = self.counts
         say(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
@@ -148,11 +173,13 @@ def run_tests(arguments: list[str]) -> int:
     """Everything that this machine can run."""
     python = headless()
     suites = Suites()
+    has_webui = find_webui() is not None
+    if has_webui:
+        suites.run_beside("real webui", python, ["tests/e2e", *arguments])
     suites.run("engine, contract, headless host", python, arguments)
     for major in (3, 4):
         suites.run(f"tab under Gradio {major}", tab(major), ["tests/ui", *arguments])
-    if find_webui() is not None:
-        suites.run("real webui", python, ["tests/e2e", *arguments])
+    if has_webui:
         suites.run("page in a real browser", python, ["tests/browser", *arguments])
     else:
         suites.left_out.append("the suites in a real webui, as none was found; set PIVOTAL_WEBUI to the folder of one")
