@@ -13,8 +13,9 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from lib_pivotal.core.bundle.embeddings import parse_embeddings
 from lib_pivotal.core.bundle.file import free_name, read_bundle, write_bundle
-from lib_pivotal.core.bundle.layout import pack, unpack
+from lib_pivotal.core.bundle.layout import pack
 from lib_pivotal.core.bundle.metadata import build_metadata, embedding_hash
 from lib_pivotal.core.bundle.names import check_file_name, check_names, suggest_name
 from lib_pivotal.core.config.schema import Concept, TrainConfig
@@ -60,9 +61,10 @@ def test_reader_takes_dotted_names_and_other_layouts():
         "bundle_emb.odd": torch.randn(2),
         "bundle_emb.t5x.t5": torch.randn(2, 9),
     }
-    lora, embeddings, unknown = unpack(tensors)
-    assert set(lora) == {"lora_unet_a.alpha"} and set(embeddings) == {"v1.0", "b"}
-    assert embeddings["v1.0"]["clip_l"].shape == (1, 768) and sorted(unknown) == ["bundle_emb.odd", "bundle_emb.t5x.t5"]
+    found = parse_embeddings(tensors, {})
+    assert tensors.keys() - found.keys == {"lora_unet_a.alpha"} and set(found.embeddings) == {"v1.0", "b"}
+    assert found.embeddings["v1.0"].encoders["clip_l"].shape == (1, 768)
+    assert sorted(found.unused) == ["bundle_emb.odd", "bundle_emb.t5x.t5"]
 
 
 def test_file_round_trip_with_sidecar_and_preview(tmp_path):

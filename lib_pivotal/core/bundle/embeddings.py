@@ -1,20 +1,24 @@
 """Embeddings of any bundle, whoever wrote it: read lazily, checked, and brought to one form.
 
 Nothing that a file holds makes this module raise: what cannot be used becomes a problem for the user to read, and
-everything else in the file stays usable.
+everything else in the file stays usable. docs/bundle-format.md says what is read.
 """
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
+from lib_pivotal.core.bundle.intake import MOST_EMBEDDINGS, Intake, check_name, shown_name
+from lib_pivotal.core.bundle.layout import KeyGroups, choose_parts, group_file_keys, group_keys, is_positional_lora
 from lib_pivotal.core.bundle.metadata import embedding_hash
+from lib_pivotal.core.bundle.values import Refused, check_shapes, normalised
 from lib_pivotal.core.errors import Problem
 
 __all__ = [
@@ -23,30 +27,17 @@ __all__ = [
     "has_embeddings",
     "paired_files",
     "parse_embeddings",
+    "parse_file_embedding",
     "read_embeddings",
+    "read_file_embedding",
 ]
 
-PREFIX = "bundle_emb."
-MOST_EMBEDDINGS = 256
-MOST_BYTES = 64 * 2**20
-MOST_VECTORS = 75
-"""A prompt's chunk has no more places."""
-LONGEST_NAME = 100
-LARGEST_VALUE = 1e4
-_SHOWN = 60
-
-_INPUT = {"emb_params": "", "clip_l": "clip_l", "clip_g": "clip_g"}
-"""Ends of a key → encoder; empty where the file does not say which."""
-_OTHER = {
-    "clip_l_out": "an output embedding, which no webui uses",
-    "clip_g_out": "an output embedding, which no webui uses",
-    **{
-        name + end: "for a text encoder that Stable Diffusion 1, 2 and XL do not have"
-        for name in ("t5", "llama", "gemma")
-        for end in ("", "_out")
-    },
-}
-_SDXL_WIDTHS = (768, 1280)
+LONGEST_HEADER = 16 * 2**20
+"""Bytes. A header is parsed as a whole, which takes a second for each 16 MiB and far more memory than that."""
+_MOST_REASONS = 8
+_UNOPENABLE = (OSError, SafetensorError, ValueError)
+_UNFETCHABLE = (*_UNOPENABLE, RuntimeError, AttributeError, TypeError)
+"""An old torch has no name for a file's number type; each safetensors version says so in its own way."""
 
 
 @dataclass(frozen=True)
@@ -65,32 +56,75 @@ class BundledEmbedding:
     hash: str
     vector_count: int
 
+    @classmethod
+    def of(cls, name: str, encoders: Mapping[str, torch.Tensor]) -> BundledEmbedding:
+        """From checked vectors, each of shape ``(n, width)``."""
+        count = int(next(iter(encoders.values())).shape[0])
+        return cls(name, dict(encoders), embedding_hash(encoders)[:12], count)
+
 
 @dataclass(frozen=True)
 class BundledEmbeddings:
     """What a file holds of embeddings.
 
     Attributes:
-        embeddings: by name.
-        problems: what could not be used, and why.
+        embeddings: by name, sorted by key.
+        problems: what could not be used, and why; its field is the name or key, shortened.
         keys: every key of the file that is about embeddings, used or not.
+        unused: those of them whose tensors are not in ``embeddings``.
     """
 
     embeddings: dict[str, BundledEmbedding]
     problems: list[Problem]
     keys: frozenset[str]
+    unused: frozenset[str] = field(default=frozenset())
 
 
-_Fetch = Callable[[str], torch.Tensor]
-_Shape = Callable[[str], Sequence[int]]
+@dataclass(frozen=True)
+class _Source:
+    """Where shapes and tensors come from: a file that is read as needed, or a dictionary."""
+
+    shape: Callable[[str], Sequence[int]]
+    fetch: Callable[[str], torch.Tensor]
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The file by its reader, which checks the header.
+
+    Raises:
+        OSError, SafetensorError, ValueError: it cannot be read.
+    """
+    if not path.is_file():
+        message = "there is no such file"
+        raise OSError(message)
+    with path.open("rb") as raw:
+        size, held = int.from_bytes(raw.read(8), "little"), path.stat().st_size - 8
+    if not 2 <= size <= held:
+        message = f"its header should have {size} bytes, and the file has {max(held, 0)}"
+        raise OSError(message)
+    if size > LONGEST_HEADER:
+        message = f"its header has {size >> 20} MiB; at most {LONGEST_HEADER >> 20} are read"
+        raise OSError(message)
+    with safe_open(str(path), framework="pt") as file:
+        yield file
+
+
+def _source(file: Any) -> _Source:
+    return _Source(lambda key: file.get_slice(key).get_shape(), file.get_tensor)
+
+
+def _unreadable(path: Path, error: Exception) -> BundledEmbeddings:
+    text = f"The embeddings of {shown_name(path.name)} cannot be read ({shown_name(str(error))})."
+    return BundledEmbeddings({}, [Problem(shown_name(path.name), "error", text, "Fetch the file again.")], frozenset())
 
 
 def has_embeddings(path: Path) -> bool:
     """Whether a file holds keys of embeddings; reads its header only, False for an unreadable one."""
     try:
-        with safe_open(str(path), framework="pt") as file:
-            return bool(_our_keys(file.keys(), file.metadata() or {}))
-    except (OSError, SafetensorError):
+        with _opened(path) as file:
+            return bool(group_keys(file.keys(), file.metadata() or {}).keys)
+    except _UNOPENABLE:
         return False
 
 
@@ -99,33 +133,104 @@ def read_embeddings(path: Path, *, with_paired: bool = False) -> BundledEmbeddin
 
     Args:
         path: safetensors file.
-        with_paired: also those of files beside it, see :func:`paired_files`.
+        with_paired: also those of files beside it, see :func:`paired_files`. Names in the bundle itself come first.
     """
     try:
-        with safe_open(str(path), framework="pt") as file:
-            found = _parse(
-                list(file.keys()),
-                file.metadata() or {},
-                lambda key: file.get_slice(key).get_shape(),
-                file.get_tensor,
-            )
-    except (OSError, SafetensorError) as error:
-        problem = Problem(path.name, "error", f"{path.name} is no readable safetensors file.", f"({error})"[:200])
-        return BundledEmbeddings({}, [problem], frozenset())
-    if not with_paired:
-        return found
-    embeddings, problems = dict(found.embeddings), list(found.problems)
-    for paired in paired_files(path):
-        other = _read_paired(paired, path)
-        problems += other.problems
-        for name, embedding in other.embeddings.items():
-            embeddings.setdefault(name, embedding)
-    return BundledEmbeddings(embeddings, problems, found.keys)
+        with _opened(path) as file:
+            keys = list(file.keys())
+            found = _parse(group_keys(keys, file.metadata() or {}), keys, _source(file))
+    except _UNOPENABLE as error:
+        found = _unreadable(path, error)
+    return _with_paired(path, found) if with_paired else found
 
 
-def parse_embeddings(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> BundledEmbeddings:
-    """The same for a file that somebody else has read, such as a host by its safe loader for ``.pt``."""
-    return _parse(list(tensors), metadata, lambda key: tensors[key].shape, lambda key: tensors[key])
+def parse_embeddings(tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> BundledEmbeddings:
+    """The same for contents that somebody else has read, such as a host by its safe loader for ``.pt``."""
+    return _parse(group_keys(tensors, metadata), list(tensors), _of_dictionary(tensors))
+
+
+def read_file_embedding(path: Path, name: str) -> BundledEmbeddings:
+    """The embedding of an ordinary embedding file, which has no name inside; ``keys`` is empty."""
+    try:
+        with _opened(path) as file:
+            found = _parse(group_file_keys(file.keys(), name), [], _source(file))
+    except _UNOPENABLE as error:
+        found = _unreadable(path, error)
+    return BundledEmbeddings(found.embeddings, found.problems, frozenset())
+
+
+def parse_file_embedding(tensors: Mapping[str, Any], name: str) -> BundledEmbeddings:
+    """The same for contents that somebody else has read."""
+    found = _parse(group_file_keys(tensors, name), [], _of_dictionary(tensors))
+    return BundledEmbeddings(found.embeddings, found.problems, frozenset())
+
+
+def _of_dictionary(tensors: Mapping[str, Any]) -> _Source:
+    def shape(key: str) -> Sequence[int]:
+        if not isinstance(tensors[key], torch.Tensor):
+            raise Refused("its values are no tensor")
+        return tuple(tensors[key].shape)
+
+    return _Source(shape, lambda key: tensors[key])
+
+
+def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(value.shape) for key, value in tensors.items()}
+
+
+@contextlib.contextmanager
+def _noted(intake: Intake, name: str) -> Iterator[None]:
+    """Within the context an embedding that cannot be used is noted, and the next one has its turn."""
+    try:
+        yield
+    except Refused as refusal:
+        intake.refuse(name, refusal.reason, refusal.hint)
+    except _UNFETCHABLE as error:
+        intake.refuse(name, f"its data cannot be read ({shown_name(str(error))})")
+
+
+def _parse(groups: KeyGroups, keys: Sequence[str], source: _Source) -> BundledEmbeddings:
+    """Judge everything by the header first, then read what is left."""
+    intake = Intake()
+    for key, reason in groups.odd.items():
+        intake.refuse(key, reason)
+    positional = next((key for key in keys if is_positional_lora(key)), None)
+    if groups.parts and positional is not None:
+        what = "The LoRA in this file cannot be used, since its layers have no names; its embeddings can."
+        intake.tell(positional, "warning", what, "Convert it to the kohya form.")
+    wanted: dict[str, dict[str, str]] = {}
+    for name, ends in groups.parts.items():
+        with _noted(intake, name):
+            wanted[name] = _judge(name, ends, source, intake)
+    embeddings: dict[str, BundledEmbedding] = {}
+    used: set[str] = set()
+    for name, encoders in wanted.items():
+        ends = groups.parts[name]
+        with _noted(intake, name):
+            vectors = normalised({end: source.fetch(ends[end]) for end in encoders}, encoders)
+            embeddings[name] = BundledEmbedding.of(name, vectors)
+            used.update(ends[end] for end in encoders)
+    return BundledEmbeddings(embeddings, intake.problems, groups.keys, groups.keys - used)
+
+
+def _judge(name: str, ends: Mapping[str, str], source: _Source, intake: Intake) -> dict[str, str]:
+    """The ends of a name that are to be read → their encoders.
+
+    Raises:
+        Refused: the embedding cannot be used.
+    """
+    check_name(name)
+    parts = choose_parts(ends)
+    reasons = [f"{shown_name(end)} is left out ({why})" for end, why in sorted(parts.left_out.items())]
+    reason = "; ".join(reasons[:_MOST_REASONS]) + ("; and more" if len(reasons) > _MOST_REASONS else "")
+    if not parts.used:
+        raise Refused(f"it has no vectors for Stable Diffusion 1, 2 or XL: {reason}")
+    shapes = {end: [int(side) for side in source.shape(ends[end])] for end in parts.used}
+    check_shapes(shapes)
+    intake.claim(name, shapes)
+    if reason:
+        intake.tell(name, "warning", f"Of the embedding {shown_name(name)!r}, {reason}.")
+    return parts.used
 
 
 def paired_files(path: Path) -> list[Path]:
@@ -135,152 +240,33 @@ def paired_files(path: Path) -> list[Path]:
     """
     beside = path.with_name(f"{path.stem}_emb.safetensors")
     folder = path.with_name(f"{path.stem}_embeddings")
-    return [*([beside] if beside.is_file() else []), *sorted(folder.glob("*.safetensors"))]
+    listed = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    return [*([beside] if beside.is_file() else []), *listed[:MOST_EMBEDDINGS]]
 
 
-def _read_paired(paired: Path, path: Path) -> BundledEmbeddings:
-    """A file beside a LoRA: diffusers' has a row for each of ``<s0>``, ``<s1>``, …, others are named by the file."""
-    try:
-        with safe_open(str(paired), framework="pt") as file:
-            keys = [key for key in file.keys() if key in _INPUT or key in _OTHER]  # noqa: SIM118  (no mapping)
-            stem = path.stem if paired.parent == path.parent else paired.stem
-            named = {f"{PREFIX}{stem}.{key}": key for key in keys}
-            found = _parse(
-                list(named),
-                {},
-                lambda key: file.get_slice(named[key]).get_shape(),
-                lambda key: file.get_tensor(named[key]),
-            )
-    except (OSError, SafetensorError) as error:
-        problem = Problem(paired.name, "error", f"{paired.name} is no readable safetensors file.", f"({error})"[:200])
-        return BundledEmbeddings({}, [problem], frozenset())
-    if paired.parent != path.parent:
-        return found
-    rows = {}
-    for whole in found.embeddings.values():
-        for number in range(whole.vector_count):
-            parts = {name: value[number : number + 1].contiguous() for name, value in whole.encoders.items()}
-            rows[f"<s{number}>"] = _embedding(f"<s{number}>", parts)
-    return BundledEmbeddings({**found.embeddings, **rows}, found.problems, frozenset())
+def _with_paired(path: Path, found: BundledEmbeddings) -> BundledEmbeddings:
+    intake = Intake()
+    embeddings = dict(found.embeddings)
+    for item in embeddings.values():
+        intake.claim(item.name, _shapes(item.encoders))
+    problems = list(found.problems)
+    for paired in paired_files(path):
+        has_rows = paired.parent == path.parent
+        read = read_file_embedding(paired, path.stem if has_rows else paired.stem)
+        problems += read.problems
+        for whole in read.embeddings.values():
+            for item in [whole, *(_rows(whole) if has_rows else ())]:
+                with _noted(intake, item.name):
+                    intake.claim(item.name, _shapes(item.encoders))
+                    embeddings[item.name] = item
+    return BundledEmbeddings(embeddings, problems + intake.problems, found.keys, found.unused)
 
 
-def _our_keys(keys: Iterable[str], metadata: Mapping[str, str]) -> list[str]:
-    """Keys about embeddings, sorted, so that the order in a file makes no difference.
+def _rows(whole: BundledEmbedding) -> Iterator[BundledEmbedding]:
+    """Every vector as a word of its own.
 
-    Source: github.com/cloneofsimo/lora marks a tensor named by its token with the metadata value ``<embed>``.
+    Source: diffusers' advanced dreambooth scripts, which add the tokens ``<s0>``, ``<s1>``, … in this order.
     """
-    return sorted(key for key in keys if key.startswith(PREFIX) or metadata.get(key) == "<embed>")
-
-
-def _parse(keys: Sequence[str], metadata: Mapping[str, str], shape: _Shape, fetch: _Fetch) -> BundledEmbeddings:
-    ours = _our_keys(keys, metadata)
-    problems: list[Problem] = []
-    parts: dict[str, dict[str, str]] = {}
-    for key in ours:
-        name, end = (key, "emb_params") if not key.startswith(PREFIX) else _split(key[len(PREFIX) :])
-        complaint = _complaint(name, end)
-        if complaint:
-            problems.append(_problem(name or key, "warning" if end in _OTHER else "error", complaint))
-        else:
-            parts.setdefault(name, {}).setdefault(end, key)
-    embeddings: dict[str, BundledEmbedding] = {}
-    seen: dict[str, str] = {}
-    total = 0
-    for name, named in parts.items():
-        if name.casefold() in seen:
-            problems.append(_problem(name, "error", f"it is there twice, also as {seen[name.casefold()]!r}"))
-            continue
-        if len(embeddings) >= MOST_EMBEDDINGS:
-            problems.append(_problem(name, "error", f"only {MOST_EMBEDDINGS} embeddings of a file are read"))
-            break
-        shapes = {end: tuple(int(side) for side in shape(key)) for end, key in named.items()}
-        total += sum(4 * _product(sides) for sides in shapes.values())
-        complaint = _shape_complaint(shapes) or (
-            f"embeddings of a file may have {MOST_BYTES >> 20} MiB" if total > MOST_BYTES else ""
-        )
-        if complaint:
-            problems.append(_problem(name, "error", complaint))
-            continue
-        made, complaint = _make(name, {end: fetch(key) for end, key in named.items()})
-        if made is None:
-            problems.append(_problem(name, "error", complaint))
-            continue
-        seen[name.casefold()] = name
-        embeddings[name] = made
-    return BundledEmbeddings(embeddings, problems, frozenset(ours))
-
-
-def _split(rest: str) -> tuple[str, str]:
-    """Name and end of a key without the prefix; read from the right, so that dots in a name do no harm."""
-    for mark in (".string_to_param.", ".string_to_param:"):
-        name, found, tail = rest.rpartition(mark)
-        if found and tail:
-            return name, "emb_params"
-    name, _, end = rest.rpartition(".")
-    return (name, end) if end in _INPUT or end in _OTHER else (rest, "")
-
-
-def _complaint(name: str, end: str) -> str:
-    """What is wrong with a key, or an empty text."""
-    if not name.strip():
-        return "its name is empty"
-    if len(name) > LONGEST_NAME:
-        return f"its name has more than {LONGEST_NAME} letters"
-    # Control, format and private letters cannot be typed, and some of them turn the text around on a page.
-    if any(unicodedata.category(letter)[0] == "C" for letter in name):
-        return "its name has letters that cannot be typed"
-    if end in _OTHER:
-        return f"{end} is {_OTHER[end]}; the rest is used"
-    return "" if end else "its key does not say what it is"
-
-
-def _shape_complaint(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    for sides in shapes.values():
-        if len(sides) not in (1, 2):
-            return f"vectors have one or two dimensions, not {len(sides)}"
-        count = sides[0] if len(sides) == 2 else 1
-        if not 1 <= count <= MOST_VECTORS:
-            return f"it has {count} vectors; 1 to {MOST_VECTORS} are possible"
-        if not 1 <= sides[-1] <= sum(_SDXL_WIDTHS):
-            return f"no model has vectors of width {sides[-1]}"
-    counts = {sides[0] if len(sides) == 2 else 1 for sides in shapes.values()}
-    return f"its parts have different numbers of vectors {sorted(counts)}" if len(counts) > 1 else ""
-
-
-def _make(name: str, tensors: Mapping[str, torch.Tensor]) -> tuple[BundledEmbedding | None, str]:
-    """The embedding, or None and why not."""
-    if any(not value.is_floating_point() for value in tensors.values()):
-        return None, "its values are whole numbers"
-    parts: dict[str, torch.Tensor] = {}
-    for end, value in tensors.items():
-        table = value.detach().to("cpu", torch.float32)
-        table = table.unsqueeze(0) if table.ndim == 1 else table
-        if not bool(torch.isfinite(table).all()):
-            return None, "it has values that are no numbers"
-        if float(table.abs().max()) > LARGEST_VALUE:
-            return None, f"it has values beyond {LARGEST_VALUE:g}"
-        if not _INPUT[end] and table.shape[1] == sum(_SDXL_WIDTHS):
-            # HCP-Diffusion writes SDXL's two halves side by side.
-            first, _ = _SDXL_WIDTHS
-            parts["clip_l"], parts["clip_g"] = table[:, :first].contiguous(), table[:, first:].contiguous()
-        else:
-            parts.setdefault(_INPUT[end] or "clip_l", table.contiguous().clone())
-    return _embedding(name, parts), ""
-
-
-def _embedding(name: str, parts: Mapping[str, torch.Tensor]) -> BundledEmbedding:
-    count = int(next(iter(parts.values())).shape[0])
-    return BundledEmbedding(name, dict(parts), embedding_hash(parts)[:12], count)
-
-
-def _problem(name: str, severity: str, what: str) -> Problem:
-    shown = "".join(letter if letter.isprintable() else "?" for letter in name[:_SHOWN])
-    shown += "…" if len(name) > _SHOWN else ""
-    return Problem(shown, severity, f"The embedding {shown!r} is not used: {what}.", "")
-
-
-def _product(sides: Sequence[int]) -> int:
-    result = 1
-    for side in sides:
-        result *= side
-    return result
+    for number in range(whole.vector_count):
+        rows = {encoder: table[number : number + 1].clone() for encoder, table in whole.encoders.items()}
+        yield BundledEmbedding.of(f"<s{number}>", rows)

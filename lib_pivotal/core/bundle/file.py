@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -14,8 +14,9 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from lib_pivotal.core.bundle.layout import pack, unpack
-from lib_pivotal.core.errors import BundleError
+from lib_pivotal.core.bundle.embeddings import parse_embeddings
+from lib_pivotal.core.bundle.layout import pack
+from lib_pivotal.core.errors import BundleError, Problem
 
 __all__ = ["Bundle", "free_name", "read_bundle", "replacing", "write_bundle"]
 
@@ -26,15 +27,17 @@ class Bundle:
 
     Attributes:
         lora: kohya key → tensor.
-        embeddings: name → encoder name → ``(n_vectors, width)``.
+        embeddings: name → encoder name → ``(n_vectors, width)``, fp32.
         metadata: as stored.
-        unknown_keys: keys that begin like an embedding's but are none.
+        unknown_keys: keys about embeddings that are not used.
+        problems: why not.
     """
 
     lora: dict[str, torch.Tensor]
     embeddings: dict[str, dict[str, torch.Tensor]]
     metadata: dict[str, str]
     unknown_keys: list[str]
+    problems: list[Problem] = field(default_factory=list)
 
 
 def read_bundle(path: Path) -> Bundle:
@@ -51,8 +54,10 @@ def read_bundle(path: Path) -> Bundle:
         raise BundleError(f"There is no file {path}.", hint="Check the path.") from error
     except (OSError, SafetensorError) as error:
         raise BundleError(f"{path.name} is no readable safetensors file ({error}).", hint="Fetch it again.") from error
-    lora, embeddings, unknown = unpack(tensors)
-    return Bundle(lora, embeddings, metadata, unknown)
+    found = parse_embeddings(tensors, metadata)
+    lora = {key: value for key, value in tensors.items() if key not in found.keys}
+    embeddings = {name: dict(item.encoders) for name, item in found.embeddings.items()}
+    return Bundle(lora, embeddings, metadata, sorted(found.unused), found.problems)
 
 
 @contextlib.contextmanager
