@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lib_pivotal import __version__
+from lib_pivotal.cli.bundle import add_bundle_commands, add_inspect
 from lib_pivotal.core.errors import PivotalError
 
 __all__ = ["main"]
@@ -66,10 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--check", action="store_true", help="only say what is wrong with settings and pictures")
     train.set_defaults(run=_train)
 
-    inspect = commands.add_parser("inspect", help="say what a bundle or LoRA file holds")
-    inspect.add_argument("file", type=Path, help=".safetensors file")
-    inspect.add_argument("--json", action="store_true", help="as JSON")
-    inspect.set_defaults(run=_inspect)
+    add_inspect(commands)
+    bundle = commands.add_parser("bundle", help="look at bundle files, pack, split, rename, remove, merge")
+    add_bundle_commands(bundle.add_subparsers(required=True, metavar="WHAT"))
 
     options = commands.add_parser("options", help="print the table of all settings (docs/options.md)")
     options.set_defaults(run=_print_options)
@@ -93,14 +93,6 @@ def _out_of(resume: Path | None) -> Path:
     if resume is not None and resume.resolve().parent.name == "runs":
         return resume.resolve().parents[1]
     return Path()
-
-
-def _inspect(options: argparse.Namespace) -> int:
-    from lib_pivotal.cli.inspect import describe, render
-
-    description = describe(options.file)
-    sys.stdout.write(render(description, as_json=options.json) + "\n")
-    return 0
 
 
 def _print_options(_options: argparse.Namespace) -> int:

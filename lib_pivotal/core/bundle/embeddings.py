@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from lib_pivotal.core.bundle.intake import MOST_EMBEDDINGS, Intake, check_name, shown_name
 from lib_pivotal.core.bundle.layout import KeyGroups, choose_parts, group_file_keys, group_keys, is_positional_lora
 from lib_pivotal.core.bundle.metadata import embedding_hash
+from lib_pivotal.core.bundle.tensor_file import TensorFile, Unreadable, open_tensors
 from lib_pivotal.core.bundle.values import Refused, check_shapes, normalised
 from lib_pivotal.core.errors import Problem
 
@@ -28,16 +28,15 @@ __all__ = [
     "paired_files",
     "parse_embeddings",
     "parse_file_embedding",
+    "parse_tensor_file",
     "read_embeddings",
     "read_file_embedding",
 ]
 
-LONGEST_HEADER = 16 * 2**20
-"""Bytes. A header is parsed as a whole, which takes a second for each 16 MiB and far more memory than that."""
 _MOST_REASONS = 8
-_UNOPENABLE = (OSError, SafetensorError, ValueError)
-_UNFETCHABLE = (*_UNOPENABLE, RuntimeError, AttributeError, TypeError)
-"""An old torch has no name for a file's number type; each safetensors version says so in its own way."""
+_UNOPENABLE = (OSError, Unreadable)
+_UNFETCHABLE = (*_UNOPENABLE, RuntimeError, TypeError)
+"""Torch has number types that it cannot convert."""
 
 
 @dataclass(frozen=True)
@@ -88,30 +87,8 @@ class _Source:
     fetch: Callable[[str], torch.Tensor]
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """The file by its reader, which checks the header.
-
-    Raises:
-        OSError, SafetensorError, ValueError: it cannot be read.
-    """
-    if not path.is_file():
-        message = "there is no such file"
-        raise OSError(message)
-    with path.open("rb") as raw:
-        size, held = int.from_bytes(raw.read(8), "little"), path.stat().st_size - 8
-    if not 2 <= size <= held:
-        message = f"its header should have {size} bytes, and the file has {max(held, 0)}"
-        raise OSError(message)
-    if size > LONGEST_HEADER:
-        message = f"its header has {size >> 20} MiB; at most {LONGEST_HEADER >> 20} are read"
-        raise OSError(message)
-    with safe_open(str(path), framework="pt") as file:
-        yield file
-
-
-def _source(file: Any) -> _Source:
-    return _Source(lambda key: file.get_slice(key).get_shape(), file.get_tensor)
+def _source(file: TensorFile) -> _Source:
+    return _Source(lambda key: file.entries[key].shape, file.read)
 
 
 def _unreadable(path: Path, error: Exception) -> BundledEmbeddings:
@@ -122,8 +99,8 @@ def _unreadable(path: Path, error: Exception) -> BundledEmbeddings:
 def has_embeddings(path: Path) -> bool:
     """Whether a file holds keys of embeddings; reads its header only, False for an unreadable one."""
     try:
-        with _opened(path) as file:
-            return bool(group_keys(file.keys(), file.metadata() or {}).keys)
+        with open_tensors(path) as file:
+            return bool(group_keys(file.entries, file.metadata).keys)
     except _UNOPENABLE:
         return False
 
@@ -136,12 +113,16 @@ def read_embeddings(path: Path, *, with_paired: bool = False) -> BundledEmbeddin
         with_paired: also those of files beside it, see :func:`paired_files`. Names in the bundle itself come first.
     """
     try:
-        with _opened(path) as file:
-            keys = list(file.keys())
-            found = _parse(group_keys(keys, file.metadata() or {}), keys, _source(file))
+        with open_tensors(path) as file:
+            found = parse_tensor_file(file)
     except _UNOPENABLE as error:
         found = _unreadable(path, error)
     return _with_paired(path, found) if with_paired else found
+
+
+def parse_tensor_file(file: TensorFile) -> BundledEmbeddings:
+    """The same for a file that is open already."""
+    return _parse(group_keys(file.entries, file.metadata), list(file.entries), _source(file))
 
 
 def parse_embeddings(tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> BundledEmbeddings:
@@ -152,8 +133,8 @@ def parse_embeddings(tensors: Mapping[str, Any], metadata: Mapping[str, str]) ->
 def read_file_embedding(path: Path, name: str) -> BundledEmbeddings:
     """The embedding of an ordinary embedding file, which has no name inside; ``keys`` is empty."""
     try:
-        with _opened(path) as file:
-            found = _parse(group_file_keys(file.keys(), name), [], _source(file))
+        with open_tensors(path) as file:
+            found = _parse(group_file_keys(file.entries, name), [], _source(file))
     except _UNOPENABLE as error:
         found = _unreadable(path, error)
     return BundledEmbeddings(found.embeddings, found.problems, frozenset())

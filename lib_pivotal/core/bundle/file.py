@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from lib_pivotal.core.bundle.embeddings import parse_embeddings
 from lib_pivotal.core.bundle.layout import pack
+from lib_pivotal.core.bundle.tensor_file import Unreadable, open_tensors
 from lib_pivotal.core.errors import BundleError, Problem
 
 __all__ = ["Bundle", "free_name", "read_bundle", "replacing", "write_bundle"]
@@ -47,12 +47,12 @@ def read_bundle(path: Path) -> Bundle:
         BundleError: the file is missing or no safetensors file.
     """
     try:
-        with safe_open(str(path), framework="pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (no mapping)
-            metadata = dict(file.metadata() or {})
+        with open_tensors(path) as file:
+            tensors = {key: file.read(key) for key in file.entries}
+            metadata = file.metadata
     except FileNotFoundError as error:
         raise BundleError(f"There is no file {path}.", hint="Check the path.") from error
-    except (OSError, SafetensorError) as error:
+    except (OSError, Unreadable) as error:
         raise BundleError(f"{path.name} is no readable safetensors file ({error}).", hint="Fetch it again.") from error
     found = parse_embeddings(tensors, metadata)
     lora = {key: value for key, value in tensors.items() if key not in found.keys}

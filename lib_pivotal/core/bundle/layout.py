@@ -23,6 +23,7 @@ __all__ = [
     "group_keys",
     "is_positional_lora",
     "pack",
+    "pack_embeddings",
 ]
 
 EMBEDDING_PREFIX = "bundle_emb."
@@ -182,6 +183,16 @@ def pack(
         BundleError: an embedding has no encoder.
     """
     tensors = {key: value.to(lora_dtype).contiguous() for key, value in lora.items()}
+    return {**tensors, **pack_embeddings(embeddings)}
+
+
+def pack_embeddings(embeddings: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """The embeddings' part of :func:`pack`.
+
+    Raises:
+        BundleError: an embedding has no encoder.
+    """
+    tensors = {}
     for name, encoders in embeddings.items():
         if not encoders:
             raise BundleError(f"The embedding {name} holds no vectors.")

@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
@@ -16,7 +16,10 @@ from lib_pivotal import __version__
 from lib_pivotal.core.config.io import to_dict
 from lib_pivotal.core.config.schema import TrainConfig
 
-__all__ = ["BUNDLE_KEY", "build_metadata", "embedding_hash", "trigger_words"]
+if TYPE_CHECKING:
+    from lib_pivotal.core.bundle.embeddings import BundledEmbedding
+
+__all__ = ["BUNDLE_KEY", "build_metadata", "changed_metadata", "embedding_hash", "trigger_words"]
 
 BUNDLE_KEY = "pivotal_bundle"
 
@@ -118,6 +121,52 @@ def build_metadata(
     if covers:
         values["ssmd_cover_images"] = [_as_base64(cover) for cover in covers]
     return {key: _as_text(value) for key, value in values.items() if value != ""}
+
+
+def changed_metadata(
+    metadata: Mapping[str, str],
+    old_stem: str,
+    new_stem: str,
+    *,
+    added: Mapping[str, BundledEmbedding] | None = None,
+    removed: Sequence[str] = (),
+    renamed: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """The metadata of a bundle whose embeddings were changed.
+
+    Args:
+        metadata: of the file before; what concerns neither names nor contents is kept.
+        old_stem: the file's name before, without suffix.
+        new_stem: and now.
+        added: name → embedding.
+        removed: names.
+        renamed: old name → new name.
+
+    Host: extensions-builtin/Lora/network.py, ``NetworkOnDisk``, A1111 1.7-1.10.1: takes ``ss_output_name`` as the
+        file's second name and ``sshs_model_hash`` as its identity without looking at the contents.
+    """
+    renamed = renamed or {}
+    values = {key: value for key, value in metadata.items() if not key.startswith("sshs_")}
+    # cloneofsimo's marks of tokens that are gone or now have a key of the common form.
+    for name in [*removed, *renamed]:
+        if values.get(name) == "<embed>":
+            del values[name]
+    for key in ("ss_output_name", "modelspec.title"):
+        if key in values and (key == "ss_output_name" or values[key] == old_stem):
+            values[key] = new_stem
+    try:
+        own = json.loads(values[BUNDLE_KEY])
+        before = dict(own["embeddings"])
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return values
+    after = {renamed.get(name, name): facts for name, facts in before.items() if name not in removed}
+    for name, item in (added or {}).items():
+        after[name] = {"vectors": item.vector_count, "sha256": embedding_hash(item.encoders)}
+    values[BUNDLE_KEY] = _as_text({**own, "embeddings": after})
+    # The names that the trainer put there; a text of the author's own stays.
+    if values.get("modelspec.trigger_phrase") == ", ".join(before):
+        values["modelspec.trigger_phrase"] = ", ".join(after)
+    return values
 
 
 def _as_text(value: Any) -> str:
