@@ -118,7 +118,8 @@ def split(path: Path, folder: Path, *, embeddings_folder: Path | None = None, ov
         overwrite: replace existing files.
 
     Raises:
-        BundleError: a file cannot be read or written, or there is nothing to split.
+        BundleError: a file cannot be read or written.
+        ConfigError: there is nothing to split; says why.
     """
     found = read_embeddings(path)
     if not found.embeddings:
