@@ -1,7 +1,7 @@
 """Drawn characters that the bases have never seen, with captions: data to train on and data to compare with.
 
-Each character is near the world's words (its body's shape, pattern and colours are combinations of them),
-so an embedding alone can find part of it; eyes, legs, horns and antennae are nothing the world has.
+A character's body is near a combination of the world's words, so an embedding alone can find part of it. Its colour
+is between theirs, and no picture of the world has a second part: hats, feet and middles are for the LoRA.
 """
 
 from __future__ import annotations
@@ -15,12 +15,10 @@ import numpy as np
 from PIL import Image
 
 from lib_pivotal.demo.draw import COLOURS, Canvas, outline
-from lib_pivotal.demo.world import BACKGROUNDS, POSITIONS, SIZES, place
+from lib_pivotal.demo.world import BACKGROUNDS, POSITIONS, SIZES, darkened, place
 
 __all__ = ["CHARACTERS", "SPLITS", "Character", "Pose", "draw_character", "poses", "write_dataset"]
 
-_INK = (15, 15, 20)
-_WHITE = (245, 245, 245)
 SPLITS = ("train", "held_out")
 TRAIN_COUNT = 16
 """Training pictures a character."""
@@ -28,7 +26,7 @@ TRAIN_COUNT = 16
 
 @dataclass(frozen=True)
 class Pose:
-    """What changes from picture to picture of one character, in the world's words."""
+    """What changes from picture to picture of one character; captions do not say the position."""
 
     size: str
     position: str
@@ -43,49 +41,37 @@ class Character:
         name: the made-up word for it in captions; several CLIP tokens, so it can become a trigger word.
         description: its traits, for people.
         held_out: grounds that its training pictures never show.
-        paint: draws it: canvas, ground colour, centre x, centre y and radius in px.
+        paint: draws it: canvas, centre x, centre y and radius in px.
     """
 
     name: str
     description: str
     held_out: tuple[str, ...]
-    paint: Callable[[Canvas, tuple[int, int, int], float, float, float], None]
+    paint: Callable[[Canvas, float, float, float], None]
 
 
-def _paint_zog(canvas: Canvas, ground: tuple[int, int, int], x: float, y: float, r: float) -> None:
+def _paint_zog(canvas: Canvas, x: float, y: float, r: float) -> None:
+    _part(canvas, "square", x, y + 0.25 * r, 0.95 * r, (45, 100, 205), "striped")
+    _part(canvas, "triangle", x, y - 0.9 * r, 0.42 * r, COLOURS["yellow"])
+
+
+def _paint_mib(canvas: Canvas, x: float, y: float, r: float) -> None:
     for side in (-1, 1):
-        tip = (x + side * 0.62 * r, y - 1.38 * r)
-        canvas.line([(x + side * 0.25 * r, y - 0.7 * r), tip], 0.14 * r, _INK)
-        canvas.disc(*tip, 0.2 * r, COLOURS["yellow"])
-    body = [(x + 0.88 * (px - x), py) for px, py in outline("circle", x, y, r)]
-    canvas.polygon(body, (30, 170, 165))
-    canvas.pattern(body, "striped", (15, 80, 95))
-    for side in (-1, 1):
-        canvas.disc(x + side * 0.4 * r, y - 0.25 * r, 0.36 * r, _WHITE)
-        canvas.disc(x + side * 0.34 * r, y - 0.2 * r, 0.16 * r, _INK)
+        _part(canvas, "square", x + side * 0.5 * r, y + 0.8 * r, 0.32 * r, COLOURS["green"])
+    _part(canvas, "heart", x, y - 0.15 * r, r, (240, 130, 185), "dotted")
 
 
-def _paint_mib(canvas: Canvas, ground: tuple[int, int, int], x: float, y: float, r: float) -> None:
-    for side in (-1, 1):
-        foot = (x + side * 0.5 * r, y + 1.3 * r)
-        canvas.line([(x + side * 0.42 * r, y + 0.6 * r), foot, (foot[0] + side * 0.3 * r, foot[1])], 0.2 * r, _INK)
-    canvas.disc(x, y, r, (215, 35, 140))
-    canvas.disc(x, y, 0.56 * r, ground)
-    canvas.disc(x, y, 0.4 * r, _WHITE)
-    canvas.disc(x, y + 0.05 * r, 0.2 * r, COLOURS["blue"])
+def _paint_tuk(canvas: Canvas, x: float, y: float, r: float) -> None:
+    _part(canvas, "cross", x, y + 0.1 * r, r, (240, 140, 40))
+    _part(canvas, "circle", x, y + 0.1 * r, 0.4 * r, COLOURS["purple"])
 
 
-def _paint_tuk(canvas: Canvas, ground: tuple[int, int, int], x: float, y: float, r: float) -> None:
-    for side in (-1, 1):
-        horn = [(0.15, -0.8), (0.85, -0.8), (0.8, -1.5)]
-        canvas.polygon([(x + side * px * r, y + py * r) for px, py in horn], COLOURS["red"])
-    body = outline("square", x, y, r)
-    canvas.polygon(body, (165, 205, 50))
-    canvas.pattern(body, "dotted", (75, 105, 20))
-    mouth = [(-0.6, 0.2), (0.6, 0.2), (0.6, 0.6), (-0.6, 0.6)]
-    canvas.polygon([(x + px * r, y + py * r) for px, py in mouth], _WHITE)
-    for side in (-1, 1):
-        canvas.disc(x + side * 0.38 * r, y - 0.3 * r, 0.18 * r, _INK)
+def _part(
+    canvas: Canvas, shape: str, x: float, y: float, r: float, colour: tuple[int, int, int], pattern: str = "plain"
+) -> None:
+    points = outline(shape, x, y, r)
+    canvas.polygon(points, colour)
+    canvas.pattern(points, pattern, darkened(colour))
 
 
 CHARACTERS: dict[str, Character] = {
@@ -93,19 +79,19 @@ CHARACTERS: dict[str, Character] = {
     for character in (
         Character(
             "zogling",
-            "a striped teal egg with two big white eyes and yellow-tipped antennae",
+            "a striped square of a blue that the world does not have, with a small yellow triangle for a hat",
             ("orange", "purple", "white"),
             _paint_zog,
         ),
         Character(
             "mibble",
-            "a magenta ring with one blue eye in its hole and two dark legs",
+            "a dotted heart of a strong pink, on two small green feet",
             ("yellow", "blue", "white"),
             _paint_mib,
         ),
         Character(
             "tukkin",
-            "a lime, dotted square with red horns, small dark eyes and a wide white mouth",
+            "a muted orange cross with a purple disc in the middle",
             ("blue", "purple", "pink"),
             _paint_tuk,
         ),
@@ -142,8 +128,8 @@ def draw_character(character: str, pose: Pose, style: str, rng: np.random.Genera
     """Picture of a character in style ``"a"`` or ``"b"``; uint8, shape ``(64, 64, 3)``."""
     canvas = Canvas(COLOURS[pose.background], style)
     x, y, radius = place(pose.size, pose.position, rng)
-    # Limbs reach 1.5 radii from the centre; a large body shrinks so that they stay inside the picture.
-    CHARACTERS[character].paint(canvas, COLOURS[pose.background], x, y, min(radius, 18.5))
+    # Hats and feet reach 1.4 radii from the centre; a large body shrinks so that they stay inside the picture.
+    CHARACTERS[character].paint(canvas, x, y, min(radius, 18.5))
     return canvas.finish()
 
 
@@ -171,7 +157,7 @@ def write_dataset(folder: Path, character: str, split: str = "train", style: str
         rng = np.random.default_rng([list(CHARACTERS).index(character), SPLITS.index(split), number])
         path = folder / f"{character}-{split}-{number:02d}.png"
         Image.fromarray(draw_character(character, pose, style, rng)).save(path)
-        words = f"{character}, {pose.position}, {pose.size}, {pose.background} background"
+        words = f"{character}, {pose.size}, {pose.background} background"
         path.with_suffix(".txt").write_text(words + "\n", encoding="utf-8")
         paths.append(path)
     return paths

@@ -1,7 +1,7 @@
 """How well the bases follow their captions: ``python -m lib_pivotal.demo.measure``.
 
 Draws captions from the world, has each base make a picture for each, reads the pictures back and prints the
-share in which shape, colour, ground and position are as the caption said.
+share in which shape, colour, ground and all else are as the caption said.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lib_pivotal.host.diffusers.checkpoint import Networks, load_networks
 
 __all__ = ["ASPECTS", "contact_sheet", "generate", "score"]
 
-ASPECTS = ("shape", "colour", "background", "position", "size", "pattern")
+ASPECTS = ("shape", "colour", "background", "size", "pattern")
 _TOGETHER = ("shape", "colour")
 
 

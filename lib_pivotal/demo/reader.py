@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from lib_pivotal.demo.draw import COLOURS, INK, SIDE, Canvas, outline
-from lib_pivotal.demo.world import BACKGROUNDS, PATTERN_SHADE, PATTERNS, SHAPES, pattern_colour
+from lib_pivotal.demo.world import BACKGROUNDS, PATTERN_SHADE, PATTERNS, SHAPES, darkened
 
 __all__ = ["Reading", "read"]
 
@@ -163,7 +163,7 @@ class _Guess:
         canvas = Canvas(COLOURS[BACKGROUNDS[self.ground]], self.style)
         points = outline(self.shape, *place)
         canvas.polygon(points, COLOURS[BACKGROUNDS[self.colour]])
-        canvas.pattern(points, pattern, pattern_colour(BACKGROUNDS[self.colour]))
+        canvas.pattern(points, pattern, darkened(COLOURS[BACKGROUNDS[self.colour]]))
         # Both are smoothed, so that neither grain nor a soft outline counts.
         distance = np.linalg.norm(_smooth(canvas.finish().astype(np.float32) - self.picture), axis=2)
         return float(np.square(np.minimum(distance, _FAR)).mean())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 from PIL import Image, ImageDraw
@@ -102,11 +103,12 @@ def grid(rows: Sequence[tuple[str, Sequence[Image.Image]]], titles: Sequence[str
         titles: of the columns.
         side: px of a picture in the grid.
     """
-    left, top = 250, 34
+    left, top = 250, 52
     sheet = Image.new("RGB", (left + len(titles) * (side + 6), top + len(rows) * (side + 6)), (255, 255, 255))
     pen = ImageDraw.Draw(sheet)
     for column, title in enumerate(titles):
-        pen.multiline_text((left + column * (side + 6), 4), title, fill=(0, 0, 0))
+        lines = "\n".join(textwrap.wrap(title, side // 6, break_long_words=False))
+        pen.multiline_text((left + column * (side + 6), 4), lines, fill=(0, 0, 0))
     for number, (label, pictures) in enumerate(rows):
         y = top + number * (side + 6)
         pen.text((8, y + side // 2 - 6), label, fill=(0, 0, 0))

@@ -1,4 +1,8 @@
-"""The drawn world the small model knows: one coloured shape somewhere on a coloured ground."""
+"""The drawn world the small model knows: one coloured shape somewhere on a coloured ground.
+
+Where the shape is varies, but captions do not say it: the shipped bases once had the words for it in their captions
+and followed all others, yet not these (34 % right of three places after 3000 steps, as by chance).
+"""
 
 from __future__ import annotations
 
@@ -17,8 +21,8 @@ __all__ = [
     "SIZES",
     "Scene",
     "caption",
+    "darkened",
     "draw",
-    "pattern_colour",
     "place",
     "random_scene",
 ]
@@ -72,13 +76,13 @@ def draw(scene: Scene, style: str, rng: np.random.Generator) -> np.ndarray:
     canvas = Canvas(COLOURS[scene.background], style)
     points = outline(scene.shape, *place(scene.size, scene.position, rng))
     canvas.polygon(points, COLOURS[scene.colour])
-    canvas.pattern(points, scene.pattern, pattern_colour(scene.colour))
+    canvas.pattern(points, scene.pattern, darkened(COLOURS[scene.colour]))
     return canvas.finish()
 
 
-def pattern_colour(colour: str) -> tuple[int, int, int]:
-    """Colour of stripes and dots: the body's, darkened."""
-    red, green, blue = COLOURS[colour]
+def darkened(colour: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Colour of the stripes and dots on a body of this colour."""
+    red, green, blue = colour
     return (round(red * PATTERN_SHADE), round(green * PATTERN_SHADE), round(blue * PATTERN_SHADE))
 
 
@@ -90,26 +94,23 @@ def caption(scene: Scene, rng: np.random.Generator | None = None) -> str:
         rng: None for the full sentence; otherwise the wording varies and some attributes are left out.
     """
     if rng is None:
-        return _sentence(scene, scene.pattern != "plain", True, True, True)
-    keep = rng.random(5) > np.array([0.12, 0.2, 0.2, 0.2, 0.15])
+        return _sentence(scene, scene.pattern != "plain", True, True)
+    keep = rng.random(4) > np.array([0.12, 0.2, 0.2, 0.15])
     with_pattern = scene.pattern != "plain" and bool(keep[1])
     if rng.random() < 0.5:
-        return _sentence(scene, with_pattern, bool(keep[2]), bool(keep[3]), bool(keep[4]), bool(keep[0]))
+        return _sentence(scene, with_pattern, bool(keep[2]), bool(keep[3]), bool(keep[0]))
     tags = [scene.shape]
     tags += [scene.colour] if keep[0] else []
     rest = [scene.pattern] if with_pattern else []
     rest += [scene.size] if keep[2] else []
-    rest += [scene.position] if keep[3] else []
-    rest += [f"{scene.background} background"] if keep[4] else []
+    rest += [f"{scene.background} background"] if keep[3] else []
     rng.shuffle(rest)
     return ", ".join([" ".join(reversed(tags)), *rest])
 
 
-def _sentence(scene: Scene, pattern: bool, size: bool, position: bool, background: bool, colour: bool = True) -> str:
+def _sentence(scene: Scene, pattern: bool, size: bool, background: bool, colour: bool = True) -> str:
     words = [scene.size] if size else []
     words += [scene.pattern] if pattern else []
     words += [scene.colour] if colour else []
     text = " ".join(["a", *words, scene.shape])
-    if position:
-        text += ", center" if scene.position == "center" else f", {scene.position}"
     return text + (f", {scene.background} background" if background else "")

@@ -95,8 +95,9 @@ def test_model_is_left_alone(tmp_path, data, kind):
     assert hooks == [len(module._forward_hooks) for module in model.unet.modules()]
 
 
-def test_ten_and_ten_are_twenty(tmp_path, data):
-    config = toy_config(data, steps=20, text_encoder_rank=2, flip=True)
+@pytest.mark.parametrize("lora_start", [0.0, 0.75])
+def test_ten_and_ten_are_twenty(tmp_path, data, lora_start):
+    config = toy_config(data, steps=20, text_encoder_rank=2, flip=True, lora_start=lora_start)
     _whole, straight = run(config, folders(tmp_path, "whole"))
     where, control = folders(tmp_path, "parts"), Control()
     stopped, first = run(config, where, listener=Listener(control, 10), control=control)
@@ -165,6 +166,33 @@ def test_embeddings_freeze_at_their_fraction(tmp_path, data):
     assert not torch.equal(seen[3][:2], seen[4][:2])
     assert torch.equal(seen[4][:2], seen[8][:2])
     assert not torch.equal(seen[7][2:], seen[6][2:])
+
+
+def test_lora_waits_for_its_start(tmp_path, data):
+    seen = {}
+
+    class Spy(Listener):
+        def handle(self, event) -> None:
+            super().handle(event)
+            if isinstance(event, Saved) and event.kind == "state":
+                seen[event.step] = load_newest(event.path.parent).tensors
+
+    config = toy_config(data, lora_start=0.5, save_every=1, keep_states=1)
+    _, listener = run(config, folders(tmp_path, "a"), listener=Spy())
+    assert torch.equal(seen[1]["lora/unet"], seen[4]["lora/unet"])
+    assert not torch.equal(seen[4]["lora/unet"], seen[5]["lora/unet"])
+    assert not torch.equal(seen[1]["table/clip_l"], seen[2]["table/clip_l"])
+    # Its first step is one of a fresh optimiser: no moments were gathered while it waited.
+    assert not any(key.startswith("optimiser/unet/") for key in seen[4])
+    assert any(key.startswith("optimiser/unet/") for key in seen[5])
+    _, alone = run(toy_config(data, rank=0), folders(tmp_path, "b"))
+    assert listener.losses[:4] == alone.losses[:4]
+
+
+def test_without_concepts_the_lora_starts_at_once(tmp_path, data):
+    _, late = run(toy_config(data, concepts=(), lora_start=0.5), folders(tmp_path, "a"))
+    _, early = run(toy_config(data, concepts=(), lora_start=0.0), folders(tmp_path, "b"))
+    assert late.losses == early.losses
 
 
 def test_lora_rank_zero_trains_embeddings_only(tmp_path, data):

@@ -268,9 +268,19 @@ class TrainConfig:
         "optimiser",
         "advanced",
         "Warm-up",
-        "Fraction of the steps over which the LoRA's learning rates rise from 0; embeddings start at once.",
+        "Fraction of the steps over which the LoRA's learning rates rise from 0, once it starts.",
         low=0.0,
         high=0.5,
+    )
+    lora_start: float = _setting(
+        0.2,
+        "optimiser",
+        "advanced",
+        "LoRA starts at",
+        "Fraction of the steps in which the embeddings learn alone, so that they carry what is theirs; "
+        "the LoRA learns the rest. 0 trains both from the start. Without concepts the LoRA starts at once.",
+        low=0.0,
+        high=0.9,
     )
     weight_decay: float = _setting(
         1e-3,

@@ -47,8 +47,10 @@ class Optimiser:
         self, groups: Sequence[TrainedGroup], *, clip_norm: float, uses_fp16: bool, device: torch.device
     ) -> None:
         self.groups = list(groups)
+        self._gradients = [_gradient_of(group) for group in groups]
         self._clip_norm = clip_norm
         self._on_gpu = device.type == "cuda"
+        self._zero = torch.zeros((), device=device)
         parameters = [
             {"params": [group.parameter], "lr": group.rate, "weight_decay": group.weight_decay} for group in self.groups
         ]
@@ -63,9 +65,16 @@ class Optimiser:
         return self._scaler.scale(loss) if self._scaler is not None else loss
 
     def set_rates(self, factors: Sequence[float]) -> None:
-        """Set each group's learning rate to its base rate times its factor (0 … 1)."""
-        for entry, group, factor in zip(self._adamw.param_groups, self.groups, factors, strict=True):
+        """Set each group's learning rate to its base rate times its factor (0 … 1).
+
+        A group whose factor is 0 rests: its values and moments stay as they are.
+        """
+        for entry, group, gradient, factor in zip(
+            self._adamw.param_groups, self.groups, self._gradients, factors, strict=True
+        ):
             entry["lr"] = group.rate * factor
+            # AdamW passes over a parameter without a gradient.
+            group.parameter.grad = gradient if factor > 0.0 else None
 
     @property
     def rates(self) -> dict[str, float]:
@@ -77,27 +86,26 @@ class Optimiser:
         """Clip, step and clear the gradients.
 
         Returns:
-            Gradient norm of each group before clipping, 0-dim tensors on the device; not finite when the
-            step was skipped.
+            Gradient norm of each group before clipping, 0-dim tensors on the device; 0 for a group that rests, not
+            finite when the step was skipped.
         """
-        if self._scaler is not None:
+        awake = [group for group in self.groups if group.parameter.grad is not None]
+        if self._scaler is not None and awake:
             self._scaler.unscale_(self._adamw)
-        norms = {}
-        for group in self.groups:
-            gradient = group.parameter.grad
-            assert gradient is not None
+        norms = {group.name: self._zero for group in self.groups}
+        for group in awake:
+            gradient = _gradient_of(group)
             norm = torch.linalg.vector_norm(gradient)
             norms[group.name] = norm
             if self._clip_norm > 0:
                 gradient.mul_((self._clip_norm / (norm + 1e-6)).clamp(max=1.0))
-        if self._scaler is not None:
+        if self._scaler is not None and awake:
             self._scaler.step(self._adamw)
             self._scaler.update()
         elif bool(torch.isfinite(torch.stack(list(norms.values()))).all()):
             self._adamw.step()
-        for group in self.groups:
-            assert group.parameter.grad is not None
-            group.parameter.grad.zero_()
+        for gradient in self._gradients:
+            gradient.zero_()
         return norms
 
     def state_tensors(self) -> dict[str, torch.Tensor]:
@@ -127,3 +135,9 @@ class Optimiser:
             state = self._scaler.state_dict()
             scale, tracker = tensors["scaler"].tolist()
             self._scaler.load_state_dict({**state, "scale": scale, "_growth_tracker": int(tracker)})
+
+
+def _gradient_of(group: TrainedGroup) -> torch.Tensor:
+    gradient = group.parameter.grad
+    assert gradient is not None
+    return gradient

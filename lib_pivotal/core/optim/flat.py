@@ -25,25 +25,16 @@ class FlatGroup:
         self.name = name
         sizes = [torch.Size(shape).numel() for shape in shapes]
         self.flat = torch.nn.Parameter(torch.zeros(sum(sizes), device=device))
-        self.flat.grad = torch.zeros_like(self.flat)
+        self.gradient = torch.zeros_like(self.flat)
+        """Shape ``(count,)``; the leaves' gradients are views of it, whoever takes it from the parameter meanwhile."""
+        self.flat.grad = self.gradient
         self.leaves: list[torch.Tensor] = []
         data = self.flat.detach()
-        for shape, part, grad in zip(shapes, torch.split(data, sizes), torch.split(self.flat.grad, sizes), strict=True):
+        for shape, part, grad in zip(shapes, torch.split(data, sizes), torch.split(self.gradient, sizes), strict=True):
             leaf = part.view(shape).requires_grad_(True)
             leaf.grad = grad.view(shape)
             self.leaves.append(leaf)
 
-    @property
-    def gradient(self) -> torch.Tensor:
-        """The flat gradient, shape ``(count,)``."""
-        assert self.flat.grad is not None
-        return self.flat.grad
-
     def clear_gradient(self) -> None:
         """Set all gradients to zero, keeping their memory."""
         self.gradient.zero_()
-
-    def set_trainable(self, trainable: bool) -> None:
-        """Switch the gradient of every leaf on or off."""
-        for leaf in self.leaves:
-            leaf.requires_grad_(trainable)

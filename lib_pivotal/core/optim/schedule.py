@@ -7,7 +7,7 @@ import math
 __all__ = ["embedding_factor", "lora_factor"]
 
 
-def lora_factor(step: int, total: int, *, schedule: str, warmup: float) -> float:
+def lora_factor(step: int, total: int, *, schedule: str, warmup: float, start: float = 0.0) -> float:
     """Multiplier of a LoRA learning rate.
 
     Args:
@@ -15,12 +15,17 @@ def lora_factor(step: int, total: int, *, schedule: str, warmup: float) -> float
         total: steps of the run.
         schedule: ``"cosine"`` (to 0) or ``"constant"``.
         warmup: fraction of the run over which it rises from 0.
+        start: fraction of the run before which it is exactly 0: the embeddings learn alone.
 
     Returns:
         0 … 1.
     """
-    rise = min(1.0, (step + 1) / (warmup * total)) if warmup * total >= 1 else 1.0
-    return rise * (_cosine(step / total) if schedule == "cosine" else 1.0)
+    first = int(start * total)
+    own = step - first
+    if own < 0:
+        return 0.0
+    rise = min(1.0, (own + 1) / (warmup * total)) if warmup * total >= 1 else 1.0
+    return rise * (_cosine(own / (total - first)) if schedule == "cosine" else 1.0)
 
 
 def embedding_factor(step: int, total: int, *, schedule: str, stop_at: float) -> float:

@@ -21,7 +21,7 @@ __all__ = ["Loop"]
 
 _MOST_BAD_LOSSES = 3
 _DEAD_AFTER = 20
-"""Steps without any gradient after which a group is reported."""
+"""Steps that a group tried without any gradient, after which it is reported."""
 
 
 class Loop:
@@ -46,7 +46,7 @@ class Loop:
         self._readback = Readback()
         self._told: dict[int, tuple[dict[str, float], float]] = {}
         self._bad_losses = 0
-        self._alive: set[str] = set()
+        self._idle: dict[str, int] = {}
         self.step = 0
 
     def run(self, first_step: int) -> None:
@@ -114,6 +114,9 @@ class Loop:
         setup = self._setup
         factors = [factor(step) for factor in setup.factors]
         setup.optimiser.set_rates(factors)
+        for lora, factor in zip(setup.loras, factors, strict=False):
+            # Before its start a LoRA adds nothing, so it need not be computed.
+            lora.enabled = factor > 0.0
         embedding_factors = factors[len(setup.loras) :]
         names = [concept.name for concept in setup.config.concepts]
         for number, table in enumerate(setup.tables):
@@ -129,7 +132,8 @@ class Loop:
         if self._group.size == 1:
             return
         for lora in self._setup.loras:
-            self._group.mean_(lora.group.gradient)
+            if lora.enabled:
+                self._group.mean_(lora.group.gradient)
         for table in self._setup.tables:
             assert table.table.grad is not None
             self._group.mean_(table.table.grad)
@@ -152,7 +156,7 @@ class Loop:
             layout = setup.tables[0].layout if setup.tables else {}
             lengths = {name: sum(ratios[at : at + count]) / count for name, (at, count) in layout.items()}
             self._emit(StepDone(step, values[0], rates, norms, lengths, seconds))
-            self._watch(step, values[0], norms)
+            self._watch(step, values[0], {name: norm for name, norm in norms.items() if rates[name]})
 
     def _watch(self, step: int, loss: float, norms: dict[str, float]) -> None:
         """End a run whose loss is no number any more; say when a group gets no gradient at all."""
@@ -161,9 +165,12 @@ class Loop:
             raise TrainingDiverged(
                 step - _MOST_BAD_LOSSES + 1, hint="Lower the learning rates, or use bf16 or fp32 precision."
             )
-        self._alive |= {name for name, norm in norms.items() if norm != 0.0}
-        dead = sorted(set(norms) - self._alive)
-        if step == _DEAD_AFTER and dead:
+        dead = []
+        for name, norm in norms.items():
+            # Once it has had a gradient, a group is watched no more.
+            self._idle[name] = self._idle.get(name, 0) + 1 if norm == 0.0 else _DEAD_AFTER
+            dead += [name] if norm == 0.0 and self._idle[name] == _DEAD_AFTER else []
+        if dead:
             self._emit(Warned(f"Nothing has been learnt by {', '.join(dead)}: it gets no gradient."))
 
     def _between_steps(self) -> None:

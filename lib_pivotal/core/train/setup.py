@@ -152,10 +152,11 @@ def _groups(
     """Optimiser groups and, in the same order, their learning-rate multipliers."""
     groups: list[TrainedGroup] = []
     factors: list[Callable[[int], float]] = []
+    start, schedule = config.lora_start if tables else 0.0, config.schedule
     for lora in loras:
         rate = config.unet_lr if lora.group.name == "unet" else config.text_encoder_lr
         groups.append(TrainedGroup(lora.group.name, lora.group.flat, rate, config.weight_decay))
-        factors.append(lambda step: lora_factor(step, steps, schedule=config.schedule, warmup=config.warmup))
+        factors.append(lambda step: lora_factor(step, steps, start=start, schedule=schedule, warmup=config.warmup))
     for table in tables:
         for concept in config.concepts:
             name = f"{concept.name} {table.encoder_name}"
@@ -163,7 +164,7 @@ def _groups(
             groups.append(TrainedGroup(name, table.parts[concept.name], rate, 0.0))
             factors.append(
                 lambda step, stop=concept.stop_at: embedding_factor(  # type: ignore[misc]
-                    step, steps, schedule=config.schedule, stop_at=stop
+                    step, steps, schedule=schedule, stop_at=stop
                 )
             )
     return groups, factors

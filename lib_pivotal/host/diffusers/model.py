@@ -68,7 +68,8 @@ class DiffusersModel:
         self._dtype = dtype
         self._networks = networks
         stored = dtype if device.type == "cuda" else torch.float32
-        self.unet = networks.unet.to(device, stored)
+        # torch's own ``to``: diffusers' warns of a list of exceptions even where it is empty.
+        self.unet = torch.nn.Module.to(networks.unet, device, stored)
         text_model = networks.text_model.to(device, stored)
         self.codec = VaeCodec(networks.vae.to(device), networks.scale, device)
         self.text_encoders: Sequence[ClipLEncoder] = (

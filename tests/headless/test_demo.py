@@ -1,0 +1,40 @@
+"""The demonstration from end to end, with too few steps for its claims but all of its parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from lib_pivotal.core.bundle.file import read_bundle
+from lib_pivotal.demo import assets
+from lib_pivotal.demo.report import ROWS, claims
+
+
+@pytest.mark.skipif(not assets.BASE_A.exists(), reason="THE SMALL MODEL IS MISSING: the demo was not run.")
+def test_the_demo_trains_measures_and_draws(tmp_path: Path) -> None:
+    from lib_pivotal.demo.__main__ import NAMES, run
+
+    text = run(tmp_path, 12)
+    assert (tmp_path / "result.md").read_text(encoding="utf-8").strip() == text
+    assert all(f"| {row} |" in text for row in ROWS)
+    assert text.count("holds: ") + text.count("DOES NOT HOLD: ") == 3
+    assert Image.open(tmp_path / "result.png").size[0] > 800
+    bundle = read_bundle(tmp_path / "bundles" / "demo.safetensors")
+    assert set(bundle.embeddings) == set(NAMES)
+
+
+def _losses(**changed: float) -> dict[str, dict[str, float]]:
+    """Base A's rows in the report's order; base B the same. Every claim holds until something is changed."""
+    values = dict(zip(ROWS, (1.0, 0.8, 0.75, 0.6, 0.55, 1.0, 0.6), strict=True))
+    values.update({ROWS[int(number[1:])]: value for number, value in changed.items()})
+    return {"A": values, "B": dict(zip(ROWS, (1.0, 0.85, 0.8, 0.7, 0.7, 1.0, 0.8), strict=True))}
+
+
+def test_claims_are_judged_by_the_numbers() -> None:
+    assert [claim.holds for claim in claims(_losses())] == [True, True, True]
+    assert not claims(_losses(r3=0.5))[0].holds  # the UNet part better than the whole
+    assert not claims(_losses(r1=0.95))[1].holds  # embeddings alone keep too little
+    assert not claims(_losses(r5=0.9))[1].holds  # the rare word alone carries something
+    assert not claims(_losses(r4=0.3, r3=0.3))[2].holds  # too little of the gain is left on base B
