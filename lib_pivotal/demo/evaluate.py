@@ -90,17 +90,17 @@ def loss_of(model: DiffusionModel, data: HeldOut, captions: Sequence[str], parts
     texts = TextPath(model, _tables(parts, model))
     shape = tuple(data.latents.shape[1:])
     levels = torch.linspace(*_TIMESTEPS, _PAIRS).round().long()
-    results = []
+    count, total = len(captions), torch.zeros(len(captions))
+    latents = data.latents.to(model.device)
     with attach(parts.loras), model.autocast():
-        for index, caption in enumerate(captions):
-            noise = torch.stack([item_noise(item_seed(0, index, pair), shape, 1)[0].noise for pair in range(_PAIRS)])
-            noise, timesteps = noise.to(model.device), levels.to(model.device)
-            latents = data.latents[index].to(model.device).expand(_PAIRS, *shape)
-            size = PictureSize((64, 64), (0, 0), (64, 64))
-            condition = texts.encode([caption] * _PAIRS, [size] * _PAIRS)[0].condition
-            output = model.predict(objective.noisy(latents, noise, timesteps), timesteps, condition)
-            results.append(objective.losses(output, latents, noise, timesteps).mean().cpu())
-    return torch.stack(results)
+        # All captions of a data set fit into one chunk, so they make one group.
+        (text,) = texts.encode(list(captions), [PictureSize((64, 64), (0, 0), (64, 64))] * count)
+        for pair, level in enumerate(levels.tolist()):
+            noise = torch.stack([item_noise(item_seed(0, index, pair), shape, 1)[0].noise for index in range(count)])
+            noise, timesteps = noise.to(model.device), torch.full((count,), level, device=model.device)
+            output = model.predict(objective.noisy(latents, noise, timesteps), timesteps, text.condition)
+            total += objective.losses(output, latents, noise, timesteps).cpu()
+    return total / _PAIRS
 
 
 def _tables(parts: Parts, model: DiffusionModel) -> list[_Table]:
