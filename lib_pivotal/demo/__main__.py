@@ -98,7 +98,7 @@ def run(out: Path, steps: int) -> str:
 def demo_config(data: Path, steps: int, *, is_control: bool = False) -> TrainConfig:
     """Settings of the demonstration; the control has no concepts, so that its names are just rare words."""
     return TrainConfig(
-        concepts=() if is_control else tuple(Concept(name, START_WORDS, vectors=4) for name in NAMES),
+        concepts=() if is_control else tuple(Concept(name, START_WORDS, vectors=8, stop_at=0.5) for name in NAMES),
         data_folder=str(data),
         resolution=64,
         steps=steps,
