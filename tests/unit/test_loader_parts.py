@@ -1,0 +1,96 @@
+"""Parts of the loader that need no webui: hooks that come off again, files read once for each state."""
+
+from __future__ import annotations
+
+import os
+import types
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from lib_pivotal.host.loader import files as files_module
+from lib_pivotal.host.loader.activation import _mentions
+from lib_pivotal.host.loader.files import BundleFiles
+from lib_pivotal.host.loader.hooks import Hooks, guarded
+
+
+@pytest.fixture
+def module():
+    return types.SimpleNamespace(greet=lambda name: f"hello {name}")
+
+
+def _loudly(original, name):
+    return original(name).upper()
+
+
+def test_hooks_stand_in_and_come_off(module):
+    untouched, hooks = module.greet, Hooks()
+    assert hooks.wrap(module, "greet", _loudly)
+    assert module.greet("you") == "HELLO YOU"
+    hooks.remove()
+    assert module.greet is untouched
+
+
+def test_a_hook_under_somebody_elses_does_nothing_more_when_it_comes_off(module):
+    hooks = Hooks()
+    hooks.wrap(module, "greet", _loudly)
+    ours = module.greet
+    module.greet = lambda name: ours(name) + "!"
+    hooks.remove()
+    assert module.greet("you") == "hello you!"
+
+
+def test_a_place_that_the_webui_lacks_is_told(module):
+    assert not Hooks().wrap(module, "missing", _loudly)
+
+
+def test_a_failure_of_ours_is_logged_once_and_stops_nothing(caplog):
+    def broken():
+        raise KeyError("x")
+
+    assert [guarded("testing a failure", broken, "otherwise") for _ in range(3)] == ["otherwise"] * 3
+    assert len([record for record in caplog.records if "testing a failure" in record.message]) == 1
+
+
+def _write(path, seed: int) -> None:
+    values = torch.randn(2, 8, generator=torch.Generator().manual_seed(seed))
+    save_file({"bundle_emb.zog.emb_params": values}, path)
+
+
+def test_a_file_is_read_once_and_again_when_it_is_replaced(tmp_path, monkeypatch):
+    reads = []
+    original = files_module.read_embeddings
+    monkeypatch.setattr(
+        files_module, "read_embeddings", lambda path, **options: (reads.append(path), original(path, **options))[1]
+    )
+    path, known = tmp_path / "a.safetensors", BundleFiles()
+    _write(path, 1)
+    first = known.read(str(path))
+    assert known.read(str(path)) is first and len(reads) == 1
+    _write(path, 2)
+    os.utime(path, ns=(1, 1))
+    second = known.read(str(path))
+    assert len(reads) == 2
+    assert first.embeddings["zog"].hash != second.embeddings["zog"].hash
+
+
+def test_missing_files_and_other_kinds_hold_nothing(tmp_path):
+    (tmp_path / "a.pt").write_bytes(b"a pickle that is never opened")
+    for name in ("missing.safetensors", "a.pt"):
+        assert not BundleFiles().read(str(tmp_path / name)).embeddings
+
+
+@pytest.mark.parametrize(
+    ("prompt", "name", "found"),
+    [
+        ("a zog, hat", "zog", True),
+        ("a ZOG", "zog", True),
+        ("zogling", "zog", False),
+        (r"asuka \(eva\), x", "asuka (eva)", True),
+        ("<s0><s1>", "<s1>", True),
+        ("zog's hat", "zog", True),
+    ],
+)
+def test_mentions_are_words_of_their_own(prompt, name, found):
+    assert _mentions(prompt, name) is found
