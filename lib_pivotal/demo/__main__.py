@@ -172,8 +172,8 @@ def _told(caption: str, row: str) -> str:
 
 def _prompts() -> list[str]:
     """Both characters, and the first on a ground that it was never trained with."""
-    unseen = CHARACTERS[NAMES[0]].held_out[0]
-    seen = next(ground for ground in ("green", "red", "pink") if ground not in CHARACTERS[NAMES[0]].held_out)
+    unseen = CHARACTERS[NAMES[0]].held_out[1]
+    seen = next(ground for ground in ("red", "green", "pink") if ground not in CHARACTERS[NAMES[0]].held_out)
     return [
         f"{NAMES[0]}, large, {seen} background",
         f"{NAMES[1]}, large, {seen} background",

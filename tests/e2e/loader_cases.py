@@ -355,7 +355,13 @@ def batches_and_iterations_keep_the_names(bench: Bench) -> None:
     assert two == _reference(bench, prompt, files={"zogA": 12}, batch_size=2)["c"]
 
 
-_HIRES = {"enable_hr": True, "hr_scale": 2, "hr_second_pass_steps": 2, "hr_upscaler": "Latent", "denoising_strength": 0.7}
+_HIRES = {
+    "enable_hr": True,
+    "hr_scale": 2,
+    "hr_second_pass_steps": 2,
+    "hr_upscaler": "Latent",
+    "denoising_strength": 0.7,
+}
 _FIRST_CONDS = "hires_fix_use_firstpass_conds"
 """Host: modules/processing.py, the second pass's prompt is encoded with the first pass's LoRAs; A1111 1.6.1-1.10.1."""
 

@@ -44,6 +44,8 @@ def settings(folder: Path, output_name: str, **changes: Any) -> dict[str, Any]:
         "data_folder": str(folder),
         "resolution": 64,
         "steps": 6,
+        # Of so few steps none is to pass without the LoRA.
+        "lora_start": 0.0,
         "batch_size": 2,
         "rank": 4,
         "alpha": 2.0,

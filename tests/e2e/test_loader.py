@@ -59,6 +59,33 @@ def test_without_bundles_nothing_differs(alone: Bench, ours: Bench) -> None:
         assert {**found, "comments": ""} == {**wanted, "comments": ""}, prompt
 
 
+def test_switched_off_it_is_the_webui_alone(alone: Bench, ours: Bench) -> None:
+    prompts = ["<lora:A:1> a zogA", "zogA", "<lora:B:1> s1, zogA", "nothing"]
+    with ours.options(pivotal_loader=False):
+        for bench in (alone, ours):
+            bench.start_afresh()
+        for prompt in prompts:
+            found, wanted = (bench.generate(prompt) for bench in (ours, alone))
+            assert (found["c"], found["pixels"], found["text"]) == (wanted["c"], wanted["pixels"], wanted["text"]), (
+                prompt
+            )
+    ours.start_afresh()
+    with ours.files(plainname=12):
+        wanted = ours.c("<lora:plain_A:1> a plainname")
+    assert ours.c("<lora:A:1> a zogA") == wanted
+
+
+def test_beside_the_webuis_own_handling_names_mean_the_same(ours: Bench) -> None:
+    ours.start_afresh()
+    with ours.files(plainname=12):
+        wanted = ours.c("<lora:plain_A:1> a plainname")
+    with ours.options(pivotal_loader_takes_over=False):
+        ours.start_afresh()
+        assert ours.c("<lora:A:1> a zogA") == wanted
+        assert ours.c("<lora:A:1> a zogA@A") == wanted
+    ours.start_afresh()
+
+
 @pytest.mark.parametrize("case", sorted(CASES, key=lambda case: case.blocks), ids=lambda case: case.check.__name__)
 def test_in_the_webui_alone_it_fails_as_we_say(alone: Bench, case: Case) -> None:
     """A case that suddenly holds there means that our claim of a cure is out of date."""
