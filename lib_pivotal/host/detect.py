@@ -18,7 +18,7 @@ __all__ = ["current_host", "read_contract"]
 
 _log = logging.getLogger("pivotal.host.detect")
 
-_OLDEST = (1, 7)
+_OLDEST = (1, 6)
 _CALLED = ("function", "class", "dataclass", "method")
 
 
@@ -32,17 +32,17 @@ def read_contract() -> list[dict[str, Any]]:
 def current_host() -> tuple[A1111Host | None, str]:
     """The webui of this process, or None and the reason in words for people.
 
-    Host: modules/launch_utils.py, ``git_tag``, A1111 1.7-1.10.1: the tag, or the changelog's first line.
+    Host: modules/launch_utils.py, ``git_tag``, A1111 1.6.1-1.10.1: the tag, or the changelog's first line.
     Host: the package ``modules_forge`` exists in Forge and reForge only.
     """
     if "modules.shared" not in sys.modules:
         return None, "This process is no webui."
     if importlib.util.find_spec("modules_forge") is not None:
-        return None, "Forge and reForge are not supported yet; use AUTOMATIC1111 1.7 to 1.10.1."
+        return None, "Forge and reForge are not supported yet; use AUTOMATIC1111 1.6.1 to 1.10.1."
     tag = _tag()
     numbers = _version(tag)
     if numbers is not None and numbers < _OLDEST:
-        return None, f"This webui is {tag}; training needs 1.7 or newer."
+        return None, f"This webui is {tag}; training needs 1.6 or newer."
     missing = _missing_symbols(numbers)
     if missing:
         return None, "This webui is of an unknown kind: it lacks " + ", ".join(missing) + "."
@@ -69,7 +69,7 @@ def _missing_symbols(version: tuple[int, ...] | None) -> list[str]:
     missing = []
     for symbol in read_contract():
         is_ours = symbol["file"].startswith("modules/") and symbol["kind"] in _CALLED
-        is_later = version is not None and version < (_version(symbol.get("since", "1.7")) or _OLDEST)
+        is_later = version is not None and version < (_version(symbol.get("since", "1.6")) or _OLDEST)
         if not is_ours or is_later:
             continue
         module_name = symbol["file"][: -len(".py")].replace("/", ".")

@@ -82,7 +82,7 @@ def _make(kind: str, value: Any, common: dict[str, Any], choices: tuple[str, ...
         component = gr.Number(value=value, min_width=120, **common)
     else:
         component = gr.Textbox(value=value, lines=lines, max_lines=lines, min_width=120, **common)
-    # Host: modules/ui_loadsave.py, A1111 1.7-1.10.1: otherwise the default of the first start is frozen into the
+    # Host: modules/ui_loadsave.py, A1111 1.6.1-1.10.1: otherwise the default of the first start is frozen into the
     # user's ui-config.json. Our own last.json remembers the settings.
     component.do_not_save_to_config = True
     return component

@@ -10,7 +10,7 @@ from typing import Any
 from lib_pivotal.core.config.schema import field_info
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
 from lib_pivotal.core.report.plot import draw_losses
-from lib_pivotal.ui.text import CONCEPT_FIELDS, LABELS, MESSAGES, STATES
+from lib_pivotal.ui.text import BUNDLE_FIELDS, CONCEPT_FIELDS, LABELS, MESSAGES, STATES
 
 __all__ = ["show_error", "show_message", "show_plot", "show_problems", "show_result", "show_status"]
 
@@ -34,14 +34,27 @@ def show_error(error: Exception) -> str:
     return show_message(text, "bad", MESSAGES["unexpected_hint"])
 
 
-def show_problems(problems: Sequence[Problem]) -> str:
-    """Problems grouped by field, errors first."""
+_VERDICTS = {
+    "train": ("no_problems", "errors", "only_warnings"),
+    "use": ("file_is_good", "file_errors", "file_warnings"),
+}
+"""Purpose → words for no problems, for errors, for warnings only."""
+
+
+def show_problems(problems: Sequence[Problem], *, purpose: str = "train") -> str:
+    """Problems grouped by field, errors first.
+
+    Args:
+        problems: to show.
+        purpose: ``train`` with settings, or ``use`` of a file.
+    """
+    good, bad, fair = _VERDICTS[purpose]
     if not problems:
-        return show_message(MESSAGES["no_problems"], "good")
+        return show_message(MESSAGES[good], "good")
     errors = [problem for problem in problems if problem.is_error]
     warnings = [problem for problem in problems if not problem.is_error]
     kind = "bad" if errors else "plain"
-    heading = MESSAGES["errors"] if errors else MESSAGES["only_warnings"]
+    heading = MESSAGES[bad if errors else fair]
     body = _problem_list(errors, "error") + _problem_list(warnings, "warning")
     return f'<div class="pivotal-box pivotal-{kind}" role="status"><b>{html.escape(heading)}</b>{body}</div>'
 
@@ -67,6 +80,8 @@ def _field_label(field: str) -> str:
         return CONCEPT_FIELDS[cell[2]][0].format(number=int(cell[1]) + 1)
     if field in field_info():
         return str(field_info()[field]["label"])
+    if field in BUNDLE_FIELDS:
+        return BUNDLE_FIELDS[field][0]
     return LABELS.get(field, field)
 
 

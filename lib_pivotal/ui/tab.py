@@ -9,15 +9,19 @@ from typing import Any
 import gradio as gr
 
 from lib_pivotal.app.session import Session
+from lib_pivotal.app.shelf import Shelf
 from lib_pivotal.core.errors import PivotalError
 from lib_pivotal.ui import panels
+from lib_pivotal.ui.blocks.bundles import create_bundles
 from lib_pivotal.ui.blocks.concepts import ROW_COUNT, row_key
 from lib_pivotal.ui.blocks.run import create_buttons, create_monitor
 from lib_pivotal.ui.blocks.settings import create_settings
+from lib_pivotal.ui.bundle_handlers import ASKED, LISTS, BundleHandlers
 from lib_pivotal.ui.compat import javascript, unchanged
 from lib_pivotal.ui.fields import CONCEPT_ROWS, input_names
 from lib_pivotal.ui.handlers import VIEW, Handlers, Outputs, Values
-from lib_pivotal.ui.text import MESSAGES
+from lib_pivotal.ui.ids import element_id
+from lib_pivotal.ui.text import MESSAGES, TABS
 
 __all__ = ["build_tab", "build_tab_without_host"]
 
@@ -28,26 +32,54 @@ Handler = Callable[[Values], Outputs]
 _TELL_SCRIPT = "(text) => { pivotal.update(text); return []; }"
 
 
-def build_tab(session: Session) -> gr.Blocks:
+def build_tab(session: Session, shelf: Shelf) -> gr.Blocks:
     """The tab of a webui that can be trained in.
 
     Args:
-        session: what its buttons act on.
+        session: what the buttons of training act on.
+        shelf: what those of the bundles act on.
     """
-    with gr.Blocks(analytics_enabled=False) as blocks, gr.Row(equal_height=False, elem_id="pivotal_tab"):
-        with gr.Column(scale=3, min_width=320):
-            parts = {**create_buttons(), **create_settings()}
-        with gr.Column(scale=2, min_width=320):
-            parts.update(create_monitor())
-        _wire(parts, Handlers(session))
+    with gr.Blocks(analytics_enabled=False) as blocks, gr.Tabs(elem_id="pivotal_tab"):
+        with _part("train"), gr.Row(equal_height=False):
+            with gr.Column(scale=3, min_width=320):
+                parts = {**create_buttons(), **create_settings()}
+            with gr.Column(scale=2, min_width=320):
+                parts.update(create_monitor())
+            _wire(parts, Handlers(session))
+        _add_bundles(shelf)
     return blocks
 
 
-def build_tab_without_host(reason: str) -> gr.Blocks:
-    """A tab that only says why there is nothing to see."""
-    with gr.Blocks(analytics_enabled=False) as blocks:
-        gr.HTML(panels.show_message(MESSAGES["no_host"], "bad", reason))
+def build_tab_without_host(reason: str, shelf: Shelf) -> gr.Blocks:
+    """The tab of a webui that cannot be trained in: it says why, and has the bundles.
+
+    Args:
+        reason: for people.
+        shelf: what the buttons of the bundles act on.
+    """
+    with gr.Blocks(analytics_enabled=False) as blocks, gr.Tabs(elem_id="pivotal_tab"):
+        with _part("train"):
+            gr.HTML(panels.show_message(MESSAGES["no_host"], "bad", reason))
+        _add_bundles(shelf)
     return blocks
+
+
+def _part(name: str) -> Any:
+    return gr.Tab(TABS[name], id=name, elem_id=element_id("tab", name))
+
+
+def _add_bundles(shelf: Shelf) -> None:
+    with _part("bundles") as part:
+        parts = create_bundles()
+    handlers = BundleHandlers(shelf)
+    listen = _Listener(parts, notice="bundle_notice")
+    lists = ["bundle", "bundle_other"]
+    listen.on(part.select, handlers.refresh, lists, LISTS)
+    listen("bundle_refresh", handlers.refresh, lists, LISTS)
+    listen.on(parts["bundle"].input, handlers.look, ["bundle"], ["bundle_notice", "bundle_view", "bundle_names"])
+    listen("bundle_verify", handlers.verify, ["bundle"], ["bundle_notice"], spinner=True)
+    for name in ("rename", "remove", "merge", "pack", "split"):
+        listen(f"bundle_{name}", getattr(handlers, name), ASKED, LISTS, spinner=True)
 
 
 def _wire(parts: dict[str, Any], handlers: Handlers) -> None:
@@ -70,31 +102,42 @@ def _wire(parts: dict[str, Any], handlers: Handlers) -> None:
 
 
 class _Listener:
-    """Connects buttons with handlers; gives and takes values by name.
+    """Connects events with handlers; gives and takes values by name.
 
     Args:
         parts: all components by name.
+        notice: name of the line in which errors are told.
     """
 
-    def __init__(self, parts: dict[str, Any]) -> None:
+    def __init__(self, parts: dict[str, Any], notice: str = "notice") -> None:
         self._parts = parts
+        self._notice = notice
 
     def __call__(
         self, button: str, handler: Handler, inputs: Sequence[str], outputs: Sequence[str], *, spinner: bool = False
     ) -> None:
-        event = self._parts[button].click(
-            fn=guard(handler, inputs, outputs),
+        """Connect the press of a button."""
+        event = self.on(self._parts[button].click, handler, inputs, outputs, spinner=spinner)
+        if "page_status" in outputs:
+            status = self._parts["page_status"]
+            event.then(fn=None, inputs=[status], outputs=[], **javascript(_TELL_SCRIPT))
+
+    def on(
+        self, event: Any, handler: Handler, inputs: Sequence[str], outputs: Sequence[str], *, spinner: bool = False
+    ) -> Any:
+        """Connect any event; returns what Gradio makes of it."""
+        return event(
+            fn=guard(handler, inputs, outputs, self._notice),
             inputs=[self._parts[name] for name in inputs],
             outputs=[self._parts[name] for name in outputs],
             show_progress="full" if spinner else "hidden",
             queue=False,
         )
-        if "page_status" in outputs:
-            status = self._parts["page_status"]
-            event.then(fn=None, inputs=[status], outputs=[], **javascript(_TELL_SCRIPT))
 
 
-def guard(handler: Handler, inputs: Sequence[str], outputs: Sequence[str]) -> Callable[..., Any]:
+def guard(
+    handler: Handler, inputs: Sequence[str], outputs: Sequence[str], notice: str = "notice"
+) -> Callable[..., Any]:
     """The handler as Gradio calls it: positional values in, one value per output back, whatever happens.
 
     An error becomes the notice; outputs that the handler does not name stay as they are.
@@ -104,10 +147,10 @@ def guard(handler: Handler, inputs: Sequence[str], outputs: Sequence[str]) -> Ca
         try:
             changed = handler(dict(zip(inputs, values, strict=True)))
         except PivotalError as error:
-            changed = {"notice": panels.show_error(error)}
+            changed = {notice: panels.show_error(error)}
         except Exception as error:
             logger.exception("A button of the tab failed")
-            changed = {"notice": panels.show_error(error)}
+            changed = {notice: panels.show_error(error)}
         result = [changed.get(name, unchanged()) for name in outputs]
         return result[0] if len(result) == 1 else result
 

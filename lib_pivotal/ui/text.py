@@ -9,12 +9,18 @@ from __future__ import annotations
 __all__ = [
     "ACCORDIONS",
     "BASIC_HEADINGS",
+    "BUNDLE_FIELDS",
+    "BUNDLE_HEADINGS",
+    "BUNDLE_TABLE",
     "BUTTONS",
     "CONCEPT_FIELDS",
     "LABELS",
     "MESSAGES",
     "STATES",
+    "TABS",
 ]
+
+TABS = {"train": "Train", "bundles": "Bundles"}
 
 BUTTONS = {
     "check": "Check",
@@ -28,6 +34,13 @@ BUTTONS = {
     "remove_concept": "Remove last concept",
     "copy": "Copy words",
     "send": "Send to txt2img",
+    "bundle_refresh": "Refresh",
+    "bundle_verify": "Verify",
+    "bundle_rename": "Rename",
+    "bundle_remove": "Remove",
+    "bundle_merge": "Add its embeddings",
+    "bundle_pack": "Pack these files in",
+    "bundle_split": "Split into files",
 }
 
 LABELS = {
@@ -65,6 +78,26 @@ CONCEPT_FIELDS = {
     "stop_at": ("Freeze at {number}", "Part of the run after which the name is no longer changed."),
 }
 """Field of a concept → label and help."""
+
+BUNDLE_HEADINGS = {
+    "result": "The new file",
+    "names": "Names in it",
+    "more": "More embeddings",
+    "apart": "For programs that know no bundles",
+}
+
+BUNDLE_FIELDS = {
+    "bundle": ("Bundle", "A file of the Lora folder: what is in it is shown below."),
+    "bundle_target": ("Write to", "Name in the Lora folder; empty: the old name with a number."),
+    "bundle_overwrite": ("Replace an existing file", "Off: a file of this name is left alone, and you are told."),
+    "bundle_names": ("Embeddings", "Names to rename (one) or to remove."),
+    "bundle_new_name": ("New name", "The word you will type, when one name is changed or one file is packed."),
+    "bundle_other": ("Other bundle", "Its embeddings are added; its LoRA is not used."),
+    "bundle_files": ("Embedding files", "From the webui's folder of embeddings; the names are the files' own."),
+}
+"""Field of the part "Bundles" → label and help."""
+
+BUNDLE_TABLE = ("Name", "For", "Vectors", "Length", "Hash")
 
 STATES = {
     "idle": "No run yet.",
@@ -107,4 +140,12 @@ MESSAGES = {
     "plot_title": "Loss: every step (thin) and its running mean (thick)",
     "plot_later": "The loss is drawn here once training runs.",
     "warnings": "Please note",
+    "file_is_good": "No problems found.",
+    "file_errors": "This is wrong with it:",
+    "file_warnings": "It can be used. Please look at this:",
+    "written": "Written:",
+    "metadata": "Metadata",
+    "lora": "LoRA: {layers} layers, rank {ranks}, alpha {alphas}",
+    "no_lora": "No LoRA is in it.",
+    "no_embeddings": "No embeddings are in it: it is a plain LoRA.",
 }

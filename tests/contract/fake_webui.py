@@ -55,7 +55,7 @@ class FakeWebui:
             monkeypatch.delitem(sys.modules, name)
         self._monkeypatch = monkeypatch
         self._module("modules").__path__ = []
-        symbols = [item for item in read_contract() if _number(item.get("since", "1.7")) <= version]
+        symbols = [item for item in read_contract() if _number(item.get("since", "1.6")) <= version]
         for symbol in symbols:
             self._add(symbol)
         self._fill()

@@ -25,7 +25,7 @@ def test_no_webui() -> None:
     ("tag", "version", "name"),
     [
         ("v1.10.1-2-gabc", (1, 10, 1), "A1111 1.10.1"),
-        ("1.7.0", (1, 7), "A1111 1.7.0"),
+        ("1.6.1", (1, 6, 1), "A1111 1.6.1"),
         ("<none>", (1, 10), "A1111 <none>"),
     ],
 )
@@ -38,8 +38,8 @@ def test_supported_versions(monkeypatch: pytest.MonkeyPatch, tag: str, version: 
 
 
 def test_an_old_webui_is_told_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    _tagged(monkeypatch, "v1.6.1")
-    assert current_host() == (None, "This webui is v1.6.1; training needs 1.7 or newer.")
+    _tagged(monkeypatch, "v1.5.2")
+    assert current_host() == (None, "This webui is v1.5.2; training needs 1.6 or newer.")
 
 
 def test_an_unknown_fork_is_told_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

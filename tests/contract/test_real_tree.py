@@ -26,7 +26,7 @@ def _check(tree: Path) -> list[str]:
     version = version_of(tree)
     complaints = []
     for symbol in read_contract():
-        since = tuple(int(part) for part in symbol.get("since", "1.7").split("."))
+        since = tuple(int(part) for part in symbol.get("since", "1.6").split("."))
         is_repository = symbol["file"].startswith("repositories/")
         if version < since or (is_repository and not (tree / symbol["file"]).exists()):
             continue

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from server import Webui, find_python, find_webui, make_data_folder
+from server import Webui, find_python, find_webui, make_data_folder, version_of
 
 _HERE = Path(__file__).parent
 pytest.register_assert_rewrite("loader_cases")
@@ -20,6 +21,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _HERE in item.path.parents:
             item.add_marker(pytest.mark.e2e)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what held where: our claims of a cure beside what the webui alone does."""
+    cases, tree = sys.modules.get("loader_cases"), find_webui()
+    if cases is None or not cases.RESULTS or tree is None:
+        return
+    version = version_of(tree)
+    width = max(map(len, cases.RESULTS))
+    title = "Bundles in webui " + ".".join(map(str, version))
+    terminalreporter.write_line(f"\n{title:<{width}} | expected of the webui alone | alone | with us")
+    expected = {case.name: "fails" if case.fails_alone(version) else "holds" for case in cases.CASES}
+    for name, row in cases.RESULTS.items():
+        columns = (f"{expected[name]:<28}", f"{row.get('alone', '–'):<5}", row.get("with us", "–"))
+        terminalreporter.write_line(" | ".join([f"{name:<{width}}", *columns]))
 
 
 def _checkpoints(tree: Path, python: Path, folder: Path) -> list[Path]:

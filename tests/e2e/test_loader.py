@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from bundles import Maker
-from loader_cases import CASES, Bench, Case
+from loader_cases import CASES, RESULTS, Bench, Case
 from server import Webui, find_python, find_webui, make_data_folder, version_of
-
-_RESULTS: dict[str, dict[str, str]] = {}
 
 
 def _bench(
@@ -46,10 +43,10 @@ def ours(tmp_path_factory: pytest.TempPathFactory, random_checkpoints: list[Path
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.check.__name__)
 def test_with_the_extension_it_holds(ours: Bench, case: Case) -> None:
-    _RESULTS.setdefault(case.name, {})["with us"] = "fails"
+    RESULTS.setdefault(case.name, {})["with us"] = "fails"
     ours.start_afresh()
     case.check(ours)
-    _RESULTS[case.name]["with us"] = "holds"
+    RESULTS[case.name]["with us"] = "holds"
 
 
 def test_without_bundles_nothing_differs(alone: Bench, ours: Bench) -> None:
@@ -96,27 +93,11 @@ def test_in_the_webui_alone_it_fails_as_we_say(alone: Bench, case: Case) -> None
         failure = None
     except (AssertionError, IndexError, KeyError) as error:
         failure = error
-    row = _RESULTS.setdefault(case.name, {})
-    row["alone"] = "holds" if failure is None else "fails, as known" if expected else "fails"
+    row = RESULTS.setdefault(case.name, {})
+    row["alone"] = "holds" if failure is None else "fails"
     assert expected or failure is None, failure
     assert not expected or failure is not None, "known to fail here, but it holds"
 
 
 def test_the_loader_reports_no_failure_of_its_own(ours: Bench) -> None:
     assert "Bundle loader failed" not in ours.webui.log()
-
-
-def pytest_terminal_summary_lines() -> list[str]:
-    """Table of what held where."""
-    width = max((len(name) for name in _RESULTS), default=0)
-    return [
-        f"{name:<{width}} | {row.get('alone', '–'):<16} | {row.get('with us', '–')}" for name, row in _RESULTS.items()
-    ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _table() -> Iterator[None]:
-    yield
-    tree = find_webui()
-    lines = [f"{'bundles in the webui ' + '.'.join(map(str, version_of(tree) if tree else ())):<60} alone | with us"]
-    sys.__stdout__.write("\n" + "\n".join([*lines, *pytest_terminal_summary_lines()]) + "\n")

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from PIL import Image
 
+from lib_pivotal.app.shelf import Done
 from lib_pivotal.core.config.schema import Concept, TrainConfig
-from lib_pivotal.core.errors import Problem
+from lib_pivotal.core.errors import BundleError, Problem
 from lib_pivotal.core.events import Finished, Prepared, Preparing, SampleReady, Saved, StepDone, Warned
 
-__all__ = ["FakeHost", "GatedEngine", "good_config", "write_pictures"]
+__all__ = ["FakeHost", "FakeShelf", "GatedEngine", "good_config", "write_pictures"]
 
 
 class _Sink:
@@ -140,6 +141,70 @@ class GatedEngine:
         emit(SampleReady(step, 0, "zog <on> a hill", image, "zog"))
         (places.run / "samples").mkdir(exist_ok=True)
         image.save(places.run / "samples" / f"step-{step:06d}-0.png")
+
+
+class FakeShelf:
+    """What ``app.shelf.Shelf`` offers, without files: remembers what was asked."""
+
+    def __init__(self) -> None:
+        self.files = ["people/x", "y"]
+        self.calls: list[tuple] = []
+
+    def bundles(self) -> list[str]:
+        return list(self.files)
+
+    def embedding_files(self) -> list[str]:
+        return ["hat.safetensors", "coat.pt"]
+
+    def describe(self, name: str) -> dict:
+        self._require(name)
+        embeddings = {
+            "zog <b>": {"clip_l": {"vectors": 2, "width": 768, "norms": [0.4, 0.5]}},
+            "nim": {
+                "clip_l": {"vectors": 3, "width": 768, "norms": [0.4] * 3},
+                "clip_g": {"vectors": 3, "width": 1280, "norms": [1.25] * 3},
+            },
+        }
+        return {
+            "file": name,
+            "lora": {"layers": 4, "ranks": {"16": 4}, "alphas": [8.0], "parts": {"unet": 4}, "keys": []},
+            "embeddings": embeddings,
+            "families": {"zog <b>": "SD1", "nim": "SDXL"},
+            "hashes": {"zog <b>": "abc123", "nim": "def456"},
+            "unknown_keys": [],
+            "problems": ["odd: <i>one</i>"],
+            "metadata": {"ss_note": "<script>", "long": "x" * 5000, "pivotal_bundle": {"version": 1}},
+        }
+
+    def verify(self, name: str) -> list[Problem]:
+        self._require(name)
+        return [Problem("nim", "warning", "It is long.", "Shorten it.")] if name == "y" else []
+
+    def rename(self, *arguments) -> Done:
+        return self._do("rename", *arguments)
+
+    def remove(self, *arguments) -> Done:
+        return self._do("remove", *arguments)
+
+    def merge(self, *arguments) -> Done:
+        return self._do("merge", *arguments)
+
+    def pack(self, *arguments) -> Done:
+        return self._do("pack", *arguments)
+
+    def split(self, *arguments) -> Done:
+        self._do("split", *arguments)
+        return Done("", [Path("split/x/zog.safetensors")], [])
+
+    def _do(self, tool: str, name: str, *rest) -> Done:
+        self._require(name)
+        self.calls.append((tool, name, *rest))
+        self.files.append("new")
+        return Done("new", [Path("Lora/new.safetensors")], [Problem("nim", "warning", "Mind <it>.", "Look.")])
+
+    def _require(self, name: str) -> None:
+        if name not in self.files:
+            raise BundleError(f"There is no file {name} any more.", hint="Refresh the list.")
 
 
 def write_pictures(folder: Path, count: int = 6) -> Path:

@@ -111,7 +111,7 @@ def write_bundle(
     Raises:
         BundleError: the file exists and must not be replaced, or cannot be written.
 
-    Host: modules/ui_extra_networks_lora.py, create_item, A1111 1.7-1.10.1: reads ``activation text`` and
+    Host: modules/ui_extra_networks_lora.py, create_item, A1111 1.6.1-1.10.1: reads ``activation text`` and
         ``sd version`` of the side-car and ``NAME.png``.
     """
     if path.exists() and not overwrite:

@@ -70,7 +70,7 @@ def build_metadata(
         covers: preview pictures, stored small.
 
     Source: https://github.com/Stability-AI/ModelSpec for ``modelspec.*``.
-    Host: modules/ui_extra_networks_lora.py and extensions-builtin/Lora/network.py, A1111 1.7-1.10.1: read
+    Host: modules/ui_extra_networks_lora.py and extensions-builtin/Lora/network.py, A1111 1.6.1-1.10.1: read
         ss_base_model_version, ss_v2, ss_output_name and ssmd_cover_images.
     """
     settings = to_dict(config)
@@ -142,7 +142,7 @@ def changed_metadata(
         removed: names.
         renamed: old name → new name.
 
-    Host: extensions-builtin/Lora/network.py, ``NetworkOnDisk``, A1111 1.7-1.10.1: takes ``ss_output_name`` as the
+    Host: extensions-builtin/Lora/network.py, ``NetworkOnDisk``, A1111 1.6.1-1.10.1: takes ``ss_output_name`` as the
         file's second name and ``sshs_model_hash`` as its identity without looking at the contents.
     """
     renamed = renamed or {}

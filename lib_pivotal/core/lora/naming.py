@@ -11,7 +11,7 @@ __all__ = ["diffusers_to_ldm", "kohya_key", "ldm_to_diffusers", "role_of"]
 _BLOCKS_PER_LEVEL = 3
 """Entries of ``input_blocks``/``output_blocks`` a level: two ResNet blocks and one more.
 
-Host: extensions-builtin/Lora/networks.py, convert_diffusers_name_to_compvis, A1111 1.7-1.10.1: the same
+Host: extensions-builtin/Lora/networks.py, convert_diffusers_name_to_compvis, A1111 1.6.1-1.10.1: the same
 number is fixed there.
 """
 

@@ -17,7 +17,7 @@ _BACKTRACK = 20
 """How far a full row is cut back to its last comma.
 
 Host: modules/sd_hijack_clip.py, tokenize_line with opts.comma_padding_backtrack = 20 (the default),
-A1111 1.7-1.10.1.
+A1111 1.6.1-1.10.1.
 """
 
 

@@ -1,4 +1,4 @@
-"""The A1111 webui, 1.7 to 1.10.1, as a host of the engine.
+"""The A1111 webui, 1.6.1 to 1.10.1, as a host of the engine.
 
 Status: careful, see tests/contract: every assumption about the webui carries a ``Host:`` line and an entry in
 ``host/contract.json``.

@@ -84,7 +84,7 @@ class VaeCodec:
     def _posterior(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Scaled mean and standard deviation, fp32 on the CPU.
 
-        Host: ldm/models/autoencoder.py, ``AutoencoderKL.encode``, A1111 1.7-1.10.1: encoder, then ``quant_conv``
+        Host: ldm/models/autoencoder.py, ``AutoencoderKL.encode``, A1111 1.6.1-1.10.1: encoder, then ``quant_conv``
         gives mean and log variance; the latter is clamped to -30 … 20.
         """
         weight = next(self._vae.parameters())

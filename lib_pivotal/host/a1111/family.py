@@ -16,7 +16,7 @@ _EIGHT_BIT = tuple(getattr(torch, name) for name in ("float8_e4m3fn", "float8_e5
 def unet_of(model: Any) -> Any:
     """The UNet itself, below the wrapper that carries the webui's hooks.
 
-    Host: ldm/models/diffusion/ddpm.py, ``DiffusionWrapper.diffusion_model``, A1111 1.7-1.10.1.
+    Host: ldm/models/diffusion/ddpm.py, ``DiffusionWrapper.diffusion_model``, A1111 1.6.1-1.10.1.
     """
     return model.model.diffusion_model
 
@@ -24,7 +24,7 @@ def unet_of(model: Any) -> Any:
 def describe(model: Any) -> str:
     """Family of the loaded model in words; ``"SD1"`` for the only one that can be trained so far.
 
-    Host: modules/sd_models.py, ``set_model_type``, A1111 1.7-1.10.1: the flags ``is_sd1``, ``is_sd2``,
+    Host: modules/sd_models.py, ``set_model_type``, A1111 1.6.1-1.10.1: the flags ``is_sd1``, ``is_sd2``,
     ``is_sdxl``, ``is_ssd``; ``is_sd3`` only from 1.10, ``is_sdxl_inpaint`` from 1.10.
     """
     if getattr(model, "is_sd3", False):
@@ -58,7 +58,7 @@ def _describe_sdxl(model: Any) -> str:
 
 
 def _has_clip_l(model: Any) -> bool:
-    """Host: modules/sd_hijack.py, ``hijack``, A1111 1.7-1.10.1: an SD1 encoder sits in a wrapper's ``wrapped``."""
+    """Host: modules/sd_hijack.py, ``hijack``, A1111 1.6.1-1.10.1: an SD1 encoder sits in a wrapper's ``wrapped``."""
     wrapped = getattr(model.cond_stage_model, "wrapped", None)
     return hasattr(getattr(wrapped, "transformer", None), "text_model") and hasattr(wrapped, "tokenizer")
 

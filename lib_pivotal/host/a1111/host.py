@@ -20,7 +20,7 @@ __all__ = ["A1111Host"]
 
 
 class A1111Host:
-    """Implements ``app.ports.AppHost`` for A1111 1.7 to 1.10.1.
+    """Implements ``app.ports.AppHost`` for A1111 1.6.1 to 1.10.1.
 
     Args:
         version: the webui's version for people, e.g. ``1.10.1``.
@@ -42,7 +42,7 @@ class A1111Host:
 
         Embeddings that a LoRA file brought along are not in it: the bundle of an earlier run may be trained again.
 
-        Host: modules/textual_inversion/textual_inversion.py, ``word_embeddings``, A1111 1.7-1.10.1: bundled ones have
+        Host: modules/textual_inversion/textual_inversion.py, ``word_embeddings``, A1111 1.6.1-1.10.1: bundled ones have
         no ``filename``.
         """
         from modules import sd_hijack
@@ -57,7 +57,7 @@ class A1111Host:
     def tokenizer(self) -> Callable[[str], list[int]] | None:
         """Ids of a text under the loaded model's tokenizer, or None while no model is loaded.
 
-        Host: modules/sd_hijack_clip.py, ``tokenize``, A1111 1.7-1.10.1: takes a list, adds no start and end. SDXL's
+        Host: modules/sd_hijack_clip.py, ``tokenize``, A1111 1.6.1-1.10.1: takes a list, adds no start and end. SDXL's
         conditioner has none (modules/sd_models_xl.py gives it one from 1.7).
         """
         from modules import sd_models

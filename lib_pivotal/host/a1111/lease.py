@@ -71,7 +71,7 @@ def _undo(stack: ExitStack, what: str, step: Callable[..., Any], *arguments: Any
 def _load(name: str, stack: ExitStack) -> Any:
     """The checkpoint to train, as ``shared.sd_model``.
 
-    Host: modules/sd_models.py, ``reload_model_weights``, A1111 1.7-1.10.1: after a generation the refiner or an
+    Host: modules/sd_models.py, ``reload_model_weights``, A1111 1.6.1-1.10.1: after a generation the refiner or an
     overriding checkpoint may still be loaded; this brings back the selected one. ``SkipWritingToConfig`` keeps
     the user's selection. Loading goes into the same model object when the architecture allows.
     """
@@ -96,7 +96,7 @@ def _load(name: str, stack: ExitStack) -> Any:
 def _refresh_at_the_end(stack: ExitStack) -> None:
     """Plan the renewal of everything the webui remembers.
 
-    Host: modules/processing.py, ``cached_c``, A1111 1.7-1.10.1: texts are cached by prompt, not by the contents
+    Host: modules/processing.py, ``cached_c``, A1111 1.6.1-1.10.1: texts are cached by prompt, not by the contents
     of embeddings, so what a preview cached must not reach the user's next generation.
     """
     from modules import devices, sd_hijack
@@ -113,7 +113,7 @@ def _refresh_at_the_end(stack: ExitStack) -> None:
 def _quiet_the_page(stack: ExitStack) -> None:
     """Keep the page's progress poll from decoding pictures with our VAE in its own thread.
 
-    Host: modules/shared_state.py, ``set_current_image``, A1111 1.7-1.10.1: it does so unless
+    Host: modules/shared_state.py, ``set_current_image``, A1111 1.6.1-1.10.1: it does so unless
     ``shared.parallel_processing_allowed`` is False.
     """
     from modules import shared
@@ -127,7 +127,7 @@ def _quiet_the_page(stack: ExitStack) -> None:
 def _place(model: Any, stack: ExitStack) -> None:
     """Bring all parts to the device; afterwards each goes back to where it was.
 
-    Host: modules/sd_models.py, ``send_model_to_device``, A1111 1.7-1.10.1: a model unloaded by the user waits on
+    Host: modules/sd_models.py, ``send_model_to_device``, A1111 1.6.1-1.10.1: a model unloaded by the user waits on
     the CPU. It also sets ``parallel_processing_allowed``, so only parts are moved here.
     """
     from modules import devices
@@ -140,12 +140,12 @@ def _place(model: Any, stack: ExitStack) -> None:
 def _strip(model: Any, stack: ExitStack) -> None:
     """Take out of the model what earlier generations and other extensions left in it.
 
-    Host: modules/sd_unet.py, ``apply_unet``, A1111 1.7-1.10.1: a TensorRT UNet would answer instead of ours.
-    Host: modules/sd_hijack.py, ``apply_circular``, A1111 1.7-1.10.1: a tiling generation leaves convolutions
+    Host: modules/sd_unet.py, ``apply_unet``, A1111 1.6.1-1.10.1: a TensorRT UNet would answer instead of ours.
+    Host: modules/sd_hijack.py, ``apply_circular``, A1111 1.6.1-1.10.1: a tiling generation leaves convolutions
     circular.
-    Host: extensions-builtin/hypertile/hypertile.py, A1111 1.7-1.10.1, and ControlNet: both leave a ``forward`` in
+    Host: extensions-builtin/hypertile/hypertile.py, A1111 1.6.1-1.10.1, and ControlNet: both leave a ``forward`` in
     the instance dictionary of modules.
-    Host: modules/sd_models.py, ``apply_token_merging``, A1111 1.7-1.10.1: generations set and remove it anew.
+    Host: modules/sd_models.py, ``apply_token_merging``, A1111 1.6.1-1.10.1: generations set and remove it anew.
     """
     from modules import sd_hijack, sd_models, sd_unet
 
@@ -170,9 +170,9 @@ def _strip(model: Any, stack: ExitStack) -> None:
 def _freeze(model: Any, stack: ExitStack) -> None:
     """No parameter requires a gradient, no block uses the old checkpointing.
 
-    Host: modules/sd_models.py, A1111 1.7-1.10.1: nothing freezes the UNet, so a plain backward would fill a
+    Host: modules/sd_models.py, A1111 1.6.1-1.10.1: nothing freezes the UNet, so a plain backward would fill a
     gradient for each of its weights.
-    Host: ldm/modules/attention.py ``checkpoint`` and openaimodel.py ``use_checkpoint``, A1111 1.7-1.9 configs turn
+    Host: ldm/modules/attention.py ``checkpoint`` and openaimodel.py ``use_checkpoint``, A1111 1.6.1-1.9 configs turn
     them on; with frozen weights they fail.
     """
     for parameter in model.parameters():
@@ -190,7 +190,7 @@ def _freeze(model: Any, stack: ExitStack) -> None:
 def _choose_attention(stack: ExitStack) -> None:
     """PyTorch's own attention while training; the user's choice afterwards.
 
-    Host: modules/sd_hijack.py, ``optimizers`` and ``apply_optimizations``, A1111 1.7-1.10.1: the others keep whole
+    Host: modules/sd_hijack.py, ``optimizers`` and ``apply_optimizations``, A1111 1.6.1-1.10.1: the others keep whole
     attention matrices for the backward pass. Without an argument the user's setting is applied.
     """
     from modules import sd_hijack

@@ -57,7 +57,7 @@ class A1111Model:
         self.codec = VaeCodec(
             model,
             self.device,
-            # Host: modules/shared_options.py, unload_models_when_training, A1111 1.7-1.10.1.
+            # Host: modules/shared_options.py, unload_models_when_training, A1111 1.6.1-1.10.1.
             rests_on_cpu=bool(getattr(shared.opts, "unload_models_when_training", False)),
             heed=self._heed_interrupt,
         )
@@ -83,7 +83,7 @@ class A1111Model:
     def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, condition: Any) -> torch.Tensor:
         """The UNet's output for ``noisy`` ``(B, C, h, w)`` at int64 ``timesteps`` ``(B,)``; same dtype as ``noisy``.
 
-        Host: modules/sd_hijack_unet.py, ``apply_model``, A1111 1.7-1.10.1: it casts to the webui's dtype and
+        Host: modules/sd_hijack_unet.py, ``apply_model``, A1111 1.6.1-1.10.1: it casts to the webui's dtype and
         changes the condition in place, so the UNet's own class forward is called instead.
         """
         with self.autocast():
@@ -93,7 +93,7 @@ class A1111Model:
     def autocast(self) -> AbstractContextManager[Any]:
         """Precision of the forward pass; a null context in fp32.
 
-        Host: modules/devices.py, ``autocast``, A1111 1.7-1.10.1: with ``--no-half`` or ``--precision`` it is a
+        Host: modules/devices.py, ``autocast``, A1111 1.6.1-1.10.1: with ``--no-half`` or ``--precision`` it is a
         null context whatever the run wants, so the context is our own.
         """
         if not self._needs_autocast:
@@ -104,7 +104,7 @@ class A1111Model:
     def checkpointing(self, *, enabled: bool) -> Iterator[None]:
         """Within the context the UNet's transformer and ResNet blocks recompute activations in backward.
 
-        Host: ldm/modules/diffusionmodules/util.py, ``CheckpointFunction``, A1111 1.7-1.10.1: reentrant, it starves
+        Host: ldm/modules/diffusionmodules/util.py, ``CheckpointFunction``, A1111 1.6.1-1.10.1: reentrant, it starves
         LoRA hooks of gradients; hence our own wrap around each block's ``_forward``.
         """
         blocks = [module for module in self._unet.modules() if _is_block(module)] if enabled else []
@@ -122,7 +122,7 @@ class A1111Model:
         Raises:
             HostError: if somebody exchanged or moved the model meanwhile.
 
-        Host: modules/sd_models.py, ``unload_model_weights``, A1111 1.7-1.10.1: the unload button and route do not
+        Host: modules/sd_models.py, ``unload_model_weights``, A1111 1.6.1-1.10.1: the unload button and route do not
         wait for the queue.
         """
         from modules import sd_models
@@ -145,7 +145,7 @@ class A1111Model:
     def _heed_interrupt(self) -> None:
         """Take the webui's Interrupt as: finish the step, keep what is trained.
 
-        Host: modules/shared_state.py, ``interrupted``, A1111 1.7-1.10.1, and ``stopping_generation``, from 1.8:
+        Host: modules/shared_state.py, ``interrupted``, A1111 1.6.1-1.10.1, and ``stopping_generation``, from 1.8:
         flags of the whole webui, also set by Interrupt on a generation that waits in the queue.
         """
         from modules import shared
@@ -162,7 +162,7 @@ def _compute_dtype(precision: str, stored: torch.dtype) -> torch.dtype:
 def _schedule(model: Any) -> torch.Tensor:
     """The schedule in fp32, recomputed where the model's own copy is the usual one but for rounding.
 
-    Host: modules/sd_models.py, ``load_model_weights``, A1111 1.7: ``alphas_cumprod`` is fp16, wrong by up to 16 %
+    Host: modules/sd_models.py, ``load_model_weights``, A1111 1.6.1-1.7: ``alphas_cumprod`` is fp16, wrong by up to 16 %
     in SNR at small t; 1.8-1.10.1 keep it as ``alphas_cumprod_original``, in fp16 values where the file has them.
     """
     stored = getattr(model, "alphas_cumprod_original", None)
@@ -194,7 +194,7 @@ def _target(part: str, path: str, module: Any) -> LoraTarget:
 def _is_block(module: Any) -> bool:
     """Whether a module is a transformer or ResNet block.
 
-    Host: ldm/modules/attention.py and openaimodel.py, A1111 1.7-1.10.1: token merging subclasses the
+    Host: ldm/modules/attention.py and openaimodel.py, A1111 1.6.1-1.10.1: token merging subclasses the
     transformer block, hence every class in its ancestry is looked at.
     """
     names = {kind.__name__ for kind in type(module).__mro__}

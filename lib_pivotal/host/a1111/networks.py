@@ -20,7 +20,7 @@ _log = logging.getLogger("pivotal.host.networks")
 def _lora_extension() -> Any:
     """The built-in extension's module, or None where it is disabled.
 
-    Host: extensions-builtin/Lora/networks.py, A1111 1.7-1.10.1: imported under the top-level name ``networks``;
+    Host: extensions-builtin/Lora/networks.py, A1111 1.6.1-1.10.1: imported under the top-level name ``networks``;
     another extension may have taken that name, hence the look at its functions.
     """
     module = sys.modules.get("networks")
@@ -31,7 +31,7 @@ def _lora_extension() -> Any:
 def unload_all(model: Any) -> None:
     """Take every LoRA out of the weights now, as after a generation whose prompt names none.
 
-    Host: networks.py, ``load_networks`` and ``network_apply_weights``, A1111 1.7-1.10.1: a generation leaves its
+    Host: networks.py, ``load_networks`` and ``network_apply_weights``, A1111 1.6.1-1.10.1: a generation leaves its
     LoRAs merged; restoring is lazy, layer by layer, and copies into parameters in place, which fails in grad
     mode on parameters that require a gradient.
     """
@@ -55,7 +55,7 @@ def list_again() -> None:
 def forget_file(path: Path, model: Any) -> None:
     """Make the next generation read ``path`` from disk, although a LoRA of this name was in use.
 
-    Host: networks.py, ``network_apply_weights``, A1111 1.7-1.10.1: compares names and multipliers only, so a
+    Host: networks.py, ``network_apply_weights``, A1111 1.6.1-1.10.1: compares names and multipliers only, so a
     file replaced under its old name would keep acting with its old weights.
     """
     extension = _lora_extension()
@@ -63,7 +63,7 @@ def forget_file(path: Path, model: Any) -> None:
         return
     if any(_same_file(net, path) for net in list(extension.loaded_networks)) and model is not None:
         unload_all(model)
-    # Host: networks.py, networks_in_memory, A1111 1.7-1.10.1: option lora_in_memory_limit keeps files here.
+    # Host: networks.py, networks_in_memory, A1111 1.6.1-1.10.1: option lora_in_memory_limit keeps files here.
     kept = getattr(extension, "networks_in_memory", {})
     for name in [name for name, net in list(kept.items()) if _same_file(net, path)]:
         kept.pop(name, None)
@@ -78,7 +78,7 @@ def _same_file(net: Any, path: Path) -> bool:
 def hypernetworks_off() -> Iterator[None]:
     """Within the context no hypernetwork acts; afterwards the same ones do again.
 
-    Host: modules/hypernetworks/hypernetwork.py, ``apply_hypernetworks``, A1111 1.7-1.10.1: every attention layer
+    Host: modules/hypernetworks/hypernetwork.py, ``apply_hypernetworks``, A1111 1.6.1-1.10.1: every attention layer
     reads the list ``shared.loaded_hypernetworks``, which the last generation left filled.
     """
     from modules import shared

@@ -19,9 +19,9 @@ def find_obstacles(config: TrainConfig) -> list[Problem]:
 
 
 def _start_options() -> list[Problem]:
-    """Host: modules/cmd_args.py, A1111 1.7-1.10.1: flags exist with value False when not given.
+    """Host: modules/cmd_args.py, A1111 1.6.1-1.10.1: flags exist with value False when not given.
 
-    Host: modules/sd_hijack_unet.py, A1111 1.7-1.10.1: with ``--upcast-sampling`` generations cast weights of
+    Host: modules/sd_hijack_unet.py, A1111 1.6.1-1.10.1: with ``--upcast-sampling`` generations cast weights of
     GroupNorm and GEGLU in place, so they cannot be proved unchanged.
     """
     from modules import shared
@@ -37,7 +37,7 @@ def _start_options() -> list[Problem]:
             option = "--" + flag.replace("_", "-")
             text = f"The webui was started with {option}, with which it cannot train."
             problems.append(Problem("webui", "error", text, f"Start it without {option}. {hint}"))
-    # Host: modules/shared_options.py, fp8_storage, A1111 1.8-1.10.1; 1.7 has no fp8.
+    # Host: modules/shared_options.py, fp8_storage, A1111 1.8-1.10.1; earlier ones have no fp8.
     if getattr(shared.opts, "fp8_storage", "Disable") == "Enable":
         text = "The setting FP8 weight is on, and fp8 weights cannot be trained on."
         problems.append(Problem("webui", "error", text, "Set Settings, FP8 weight to Disable."))
@@ -45,7 +45,7 @@ def _start_options() -> list[Problem]:
 
 
 def _checkpoint(name: str) -> list[Problem]:
-    """Host: modules/sd_models.py, ``get_closet_checkpoint_match``, A1111 1.7-1.10.1 (the name is spelt so)."""
+    """Host: modules/sd_models.py, ``get_closet_checkpoint_match``, A1111 1.6.1-1.10.1 (the name is spelt so)."""
     from modules import sd_models
 
     names = [info.title for info in list(sd_models.checkpoints_list.values())]
@@ -64,7 +64,7 @@ def _checkpoint(name: str) -> list[Problem]:
 def _loaded_model(wanted: Any) -> list[Problem]:
     """What speaks against the model in memory, if that is the one to train.
 
-    Host: modules/sd_models.py, ``model_data.sd_model``, A1111 1.7-1.10.1: unlike ``shared.sd_model`` it does not
+    Host: modules/sd_models.py, ``model_data.sd_model``, A1111 1.6.1-1.10.1: unlike ``shared.sd_model`` it does not
     start loading.
     """
     from modules import sd_models
@@ -89,7 +89,7 @@ def _selected() -> str | None:
 
 
 def _precision(wanted: str) -> list[Problem]:
-    """Host: modules/devices.py, ``device``, and ``--no-half``, A1111 1.7-1.10.1."""
+    """Host: modules/devices.py, ``device``, and ``--no-half``, A1111 1.6.1-1.10.1."""
     from modules import devices, shared
 
     device = torch.device(devices.device or "cpu").type

@@ -10,7 +10,7 @@ __all__ = ["data_root", "lora_folder"]
 def lora_folder() -> Path:
     """Folder whose files ``<lora:NAME:1>`` finds.
 
-    Host: extensions-builtin/Lora/preload.py, ``--lora-dir``, A1111 1.7-1.10.1: always set, its default is
+    Host: extensions-builtin/Lora/preload.py, ``--lora-dir``, A1111 1.6.1-1.10.1: always set, its default is
     ``models/Lora``.
     """
     from modules import shared
@@ -21,7 +21,7 @@ def lora_folder() -> Path:
 def data_root() -> Path:
     """Our own folder: the setting ``pivotal_data_folder``, else ``pivotal-tuning`` in the data folder.
 
-    Host: modules/paths_internal.py, ``data_path``, A1111 1.7-1.10.1: the folder of ``--data-dir``.
+    Host: modules/paths_internal.py, ``data_path``, A1111 1.6.1-1.10.1: the folder of ``--data-dir``.
     """
     from modules import paths, shared
 

@@ -20,7 +20,7 @@ _holder: list[int] = []
 class A1111Progress:
     """Shows events in the webui's progress bar; implements ``core.ports.ProgressSink``.
 
-    Host: modules/progress.py, ``progressapi``, A1111 1.7-1.10.1: the bar is ``job_no / job_count`` and the time left
+    Host: modules/progress.py, ``progressapi``, A1111 1.6.1-1.10.1: the bar is ``job_no / job_count`` and the time left
     follows from it and ``time_start``; ``textinfo`` goes into the page as HTML, and not at all with a newline.
     """
 
@@ -71,7 +71,7 @@ class A1111Progress:
     def _show(self, event: SampleReady) -> None:
         """Show a preview.
 
-        Host: modules/shared_state.py, ``assign_current_image``, A1111 1.7-1.10.1: the page fetches the picture when
+        Host: modules/shared_state.py, ``assign_current_image``, A1111 1.6.1-1.10.1: the page fetches the picture when
         live previews are on.
         """
         from modules import shared
@@ -94,7 +94,7 @@ def exclusive(task_id: str) -> Iterator[A1111Progress]:
     Args:
         task_id: ``task(…)``, the id under which the page asks for progress.
 
-    Host: modules/call_queue.py, ``wrap_gradio_gpu_call``, A1111 1.7-1.10.1: the order of these calls; the lock is
+    Host: modules/call_queue.py, ``wrap_gradio_gpu_call``, A1111 1.6.1-1.10.1: the order of these calls; the lock is
     not re-entrant; flags are reset at the end (``stopping_generation`` from 1.8).
     """
     from modules import call_queue, progress, shared

@@ -34,7 +34,7 @@ _STATE = (
     "textinfo",
     "time_start",
 )
-"""Host: modules/shared_state.py, ``State``, A1111 1.7-1.10.1: what a generation writes. The interrupt flags are
+"""Host: modules/shared_state.py, ``State``, A1111 1.6.1-1.10.1: what a generation writes. The interrupt flags are
 not in the list, since a press during a preview must not be lost."""
 
 
@@ -65,10 +65,10 @@ class A1111Sampler:
         Raises:
             HostError: the webui failed to make it.
 
-        Host: modules/processing.py, ``process_images``, A1111 1.7-1.10.1: with ``scripts`` None no other
+        Host: modules/processing.py, ``process_images``, A1111 1.6.1-1.10.1: with ``scripts`` None no other
         extension's script runs, and with ``disable_extra_networks`` no LoRA is merged into the weights.
         """
-        from modules import processing, shared
+        from modules import processing
 
         with ExitStack() as stack:
             stack.enter_context(_same_random_numbers(self._lent.device))
@@ -105,11 +105,13 @@ class A1111Sampler:
                 with contextlib.closing(task), torch.no_grad():
                     result = processing.process_images(task)
             except Exception as error:
+                if _was_cut():
+                    # Host: modules/processing.py, ``process_images_inner``, A1111 1.6.1: stumbles over a picture that
+                    # was interrupted before its first step.
+                    return None
                 # Whatever the webui or an extension of its raises here must not end the training.
                 raise HostError(f"The webui could not make a preview: {error}", hint="Training goes on.") from error
-            state = shared.state
-            was_cut = state.interrupted or state.skipped or getattr(state, "stopping_generation", False)
-            if was_cut or not result.images:
+            if _was_cut() or not result.images:
                 return None
             first = result.index_of_first_image
             return Sample(result.images[first], str(result.infotexts[first]))
@@ -117,7 +119,7 @@ class A1111Sampler:
     def _options(self, request: SampleRequest) -> dict[str, Any]:
         """Settings that must hold during a preview.
 
-        Host: modules/processing.py, ``process_images``, A1111 1.7-1.10.1: reloads the model when the selection or
+        Host: modules/processing.py, ``process_images``, A1111 1.6.1-1.10.1: reloads the model when the selection or
         ``fp8_storage`` (from 1.8) differs, and the page changes the selection before its queued callback runs;
         it would load another checkpoint into the model being trained.
         """
@@ -133,10 +135,18 @@ class A1111Sampler:
         }
 
 
+def _was_cut() -> bool:
+    """Whether the user has interrupted or skipped."""
+    from modules import shared
+
+    state = shared.state
+    return bool(state.interrupted or state.skipped or getattr(state, "stopping_generation", False))
+
+
 def forget_conds() -> None:
     """Empty the webui's caches of encoded prompts.
 
-    Host: modules/processing.py, ``cached_c``, ``cached_uc``, ``cached_hr_c``, ``cached_hr_uc``, A1111 1.7-1.10.1:
+    Host: modules/processing.py, ``cached_c``, ``cached_uc``, ``cached_hr_c``, ``cached_hr_uc``, A1111 1.6.1-1.10.1:
     lists on the classes, taken over by each new task.
     """
     from modules import processing
@@ -151,7 +161,7 @@ def forget_conds() -> None:
 
 @contextlib.contextmanager
 def _same_random_numbers(device: torch.device) -> Iterator[None]:
-    """Host: modules/rng.py, ``manual_seed``, A1111 1.7-1.10.1: seeds torch's global generator."""
+    """Host: modules/rng.py, ``manual_seed``, A1111 1.6.1-1.10.1: seeds torch's global generator."""
     kept = torch.get_rng_state(), np.random.get_state(), random.getstate()
     kept_device = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
     try:
@@ -181,7 +191,7 @@ def _same_progress() -> Iterator[None]:
 def _pinned_options(values: Mapping[str, Any]) -> Iterator[None]:
     """Settings with other values, unseen by their callbacks; what the user changes meanwhile wins.
 
-    Host: modules/options.py, ``Options.data``, A1111 1.7-1.10.1: setting an option any other way runs callbacks
+    Host: modules/options.py, ``Options.data``, A1111 1.6.1-1.10.1: setting an option any other way runs callbacks
     that wait for the queue we hold, and fails under ``--freeze-settings``.
     """
     from modules import shared
@@ -209,7 +219,7 @@ def _pinned_options(values: Mapping[str, Any]) -> Iterator[None]:
 def _same_prompt_history() -> Iterator[None]:
     """Keep the text of the user's last generation.
 
-    Host: modules/processing.py, ``process_images_inner``, A1111 1.7-1.10.1: each generation replaces
+    Host: modules/processing.py, ``process_images_inner``, A1111 1.6.1-1.10.1: each generation replaces
     ``params.txt`` in the data folder, from which the page brings back the user's last prompt. The flag against
     it exists only from 1.9.
     """
@@ -230,7 +240,7 @@ def _same_prompt_history() -> Iterator[None]:
 def _registered(model: Any, embeddings: LiveEmbeddings) -> Iterator[None]:
     """Within the context prompts know ``embeddings``; others of the same name step aside.
 
-    Host: modules/textual_inversion/textual_inversion.py, ``Embedding``, A1111 1.7-1.10.1: a hand-made one needs
+    Host: modules/textual_inversion/textual_inversion.py, ``Embedding``, A1111 1.6.1-1.10.1: a hand-made one needs
     ``vectors`` (0 makes the word vanish from the prompt) and ``filename`` (None breaks the page of cards).
     """
     from modules import sd_hijack

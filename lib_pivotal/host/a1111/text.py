@@ -24,7 +24,7 @@ class ClipLEncoder:
         clip_skip: 1 is the last layer.
         autocast: makes the context of the forward pass.
 
-    Host: modules/sd_hijack_clip.py, ``FrozenCLIPEmbedderWithCustomWords``, A1111 1.7-1.10.1: ``wrapped`` holds
+    Host: modules/sd_hijack_clip.py, ``FrozenCLIPEmbedderWithCustomWords``, A1111 1.6.1-1.10.1: ``wrapped`` holds
     the HF tokenizer and model; start and end are the tokenizer's, the padding is the end.
     """
 
@@ -48,7 +48,7 @@ class ClipLEncoder:
     def token_vectors(self) -> torch.Tensor:
         """The frozen vocabulary table, shape ``(vocabulary, width)``; never to be written.
 
-        Host: modules/sd_hijack.py, ``EmbeddingsWithFixes``, A1111 1.7-1.10.1: wraps the table in ``wrapped``.
+        Host: modules/sd_hijack.py, ``EmbeddingsWithFixes``, A1111 1.6.1-1.10.1: wraps the table in ``wrapped``.
         """
         layer = self._token_layer()
         return getattr(layer, "wrapped", layer).weight
@@ -64,7 +64,7 @@ class ClipLEncoder:
             columns: int64, shape ``(K,)``, 1 … 75.
             vectors: fp32, shape ``(K, width)``; gradients flow back into it.
 
-        Host: modules/sd_hijack.py, ``EmbeddingsWithFixes.forward``, A1111 1.7-1.10.1: whatever is left in the
+        Host: modules/sd_hijack.py, ``EmbeddingsWithFixes.forward``, A1111 1.6.1-1.10.1: whatever is left in the
         hijack's one slot ``fixes`` would be spliced into this call, so it is emptied.
         """
         device = self.token_vectors().device
@@ -86,7 +86,7 @@ class ClipLEncoder:
     def _hidden(self, ids: torch.Tensor) -> torch.Tensor:
         """The last hidden states that a generation uses, shape ``(N, 77, width)``.
 
-        Host: modules/sd_hijack_clip.py, ``encode_with_transformers``, A1111 1.7-1.10.1: a skipped layer's output passes
+        Host: modules/sd_hijack_clip.py, ``encode_with_transformers``, A1111 1.6.1-1.10.1: a skipped layer's output passes
         the final layer norm too.
         """
         if self._clip_skip <= 1:

@@ -8,7 +8,7 @@ __all__ = ["add_settings", "api_credentials", "has_api"]
 def has_api() -> bool:
     """Whether the webui was started with its API.
 
-    Host: modules/cmd_args.py, ``--api``, A1111 1.7-1.10.1; ``--nowebui`` implies it.
+    Host: modules/cmd_args.py, ``--api``, A1111 1.6.1-1.10.1; ``--nowebui`` implies it.
     """
     from modules import shared
 
@@ -18,7 +18,7 @@ def has_api() -> bool:
 def api_credentials() -> dict[str, str]:
     """User → password of the webui's API; empty when it asks for none.
 
-    Host: modules/api/api.py, ``Api.__init__``, A1111 1.7-1.10.1: ``--api-auth "u:p,u2:p2"``; routes that are not
+    Host: modules/api/api.py, ``Api.__init__``, A1111 1.6.1-1.10.1: ``--api-auth "u:p,u2:p2"``; routes that are not
     added through ``add_api_route`` are protected by nothing.
     """
     from modules import shared
@@ -30,7 +30,7 @@ def api_credentials() -> dict[str, str]:
 def add_settings() -> None:
     """Our section of the Settings page.
 
-    Host: modules/options.py, ``OptionInfo``, A1111 1.7-1.10.1.
+    Host: modules/options.py, ``OptionInfo``, A1111 1.6.1-1.10.1.
     """
     from modules import shared
 

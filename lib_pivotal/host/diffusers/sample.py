@@ -86,7 +86,7 @@ class DiffusersSampler:
         """Timesteps, evenly from the noisiest down, and their sigmas followed by 0.
 
         Source: Karras et al. 2022, algorithm 1 without churn, https://arxiv.org/abs/2206.00364.
-        Host: k-diffusion ``external.py``, ``DiscreteSchedule``, with A1111 1.7-1.10.1: sigmas between two
+        Host: k-diffusion ``external.py``, ``DiscreteSchedule``, with A1111 1.6.1-1.10.1: sigmas between two
         timesteps are interpolated in their logarithm.
         """
         last = len(self._log_sigmas) - 1

@@ -81,6 +81,9 @@ def cards(page: str) -> list[dict[str, Any]]:
     from modules import ui_extra_networks
 
     found = next(item for item in ui_extra_networks.extra_pages if page in item.name.lower())
+    if not hasattr(found, "create_card_view_html"):
+        # Host: modules/ui_extra_networks.py, ``pages_html``, A1111 1.6.1-1.7.0: refreshes before it shows.
+        found.refresh()
     wanted = ("name", "description", "prompt", "search_terms", "search_term")
     return [{key: item.get(key) for key in wanted} for item in found.list_items()]
 

@@ -1,0 +1,105 @@
+"""The part "Bundles" under a real Gradio: every tool gets what its fields say, and every answer is shown."""
+
+from __future__ import annotations
+
+import pytest
+
+from lib_pivotal.app.shelf import Target
+from lib_pivotal.ui.ids import element_id
+from lib_pivotal.ui.tab import build_tab_without_host
+from tests.ui.page import Page
+
+
+def part(name: str) -> str:
+    return element_id("bundles", name)
+
+
+NOTICE, VIEW, NAMES = part("notice"), part("view"), part("names")
+
+
+def choices(changed, name: str) -> list[str]:
+    # Gradio 4 sends pairs of label and value.
+    return [item[1] if isinstance(item, (list, tuple)) else item for item in changed[part(name)]["choices"]]
+
+
+def choose(page: Page, **values) -> None:
+    for name, value in values.items():
+        page.values[part(name)] = value
+
+
+def test_opening_lists_the_files(page, shelf):
+    changed = page.press(element_id("tab", "bundles"))
+    assert choices(changed, "bundle") == choices(changed, "other") == ["people/x", "y"]
+    assert choices(changed, "files") == ["hat.safetensors", "coat.pt"]
+    shelf.files.append("late")
+    assert choices(page.press(part("refresh")), "bundle") == ["people/x", "y", "late"]
+
+
+def test_a_choice_that_has_gone_is_cleared(page, shelf):
+    choose(page, bundle="people/x", other="y")
+    shelf.files.remove("y")
+    changed = page.press(part("refresh"))
+    assert changed[part("bundle")]["value"] == "people/x"
+    assert changed[part("other")]["value"] is None
+
+
+def test_the_chosen_file_is_shown_and_everything_foreign_escaped(page):
+    choose(page, bundle="people/x")
+    changed = page.press(part("bundle"))
+    assert choices(changed, "names") == ["zog <b>", "nim"]
+    view = page.values[VIEW]
+    for words in ("zog &lt;b&gt;", "SDXL", "0.40 – 0.50", "0.40; 1.25", "abc123", "4 layers, rank 16, alpha 8",
+                  "odd: &lt;i&gt;one&lt;/i&gt;", "&lt;script&gt;", "pivotal_bundle"):  # fmt: skip
+        assert words in view
+    assert "<script>" not in view
+    assert "x" * 400 not in view
+
+
+def test_verify_says_what_is_wrong(page):
+    for name, words in (("people/x", "No problems found."), ("y", "It is long."), ("gone", "Refresh the list.")):
+        choose(page, bundle=name)
+        page.press(part("verify"))
+        assert words in page.values[NOTICE]
+    assert "train" not in page.values[NOTICE]
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments"),
+    [
+        ("rename", ("people/x", "nim", "nim_v2")),
+        ("remove", ("people/x", ["nim"])),
+        ("merge", ("people/x", "y")),
+        ("pack", ("people/x", ["hat.safetensors", "coat.pt"], "nim_v2")),
+        ("split", ("people/x",)),
+    ],
+)
+def test_every_tool_gets_what_the_fields_say(page, shelf, tool, arguments):
+    choose(page, bundle="people/x", names=["nim"], new_name="nim_v2", other="y", target="mine", overwrite=True)
+    choose(page, files=["hat.safetensors", "coat.pt"])
+    changed = page.press(part(tool))
+    assert shelf.calls == [(tool, *arguments, Target("mine", overwrite=True))]
+    assert "Written:" in page.values[NOTICE]
+    if tool != "split":
+        assert changed[part("bundle")]["value"] == "new"
+        assert "new" in choices(changed, "bundle")
+        assert "Mind &lt;it&gt;." in page.values[NOTICE]
+    choose(page, target="", overwrite=False)
+    page.press(part(tool))
+    assert shelf.calls[-1][-1] == Target("", overwrite=False)
+
+
+def test_what_is_missing_is_asked_for(page, shelf):
+    for tool, words in (("rename", "One name"), ("remove", "No embedding"), ("pack", "No file is chosen")):
+        page.press(part(tool))
+        assert words in page.values[NOTICE]
+    choose(page, bundle="people/x", names=["zog <b>", "nim"])
+    page.press(part("rename"))
+    assert "Choose one." in page.values[NOTICE]
+    assert shelf.calls == []
+
+
+def test_a_webui_that_cannot_train_has_the_bundles_too(shelf):
+    page = Page(build_tab_without_host("Too old.", shelf))
+    choose(page, bundle="y")
+    page.press(part("verify"))
+    assert "It is long." in page.values[NOTICE]

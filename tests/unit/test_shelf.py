@@ -1,0 +1,161 @@
+"""The bundle tools by name: only listed files are reached, nothing is lost, the webui is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lib_pivotal.app.shelf import Shelf, Target
+from lib_pivotal.core.bundle.embeddings import read_embeddings
+from lib_pivotal.core.errors import BundleError, ConfigError
+from tests.unit.bundle_samples import LORA, sd1
+
+WORDS = {"cat": [2368]}
+
+
+class Host:
+    """A webui's folders, and its reader of ``.pt`` files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.changes = 0
+        self.loaded: list[Path] = []
+
+    def lora_folder(self):
+        return self.folder / "Lora"
+
+    def embedding_folder(self):
+        return self.folder / "embeddings"
+
+    def split_folder(self):
+        return self.folder / "split"
+
+    def tokenizer(self):
+        return lambda text: WORDS.get(text, [len(text), 40_000])
+
+    def load_safely(self, path):
+        self.loaded.append(path)
+        if path.stem == "bad":
+            raise ValueError("refused")
+        return {"string_to_token": {"*": 265}, "string_to_param": {"*": sd1()}, "name": path.stem}
+
+    def files_changed(self):
+        self.changes += 1
+
+
+@pytest.fixture
+def host(tmp_path):
+    host = Host(tmp_path)
+    for folder in (host.lora_folder() / "people", host.embedding_folder() / "more"):
+        folder.mkdir(parents=True)
+    save_file(
+        {**LORA, "bundle_emb.zog.string_to_param.*": sd1(), "bundle_emb.nim.emb_params": sd1(1, 2)},
+        host.lora_folder() / "people" / "x.safetensors",
+    )
+    save_file({**LORA, "bundle_emb.other.emb_params": sd1(2, 3)}, host.lora_folder() / "y.safetensors")
+    save_file({"emb_params": sd1(2, 4)}, host.embedding_folder() / "hat_v1.safetensors")
+    for name in ("more/coat_v1.pt", "bad.pt"):
+        (host.embedding_folder() / name).write_bytes(b"pickle")
+    (host.lora_folder() / "notes.txt").write_text("no model")
+    return host
+
+
+@pytest.fixture
+def shelf(host):
+    return Shelf(host)
+
+
+def names(host, name):
+    return set(read_embeddings(host.lora_folder() / f"{name}.safetensors").embeddings)
+
+
+def test_lists_what_there_is(shelf):
+    assert shelf.bundles() == ["people/x", "y"]
+    assert shelf.embedding_files() == ["bad.pt", "hat_v1.safetensors", "more/coat_v1.pt"]
+
+
+def test_linked_folders_are_listed(shelf, host, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("disk")
+    save_file(LORA, elsewhere / "far.safetensors")
+    (host.lora_folder() / "linked").symlink_to(elsewhere, target_is_directory=True)
+    assert "linked/far" in shelf.bundles()
+
+
+@pytest.mark.parametrize("name", ["", "gone", "../embeddings/hat_v1", "people/../y", "/etc/passwd"])
+def test_other_files_cannot_be_reached(shelf, name):
+    for work in (
+        lambda: shelf.describe(name),
+        lambda: shelf.verify(name),
+        lambda: shelf.rename(name, "zog", "zog_v2", Target()),
+        lambda: shelf.remove(name, ["zog"], Target()),
+        lambda: shelf.merge("y", name, Target("new")),
+        lambda: shelf.split(name, Target()),
+        lambda: shelf.pack("y", [name], "", Target("new")),
+    ):
+        with pytest.raises(BundleError):
+            work()
+
+
+@pytest.mark.parametrize("target", ["../out", "a/b", "con", "x:1"])
+def test_results_stay_in_the_lora_folder(shelf, host, target):
+    with pytest.raises(ConfigError):
+        shelf.remove("y", ["other"], Target(target))
+    assert host.changes == 0
+
+
+def test_says_what_is_in_a_file_and_what_is_wrong(shelf):
+    assert set(shelf.describe("people/x")["embeddings"]) == {"zog", "nim"}
+    save_file({**LORA, "bundle_emb.cat.emb_params": sd1()}, shelf._host.lora_folder() / "cat.safetensors")
+    assert any("cat" in problem.message for problem in shelf.verify("cat")), "the model's tokenizer was not asked"
+
+
+def test_rename_writes_beside_the_old_file(shelf, host):
+    done = shelf.rename("people/x", "zog", " zog_v2 ", Target())
+    assert done.name == "people/x-2"
+    assert names(host, "people/x-2") == {"zog_v2", "nim"}
+    assert names(host, "people/x") == {"zog", "nim"}
+    assert host.changes == 1
+
+
+def test_nothing_is_replaced_unasked(shelf, host):
+    with pytest.raises(BundleError, match="exists already"):
+        shelf.remove("people/x", ["zog"], Target("y"))
+    assert names(host, "y") == {"other"}
+    done = shelf.remove("people/x", ["zog"], Target("people/x", overwrite=True))
+    assert done.name == "people/x"
+    assert names(host, "people/x") == {"nim"}
+
+
+def test_merge_takes_the_other_ones_embeddings(shelf, host):
+    assert shelf.merge("people/x", "y", Target("both")).name == "both"
+    assert names(host, "both") == {"zog", "nim", "other"}
+
+
+def test_pack_reads_pt_files_by_the_host_only(shelf, host):
+    shelf.pack("y", ["hat_v1.safetensors", "more/coat_v1.pt"], "", Target("packed"))
+    assert names(host, "packed") == {"other", "hat_v1", "coat_v1"}
+    assert host.loaded == [host.embedding_folder() / "more" / "coat_v1.pt"]
+    found = read_embeddings(host.lora_folder() / "packed.safetensors").embeddings["coat_v1"]
+    assert torch.equal(found.encoders["clip_l"], sd1())
+    with pytest.raises(ConfigError, match=r"bad\.pt"):
+        shelf.pack("y", ["bad.pt"], "", Target("no"))
+    assert "no" not in shelf.bundles()
+
+
+def test_one_packed_file_can_have_another_name(shelf, host):
+    shelf.pack("y", ["hat_v1.safetensors"], "crown_v1", Target("named"))
+    assert names(host, "named") == {"other", "crown_v1"}
+
+
+def test_split_files_lie_where_they_change_no_prompt(shelf, host):
+    done = shelf.split("people/x", Target())
+    assert done.name == ""
+    assert {path.name for path in done.paths} == {"x_lora.safetensors", "zog.safetensors", "nim.safetensors"}
+    assert {path.parent for path in done.paths} == {host.split_folder() / "x"}
+    assert set(load_file(host.split_folder() / "x" / "x_lora.safetensors")) == set(LORA)
+    with pytest.raises(BundleError, match="exists already"):
+        shelf.split("people/x", Target())
+    shelf.split("people/x", Target(overwrite=True))
