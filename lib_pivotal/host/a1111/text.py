@@ -86,8 +86,8 @@ class ClipLEncoder:
     def _hidden(self, ids: torch.Tensor) -> torch.Tensor:
         """The last hidden states that a generation uses, shape ``(N, 77, width)``.
 
-        Host: modules/sd_hijack_clip.py, ``encode_with_transformers``, A1111 1.6.1-1.10.1: a skipped layer's output passes
-        the final layer norm too.
+        Host: modules/sd_hijack_clip.py, ``encode_with_transformers``, A1111 1.6.1-1.10.1: a skipped layer's output
+        passes the final layer norm too.
         """
         if self._clip_skip <= 1:
             return self.transformer(input_ids=ids).last_hidden_state
