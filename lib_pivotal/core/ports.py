@@ -174,10 +174,16 @@ class DiffusionModel(Protocol):
         """Every layer that can carry a LoRA, in a fixed order."""
         ...
 
-    def condition(self, texts: Sequence[EncodedText], chunk_count: int, sizes: Sequence[PictureSize]) -> Any:
+    def condition(
+        self, texts: Sequence[EncodedText], chunk_count: int, sizes: Sequence[PictureSize], is_empty: Sequence[bool]
+    ) -> Any:
         """Build what :meth:`predict` takes, from one :class:`EncodedText` per encoder.
 
-        Each ``hidden`` has ``len(sizes) * chunk_count`` rows, the chunks of one caption in a row.
+        Args:
+            texts: each ``hidden`` has ``len(sizes) * chunk_count`` rows, the chunks of one caption in a row.
+            chunk_count: rows of a caption.
+            sizes: of the items' pictures.
+            is_empty: whether an item has no caption, which some families are told by zeros.
         """
         ...
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from lib_pivotal.core.bundle.file import replacing
 from lib_pivotal.demo.networks import CODEC_WIDTHS, LATENT_SCALE, TEXT_WIDTH, UNET_WIDTHS, text_config
-from lib_pivotal.demo.tokenizer import write_tokenizer
+from lib_pivotal.host.diffusers.tokenizer import write_tokenizer
 
 __all__ = ["BASE_A", "BASE_B_UNET", "Bases", "materialise"]
 

@@ -45,8 +45,8 @@ def generate(
         uint8, shape ``(len(captions), 64, 64, 3)``.
     """
     words = [*captions, ""]
-    rows = networks.tokenizer(words, padding="max_length", max_length=77, truncation=True)["input_ids"]
-    hidden = networks.text_model(torch.tensor(rows)).last_hidden_state  # (B + 1, 77, width)
+    rows = networks.texts[0].tokenizer(words, padding="max_length", max_length=77, truncation=True)["input_ids"]
+    hidden = networks.texts[0].model(torch.tensor(rows)).last_hidden_state  # (B + 1, 77, width)
     scheduler = DDIMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
         set_alpha_to_one=False, steps_offset=1,

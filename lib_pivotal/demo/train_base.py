@@ -18,10 +18,10 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from lib_pivotal.core.bundle.file import replacing
 from lib_pivotal.demo.assets import BASE_A, BASE_B_UNET
 from lib_pivotal.demo.networks import make_text_encoder, make_unet
-from lib_pivotal.demo.tokenizer import write_tokenizer
 from lib_pivotal.demo.train_codec import train_codec
 from lib_pivotal.demo.train_unet import Drawn, draw_latents, train_unet
 from lib_pivotal.host.diffusers.ldm_keys import to_ldm
+from lib_pivotal.host.diffusers.tokenizer import write_tokenizer
 
 _PICTURES = 10_000
 _PICTURES_B = 6_000

@@ -58,7 +58,7 @@ class _Engine:
     def __init__(self, tree: Path, folder: Path) -> None:
         from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-        from lib_pivotal.demo.tokenizer import write_tokenizer
+        from lib_pivotal.host.diffusers.tokenizer import write_tokenizer
 
         write_tokenizer(folder / "clip")
         tokenizer = CLIPTokenizer.from_pretrained(folder / "clip")

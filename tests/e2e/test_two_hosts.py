@@ -30,7 +30,7 @@ def test_both_hosts_compute_the_same(webui: Webui) -> None:
     index = torch.tensor([placed.rows, placed.columns, placed.vectors], dtype=torch.int64)
     with torch.no_grad():
         encoded = encoder.encode(placed.ids, index[0], index[1], vectors[index[2]])
-        condition = model.condition([encoded], 1, [PictureSize((64, 64), (0, 0), (64, 64))])
+        condition = model.condition([encoded], 1, [PictureSize((64, 64), (0, 0), (64, 64))], [False])
         prediction = model.predict(noisy, torch.tensor([30, 700]), condition.expand(2, -1, -1))
         mean, deviation = model.codec.encode(pixels)
     ours = {

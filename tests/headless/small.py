@@ -11,8 +11,8 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from lib_pivotal.demo.tokenizer import write_tokenizer
 from lib_pivotal.host.diffusers.ldm_keys import to_ldm
+from lib_pivotal.host.diffusers.tokenizer import write_tokenizer
 
 __all__ = ["SMALL_TEXT", "SmallModel", "write_small_model"]
 

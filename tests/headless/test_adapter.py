@@ -7,13 +7,13 @@ import shutil
 
 import pytest
 import torch
-import transformers
 
 from lib_pivotal.core.errors import HostError
 from lib_pivotal.core.lora.inject import LoraWeights, attach
 from lib_pivotal.core.pivot.prompt import TextPlacer
 from lib_pivotal.core.ports import PictureSize, SampleRequest
 from lib_pivotal.host.diffusers import load
+from lib_pivotal.host.diffusers.checkpoint import load_tokenizer
 from lib_pivotal.host.diffusers.sample import DiffusersSampler
 
 SIZE = PictureSize((64, 64), (0, 0), (64, 64))
@@ -29,7 +29,7 @@ def encode(model, text, vectors=None, name="my_hero"):
         torch.tensor(part, dtype=torch.int64) for part in (placed.rows, placed.columns, placed.vectors)
     )
     encoded = encoder.encode(placed.ids, rows, columns, table[picked])
-    return model.condition([encoded], len(placed.ids), [SIZE])
+    return model.condition([encoded], len(placed.ids), [SIZE], [False])
 
 
 def epsilon(model, text="a red circle", vectors=None):
@@ -96,7 +96,7 @@ def test_clip_skip_reads_an_earlier_layer_through_the_last_norm(small, model):
     last = model.text_encoders[0].encode(ids, nothing, nothing, torch.empty(0, 32)).hidden
     assert torch.allclose(last, norm(layers[3]), atol=1e-6)
     assert not torch.allclose(last, hidden, atol=1e-3)
-    assert torch.equal(model.text_encoders[0].with_clip_skip(2)._hidden(ids), hidden)
+    assert torch.equal(model.text_encoders[0].with_clip_skip(2)._read(ids).hidden, hidden)
 
 
 def test_targets_have_kohyas_keys(model):
@@ -270,10 +270,12 @@ FIRST = "model.diffusion_model.input_blocks.0.0.weight"
             "no checkpoint in the webui's format",
         ),
         (lambda at: write_tensors(at / "b.safetensors", {FIRST: (8, 9, 3, 3)}), "an inpainting"),
-        (lambda at: write_tensors(at / "c.safetensors", {FIRST: (8, 4, 3, 3), "conditioner.x": ()}), "is SDXL"),
+        (lambda at: write_tensors(at / "c.safetensors", {FIRST: (8, 4, 3, 3), "conditioner.x": ()}), "SDXL refiner"),
         (
-            lambda at: write_tensors(at / "d.safetensors", {FIRST: (8, 4, 3, 3), "cond_stage_model.model.x": ()}),
-            "is SD2",
+            lambda at: write_tensors(
+                at / "d.safetensors", {FIRST: (8, 4, 3, 3), "conditioner.embedders.1.model.x": ()}
+            ),
+            "SSD-1B",
         ),
     ],
 )
@@ -288,17 +290,19 @@ def _touch(path):
     return path
 
 
-def test_without_yaml_and_tokenizer_the_remedy_is_named(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(transformers.CLIPTokenizer, "from_pretrained", _not_here)
+def test_a_tokenizer_that_the_yaml_names_wrongly_is_named(small, tmp_path):
     shutil.copy(small.file, tmp_path / "small.safetensors")
-    with pytest.raises(HostError, match="tokenizer") as caught:
-        load(tmp_path / "small.safetensors", device="cpu")
-    assert "huggingface-cli download" in caught.value.hint
-    assert ".yaml" in caught.value.hint
+    config = small.file.with_suffix(".yaml").read_text()
+    (tmp_path / "small.yaml").write_text(config.replace("version: text", "version: nowhere/at-all"))
+    for open_it in (load_tokenizer, lambda path: load(path, device="cpu")):
+        with pytest.raises(HostError, match="tokenizer") as caught:
+            open_it(tmp_path / "small.safetensors")
+        assert ".yaml" in caught.value.hint
 
 
-def _not_here(*_, **__):
-    raise OSError("not cached")
+def test_a_checkpoint_without_a_yaml_needs_no_network_for_its_tokenizer(small, tmp_path):
+    shutil.copy(small.file, tmp_path / "small.safetensors")
+    assert load_tokenizer(tmp_path / "small.safetensors")("a cat", add_special_tokens=False)["input_ids"] == [320, 2368]
 
 
 def test_a_yaml_of_another_model_is_named(small, tmp_path):

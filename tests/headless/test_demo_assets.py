@@ -13,9 +13,9 @@ pytest.importorskip("diffusers")
 from lib_pivotal.demo import assets, train_base  # noqa: E402
 from lib_pivotal.demo.measure import generate, score  # noqa: E402
 from lib_pivotal.demo.networks import make_codec, make_text_encoder, make_unet  # noqa: E402
-from lib_pivotal.demo.tokenizer import write_tokenizer  # noqa: E402
 from lib_pivotal.demo.world import Scene, draw  # noqa: E402
 from lib_pivotal.host.diffusers.checkpoint import load_networks  # noqa: E402
+from lib_pivotal.host.diffusers.tokenizer import write_tokenizer  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +49,11 @@ def test_host_computes_what_the_trained_networks_compute(made, base):
     networks = load_networks(getattr(bases, base))
     unet = parts["unet" if base == "a" else "other"]
     latents, step = torch.randn(1, 4, 8, 8), torch.tensor([400])
-    ids = torch.tensor([networks.tokenizer("a red star", padding="max_length", max_length=77)["input_ids"]])
+    ids = torch.tensor([networks.texts[0].tokenizer("a red star", padding="max_length", max_length=77)["input_ids"]])
     hidden = parts["text"](ids).last_hidden_state
     pixels = torch.rand(1, 3, 64, 64) * 2 - 1
     pairs = [
-        (networks.text_model(ids).last_hidden_state, hidden),
+        (networks.texts[0].model(ids).last_hidden_state, hidden),
         (networks.unet(latents, step, hidden).sample, unet(latents, step, hidden).sample),
         (networks.vae.encode(pixels).latent_dist.mean, parts["codec"].encode(pixels).latent_dist.mean),
         (networks.vae.decode(latents).sample, parts["codec"].decode(latents).sample),

@@ -31,12 +31,12 @@ TOKENIZE = ToyEncoder().tokenize
 SD1 = {"zog": {"clip_l": torch.randn(3, 768)}}
 
 
-def metadata(**changes):
+def metadata(family="sd1", **changes):
     config = TrainConfig(
         concepts=(Concept("zog", "red hat"),), output_name="my", data_folder="/secret/place", **changes
     )
     return build_metadata(
-        config, SD1, step=5, output_name="my-000005", model_name="m", model_hash="abc", is_v_prediction=False,
+        config, SD1, family=family, step=5, output_name="my-000005", model_name="m", model_hash="abc", is_v_prediction=False,
         picture_count=9, date="2026-01-01T00:00:00+00:00", covers=[Image.new("RGB", (512, 512))],
     )  # fmt: skip
 

@@ -17,7 +17,8 @@ MAY_IMPORT = {
     "": set(),
     "__main__": {"cli"},
     "core": {"core", *LIBRARIES},
-    "core.config": {"core.config", "core.errors", "core.bundle.names", "core.data"},
+    "core.config": {"core.config", "core.errors", "core.families", "core.bundle.names", "core.data"},
+    "core.families": set(),
     "host": {"core", *LIBRARIES},
     "host.detect": {"host.a1111"},
     "host.a1111": {"core", "host.a1111", "host.detect", "modules", *LIBRARIES},
@@ -30,7 +31,7 @@ MAY_IMPORT = {
     "cli": {"cli", "app", "core", "host.diffusers", *LIBRARIES},
     "demo": {"demo", "core", "host.diffusers", "diffusers", "transformers", *LIBRARIES},
 }
-WITHOUT_TORCH = ("core.config", "core.errors", "core.events", "core.ports", "core.report", "app", "ui")
+WITHOUT_TORCH = ("core.config", "core.families", "core.errors", "core.events", "core.ports", "core.report", "app", "ui")
 
 
 def module_name(path: Path) -> str:

@@ -122,7 +122,7 @@ class ToyModel:
             )
         return targets
 
-    def condition(self, texts, chunk_count, sizes):
+    def condition(self, texts, chunk_count, sizes, is_empty):
         hidden = texts[0].hidden
         return hidden.reshape(len(sizes), chunk_count * 77, -1)
 

@@ -92,6 +92,7 @@ def write_bundle(
     metadata: Mapping[str, str],
     *,
     words: str,
+    title: str = "SD1",
     lora_dtype: torch.dtype = torch.float16,
     preview: Image.Image | None = None,
     overwrite: bool = False,
@@ -104,6 +105,7 @@ def write_bundle(
         embeddings: name → encoder name → ``(n_vectors, width)``.
         metadata: texts only.
         words: put into prompts by a click on the webui's card.
+        title: of the model's family, see ``core.families``.
         lora_dtype: of the LoRA in the file.
         preview: picture of the card.
         overwrite: replace an existing file.
@@ -121,7 +123,7 @@ def write_bundle(
         with replacing(path) as partial:
             save_file(pack(lora, embeddings, lora_dtype), partial, dict(metadata))
         with replacing(path.with_suffix(".json")) as partial:
-            sidecar = {"activation text": words, "sd version": "SD1", "preferred weight": 1.0}
+            sidecar = {"activation text": words, "sd version": title, "preferred weight": 1.0}
             partial.write_text(json.dumps(sidecar, indent=4, ensure_ascii=False), encoding="utf-8")
         if preview is not None:
             with replacing(path.with_suffix(".png")) as partial:

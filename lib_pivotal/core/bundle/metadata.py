@@ -15,6 +15,7 @@ from PIL import Image
 from lib_pivotal import __version__
 from lib_pivotal.core.config.io import to_dict
 from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.families import FAMILIES
 
 if TYPE_CHECKING:
     from lib_pivotal.core.bundle.embeddings import BundledEmbedding
@@ -46,6 +47,7 @@ def build_metadata(
     config: TrainConfig,
     embeddings: Mapping[str, Mapping[str, torch.Tensor]],
     *,
+    family: str,
     step: int,
     output_name: str,
     model_name: str,
@@ -55,11 +57,12 @@ def build_metadata(
     date: str,
     covers: Sequence[Image.Image] = (),
 ) -> dict[str, str]:
-    """Metadata of an SD1 bundle; safetensors allows texts only.
+    """Metadata of a bundle; safetensors allows texts only.
 
     Args:
         config: settings of the run.
         embeddings: name → encoder → vectors ``(n, width)``.
+        family: of the model.
         step: steps trained.
         output_name: the file's name without suffix; the webui takes it as an alias, so it must be the file's own.
         model_name: checkpoint trained on.
@@ -73,6 +76,9 @@ def build_metadata(
     Host: modules/ui_extra_networks_lora.py and extensions-builtin/Lora/network.py, A1111 1.6.1-1.10.1: read
         ss_base_model_version, ss_v2, ss_output_name and ssmd_cover_images.
     """
+    kind = FAMILIES[family]
+    # SD2 with velocity is an architecture of its own there.
+    architecture = kind.architecture + ("-768-v" if kind.is_v2 and is_v_prediction else "-512" if kind.is_v2 else "")
     settings = to_dict(config)
     # The folder is the user's own affair and of no use to others.
     del settings["data_folder"]
@@ -85,8 +91,8 @@ def build_metadata(
         for concept in config.concepts
     }
     values: dict[str, Any] = {
-        "ss_base_model_version": "sd_v1",
-        "ss_v2": "False",
+        "ss_base_model_version": kind.base_version,
+        "ss_v2": str(kind.is_v2),
         "ss_output_name": output_name,
         "ss_network_module": "networks.lora",
         "ss_network_dim": config.rank,
@@ -109,7 +115,7 @@ def build_metadata(
         "ss_optimizer": "torch.optim.adamw.AdamW",
         "ss_training_finished_at": date,
         "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": "stable-diffusion-v1/lora",
+        "modelspec.architecture": f"{architecture}/lora",
         "modelspec.implementation": "https://github.com/Stability-AI/generative-models",
         "modelspec.title": output_name,
         "modelspec.date": date,

@@ -11,8 +11,9 @@ from lib_pivotal.core.data.caption import plain_words
 from lib_pivotal.core.data.findings import inspect_pictures
 from lib_pivotal.core.data.scan import scan
 from lib_pivotal.core.errors import Problem
+from lib_pivotal.core.families import FAMILIES
 
-__all__ = ["check", "check_settings"]
+__all__ = ["check", "check_settings", "family_hints"]
 
 _MOST_VECTORS = 75
 
@@ -71,6 +72,28 @@ def check_settings(config: TrainConfig) -> list[Problem]:
         )
     if config.rank and config.alpha == 0:
         problems.append(Problem("alpha", "error", "With alpha 0 the LoRA does nothing.", "Use half the rank."))
+    return problems
+
+
+def family_hints(family: str, native_resolution: int, config: TrainConfig) -> list[Problem]:
+    """Settings that would do badly on a model; warnings only.
+
+    Args:
+        family: see ``core.families``.
+        native_resolution: side in px that the model was made for.
+        config: the settings.
+    """
+    kind = FAMILIES[family]
+    problems = []
+    if not 0.7 * native_resolution <= config.resolution <= 1.5 * native_resolution:
+        text = f"The model was made for about {native_resolution} px; at {config.resolution} px it draws badly."
+        problems.append(Problem("resolution", "warning", text, f"Use {native_resolution}, or a little less."))
+    if config.concepts and config.embedding_lr > 2 * kind.usual_embedding_lr:
+        text = f"{config.embedding_lr:g} is a high learning rate for embeddings of {kind.title}."
+        problems.append(Problem("embedding_lr", "warning", text, f"{kind.usual_embedding_lr:g} is usual."))
+    if family != "sd1" and config.clip_skip > 1:
+        text = f"{kind.title} always reads the layer it was made with; clip skip has no effect."
+        problems.append(Problem("clip_skip", "warning", text, "Leave it at 1."))
     return problems
 
 

@@ -300,6 +300,15 @@ class TrainConfig:
         low=0.0,
         high=100.0,
     )
+    loss_weighting: str = _setting(
+        "min_snr",
+        "optimiser",
+        "advanced",
+        "Loss weighting",
+        "How much each noise level counts: min_snr caps nearly clean pictures, debiased weighs them even less, "
+        "none weighs all alike.",
+        choices=("min_snr", "debiased", "none"),
+    )
     min_snr_gamma: float = _setting(
         5.0,
         "optimiser",

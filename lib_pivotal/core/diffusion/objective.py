@@ -6,7 +6,7 @@ import torch
 
 from lib_pivotal.core.errors import ConfigError, Problem
 
-__all__ = ["Objective", "min_snr_weight", "signal_to_noise"]
+__all__ = ["Objective", "debiased_weight", "min_snr_weight", "signal_to_noise", "zero_terminal"]
 
 
 def signal_to_noise(alphas_cumprod: torch.Tensor) -> torch.Tensor:
@@ -43,23 +43,71 @@ def min_snr_weight(snr: torch.Tensor, gamma: float, *, is_v_prediction: bool) ->
     return capped / (snr + 1.0) if is_v_prediction else torch.where(snr > 0, capped / snr.clamp(min=1e-12), 1.0)
 
 
+_MOST_SNR = 1000.0
+"""Of the debiased weight, whose values would vanish for nearly clean pictures."""
+
+
+def debiased_weight(snr: torch.Tensor, *, is_v_prediction: bool) -> torch.Tensor:
+    """Per-sample loss weight 1/√SNR, or 1/(SNR + 1) for velocity.
+
+    Args:
+        snr: signal-to-noise ratio, any shape, ≥ 0.
+        is_v_prediction: what the model predicts.
+
+    Returns:
+        Weights, same shape.
+
+    Source: Yu et al. 2023, https://arxiv.org/abs/2310.08442
+    """
+    capped = snr.clamp(min=1e-8, max=_MOST_SNR)
+    return 1.0 / (capped + 1.0) if is_v_prediction else capped.rsqrt()
+
+
+def zero_terminal(alphas_cumprod: torch.Tensor) -> torch.Tensor:
+    """A schedule moved and stretched so that nothing of the picture is left at the last timestep.
+
+    Args:
+        alphas_cumprod: shape ``(T,)``, falling, 0 … 1.
+
+    Returns:
+        fp32, shape ``(T,)``; the first value stays, the last one is as good as 0 but not 0, as in the webui.
+
+    Source: Lin et al. 2023, algorithm 1, https://arxiv.org/abs/2305.08891
+    Host: modules/sd_models.py, ``rescale_zero_terminal_snr_abar``, A1111 1.8-1.10.1.
+    """
+    roots = alphas_cumprod.double().sqrt()
+    first, last = roots[0], roots[-1]
+    moved = ((roots - last) * first / (first - last)) ** 2
+    moved[-1] = 4.8973451890853435e-08
+    return moved.float()
+
+
 class Objective:
     """Turns clean latents into noisy ones and a prediction into a loss.
 
     Args:
         alphas_cumprod: fp32, shape ``(T,)``, of the schedule the model is used with.
         is_v_prediction: what the model predicts: velocity, or else the noise.
+        weighting: ``min_snr``, ``debiased`` or ``none``.
         min_snr_gamma: cap of :func:`min_snr_weight`; 0 weighs all timesteps alike.
         device: where batches live.
     """
 
     def __init__(
-        self, alphas_cumprod: torch.Tensor, *, is_v_prediction: bool, min_snr_gamma: float, device: torch.device
+        self,
+        alphas_cumprod: torch.Tensor,
+        *,
+        is_v_prediction: bool,
+        weighting: str = "min_snr",
+        min_snr_gamma: float,
+        device: torch.device,
     ) -> None:
         alphas = alphas_cumprod.float().cpu()
         snr = signal_to_noise(alphas)
         weights = torch.ones_like(snr)
-        if min_snr_gamma > 0:
+        if weighting == "debiased":
+            weights = debiased_weight(snr, is_v_prediction=is_v_prediction)
+        elif weighting == "min_snr" and min_snr_gamma > 0:
             weights = min_snr_weight(snr, min_snr_gamma, is_v_prediction=is_v_prediction)
         self.timestep_count = len(alphas)
         self._signal = alphas.sqrt().to(device)

@@ -1,12 +1,16 @@
-"""Module path ↔ kohya key for the SD1 UNet and its text encoder.
+"""Module path ↔ kohya key for the UNets of SD1, SD2 and SDXL and their text encoders.
 
 Two layouts of the same UNet exist: LDM's (``input_blocks.1.1…``, in webuis and checkpoints) and
-diffusers' (``down_blocks.0.attentions.0…``). Kohya's keys are the diffusers path with underscores.
+diffusers' (``down_blocks.0.attentions.0…``). Kohya's keys are the diffusers path with underscores, for SDXL the LDM
+path. Text encoders come as transformers' (``encoder.layers.0.self_attn.q_proj``) and as open_clip's
+(``transformer.resblocks.0.attn``); keys are always those of transformers.
 """
 
 from __future__ import annotations
 
-__all__ = ["diffusers_to_ldm", "kohya_key", "ldm_to_diffusers", "role_of"]
+from lib_pivotal.core.families import FAMILIES
+
+__all__ = ["diffusers_to_ldm", "kohya_key", "ldm_to_diffusers", "open_clip_to_hf", "role_of"]
 
 _BLOCKS_PER_LEVEL = 3
 """Entries of ``input_blocks``/``output_blocks`` a level: two ResNet blocks and one more.
@@ -28,6 +32,8 @@ _RESNET_BACK = {value: key for key, value in _RESNET.items()}
 _ENDS = {
     "time_embed.0": "time_embedding.linear_1",
     "time_embed.2": "time_embedding.linear_2",
+    "label_emb.0.0": "add_embedding.linear_1",
+    "label_emb.0.2": "add_embedding.linear_2",
     "input_blocks.0.0": "conv_in",
     "out.0": "conv_norm_out",
     "out.2": "conv_out",
@@ -36,13 +42,13 @@ _ENDS_BACK = {value: key for key, value in _ENDS.items()}
 
 
 def ldm_to_diffusers(path: str) -> str:
-    """Diffusers path of an SD1 UNet module.
+    """Diffusers path of a UNet module.
 
     Args:
         path: module path below ``diffusion_model``, e.g. ``input_blocks.1.1.proj_in``.
 
     Raises:
-        ValueError: for a path that the SD1 UNet does not have.
+        ValueError: for a path that no UNet of Stable Diffusion 1, 2 or XL has.
     """
     if path in _ENDS:
         return _ENDS[path]
@@ -56,7 +62,7 @@ def ldm_to_diffusers(path: str) -> str:
             return _up(int(parts[1]), parts[2], parts[3:])
     except (IndexError, KeyError):
         pass
-    raise ValueError(f"{path} is no module of an SD1 UNet")
+    raise ValueError(f"{path} is no module of a Stable Diffusion UNet")
 
 
 def _down(number: int, slot: str, rest: list[str]) -> str:
@@ -83,14 +89,15 @@ def _up(number: int, slot: str, rest: list[str]) -> str:
     return ".".join([f"up_blocks.{level}.attentions.{layer}", *rest])
 
 
-def diffusers_to_ldm(path: str) -> str:
-    """LDM path of an SD1 UNet module; the inverse of :func:`ldm_to_diffusers`.
+def diffusers_to_ldm(path: str, family: str = "sd1") -> str:
+    """LDM path of a UNet module; the inverse of :func:`ldm_to_diffusers`.
 
     Args:
         path: diffusers module path, e.g. ``down_blocks.0.attentions.0.proj_in``.
+        family: ``sd1``, ``sd2`` or ``sdxl``.
 
     Raises:
-        ValueError: for a path that the SD1 UNet does not have.
+        ValueError: for a path that no UNet of Stable Diffusion 1, 2 or XL has.
     """
     if path in _ENDS_BACK:
         return _ENDS_BACK[path]
@@ -102,13 +109,13 @@ def diffusers_to_ldm(path: str) -> str:
                 return ".".join(["middle_block.1", *rest])
             return f"middle_block.{2 * int(parts[2])}.{_RESNET_BACK['.'.join(rest)]}"
         if parts[0] in ("down_blocks", "up_blocks"):
-            return _side(parts[0] == "down_blocks", int(parts[1]), parts[2], int(parts[3]), parts[4:])
+            return _side(parts[0] == "down_blocks", int(parts[1]), parts[2], int(parts[3]), parts[4:], family)
     except (IndexError, KeyError):
         pass
-    raise ValueError(f"{path} is no module of an SD1 UNet")
+    raise ValueError(f"{path} is no module of a Stable Diffusion UNet")
 
 
-def _side(is_down: bool, level: int, kind: str, layer: int, rest: list[str]) -> str:
+def _side(is_down: bool, level: int, kind: str, layer: int, rest: list[str], family: str) -> str:
     block = f"input_blocks.{_BLOCKS_PER_LEVEL * level + layer + 1}"
     if not is_down:
         block = f"output_blocks.{_BLOCKS_PER_LEVEL * level + layer}"
@@ -119,27 +126,60 @@ def _side(is_down: bool, level: int, kind: str, layer: int, rest: list[str]) -> 
     if kind == "downsamplers":
         return f"input_blocks.{_BLOCKS_PER_LEVEL * (level + 1)}.0.op"
     if kind == "upsamplers":
-        # The lowest level has no attention, so its upsampler comes right after the ResNet block.
-        slot = 1 if level == 0 else 2
+        # The lowest level of SD1 and SD2 has no attention, so its upsampler comes right after the ResNet block.
+        slot = 1 if level == 0 and family != "sdxl" else 2
         return f"output_blocks.{_BLOCKS_PER_LEVEL * level + _BLOCKS_PER_LEVEL - 1}.{slot}.conv"
     raise KeyError(kind)
 
 
-def kohya_key(part: str, path: str) -> str:
+def kohya_key(part: str, path: str, family: str = "sd1") -> str:
     """The key under which a layer's LoRA is stored, without suffix.
 
     Args:
-        part: ``"unet"`` or ``"clip_l"``.
-        path: diffusers path below the UNet, or the path below the text model's wrapper beginning with
+        part: ``"unet"`` or an encoder's name.
+        path: diffusers path below the UNet, or transformers' path of a text encoder's module beginning with
             ``text_model.``.
+        family: ``sd1``, ``sd2`` or ``sdxl``.
 
     Raises:
-        ValueError: for a part that has no kohya prefix here.
+        ValueError: for a part that the family does not have, or a path that its UNet does not have.
     """
-    prefixes = {"unet": "lora_unet_", "clip_l": "lora_te_"}
-    if part not in prefixes:
-        raise ValueError(f"no LoRA key prefix is known for {part}")
-    return prefixes[part] + path.replace(".", "_")
+    kind = FAMILIES[family]
+    if part == "unet":
+        return "lora_unet_" + (diffusers_to_ldm(path, family) if kind.has_ldm_keys else path).replace(".", "_")
+    if part not in kind.text_prefixes:
+        raise ValueError(f"no LoRA key prefix is known for {part} of {kind.title}")
+    return kind.text_prefixes[part] + path.replace(".", "_")
+
+
+_OPEN_CLIP = {
+    "attn.out_proj": "self_attn.out_proj",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
+}
+
+
+def open_clip_to_hf(path: str) -> str:
+    """Transformers' path, with ``text_model.``, of a module in a layer of an open_clip text encoder.
+
+    Args:
+        path: such as ``transformer.resblocks.3.mlp.c_fc``. The attention's packed input projection has no module;
+            ``attn.q``, ``attn.k`` and ``attn.v`` name its parts.
+
+    Raises:
+        ValueError: for any other path.
+    """
+    parts = path.split(".")
+    rest = ".".join(parts[3:])
+    if parts[:2] == ["transformer", "resblocks"] and len(parts) > 3:
+        layer = f"text_model.encoder.layers.{parts[2]}"
+        if rest in _OPEN_CLIP:
+            return f"{layer}.{_OPEN_CLIP[rest]}"
+        if rest in ("attn.q", "attn.k", "attn.v"):
+            return f"{layer}.self_attn.{rest[-1]}_proj"
+    raise ValueError(f"{path} is in no layer of an open_clip text encoder")
 
 
 def role_of(path: str, kernel: int) -> str:

@@ -74,6 +74,14 @@ class TextPlacer:
         """Rows for one caption; at least one row, also for an empty text."""
         return self._rows(self._split(self._encoder.tokenize(text)))
 
+    def lengthened(self, text: PlacedText, rows: int) -> PlacedText:
+        """The same text with empty rows behind it, up to ``rows`` of them."""
+        missing = rows - len(text.ids)
+        if missing <= 0:
+            return text
+        empty = self._rows([[]] * missing)
+        return PlacedText(torch.cat([text.ids, empty.ids]), text.rows, text.columns, text.vectors)
+
     def _units(self, ids: Sequence[int]) -> list[tuple[int, tuple[int, int] | None]]:
         """Tokens and embeddings in order: ``(id, None)`` or ``(0, span)``."""
         units: list[tuple[int, tuple[int, int] | None]] = []

@@ -19,6 +19,7 @@ from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.bucket import bucket_for
 from lib_pivotal.core.errors import PivotalError
 from lib_pivotal.core.events import Event, SampleReady, Saved, Warned
+from lib_pivotal.core.families import FAMILIES
 from lib_pivotal.core.pivot.vectors import live_embeddings
 from lib_pivotal.core.ports import SampleMaker, SampleRequest
 from lib_pivotal.core.train.setup import Setup
@@ -105,6 +106,7 @@ class Output:
         metadata = build_metadata(
             config,
             embeddings,
+            family=setup.model.family,
             step=step,
             output_name=path.stem,
             model_name=setup.model.model_name,
@@ -120,6 +122,7 @@ class Output:
             embeddings,
             metadata,
             words=trigger_words(config),
+            title=FAMILIES[setup.model.family].title,
             lora_dtype=torch.float32 if config.save_precision == "fp32" else torch.float16,
             preview=self._cover,
             # A step's snapshot belongs to this run; a resumed run may write it again.

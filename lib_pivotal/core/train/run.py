@@ -12,7 +12,7 @@ from types import MappingProxyType
 import torch
 
 from lib_pivotal.core.bundle.file import replacing
-from lib_pivotal.core.config.checks import check
+from lib_pivotal.core.config.checks import check, family_hints
 from lib_pivotal.core.config.io import to_json
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import ConfigError, Interrupted, OutOfMemory
@@ -82,6 +82,7 @@ def train(
         taken_names=taken_names,
         tokenizer=model.text_encoders[0].tokenize,
     )
+    problems += family_hints(model.family, model.native_resolution, config)
     if state is not None:
         # The bundle of the attempt that goes on may be there already: it is this run's own.
         problems = [problem for problem in problems if problem.field != "output_name"]

@@ -109,10 +109,11 @@ def prepare(
             rank=group.rank,
             processes=group.size,
         ),
-        texts=TextPath(model, tables),
+        texts=TextPath(model, tables, [lora for lora in loras if lora.group.name != "unet"]),
         objective=Objective(
             model.alphas_cumprod,
             is_v_prediction=model.is_v_prediction,
+            weighting=config.loss_weighting,
             min_snr_gamma=config.min_snr_gamma,
             device=model.device,
         ),

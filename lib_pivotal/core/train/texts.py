@@ -9,12 +9,15 @@ from typing import Any, Protocol
 import torch
 
 from lib_pivotal.core.pivot.prompt import PlacedText, TextPlacer
-from lib_pivotal.core.ports import DiffusionModel, EncodedText, PictureSize
+from lib_pivotal.core.ports import DiffusionModel, EncodedText, PictureSize, TextEncoder
 
 __all__ = ["TextGroup", "TextPath", "VectorTable"]
 
 _REMEMBERED = 4096
 """Captions whose tokens are kept; varied captions come back when nothing is shuffled."""
+
+_KEPT_BYTES = 256 * 2**20
+"""Encodings that are kept once nothing before them is trained any more."""
 
 
 class VectorTable(Protocol):
@@ -24,6 +27,12 @@ class VectorTable(Protocol):
     """Name → (first row, number of rows)."""
     table: torch.Tensor
     """fp32 on the model's device, shape ``(vectors, width)``."""
+
+
+class TextLora(Protocol):
+    """A LoRA of a text encoder."""
+
+    enabled: bool
 
 
 @dataclass(frozen=True)
@@ -38,19 +47,37 @@ class TextPath:
     """Encodes captions with the current vectors.
 
     Captions of different length are encoded apart, so that none sees padding that a generation would
-    not give it.
+    not give it. When nothing that an encoding depends on is trained, encodings are kept.
 
     Args:
         model: the borrowed model.
         tables: vectors of each encoder, in the model's order; empty when no embedding is trained.
+        loras: of the text encoders; empty when none is trained.
+        encoders: to use instead of the model's own.
     """
 
-    def __init__(self, model: DiffusionModel, tables: Sequence[VectorTable]) -> None:
+    def __init__(
+        self,
+        model: DiffusionModel,
+        tables: Sequence[VectorTable],
+        loras: Sequence[TextLora] = (),
+        *,
+        encoders: Sequence[TextEncoder] = (),
+    ) -> None:
         self._model = model
+        self._encoders = encoders or model.text_encoders
         self._tables = list(tables)
+        self._loras = list(loras)
         layout = tables[0].layout if tables else {}
-        self._placers = [TextPlacer(encoder, layout) for encoder in model.text_encoders]
+        self._placers = [TextPlacer(encoder, layout) for encoder in self._encoders]
         self._placed: dict[str, list[PlacedText]] = {}
+        self._kept: dict[str, list[EncodedText]] = {}
+        self._kept_bytes = 0
+
+    @property
+    def is_live(self) -> bool:
+        """Whether an encoding of now may be out of date at the next step."""
+        return any(table.table.requires_grad for table in self._tables) or any(lora.enabled for lora in self._loras)
 
     def encode(self, captions: Sequence[str], sizes: Sequence[PictureSize]) -> list[TextGroup]:
         """Conditions of a batch.
@@ -65,10 +92,9 @@ class TextPath:
             by_rows.setdefault(len(texts[0].ids), []).append(place)
         groups = []
         for rows, places in by_rows.items():
-            encoded = [
-                self._run(number, [placed[place][number] for place in places]) for number in range(len(self._placers))
-            ]
-            condition = self._model.condition(encoded, rows, [sizes[place] for place in places])
+            encoded = self._encoded([captions[place] for place in places], rows)
+            is_empty = [not captions[place] for place in places]
+            condition = self._model.condition(encoded, rows, [sizes[place] for place in places], is_empty)
             groups.append(TextGroup(places, condition))
         return groups
 
@@ -76,11 +102,43 @@ class TextPath:
         if caption not in self._placed:
             if len(self._placed) >= _REMEMBERED:
                 self._placed.clear()
-            self._placed[caption] = [placer.place(caption) for placer in self._placers]
+            texts = [placer.place(caption) for placer in self._placers]
+            rows = max(len(text.ids) for text in texts)
+            # Two tokenizers may differ on letters that are not English.
+            self._placed[caption] = [
+                placer.lengthened(text, rows) for placer, text in zip(self._placers, texts, strict=True)
+            ]
         return self._placed[caption]
 
+    def _encoded(self, captions: Sequence[str], rows: int) -> list[EncodedText]:
+        """Encodings of captions of so many rows each, one :class:`EncodedText` an encoder."""
+        if self.is_live:
+            self._kept.clear()
+            self._kept_bytes = 0
+            return self._run_all(captions)
+        new = [caption for caption in dict.fromkeys(captions) if caption not in self._kept]
+        if new:
+            self._keep(new, rows, self._run_all(new))
+        parts = [self._kept[caption] for caption in captions]
+        return [_joined([part[number] for part in parts]) for number in range(len(self._placers))]
+
+    def _keep(self, captions: Sequence[str], rows: int, encoded: Sequence[EncodedText]) -> None:
+        if self._kept_bytes > _KEPT_BYTES:
+            # Shuffled captions never come back; these are of no use any more than older ones.
+            self._kept.clear()
+            self._kept_bytes = 0
+        for place, caption in enumerate(captions):
+            at = slice(place * rows, (place + 1) * rows)
+            own = [EncodedText(text.hidden[at], None if text.pooled is None else text.pooled[at]) for text in encoded]
+            self._kept[caption] = own
+            self._kept_bytes += sum(text.hidden.numel() * text.hidden.element_size() for text in own)
+
+    def _run_all(self, captions: Sequence[str]) -> list[EncodedText]:
+        placed = [self._place(caption) for caption in captions]
+        return [self._run(number, [texts[number] for texts in placed]) for number in range(len(self._placers))]
+
     def _run(self, number: int, texts: Sequence[PlacedText]) -> EncodedText:
-        encoder, device = self._model.text_encoders[number], self._model.device
+        encoder, device = self._encoders[number], self._model.device
         ids = torch.cat([text.ids for text in texts])
         rows: list[int] = []
         columns: list[int] = []
@@ -94,3 +152,8 @@ class TextPath:
         index = torch.tensor([rows, columns, vectors], dtype=torch.int64).to(device)
         table = self._tables[number].table if self._tables else torch.empty(0, encoder.width, device=device)
         return encoder.encode(ids.to(device), index[0], index[1], table[index[2]])
+
+
+def _joined(texts: Sequence[EncodedText]) -> EncodedText:
+    pooled = [text.pooled for text in texts if text.pooled is not None]
+    return EncodedText(torch.cat([text.hidden for text in texts]), torch.cat(pooled) if pooled else None)

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from lib_pivotal.core.errors import HostError
+
 __all__ = ["VaeCodec"]
 
 
@@ -19,17 +21,25 @@ class VaeCodec:
         model: the webui's model.
         device: where the VAE works.
         rests_on_cpu: keep it in main memory between uses (the webui's own training option).
+        in_fp32: encode in fp32 whatever the VAE is stored in; else only where its own type overflows.
         heed: called before each batch, so that a stop is noticed while latents are made.
     """
 
     scale_factor = 8
 
     def __init__(
-        self, model: Any, device: torch.device, *, rests_on_cpu: bool, heed: Callable[[], None] = lambda: None
+        self,
+        model: Any,
+        device: torch.device,
+        *,
+        rests_on_cpu: bool,
+        in_fp32: bool = False,
+        heed: Callable[[], None] = lambda: None,
     ) -> None:
         self._vae = model.first_stage_model
         self._scale = float(model.scale_factor)
         self._device = device
+        self._in_fp32 = in_fp32
         self._rests_on_cpu = rests_on_cpu and device.type != "cpu"
         self._heed = heed
         self._identity = ""
@@ -67,19 +77,26 @@ class VaeCodec:
 
         Returns:
             Two fp32 tensors ``(B, C, H/8, W/8)`` on the CPU.
+
+        Raises:
+            HostError: the VAE gives values that are no numbers, also in fp32.
         """
         self._heed()
         with self.awake():
             dtype = next(self._vae.parameters()).dtype
-            mean, deviation = self._posterior(pixels)
-            if not bool(torch.isfinite(mean).all()) and dtype != torch.float32:
-                # Some fp16 VAEs overflow; widening and narrowing back changes no bit of the weights.
+            moments = None if self._in_fp32 else self._posterior(pixels)
+            if moments is None or not bool(torch.isfinite(moments[0]).all()):
+                # Widening and narrowing back changes no bit of the weights.
                 self._vae.float()
                 try:
-                    mean, deviation = self._posterior(pixels)
+                    moments = self._posterior(pixels)
                 finally:
                     self._vae.to(dtype)
-        return mean, deviation
+        if not bool(torch.isfinite(moments[0]).all()):
+            raise HostError(
+                "The VAE of this checkpoint gives values that are no numbers.", hint="Select another VAE in the webui."
+            )
+        return moments
 
     def _posterior(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Scaled mean and standard deviation, fp32 on the CPU.

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from lib_pivotal.core.errors import HostError
+from lib_pivotal.core.families import FAMILIES
 
-__all__ = ["describe", "require_trainable", "unet_of"]
+__all__ = ["describe", "family_of", "native_resolution", "require_trainable", "unet_of"]
 
 _EIGHT_BIT = tuple(getattr(torch, name) for name in ("float8_e4m3fn", "float8_e5m2") if hasattr(torch, name))
 
@@ -22,7 +23,7 @@ def unet_of(model: Any) -> Any:
 
 
 def describe(model: Any) -> str:
-    """Family of the loaded model in words; ``"SD1"`` for the only one that can be trained so far.
+    """Family of the loaded model in words; ``SD1``, ``SD2`` and ``SDXL`` can be trained.
 
     Host: modules/sd_models.py, ``set_model_type``, A1111 1.6.1-1.10.1: the flags ``is_sd1``, ``is_sd2``,
     ``is_sdxl``, ``is_ssd``; ``is_sd3`` only from 1.10, ``is_sdxl_inpaint`` from 1.10.
@@ -63,18 +64,44 @@ def _has_clip_l(model: Any) -> bool:
     return hasattr(getattr(wrapped, "transformer", None), "text_model") and hasattr(wrapped, "tokenizer")
 
 
+_TRAINABLE = {"SD1": "sd1", "SD2": "sd2", "SDXL": "sdxl"}
+
+
+def family_of(model: Any) -> str:
+    """Name of a trainable model's family, see ``core.families``."""
+    return _TRAINABLE[describe(model)]
+
+
+def native_resolution(model: Any) -> int:
+    """Side in px that a trainable model was made for.
+
+    Host: ldm/models/diffusion/ddpm.py, ``image_size``, A1111 1.6.1-1.10.1: in latent cells, from the configuration;
+        SDXL has none. SD2's for velocity says 64 as all others do, and was made for 768 px.
+    """
+    family = family_of(model)
+    usual = FAMILIES[family].native_resolution
+    cells = getattr(model, "image_size", None)
+    if (
+        family == "sdxl"
+        or not isinstance(cells, int)
+        or (family == "sd2" and cells == 64 and model.parameterization == "v")
+    ):
+        return usual
+    return 8 * cells
+
+
 def require_trainable(model: Any) -> None:
     """Refuse every model that this version cannot train.
 
     Raises:
-        HostError: no model, another family than SD1, weights in fp8, or a low-memory mode; says which.
+        HostError: no model, a kind that cannot be trained, weights in fp8, or a low-memory mode; says which.
     """
     if model is None:
         raise HostError("The webui has no checkpoint loaded.", hint="Select one that loads, then train.")
     kind = describe(model)
-    if kind != "SD1":
+    if kind not in _TRAINABLE:
         name = getattr(getattr(model, "sd_checkpoint_info", None), "name", "the selected checkpoint")
-        raise HostError(f"{name} is {kind}.", hint="This version trains SD1 checkpoints; select one of them.")
+        raise HostError(f"{name} is {kind}.", hint="SD1, SD2 and SDXL checkpoints can be trained; select one of them.")
     if getattr(model, "lowvram", False):
         raise HostError(
             "The model is loaded in a low-memory mode.", hint="Start the webui without --lowvram and --medvram."

@@ -15,6 +15,7 @@ from lib_pivotal.host.a1111 import networks
 from lib_pivotal.host.a1111.family import require_trainable, unet_of
 from lib_pivotal.host.a1111.model import A1111Model
 from lib_pivotal.host.a1111.obstacles import find_obstacles
+from lib_pivotal.host.a1111.packed_attention import unpacked
 from lib_pivotal.host.a1111.sample import A1111Sampler, forget_conds
 
 __all__ = ["Lent", "borrow"]
@@ -53,6 +54,7 @@ def borrow(config: TrainConfig, control: Control) -> Iterator[Lent]:
         _freeze(model, stack)
         _choose_attention(stack)
         lent = A1111Model(model, config, control)
+        stack.enter_context(unpacked([item for part in lent.packed_attentions.values() for item in part.values()]))
         yield Lent(lent, A1111Sampler(model, lent))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -13,20 +13,20 @@ from torch.utils.checkpoint import checkpoint
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import HostError
 from lib_pivotal.core.events import Control
-from lib_pivotal.core.lora.naming import kohya_key, ldm_to_diffusers, role_of
+from lib_pivotal.core.lora.naming import kohya_key, ldm_to_diffusers, open_clip_to_hf, role_of
 from lib_pivotal.core.ports import EncodedText, LoraTarget, PictureSize
 from lib_pivotal.host.a1111.codec import VaeCodec
-from lib_pivotal.host.a1111.family import unet_of
-from lib_pivotal.host.a1111.text import ClipLEncoder
+from lib_pivotal.host.a1111.family import family_of, native_resolution, unet_of
+from lib_pivotal.host.a1111.packed_attention import PackedAttention
+from lib_pivotal.host.a1111.schedule import schedule_of
+from lib_pivotal.host.a1111.sdxl import sdxl_vector
+from lib_pivotal.host.a1111.text import OpenClipEncoder, WebuiEncoder, encoders_of
 
 __all__ = ["A1111Model"]
 
-_SCHEDULE_TOLERANCE = 1e-3
-"""Rounding to fp16 moves alphas_cumprod by at most 5e-4; another schedule (zero terminal SNR) by far more."""
-
 
 class A1111Model:
-    """The borrowed SD1 model; implements ``core.ports.DiffusionModel``.
+    """The borrowed model; implements ``core.ports.DiffusionModel``.
 
     Args:
         model: ``shared.sd_model`` after :func:`lib_pivotal.host.a1111.lease.borrow` has prepared it.
@@ -34,13 +34,12 @@ class A1111Model:
         control: asked to stop when the user presses the webui's Interrupt.
     """
 
-    family = "sd1"
-    native_resolution = 512
-
     def __init__(self, model: Any, config: TrainConfig, control: Control) -> None:
         from modules import shared
 
         self._model = model
+        self.family = family_of(model)
+        self.native_resolution = native_resolution(model)
         self._unet = unet_of(model)
         self._control = control
         self._info = model.sd_checkpoint_info
@@ -51,7 +50,7 @@ class A1111Model:
         self._needs_autocast = self._dtype != torch.float32 or parameter.dtype != torch.float32
         self.needs_loss_scaling = self._needs_autocast and self._dtype == torch.float16
         self.is_v_prediction = getattr(model, "parameterization", "eps") == "v"
-        self.alphas_cumprod = _schedule(model)
+        self.alphas_cumprod = schedule_of(model)
         self.model_name = str(self._info.name_for_extra)
         self.model_hash = str(self._info.sha256 or "")
         self.codec = VaeCodec(
@@ -59,26 +58,45 @@ class A1111Model:
             self.device,
             # Host: modules/shared_options.py, unload_models_when_training, A1111 1.6.1-1.10.1.
             rests_on_cpu=bool(getattr(shared.opts, "unload_models_when_training", False)),
+            # SDXL's VAE gives wrong pictures in fp16 long before it gives none.
+            in_fp32=self.family == "sdxl",
             heed=self._heed_interrupt,
         )
-        self.text_encoders: Sequence[ClipLEncoder] = (ClipLEncoder(model, config.clip_skip, self.autocast),)
+        self.text_encoders = encoders_of(model, self.family, config.clip_skip, self.autocast)
+        self.packed_attentions = _packed(self.text_encoders) if config.text_encoder_rank else {}
+        """By module path, for each encoder that has such; what :func:`packed_attention.unpacked` wants."""
 
     def lora_targets(self) -> list[LoraTarget]:
-        """Every Linear and convolution of the UNet and the text encoder, in the order of the modules."""
+        """Every Linear and convolution of the UNet and the text encoders, in the order of the modules."""
         targets = []
         for path, module in self._unet.named_modules():
             if _is_target(module):
-                targets.append(_target("unet", ldm_to_diffusers(path), module))
+                targets.append(_target("unet", ldm_to_diffusers(path), module, self.family))
         for encoder in self.text_encoders:
-            for path, module in encoder.transformer.named_modules():
-                if _is_target(module):
-                    targets.append(_target(encoder.name, path, module))
+            for path, module in _text_layers(encoder, self.packed_attentions):
+                targets.append(_target(encoder.name, path, module, self.family))
         return targets
 
-    def condition(self, texts: Sequence[EncodedText], chunk_count: int, sizes: Sequence[PictureSize]) -> torch.Tensor:
-        """Chunks of a caption side by side, shape ``(B, 77 * chunk_count, width)``."""
-        hidden = texts[0].hidden
-        return hidden.reshape(len(sizes), chunk_count * hidden.shape[1], hidden.shape[2])
+    def condition(
+        self, texts: Sequence[EncodedText], chunk_count: int, sizes: Sequence[PictureSize], is_empty: Sequence[bool]
+    ) -> Any:
+        """Chunks of a caption side by side, shape ``(B, 77 * chunk_count, width)``; for SDXL with its vector.
+
+        Host: modules/sd_models_xl.py, ``get_learned_conditioning``, A1111 1.6.1-1.10.1: an empty negative prompt is all
+        zeros there, text and pooled text.
+        """
+        joined = torch.cat([text.hidden for text in texts], dim=-1) if len(texts) > 1 else texts[0].hidden
+        hidden = joined.reshape(len(sizes), chunk_count * joined.shape[1], joined.shape[2])
+        if self.family != "sdxl":
+            return hidden
+        pooled = texts[1].pooled
+        assert pooled is not None, "SDXL's second encoder has one"
+        vector = sdxl_vector(self._model.conditioner, pooled[::chunk_count], sizes)
+        if any(is_empty):
+            kept = torch.tensor([not empty for empty in is_empty], device=hidden.device)
+            hidden = hidden * kept[:, None, None]
+            vector = torch.cat([vector[:, : pooled.shape[1]] * kept[:, None], vector[:, pooled.shape[1] :]], dim=1)
+        return hidden, vector
 
     def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, condition: Any) -> torch.Tensor:
         """The UNet's output for ``noisy`` ``(B, C, h, w)`` at int64 ``timesteps`` ``(B,)``; same dtype as ``noisy``.
@@ -86,8 +104,9 @@ class A1111Model:
         Host: modules/sd_hijack_unet.py, ``apply_model``, A1111 1.6.1-1.10.1: it casts to the webui's dtype and
         changes the condition in place, so the UNet's own class forward is called instead.
         """
+        text, vector = condition if isinstance(condition, tuple) else (condition, None)
         with self.autocast():
-            output = type(self._unet).forward(self._unet, noisy, timesteps, condition)
+            output = type(self._unet).forward(self._unet, noisy, timesteps, context=text, y=vector)
         return output.to(noisy.dtype)
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -133,8 +152,7 @@ class A1111Model:
                 hint="Start again; do not load another checkpoint meanwhile.",
             )
         # Modules are looked up anew: moving a model keeps the parameter objects.
-        text_model = self.text_encoders[0].transformer
-        for part in (self._unet, text_model):
+        for part in (self._unet, *(encoder.module for encoder in self.text_encoders)):
             if next(part.parameters()).device != self.device:
                 raise HostError(
                     "The model was moved off its device while training.",
@@ -159,24 +177,6 @@ def _compute_dtype(precision: str, stored: torch.dtype) -> torch.dtype:
     return chosen.get(precision, stored)
 
 
-def _schedule(model: Any) -> torch.Tensor:
-    """The schedule in fp32, recomputed where the model's own copy is the usual one but for rounding.
-
-    Host: modules/sd_models.py, ``load_model_weights``, A1111 1.6.1-1.7: ``alphas_cumprod`` is fp16, wrong by up to 16 %
-    in SNR at small t; 1.8-1.10.1 keep it as ``alphas_cumprod_original``, in fp16 values where the file has them.
-    """
-    stored = getattr(model, "alphas_cumprod_original", None)
-    if stored is None:
-        stored = model.alphas_cumprod
-    stored = stored.detach().float().cpu().clone()
-    start, end = getattr(model, "linear_start", None), getattr(model, "linear_end", None)
-    if start is None or end is None:
-        return stored
-    betas = torch.linspace(float(start) ** 0.5, float(end) ** 0.5, len(stored), dtype=torch.float64) ** 2
-    exact = torch.cumprod(1.0 - betas, dim=0).float()
-    return exact if float((exact - stored).abs().max()) < _SCHEDULE_TOLERANCE else stored
-
-
 def _is_target(module: Any) -> bool:
     """Duck-typed: hosts and extensions bring their own Linear and convolution classes."""
     weight = module.__dict__.get("_parameters", {}).get("weight")
@@ -186,9 +186,38 @@ def _is_target(module: Any) -> bool:
     return is_linear or (weight.ndim == 4 and hasattr(module, "in_channels"))
 
 
-def _target(part: str, path: str, module: Any) -> LoraTarget:
+def _target(part: str, path: str, module: Any, family: str) -> LoraTarget:
     kernel = module.weight.shape[-1] if module.weight.ndim == 4 else 1
-    return LoraTarget(kohya_key(part, path), part, role_of(path, kernel), module)
+    return LoraTarget(kohya_key(part, path, family), part, role_of(path, kernel), module)
+
+
+def _packed(encoders: Sequence[WebuiEncoder]) -> dict[str, dict[str, PackedAttention]]:
+    """The attentions of open_clip's encoders: encoder name → module path → attention."""
+    return {
+        encoder.name: {
+            path: PackedAttention(module)
+            for path, module in encoder.module.named_modules()
+            if hasattr(module, "in_proj_weight") and "resblocks" in path
+        }
+        for encoder in encoders
+        if isinstance(encoder, OpenClipEncoder)
+    }
+
+
+def _text_layers(
+    encoder: WebuiEncoder, packed: Mapping[str, Mapping[str, PackedAttention]]
+) -> Iterator[tuple[str, Any]]:
+    """Layers of a text encoder that can carry a LoRA, under transformers' paths."""
+    if not isinstance(encoder, OpenClipEncoder):
+        yield from ((path, module) for path, module in encoder.module.named_modules() if _is_target(module))
+        return
+    for path, attention in packed.get(encoder.name, {}).items():
+        for part in ("q", "k", "v"):
+            yield open_clip_to_hf(f"{path}.{part}"), getattr(attention, part)
+        yield open_clip_to_hf(f"{path}.out_proj"), attention.out
+    for path, module in encoder.module.named_modules():
+        if _is_target(module) and ".mlp." in path:
+            yield open_clip_to_hf(path), module
 
 
 def _is_block(module: Any) -> bool:

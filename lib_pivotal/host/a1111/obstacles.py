@@ -6,16 +6,18 @@ from typing import Any
 
 import torch
 
+from lib_pivotal.core.config.checks import family_hints
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import HostError, Problem
-from lib_pivotal.host.a1111.family import require_trainable
+from lib_pivotal.host.a1111.family import family_of, native_resolution, require_trainable
+from lib_pivotal.host.a1111.schedule import marks_of
 
 __all__ = ["find_obstacles"]
 
 
 def find_obstacles(config: TrainConfig) -> list[Problem]:
     """Everything about start options, checkpoint and precision that prevents a run, at once."""
-    return [*_start_options(), *_checkpoint(config.checkpoint), *_precision(config.precision)]
+    return [*_start_options(), *_checkpoint(config), *_precision(config.precision)]
 
 
 def _start_options() -> list[Problem]:
@@ -44,24 +46,25 @@ def _start_options() -> list[Problem]:
     return problems
 
 
-def _checkpoint(name: str) -> list[Problem]:
+def _checkpoint(config: TrainConfig) -> list[Problem]:
     """Host: modules/sd_models.py, ``get_closet_checkpoint_match``, A1111 1.6.1-1.10.1 (the name is spelt so)."""
     from modules import sd_models
 
+    name = config.checkpoint
     names = [info.title for info in list(sd_models.checkpoints_list.values())]
     if not names:
         text = "The webui has no checkpoint."
         return [Problem("checkpoint", "error", text, "Put one into models/Stable-diffusion and refresh its list.")]
     if not name:
-        return _loaded_model(None)
+        return _loaded_model(None, config)
     info = sd_models.get_closet_checkpoint_match(name)
     if info is None:
         hint = "Available: " + ", ".join(names) + "."
         return [Problem("checkpoint", "error", f"The webui has no checkpoint {name!r}.", hint)]
-    return _loaded_model(info)
+    return _loaded_model(info, config)
 
 
-def _loaded_model(wanted: Any) -> list[Problem]:
+def _loaded_model(wanted: Any, config: TrainConfig) -> list[Problem]:
     """What speaks against the model in memory, if that is the one to train.
 
     Host: modules/sd_models.py, ``model_data.sd_model``, A1111 1.6.1-1.10.1: unlike ``shared.sd_model`` it does not
@@ -79,7 +82,20 @@ def _loaded_model(wanted: Any) -> list[Problem]:
         require_trainable(model)
     except HostError as error:
         return [Problem("checkpoint", "error", error.message, error.hint)]
-    return []
+    return [*_mistaken_prediction(model), *family_hints(family_of(model), native_resolution(model), config)]
+
+
+def _mistaken_prediction(model: Any) -> list[Problem]:
+    """Whether the webui takes the checkpoint for what it is.
+
+    Host: modules/sd_models_xl.py, ``extend_sdxl``, A1111 1.6.1-1.10.1: without a ``.yaml`` beside it, a checkpoint
+    of SDXL is taken for one that predicts noise.
+    """
+    if "v_pred" not in marks_of(model.sd_checkpoint_info.filename) or getattr(model, "parameterization", "") == "v":
+        return []
+    text = "The checkpoint says that it predicts velocity (v), and the webui uses it as one that predicts noise."
+    hint = "Put the .yaml that belongs to it beside it; its pictures are wrong, too."
+    return [Problem("checkpoint", "error", text, hint)]
 
 
 def _selected() -> str | None:

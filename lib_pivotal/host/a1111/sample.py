@@ -130,6 +130,9 @@ class A1111Sampler:
             "fp8_storage": "Enable" if getattr(devices, "fp8", False) else "Disable",
             "sd_unet": "None",
             "CLIP_stop_at_last_layers": request.clip_skip,
+            "sdxl_clip_l_skip": False,
+            "sdxl_crop_top": 0,
+            "sdxl_crop_left": 0,
             "live_previews_enable": False,
             "return_grid": False,
         }
@@ -256,9 +259,12 @@ def _registered(model: Any, embeddings: LiveEmbeddings) -> Iterator[None]:
                 if list(other_ids) == list(ids):
                     aside.append(other)
                     database.register_embedding_by_name(None, model, other.name)
-            vectors = parts["clip_l"].detach().float().clone()
-            embedding = textual_inversion.Embedding(vectors, name)
-            embedding.vectors, embedding.shape = vectors.shape
+            vectors = {encoder: values.detach().float().clone() for encoder, values in parts.items()}
+            # One encoder's embedding is the tensor itself.
+            vec: Any = vectors if len(vectors) > 1 else next(iter(vectors.values()))
+            embedding = textual_inversion.Embedding(vec, name)
+            embedding.vectors = len(next(iter(vectors.values())))
+            embedding.shape = sum(values.shape[1] for values in vectors.values())
             embedding.filename = f"{name}.safetensors"
             ours.append(embedding)
             database.register_embedding(embedding, model)

@@ -1,8 +1,12 @@
-"""The SD1 text encoder of a webui, called below its prompt syntax."""
+"""The text encoders of a webui's model, called below its prompt syntax.
+
+Prompt syntax (brackets, BREAK, commas) and the user's settings live in the webui's wrappers, so the encoders are called
+below them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -10,40 +14,55 @@ import torch
 
 from lib_pivotal.core.ports import EncodedText
 
-__all__ = ["ClipLEncoder"]
+__all__ = ["ClipEncoder", "OpenClipEncoder", "WebuiEncoder", "encoders_of"]
+
+Autocast = Callable[[], AbstractContextManager[Any]]
 
 
-class ClipLEncoder:
-    """CLIP-L as SD1 uses it; implements ``core.ports.TextEncoder``.
-
-    Prompt syntax (brackets, BREAK, commas) and the user's settings live in the webui's wrapper, so the
-    encoder is called below it.
+def encoders_of(model: Any, family: str, clip_skip: int, autocast: Autocast) -> Sequence[WebuiEncoder]:
+    """The encoders of a model, in the order in which its UNet gets their outputs.
 
     Args:
         model: the webui's model.
-        clip_skip: 1 is the last layer.
+        family: see ``core.families``.
+        clip_skip: 1 is the last layer; SD1 only, the others have a layer of their own.
         autocast: makes the context of the forward pass.
 
-    Host: modules/sd_hijack_clip.py, ``FrozenCLIPEmbedderWithCustomWords``, A1111 1.6.1-1.10.1: ``wrapped`` holds
-    the HF tokenizer and model; start and end are the tokenizer's, the padding is the end.
+    Host: modules/sd_hijack.py, ``hijack``, A1111 1.6.1-1.10.1: wrappers of the encoders are ``cond_stage_model`` (SD1,
+        SD2) or the first two of ``conditioner.embedders`` (SDXL).
+    """
+    if family == "sdxl":
+        first, second = model.conditioner.embedders[0], model.conditioner.embedders[1]
+        return (ClipEncoder(first, autocast), OpenClipEncoder(second, "clip_g", autocast))
+    if family == "sd2":
+        return (OpenClipEncoder(model.cond_stage_model, "clip_l", autocast),)
+    return (ClipEncoder(model.cond_stage_model, autocast, clip_skip),)
+
+
+class WebuiEncoder:
+    """What the encoders have in common; implements ``core.ports.TextEncoder`` but for what differs.
+
+    Args:
+        wrapper: the webui's own object around the encoder.
+        name: bundle name of the encoder.
+        autocast: makes the context of the forward pass.
     """
 
-    name = "clip_l"
+    start_id: int
+    end_id: int
+    pad_id: int
+    module: Any
+    """The encoder itself, for its layers."""
 
-    def __init__(self, model: Any, clip_skip: int, autocast: Callable[[], AbstractContextManager[Any]]) -> None:
-        self._wrapper = model.cond_stage_model
-        self._tokenizer = self._wrapper.wrapped.tokenizer
-        self._clip_skip = clip_skip
+    def __init__(self, wrapper: Any, name: str, autocast: Autocast) -> None:
+        self.name = name
+        self._wrapper = wrapper
         self._autocast = autocast
-        self.transformer = self._wrapper.wrapped.transformer
         self.width = int(self.token_vectors().shape[1])
-        self.start_id = int(self._tokenizer.bos_token_id)
-        self.end_id = int(self._tokenizer.eos_token_id)
-        self.pad_id = self.end_id
 
     def tokenize(self, text: str) -> list[int]:
         """Ids of ``text`` taken literally, without start and end; any length."""
-        return list(self._tokenizer([text], truncation=False, add_special_tokens=False)["input_ids"][0])
+        raise NotImplementedError
 
     def token_vectors(self) -> torch.Tensor:
         """The frozen vocabulary table, shape ``(vocabulary, width)``; never to be written.
@@ -78,21 +97,86 @@ class ClipLEncoder:
         handle = self._token_layer().register_forward_hook(splice) if len(rows) else None
         try:
             with self._autocast():
-                return EncodedText(self._hidden(ids.to(device)))
+                return self._read(ids.to(device))
         finally:
             if handle is not None:
                 handle.remove()
 
-    def _hidden(self, ids: torch.Tensor) -> torch.Tensor:
-        """The last hidden states that a generation uses, shape ``(N, 77, width)``.
+    def _token_layer(self) -> Any:
+        raise NotImplementedError
 
-        Host: modules/sd_hijack_clip.py, ``encode_with_transformers``, A1111 1.6.1-1.10.1: a skipped layer's output
-        passes the final layer norm too.
-        """
-        if self._clip_skip <= 1:
-            return self.transformer(input_ids=ids).last_hidden_state
-        output = self.transformer(input_ids=ids, output_hidden_states=True)
-        return self.transformer.text_model.final_layer_norm(output.hidden_states[-self._clip_skip])
+    def _read(self, ids: torch.Tensor) -> EncodedText:
+        raise NotImplementedError
+
+
+class ClipEncoder(WebuiEncoder):
+    """CLIP-L of transformers, as SD1 and SDXL have it.
+
+    Host: modules/sd_hijack_clip.py, ``FrozenCLIPEmbedderWithCustomWords``, A1111 1.6.1-1.10.1: ``wrapped`` holds
+    the HF tokenizer and model; start and end are the tokenizer's, the padding is the end.
+    """
+
+    def __init__(self, wrapper: Any, autocast: Autocast, clip_skip: int = 1) -> None:
+        self.module = wrapper.wrapped.transformer
+        self._tokenizer = wrapper.wrapped.tokenizer
+        self._clip_skip = clip_skip
+        self.start_id = int(self._tokenizer.bos_token_id)
+        self.end_id = int(self._tokenizer.eos_token_id)
+        self.pad_id = self.end_id
+        super().__init__(wrapper, "clip_l", autocast)
+
+    def tokenize(self, text: str) -> list[int]:
+        """Ids of ``text`` taken literally, without start and end; any length."""
+        return list(self._tokenizer([text], truncation=False, add_special_tokens=False)["input_ids"][0])
 
     def _token_layer(self) -> Any:
-        return self.transformer.text_model.embeddings.token_embedding
+        return self.module.text_model.embeddings.token_embedding
+
+    def _read(self, ids: torch.Tensor) -> EncodedText:
+        """The hidden states that a generation uses, shape ``(N, 77, width)``.
+
+        Host: modules/sd_hijack_clip.py, ``encode_with_transformers``, A1111 1.6.1-1.10.1: in SD1 a skipped layer's
+        output passes the final layer norm too; SDXL takes layer ``layer_idx`` without it.
+        """
+        wrapped = self._wrapper.wrapped
+        if getattr(wrapped, "layer", "last") == "hidden":
+            return EncodedText(self.module(input_ids=ids, output_hidden_states=True).hidden_states[wrapped.layer_idx])
+        if self._clip_skip <= 1:
+            return EncodedText(self.module(input_ids=ids).last_hidden_state)
+        hidden = self.module(input_ids=ids, output_hidden_states=True).hidden_states[-self._clip_skip]
+        return EncodedText(self.module.text_model.final_layer_norm(hidden))
+
+
+class OpenClipEncoder(WebuiEncoder):
+    """The encoder of SD2 and the second one of SDXL, from open_clip.
+
+    Host: modules/sd_hijack_open_clip.py, A1111 1.6.1-1.10.1: ``wrapped.model`` is the encoder; the padding is 0.
+    """
+
+    pad_id = 0
+
+    def __init__(self, wrapper: Any, name: str, autocast: Autocast) -> None:
+        self.module = wrapper.wrapped.model
+        self.start_id, self.end_id = int(wrapper.id_start), int(wrapper.id_end)
+        super().__init__(wrapper, name, autocast)
+
+    def tokenize(self, text: str) -> list[int]:
+        """Ids of ``text`` taken literally, without start and end; any length."""
+        from modules import sd_hijack_open_clip
+
+        return [int(number) for number in sd_hijack_open_clip.tokenizer.encode(text)]
+
+    def _token_layer(self) -> Any:
+        return self.module.token_embedding
+
+    def _read(self, ids: torch.Tensor) -> EncodedText:
+        """Hidden states ``(N, 77, width)``, and with SDXL the pooled vector ``(N, projection)``.
+
+        Host: ldm/modules/encoders/modules.py and sgm/modules/encoders/modules.py, ``encode_with_transformer``, A1111
+        1.6.1-1.10.1: SD2's gives the layer that its configuration names, normed; SDXL's gives all of them by name and
+        the vector at the end token (the highest id) as ``pooled``.
+        """
+        output = self._wrapper.wrapped.encode_with_transformer(ids)
+        if isinstance(output, dict):
+            return EncodedText(output[self._wrapper.wrapped.layer], output["pooled"])
+        return EncodedText(output)

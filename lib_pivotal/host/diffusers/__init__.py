@@ -15,7 +15,7 @@ __all__ = ["load"]
 
 
 def load(path: str | Path, *, clip_skip: int = 1, precision: str = "auto", device: str | None = None) -> DiffusersModel:
-    """Load an SD1 model for training and sampling; see :func:`lib_pivotal.host.diffusers.model.load_model`.
+    """Load a model for training and sampling; see :func:`lib_pivotal.host.diffusers.model.load_model`.
 
     A function here, so that reading key tables of this package does not import diffusers, which takes seconds.
 
@@ -26,7 +26,7 @@ def load(path: str | Path, *, clip_skip: int = 1, precision: str = "auto", devic
         device: torch device; None takes the GPU where there is one.
 
     Raises:
-        HostError: there is no such model, or it is not SD1.
+        HostError: there is no such model, or it cannot be trained.
     """
     from lib_pivotal.host.diffusers.model import load_model
 

@@ -1,4 +1,4 @@
-"""Names of an SD1 checkpoint's tensors, LDM's and diffusers', both ways."""
+"""Names of a checkpoint's tensors, LDM's and diffusers', both ways."""
 
 from __future__ import annotations
 
@@ -6,9 +6,19 @@ from collections.abc import Mapping
 
 import torch
 
-from lib_pivotal.core.lora.naming import diffusers_to_ldm, ldm_to_diffusers
+from lib_pivotal.core.lora.naming import diffusers_to_ldm, ldm_to_diffusers, open_clip_to_hf
 
-__all__ = ["PREFIXES", "codec_to_diffusers", "codec_to_ldm", "from_ldm", "to_ldm"]
+__all__ = [
+    "PREFIXES",
+    "codec_to_diffusers",
+    "codec_to_ldm",
+    "from_ldm",
+    "open_clip_state",
+    "open_clip_width",
+    "parts_with",
+    "to_ldm",
+    "unet_state",
+]
 
 PREFIXES = {
     "unet": "model.diffusion_model.",
@@ -63,6 +73,67 @@ def codec_to_ldm(path: str) -> str:
     return path
 
 
+def parts_with(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """The tensors below a prefix, without it."""
+    return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def unet_state(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The UNet of a checkpoint of SD1, SD2 or SDXL under diffusers' names.
+
+    Args:
+        tensors: LDM key → tensor.
+
+    Raises:
+        ValueError: a UNet key belongs to none of them.
+    """
+    state = {}
+    for name, value in parts_with(tensors, PREFIXES["unet"]).items():
+        path, _, leaf = name.rpartition(".")
+        state[f"{ldm_to_diffusers(path)}.{leaf}"] = value
+    return state
+
+
+_OPEN_CLIP = {
+    "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
+    "positional_embedding": "text_model.embeddings.position_embedding.weight",
+    "ln_final.weight": "text_model.final_layer_norm.weight",
+    "ln_final.bias": "text_model.final_layer_norm.bias",
+}
+
+
+def open_clip_width(tensors: Mapping[str, torch.Tensor]) -> tuple[int, int, int]:
+    """Width, number of layers and width of the projection of an open_clip text encoder."""
+    width = int(tensors["token_embedding.weight"].shape[1])
+    layers = len({key.split(".")[2] for key in tensors if key.startswith("transformer.resblocks.")})
+    projection = tensors.get("text_projection")
+    return width, layers, width if projection is None else int(projection.shape[1])
+
+
+def open_clip_state(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """An open_clip text encoder under transformers' names.
+
+    Args:
+        tensors: open_clip's name → tensor; what belongs to no text encoder is left out.
+
+    Raises:
+        ValueError: a layer has a part that such encoders do not have.
+    """
+    state = {new: tensors[old] for old, new in _OPEN_CLIP.items() if old in tensors}
+    if "text_projection" in tensors:
+        state["text_projection.weight"] = tensors["text_projection"].t()
+    for name, value in tensors.items():
+        if not name.startswith("transformer.resblocks."):
+            continue
+        path, _, leaf = name.rpartition(".")
+        if leaf.startswith("in_proj_"):
+            for part, third in zip("qkv", value.chunk(3), strict=True):
+                state[f"{open_clip_to_hf(f'{path}.{part}')}.{leaf.removeprefix('in_proj_')}"] = third
+        else:
+            state[f"{open_clip_to_hf(path)}.{leaf}"] = value
+    return state
+
+
 def from_ldm(tensors: Mapping[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
     """Split an SD1 checkpoint into ``unet``, ``codec`` and ``text`` state dicts under diffusers' names.
 
@@ -72,36 +143,34 @@ def from_ldm(tensors: Mapping[str, torch.Tensor]) -> dict[str, dict[str, torch.T
     Raises:
         ValueError: a UNet key does not belong to SD1.
     """
-    result: dict[str, dict[str, torch.Tensor]] = {"unet": {}, "codec": {}, "text": {}}
-    for key, value in tensors.items():
-        for part, prefix in PREFIXES.items():
-            if key.startswith(prefix):
-                name, tensor = _rename(part, key[len(prefix) :], value)
-                result[part][name] = tensor
-    return result
-
-
-def _rename(part: str, name: str, value: torch.Tensor) -> tuple[str, torch.Tensor]:
-    if part == "text":
-        return name, value
-    path, _, leaf = name.rpartition(".")
-    if part == "unet":
-        return f"{ldm_to_diffusers(path)}.{leaf}", value
-    path = codec_to_diffusers(path)
-    # LDM's VAE attention is made of 1×1 convolutions, diffusers' of Linear layers.
-    if ".attentions." in path and value.ndim == 4:
-        value = value[:, :, 0, 0]
-    return f"{path}.{leaf}", value
+    codec = {}
+    for name, value in parts_with(tensors, PREFIXES["codec"]).items():
+        path, _, leaf = name.rpartition(".")
+        path = codec_to_diffusers(path)
+        # LDM's VAE attention is made of 1×1 convolutions, diffusers' of Linear layers.
+        is_attention = ".attentions." in path and value.ndim == 4
+        codec[f"{path}.{leaf}"] = value[:, :, 0, 0] if is_attention else value
+    return {"unet": unet_state(tensors), "codec": codec, "text": parts_with(tensors, PREFIXES["text"])}
 
 
 def to_ldm(
-    unet: Mapping[str, torch.Tensor], codec: Mapping[str, torch.Tensor], text: Mapping[str, torch.Tensor]
+    unet: Mapping[str, torch.Tensor],
+    codec: Mapping[str, torch.Tensor],
+    text: Mapping[str, torch.Tensor],
+    family: str = "sd1",
 ) -> dict[str, torch.Tensor]:
-    """One LDM checkpoint from diffusers state dicts; ``text`` keys begin with ``text_model.``."""
+    """One LDM checkpoint from diffusers state dicts.
+
+    Args:
+        unet: of diffusers' UNet.
+        codec: of diffusers' VAE.
+        text: of SD1's text encoder, keys begin with ``text_model.``; of other families nothing.
+        family: ``sd1``, ``sd2`` or ``sdxl``.
+    """
     tensors = {PREFIXES["text"] + name: value for name, value in text.items()}
     for name, value in unet.items():
         path, _, leaf = name.rpartition(".")
-        tensors[f"{PREFIXES['unet']}{diffusers_to_ldm(path)}.{leaf}"] = value
+        tensors[f"{PREFIXES['unet']}{diffusers_to_ldm(path, family)}.{leaf}"] = value
     for name, value in codec.items():
         path, _, leaf = name.rpartition(".")
         is_attention = ".attentions." in path and value.ndim == 2

@@ -16,7 +16,7 @@ from lib_pivotal.core.lora.naming import kohya_key, role_of
 from lib_pivotal.core.ports import EncodedText, LoraTarget, PictureSize
 from lib_pivotal.host.diffusers.checkpoint import Networks, load_networks
 from lib_pivotal.host.diffusers.codec import VaeCodec
-from lib_pivotal.host.diffusers.text import ClipLEncoder
+from lib_pivotal.host.diffusers.text import HfEncoder
 
 __all__ = ["DiffusersModel", "load_model"]
 
@@ -24,7 +24,7 @@ _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def load_model(path: Path, *, clip_skip: int = 1, precision: str = "auto", device: str | None = None) -> DiffusersModel:
-    """Load an SD1 model.
+    """Load a model of SD1, SD2 or SDXL.
 
     Args:
         path: ``.safetensors`` checkpoint or diffusers folder.
@@ -33,7 +33,7 @@ def load_model(path: Path, *, clip_skip: int = 1, precision: str = "auto", devic
         device: torch device; None takes the GPU where there is one.
 
     Raises:
-        HostError: there is no such model, it is not SD1, or the device does not exist.
+        HostError: there is no such model, it cannot be trained, or the device does not exist.
     """
     place = _device(device)
     if precision == "auto":
@@ -51,7 +51,7 @@ def _device(name: str | None) -> torch.device:
 
 
 class DiffusersModel:
-    """An SD1 model; implements ``core.ports.DiffusionModel``.
+    """A model of SD1, SD2 or SDXL; implements ``core.ports.DiffusionModel``.
 
     Args:
         networks: frozen fp32 networks; moved to the device.
@@ -60,9 +60,6 @@ class DiffusersModel:
         device: where they work.
     """
 
-    family = "sd1"
-    native_resolution = 512
-
     def __init__(self, networks: Networks, *, clip_skip: int, dtype: torch.dtype, device: torch.device) -> None:
         self.device = device
         self._dtype = dtype
@@ -70,10 +67,13 @@ class DiffusersModel:
         stored = dtype if device.type == "cuda" else torch.float32
         # torch's own ``to``: diffusers' warns of a list of exceptions even where it is empty.
         self.unet = torch.nn.Module.to(networks.unet, device, stored)
-        text_model = networks.text_model.to(device, stored)
+        for text in networks.texts:
+            text.model.to(device, stored)
+        self.family = networks.family
+        self.native_resolution = networks.native_resolution
         self.codec = VaeCodec(networks.vae.to(device), networks.scale, device)
-        self.text_encoders: Sequence[ClipLEncoder] = (
-            ClipLEncoder(text_model, networks.tokenizer, clip_skip, self.autocast),
+        self.text_encoders: Sequence[HfEncoder] = tuple(
+            HfEncoder(text, clip_skip, self.autocast) for text in networks.texts
         )
         self.alphas_cumprod = networks.alphas_cumprod
         self.is_v_prediction = networks.is_v_prediction
@@ -90,24 +90,39 @@ class DiffusersModel:
         targets = []
         for path, module in self.unet.named_modules():
             if _is_target(module):
-                targets.append(_target("unet", path, module))
+                targets.append(_target("unet", path, module, self.family))
         for encoder in self.text_encoders:
             for path, module in encoder.text_model.named_modules():
                 if _is_target(module):
                     # Files keep the inner level that transformers 5 dropped.
                     full = path if path.startswith("text_model.") else f"text_model.{path}"
-                    targets.append(_target(encoder.name, full, module))
+                    targets.append(_target(encoder.name, full, module, self.family))
         return targets
 
-    def condition(self, texts: Sequence[EncodedText], chunk_count: int, sizes: Sequence[PictureSize]) -> torch.Tensor:
-        """Chunks of a caption side by side, shape ``(B, 77 * chunk_count, width)``."""
-        hidden = texts[0].hidden
-        return hidden.reshape(len(sizes), chunk_count * hidden.shape[1], hidden.shape[2])
+    def condition(
+        self, texts: Sequence[EncodedText], chunk_count: int, sizes: Sequence[PictureSize], is_empty: Sequence[bool]
+    ) -> Any:
+        """Chunks of a caption side by side, shape ``(B, 77 * chunk_count, width)``; for SDXL with its vectors.
+
+        An empty caption is all zeros to SDXL, text and pooled text, as in the webui.
+        """
+        joined = torch.cat([text.hidden for text in texts], dim=-1) if len(texts) > 1 else texts[0].hidden
+        hidden = joined.reshape(len(sizes), chunk_count * joined.shape[1], joined.shape[2])
+        if self.family != "sdxl":
+            return hidden
+        assert texts[1].pooled is not None, "SDXL's second encoder has one"
+        pooled = texts[1].pooled[::chunk_count]
+        if any(is_empty):
+            kept = torch.tensor([not empty for empty in is_empty], device=hidden.device)
+            hidden, pooled = hidden * kept[:, None, None], pooled * kept[:, None]
+        told = [(*size.original, *size.crop, *size.target) for size in sizes]
+        return hidden, {"text_embeds": pooled, "time_ids": torch.tensor(told, dtype=torch.float32, device=self.device)}
 
     def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, condition: Any) -> torch.Tensor:
         """The UNet's output for ``noisy`` ``(B, C, h, w)`` at ``timesteps`` ``(B,)``; same dtype as ``noisy``."""
+        text, added = condition if isinstance(condition, tuple) else (condition, None)
         with self.autocast():
-            output: torch.Tensor = self.unet(noisy, timesteps, condition, return_dict=False)[0]
+            output: torch.Tensor = self.unet(noisy, timesteps, text, added_cond_kwargs=added, return_dict=False)[0]
         return output.to(noisy.dtype)
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -145,6 +160,6 @@ def _is_target(module: torch.nn.Module) -> bool:
     return is_linear or (weight.ndim == 4 and hasattr(module, "in_channels"))
 
 
-def _target(part: str, path: str, module: Any) -> LoraTarget:
+def _target(part: str, path: str, module: Any, family: str) -> LoraTarget:
     kernel = module.weight.shape[-1] if module.weight.ndim == 4 else 1
-    return LoraTarget(kohya_key(part, path), part, role_of(path, kernel), module)
+    return LoraTarget(kohya_key(part, path, family), part, role_of(path, kernel), module)

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
 from lib_pivotal import __version__
-from lib_pivotal.core.pivot.prompt import TextPlacer
 from lib_pivotal.core.ports import LiveEmbeddings, PictureSize, Sample, SampleRequest
+from lib_pivotal.core.train.texts import TextPath
 from lib_pivotal.host.diffusers.model import DiffusersModel
-from lib_pivotal.host.diffusers.text import ClipLEncoder
+from lib_pivotal.host.diffusers.text import HfEncoder
 
 __all__ = ["DiffusersSampler"]
+
+
+class _Table:
+    """The vectors of finished or growing embeddings for one encoder; a ``core.train.texts.VectorTable``."""
+
+    def __init__(self, encoder: HfEncoder, embeddings: LiveEmbeddings, device: torch.device) -> None:
+        self.layout: dict[str, tuple[int, int]] = {}
+        parts = []
+        for name, by_encoder in embeddings.items():
+            vectors = by_encoder[encoder.name].detach().float()
+            self.layout[name] = (sum(map(len, parts)), len(vectors))
+            parts.append(vectors)
+        self.table = torch.cat(parts).to(device)
 
 
 class DiffusersSampler:
@@ -39,10 +53,8 @@ class DiffusersSampler:
 
         Draws from a generator of its own, so global random state stays as it is.
         """
-        encoder = self._model.text_encoders[0].with_clip_skip(request.clip_skip)
-        with self._model.autocast():
-            wanted = self._encode(request.prompt, encoder, embeddings)
-            unwanted = self._encode(request.negative_prompt, encoder, embeddings)
+        wanted = self._encode(request.prompt, request, embeddings)
+        unwanted = self._encode(request.negative_prompt, request, embeddings)
         latents = self._denoise(request, wanted, unwanted)
         if latents is None:
             return None
@@ -50,23 +62,16 @@ class DiffusersSampler:
         array = (pixels.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
         return Sample(Image.fromarray(array), self._infotext(request))
 
-    def _encode(self, text: str, encoder: ClipLEncoder, embeddings: LiveEmbeddings) -> torch.Tensor:
-        """Condition of a prompt, shape ``(1, 77 * chunks, width)``."""
-        device = self._model.device
-        layout: dict[str, tuple[int, int]] = {}
-        tables = [torch.empty(0, encoder.width)]
-        for name, parts in embeddings.items():
-            vectors = parts[encoder.name].detach().float().cpu()
-            layout[name] = (sum(len(table) for table in tables), len(vectors))
-            tables.append(vectors)
-        placed = TextPlacer(encoder, layout).place(text)
-        index = torch.tensor([placed.rows, placed.columns, placed.vectors], dtype=torch.int64)
-        rows, columns = index[0].to(device), index[1].to(device)
-        encoded = encoder.encode(placed.ids.to(device), rows, columns, torch.cat(tables)[index[2]].to(device))
-        size = PictureSize((0, 0), (0, 0), (0, 0))
-        return self._model.condition([encoded], len(placed.ids), [size])
+    def _encode(self, text: str, request: SampleRequest, embeddings: LiveEmbeddings) -> Any:
+        """Condition of a prompt, for one picture."""
+        size = (request.height, request.width)
+        encoders = [encoder.with_clip_skip(request.clip_skip) for encoder in self._model.text_encoders]
+        tables = [_Table(encoder, embeddings, self._model.device) for encoder in encoders] if embeddings else []
+        with self._model.autocast():
+            groups = TextPath(self._model, tables, encoders=encoders).encode([text], [PictureSize(size, (0, 0), size)])
+        return groups[0].condition
 
-    def _denoise(self, request: SampleRequest, wanted: torch.Tensor, unwanted: torch.Tensor) -> torch.Tensor | None:
+    def _denoise(self, request: SampleRequest, wanted: Any, unwanted: Any) -> torch.Tensor | None:
         codec, device = self._model.codec, self._model.device
         height, width = request.height // codec.scale_factor, request.width // codec.scale_factor
         generator = torch.Generator().manual_seed(request.seed)
@@ -97,7 +102,7 @@ class DiffusersSampler:
         logs = (1 - part) * self._log_sigmas[low] + part * self._log_sigmas[high]
         return times.tolist(), [*logs.exp().tolist(), 0.0]
 
-    def _clean(self, x: torch.Tensor, time: float, sigma: float, condition: torch.Tensor) -> torch.Tensor:
+    def _clean(self, x: torch.Tensor, time: float, sigma: float, condition: Any) -> torch.Tensor:
         """The picture that the model sees in ``x = picture + sigma * noise``, shape ``(1, C, h, w)``."""
         spread = (sigma**2 + 1) ** 0.5
         moment = torch.tensor([time], dtype=torch.float32, device=x.device)

@@ -29,7 +29,7 @@ def numbers(text: str) -> dict[str, Any]:
         placed = TextPlacer(encoder, {"probeword": (0, 2)}).place(text)
         index = torch.tensor([placed.rows, placed.columns, placed.vectors], dtype=torch.int64)
         encoded = encoder.encode(placed.ids, index[0], index[1], vectors[index[2]])
-        condition = model.condition([encoded], len(placed.ids), [PictureSize((64, 64), (0, 0), (64, 64))])
+        condition = model.condition([encoded], len(placed.ids), [PictureSize((64, 64), (0, 0), (64, 64))], [False])
         prediction = model.predict(noisy, torch.tensor([30, 700]), condition.expand(2, -1, -1))
         mean, deviation = model.codec.encode(pixels)
         return {

@@ -64,7 +64,7 @@ def encoding(clip_skip: int = 1) -> dict[str, Any]:
                     theirs = shared.sd_model.get_learned_conditioning([text])
                     encoded, count = _encode(lent.model, text, {"probeword": (0, 3)}, vectors)
                 size = PictureSize((64, 64), (0, 0), (64, 64))
-                result[text[:12]] = _difference(lent.model.condition([encoded], count, [size]), theirs)
+                result[text[:12]] = _difference(lent.model.condition([encoded], count, [size], [False]), theirs)
         finally:
             database.register_embedding_by_name(None, shared.sd_model, "probeword")
             shared.opts.data["CLIP_stop_at_last_layers"] = 1 if kept is None else kept
@@ -108,7 +108,7 @@ def training_step() -> dict[str, Any]:
                 model.verify()
                 encoded = [_encode(model, "probeword and more", {"probeword": (0, 2)}, vectors)[0] for _ in range(2)]
                 joined = type(encoded[0])(torch.cat([item.hidden for item in encoded]))
-                output = model.predict(noisy, times, model.condition([joined], 1, sizes))
+                output = model.predict(noisy, times, model.condition([joined], 1, sizes, [False] * len(sizes)))
                 (output.float() ** 2).mean().backward()
             leaves = [vectors.grad.clone()]
             leaves += [leaf.grad.clone() for layer in lora.layers for leaf in (layer.down, layer.up)]
@@ -124,7 +124,7 @@ def training_step() -> dict[str, Any]:
         result["base_trainable"] = sum(item.requires_grad for item in shared.sd_model.parameters())
         with torch.no_grad(), devices.autocast():
             encoded, _ = _encode(model, "probeword", {}, vectors)
-            context = model.condition([encoded], 1, sizes[:1])
+            context = model.condition([encoded], 1, sizes[:1], [False])
             theirs = shared.sd_model.apply_model(noisy[:1], times[:1], context.clone())
             result["eps"] = _difference(model.predict(noisy[:1], times[:1], context), theirs)
             result["eps_size"] = float(theirs.abs().max())
@@ -239,7 +239,7 @@ def raise_mid_step() -> dict[str, str]:
             with attach([lora]), model.checkpointing(enabled=True), model.autocast():
                 encoded, _ = _encode(model, "probeword", {"probeword": (0, 1)}, vectors)
                 size = PictureSize((64, 64), (0, 0), (64, 64))
-                condition = model.condition([encoded], 1, [size])
+                condition = model.condition([encoded], 1, [size], [False])
                 output = model.predict(torch.randn(1, 4, 8, 8), torch.tensor([5]), condition)
                 assert output.requires_grad
                 raise RuntimeError("deliberate")
