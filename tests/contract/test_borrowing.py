@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from fake_webui import FakeWebui
+from safetensors.torch import save_file
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import HostError
@@ -17,6 +18,7 @@ from lib_pivotal.host.a1111 import networks
 from lib_pivotal.host.a1111.host import A1111Host
 from lib_pivotal.host.a1111.lease import borrow
 from lib_pivotal.host.a1111.sample import _pinned_options, _registered
+from lib_pivotal.host.a1111.schedule import schedule_of
 
 _INFO = types.SimpleNamespace(
     filename="m.safetensors", title="m.safetensors [12]", name="m.safetensors", name_for_extra="m", sha256="12ab"
@@ -116,12 +118,18 @@ def test_another_checkpoint_is_loaded_and_the_selected_one_comes_back(monkeypatc
     assert loaded == [_INFO, None]
 
 
+def _conditioner(count: int) -> Any:
+    embedders = [types.SimpleNamespace(wrapped=None)] * count
+    return types.SimpleNamespace(embedders=[*embedders, types.SimpleNamespace()])
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"is_sdxl": True, "conditioner": types.SimpleNamespace(embedders=[])}, "SDXL"),
+        ({"is_sdxl": True, "conditioner": _conditioner(1)}, "SDXL refiner"),
+        ({"is_sdxl": True, "is_ssd": True, "conditioner": _conditioner(2)}, "SSD-1B"),
+        ({"is_sdxl": True, "is_sdxl_inpaint": True, "conditioner": _conditioner(2)}, "SDXL inpainting"),
         ({"is_sd3": True}, "SD3"),
-        ({"is_sd2": True}, "SD2"),
         ({"cond_stage_key": "edit"}, "instruct-pix2pix"),
         ({"lowvram": True}, "low-memory"),
     ],
@@ -136,6 +144,38 @@ def test_models_that_cannot_be_trained_are_refused_by_name(
         pass
     assert "apply_optimizations" not in webui.calls
     assert any(words in problem.message for problem in A1111Host("").problems(TrainConfig()))
+
+
+def test_an_inpainting_model_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    _host, model = _webui(monkeypatch)
+    model.model.conditioning_key = "hybrid"
+    assert any("an inpainting model (SD1)" in item.message for item in A1111Host("").problems(TrainConfig()))
+
+
+def test_a_velocity_model_that_the_webui_takes_for_another_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _host, model = _webui(monkeypatch)
+    path = tmp_path / "v.safetensors"
+    save_file({"v_pred": torch.empty(0), "ztsnr": torch.empty(0)}, path)
+    model.sd_checkpoint_info = types.SimpleNamespace(**{**vars(_INFO), "filename": str(path)})
+    monkeypatch.setattr("lib_pivotal.host.a1111.obstacles._selected", lambda: None)
+    found = A1111Host("").problems(TrainConfig())
+    assert any("velocity" in item.message and item.is_error for item in found)
+    model.parameterization = "v"
+    assert not any("velocity" in item.message for item in A1111Host("").problems(TrainConfig()))
+    # What the file says of its schedule holds, too.
+    assert schedule_of(model)[-1] < 1e-7
+
+
+def test_the_webuis_zero_terminal_schedule_is_trained_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    webui, model = _webui(monkeypatch)
+    plain = schedule_of(model)
+    vars(webui.modules["shared"].opts)["sd_noise_schedule"] = "Zero Terminal SNR"
+    rescaled = schedule_of(model)
+    assert plain[-1] > 1e-3
+    assert rescaled[-1] < 1e-7
+    assert rescaled[0] == pytest.approx(float(plain[0]), rel=1e-6)
 
 
 def test_all_problems_at_once_with_the_names_there_are(monkeypatch: pytest.MonkeyPatch) -> None:

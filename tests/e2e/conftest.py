@@ -49,10 +49,11 @@ def _checkpoints(tree: Path, python: Path, folder: Path) -> list[Path]:
     return [*result, *_random_checkpoints(tree, python, folder)]
 
 
-def _random_checkpoints(tree: Path, python: Path, folder: Path) -> list[Path]:
-    command = [str(python), str(_HERE / "random_checkpoint.py"), str(tree), str(folder / "random")]
+def _random_checkpoints(tree: Path, python: Path, folder: Path, families: tuple[str, ...] = ("sd1",)) -> list[Path]:
+    command = [str(python), str(_HERE / "random_checkpoint.py"), str(tree), str(folder / "random"), *families]
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
-    return [folder / "random" / "random.safetensors", folder / "random" / "other.safetensors"]
+    names = [name for family in families for name in (("random", "other") if family == "sd1" else (family,))]
+    return [folder / "random" / f"{name}.safetensors" for name in names]
 
 
 def _found() -> tuple[Path, Path]:
@@ -71,6 +72,21 @@ def random_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two small SD1 checkpoints with random weights."""
     tree, python = _found()
     return _random_checkpoints(tree, python, tmp_path_factory.mktemp("checkpoints"))
+
+
+@pytest.fixture(scope="session")
+def all_families(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webui]:
+    """A webui with a small random checkpoint of each family: ``random``, ``other`` (SD1), ``sd2``, ``sdxl``."""
+    tree, python = _found()
+    folder = tmp_path_factory.mktemp("families")
+    checkpoints = _random_checkpoints(tree, python, folder, ("sd1", "sd2", "sdxl"))
+    make_data_folder(folder / "data", checkpoints)
+    server = Webui(tree, python, folder / "data")
+    try:
+        server.wait()
+        yield server
+    finally:
+        server.stop()
 
 
 @pytest.fixture(scope="session")

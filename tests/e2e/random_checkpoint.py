@@ -1,6 +1,6 @@
-"""A small SD1-shaped checkpoint with random weights; run by the webui's own Python.
+"""Small checkpoints of every family with random weights; run by the webui's own Python.
 
-Used where the demo's trained one is not at hand: ``python random_checkpoint.py WEBUI FOLDER``.
+``python random_checkpoint.py WEBUI FOLDER [FAMILY …]``; without families only SD1's, twice.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import gzip
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 TEXT = {
     "vocab_size": 49408,
@@ -99,26 +100,157 @@ def write_tokenizer(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps({"model_type": "clip_text_model", **TEXT}))
 
 
-def write_checkpoint(folder: Path) -> Path:
-    """Random weights in LDM keys, twice (``random``, ``other``), a yaml beside each, the text folder below."""
-    import torch
+SD2_TEXT = """\
+    cond_stage_config:
+      target: ldm.modules.encoders.modules.FrozenOpenCLIPEmbedder
+      params:
+        arch: ViT-S-32-alt
+        freeze: True
+        layer: penultimate
+"""
+
+SDXL = """\
+model:
+  target: sgm.models.diffusion.DiffusionEngine
+  params:
+    scale_factor: 0.13025
+    disable_first_stage_autocast: True
+    denoiser_config:
+      target: sgm.modules.diffusionmodules.denoiser.DiscreteDenoiser
+      params:
+        num_idx: 1000
+        weighting_config:
+          target: sgm.modules.diffusionmodules.denoiser_weighting.EpsWeighting
+        scaling_config:
+          target: sgm.modules.diffusionmodules.denoiser_scaling.EpsScaling
+        discretization_config:
+          target: sgm.modules.diffusionmodules.discretizer.LegacyDDPMDiscretization
+    network_config:
+      target: sgm.modules.diffusionmodules.openaimodel.UNetModel
+      params:
+        adm_in_channels: 1792
+        num_classes: sequential
+        use_checkpoint: True
+        in_channels: 4
+        out_channels: 4
+        model_channels: 32
+        attention_resolutions: [4, 2]
+        num_res_blocks: 2
+        channel_mult: [1, 2, 4]
+        num_head_channels: 16
+        use_spatial_transformer: True
+        use_linear_in_transformer: True
+        transformer_depth: [1, 1, 2]
+        context_dim: 320
+        spatial_transformer_attn_type: softmax
+        legacy: False
+    conditioner_config:
+      target: sgm.modules.GeneralConditioner
+      params:
+        emb_models:
+          - is_trainable: False
+            input_key: txt
+            target: sgm.modules.encoders.modules.FrozenCLIPEmbedder
+            params:
+              version: {text}
+              layer: hidden
+              layer_idx: 2
+          - is_trainable: False
+            input_key: txt
+            target: sgm.modules.encoders.modules.FrozenOpenCLIPEmbedder2
+            params:
+              arch: ViT-S-32-alt
+              version: laion2b_s39b_b160k
+              freeze: True
+              layer: penultimate
+              always_return_pooled: True
+              legacy: False
+{sizes}
+    first_stage_config:
+      target: sgm.models.autoencoder.AutoencoderKLInferenceWrapper
+      params:
+        embed_dim: 4
+        monitor: val/rec_loss
+        ddconfig:
+          attn_type: vanilla
+          double_z: true
+          z_channels: 4
+          resolution: 64
+          in_channels: 3
+          out_ch: 3
+          ch: 32
+          ch_mult: [1, 2, 2, 2]
+          num_res_blocks: 1
+          attn_resolutions: []
+          dropout: 0.0
+        lossconfig:
+          target: torch.nn.Identity
+"""
+SIZES = "".join(
+    f"""\
+          - is_trainable: False
+            input_key: {key}
+            target: sgm.modules.encoders.modules.ConcatTimestepEmbedderND
+            params:
+              outdim: 256
+"""
+    for key in ("original_size_as_tuple", "crop_coords_top_left", "target_size_as_tuple")
+).rstrip()
+
+
+def config_of(family: str, text: Path) -> str:
+    """The ``.yaml`` of a family; ``text`` is the folder with CLIP's tokenizer and the first encoder's shape."""
+    if family == "sdxl":
+        return SDXL.replace("{text}", str(text)).replace("{sizes}", SIZES)
+    if family == "sd2":
+        # SD2's own: velocity, heads of one width, Linear layers around the transformer blocks.
+        shaped = CONFIG[: CONFIG.index("    cond_stage_config")] + SD2_TEXT
+        shaped = shaped.replace("num_heads: 4", "num_head_channels: 16\n        use_linear_in_transformer: True")
+        shaped = shaped.replace("context_dim: 64", "context_dim: 256")
+        return shaped.replace("    num_timesteps_cond: 1", '    parameterization: "v"\n    num_timesteps_cond: 1')
+    return CONFIG.replace("{text}", str(text))
+
+
+def networks_of(family: str, params: Any) -> dict[str, Any]:
+    """Prefix in the checkpoint → network."""
+    import open_clip
     from ldm.models.autoencoder import AutoencoderKL
-    from ldm.modules.diffusionmodules.openaimodel import UNetModel
-    from omegaconf import OmegaConf
-    from safetensors.torch import save_file
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    write_tokenizer(folder / "text")
-    text = CONFIG.replace("{text}", str(folder / "text"))
-    params = OmegaConf.create(text).model.params
-    torch.manual_seed(0)
+    shape = params.network_config.params if family == "sdxl" else params.unet_config.params
+    if family == "sdxl":
+        from sgm.modules.diffusionmodules.openaimodel import UNetModel
+    else:
+        from ldm.modules.diffusionmodules.openaimodel import UNetModel
+    first_stage = dict(params.first_stage_config.params)
+    first_stage.pop("monitor", None)
+    first_stage["ddconfig"] = {key: value for key, value in first_stage["ddconfig"].items() if key != "attn_type"}
     parts = {
-        "model.diffusion_model.": UNetModel(**params.unet_config.params),
-        "first_stage_model.": AutoencoderKL(**params.first_stage_config.params),
-        "cond_stage_model.transformer.": CLIPTextModel(CLIPTextConfig(**TEXT)),
+        "model.diffusion_model.": UNetModel(**shape),
+        "first_stage_model.": AutoencoderKL(**first_stage),
     }
+    if family != "sd1":
+        model = open_clip.create_model("ViT-S-32-alt")
+        del model.visual
+        parts["conditioner.embedders.1.model." if family == "sdxl" else "cond_stage_model.model."] = model
+    if family != "sd2":
+        prefix = "conditioner.embedders.0.transformer." if family == "sdxl" else "cond_stage_model.transformer."
+        parts[prefix] = CLIPTextModel(CLIPTextConfig(**TEXT))
+    return parts
+
+
+def write_checkpoint(folder: Path, family: str) -> None:
+    """Random weights in LDM keys and a yaml beside them: ``FAMILY``; for SD1 ``random`` and ``other``."""
+    import torch
+    from omegaconf import OmegaConf
+    from safetensors.torch import save_file
+
+    if not (folder / "text").exists():
+        write_tokenizer(folder / "text")
+    text = config_of(family, folder / "text")
+    torch.manual_seed(0)
     tensors = {}
-    for prefix, module in parts.items():
+    for prefix, module in networks_of(family, OmegaConf.create(text).model.params).items():
         for name, tensor in module.state_dict().items():
             if name.endswith("position_ids"):
                 continue
@@ -127,15 +259,16 @@ def write_checkpoint(folder: Path) -> Path:
             is_zero = tensor.is_floating_point() and not tensor.any()
             filled = torch.randn_like(tensor) * 0.05 if is_zero else tensor
             tensors[prefix + name] = filled.half().contiguous()
-    path = folder / "random.safetensors"
-    for name, factor in (("random", 1.0), ("other", 1.01)):
+    names = {"random": 1.0, "other": 1.01} if family == "sd1" else {family: 1.0}
+    for name, factor in names.items():
         changed = {key: tensor * factor for key, tensor in tensors.items()}
         save_file(changed, str(folder / f"{name}.safetensors"))
         (folder / f"{name}.yaml").write_text(text)
-    return path
 
 
 if __name__ == "__main__":
     webui, target = Path(sys.argv[1]), Path(sys.argv[2])
-    sys.path[:0] = [str(webui / "repositories" / name) for name in ("stable-diffusion-stability-ai",)]
-    sys.stdout.write(str(write_checkpoint(target)) + "\n")
+    repositories = webui / "repositories"
+    sys.path[:0] = [str(repositories / name) for name in ("stable-diffusion-stability-ai", "generative-models")]
+    for wanted in sys.argv[3:] or ["sd1"]:
+        write_checkpoint(target, wanted)

@@ -113,7 +113,7 @@ def test_what_others_left_in_the_model_is_out_of_the_way_and_comes_back(webui: W
 def test_low_memory_modes_are_refused_by_name(webui: Webui, flag: str) -> None:
     webui.post("/pivotal-test/set_flag", {"name": flag, "value": True})
     try:
-        found = webui.post("/pivotal-test/problems")
+        found = webui.post("/pivotal-test/problems", {"resolution": 64})
     finally:
         webui.post("/pivotal-test/set_flag", {"name": flag, "value": False})
     assert [item[0] for item in found] == ["webui"]

@@ -93,7 +93,8 @@ class DiffusersModel:
                 targets.append(_target("unet", path, module, self.family))
         for encoder in self.text_encoders:
             for path, module in encoder.text_model.named_modules():
-                if _is_target(module):
+                # open_clip's projection behind the layers is no layer, so webuis could not apply a LoRA of it.
+                if _is_target(module) and ".layers." in path:
                     # Files keep the inner level that transformers 5 dropped.
                     full = path if path.startswith("text_model.") else f"text_model.{path}"
                     targets.append(_target(encoder.name, full, module, self.family))

@@ -12,36 +12,50 @@ from lib_pivotal.core.lora.layer import delta_weight
 def lora_delta(name: str) -> dict[str, Any]:
     """Largest relative difference between the delta the webui applies and ours, by kind of layer."""
     import networks
-    from modules import call_queue, shared
+    from modules import call_queue
     from safetensors.torch import load_file
 
     with call_queue.queue_lock, torch.no_grad():
         networks.list_available_networks()
         networks.load_networks([name], [1.0], [1.0], [None])
-        path = networks.available_networks[name].filename
-        tensors = load_file(path)
-        worst: dict[str, float] = {"linear": 0.0, "conv": 0.0}
-        count = {"linear": 0, "conv": 0}
+        tensors = load_file(networks.available_networks[name].filename)
+        found = {module.network_key.split(".")[0]: module for module in networks.loaded_networks[0].modules.values()}
+        worst: dict[str, float] = {}
+        count: dict[str, int] = {}
+        lost = []
         for key in sorted(item[: -len(".alpha")] for item in tensors if item.endswith(".alpha")):
             down, up = tensors[f"{key}.lora_down.weight"].float(), tensors[f"{key}.lora_up.weight"].float()
             ours = delta_weight(down, up, float(tensors[f"{key}.alpha"]) / down.shape[0])
-            compvis = networks.convert_diffusers_name_to_compvis(key, False)
-            module = shared.sd_model.network_layer_mapping[compvis]
-            theirs, _bias = networks.loaded_networks[0].modules[compvis].calc_updown(module.weight)
-            kind = "linear" if down.ndim == 2 else "conv"
+            module = found.get(key)
+            if module is None:
+                lost.append(key)
+                continue
             scale = float(ours.abs().max())
             if scale == 0.0:
                 continue
-            worst[kind] = max(worst[kind], float((theirs.reshape(ours.shape).float() - ours).abs().max()) / scale)
-            count[kind] += 1
+            theirs, _bias = module.calc_updown(_weight_of(module.sd_module, key))
+            kind = ("unet " if key.startswith("lora_unet") else key.split("_")[1] + " ") + (
+                "linear" if down.ndim == 2 else "conv"
+            )
+            difference = float((theirs.reshape(ours.shape).float() - ours).abs().max()) / scale
+            worst[kind] = max(worst.get(kind, 0.0), difference)
+            count[kind] = count.get(kind, 0) + 1
         networks.load_networks([])
-    return {"worst": worst, "count": count}
+    return {"worst": worst, "count": count, "lost": lost}
+
+
+def _weight_of(module: Any, key: str) -> torch.Tensor:
+    """What a LoRA's delta is added to; packed attention has one weight for three of them."""
+    if not hasattr(module, "in_proj_weight"):
+        return module.weight
+    parts = dict(zip(("q_proj", "k_proj", "v_proj"), module.in_proj_weight.chunk(3), strict=True))
+    return parts.get(key[-len("q_proj") :], module.out_proj.weight)
 
 
 def conds(prompt: str, lora: str = "") -> dict[str, Any]:
     """The webui's encoding of a prompt, with a LoRA's bundled embeddings or without, as a digest and a norm."""
     import networks
-    from modules import call_queue, shared
+    from modules import call_queue, prompt_parser, shared
 
     from pivotal_probe.checks import digest
 
@@ -49,9 +63,12 @@ def conds(prompt: str, lora: str = "") -> dict[str, Any]:
         networks.list_available_networks()
         # The weights of a LoRA must not act here: only its embeddings are compared.
         networks.load_networks([lora] if lora else [], [0.0], [0.0], [None])
-        cond = shared.sd_model.get_learned_conditioning([prompt])
+        given = prompt_parser.SdConditioning([prompt], width=64, height=64)
+        cond = shared.sd_model.get_learned_conditioning(given)
         networks.load_networks([])
-    return {"digest": digest(cond), "norm": float(cond.norm())}
+    parts = [cond[key] for key in sorted(cond)] if isinstance(cond, dict) else [cond]
+    joined = torch.cat([part.flatten() for part in parts])
+    return {"digest": digest(joined), "norm": float(joined.norm())}
 
 
 def export_embeddings(lora: str, folder: str) -> list[str]:
@@ -63,12 +80,14 @@ def export_embeddings(lora: str, folder: str) -> list[str]:
     from safetensors.torch import load_file, save_file
 
     networks.list_available_networks()
-    names = []
+    found: dict[str, dict[str, torch.Tensor]] = {}
     for key, tensor in load_file(networks.available_networks[lora].filename).items():
         if key.startswith("bundle_emb."):
-            name = key.split(".")[1]
-            save_file({"emb_params": tensor}, str(Path(folder) / f"{name}.safetensors"))
-            names.append(name)
+            _, name, end = key.split(".", 2)
+            found.setdefault(name, {})["emb_params" if end.startswith("string_to_param") else end] = tensor
+    for name, tensors in found.items():
+        save_file(tensors, str(Path(folder) / f"{name}.safetensors"))
+    names = list(found)
     sd_hijack.model_hijack.embedding_db.load_textual_inversion_embeddings(force_reload=True)
     return names
 

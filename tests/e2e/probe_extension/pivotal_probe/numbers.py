@@ -8,38 +8,56 @@ import torch
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.events import Control
-from lib_pivotal.core.pivot.prompt import TextPlacer
 from lib_pivotal.core.ports import PictureSize
+from lib_pivotal.core.train.texts import TextPath
 from lib_pivotal.host.detect import current_host
+
+SIZES = [PictureSize((96, 80), (0, 8), (64, 64)), PictureSize((64, 64), (0, 0), (64, 64))]
+
+
+class Vectors:
+    """Fixed vectors for a word; a ``core.train.texts.VectorTable``."""
+
+    def __init__(self, width: int, generator: torch.Generator, count: int = 2) -> None:
+        self.layout = {"probeword": (0, count)}
+        self.table = torch.randn(count, width, generator=generator) * 0.2
+
+
+def numbers_of(model: Any, text: str) -> dict[str, torch.Tensor]:
+    """What a model behind our port makes of fixed inputs; the same code runs headless."""
+    generator = torch.Generator().manual_seed(21)
+    noisy = torch.randn(2, 4, 8, 8, generator=generator)
+    pixels = torch.rand(1, 3, 64, 64, generator=generator) * 2 - 1
+    tables = [Vectors(encoder.width, generator) for encoder in model.text_encoders]
+    with torch.no_grad(), model.autocast():
+        (group,) = TextPath(model, tables).encode([text, text], SIZES)
+        prediction = model.predict(noisy, torch.tensor([30, 700]), group.condition)
+        mean, deviation = model.codec.encode(pixels)
+    hidden = group.condition[0] if isinstance(group.condition, tuple) else group.condition
+    return {
+        "hidden": hidden,
+        "prediction": prediction,
+        "mean": mean,
+        "deviation": deviation,
+        "schedule": model.alphas_cumprod,
+    }
 
 
 def numbers(text: str) -> dict[str, Any]:
-    """Text encoding, noise prediction and latents, as nested lists, and the checkpoint's file."""
+    """The same from the webui's model, as nested lists, and the checkpoint's file."""
     from modules import shared
 
     host, reason = current_host()
     assert host is not None, reason
-    with host.exclusive("task(pivotal-probe)"), host.borrow(TrainConfig(), Control()) as lent, torch.no_grad():
-        model = lent.model
-        encoder = model.text_encoders[0]
-        generator = torch.Generator().manual_seed(21)
-        noisy = torch.randn(2, 4, 8, 8, generator=generator)
-        pixels = torch.rand(1, 3, 64, 64, generator=generator) * 2 - 1
-        vectors = torch.randn(2, encoder.width, generator=generator) * 0.2
-        placed = TextPlacer(encoder, {"probeword": (0, 2)}).place(text)
-        index = torch.tensor([placed.rows, placed.columns, placed.vectors], dtype=torch.int64)
-        encoded = encoder.encode(placed.ids, index[0], index[1], vectors[index[2]])
-        condition = model.condition([encoded], len(placed.ids), [PictureSize((64, 64), (0, 0), (64, 64))], [False])
-        prediction = model.predict(noisy, torch.tensor([30, 700]), condition.expand(2, -1, -1))
-        mean, deviation = model.codec.encode(pixels)
+    config = TrainConfig(text_encoder_rank=1)
+    with host.exclusive("task(pivotal-probe)"), host.borrow(config, Control()) as lent:
+        found = {name: value.tolist() for name, value in numbers_of(lent.model, text).items()}
         return {
             "file": shared.sd_model.sd_checkpoint_info.filename,
-            "hidden": encoded.hidden.tolist(),
-            "prediction": prediction.tolist(),
-            "mean": mean.tolist(),
-            "deviation": deviation.tolist(),
-            "schedule": model.alphas_cumprod.tolist(),
-            "keys": [target.key for target in model.lora_targets()],
+            "keys": [target.key for target in lent.model.lora_targets()],
+            "family": lent.model.family,
+            "v": lent.model.is_v_prediction,
+            **found,
         }
 
 

@@ -1,0 +1,151 @@
+"""SD2 with velocity and SDXL in a real webui: the adapter's numbers, whole runs, bundles in use, switching between."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pictures import NAMES, draw, settings
+from safetensors import safe_open
+from server import Webui
+from test_two_hosts import compare_hosts
+
+FAMILIES = ("sd2", "sdxl")
+ENCODERS = {"sd1": ["clip_l"], "sd2": ["clip_l"], "sdxl": ["clip_l", "clip_g"]}
+
+
+def choose(webui: Webui, name: str) -> None:
+    """Select a checkpoint, as the page's list does."""
+    titles = [item["title"] for item in webui.get("/sdapi/v1/sd-models")]
+    title = next(title for title in titles if title.startswith(f"{name}.safetensors"))
+    webui.post("/sdapi/v1/options", {"sd_model_checkpoint": title})
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request: pytest.FixtureRequest, all_families: Webui) -> str:
+    """A family whose checkpoint is selected."""
+    choose(all_families, request.param)
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw(tmp_path_factory.mktemp("pictures"))
+
+
+def train(webui: Webui, config: dict[str, Any]) -> dict[str, Any]:
+    webui.post("/pivotal/v1/train", config)
+    while (status := webui.get("/pivotal/v1/status"))["is_active"]:
+        time.sleep(0.2)
+    assert status["state"] == "done", status["message"]
+    return status
+
+
+def same(after: dict[str, Any], before: dict[str, Any]) -> None:
+    assert {**after, "cached_conds": None} == {**before, "cached_conds": None}
+
+
+def test_the_adapter_computes_what_the_webui_computes(all_families: Webui, family: str) -> None:
+    answer = all_families.post("/pivotal-test/family_parity")
+    assert answer["family"] == family
+    assert answer["v"] == (family == "sd2")
+    assert answer["encoders"] == ENCODERS[family]
+    assert max(answer["texts"].values()) <= 1e-5, answer["texts"]
+    assert answer["eps"] <= 1e-5 * max(answer["eps_size"], 1.0)
+    assert answer["latent"] <= 1e-5
+
+
+def test_a_step_reaches_every_layer_that_is_used(all_families: Webui, family: str) -> None:
+    before = all_families.post("/pivotal-test/fingerprint")
+    answer = all_families.post("/pivotal-test/family_step")
+    assert answer["parts"] == sorted([*ENCODERS[family], "unet"])
+    # SD2 is read before its encoder's last layer, SDXL before both of them; clip_g's last still makes the pooled vector.
+    last = {"sd2": "lora_te_text_model_encoder_layers_9_", "sdxl": "lora_te1_text_model_encoder_layers_2_"}[family]
+    assert answer["silent"]
+    assert all(key.startswith(last) for key in answer["silent"]), answer["silent"]
+    assert answer["checkpointing"] < 1e-6
+    assert answer["base_gradients"] == 0
+    same(all_families.post("/pivotal-test/fingerprint"), before)
+
+
+def test_previews_know_the_embeddings_of_all_encoders(all_families: Webui, family: str) -> None:
+    assert all_families.post("/pivotal-test/family_preview") == {"same": True, "vectors_matter": True}
+
+
+def test_both_hosts_compute_the_same(all_families: Webui, family: str) -> None:
+    assert compare_hosts(all_families)["family"] == family
+
+
+def test_a_whole_run_and_the_bundle_in_use(all_families: Webui, family: str, data: Path) -> None:
+    webui = all_families
+    name = f"run_{family}"
+    picture, before = webui.pixels("a red circle"), webui.post("/pivotal-test/fingerprint")
+    status = train(webui, settings(data, name, text_encoder_rank=2, text_encoder_lr=0.01))
+    same(webui.post("/pivotal-test/fingerprint"), before)
+    assert webui.pixels("a red circle") == picture
+    with safe_open(status["bundle_path"], "pt") as file:
+        keys, metadata = set(file.keys()), file.metadata()
+    ends = ["string_to_param.*"] if family == "sd2" else ENCODERS[family]
+    assert {f"bundle_emb.{word}.{end}" for word in NAMES for end in ends} <= keys
+    assert metadata["ss_base_model_version"].startswith("sdxl_" if family == "sdxl" else "sd_v2")
+    assert metadata["ss_v2"] == str(family == "sd2")
+    assert metadata["modelspec.prediction_type"] == ("v" if family == "sd2" else "epsilon")
+    bundle = f"<lora:{name}:1>"
+    prompts = ["a red circle", f"a red circle {bundle}", NAMES[0], f"{NAMES[0]} {bundle}", f"{NAMES[1]} {bundle}"]
+    assert len({webui.pixels(prompt) for prompt in prompts}) == len(prompts)
+    conds_equal_files(webui, name)
+    answer = webui.post("/pivotal-test/lora_delta", {"name": name})
+    assert not answer["lost"]
+    assert max(answer["worst"].values()) <= 1e-5, answer["worst"]
+    assert {kind.split()[0] for kind in answer["count"]} == {"unet", *({"te1", "te2"} if family == "sdxl" else {"te"})}
+
+
+def conds_equal_files(webui: Webui, name: str) -> None:
+    """Encodings with the bundle equal those with the same vectors as ordinary files."""
+    prompts = [*NAMES, f"{NAMES[0]} and {NAMES[1]}, red"]
+    bundled = [webui.post("/pivotal-test/conds", {"prompt": text, "lora": name})["digest"] for text in prompts]
+    plain = [webui.post("/pivotal-test/conds", {"prompt": text})["digest"] for text in prompts]
+    folder = str(webui.data / "embeddings")
+    names = webui.post("/pivotal-test/export_embeddings", {"lora": name, "folder": folder})
+    try:
+        files = [webui.post("/pivotal-test/conds", {"prompt": text})["digest"] for text in prompts]
+    finally:
+        webui.post("/pivotal-test/remove_embeddings", {"names": names, "folder": folder})
+    assert bundled == files
+    assert all(one != other for one, other in zip(bundled, plain, strict=True))
+
+
+def test_runs_of_different_families_follow_each_other(all_families: Webui, data: Path) -> None:
+    webui = all_families
+    losses = []
+    for name in ("random", "sdxl", "random", "sd2", "sdxl"):
+        choose(webui, name)
+        before = webui.post("/pivotal-test/fingerprint")
+        status = train(webui, settings(data, f"switch_{name}", steps=2, sample_every=0, if_exists="overwrite"))
+        same(webui.post("/pivotal-test/fingerprint"), before)
+        losses.append((name, [point[1] for point in status["losses"]]))
+    # The same checkpoint gives the same losses, whatever was trained between.
+    assert losses[0] == losses[2]
+    assert losses[1] == losses[4]
+
+
+def test_a_bundle_of_another_family_says_so(all_families: Webui, data: Path) -> None:
+    webui = all_families
+    choose(webui, "sdxl")
+    train(webui, settings(data, "only_sdxl", steps=2, sample_every=0))
+    choose(webui, "random")
+    # The LoRA is the webui's affair; it takes the layers that happen to have the same names.
+    without = webui.pixels(f"{NAMES[0]} <lora:only_sdxl:1:ti=off>")
+    webui.post("/pivotal-test/take")
+    assert webui.pixels(f"{NAMES[0]} <lora:only_sdxl:1>") == without
+    said = "\n".join(text for texts in webui.post("/pivotal-test/take")["comments"] for text in texts)
+    assert NAMES[0] in said
+    assert "not used" in said
+
+
+def test_settings_that_do_badly_are_pointed_out(all_families: Webui, family: str) -> None:
+    found = all_families.post("/pivotal-test/problems", {"resolution": 64, "clip_skip": 2, "concepts": []})
+    assert {item[0] for item in found} >= {"clip_skip"}
+    assert all("error" not in item for item in found)
