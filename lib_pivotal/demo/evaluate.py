@@ -16,7 +16,7 @@ from lib_pivotal.core.lora.inject import LoraWeights, attach
 from lib_pivotal.core.ports import DiffusionModel, PictureSize
 from lib_pivotal.core.train.texts import TextPath
 
-__all__ = ["HeldOut", "Parts", "held_out", "loss_of", "parts_of"]
+__all__ = ["HeldOut", "Parts", "held_out", "loss_of", "parts_of", "tables_of"]
 
 _TIMESTEPS = (500, 900)
 """Where content is decided in pictures this small: below, what is there can be seen; above, hardly anything can.
@@ -87,7 +87,7 @@ def loss_of(model: DiffusionModel, data: HeldOut, captions: Sequence[str], parts
     Source: the score of a diffusion classifier, Li et al. 2023, https://arxiv.org/abs/2303.16203
     """
     objective = Objective(model.alphas_cumprod, is_v_prediction=False, min_snr_gamma=0.0, device=model.device)
-    texts = TextPath(model, _tables(parts, model))
+    texts = TextPath(model, tables_of(parts, model))
     shape = tuple(data.latents.shape[1:])
     levels = torch.linspace(*_TIMESTEPS, _PAIRS).round().long()
     count, total = len(captions), torch.zeros(len(captions))
@@ -103,7 +103,8 @@ def loss_of(model: DiffusionModel, data: HeldOut, captions: Sequence[str], parts
     return total / _PAIRS
 
 
-def _tables(parts: Parts, model: DiffusionModel) -> list[_Table]:
+def tables_of(parts: Parts, model: DiffusionModel) -> list[_Table]:
+    """The embeddings of some parts as ``TextPath`` wants them, one an encoder."""
     if not parts.embeddings:
         return []
     tables = []
