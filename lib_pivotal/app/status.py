@@ -14,7 +14,17 @@ from lib_pivotal.app.runs import sample_path
 from lib_pivotal.core.config.io import to_dict
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import PivotalError
-from lib_pivotal.core.events import Event, Finished, Prepared, Preparing, SampleReady, Saved, StepDone, Warned
+from lib_pivotal.core.events import (
+    Event,
+    Finished,
+    MemoryTold,
+    Prepared,
+    Preparing,
+    SampleReady,
+    Saved,
+    StepDone,
+    Warned,
+)
 
 __all__ = ["IDLE", "RunStatus", "words_to_type"]
 
@@ -41,6 +51,7 @@ IDLE: dict[str, Any] = {
     "bundle_path": None,
     "bundle_name": None,
     "words": None,
+    "memory": None,
     "message": "",
     "hint": "",
     "task_id": None,
@@ -54,6 +65,13 @@ IDLE: dict[str, Any] = {
 def words_to_type(config: TrainConfig, bundle_name: str) -> str:
     """The prompt that calls a bundle: ``<lora:NAME:1>`` and the names of its embeddings."""
     return " ".join([f"<lora:{bundle_name}:1>", ", ".join(concept.name for concept in config.concepts)]).strip()
+
+
+def _log(event: Event) -> None:
+    if isinstance(event, Warned):
+        logger.warning("%s", event.message)
+    elif isinstance(event, Saved):
+        logger.info("Step %d: saved %s", event.step, event.path)
 
 
 class RunStatus:
@@ -102,10 +120,10 @@ class RunStatus:
 
     def handle(self, event: Event) -> None:
         """Take one event of the engine."""
-        if isinstance(event, Warned):
-            logger.warning("%s", event.message)
-        elif isinstance(event, Saved):
-            logger.info("Step %d: saved %s", event.step, event.path)
+        _log(event)
+        if isinstance(event, MemoryTold):
+            self._take_memory(event)
+            return
         with self._lock:
             if isinstance(event, Preparing):
                 self._values.update(state="preparing", stage=f"{event.stage}: {event.done} of {event.total}")
@@ -165,6 +183,13 @@ class RunStatus:
             losses = list(self._losses)
         values["losses"] = _thin_out(losses)
         return values
+
+    def _take_memory(self, event: MemoryTold) -> None:
+        told = {"needed_mib": event.needed, "free_mib": event.free, "peak_mib": event.peak}
+        in_mib = {name: None if count is None else round(count / 2**20) for name, count in told.items()}
+        logger.info("GPU memory: %s, saving: %s", in_mib, event.saves)
+        with self._lock:
+            self._values["memory"] = {**in_mib, "saves": event.saves}
 
     def _take_step(self, event: StepDone) -> None:
         values = self._values

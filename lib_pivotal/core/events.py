@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Control", "Event", "Finished", "Prepared", "Preparing", "SampleReady", "Saved", "StepDone", "Warned"]
+__all__ = [
+    "Control",
+    "Event",
+    "Finished",
+    "MemoryTold",
+    "Prepared",
+    "Preparing",
+    "SampleReady",
+    "Saved",
+    "StepDone",
+    "Warned",
+]
 
 
 @dataclass(frozen=True)
@@ -29,6 +40,23 @@ class Prepared:
     first_step: int
     total_steps: int
     trainable_count: int
+
+
+@dataclass(frozen=True)
+class MemoryTold:
+    """The device's memory, in bytes: before the first step an estimate, after the last one with the peak.
+
+    Attributes:
+        needed: estimated need beyond the loaded model.
+        free: free before the run; None where that is not known.
+        peak: the most that was in use, the model's weights included; None before the end, or where it is not known.
+        saves: whether the run takes longer to need less.
+    """
+
+    needed: int
+    free: int | None
+    peak: int | None
+    saves: bool
 
 
 @dataclass(frozen=True)
@@ -89,7 +117,7 @@ class Finished:
     message: str = ""
 
 
-Event = Preparing | Prepared | StepDone | SampleReady | Saved | Warned | Finished
+Event = Preparing | MemoryTold | Prepared | StepDone | SampleReady | Saved | Warned | Finished
 
 
 class Control:

@@ -199,6 +199,18 @@ class DiffusionModel(Protocol):
         """Within the context the UNet's blocks recompute activations in the backward pass."""
         ...
 
+    def save_memory(self) -> None:
+        """From now on keep off the device what is idle: the VAE between uses."""
+        ...
+
+    def rest_text(self) -> None:
+        """Take the text encoders off the device until :meth:`text_at_hand` needs them."""
+        ...
+
+    def text_at_hand(self) -> AbstractContextManager[Any]:
+        """Within the context the text encoders are on the device; afterwards they rest again if they did."""
+        ...
+
     def verify(self) -> None:
         """Cheap check, called every step, that the model is still the borrowed one, on its device.
 

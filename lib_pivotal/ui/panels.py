@@ -102,6 +102,7 @@ def show_status(status: dict[str, Any]) -> str:
     if status["is_stopping"]:
         parts.append(MESSAGES["is_stopping"])
     lines = [f"<div><b>{html.escape(parts[0])}</b> {html.escape(' · '.join(parts[1:]))}</div>"]
+    lines.append(_memory_line(status["memory"]))
     if status["message"]:
         lines.append(f"<div>{html.escape(status['message'])} {html.escape(status['hint'])}</div>")
     if state == "failed":
@@ -111,6 +112,18 @@ def show_status(status: dict[str, Any]) -> str:
         lines.append(f"<details><summary>{html.escape(MESSAGES['warnings'])}</summary><ul>{items}</ul></details>")
     kind = _KINDS.get(state, "plain")
     return f'<div class="pivotal-box pivotal-{kind}" role="status">{"".join(lines)}</div>'
+
+
+def _memory_line(memory: dict[str, Any] | None) -> str:
+    if not memory or memory["free_mib"] is None:
+        return ""
+    told = {name: f"{memory[f'{name}_mib'] / 1024:.1f}" for name in ("needed", "free")}
+    text = MESSAGES["memory"].format(**told)
+    if memory["saves"]:
+        text += MESSAGES["memory_saves"]
+    if memory["peak_mib"] is not None:
+        text += MESSAGES["memory_peak"].format(peak=f"{memory['peak_mib'] / 1024:.1f}")
+    return f'<div class="pivotal-path">{html.escape(text)}</div>'
 
 
 def _duration(seconds: float) -> str:

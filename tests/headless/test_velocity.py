@@ -15,7 +15,7 @@ from lib_pivotal.core.train.run import Folders, train
 from lib_pivotal.core.train.texts import TextPath
 from lib_pivotal.demo import assets
 from lib_pivotal.demo.characters import write_dataset
-from lib_pivotal.demo.evaluate import tables_of, held_out, parts_of
+from lib_pivotal.demo.evaluate import held_out, parts_of, tables_of
 from lib_pivotal.host.diffusers.model import load_model
 
 pytestmark = pytest.mark.skipif(not assets.BASE_A.exists(), reason="the demo's trained base is not here")

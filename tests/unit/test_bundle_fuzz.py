@@ -100,9 +100,9 @@ def test_ten_thousand_damaged_files(tmp_path):
     slowest, used, told = 0.0, 0, 0
     for _ in range(FILES):
         path.write_bytes(mutate(rng, *rng.choice(originals)))
-        started = time.perf_counter()
+        started = time.process_time()
         found = read_embeddings(path)
-        slowest = max(slowest, time.perf_counter() - started)
+        slowest = max(slowest, time.process_time() - started)
         check(found, found.keys)
         used += bool(found.embeddings)
         told += bool(found.problems)

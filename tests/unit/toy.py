@@ -107,6 +107,7 @@ class ToyModel:
         self.alphas_cumprod = torch.cumprod(1 - betas, 0).float()
         self.broken_at: int | None = None
         self.predictions = 0
+        self.checkpointed: list[bool] = []
 
     def lora_targets(self):
         targets = []
@@ -122,6 +123,16 @@ class ToyModel:
             )
         return targets
 
+    def save_memory(self):
+        self.saves_memory = True
+
+    def rest_text(self):
+        self.text_rests = True
+
+    @contextlib.contextmanager
+    def text_at_hand(self):
+        yield
+
     def condition(self, texts, chunk_count, sizes, is_empty):
         hidden = texts[0].hidden
         return hidden.reshape(len(sizes), chunk_count * 77, -1)
@@ -136,6 +147,7 @@ class ToyModel:
         return contextlib.nullcontext()
 
     def checkpointing(self, *, enabled):
+        self.checkpointed.append(enabled)
         return contextlib.nullcontext()
 
     def verify(self) -> None:

@@ -182,6 +182,15 @@ class TrainConfig:
         low=1,
         high=64,
     )
+    memory: str = _setting(
+        "auto",
+        "training",
+        "advanced",
+        "GPU memory",
+        "fast uses what it needs; save recomputes activations and keeps idle networks off the GPU, for about a third "
+        "more time; auto saves when the fast way would not fit.",
+        choices=("auto", "fast", "save"),
+    )
     gradient_checkpointing: bool = _setting(
         False,
         "training",

@@ -58,7 +58,7 @@ class Loop:
         """
         setup, config = self._setup, self._setup.config
         self.step = first_step
-        with attach(setup.loras), setup.model.checkpointing(enabled=config.gradient_checkpointing):
+        with attach(setup.loras), setup.model.checkpointing(enabled=setup.checkpoints):
             if first_step == 0 and config.sample_every and not self._control.stop_requested:
                 self._samples()
             while self.step < setup.steps and not self._group.any(self._control.stop_requested):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -16,9 +16,10 @@ from lib_pivotal.core.config.checks import check, family_hints
 from lib_pivotal.core.config.io import to_json
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import ConfigError, Interrupted, OutOfMemory
-from lib_pivotal.core.events import Control, Event, Finished, Prepared, Preparing, Warned
+from lib_pivotal.core.events import Control, Event, Finished, MemoryTold, Prepared, Preparing, Warned
 from lib_pivotal.core.ports import DiffusionModel, ProcessGroup, ProgressSink, SampleMaker, SingleProcess
 from lib_pivotal.core.train.loop import Loop
+from lib_pivotal.core.train.memory import MemoryPlan, peak_bytes, watch_peak
 from lib_pivotal.core.train.output import Folders, Output, load_state
 from lib_pivotal.core.train.recorder import Recorder
 from lib_pivotal.core.train.setup import Setup, prepare
@@ -28,6 +29,9 @@ __all__ = ["Folders", "Outcome", "train"]
 
 logger = logging.getLogger("pivotal.run")
 
+_SHORT = (
+    "The GPU may run out of memory. Lower the batch size (and accumulate) or the resolution, or close other programs."
+)
 _NONE: Mapping[str, str] = MappingProxyType({})
 
 
@@ -113,9 +117,12 @@ def train(
             compare(state.facts, _facts(setup))
             load_state(setup, state)
         first_step = state.step if state is not None else 0
+        _tell_memory(setup.memory, emit, None)
+        watch_peak(model.device)
         emit(Prepared(first_step, setup.steps, setup.trainable_count))
         stage = "training"
         outcome = _run_loop(Loop(setup, output, emit, control, group), first_step, setup, output, control)
+        _tell_memory(setup.memory, emit, peak_bytes(model.device))
     except Interrupted:
         outcome = Outcome("discarded", 0, None)
     except torch.cuda.OutOfMemoryError as error:
@@ -147,6 +154,13 @@ def _run_loop(loop: Loop, first_step: int, setup: Setup, output: Output | None, 
         return Outcome(word, loop.step, None)
     output.save_state(loop.step)
     return Outcome(word, loop.step, output.save_bundle(loop.step, final=True))
+
+
+def _tell_memory(memory: MemoryPlan, emit: Callable[[Event], None], peak: int | None) -> None:
+    """What was expected, and at the end what was used."""
+    emit(MemoryTold(memory.needed, memory.free, peak, memory.saves))
+    if memory.is_short and peak is None:
+        emit(Warned(_SHORT))
 
 
 def _facts(setup: Setup) -> dict[str, object]:

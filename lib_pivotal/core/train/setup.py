@@ -17,6 +17,7 @@ from lib_pivotal.core.optim.schedule import embedding_factor, lora_factor
 from lib_pivotal.core.pivot.vectors import ConceptVectors, spans
 from lib_pivotal.core.ports import DiffusionModel, ProcessGroup
 from lib_pivotal.core.train.batches import Batcher, latent_entries
+from lib_pivotal.core.train.memory import MemoryPlan, plan_memory
 from lib_pivotal.core.train.texts import TextPath
 
 __all__ = ["Setup", "prepare", "total_steps"]
@@ -30,6 +31,7 @@ class Setup:
         steps: optimiser steps of the whole run.
         factors: learning-rate multiplier of each optimiser group as a function of the step.
         data_digest: changes when pictures or captions change.
+        memory: how the device's memory is used.
     """
 
     config: TrainConfig
@@ -44,6 +46,12 @@ class Setup:
     factors: list[Callable[[int], float]]
     picture_count: int
     data_digest: str
+    memory: MemoryPlan
+
+    @property
+    def checkpoints(self) -> bool:
+        """Whether the UNet's blocks recompute activations in the backward pass."""
+        return self.config.gradient_checkpointing or self.memory.saves
 
     @property
     def trainable_count(self) -> int:
@@ -95,6 +103,19 @@ def prepare(
     tables = _tables(config, model)
     steps = total_steps(config, len(pictures))
     groups, factors = _groups(config, loras, tables, steps)
+    memory = plan_memory(
+        model.family,
+        model.device,
+        mode=config.memory,
+        checkpoints=config.gradient_checkpointing,
+        trained_count=sum(group.parameter.numel() for group in groups),
+        cells=max(item.mean.shape[-2] * item.mean.shape[-1] for item in items),
+        batch_size=config.batch_size,
+    )
+    if memory.saves:
+        model.save_memory()
+    # Captions that are mixed anew at each step need the encoders to the end.
+    may_rest = memory.saves and not config.shuffle_tags and config.tag_dropout == 0.0
     return Setup(
         config=config,
         model=model,
@@ -109,7 +130,7 @@ def prepare(
             rank=group.rank,
             processes=group.size,
         ),
-        texts=TextPath(model, tables, [lora for lora in loras if lora.group.name != "unet"]),
+        texts=TextPath(model, tables, [lora for lora in loras if lora.group.name != "unet"], may_rest=may_rest),
         objective=Objective(
             model.alphas_cumprod,
             is_v_prediction=model.is_v_prediction,
@@ -125,6 +146,7 @@ def prepare(
         factors=factors,
         picture_count=len(pictures),
         data_digest=_digest(folder, pictures),
+        memory=memory,
     )
 
 

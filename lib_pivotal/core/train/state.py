@@ -33,6 +33,7 @@ _MAY_CHANGE = frozenset(
         "gradient_checkpointing",
         "if_exists",
         "keep_states",
+        "memory",
         "cache_to_disk",
         "output_name",
         "sample_cfg",

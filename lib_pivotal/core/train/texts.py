@@ -53,6 +53,7 @@ class TextPath:
         model: the borrowed model.
         tables: vectors of each encoder, in the model's order; empty when no embedding is trained.
         loras: of the text encoders; empty when none is trained.
+        may_rest: whether the text encoders leave the device once nothing before them is trained any more.
         encoders: to use instead of the model's own.
     """
 
@@ -62,9 +63,11 @@ class TextPath:
         tables: Sequence[VectorTable],
         loras: Sequence[TextLora] = (),
         *,
+        may_rest: bool = False,
         encoders: Sequence[TextEncoder] = (),
     ) -> None:
         self._model = model
+        self._may_rest = may_rest
         self._encoders = encoders or model.text_encoders
         self._tables = list(tables)
         self._loras = list(loras)
@@ -116,6 +119,9 @@ class TextPath:
             self._kept.clear()
             self._kept_bytes = 0
             return self._run_all(captions)
+        if self._may_rest:
+            self._model.rest_text()
+            self._may_rest = False
         new = [caption for caption in dict.fromkeys(captions) if caption not in self._kept]
         if new:
             self._keep(new, rows, self._run_all(new))
@@ -135,7 +141,8 @@ class TextPath:
 
     def _run_all(self, captions: Sequence[str]) -> list[EncodedText]:
         placed = [self._place(caption) for caption in captions]
-        return [self._run(number, [texts[number] for texts in placed]) for number in range(len(self._placers))]
+        with self._model.text_at_hand():
+            return [self._run(number, [texts[number] for texts in placed]) for number in range(len(self._placers))]
 
     def _run(self, number: int, texts: Sequence[PlacedText]) -> EncodedText:
         encoder, device = self._encoders[number], self._model.device

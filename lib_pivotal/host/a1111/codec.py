@@ -40,10 +40,16 @@ class VaeCodec:
         self._scale = float(model.scale_factor)
         self._device = device
         self._in_fp32 = in_fp32
-        self._rests_on_cpu = rests_on_cpu and device.type != "cpu"
+        self._rests_on_cpu = False
         self._heed = heed
         self._identity = ""
-        if self._rests_on_cpu:
+        if rests_on_cpu:
+            self.rest()
+
+    def rest(self) -> None:
+        """From now on be in main memory between uses; the lease puts it back at the end."""
+        if self._device.type != "cpu":
+            self._rests_on_cpu = True
             self._vae.to("cpu")
 
     def identity(self) -> str:

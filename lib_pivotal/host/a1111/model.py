@@ -42,6 +42,7 @@ class A1111Model:
         self.native_resolution = native_resolution(model)
         self._unet = unet_of(model)
         self._control = control
+        self._text_rests = False
         self._info = model.sd_checkpoint_info
         self._file = self._info.filename
         parameter = next(self._unet.parameters())
@@ -135,6 +136,29 @@ class A1111Model:
             for block in blocks:
                 block.__dict__.pop("forward", None)
 
+    def save_memory(self) -> None:
+        """Keep the VAE in main memory between uses."""
+        self.codec.rest()
+
+    def rest_text(self) -> None:
+        """Take the text encoders off the device; the lease puts them back at the end."""
+        self._text_rests = True
+        for encoder in self.text_encoders:
+            encoder.module.to("cpu")
+
+    @contextlib.contextmanager
+    def text_at_hand(self) -> Iterator[None]:
+        """Within the context the text encoders are on the device."""
+        if not self._text_rests:
+            yield
+            return
+        for encoder in self.text_encoders:
+            encoder.module.to(self.device)
+        try:
+            yield
+        finally:
+            self.rest_text()
+
     def verify(self) -> None:
         """Check that the model is still the borrowed one, on its device, and heed the webui's Interrupt.
 
@@ -152,7 +176,8 @@ class A1111Model:
                 hint="Start again; do not load another checkpoint meanwhile.",
             )
         # Modules are looked up anew: moving a model keeps the parameter objects.
-        for part in (self._unet, *(encoder.module for encoder in self.text_encoders)):
+        texts = () if self._text_rests else (encoder.module for encoder in self.text_encoders)
+        for part in (self._unet, *texts):
             if next(part.parameters()).device != self.device:
                 raise HostError(
                     "The model was moved off its device while training.",

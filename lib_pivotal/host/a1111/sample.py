@@ -44,6 +44,8 @@ class _Lender(Protocol):
     device: torch.device
     codec: Any
 
+    def text_at_hand(self) -> Any: ...
+
 
 class A1111Sampler:
     """Makes previews; implements ``core.ports.SampleMaker``. The attached LoRA acts through its hooks.
@@ -77,6 +79,7 @@ class A1111Sampler:
             stack.enter_context(_same_prompt_history())
             stack.enter_context(_registered(self._model, embeddings))
             stack.enter_context(self._lent.codec.awake())
+            stack.enter_context(self._lent.text_at_hand())
             stack.callback(forget_conds)
             forget_conds()
             task = processing.StableDiffusionProcessingTxt2Img(

@@ -64,6 +64,7 @@ class DiffusersModel:
         self.device = device
         self._dtype = dtype
         self._networks = networks
+        self._text_rests = False
         stored = dtype if device.type == "cuda" else torch.float32
         # torch's own ``to``: diffusers' warns of a list of exceptions even where it is empty.
         self.unet = torch.nn.Module.to(networks.unet, device, stored)
@@ -143,6 +144,29 @@ class DiffusersModel:
             yield
         finally:
             self.unet.disable_gradient_checkpointing()
+
+    def save_memory(self) -> None:
+        """Keep the VAE in main memory between uses."""
+        self.codec.rest()
+
+    def rest_text(self) -> None:
+        """Take the text encoders off the device until they are needed."""
+        self._text_rests = True
+        for encoder in self.text_encoders:
+            encoder.text_model.to("cpu")
+
+    @contextlib.contextmanager
+    def text_at_hand(self) -> Iterator[None]:
+        """Within the context the text encoders are on the device."""
+        if not self._text_rests:
+            yield
+            return
+        for encoder in self.text_encoders:
+            encoder.text_model.to(self.device)
+        try:
+            yield
+        finally:
+            self.rest_text()
 
     def verify(self) -> None:
         """Nobody else has this model, so there is nothing to find."""

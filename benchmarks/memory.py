@@ -1,0 +1,165 @@
+"""Memory of a training step of full-size networks with random weights: ``python run.py bench memory``.
+
+Without a GPU it counts the bytes that one step keeps for its backward pass, by torch's own hooks, per latent cell and
+picture: these figures stand in ``core/train/memory.py``. With a GPU it also measures the peak of whole steps of the
+engine, weights included, and, where peft is installed, of a plain loop over diffusers and peft in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import sys
+import time
+from typing import Any
+
+import diffusers
+import torch
+
+from lib_pivotal.core.lora.inject import LoraWeights, attach
+from lib_pivotal.core.lora.naming import kohya_key, role_of
+from lib_pivotal.core.ports import LoraTarget
+from lib_pivotal.host.diffusers.model import _recompute
+from lib_pivotal.host.diffusers.shapes import unet_shape
+from lib_pivotal.host.diffusers.standard import standard_config
+
+_RANK = 16
+_SHAPES = {"sd1": (512, 768), "sd2": (768, 1024), "sdxl": (1024, 2048)}
+"""Family → usual side in px, width of the text."""
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("families", nargs="*", default=list(_SHAPES))
+    parser.add_argument(
+        "--side", type=int, default=0, help="px; 0: half the usual one on a CPU, the usual one on a GPU"
+    )
+    options = parser.parse_args()
+    on_gpu = torch.cuda.is_available()
+    device = torch.device("cuda" if on_gpu else "cpu")
+    name = torch.cuda.get_device_name() if on_gpu else "cpu"
+    _say(f"device {name}, torch {torch.__version__}, bf16 autocast, LoRA rank {_RANK} on attention and feed-forward")
+    for family in options.families:
+        usual, width = _SHAPES[family]
+        side = options.side or (usual if on_gpu else usual // 2)
+        unet = _unet(family, device)
+        for checkpointing in (False, True):
+            _one(family, unet, side, width, device, checkpointing=checkpointing)
+        if on_gpu:
+            _peft(family, unet, side, width, device)
+        del unet
+        gc.collect()
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def _unet(family: str, device: torch.device) -> Any:
+    """A full-size UNet of random weights, bf16, frozen."""
+    params = standard_config(family)["model"]["params"]
+    shape = unet_shape(params["network_config" if family == "sdxl" else "unet_config"]["params"])
+    with torch.device("meta"):
+        unet = diffusers.UNet2DConditionModel.from_config(shape)
+    unet = unet.to(torch.bfloat16).to_empty(device=device)
+    for parameter in unet.parameters():
+        parameter.data.normal_(std=0.02)
+    return unet.eval().requires_grad_(False)
+
+
+def _inputs(family: str, side: int, width: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, Any]:
+    noisy = torch.randn(1, 4, side // 8, side // 8, device=device)
+    text = torch.randn(1, 77, width, device=device).requires_grad_(True)
+    added = None
+    if family == "sdxl":
+        added = {
+            "text_embeds": torch.randn(1, 1280, device=device),
+            "time_ids": torch.tensor([[side, side, 0, 0, side, side]], dtype=torch.float32, device=device),
+        }
+    return noisy, text, added
+
+
+def _lora(family: str, unet: Any, device: torch.device) -> LoraWeights:
+    chosen = []
+    for path, module in unet.named_modules():
+        role = role_of(path, 1)
+        if role in ("attention", "feed_forward") and hasattr(module, "in_features"):
+            chosen.append((LoraTarget(kohya_key("unet", path, family), "unet", role, module), _RANK))
+    return LoraWeights("unet", chosen, 0.5, 0, device)
+
+
+def _one(family: str, unet: Any, side: int, width: int, device: torch.device, *, checkpointing: bool) -> None:
+    """One step of the engine's LoRA; what it keeps, and on a GPU its peak and time."""
+    noisy, text, added = _inputs(family, side, width, device)
+    lora = _lora(family, unet, device)
+    kept: dict[int, int] = {}
+    own = {parameter.untyped_storage().data_ptr() for parameter in unet.parameters()}
+    own.add(lora.group.flat.untyped_storage().data_ptr())
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    if checkpointing:
+        unet.enable_gradient_checkpointing(_recompute)
+    try:
+        with attach([lora]):
+            started = time.perf_counter()
+            hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+            with hooks, torch.autocast(device.type, dtype=torch.bfloat16):
+                output = unet(noisy, torch.tensor([400], device=device), text, added_cond_kwargs=added).sample
+            loss = output.float().square().mean()
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats()
+            loss.backward()
+    finally:
+        unet.disable_gradient_checkpointing()
+    cells = noisy.shape[2] * noisy.shape[3]
+    total = sum(kept.values())
+    line = f"{family}, {side} px, checkpointing {'on ' if checkpointing else 'off'}: {total / 2**20:8.0f} MiB kept, "
+    line += f"{total / cells / 1024:6.0f} KiB a latent cell, {time.perf_counter() - started:6.1f} s"
+    if device.type == "cuda":
+        line += f", peak {torch.cuda.max_memory_allocated() / 2**20:8.0f} MiB with the UNet's weights"
+    _say(line)
+    del output, loss, lora
+    gc.collect()
+
+
+def _peft(family: str, unet: Any, side: int, width: int, device: torch.device) -> None:
+    """The same step as a plain loop over diffusers and peft makes it."""
+    try:
+        from peft import LoraConfig
+    except ImportError:
+        _say(f"{family}: peft is not installed, so there is nothing to compare with (pip install peft)")
+        return
+    layers = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"]
+    unet.add_adapter(LoraConfig(r=_RANK, lora_alpha=_RANK // 2, target_modules=layers))
+    noisy, text, added = _inputs(family, side, width, device)
+    trained = [parameter for parameter in unet.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(trained)
+    for checkpointing in (False, True):
+        (unet.enable_gradient_checkpointing if checkpointing else unet.disable_gradient_checkpointing)()
+        torch.cuda.reset_peak_memory_stats()
+        for _ in range(3):
+            torch.cuda.synchronize()
+            started = time.perf_counter()
+            with torch.autocast(device.type, dtype=torch.bfloat16):
+                output = unet(noisy, torch.tensor([400], device=device), text, added_cond_kwargs=added).sample
+            output.float().square().mean().backward()
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+            torch.cuda.synchronize()
+        peak = torch.cuda.max_memory_allocated() / 2**20
+        state = "on " if checkpointing else "off"
+        _say(
+            f"{family}, peft loop, checkpointing {state}: {time.perf_counter() - started:6.2f} s, peak {peak:8.0f} MiB"
+        )
+    unet.delete_adapters("default")
+
+
+if __name__ == "__main__":
+    main()

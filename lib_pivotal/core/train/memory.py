@@ -1,0 +1,94 @@
+"""What a run needs of a GPU's memory: an estimate before, a measurement after, and what is done when it is short."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+__all__ = ["MemoryPlan", "free_bytes", "peak_bytes", "plan_memory", "watch_peak"]
+
+_KEPT = {"sd1": (237, 36), "sd2": (217, 25), "sdxl": (432, 29)}
+"""Family → KiB that the UNet keeps for the backward pass per latent cell and picture, without and with checkpointing.
+
+Source: ``benchmarks/memory.py``, full-size networks, 16-bit autocast, LoRA of rank 16.
+"""
+_RECOMPUTED = 0.25
+"""Share of the unsaved part that the largest block takes when it is computed again."""
+_TRAINED_BYTES = 16
+"""fp32 value, gradient and AdamW's two moments."""
+_WORKSPACE = 768 * 2**20
+"""Text encoders' activations, latents, and what kernels take for themselves."""
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """How a run uses the device's memory.
+
+    Attributes:
+        needed: bytes beyond the loaded model, an estimate.
+        free: bytes that are free before; None where that cannot be asked.
+        saves: whether blocks are recomputed and idle networks leave the device.
+    """
+
+    needed: int
+    free: int | None
+    saves: bool
+
+    @property
+    def is_short(self) -> bool:
+        """Whether even so there may not be enough."""
+        return self.free is not None and self.needed > self.free
+
+
+def plan_memory(
+    family: str,
+    device: torch.device,
+    *,
+    mode: str,
+    checkpoints: bool,
+    trained_count: int,
+    cells: int,
+    batch_size: int,
+) -> MemoryPlan:
+    """Decide how a run uses the memory.
+
+    Args:
+        family: see ``core.families``.
+        device: where it trains.
+        mode: ``fast``, ``save``, or ``auto``: save when the fast way is estimated to need more than is free.
+        checkpoints: the user wants blocks recomputed in any case.
+        trained_count: number of trained values.
+        cells: latent cells of the largest picture.
+        batch_size: pictures at a time.
+    """
+    free = free_bytes(device)
+    fast = _needed(family, trained_count, cells * batch_size, checkpoints=checkpoints)
+    saves = mode == "save" or (mode == "auto" and free is not None and fast > free)
+    needed = _needed(family, trained_count, cells * batch_size, checkpoints=True) if saves else fast
+    return MemoryPlan(needed, free, saves)
+
+
+def _needed(family: str, trained_count: int, cells: int, *, checkpoints: bool) -> int:
+    plain, saved = _KEPT[family]
+    per_cell = saved + _RECOMPUTED * (plain - saved) if checkpoints else plain
+    return int(trained_count * _TRAINED_BYTES + cells * per_cell * 1024 + _WORKSPACE)
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Bytes of a GPU that a run can have, those included that torch keeps for itself; None for other devices."""
+    if device.type != "cuda":
+        return None
+    free, _total = torch.cuda.mem_get_info(device)
+    return int(free) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def watch_peak(device: torch.device) -> None:
+    """Forget the highest use so far."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_bytes(device: torch.device) -> int | None:
+    """The most bytes in use since :func:`watch_peak`, the model's weights included; None where it is not known."""
+    return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else None

@@ -1,0 +1,123 @@
+"""Memory: the plan follows what is free, saving changes no number, and everything is told."""
+
+from __future__ import annotations
+
+import torch
+
+from lib_pivotal.core.bundle.file import read_bundle
+from lib_pivotal.core.events import Control, MemoryTold, Warned
+from lib_pivotal.core.train import memory
+from lib_pivotal.core.train.memory import plan_memory
+from lib_pivotal.core.train.run import Folders, train
+from lib_pivotal.core.train.texts import TextPath
+from tests.unit.toy import ToyEncoder, ToyModel, toy_config, write_pictures
+
+GIB = 2**30
+SIZES = {"trained_count": 3_000_000, "cells": 64 * 64, "batch_size": 1}
+
+
+def plan(monkeypatch, free, mode="auto", *, checkpoints=False, **changes):
+    monkeypatch.setattr(memory, "free_bytes", lambda device: free)
+    sizes = {**SIZES, **changes}
+    return plan_memory("sd1", torch.device("cpu"), mode=mode, checkpoints=checkpoints, **sizes)
+
+
+def test_auto_saves_only_when_the_fast_way_does_not_fit(monkeypatch):
+    assert not plan(monkeypatch, 8 * GIB).saves
+    assert plan(monkeypatch, 8 * GIB, batch_size=8).saves
+    assert not plan(monkeypatch, None).saves
+    assert plan(monkeypatch, 80 * GIB, "save").saves
+    assert not plan(monkeypatch, 1, "fast").saves
+
+
+def test_need_grows_with_pictures_and_shrinks_with_recomputing(monkeypatch):
+    one = plan(monkeypatch, None)
+    assert plan(monkeypatch, None, batch_size=2).needed > 1.3 * one.needed
+    assert plan(monkeypatch, None, checkpoints=True).needed < one.needed
+    assert plan(monkeypatch, None, trained_count=100_000_000).needed > one.needed + GIB
+
+
+def test_too_little_even_so_is_told(monkeypatch):
+    assert plan(monkeypatch, 1).is_short
+    assert not plan(monkeypatch, 8 * GIB).is_short
+    assert not plan(monkeypatch, None).is_short
+
+
+class Told:
+    """Collects events."""
+
+    def __init__(self):
+        self.events = []
+
+    def handle(self, event):
+        self.events.append(event)
+
+
+def run(tmp_path, name, **changes):
+    write_pictures(tmp_path / "data")
+    folders = Folders(tmp_path / name, tmp_path / "bundles", tmp_path / "cache")
+    folders.run.mkdir()
+    model, told = ToyModel(), Told()
+    config = toy_config(tmp_path / "data", output_name=name, **changes)
+    outcome = train(config, model, None, [told], Control(), folders)
+    return model, told.events, read_bundle(outcome.bundle_path)
+
+
+def test_saving_changes_no_number_and_uses_every_means(tmp_path):
+    fixed = {"shuffle_tags": False, "tag_dropout": 0.0}
+    fast, _, plain = run(tmp_path, "fast", memory="fast", **fixed)
+    lean, _, saved = run(tmp_path, "lean", memory="save", **fixed)
+    assert not getattr(fast, "saves_memory", False)
+    assert fast.checkpointed == [False]
+    assert lean.saves_memory
+    assert lean.text_rests, "the text encoders stayed on the device although nothing before them was trained any more"
+    assert lean.checkpointed == [True]
+    for key, value in plain.lora.items():
+        assert torch.equal(saved.lora[key], value)
+
+
+def test_encoders_stay_while_captions_are_mixed_anew(tmp_path):
+    model, _, _ = run(tmp_path, "mixed", memory="save", shuffle_tags=True)
+    assert model.saves_memory
+    assert not getattr(model, "text_rests", False)
+
+
+def test_estimate_and_peak_are_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 1000)
+    monkeypatch.setattr("lib_pivotal.core.train.run.peak_bytes", lambda device: 5 * GIB)
+    _, events, _ = run(tmp_path, "told")
+    told = [event for event in events if isinstance(event, MemoryTold)]
+    assert [event.peak for event in told] == [None, 5 * GIB]
+    assert told[0].free == 1000
+    assert told[0].needed > 1000
+    assert told[0].saves
+    assert any(isinstance(event, Warned) and "run out of memory" in event.message for event in events)
+
+
+class Vectors:
+    def __init__(self):
+        self.layout = {"zog_x": (0, 2)}
+        self.table = torch.randn(2, ToyEncoder.width).requires_grad_(True)
+
+
+def test_encodings_are_kept_only_when_nothing_before_them_is_trained():
+    model, vectors = ToyModel(), Vectors()
+    calls = []
+    encoder = model.text_encoders[0]
+    real = encoder.encode
+    encoder.encode = lambda *arguments: calls.append(1) or real(*arguments)
+    texts = TextPath(model, [vectors])
+    captions, sizes = ["zog_x, red", "blue"], [None, None]
+    for _ in range(2):
+        texts.encode(captions, sizes)
+    assert len(calls) == 2
+    vectors.table.requires_grad_(False)
+    (first,) = texts.encode(captions, sizes)
+    (again,) = texts.encode(captions[::-1], sizes)
+    assert len(calls) == 3, "encoded again although nothing had changed"
+    assert torch.equal(first.condition, again.condition.flip(0))
+    vectors.table.requires_grad_(True)
+    with torch.no_grad():
+        vectors.table.mul_(2)
+    (live,) = texts.encode(captions, sizes)
+    assert not torch.equal(live.condition, first.condition)
