@@ -18,6 +18,7 @@ import torch
 
 from lib_pivotal.core.lora.inject import LoraWeights, attach
 from lib_pivotal.core.lora.naming import kohya_key, role_of
+from lib_pivotal.core.optim.build import Optimiser, TrainedGroup
 from lib_pivotal.core.ports import LoraTarget
 from lib_pivotal.host.diffusers.model import _recompute
 from lib_pivotal.host.diffusers.shapes import unet_shape
@@ -32,9 +33,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("families", nargs="*", default=list(_SHAPES))
-    parser.add_argument(
-        "--side", type=int, default=0, help="px; 0: half the usual one on a CPU, the usual one on a GPU"
-    )
+    parser.add_argument("--side", type=int, default=0, help="px; 0: the usual one, half of it on a CPU")
     options = parser.parse_args()
     on_gpu = torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
@@ -91,12 +90,39 @@ def _lora(family: str, unet: Any, device: torch.device) -> LoraWeights:
 
 
 def _one(family: str, unet: Any, side: int, width: int, device: torch.device, *, checkpointing: bool) -> None:
-    """One step of the engine's LoRA; what it keeps, and on a GPU its peak and time."""
-    noisy, text, added = _inputs(family, side, width, device)
+    """What a step with the engine's LoRA keeps for its backward pass, and on a GPU the peak and time of whole steps."""
+    inputs = _inputs(family, side, width, device)
     lora = _lora(family, unet, device)
-    kept: dict[int, int] = {}
+    if checkpointing:
+        unet.enable_gradient_checkpointing(_recompute)
+    try:
+        with attach([lora]):
+            kept = _kept(unet, inputs, lora)
+            measured = _whole_steps(unet, inputs, lora) if device.type == "cuda" else ""
+    finally:
+        unet.disable_gradient_checkpointing()
+    cells = (side // 8) ** 2
+    state = "on " if checkpointing else "off"
+    _say(
+        f"{family}, {side} px, checkpointing {state}: {kept / 2**20:8.0f} MiB kept, "
+        f"{kept / cells / 1024:6.0f} KiB a latent cell{measured}"
+    )
+    gc.collect()
+
+
+def _loss(unet: Any, inputs: tuple[torch.Tensor, torch.Tensor, Any]) -> torch.Tensor:
+    noisy, text, added = inputs
+    with torch.autocast(noisy.device.type, dtype=torch.bfloat16):
+        output = unet(noisy, torch.tensor([400], device=noisy.device), text, added_cond_kwargs=added).sample
+    loss: torch.Tensor = output.float().square().mean()
+    return loss
+
+
+def _kept(unet: Any, inputs: tuple[torch.Tensor, torch.Tensor, Any], lora: LoraWeights) -> int:
+    """Bytes of the tensors that wait for the backward pass, each once, weights left out."""
     own = {parameter.untyped_storage().data_ptr() for parameter in unet.parameters()}
     own.add(lora.group.flat.untyped_storage().data_ptr())
+    kept: dict[int, int] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
@@ -104,29 +130,27 @@ def _one(family: str, unet: Any, side: int, width: int, device: torch.device, *,
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    if checkpointing:
-        unet.enable_gradient_checkpointing(_recompute)
-    try:
-        with attach([lora]):
-            started = time.perf_counter()
-            hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
-            with hooks, torch.autocast(device.type, dtype=torch.bfloat16):
-                output = unet(noisy, torch.tensor([400], device=device), text, added_cond_kwargs=added).sample
-            loss = output.float().square().mean()
-            if device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats()
-            loss.backward()
-    finally:
-        unet.disable_gradient_checkpointing()
-    cells = noisy.shape[2] * noisy.shape[3]
-    total = sum(kept.values())
-    line = f"{family}, {side} px, checkpointing {'on ' if checkpointing else 'off'}: {total / 2**20:8.0f} MiB kept, "
-    line += f"{total / cells / 1024:6.0f} KiB a latent cell, {time.perf_counter() - started:6.1f} s"
-    if device.type == "cuda":
-        line += f", peak {torch.cuda.max_memory_allocated() / 2**20:8.0f} MiB with the UNet's weights"
-    _say(line)
-    del output, loss, lora
-    gc.collect()
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = _loss(unet, inputs)
+    loss.backward()
+    return sum(kept.values())
+
+
+def _whole_steps(unet: Any, inputs: tuple[torch.Tensor, torch.Tensor, Any], lora: LoraWeights) -> str:
+    """Peak and time of steps with the engine's optimiser, after a first one that warms up."""
+    group = TrainedGroup("unet", lora.group.flat, 1e-4, 1e-3)
+    optimiser = Optimiser([group], clip_norm=1.0, uses_fp16=False, device=inputs[0].device)
+    torch.cuda.reset_peak_memory_stats()
+    for _ in range(3):
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        optimiser.scaled(_loss(unet, inputs)).backward()
+        optimiser.step()
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - started
+    return (
+        f", {seconds:6.2f} s a step, peak {torch.cuda.max_memory_allocated() / 2**20:8.0f} MiB with the UNet's weights"
+    )
 
 
 def _peft(family: str, unet: Any, side: int, width: int, device: torch.device) -> None:
@@ -138,26 +162,21 @@ def _peft(family: str, unet: Any, side: int, width: int, device: torch.device) -
         return
     layers = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"]
     unet.add_adapter(LoraConfig(r=_RANK, lora_alpha=_RANK // 2, target_modules=layers))
-    noisy, text, added = _inputs(family, side, width, device)
-    trained = [parameter for parameter in unet.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(trained)
+    inputs = _inputs(family, side, width, device)
+    optimiser = torch.optim.AdamW([parameter for parameter in unet.parameters() if parameter.requires_grad])
     for checkpointing in (False, True):
         (unet.enable_gradient_checkpointing if checkpointing else unet.disable_gradient_checkpointing)()
         torch.cuda.reset_peak_memory_stats()
         for _ in range(3):
             torch.cuda.synchronize()
             started = time.perf_counter()
-            with torch.autocast(device.type, dtype=torch.bfloat16):
-                output = unet(noisy, torch.tensor([400], device=device), text, added_cond_kwargs=added).sample
-            output.float().square().mean().backward()
+            _loss(unet, inputs).backward()
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
             torch.cuda.synchronize()
-        peak = torch.cuda.max_memory_allocated() / 2**20
+        seconds, peak = time.perf_counter() - started, torch.cuda.max_memory_allocated() / 2**20
         state = "on " if checkpointing else "off"
-        _say(
-            f"{family}, peft loop, checkpointing {state}: {time.perf_counter() - started:6.2f} s, peak {peak:8.0f} MiB"
-        )
+        _say(f"{family}, peft loop, checkpointing {state}: {seconds:6.2f} s a step, peak {peak:8.0f} MiB")
     unet.delete_adapters("default")
 
 

@@ -148,7 +148,7 @@ MESSAGES = {
     "file_warnings": "It can be used. Please look at this:",
     "written": "Written:",
     "metadata": "Metadata",
-    "lora": "LoRA: {layers} layers, rank {ranks}, alpha {alphas}",
+    "lora": "LoRA: rank {ranks}, alpha {alphas}; layers: {layers}",
     "no_lora": "No LoRA is in it.",
     "no_embeddings": "No embeddings are in it: it is a plain LoRA.",
 }

@@ -104,7 +104,8 @@ def require_trainable(model: Any) -> None:
         raise HostError(f"{name} is {kind}.", hint="SD1, SD2 and SDXL checkpoints can be trained; select one of them.")
     if getattr(model, "lowvram", False):
         raise HostError(
-            "The model is loaded in a low-memory mode.", hint="Start the webui without --lowvram and --medvram."
+            "The model is loaded in a low-memory mode.",
+            hint="Start the webui without --lowvram, --medvram and --medvram-sdxl.",
         )
     dtypes = {parameter.dtype for parameter in model.parameters()}
     if dtypes & set(_EIGHT_BIT):
