@@ -15,7 +15,7 @@ from lib_pivotal.core.bundle.file import replacing
 from lib_pivotal.core.config.checks import check, family_hints
 from lib_pivotal.core.config.io import to_json
 from lib_pivotal.core.config.schema import TrainConfig
-from lib_pivotal.core.errors import ConfigError, Interrupted, OutOfMemory
+from lib_pivotal.core.errors import ConfigError, HostError, Interrupted, OutOfMemory, PivotalError
 from lib_pivotal.core.events import Control, Event, Finished, Prepared, Preparing, Warned
 from lib_pivotal.core.ports import DiffusionModel, ProcessGroup, ProgressSink, SampleMaker, SingleProcess
 from lib_pivotal.core.train.loop import Loop
@@ -135,6 +135,11 @@ def _run_loop(loop: Loop, first_step: int, setup: Setup, output: Output | None, 
     try:
         loop.run(first_step)
         is_over = True
+    except PivotalError:
+        raise
+    except Exception as error:
+        _blame_the_host(setup.model, error)
+        raise
     finally:
         # Whatever went wrong, the values are those of the last good step.
         if not is_over and output is not None and loop.step > first_step:
@@ -147,6 +152,14 @@ def _run_loop(loop: Loop, first_step: int, setup: Setup, output: Output | None, 
         return Outcome(word, loop.step, None)
     output.save_state(loop.step)
     return Outcome(word, loop.step, output.save_bundle(loop.step, final=True))
+
+
+def _blame_the_host(model: DiffusionModel, error: Exception) -> None:
+    """Say that the model was taken away, where that is why a step tripped over something."""
+    try:
+        model.verify()
+    except HostError as reason:
+        raise reason from error
 
 
 def _facts(setup: Setup) -> dict[str, object]:
