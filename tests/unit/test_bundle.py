@@ -10,7 +10,7 @@ import json
 import pytest
 import torch
 from PIL import Image
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from lib_pivotal.core.bundle.embeddings import parse_embeddings
@@ -90,9 +90,17 @@ def test_existing_file_is_kept(tmp_path):
     assert free_name(path).name == "my-2.safetensors"
 
 
-def test_failed_write_leaves_nothing(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        # safetensors' own words for the same.
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_failed_write_leaves_nothing(tmp_path, monkeypatch, error):
     def fail(*_):
-        raise OSError(28, "No space left on device")
+        raise error
 
     monkeypatch.setattr("lib_pivotal.core.bundle.file.save_file", fail)
     with pytest.raises(BundleError, match="No space"):
