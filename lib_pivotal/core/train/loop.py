@@ -198,8 +198,7 @@ class Loop:
             self._samples()
         due = config.save_every and self.step % config.save_every == 0 and self.step < self._setup.steps
         if self._control.take_save() or due:
-            output.save_bundle(self.step, final=False)
-            output.save_state(self.step)
+            output.try_to_save(self.step, final=False)
 
     def _samples(self) -> None:
         if self._output is not None:

@@ -101,17 +101,17 @@ def train(
             progress=lambda name, done, total: emit(Preparing(name, done, total)),
             stopped=lambda: control.stop_requested,
         )
+        if state is not None:
+            # Before anything is written: a refused resume leaves the run's files as they are.
+            compare(state.facts, _facts(setup))
+            load_state(setup, state)
         output = None
         if group.rank == 0:
-            earlier = Path(state.facts["bundle_path"]) if state is not None else None
-            output = Output(setup, folders, sampler, emit, earlier)
+            output = Output(setup, folders, sampler, emit, state)
             recorder = Recorder(folders.run, state.step if state is not None else 0)
             emit.sinks.append(recorder)
             with replacing(folders.run / "config.json") as partial:
                 partial.write_text(to_json(config), encoding="utf-8")
-        if state is not None:
-            compare(state.facts, _facts(setup))
-            load_state(setup, state)
         first_step = state.step if state is not None else 0
         emit(Prepared(first_step, setup.steps, setup.trainable_count))
         stage = "training"
@@ -143,15 +143,13 @@ def _run_loop(loop: Loop, first_step: int, setup: Setup, output: Output | None, 
     finally:
         # Whatever went wrong, the values are those of the last good step.
         if not is_over and output is not None and loop.step > first_step:
-            output.save_state(loop.step)
-            output.save_bundle(loop.step, final=True)
+            output.try_to_save(loop.step, final=True)
     if control.discard_requested:
         return Outcome("discarded", loop.step, None)
     word = "done" if loop.step >= setup.steps else "stopped"
     if output is None or loop.step == 0:
         return Outcome(word, loop.step, None)
-    output.save_state(loop.step)
-    return Outcome(word, loop.step, output.save_bundle(loop.step, final=True))
+    return Outcome(word, loop.step, output.save(loop.step, final=True))
 
 
 def _blame_the_host(model: DiffusionModel, error: Exception) -> None:
