@@ -145,17 +145,41 @@ def names(*given, taken=None, tokenizer=TOKENIZE):
 
 
 @pytest.mark.parametrize(
-    "name", ["", " ", "a.b", "<zog>", "zog,", "zog_", "(zog)", "zög", "a:b", "zog/x", "BREAK", "x" * 61]
+    "name",
+    [
+        "",
+        " ",
+        "a.b",
+        "<zog>",
+        "zog,",
+        "zog_",
+        "(zog)",
+        "zög",
+        "a:b",
+        "zog/x",
+        "BREAK",
+        "AND",
+        "cat AND dog",
+        "x-BREAK",
+        "x" * 61,
+    ],
 )
 def test_bad_names_are_refused_with_a_good_one(name):
     problems = [problem for problem in names(name, tokenizer=None) if problem.is_error]
     assert len(problems) == 1 and problems[0].hint
     suggestion = suggest_name(name)
-    if name and len(name) < 60 and name != "BREAK":
+    if name and len(name) < 60:
         assert not names(suggestion, tokenizer=None)
 
 
-@pytest.mark.parametrize("name", ["zog_x", "zog x", "zog-2", "ZOG x"])
+def test_a_suggestion_is_no_word_of_the_vocabulary():
+    problem = names("((cat))")[0]
+    assert "Use cat_v1." in problem.hint
+    assert not names(suggest_name("((cat))", TOKENIZE))
+    assert suggest_name("((zog cat))", TOKENIZE) == "zog_cat"
+
+
+@pytest.mark.parametrize("name", ["zog_x", "zog x", "zog-2", "ZOG x", "cat and dog", "zog_AND", "handBREAK x"])
 def test_good_names_pass(name):
     assert not names(name)
 
