@@ -127,6 +127,9 @@ def train_run(config: TrainConfig, out: Path, *, resume: Path | None = None, dev
 
 def _tell(config: TrainConfig, outcome: Outcome, run: Path) -> None:
     if outcome.bundle_path is None:
+        if outcome.outcome == "stopped":
+            sys.stdout.write("Stopped before the first step; there is nothing to keep.\n")
+            return
         sys.stdout.write(f"Ended at step {outcome.step} ({outcome.outcome}); no bundle was written.\n")
         return
     words = {"done": "Done", "stopped": "Stopped, result kept"}[outcome.outcome]

@@ -260,6 +260,17 @@ def test_a_reloaded_page_sees_the_run(session, engine, pictures):
     assert session.status()["state"] == "stopped"
 
 
+def test_a_run_stopped_before_its_first_step_does_not_speak_of_a_result(page, session, host, pictures):
+    with host.queue:
+        session.start(good_config(pictures))
+        session.stop()
+    session.join(5)
+    page.press(RUN["refresh"])
+    shown = page.values[element_id("run", "status")]
+    assert "before the first step" in shown
+    assert "is kept" not in shown
+
+
 def test_a_failed_run_says_why_and_where(page, session, pictures):
     session._engine = GatedEngine(error=OutOfMemory("training", hint="Lower the batch size."))
     session.start(good_config(pictures))

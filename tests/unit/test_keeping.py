@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 
 from lib_pivotal.core.bundle.file import read_bundle, write_bundle
 from lib_pivotal.core.errors import BundleError, ConfigError, PivotalError
-from lib_pivotal.core.events import Control, Saved, StepDone, Warned
+from lib_pivotal.core.events import Control, Finished, Saved, StepDone, Warned
 from lib_pivotal.core.ports import Sample
 from lib_pivotal.core.train.recorder import read_losses
 from lib_pivotal.core.train.state import State, load_newest, save_state
@@ -91,6 +91,25 @@ def test_a_refused_resume_leaves_the_run_as_it_is(tmp_path, data):
     assert {path: path.read_bytes() for path in where.run.rglob("*") if path.is_file()} == before
     run(toy_config(data, steps=20), where, resume_from=where.run)
     assert [step for step, _ in read_losses(where.run)] == list(range(1, 21))
+
+
+def test_a_picture_that_has_changed_is_seen_whatever_its_size(tmp_path, data):
+    where = folders(tmp_path)
+    Image.new("RGB", (64, 64), (1, 2, 3)).save(data / "00.bmp")
+    stopped_run(toy_config(data, steps=12), where)
+    Image.new("RGB", (64, 64), (200, 2, 3)).save(data / "00.bmp")
+    with pytest.raises(ConfigError) as caught:
+        run(toy_config(data, steps=12), where, resume_from=where.run)
+    assert [problem.field for problem in caught.value.problems] == ["data"]
+
+
+@pytest.mark.parametrize(("discard", "word"), [(False, "stopped"), (True, "discarded")])
+def test_a_stop_before_the_first_step_is_no_discarding(tmp_path, data, discard, word):
+    control = Control()
+    control.stop(discard=discard)
+    outcome, listener = run(toy_config(data), folders(tmp_path), control=control)
+    assert (outcome.outcome, outcome.bundle_path) == (word, None)
+    assert [event.outcome for event in listener.of(Finished)] == [word]
 
 
 def test_a_resumed_run_writes_over_its_own_bundle_only(tmp_path, data):

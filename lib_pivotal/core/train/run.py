@@ -90,6 +90,7 @@ def train(
         raise ConfigError(problems)
     for problem in problems:
         emit(Warned(str(problem)))
+    first_step = state.step if state is not None else 0
     stage = "encoding pictures"
     recorder = None
     try:
@@ -108,16 +109,17 @@ def train(
         output = None
         if group.rank == 0:
             output = Output(setup, folders, sampler, emit, state)
-            recorder = Recorder(folders.run, state.step if state is not None else 0)
+            recorder = Recorder(folders.run, first_step)
             emit.sinks.append(recorder)
             with replacing(folders.run / "config.json") as partial:
                 partial.write_text(to_json(config), encoding="utf-8")
-        first_step = state.step if state is not None else 0
         emit(Prepared(first_step, setup.steps, setup.trainable_count))
         stage = "training"
         outcome = _run_loop(Loop(setup, output, emit, control, group), first_step, setup, output, control)
     except Interrupted:
-        outcome = Outcome("discarded", 0, None)
+        # Nothing has been trained yet, so there is nothing to keep either way.
+        word = "discarded" if control.discard_requested else "stopped"
+        outcome = Outcome(word, first_step, None)
     except torch.cuda.OutOfMemoryError as error:
         raise OutOfMemory(
             stage, hint="Turn gradient checkpointing on, lower the batch size (and accumulate), or the resolution."
