@@ -7,10 +7,10 @@ from dataclasses import fields
 
 import pytest
 
-from lib_pivotal.core.config.checks import check, check_settings, family_hints
-from lib_pivotal.core.config.io import from_dict, from_json, to_dict, to_json
+from lib_pivotal.core.config.checks import check, check_settings, family_hints, with_misread
+from lib_pivotal.core.config.io import from_dict, from_json, read_dict, to_dict, to_json
 from lib_pivotal.core.config.schema import Concept, TrainConfig, field_info
-from lib_pivotal.core.errors import ConfigError
+from lib_pivotal.core.errors import ConfigError, Problem
 from tests.unit.toy import ToyEncoder, toy_config, write_pictures
 
 
@@ -42,6 +42,25 @@ def test_every_problem_is_told_at_once():
         "concepts[2].init",
     }
     assert "steps" in str(caught.value)
+
+
+def test_what_cannot_be_read_hides_nothing_else():
+    concepts = [{"name": 5, "vectors": "x"}, "no object", {"name": "zog_x", "stop_at": "late", "lr_multiplier": 2}]
+    config, misread = read_dict({"unet_lr": "fast", "rank": 8, "concepts": concepts})
+    assert (config.unet_lr, config.rank) == (TrainConfig().unet_lr, 8)
+    # Every concept keeps its place, so that what the checks say of it is about the right one.
+    assert config.concepts == (Concept(""), Concept(""), Concept("zog_x", lr_multiplier=2.0))
+    fields_found = [problem.field for problem in misread]
+    assert fields_found == ["unet_lr", "concepts[0].name", "concepts[0].vectors", "concepts[1]", "concepts[2].stop_at"]
+
+
+def test_of_a_value_that_cannot_be_read_the_default_is_not_told():
+    def problems(*names):
+        return [Problem(name, "error", "wrong", "better") for name in names]
+
+    misread = problems("concepts[1]", "rank")
+    found = problems("concepts[1].name", "rank", "concepts[0].name", "rank.png", "data_folder")
+    assert with_misread(misread, found) == [*misread, *found[2:]]
 
 
 @pytest.mark.parametrize(

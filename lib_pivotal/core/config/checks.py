@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lib_pivotal.core.bundle.names import check_file_name, check_names
@@ -13,7 +13,7 @@ from lib_pivotal.core.data.scan import scan
 from lib_pivotal.core.errors import Problem
 from lib_pivotal.core.families import FAMILIES, Family
 
-__all__ = ["check", "check_settings", "family_hints"]
+__all__ = ["check", "check_settings", "family_hints", "with_misread"]
 
 _MOST_VECTORS = 75
 _MOST_UNKNOWN_KEYS = 12
@@ -56,6 +56,15 @@ def check(
         return problems
     folder = Path(config.data_folder).expanduser()
     return problems + inspect_pictures(folder, scan(folder), config)
+
+
+def with_misread(misread: Sequence[Problem], found: Sequence[Problem]) -> list[Problem]:
+    """What :func:`lib_pivotal.core.config.io.read_dict` could not read, then what the checks found elsewhere.
+
+    Where a value could not be read its default was checked, of which the user need not hear.
+    """
+    told = {problem.field for problem in misread}
+    return [*misread, *(item for item in found if not told & {item.field, item.field.partition("].")[0] + "]"})]
 
 
 def check_settings(config: TrainConfig) -> list[Problem]:
