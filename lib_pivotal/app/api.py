@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
 from lib_pivotal.app.session import Busy, Session
-from lib_pivotal.core.config.io import from_dict
+from lib_pivotal.core.config.io import read_dict
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
 
 __all__ = ["PUBLIC", "register"]
@@ -116,14 +116,14 @@ def _unauthorised(detail: str) -> HTTPException:
 
 def _check(session: Session, body: Any) -> dict[str, Any]:
     try:
-        problems = session.check(from_dict(body))
+        problems = session.check(*read_dict(body))
     except ConfigError as error:
         problems = error.problems
     return {"ok": not any(problem.is_error for problem in problems), "problems": _plain(problems)}
 
 
 def _start(session: Session, body: Any) -> dict[str, Any]:
-    task_id = session.start(from_dict(body))
+    task_id = session.start(*read_dict(body))
     return {"task_id": task_id, "run_folder": session.status()["run_folder"]}
 
 

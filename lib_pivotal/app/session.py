@@ -6,13 +6,14 @@ import copy
 import logging
 import secrets
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from lib_pivotal.app.engine import Engine, Places, run_engine
 from lib_pivotal.app.ports import AppHost
 from lib_pivotal.app.runs import load_last, logging_to, make_run_folder, save_last
 from lib_pivotal.app.status import IDLE, RunStatus
-from lib_pivotal.core.config.checks import check
+from lib_pivotal.core.config.checks import check, with_misread
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import ConfigError, Interrupted, PivotalError, Problem
 from lib_pivotal.core.events import Control
@@ -47,14 +48,23 @@ class Session:
         """Whether a run is queued or on."""
         return self._run is not None and self._run.is_active
 
-    def check(self, config: TrainConfig) -> list[Problem]:
-        """All problems of these settings on this host, errors and warnings."""
+    def check(self, config: TrainConfig, misread: Sequence[Problem] = ()) -> list[Problem]:
+        """All problems of these settings on this host, errors and warnings.
+
+        Args:
+            config: the settings.
+            misread: what could not be read of them, see ``core.config.io.read_dict``.
+        """
         host = self.host
         problems = check(config, bundles=host.lora_folder(), taken_names=host.taken_names(), tokenizer=host.tokenizer())
-        return problems + host.problems(config)
+        return with_misread(misread, problems + host.problems(config))
 
-    def start(self, config: TrainConfig) -> str:
+    def start(self, config: TrainConfig, misread: Sequence[Problem] = ()) -> str:
         """Check, then start a run in the background.
+
+        Args:
+            config: the settings.
+            misread: as in :meth:`check`.
 
         Returns:
             The task id, ``task(…)``, under which the host shows its progress.
@@ -65,7 +75,7 @@ class Session:
             PivotalError: the run folder cannot be made.
         """
         self._refuse_when_busy()
-        problems = self.check(config)
+        problems = self.check(config, misread)
         if any(problem.is_error for problem in problems):
             raise ConfigError(problems)
         task_id = f"task(pivotal-{secrets.token_hex(8)})"

@@ -80,11 +80,11 @@ def _train(options: argparse.Namespace) -> int:
     # Imported here: torch and diffusers take seconds, which --help should not.
     from lib_pivotal.cli.train import check_run, read_settings, train_run
 
-    config = read_settings(options.config, options.resume)
+    config, misread = read_settings(options.config, options.resume)
     out = options.out or _out_of(options.resume)
     if options.check:
-        return _REFUSED if check_run(config, out) else 0
-    train_run(config, out, resume=options.resume, device=options.device)
+        return _REFUSED if check_run(config, misread, out, resumes=options.resume is not None) else 0
+    train_run(config, misread, out, resume=options.resume, device=options.device)
     return 0
 
 

@@ -6,13 +6,13 @@ import contextlib
 import logging
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from lib_pivotal.core.bundle.metadata import trigger_words
-from lib_pivotal.core.config.checks import check
-from lib_pivotal.core.config.io import from_json
+from lib_pivotal.core.config.checks import check, with_misread
+from lib_pivotal.core.config.io import read_json
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import ConfigError, HostError, Problem
 from lib_pivotal.core.events import Control
@@ -29,11 +29,11 @@ __all__ = ["check_run", "read_settings", "train_run"]
 logger = logging.getLogger("pivotal.cli.train")
 
 
-def read_settings(path: Path | None, resume: Path | None) -> TrainConfig:
-    """Settings of a file, or those that a run folder keeps.
+def read_settings(path: Path | None, resume: Path | None) -> tuple[TrainConfig, list[Problem]]:
+    """Settings of a file, or those that a run folder keeps, and what could not be read of them.
 
     Raises:
-        ConfigError: there is no such file, or it has problems; lists them all.
+        ConfigError: there is no such file, or it is no JSON object.
     """
     if path is None and resume is not None:
         path = resume / "config.json"
@@ -44,12 +44,12 @@ def read_settings(path: Path | None, resume: Path | None) -> TrainConfig:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise ConfigError([Problem(str(path), "error", f"It cannot be read ({reason}).", "Check the path.")]) from error
-    return from_json(text)
+    return read_json(text)
 
 
-def check_run(config: TrainConfig, out: Path, *, resumes: bool = False) -> bool:
+def check_run(config: TrainConfig, misread: Sequence[Problem], out: Path, *, resumes: bool = False) -> bool:
     """Print every problem of settings, pictures and checkpoint; return whether one prevents the start."""
-    problems = _problems(config, out, resumes=resumes)
+    problems = with_misread(misread, _problems(config, out, resumes=resumes))
     for problem in problems:
         sys.stdout.write(f"{problem.severity}: {problem}\n")
     is_bad = any(problem.is_error for problem in problems)
@@ -78,11 +78,19 @@ def _problems(config: TrainConfig, out: Path, *, resumes: bool) -> list[Problem]
     return missing + [problem for problem in found if not (resumes and problem.field == "output_name")]
 
 
-def train_run(config: TrainConfig, out: Path, *, resume: Path | None = None, device: str | None = None) -> Outcome:
+def train_run(
+    config: TrainConfig,
+    misread: Sequence[Problem],
+    out: Path,
+    *,
+    resume: Path | None = None,
+    device: str | None = None,
+) -> Outcome:
     """Train and tell on the console; several processes when a launcher started them.
 
     Args:
         config: the settings.
+        misread: what could not be read of them; refused together with all else that is wrong.
         out: folder of the bundle; runs go to ``out/runs``.
         resume: run folder to go on from.
         device: torch device; None takes the GPU where there is one.
@@ -90,7 +98,7 @@ def train_run(config: TrainConfig, out: Path, *, resume: Path | None = None, dev
     Raises:
         PivotalError: as of :func:`lib_pivotal.core.train.run.train`, or the model cannot be loaded.
     """
-    problems = _problems(config, out, resumes=resume is not None)
+    problems = with_misread(misread, _problems(config, out, resumes=resume is not None))
     if any(problem.is_error for problem in problems):
         raise ConfigError(problems)
     model = load(
@@ -127,6 +135,9 @@ def train_run(config: TrainConfig, out: Path, *, resume: Path | None = None, dev
 
 def _tell(config: TrainConfig, outcome: Outcome, run: Path) -> None:
     if outcome.bundle_path is None:
+        if outcome.outcome == "stopped":
+            sys.stdout.write("Stopped before the first step; there is nothing to keep.\n")
+            return
         sys.stdout.write(f"Ended at step {outcome.step} ({outcome.outcome}); no bundle was written.\n")
         return
     words = {"done": "Done", "stopped": "Stopped, result kept"}[outcome.outcome]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
-from lib_pivotal.core.config.io import from_dict
+from lib_pivotal.core.config.io import read_dict
 from lib_pivotal.core.config.schema import Concept, TrainConfig, field_info
+from lib_pivotal.core.errors import Problem
 from lib_pivotal.ui.ids import concept_id, element_id
 from lib_pivotal.ui.text import CONCEPT_FIELDS
 
@@ -16,6 +19,7 @@ __all__ = [
     "CONCEPT_ROWS",
     "concept_key",
     "empty_row",
+    "in_rows",
     "input_names",
     "make_concept_field",
     "make_setting",
@@ -88,24 +92,40 @@ def _make(kind: str, value: Any, common: dict[str, Any], choices: tuple[str, ...
     return component
 
 
-def read_config(values: Mapping[str, Any]) -> TrainConfig:
-    """The settings that the tab's values make up.
+def read_config(values: Mapping[str, Any]) -> tuple[TrainConfig, list[Problem]]:
+    """The settings that the tab's values make up, and what does not fit, see ``core.config.io.read_dict``.
 
     Args:
         values: by name, see :func:`input_names`.
-
-    Raises:
-        ConfigError: every value that does not fit.
     """
     types = {name: info["type"] for name, info in field_info().items()}
     settings = {name: _read(values[name], types[name]) for name in settings_of("", "basic", "advanced", "expert")}
-    concepts = []
-    for row in range(CONCEPT_ROWS):
-        raw = {name: values[concept_key(row, name)] for name in CONCEPT_FIELDS}
-        concept = {name: _read(value, _CONCEPT_TYPES.get(name, "str")) for name, value in raw.items()}
-        if concept["name"] or concept["init_text"] or concept["aliases"]:
-            concepts.append(concept)
-    return from_dict({"concepts": concepts, **settings})
+    concepts = [_read_row(values, row) for row in _used_rows(values)]
+    return read_dict({"concepts": concepts, **settings})
+
+
+def in_rows(problems: Sequence[Problem], values: Mapping[str, Any]) -> list[Problem]:
+    """Problems of concepts under the rows of the tab, of which empty ones count for no concept.
+
+    Args:
+        problems: of the settings that :func:`read_config` made.
+        values: that it made them of.
+    """
+    rows = _used_rows(values)
+
+    def row_of(match: re.Match[str]) -> str:
+        return f"concepts[{rows[int(match[1])]}]"
+
+    return [replace(item, field=re.sub(r"^concepts\[(\d+)\]", row_of, item.field)) for item in problems]
+
+
+def _used_rows(values: Mapping[str, Any]) -> list[int]:
+    rows = ((row, _read_row(values, row)) for row in range(CONCEPT_ROWS))
+    return [row for row, concept in rows if concept["name"] or concept["init_text"] or concept["aliases"]]
+
+
+def _read_row(values: Mapping[str, Any], row: int) -> dict[str, Any]:
+    return {name: _read(values[concept_key(row, name)], _CONCEPT_TYPES.get(name, "str")) for name in CONCEPT_FIELDS}
 
 
 def show_config(config: TrainConfig) -> dict[str, Any]:
@@ -141,7 +161,7 @@ def _show(value: Any, kind: str) -> Any:
 
 
 def _read(value: Any, kind: str) -> Any:
-    """The value as JSON would have it; what cannot be read stays as it is, and is reported by ``from_dict``."""
+    """The value as JSON would have it; what cannot be read stays as it is, and is reported by ``read_dict``."""
     if kind == "str":
         return (value or "").strip()
     if kind == "tuple":

@@ -11,10 +11,10 @@ import gradio as gr
 
 from lib_pivotal.app.session import Session
 from lib_pivotal.core.config.schema import TrainConfig
-from lib_pivotal.core.errors import PivotalError
+from lib_pivotal.core.errors import ConfigError, PivotalError
 from lib_pivotal.ui import panels
 from lib_pivotal.ui.blocks.concepts import ROW_COUNT, show_rows
-from lib_pivotal.ui.fields import CONCEPT_ROWS, empty_row, read_config, show_config
+from lib_pivotal.ui.fields import CONCEPT_ROWS, empty_row, in_rows, read_config, show_config
 from lib_pivotal.ui.text import MESSAGES
 
 __all__ = ["VIEW", "Handlers"]
@@ -53,12 +53,15 @@ class Handlers:
 
     def check(self, values: Values) -> Outputs:
         """Show all problems; nothing is started."""
-        return {"notice": panels.show_problems(self._session.check(read_config(values)))}
+        problems = self._session.check(*read_config(values))
+        return {"notice": panels.show_problems(in_rows(problems, values))}
 
     def train(self, values: Values) -> Outputs:
         """Start a run, or show everything that prevents it."""
-        config = read_config(values)
-        self._session.start(config)
+        try:
+            self._session.start(*read_config(values))
+        except ConfigError as error:
+            raise ConfigError(in_rows(error.problems, values)) from error
         return {"notice": panels.show_message(MESSAGES["started"], "good"), **self._page_status()}
 
     def stop(self, _values: Values) -> Outputs:

@@ -88,7 +88,8 @@ def _field_label(field: str) -> str:
 def show_status(status: dict[str, Any]) -> str:
     """State, step, loss and time left; then what went wrong, and what should be known."""
     state = status["state"]
-    parts = [STATES[state]]
+    is_empty = state == "stopped" and not status["bundle_path"]
+    parts = [MESSAGES["stopped_early"] if is_empty else STATES[state]]
     if status["is_active"] and status["stage"]:
         parts.append(status["stage"])
     if status["total_steps"]:

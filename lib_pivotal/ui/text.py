@@ -133,6 +133,7 @@ MESSAGES = {
     "pace": "{seconds} s a step",
     "left": "{time} left",
     "is_stopping": "stopping",
+    "stopped_early": "Stopped before the first step, so there is nothing to keep.",
     "log": "Log: {path}",
     "memory": "GPU memory: about {needed} GiB needed beyond the model, {free} GiB free.",
     "memory_saves": " Saving memory, at the price of time.",

@@ -85,6 +85,7 @@ def test_resume_goes_on_in_the_same_run(settings, tmp_path):
     longer = settings(steps=4)
     assert main(["train", str(longer), "--resume", str(run), "--device", "cpu"]) == 0
     assert the_run(out) == run
+    assert main(["train", "--check", "--resume", str(run)]) == 0, "its own bundle is no obstacle"
     assert [step for step, _ in read_losses(run)] == [1, 2, 3, 4]
 
 
@@ -116,6 +117,10 @@ def test_check_only_checks(settings, tmp_path, capsys):
     assert "Ready to train." in capsys.readouterr().out
     assert main(["train", "--check", str(settings(batch_size=0)), "--out", str(out)]) == 2
     assert "batch_size" in capsys.readouterr().out
+    assert main(["train", "--check", str(settings(unet_lr="fast", batch_size=0)), "--out", str(out)]) == 2
+    output = capsys.readouterr().out
+    assert "unet_lr" in output
+    assert "batch_size" in output
     assert not out.exists()
 
 

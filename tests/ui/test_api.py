@@ -48,6 +48,12 @@ def test_bad_settings_are_listed_completely(session):
     assert {"rank", "batch_size", "data_folder", "output_name", "concepts[0].name"} <= fields
     assert all(problem["hint"] for problem in answer.json()["problems"])
     assert answer.json()["message"].startswith("5 problems")
+    # A value of a wrong type hides nothing else.
+    for route in ("check", "train"):
+        body = {"unet_lr": "fast", "concepts": [7, {"name": "a,b"}], "output_name": "x"}
+        problems = client.post(f"{V1}/{route}", json=body).json()["problems"]
+        found = [problem["field"] for problem in problems]
+        assert found == ["unet_lr", "concepts[0]", "concepts[1].name", "data_folder"]
     for body in (["no object"], {"stepps": 3}):
         assert client.post(f"{V1}/train", json=body).status_code == 422
     assert session.status()["state"] == "idle"

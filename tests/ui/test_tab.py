@@ -158,6 +158,7 @@ def test_train_with_errors_starts_nothing_and_lists_all(page, session):
     notice = page.values[NOTICE]
     assert "LoRA rank" in notice
     assert "UNet learning rate" in notice
+    assert "Image folder" in notice
     assert session.status()["state"] == "idle"
     page.values[setting_id("rank")] = None
     page.values[setting_id("unet_lr")] = "2e-4"
@@ -168,6 +169,31 @@ def test_train_with_errors_starts_nothing_and_lists_all(page, session):
     for label in ("Image folder", "Output name"):
         assert label in page.values[NOTICE]
     assert session.status()["state"] == "idle"
+
+
+def test_check_tells_everything_at_once(page, host, pictures):
+    """A value that is no number hides neither the data set nor the names nor the webui."""
+    fill(page, good_config(pictures))
+    (pictures / "broken.png").write_bytes(b"x")
+    host.obstacles = [Problem("webui", "error", "Low memory.", "Restart.")]
+    page.values[setting_id("unet_lr")] = "fast"
+    page.values[concept_id(1, "name")] = "bad.name"
+    page.press(RUN["check"])
+    for word in ("UNet learning rate", "broken.png", "Low memory.", "Name 2", "bad.name"):
+        assert word in page.values[NOTICE], word
+
+
+@pytest.mark.parametrize("button", ["check", "train"])
+def test_an_empty_row_does_not_shift_the_problems_of_the_others(page, pictures, button):
+    fill(page, good_config(pictures, concepts=()))
+    page.values[concept_id(1, "name")] = "zog"
+    page.values[concept_id(1, "stop_at")] = "late"
+    page.values[concept_id(3, "name")] = "bad.name"
+    page.press(RUN[button])
+    for label in ("Freeze at 2", "Name 4"):
+        assert label in page.values[NOTICE]
+    for label in ("Freeze at 1", "Name 1", "Name 2"):
+        assert label not in page.values[NOTICE]
 
 
 def test_check_reports_host_and_data_and_escapes(page, host, pictures):
@@ -258,6 +284,17 @@ def test_a_reloaded_page_sees_the_run(session, engine, pictures):
     page.press(RUN["stop"])
     session.join(5)
     assert session.status()["state"] == "stopped"
+
+
+def test_a_run_stopped_before_its_first_step_does_not_speak_of_a_result(page, session, host, pictures):
+    with host.queue:
+        session.start(good_config(pictures))
+        session.stop()
+    session.join(5)
+    page.press(RUN["refresh"])
+    shown = page.values[element_id("run", "status")]
+    assert "before the first step" in shown
+    assert "is kept" not in shown
 
 
 def test_a_failed_run_says_why_and_where(page, session, pictures):

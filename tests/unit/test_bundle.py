@@ -10,7 +10,7 @@ import json
 import pytest
 import torch
 from PIL import Image
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from lib_pivotal.core.bundle.embeddings import parse_embeddings
@@ -90,9 +90,17 @@ def test_existing_file_is_kept(tmp_path):
     assert free_name(path).name == "my-2.safetensors"
 
 
-def test_failed_write_leaves_nothing(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        # safetensors' own words for the same.
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_failed_write_leaves_nothing(tmp_path, monkeypatch, error):
     def fail(*_):
-        raise OSError(28, "No space left on device")
+        raise error
 
     monkeypatch.setattr("lib_pivotal.core.bundle.file.save_file", fail)
     with pytest.raises(BundleError, match="No space"):
@@ -137,17 +145,41 @@ def names(*given, taken=None, tokenizer=TOKENIZE):
 
 
 @pytest.mark.parametrize(
-    "name", ["", " ", "a.b", "<zog>", "zog,", "zog_", "(zog)", "zög", "a:b", "zog/x", "BREAK", "x" * 61]
+    "name",
+    [
+        "",
+        " ",
+        "a.b",
+        "<zog>",
+        "zog,",
+        "zog_",
+        "(zog)",
+        "zög",
+        "a:b",
+        "zog/x",
+        "BREAK",
+        "AND",
+        "cat AND dog",
+        "x-BREAK",
+        "x" * 61,
+    ],
 )
 def test_bad_names_are_refused_with_a_good_one(name):
     problems = [problem for problem in names(name, tokenizer=None) if problem.is_error]
     assert len(problems) == 1 and problems[0].hint
     suggestion = suggest_name(name)
-    if name and len(name) < 60 and name != "BREAK":
+    if name and len(name) < 60:
         assert not names(suggestion, tokenizer=None)
 
 
-@pytest.mark.parametrize("name", ["zog_x", "zog x", "zog-2", "ZOG x"])
+def test_a_suggestion_is_no_word_of_the_vocabulary():
+    problem = names("((cat))")[0]
+    assert "Use cat_v1." in problem.hint
+    assert not names(suggest_name("((cat))", TOKENIZE))
+    assert suggest_name("((zog cat))", TOKENIZE) == "zog_cat"
+
+
+@pytest.mark.parametrize("name", ["zog_x", "zog x", "zog-2", "ZOG x", "cat and dog", "zog_AND", "handBREAK x"])
 def test_good_names_pass(name):
     assert not names(name)
 

@@ -7,10 +7,10 @@ from dataclasses import fields
 
 import pytest
 
-from lib_pivotal.core.config.checks import check, check_settings
-from lib_pivotal.core.config.io import from_dict, from_json, to_dict, to_json
+from lib_pivotal.core.config.checks import check, check_settings, family_hints, with_misread
+from lib_pivotal.core.config.io import from_dict, from_json, read_dict, to_dict, to_json
 from lib_pivotal.core.config.schema import Concept, TrainConfig, field_info
-from lib_pivotal.core.errors import ConfigError
+from lib_pivotal.core.errors import ConfigError, Problem
 from tests.unit.toy import ToyEncoder, toy_config, write_pictures
 
 
@@ -42,6 +42,25 @@ def test_every_problem_is_told_at_once():
         "concepts[2].init",
     }
     assert "steps" in str(caught.value)
+
+
+def test_what_cannot_be_read_hides_nothing_else():
+    concepts = [{"name": 5, "vectors": "x"}, "no object", {"name": "zog_x", "stop_at": "late", "lr_multiplier": 2}]
+    config, misread = read_dict({"unet_lr": "fast", "rank": 8, "concepts": concepts})
+    assert (config.unet_lr, config.rank) == (TrainConfig().unet_lr, 8)
+    # Every concept keeps its place, so that what the checks say of it is about the right one.
+    assert config.concepts == (Concept(""), Concept(""), Concept("zog_x", lr_multiplier=2.0))
+    fields_found = [problem.field for problem in misread]
+    assert fields_found == ["unet_lr", "concepts[0].name", "concepts[0].vectors", "concepts[1]", "concepts[2].stop_at"]
+
+
+def test_of_a_value_that_cannot_be_read_the_default_is_not_told():
+    def problems(*names):
+        return [Problem(name, "error", "wrong", "better") for name in names]
+
+    misread = problems("concepts[1]", "rank")
+    found = problems("concepts[1].name", "rank", "concepts[0].name", "rank.png", "data_folder")
+    assert with_misread(misread, found) == [*misread, *found[2:]]
 
 
 @pytest.mark.parametrize(
@@ -93,6 +112,32 @@ def test_check_gathers_settings_names_data_and_output(tmp_path):
         problem.field for problem in check(config, bundles=tmp_path, taken_names={}, tokenizer=ToyEncoder().tokenize)
     }
     assert found >= {"batch_size", "concepts[1].name", "broken.png", "output_name"}
+
+
+def test_start_words_that_do_not_fit_are_told(tmp_path):
+    write_pictures(tmp_path / "data")
+    long = ", ".join(["word"] * 40)
+
+    def found(**values):
+        config = toy_config(tmp_path / "data", concepts=(Concept("zog_x", **values),))
+        problems = check(config, bundles=tmp_path, taken_names={}, tokenizer=ToyEncoder().tokenize)
+        return [(problem.field, problem.message) for problem in problems if problem.is_error]
+
+    ((field, message),) = found(init_text=long, vectors=0)
+    assert field == "concepts[0].init_text" and "79 tokens" in message
+    assert not found(init_text=long, vectors=4)
+    assert not found(init_text=", ".join(["word"] * 38), vectors=0)
+
+
+@pytest.mark.parametrize(("family", "most"), [("sd1", 12), ("sd2", 12), ("sdxl", 6)])
+def test_more_embeddings_than_forge_takes_are_a_warning(family, most):
+    def warned(count):
+        config = TrainConfig(concepts=tuple(Concept(f"zog_{number}") for number in range(count)))
+        found = [item for item in family_hints(family, config.resolution, config) if item.field == "concepts"]
+        assert all("Forge" in item.message and not item.is_error for item in found)
+        return bool(found)
+
+    assert [warned(most), warned(most + 1)] == [False, True]
 
 
 def test_check_of_nothing_at_all(tmp_path):

@@ -141,10 +141,14 @@ ZOG = Concept("zog", aliases=("teal hexagon", "saber (fate)"))
         (r"saber \(fate\), left", "zog, left"),
         ("saber (fate)", "zog"),
         ("a teal hexagon on grass", "a zog on grass"),
+        ("a teal_hexagon on grass", "a zog on grass"),
+        (r"a picture of saber \(fate\) in a park", "a picture of zog in a park"),
         ("teal hexagons, left", "teal hexagons, left"),
+        ("dark teal hexagon, left", "dark teal hexagon, left"),
+        ("left, a teal hexagon sits on the green grass", "left, a zog sits on the green grass"),
         ("dark teal hexagon2", "dark teal hexagon2"),
         ("zogling, left", "zogling, left"),
-        ("dark_teal_hexagon", "dark_zog"),
+        ("dark_teal_hexagon", "dark_teal_hexagon"),
         ("", ""),
     ],
 )
@@ -161,6 +165,34 @@ def test_the_longest_words_of_all_concepts_win_and_nothing_is_replaced_twice():
     assert make.normalise("A cat. Red (hat).") == "A cat. Red (hat)."
     assert make.concepts_in("a dragon girl and a girl") == {"chenx", "surtr"}
     assert maker(Concept("a\\q", aliases=("teal",))).normalise("some teal thing") == "some a\\q thing"
+
+
+def test_a_tag_that_only_holds_an_alias_is_another_tag():
+    make = maker(Concept("zog_v1", aliases=("girl", "magical_girl")))
+    assert make.normalise("girl, cat girl, girl_sitting, left") == "zog_v1, cat girl, girl_sitting, left"
+    assert make.normalise("Magical Girl, smile") == "zog_v1, smile"
+    assert make.normalise("a magical girl and a girl") == "a zog_v1 and a zog_v1"
+    assert make.normalise("the big_girl waits") == "the big_girl waits"
+    assert not make.concepts_in("cat girl, left")
+
+
+def test_a_name_within_a_tag_is_a_mention():
+    make = maker(Concept("zog_v1"), shuffle_tags=True)
+    assert make.concepts_in("left, photo of ZOG_v1") == {"zog_v1"}
+    assert {make.vary("left, photo of zog_v1", random.Random(seed)) for seed in range(9)} == {"photo of zog_v1, left"}
+
+
+@pytest.mark.parametrize("caption", ["a g\u0131rl sits", "mag\u0131cal", "a \u017fign here", "G\u0130RL"])
+def test_letters_without_a_pair_are_no_alias_and_no_failure(caption):
+    """Python finds the dotless i and the long s where i and s are looked for in any case."""
+    make = maker(Concept("zog_v1", aliases=("girl", "magical", "sign")))
+    assert make.normalise(caption) == caption
+
+
+def test_escaped_brackets_are_bare_as_in_a_prompt():
+    make = maker(ZOG)
+    assert make.normalise(r"left, asuka \(eva\), \[x\], a\\b") == r"left, asuka (eva), [x], a\\b"
+    assert make.vary(r"hat \(red\)", random.Random(0)) == "hat (red)"
 
 
 def test_names_stay_in_front_and_are_never_dropped():

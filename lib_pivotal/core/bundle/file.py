@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from lib_pivotal.core.bundle.embeddings import parse_embeddings
@@ -96,8 +97,11 @@ def write_bundle(
     lora_dtype: torch.dtype = torch.float16,
     preview: Image.Image | None = None,
     overwrite: bool = False,
-) -> None:
+    replace_preview: bool = False,
+) -> list[Path]:
     """Write a bundle with its side-car JSON and preview picture, each atomically.
+
+    A side-car that is there keeps everything but what this bundle says of itself; a picture that is there is kept.
 
     Args:
         path: ``….safetensors``.
@@ -108,7 +112,11 @@ def write_bundle(
         title: of the model's family, see ``core.families``.
         lora_dtype: of the LoRA in the file.
         preview: picture of the card.
-        overwrite: replace an existing file.
+        overwrite: replace an existing bundle.
+        replace_preview: replace an existing picture.
+
+    Returns:
+        The bundle, and the picture if it was written.
 
     Raises:
         BundleError: the file exists and must not be replaced, or cannot be written.
@@ -118,15 +126,36 @@ def write_bundle(
     """
     if path.exists() and not overwrite:
         raise BundleError(f"{path.name} exists already.", hint="Choose another output name, or allow overwriting.")
+    picture = path.with_suffix(".png")
+    written = [path]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial:
             save_file(pack(lora, embeddings, lora_dtype), partial, dict(metadata))
-        with replacing(path.with_suffix(".json")) as partial:
-            sidecar = {"activation text": words, "sd version": title, "preferred weight": 1.0}
-            partial.write_text(json.dumps(sidecar, indent=4, ensure_ascii=False), encoding="utf-8")
-        if preview is not None:
-            with replacing(path.with_suffix(".png")) as partial:
+        _write_sidecar(path.with_suffix(".json"), words, title)
+        if preview is not None and (replace_preview or not picture.exists()):
+            with replacing(picture) as partial:
                 preview.save(partial, "PNG")
-    except OSError as error:
-        raise BundleError(f"{path} cannot be written ({error.strerror}).", hint="Free space or rights?") from error
+            written.append(picture)
+    except (OSError, SafetensorError) as error:
+        # A full disk is an OSError only where Python writes.
+        reason = getattr(error, "strerror", None) or error
+        raise BundleError(f"{path} cannot be written ({reason}).", hint="Free space or rights?") from error
+    return written
+
+
+def _write_sidecar(path: Path, words: str, title: str) -> None:
+    """Put what the card needs into the side-car; notes and weight that the user gave it stay."""
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        kept = {}
+    except ValueError:
+        kept = None
+    if not isinstance(kept, dict):
+        # What cannot be understood cannot be added to.
+        return
+    weight = kept.get("preferred weight", 1.0)
+    values = {**kept, "activation text": words, "sd version": title, "preferred weight": weight}
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(values, indent=4, ensure_ascii=False), encoding="utf-8")

@@ -13,16 +13,30 @@ __all__ = ["check_file_name", "check_names", "suggest_name"]
 _GOOD = re.compile(r"[0-9A-Za-z](?:[0-9A-Za-z _-]*[0-9A-Za-z])?")
 _LONGEST = 60
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{kind}{n}" for kind in ("com", "lpt") for n in range(1, 10))}
-_GRAMMAR = {"and", "break"}
-"""Words of the webui's prompt grammar."""
+_GRAMMAR = re.compile(r"\b(?:AND|BREAK)\b")
+"""Words that cut a prompt in pieces.
+
+Host: modules/prompt_parser.py, ``re_AND`` and ``re_break``, A1111 1.6.1-1.10.1: in capitals, between any two letters
+    that belong to no word.
+"""
 _RARE_FROM = 30_000
 """CLIP's vocabulary is in order of frequency: from this id on words are rare."""
 
 
-def suggest_name(name: str) -> str:
-    """A name close to ``name`` that follows the rules."""
-    kept = re.sub(r"[^0-9A-Za-z_-]+", "_", name.strip()).strip("_- ")
-    return kept or "my_concept"
+def suggest_name(name: str, tokenizer: Callable[[str], list[int]] | None = None) -> str:
+    """A name close to ``name`` that follows the rules.
+
+    Args:
+        name: that does not follow them.
+        tokenizer: token ids of a text; with it the suggestion is no single word of the vocabulary.
+    """
+    kept = re.sub(r"[^0-9A-Za-z_-]+", "_", name.strip()).strip("_- ") or "my_concept"
+    is_one_word = tokenizer is not None and len(tokenizer(kept)) == 1
+    return f"{kept}_v1" if is_one_word or _GRAMMAR.fullmatch(kept) else _GRAMMAR.sub(_lowered, kept)
+
+
+def _lowered(match: re.Match[str]) -> str:
+    return match.group().lower()
 
 
 def check_names(
@@ -42,7 +56,7 @@ def check_names(
     seen: dict[str, int] = {}
     for index, concept in enumerate(concepts):
         field = f"concepts[{index}].name"
-        problems += _check_spelling(field, concept.name)
+        problems += _check_spelling(field, concept.name, tokenizer)
         lower = concept.name.strip().lower()
         if lower in seen:
             problems.append(
@@ -63,16 +77,20 @@ def check_names(
     return problems
 
 
-def _check_spelling(field: str, name: str) -> list[Problem]:
+def _check_spelling(field: str, name: str, tokenizer: Callable[[str], list[int]] | None) -> list[Problem]:
     if not name.strip():
         return [Problem(field, "error", "The name is empty.", "Give the word that you will type in prompts.")]
     if not _GOOD.fullmatch(name):
         allowed = "Letters, digits, space, _ and - are allowed; it begins and ends with a letter or digit"
-        return [Problem(field, "error", f"{name!r} cannot be a name. {allowed}.", f"Use {suggest_name(name)}.")]
+        return [
+            Problem(field, "error", f"{name!r} cannot be a name. {allowed}.", f"Use {suggest_name(name, tokenizer)}.")
+        ]
     if len(name) > _LONGEST:
         return [Problem(field, "error", f"{name[:20]}… is longer than {_LONGEST} letters.", "Shorten it.")]
-    if name.lower() in _GRAMMAR:
-        return [Problem(field, "error", f"{name} is a word of the prompt grammar.", f"Use {name}_v1.")]
+    cut = _GRAMMAR.search(name)
+    if cut:
+        text = f"{cut.group()} cuts a prompt in two, so {name} would never be found."
+        return [Problem(field, "error", text, f"Use {suggest_name(name, tokenizer)}.")]
     return []
 
 

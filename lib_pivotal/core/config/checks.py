@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lib_pivotal.core.bundle.names import check_file_name, check_names
@@ -11,11 +11,12 @@ from lib_pivotal.core.data.caption import plain_words
 from lib_pivotal.core.data.findings import inspect_pictures
 from lib_pivotal.core.data.scan import scan
 from lib_pivotal.core.errors import Problem
-from lib_pivotal.core.families import FAMILIES
+from lib_pivotal.core.families import FAMILIES, Family
 
-__all__ = ["check", "check_settings", "family_hints"]
+__all__ = ["check", "check_settings", "family_hints", "with_misread"]
 
 _MOST_VECTORS = 75
+_MOST_UNKNOWN_KEYS = 12
 
 
 def check(
@@ -35,6 +36,8 @@ def check(
     """
     problems = check_settings(config)
     problems += check_names(config.concepts, taken=taken_names, tokenizer=tokenizer)
+    if tokenizer is not None:
+        problems += _check_start_words(config, tokenizer)
     problems += check_file_name(config.output_name)
     target = bundles / f"{config.output_name}.safetensors"
     if config.if_exists == "refuse" and config.output_name and target.exists():
@@ -53,6 +56,15 @@ def check(
         return problems
     folder = Path(config.data_folder).expanduser()
     return problems + inspect_pictures(folder, scan(folder), config)
+
+
+def with_misread(misread: Sequence[Problem], found: Sequence[Problem]) -> list[Problem]:
+    """What :func:`lib_pivotal.core.config.io.read_dict` could not read, then what the checks found elsewhere.
+
+    Where a value could not be read its default was checked, of which the user need not hear.
+    """
+    told = {problem.field for problem in misread}
+    return [*misread, *(item for item in found if not told & {item.field, item.field.partition("].")[0] + "]"})]
 
 
 def check_settings(config: TrainConfig) -> list[Problem]:
@@ -84,7 +96,7 @@ def family_hints(family: str, native_resolution: int, config: TrainConfig) -> li
         config: the settings.
     """
     kind = FAMILIES[family]
-    problems = []
+    problems = _key_hints(kind, len(config.concepts))
     if not 0.7 * native_resolution <= config.resolution <= 1.5 * native_resolution:
         text = f"The model was made for about {native_resolution} px; at {config.resolution} px it draws badly."
         problems.append(Problem("resolution", "warning", text, f"Use {native_resolution}, or a little less."))
@@ -94,6 +106,31 @@ def family_hints(family: str, native_resolution: int, config: TrainConfig) -> li
     if family != "sd1" and config.clip_skip > 1:
         text = f"{kind.title} always reads the layer it was made with; clip skip has no effect."
         problems.append(Problem("clip_skip", "warning", text, "Leave it at 1."))
+    return problems
+
+
+def _key_hints(kind: Family, concept_count: int) -> list[Problem]:
+    """Whether Forge would drop the LoRA of a bundle with so many embeddings.
+
+    Host: extensions-builtin/sd_forge_lora/networks.py, Forge: a LoRA with more than 12 keys that it does not know is
+        not loaded; every embedding is one an encoder.
+    """
+    keys = concept_count * len(kind.text_prefixes)
+    if keys <= _MOST_UNKNOWN_KEYS:
+        return []
+    most = _MOST_UNKNOWN_KEYS // len(kind.text_prefixes)
+    text = f"Forge without this extension loads no bundle of {kind.title} with more than {most} embeddings."
+    return [Problem("concepts", "warning", text, f"Train at most {most} in one file if others are to use it there.")]
+
+
+def _check_start_words(config: TrainConfig, tokenizer: Callable[[str], list[int]]) -> list[Problem]:
+    """With 0 vectors a concept takes as many as its start words have, which must fit a row of 75."""
+    problems = []
+    for index, concept in enumerate(config.concepts):
+        count = len(tokenizer(concept.init_text)) if concept.vectors == 0 else 0
+        if count > _MOST_VECTORS:
+            text = f"The start words have {count} tokens, and a name can take at most {_MOST_VECTORS}."
+            problems.append(Problem(f"concepts[{index}].init_text", "error", text, "Shorten them, or give vectors."))
     return problems
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from lib_pivotal.core.config.schema import CONFIG_VERSION, Concept, TrainConfig, field_info
 from lib_pivotal.core.errors import ConfigError, Problem
 
-__all__ = ["from_dict", "from_json", "to_dict", "to_json"]
+__all__ = ["from_dict", "from_json", "read_dict", "read_json", "to_dict", "to_json"]
 
 _CONCEPT_TYPES = {
     "name": "str",
@@ -40,7 +40,16 @@ def from_json(text: str) -> TrainConfig:
     """Settings from JSON text.
 
     Raises:
-        ConfigError: not JSON, or any problem of :func:`from_dict`.
+        ConfigError: not JSON, or any problem of :func:`read_dict`.
+    """
+    return _without_problems(*read_json(text))
+
+
+def read_json(text: str) -> tuple[TrainConfig, list[Problem]]:
+    """Settings from JSON text, and what does not fit, see :func:`read_dict`.
+
+    Raises:
+        ConfigError: not a JSON object.
     """
     try:
         values = json.loads(text)
@@ -48,17 +57,35 @@ def from_json(text: str) -> TrainConfig:
         raise ConfigError(
             [Problem("config", "error", f"This is not JSON: {error}.", "Compare it with the example in the README.")]
         ) from error
-    return from_dict(values)
+    return read_dict(values)
 
 
 def from_dict(values: Any) -> TrainConfig:
     """Settings from plain values; fields that are missing take their defaults.
 
+    Raises:
+        ConfigError: every problem of :func:`read_dict`, all at once.
+    """
+    return _without_problems(*read_dict(values))
+
+
+def _without_problems(config: TrainConfig, problems: list[Problem]) -> TrainConfig:
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def read_dict(values: Any) -> tuple[TrainConfig, list[Problem]]:
+    """Settings from plain values, and every unknown key and every value of a wrong type.
+
+    What does not fit takes its default, so that everything else can be checked in the same breath; concepts keep
+    their places.
+
     Args:
         values: mapping of field names; ``concepts`` is a list of mappings.
 
     Raises:
-        ConfigError: every unknown key and every value of a wrong type, all at once.
+        ConfigError: ``values`` is no mapping.
     """
     if not isinstance(values, Mapping):
         raise ConfigError([Problem("config", "error", "The settings must be a JSON object.", "Put them in { and }.")])
@@ -78,9 +105,7 @@ def from_dict(values: Any) -> TrainConfig:
     known = {name: info["type"] for name, info in field_info().items()}
     settings = _convert(values, known, "", problems)
     concepts = _concepts(raw_concepts, problems)
-    if problems:
-        raise ConfigError(problems)
-    return TrainConfig(concepts=tuple(concepts), **settings)
+    return TrainConfig(concepts=tuple(concepts), **settings), problems
 
 
 def _concepts(raw: Any, problems: list[Problem]) -> list[Concept]:
@@ -92,13 +117,11 @@ def _concepts(raw: Any, problems: list[Problem]) -> list[Concept]:
         where = f"concepts[{index}]."
         if not isinstance(item, Mapping):
             problems.append(Problem(where[:-1], "error", "This must be an object.", 'Write {"name": "…"}.'))
+            concepts.append(Concept(""))
             continue
         if "name" not in item:
             problems.append(Problem(where + "name", "error", "Every concept needs a name.", "Add one."))
-        before = len(problems)
-        converted = _convert(dict(item), _CONCEPT_TYPES, where, problems)
-        if len(problems) == before and "name" in converted:
-            concepts.append(Concept(**converted))
+        concepts.append(Concept(**{"name": "", **_convert(dict(item), _CONCEPT_TYPES, where, problems)}))
     return concepts
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.caption import CaptionMaker
+from lib_pivotal.core.data.picture_file import DAMAGED
 from lib_pivotal.core.data.scan import SUFFIXES, Picture
 from lib_pivotal.core.errors import Problem
 
@@ -99,7 +100,7 @@ def _decode_problem(
             # A palette's numbers mean nothing alone; every other mode is compared as it is.
             shown = image.convert("RGBA") if image.mode == "P" else image
             digest = hashlib.sha256(shown.tobytes() + f"{shown.mode}{shown.size}".encode()).hexdigest()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except DAMAGED as error:
         return f"is damaged ({error})"
     if digest in seen:
         copies.append((seen[digest], picture))

@@ -9,6 +9,7 @@ import torch
 from PIL import Image, ImageOps
 
 from lib_pivotal.core.data.bucket import crop
+from lib_pivotal.core.data.picture_file import DAMAGED, upright
 from lib_pivotal.core.errors import DatasetError
 
 __all__ = ["load_pixels"]
@@ -30,8 +31,8 @@ def load_pixels(path: Path, bucket: tuple[int, int], *, mirrored: bool) -> torch
     """
     try:
         with Image.open(path) as opened:
-            image = _on_white(ImageOps.exif_transpose(opened))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            image = _on_white(upright(opened))
+    except DAMAGED as error:
         raise DatasetError(f"The picture {path.name} is damaged ({error}).", hint="Repair or remove it.") from error
     cut = crop(image.width, image.height, bucket)
     box = (cut.left, cut.top, cut.left + bucket[0], cut.top + bucket[1])

@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
+
+from lib_pivotal.core.data.picture_file import DAMAGED, upright_size
 
 __all__ = ["SUFFIXES", "Picture", "scan"]
 
@@ -14,7 +16,6 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 _REPEATS = re.compile(r"(\d{1,3})_")
 """Longer numbers are dates, not counts."""
-_EXIF_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,8 @@ def _picture(path: Path, folder: Path) -> Picture:
     width = height = 0
     try:
         with Image.open(path) as image:
-            width, height = image.size
-            if image.getexif().get(_EXIF_ORIENTATION, 1) >= 5:
-                width, height = height, width
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
+            width, height = upright_size(image)
+    except DAMAGED as error:
         problem = problem or f"cannot be read ({error.__class__.__name__})"
     return Picture(path, caption, _repeats(path, folder), width, height, problem)
 

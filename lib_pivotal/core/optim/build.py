@@ -49,16 +49,17 @@ class Optimiser:
         self.groups = list(groups)
         self._gradients = [_gradient_of(group) for group in groups]
         self._clip_norm = clip_norm
-        self._on_gpu = device.type == "cuda"
+        self._on_gpu = _is_gpu(device)
         self._zero = torch.zeros((), device=device)
         parameters = [
             {"params": [group.parameter], "lr": group.rate, "weight_decay": group.weight_decay} for group in self.groups
         ]
         # fused: one kernel a group, and it skips non-finite steps by itself, without a synchronisation.
         self._adamw = torch.optim.AdamW(parameters, fused=True if self._on_gpu else None)
-        # Growth is off for bf16 and fp32: the scaler then only carries the found-inf flag to the fused kernel.
-        scale: dict[str, Any] = {} if uses_fp16 else {"init_scale": 1.0, "growth_interval": 2**31 - 1}
-        self._scaler = torch.cuda.amp.GradScaler(**scale) if self._on_gpu else None
+        self._scaler = _scaler(uses_fp16=uses_fp16) if self._on_gpu else None
+        if self._scaler is not None:
+            # It makes its scale at the first loss that it sees, and the first step may have none to show it.
+            self._scaler.scale(torch.zeros((), device=device))
 
     def scaled(self, loss: torch.Tensor) -> torch.Tensor:
         """The loss (0-dim) to call ``backward`` on."""
@@ -135,6 +136,16 @@ class Optimiser:
             state = self._scaler.state_dict()
             scale, tracker = tensors["scaler"].tolist()
             self._scaler.load_state_dict({**state, "scale": scale, "_growth_tracker": int(tracker)})
+
+
+def _is_gpu(device: torch.device) -> bool:
+    return device.type == "cuda"
+
+
+def _scaler(*, uses_fp16: bool) -> torch.cuda.amp.GradScaler:
+    """A loss scale for fp16; without growth it only carries the found-inf flag to the fused kernel."""
+    scale: dict[str, Any] = {} if uses_fp16 else {"init_scale": 1.0, "growth_interval": 2**31 - 1}
+    return torch.cuda.amp.GradScaler(**scale)
 
 
 def _gradient_of(group: TrainedGroup) -> torch.Tensor:

@@ -19,7 +19,11 @@ from lib_pivotal.core.train.setup import Setup
 
 __all__ = ["Loop"]
 
-_MOST_BAD_LOSSES = 3
+_MOST_BAD = 3
+"""Losses in a row that are no number; without a loss scale, gradients too."""
+_SCALE_WARNED_AFTER, _MOST_BAD_SCALED = 20, 50
+"""The same of gradients under a loss scale, which is halved at each of them until it fits."""
+_REMEDY = "Lower the learning rates, or use bf16 or fp32 precision."
 _DEAD_AFTER = 20
 """Steps that a group tried without any gradient, after which it is reported."""
 
@@ -46,6 +50,7 @@ class Loop:
         self._readback = Readback()
         self._told: dict[int, tuple[dict[str, float], float]] = {}
         self._bad_losses = 0
+        self._bad_gradients = 0
         self._idle: dict[str, int] = {}
         self.step = 0
 
@@ -53,7 +58,7 @@ class Loop:
         """Train from ``first_step`` finished steps to the end, or until asked to stop.
 
         Raises:
-            TrainingDiverged: three losses in a row were not finite.
+            TrainingDiverged: three losses in a row were not finite, or so many gradients that nothing is learnt.
             HostError: the model was exchanged or moved meanwhile.
         """
         setup, config = self._setup, self._setup.config
@@ -161,10 +166,9 @@ class Loop:
     def _watch(self, step: int, loss: float, norms: dict[str, float]) -> None:
         """End a run whose loss is no number any more; say when a group gets no gradient at all."""
         self._bad_losses = 0 if math.isfinite(loss) else self._bad_losses + 1
-        if self._bad_losses >= _MOST_BAD_LOSSES:
-            raise TrainingDiverged(
-                step - _MOST_BAD_LOSSES + 1, hint="Lower the learning rates, or use bf16 or fp32 precision."
-            )
+        if self._bad_losses >= _MOST_BAD:
+            raise TrainingDiverged(step - _MOST_BAD + 1, hint=_REMEDY)
+        self._watch_gradients(step, norms)
         dead = []
         for name, norm in norms.items():
             # Once it has had a gradient, a group is watched no more.
@@ -172,6 +176,17 @@ class Loop:
             dead += [name] if norm == 0.0 and self._idle[name] == _DEAD_AFTER else []
         if dead:
             self._emit(Warned(f"Nothing has been learnt by {', '.join(dead)}: it gets no gradient."))
+
+    def _watch_gradients(self, step: int, norms: dict[str, float]) -> None:
+        """End a run whose loss is a number but whose gradients are not: each such step changes nothing."""
+        is_good = all(math.isfinite(norm) for norm in norms.values())
+        self._bad_gradients = 0 if is_good else self._bad_gradients + 1
+        most = _MOST_BAD_SCALED if self._setup.model.needs_loss_scaling else _MOST_BAD
+        if self._bad_gradients >= most:
+            raise TrainingDiverged(step - most + 1, hint=_REMEDY, what="Some gradient has")
+        if self._bad_gradients == _SCALE_WARNED_AFTER:
+            since = step - _SCALE_WARNED_AFTER + 1
+            self._emit(Warned(f"Nothing has been learnt since step {since}: a gradient is no number. {_REMEDY}"))
 
     def _between_steps(self) -> None:
         """Samples and saves that are due or were asked for."""
@@ -183,8 +198,7 @@ class Loop:
             self._samples()
         due = config.save_every and self.step % config.save_every == 0 and self.step < self._setup.steps
         if self._control.take_save() or due:
-            output.save_bundle(self.step, final=False)
-            output.save_state(self.step)
+            output.try_to_save(self.step, final=False)
 
     def _samples(self) -> None:
         if self._output is not None:

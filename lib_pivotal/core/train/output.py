@@ -17,11 +17,12 @@ from lib_pivotal.core.bundle.metadata import build_metadata, trigger_words
 from lib_pivotal.core.config.io import to_dict
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.bucket import bucket_for
-from lib_pivotal.core.errors import PivotalError
+from lib_pivotal.core.errors import BundleError, PivotalError
 from lib_pivotal.core.events import Event, SampleReady, Saved, Warned
 from lib_pivotal.core.families import FAMILIES
 from lib_pivotal.core.pivot.vectors import live_embeddings
 from lib_pivotal.core.ports import SampleMaker, SampleRequest
+from lib_pivotal.core.train.own_files import OwnFiles
 from lib_pivotal.core.train.setup import Setup
 from lib_pivotal.core.train.state import State, save_state
 
@@ -59,7 +60,7 @@ class Output:
         folders: where to write.
         sampler: makes preview pictures; None makes none.
         emit: takes events.
-        bundle_path: of an earlier attempt that is being resumed; None chooses it now.
+        earlier: state of the attempt that is being resumed; None for a new run.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Output:
         folders: Folders,
         sampler: SampleMaker | None,
         emit: Callable[[Event], None],
-        bundle_path: Path | None,
+        earlier: State | None,
     ) -> None:
         self._setup = setup
         self._folders = folders
@@ -76,9 +77,14 @@ class Output:
         self._emit = emit
         self._cover: Image.Image | None = None
         config = setup.config
-        self._may_overwrite = bundle_path is not None or config.if_exists == "overwrite"
-        path = bundle_path or folders.bundles / f"{config.output_name}.safetensors"
-        self.bundle_path = free_name(path) if config.if_exists == "number" and bundle_path is None else path
+        self._overwrites = config.if_exists == "overwrite"
+        # States of earlier releases do not say what their run wrote.
+        self._own = OwnFiles(earlier.facts.get("written", {}) if earlier is not None else {})
+        if earlier is not None:
+            self.bundle_path = Path(earlier.facts["bundle_path"])
+        else:
+            path = folders.bundles / f"{config.output_name}.safetensors"
+            self.bundle_path = free_name(path) if config.if_exists == "number" else path
 
     def facts(self) -> dict[str, Any]:
         """What a resumed run is compared with, and where it wrote."""
@@ -87,17 +93,46 @@ class Output:
             "data": self._setup.data_digest,
             "model": self._setup.model.model_hash,
             "bundle_path": str(self.bundle_path),
+            "written": self._own.facts(),
         }
 
-    def save_bundle(self, step: int, *, final: bool) -> Path:
-        """Write the bundle: under its own name, or with the step in it when it is not the last.
+    def save(self, step: int, *, final: bool) -> Path:
+        """Write the bundle, then the state, which is larger and of less use where the disk is full.
 
         Raises:
-            BundleError: it cannot be written.
+            BundleError: the bundle cannot be written; the state has been tried all the same.
         """
+        try:
+            return self._save_bundle(step, final=final)
+        finally:
+            self._save_state(step)
+
+    def try_to_save(self, step: int, *, final: bool) -> None:
+        """The same where a failure is told and ends nothing."""
+        try:
+            self.save(step, final=final)
+        except BundleError as error:
+            logger.warning("no bundle at step %d", step, exc_info=True)
+            self._emit(Warned(str(error)))
+
+    def _may_write(self, path: Path) -> bool:
+        return self._overwrites or not path.exists() or self._own.has(path)
+
+    def _target(self, step: int, *, final: bool) -> Path:
+        """Where the bundle goes: its own name, with the step in it when it is not the last; never over foreign work."""
         path = self.bundle_path
         if not final:
             path = path.with_name(f"{path.stem}-{step:06d}{path.suffix}")
+        if self._may_write(path):
+            return path
+        free = free_name(path)
+        self._emit(Warned(f"{path.name} is there already and is not this run's, so the bundle is {free.name}."))
+        return free
+
+    def _save_bundle(self, step: int, *, final: bool) -> Path:
+        path = self._target(step, final=final)
+        if final:
+            self.bundle_path = path
         setup, config = self._setup, self._setup.config
         embeddings = live_embeddings(setup.tables)
         lora: dict[str, torch.Tensor] = {}
@@ -116,7 +151,7 @@ class Output:
             date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             covers=[self._cover] if self._cover is not None else (),
         )
-        write_bundle(
+        written = write_bundle(
             path,
             lora,
             embeddings,
@@ -125,24 +160,28 @@ class Output:
             title=FAMILIES[setup.model.family].title,
             lora_dtype=torch.float32 if config.save_precision == "fp32" else torch.float16,
             preview=self._cover,
-            # A step's snapshot belongs to this run; a resumed run may write it again.
-            overwrite=self._may_overwrite or not final,
+            overwrite=path.exists(),
+            replace_preview=self._may_write(path.with_suffix(".png")),
         )
-        # From now on the file is this run's own.
-        self._may_overwrite = self._may_overwrite or final
+        for item in written:
+            self._own.note(item)
         self._emit(Saved(step, "bundle", path))
         return path
 
-    def save_state(self, step: int) -> Path:
-        """Write the resume state into the run folder."""
+    def _save_state(self, step: int) -> None:
+        """Write the resume state into the run folder; without one the run goes on all the same."""
         setup = self._setup
         tensors = {f"optimiser/{key}": value for key, value in setup.optimiser.state_tensors().items()}
         tensors.update({f"lora/{lora.group.name}": lora.group.flat.detach().cpu().clone() for lora in setup.loras})
         tensors.update({f"table/{table.encoder_name}": table.table.detach().cpu().clone() for table in setup.tables})
         state = State(step, tensors, self.facts())
-        path = save_state(self._folders.run / "states", state, setup.config.keep_states)
-        self._emit(Saved(step, "state", path))
-        return path
+        try:
+            path = save_state(self._folders.run / "states", state, setup.config.keep_states)
+        except PivotalError as error:
+            logger.warning("no state at step %d", step, exc_info=True)
+            self._emit(Warned(str(error)))
+        else:
+            self._emit(Saved(step, "state", path))
 
     def make_samples(self, step: int) -> None:
         """Make the preview pictures; a failure is told and does not end the run."""
@@ -152,8 +191,11 @@ class Output:
         for index, request in enumerate(self._requests()):
             try:
                 sample = self._sampler.make(request, embeddings)
-            except PivotalError as error:
-                self._emit(Warned(f"No preview could be made: {error}"))
+            except Exception as error:
+                # The host's sampler can fail in any way; the training beside it is worth more.
+                logger.exception("no preview at step %d", step)
+                text = str(error) if isinstance(error, PivotalError) else f"{type(error).__name__}: {error}"
+                self._emit(Warned(f"No preview could be made: {text}"))
                 return
             if sample is None:
                 return

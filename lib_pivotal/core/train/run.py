@@ -15,7 +15,7 @@ from lib_pivotal.core.bundle.file import replacing
 from lib_pivotal.core.config.checks import check, family_hints
 from lib_pivotal.core.config.io import to_json
 from lib_pivotal.core.config.schema import TrainConfig
-from lib_pivotal.core.errors import ConfigError, Interrupted, OutOfMemory
+from lib_pivotal.core.errors import ConfigError, HostError, Interrupted, OutOfMemory, PivotalError
 from lib_pivotal.core.events import Control, Event, Finished, MemoryTold, Prepared, Preparing, Warned
 from lib_pivotal.core.ports import DiffusionModel, ProcessGroup, ProgressSink, SampleMaker, SingleProcess
 from lib_pivotal.core.train.loop import Loop
@@ -94,6 +94,7 @@ def train(
         raise ConfigError(problems)
     for problem in problems:
         emit(Warned(str(problem)))
+    first_step = state.step if state is not None else 0
     stage = "encoding pictures"
     recorder = None
     try:
@@ -105,18 +106,17 @@ def train(
             progress=lambda name, done, total: emit(Preparing(name, done, total)),
             stopped=lambda: control.stop_requested,
         )
+        if state is not None:
+            # Before anything is written: a refused resume leaves the run's files as they are.
+            compare(state.facts, _facts(setup))
+            load_state(setup, state)
         output = None
         if group.rank == 0:
-            earlier = Path(state.facts["bundle_path"]) if state is not None else None
-            output = Output(setup, folders, sampler, emit, earlier)
-            recorder = Recorder(folders.run, state.step if state is not None else 0)
+            output = Output(setup, folders, sampler, emit, state)
+            recorder = Recorder(folders.run, first_step)
             emit.sinks.append(recorder)
             with replacing(folders.run / "config.json") as partial:
                 partial.write_text(to_json(config), encoding="utf-8")
-        if state is not None:
-            compare(state.facts, _facts(setup))
-            load_state(setup, state)
-        first_step = state.step if state is not None else 0
         _tell_memory(setup.memory, emit, None)
         watch_peak(model.device)
         emit(Prepared(first_step, setup.steps, setup.trainable_count))
@@ -124,10 +124,12 @@ def train(
         outcome = _run_loop(Loop(setup, output, emit, control, group), first_step, setup, output, control)
         _tell_memory(setup.memory, emit, peak_bytes(model.device))
     except Interrupted:
-        outcome = Outcome("discarded", 0, None)
+        # Nothing has been trained yet, so there is nothing to keep either way.
+        word = "discarded" if control.discard_requested else "stopped"
+        outcome = Outcome(word, first_step, None)
     except torch.cuda.OutOfMemoryError as error:
         raise OutOfMemory(
-            stage, hint="Turn gradient checkpointing on, lower the batch size (and accumulate), or the resolution."
+            stage, hint="Set GPU memory to save, lower the batch size (and accumulate), or the resolution."
         ) from error
     finally:
         if recorder is not None:
@@ -142,18 +144,29 @@ def _run_loop(loop: Loop, first_step: int, setup: Setup, output: Output | None, 
     try:
         loop.run(first_step)
         is_over = True
+    except PivotalError:
+        raise
+    except Exception as error:
+        _blame_the_host(setup.model, error)
+        raise
     finally:
         # Whatever went wrong, the values are those of the last good step.
         if not is_over and output is not None and loop.step > first_step:
-            output.save_state(loop.step)
-            output.save_bundle(loop.step, final=True)
+            output.try_to_save(loop.step, final=True)
     if control.discard_requested:
         return Outcome("discarded", loop.step, None)
     word = "done" if loop.step >= setup.steps else "stopped"
     if output is None or loop.step == 0:
         return Outcome(word, loop.step, None)
-    output.save_state(loop.step)
-    return Outcome(word, loop.step, output.save_bundle(loop.step, final=True))
+    return Outcome(word, loop.step, output.save(loop.step, final=True))
+
+
+def _blame_the_host(model: DiffusionModel, error: Exception) -> None:
+    """Say that the model was taken away, where that is why a step tripped over something."""
+    try:
+        model.verify()
+    except HostError as reason:
+        raise reason from error
 
 
 def _tell_memory(memory: MemoryPlan, emit: Callable[[Event], None], peak: int | None) -> None:

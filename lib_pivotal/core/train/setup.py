@@ -194,12 +194,12 @@ def _groups(
 
 
 def _digest(folder: Path, pictures: list[Picture]) -> str:
-    """Of relative paths, sizes in bytes, captions and repeats: what decides the order and content of steps."""
+    """Of relative paths, contents, captions and repeats: what decides the order and content of steps."""
     digest = hashlib.sha256()
     for picture in pictures:
         parts = (
             picture.path.relative_to(folder).as_posix(),
-            str(picture.path.stat().st_size),
+            hashlib.sha256(picture.path.read_bytes()).hexdigest(),
             picture.caption or "",
             str(picture.repeats),
         )

@@ -66,14 +66,28 @@ class State:
 
 
 def save_state(folder: Path, state: State, keep: int) -> Path:
-    """Write a state and remove older ones beyond ``keep``; returns the file."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write a state and remove older ones beyond ``keep``; returns the file.
+
+    Raises:
+        PivotalError: it cannot be written.
+    """
     path = folder / f"state-{state.step:06d}.safetensors"
     header = {_HEADER: json.dumps({"step": state.step, **state.facts})}
-    with replacing(path) as partial:
-        save_file(state.tensors, partial, header)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as partial:
+            save_file(state.tensors, partial, header)
+    except (OSError, SafetensorError) as error:
+        # A full disk is an OSError only where Python writes.
+        reason = getattr(error, "strerror", None) or error
+        message = f"The state to resume from cannot be written ({reason})."
+        raise PivotalError(message, hint="Free space or rights?") from error
     for old in sorted(folder.glob("state-*.safetensors"))[:-keep]:
-        old.unlink(missing_ok=True)
+        try:
+            old.unlink(missing_ok=True)
+        except OSError as error:
+            # Windows keeps a file that a program has open.
+            logger.warning("the old state %s cannot be removed: %s", old.name, error)
     return path
 
 
@@ -85,9 +99,10 @@ def load_newest(folder: Path) -> State:
     """
     for path in sorted(folder.glob("state-*.safetensors"), reverse=True):
         try:
+            # Copies: a tensor of the file would keep it mapped, and Windows then refuses to remove it.
             with safe_open(str(path), framework="pt") as file:
                 facts = json.loads(file.metadata()[_HEADER])
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (no mapping)
+                tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118  (no mapping)
             return State(facts.pop("step"), tensors, facts)
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             logger.warning("skipping the damaged state %s: %s", path.name, error)

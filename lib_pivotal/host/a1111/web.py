@@ -19,12 +19,12 @@ def api_credentials() -> dict[str, str]:
     """User → password of the webui's API; empty when it asks for none.
 
     Host: modules/api/api.py, ``Api.__init__``, A1111 1.6.1-1.10.1: ``--api-auth "u:p,u2:p2"``; routes that are not
-    added through ``add_api_route`` are protected by nothing.
+    added through ``add_api_route`` are protected by nothing. The user of ``":password"`` is the empty one.
     """
     from modules import shared
 
-    pairs = (shared.cmd_opts.api_auth or "").split(",")
-    return {user: password for user, _, password in (pair.partition(":") for pair in pairs) if user}
+    pairs = [pair for pair in (shared.cmd_opts.api_auth or "").split(",") if pair]
+    return {user: password for user, _, password in (pair.partition(":") for pair in pairs)}
 
 
 def add_settings() -> None:

@@ -1,0 +1,107 @@
+"""What keeps a run from going on for nothing: gradients that are no numbers, batches without a lesson, a lost model."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lib_pivotal.core.bundle.file import read_bundle
+from lib_pivotal.core.errors import HostError, TrainingDiverged
+from lib_pivotal.core.events import Warned
+from lib_pivotal.core.optim.build import Optimiser, TrainedGroup
+from lib_pivotal.core.optim.flat import FlatGroup
+from tests.unit.test_train import folders, run
+from tests.unit.toy import ToyModel, toy_config, write_pictures
+
+needs_scaler = pytest.mark.skipif(not hasattr(torch.amp, "GradScaler"), reason="torch 2.3 has it for the CPU, too")
+
+
+@pytest.fixture
+def data(tmp_path):
+    write_pictures(tmp_path / "data")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def scaler_on_cpu(monkeypatch):
+    """The path of a GPU, with the scaler and the optimiser that the CPU has."""
+    monkeypatch.setattr("lib_pivotal.core.optim.build._scaler", lambda **_: torch.amp.GradScaler("cpu"))
+    monkeypatch.setattr("lib_pivotal.core.optim.build._is_gpu", lambda device: True)
+
+
+@needs_scaler
+def test_the_first_batch_may_teach_nothing(scaler_on_cpu):
+    """While the embeddings learn alone, a batch of captions without a name has a loss without a gradient."""
+    group = FlatGroup("embedding", [(3,)], torch.device("cpu"))
+    trained = [TrainedGroup("embedding", group.flat, 0.1, 0.0)]
+    optimiser = Optimiser(trained, clip_norm=1.0, uses_fp16=True, device=torch.device("cpu"))
+    assert float(optimiser.step()["embedding"]) == 0.0
+    optimiser.scaled((group.leaves[0] + 1.0).sum()).backward()
+    optimiser.step()
+    assert float(group.flat.detach().abs().max()) > 0.0
+
+
+@needs_scaler
+def test_the_first_batch_after_a_resume_may_teach_nothing(scaler_on_cpu):
+    group = FlatGroup("embedding", [(3,)], torch.device("cpu"))
+    trained = [TrainedGroup("embedding", group.flat, 0.1, 0.0)]
+    optimiser = Optimiser(trained, clip_norm=1.0, uses_fp16=True, device=torch.device("cpu"))
+    optimiser.load_state_tensors({"scaler": torch.tensor([512.0, 7.0], dtype=torch.float64)})
+    optimiser.step()
+    assert optimiser.state_tensors()["scaler"].tolist() == [512.0, 8.0]
+
+
+class BadGradients(ToyModel):
+    """The loss is a number; from a step on its gradients are none, for so many steps."""
+
+    def __init__(self, first: int, count: int, *, scaled: bool) -> None:
+        super().__init__()
+        self.bad = range(first, first + count)
+        self.needs_loss_scaling = scaled
+
+    def predict(self, noisy, timesteps, condition):
+        result = super().predict(noisy, timesteps, condition)
+        if self.predictions in self.bad:
+            result.register_hook(lambda gradient: gradient * float("inf"))
+        return result
+
+
+def test_gradients_that_are_no_numbers_end_the_run(tmp_path, data):
+    model = BadGradients(4, 100, scaled=False)
+    # Every step encodes all captions in one group: a prediction a step.
+    with pytest.raises(TrainingDiverged, match="gradient") as caught:
+        run(toy_config(data, steps=30), folders(tmp_path), model)
+    assert caught.value.step == 4
+    assert read_bundle(tmp_path / "run-bundles" / "toy.safetensors").lora
+
+
+def test_with_a_loss_scale_they_are_given_time(tmp_path, data):
+    config = toy_config(data, steps=80)
+    _, listener = run(config, folders(tmp_path, "a"), BadGradients(3, 19, scaled=True))
+    assert not listener.of(Warned)
+    _, listener = run(config, folders(tmp_path, "b"), BadGradients(3, 49, scaled=True))
+    assert ["since step 3" in event.message for event in listener.of(Warned)] == [True]
+    with pytest.raises(TrainingDiverged) as caught:
+        run(config, folders(tmp_path, "c"), BadGradients(3, 50, scaled=True))
+    assert caught.value.step == 3
+
+
+def test_a_model_that_was_taken_away_is_named_as_the_reason(tmp_path, data):
+    class Unloaded(ToyModel):
+        """Moved off its device in the middle of a step."""
+
+        is_there = True
+
+        def predict(self, noisy, timesteps, condition):
+            if self.predictions == 4:
+                self.is_there = False
+                raise RuntimeError("Expected all tensors to be on the same device")
+            return super().predict(noisy, timesteps, condition)
+
+        def verify(self) -> None:
+            if not self.is_there:
+                raise HostError("The model was moved.", hint="Start again.")
+
+    with pytest.raises(HostError, match="moved"):
+        run(toy_config(data), folders(tmp_path), Unloaded())
+    assert read_bundle(tmp_path / "run-bundles" / "toy.safetensors").lora
