@@ -104,6 +104,7 @@ def test_formulas_say_where_they_are_from_and_measures_their_unit(path):
     assert set(taken) <= {name for name, _, _ in things}
     complaints = []
     for name, node, text in things:
+        said = text
         source = text.partition("Source:")[2]
         if (name in taken or CITATION.search(text)) and "https://" not in source:
             complaints.append(f"{name or 'the file'} follows a publication and has no Source: with its address")
@@ -112,13 +113,13 @@ def test_formulas_say_where_they_are_from_and_measures_their_unit(path):
         elif isinstance(node, ast.ClassDef):
             numbers = [ast.unparse(item.target) for item in node.body if isinstance(item, ast.AnnAssign)]
             # An attribute may have a docstring of its own, or words in its metadata.
-            text = ast.unparse(node)
+            said = ast.unparse(node)
         else:
             continue
         complaints += [
             f"{name} does not say the unit of {number}"
             for number in numbers
-            if number in UNITS and not re.search(UNITS[number], text, re.IGNORECASE) and name not in UNIT_TO_BE_SAID
+            if number in UNITS and not re.search(UNITS[number], said, re.IGNORECASE) and name not in UNIT_TO_BE_SAID
         ]
     assert not complaints
 
