@@ -61,6 +61,8 @@ def _measure(folder: Path, options: argparse.Namespace) -> tuple[list[float], li
         batch_size=options.batch,
         rank=options.rank,
         steps=100_000,
+        # Otherwise the embeddings would learn alone for a fifth of the steps, and no LoRA be measured.
+        lora_start=0.0,
         sample_every=0,
         output_name="bench",
     )
@@ -90,6 +92,8 @@ def _measure(folder: Path, options: argparse.Namespace) -> tuple[list[float], li
         seconds_bare = _time(bare_step, options.steps)
         with attach(setup.loras):
             seconds_engine = _time(lambda: loop.train_step(next(counter)), options.steps)
+        if not setup.loras or not all(lora.enabled for lora in setup.loras):
+            raise SystemExit("The LoRA is not enabled, so this would not be a whole step.")
         if number:  # the first round warms up
             bare.append(seconds_bare)
             engine.append(seconds_engine)

@@ -97,6 +97,8 @@ class Webui:
 
     def __init__(self, tree: Path, python: Path, data: Path, arguments: tuple[str, ...] = ()) -> None:
         self.data = data
+        self.login: tuple[str, str] | None = None
+        """User and password sent with every request."""
         self.log_path = data / "webui.log"
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -171,6 +173,9 @@ class Webui:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data=data)
         request.add_header("Content-Type", "application/json")
+        if self.login is not None:
+            pair = base64.b64encode(":".join(self.login).encode()).decode()
+            request.add_header("Authorization", f"Basic {pair}")
         with urllib.request.urlopen(request, timeout=timeout) as response:
             return json.loads(response.read())
 

@@ -31,8 +31,24 @@ def test_our_text_path_is_the_webuis(webui: Webui, clip_skip: int) -> None:
     assert all(value == 0.0 for value in answer.values()), answer
 
 
-def test_brackets_in_captions_are_characters(webui: Webui) -> None:
-    assert webui.post("/pivotal-test/literal_brackets") == {"same_ids": 1.0, "has_bracket": 1.0}
+@pytest.mark.parametrize(
+    ("caption", "escaped"),
+    [
+        ("miku_(vocaloid)", r"miku_\(vocaloid\)"),
+        ("a ((red)) [hat], (blue:1.3)", r"a \(\(red\)\) \[hat\], \(blue:1.3\)"),
+    ],
+)
+def test_brackets_in_captions_are_characters(webui: Webui, caption: str, escaped: str) -> None:
+    answer = webui.post("/pivotal-test/literal_brackets", {"caption": caption, "escaped": escaped})
+    assert answer["escaped"] == 0.0
+    # Unescaped they are emphasis to the webui, which is another encoding.
+    assert answer["plain"] > 0.01
+
+
+def test_training_uses_the_attention_that_saves_memory(webui: Webui) -> None:
+    answer = webui.post("/pivotal-test/attention")
+    assert answer["inside"] == ["sdp", "scaled_dot_product_attention_forward"]
+    assert answer["before"] == answer["after"] != answer["inside"]
 
 
 def test_a_training_step_reaches_every_leaf_and_no_weight(webui: Webui) -> None:

@@ -3,13 +3,41 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
+from lib_pivotal.core import errors
+
 CORE = Path(__file__).parents[2] / "lib_pivotal" / "core"
 FILES = sorted(CORE.rglob("*.py"))
-KNOWN_ERRORS = {"BundleError", "ConfigError", "DatasetError", "HostError", "Interrupted", "OutOfMemory", "PivotalError"}
+KNOWN_ERRORS = {
+    name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)
+}
+
+CITATION = re.compile(r"et al\.|arxiv|\beq\.|\balgorithm \d|[A-Z]\w+ & [A-Z]\w+ (19|20)\d\d")
+FROM_ELSEWHERE = {
+    "diffusion/objective.py": ("min_snr_weight", "debiased_weight", "zero_terminal", "Objective.losses"),
+    "lora/layer.py": ("",),
+    "optim/build.py": ("Optimiser",),
+    "bundle/metadata.py": ("build_metadata",),
+}
+"""Formulas and formats that somebody else has published; "" is the file's own docstring."""
+
+UNITS = {
+    "width": r"\bpx\b|pixel|length of a token",
+    "height": r"\bpx\b|pixel",
+    "resolution": r"\bpx\b|pixel",
+    "native_resolution": r"\bpx\b|pixel",
+    "bucket": r"\bpx\b|pixel",
+    "seconds": r"\bs\b|second",
+    "size_limit": r"byte",
+}
+"""Names of arguments and attributes that are measured in something, and how their docstring may say it."""
+
+UNIT_TO_BE_SAID = ("bucket_sizes",)
+"""Has none yet; take it out of here with the words."""
 
 
 def public(body: list[ast.stmt], prefix: str = "") -> list[tuple[str, ast.AST]]:
@@ -29,25 +57,70 @@ def tensor_arguments(node: ast.FunctionDef) -> list[str]:
     return [argument.arg for argument in named if ast.unparse(argument.annotation) in ("torch.Tensor", "np.ndarray")]
 
 
+def raised_by(node: ast.AST, private: dict[str, ast.FunctionDef], seen: frozenset[str] = frozenset()) -> set[str]:
+    """Errors that a function raises, itself or through private functions of its file."""
+    found = set()
+    for item in ast.walk(node):
+        if isinstance(item, ast.Raise) and isinstance(item.exc, ast.Call):
+            found.add(ast.unparse(item.exc.func))
+        elif isinstance(item, ast.Call):
+            name = ast.unparse(item.func).removeprefix("self.")
+            if name in private and name not in seen:
+                found |= raised_by(private[name], private, seen | {name})
+    return found & KNOWN_ERRORS
+
+
+def documented(tree: ast.Module) -> list[tuple[str, ast.AST, str]]:
+    """Name, node and docstring of a file ("") and its public things."""
+    return [(name, node, ast.get_docstring(node) or "") for name, node in [("", tree), *public(tree.body)]]
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(CORE).as_posix())
 def test_public_things_are_documented(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     assert ast.get_docstring(tree), "the file has no docstring"
+    private = {
+        node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name.startswith("_")
+    }
     complaints = []
-    for name, node in public(tree.body):
-        text = ast.get_docstring(node) or ""
+    for name, node, text in documented(tree):
         if not text:
             complaints.append(f"{name} has no docstring")
         if not isinstance(node, ast.FunctionDef):
             continue
         if tensor_arguments(node) and "shape" not in text.lower() and "``(" not in text and "0-dim" not in text:
             complaints.append(f"{name} takes tensors and does not say their shapes")
-        raised = {
-            ast.unparse(item.exc.func) for item in ast.walk(node) if isinstance(item, ast.Raise) and isinstance(item.exc, ast.Call)
-        }  # fmt: skip
-        for error in sorted(raised & KNOWN_ERRORS):
+        for error in sorted(raised_by(node, private)):
             if error not in text:
                 complaints.append(f"{name} raises {error} and does not say so")
+    assert not complaints
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(CORE).as_posix())
+def test_formulas_say_where_they_are_from_and_measures_their_unit(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    taken = FROM_ELSEWHERE.get(path.relative_to(CORE).as_posix(), ())
+    things = documented(tree)
+    assert set(taken) <= {name for name, _, _ in things}
+    complaints = []
+    for name, node, text in things:
+        said = text
+        source = text.partition("Source:")[2]
+        if (name in taken or CITATION.search(text)) and "https://" not in source:
+            complaints.append(f"{name or 'the file'} follows a publication and has no Source: with its address")
+        if isinstance(node, ast.FunctionDef):
+            numbers = [item.arg for item in node.args.args + node.args.kwonlyargs]
+        elif isinstance(node, ast.ClassDef):
+            numbers = [ast.unparse(item.target) for item in node.body if isinstance(item, ast.AnnAssign)]
+            # An attribute may have a docstring of its own, or words in its metadata.
+            said = ast.unparse(node)
+        else:
+            continue
+        complaints += [
+            f"{name} does not say the unit of {number}"
+            for number in numbers
+            if number in UNITS and not re.search(UNITS[number], said, re.IGNORECASE) and name not in UNIT_TO_BE_SAID
+        ]
     assert not complaints
 
 

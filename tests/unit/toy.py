@@ -42,7 +42,7 @@ class ToyEncoder:
     def encode(self, ids, rows, columns, vectors) -> EncodedText:
         assert ids.shape[1] == 77
         embedded = self.table(ids).index_put((rows, columns), vectors)
-        return EncodedText(self.layer(embedded, src_mask=self.mask))
+        return EncodedText(self.layer(embedded, src_mask=self.mask.to(ids.device)))
 
 
 class ToyCodec:
@@ -81,7 +81,7 @@ class ToyUNet(torch.nn.Module):
         self.conv_out = torch.nn.Conv2d(width, 4, 3, padding=1)
 
     def forward(self, x, timesteps, context):
-        waves = timesteps[:, None] * torch.exp(-torch.arange(4))[None]
+        waves = timesteps[:, None] * torch.exp(-torch.arange(4, device=x.device))[None]
         h = self.conv_in(x) + self.time(torch.cat([waves.sin(), waves.cos()], 1))[:, :, None, None]
         tokens = h.flatten(2).transpose(1, 2)
         tokens = tokens + self.attn1(tokens, tokens)

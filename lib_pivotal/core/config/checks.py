@@ -82,7 +82,7 @@ def check_settings(config: TrainConfig) -> list[Problem]:
         problems.append(
             Problem("concepts", "error", "There is nothing to train.", "Add a concept, or give the LoRA a rank.")
         )
-    if config.rank and config.alpha == 0:
+    if (config.rank or config.conv_rank or config.text_encoder_rank) and config.alpha == 0:
         problems.append(Problem("alpha", "error", "With alpha 0 the LoRA does nothing.", "Use half the rank."))
     return problems
 

@@ -231,7 +231,7 @@ class TrainConfig:
         "lora",
         "basic",
         "LoRA alpha",
-        "Strength is alpha divided by rank; half the rank is a good value.",
+        "Strength is alpha divided by rank, with rank 0 by the larger of the other two; half the rank is a good value.",
         low=0.0,
         high=512.0,
     )

@@ -152,7 +152,9 @@ def prepare(
 
 def _loras(config: TrainConfig, model: DiffusionModel) -> list[LoraWeights]:
     chosen = choose_targets(model.lora_targets(), config)
-    ratio = config.alpha / config.rank if config.rank else 1.0
+    # Where the attention has no LoRA, alpha belongs to the largest rank there is.
+    rank = config.rank or max(config.conv_rank, config.text_encoder_rank, 1)
+    ratio = config.alpha / rank
     parts = dict.fromkeys(target.part for target, _ in chosen)
     return [
         LoraWeights(part, [pair for pair in chosen if pair[0].part == part], ratio, config.seed, model.device)

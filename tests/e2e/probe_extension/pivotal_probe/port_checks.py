@@ -71,14 +71,32 @@ def encoding(clip_skip: int = 1) -> dict[str, Any]:
     return result
 
 
-def literal_brackets() -> dict[str, float]:
-    """A caption with brackets gives the plain encoding of its characters, not emphasis."""
+def literal_brackets(caption: str, escaped: str) -> dict[str, float]:
+    """Our encoding of a caption against the webui's of two prompts: with its brackets escaped, and as it is."""
+    from modules import shared
+
     host = _host()
     with host.exclusive(_TASK), host.borrow(TrainConfig(), Control()) as lent, torch.no_grad():
-        encoder = lent.model.text_encoders[0]
-        ids = encoder.tokenize("miku_(vocaloid)")
-        escaped = host.tokenizer()("miku_(vocaloid)")
-        return {"same_ids": float(ids == escaped), "has_bracket": float(len(ids) > 3)}
+        encoded, count = _encode(lent.model, caption, {}, torch.zeros(0, lent.model.text_encoders[0].width))
+        ours = lent.model.condition([encoded], count, [PictureSize((64, 64), (0, 0), (64, 64))], [False])
+        escaped_prompt, plain_prompt = (shared.sd_model.get_learned_conditioning([text]) for text in (escaped, caption))
+        return {"escaped": _difference(ours, escaped_prompt), "plain": _difference(ours, plain_prompt)}
+
+
+def attention() -> dict[str, list[str]]:
+    """Name and function of the attention in force before, while the model is borrowed, and after."""
+    from ldm.modules.attention import CrossAttention
+    from modules import sd_hijack
+
+    def now() -> list[str]:
+        chosen = sd_hijack.current_optimizer
+        return [chosen.name if chosen else "none", CrossAttention.forward.__name__]
+
+    host = _host()
+    before = now()
+    with host.exclusive(_TASK), host.borrow(TrainConfig(), Control()):
+        inside = now()
+    return {"before": before, "inside": inside, "after": now()}
 
 
 def training_step() -> dict[str, Any]:
@@ -248,4 +266,4 @@ def raise_mid_step() -> dict[str, str]:
     return {"error": ""}
 
 
-CHECKS = (encoding, literal_brackets, training_step, lora_names, preview, identity, raise_mid_step)
+CHECKS = (encoding, literal_brackets, attention, training_step, lora_names, preview, identity, raise_mid_step)

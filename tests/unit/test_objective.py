@@ -1,0 +1,115 @@
+"""Noise, targets and loss weights against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lib_pivotal.core.diffusion.objective import (
+    Objective,
+    debiased_weight,
+    min_snr_weight,
+    signal_to_noise,
+    zero_terminal,
+)
+from lib_pivotal.core.errors import ConfigError
+
+# A picture of 2 mixed at 0.8 with noise of -1 mixed at 0.6; then half and half; then mostly noise (0.6 and 0.8).
+ALPHAS = torch.tensor([0.64, 0.5, 0.36])
+SNR = torch.tensor([9.0, 1.0, 0.25, 0.0])
+
+
+def near(*numbers: float):
+    return pytest.approx(numbers, rel=1e-5)
+
+
+def objective(**options) -> Objective:
+    values = {"is_v_prediction": False, "min_snr_gamma": 5.0, "device": torch.device("cpu"), **options}
+    return Objective(values.pop("alphas", ALPHAS), **values)
+
+
+def filled(*numbers: float) -> torch.Tensor:
+    """One item of 4 × 2 × 2 equal values a number."""
+    return torch.tensor(numbers).view(-1, 1, 1, 1).expand(-1, 4, 2, 2).clone()
+
+
+def test_signal_to_noise():
+    assert signal_to_noise(torch.tensor([0.9, 0.5, 0.2])).tolist() == near(9.0, 1.0, 0.25)
+
+
+def test_min_snr():
+    # min(SNR, 5) / SNR for noise, min(SNR, 5) / (SNR + 1) for velocity.
+    assert min_snr_weight(SNR, 5.0, is_v_prediction=False).tolist() == near(5 / 9, 1.0, 1.0, 1.0)
+    assert min_snr_weight(SNR, 5.0, is_v_prediction=True).tolist() == near(0.5, 0.5, 0.2, 0.0)
+    assert min_snr_weight(SNR, 0.5, is_v_prediction=False).tolist() == near(1 / 18, 0.5, 1.0, 1.0)
+    with pytest.raises(ConfigError):
+        min_snr_weight(SNR, 0.0, is_v_prediction=False)
+
+
+def test_debiased():
+    # 1 / √SNR for noise, 1 / (SNR + 1) for velocity; SNR is held within 1e-8 … 1000.
+    assert debiased_weight(SNR[:3], is_v_prediction=False).tolist() == near(1 / 3, 1.0, 2.0)
+    assert debiased_weight(SNR, is_v_prediction=True).tolist() == near(0.1, 0.5, 0.8, 1.0)
+    assert debiased_weight(torch.tensor([1e6, 0.0]), is_v_prediction=False).tolist() == near(1000**-0.5, 1e4)
+
+
+def test_zero_terminal():
+    # Roots 0.9, 0.5, 0.2 become 0.9, 0.3 · 9/7, 0.
+    moved = zero_terminal(torch.tensor([0.81, 0.25, 0.04]))
+    assert moved.dtype == torch.float32
+    assert moved[:2].tolist() == near(0.81, (0.3 * 9 / 7) ** 2)
+    assert 0 < float(moved[2]) < 1e-7
+    # Nothing of the picture is left: what the model sees at the last timestep is the noise.
+    noisy = objective(alphas=moved).noisy(filled(2.0), filled(-1.0), torch.tensor([2]))
+    assert noisy.flatten().tolist() == pytest.approx([-1.0] * 16, abs=1e-3)
+
+
+def test_noisy_latents_mix_by_the_roots():
+    noisy = objective().noisy(filled(2.0, 2.0, 2.0), filled(-1.0, 1.0, -1.0), torch.tensor([0, 1, 2]))
+    assert noisy[:, 0, 0, 0].tolist() == near(1.6 - 0.6, 3 * 0.5**0.5, 1.2 - 0.8)
+
+
+def test_a_noise_predictor_is_to_say_the_noise():
+    loss = objective(weighting="none")
+    times = torch.tensor([0, 2])
+    wrong = loss.losses(filled(0.0, 2.0), filled(2.0, 2.0), filled(-1.0, -1.0), times)
+    assert wrong.tolist() == near(1.0, 9.0)
+    assert loss.losses(filled(-1.0, -1.0), filled(2.0, 2.0), filled(-1.0, -1.0), times).tolist() == [0.0, 0.0]
+
+
+def test_a_velocity_predictor_is_to_say_the_velocity():
+    # √ᾱ · noise − √(1 − ᾱ) · picture = 0.8 · (−1) − 0.6 · 2 = −2, then 0.6 · (−1) − 0.8 · 2 = −2.2.
+    loss = objective(weighting="none", is_v_prediction=True)
+    times = torch.tensor([0, 2])
+    assert loss.losses(filled(0.0, 0.0), filled(2.0, 2.0), filled(-1.0, -1.0), times).tolist() == near(4.0, 4.84)
+    right = loss.losses(filled(-2.0, -2.2), filled(2.0, 2.0), filled(-1.0, -1.0), times)
+    assert right.tolist() == pytest.approx([0.0, 0.0], abs=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        # SNR is 0.64 / 0.36 = 16/9, then 1, then 9/16; the squared error is 1 everywhere.
+        ({"weighting": "none"}, (1.0, 1.0, 1.0)),
+        ({"min_snr_gamma": 0.0}, (1.0, 1.0, 1.0)),
+        ({"min_snr_gamma": 5.0}, (1.0, 1.0, 1.0)),
+        ({"min_snr_gamma": 1.0}, (9 / 16, 1.0, 1.0)),
+        ({"weighting": "debiased"}, (3 / 4, 1.0, 4 / 3)),
+        # The velocities are −0.6, −√½ and −0.8 with a picture of 1 and no noise: squares 0.36, 0.5 and 0.64.
+        ({"is_v_prediction": True, "min_snr_gamma": 1.0}, (0.36 * 9 / 25, 0.25, 0.64 * 9 / 25)),
+        ({"is_v_prediction": True, "weighting": "debiased"}, (0.36 * 9 / 25, 0.25, 0.64 * 16 / 25)),
+    ],
+)
+def test_weights_enter_the_loss_of_their_timestep(options, expected):
+    is_v = options.get("is_v_prediction", False)
+    picture, noise = (1.0, 0.0) if is_v else (0.0, 1.0)
+    loss = objective(**options)
+    found = loss.losses(filled(0, 0, 0), filled(*[picture] * 3), filled(*[noise] * 3), torch.tensor([0, 1, 2]))
+    assert found.tolist() == near(*expected)
+
+
+def test_an_items_loss_is_the_mean_of_its_own_values():
+    prediction = torch.zeros(2, 4, 2, 2)
+    prediction[1, 0, 0, 0] = 4.0
+    found = objective(weighting="none").losses(prediction, filled(5.0, 5.0), filled(0.0, 0.0), torch.tensor([1, 1]))
+    assert found.tolist() == near(0.0, 1.0)

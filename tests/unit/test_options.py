@@ -1,0 +1,311 @@
+"""Every setting does something: for each one a run that differs by it alone, and what of it must differ.
+
+A new setting without an entry fails here.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+
+from lib_pivotal.core.config.checks import check_settings
+from lib_pivotal.core.config.schema import Concept, TrainConfig, field_info
+from lib_pivotal.core.events import Control, StepDone
+from lib_pivotal.core.ports import Sample, SampleRequest
+from lib_pivotal.core.train.run import Folders, train
+from lib_pivotal.core.train.state import load_newest
+from tests.unit.toy import ToyModel, write_pictures
+
+TESTS = Path(__file__).parents[1]
+
+
+class WatchedModel(ToyModel):
+    """Notes whether each forward pass recomputes its activations in the backward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_recomputing = False
+        self.recomputed: list[bool] = []
+
+    @contextlib.contextmanager
+    def checkpointing(self, *, enabled):
+        self.is_recomputing = enabled
+        yield
+        self.is_recomputing = False
+
+    def predict(self, noisy, timesteps, condition):
+        self.recomputed.append(self.is_recomputing)
+        return super().predict(noisy, timesteps, condition)
+
+
+class WatchedSampler:
+    def __init__(self) -> None:
+        self.requests: list[SampleRequest] = []
+
+    def make(self, request, embeddings):
+        self.requests.append(request)
+        return Sample(Image.new("RGB", (8, 8)), "")
+
+
+class Run:
+    """A finished run of few steps, and what a user can see of it."""
+
+    def __init__(self, folder: Path, config: TrainConfig) -> None:
+        self.folder = folder
+        (folder / "run").mkdir(parents=True)
+        (folder / "bundles").mkdir()
+        if config.if_exists != "refuse":
+            (folder / "bundles" / f"{config.output_name}.safetensors").write_bytes(b"somebody's")
+        self.model, self.sampler, self.losses = WatchedModel(), WatchedSampler(), []
+        places = Folders(folder / "run", folder / "bundles", folder / "cache")
+        self.outcome = train(config, self.model, self.sampler, [self], Control(), places)
+
+    def handle(self, event) -> None:
+        if isinstance(event, StepDone):
+            self.losses.append(event.loss)
+
+
+def trained(run: Run) -> dict[str, Any]:
+    """Values after the last step, with the optimiser's moments."""
+    return {key: value.tolist() for key, value in load_newest(run.folder / "run" / "states").tensors.items()}
+
+
+def losses(run: Run) -> list[float]:
+    return run.losses
+
+
+def first_loss(run: Run) -> float:
+    """Nothing has been trained before it, so it differs by what the step is shown or how it is weighed."""
+    return run.losses[0]
+
+
+def files(run: Run) -> list[str]:
+    names = [path.relative_to(run.folder) for path in run.folder.rglob("*") if path.is_file()]
+    return sorted("cached latents" if path.parts[0] == "cache" else path.as_posix() for path in names)
+
+
+def types(run: Run) -> set[str]:
+    """Number types of the LoRA in the file."""
+    with safe_open(run.outcome.bundle_path, "pt") as file:
+        return {str(file.get_tensor(key).dtype) for key in file.keys() if "lora_" in key}  # noqa: SIM118
+
+
+def layers(run: Run) -> dict[str, list[int]]:
+    """The file's tensors and their shapes."""
+    with safe_open(run.outcome.bundle_path, "pt") as file:
+        return {key: list(file.get_tensor(key).shape) for key in file.keys()}  # noqa: SIM118
+
+
+def request(name: str) -> Callable[[Run], set[Any]]:
+    """One value of all preview requests."""
+    return lambda run: {getattr(item, name) for item in run.sampler.requests}
+
+
+def preview_steps(run: Run) -> list[str]:
+    return [name for name in files(run) if "samples" in name]
+
+
+def recomputed(run: Run) -> set[bool]:
+    return set(run.model.recomputed)
+
+
+def words(run: Run) -> list[str]:
+    """The embeddings' keys in the file."""
+    return sorted(key for key in layers(run) if key.startswith("bundle_emb."))
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a setting changes.
+
+    Attributes:
+        value: the setting's other value.
+        seen: what of a run must differ.
+        base: settings of both runs.
+        becomes: what is seen with ``value``; None when only the difference counts.
+    """
+
+    value: Any
+    seen: Callable[[Run], Any] = trained
+    base: dict[str, Any] = field(default_factory=dict)
+    becomes: Any = None
+
+
+PREVIEWS = {"sample_every": 3}
+EFFECTS: dict[str, Effect] = {
+    "data_folder": Effect("other", trained),
+    "resolution": Effect(128, first_loss),
+    "flip": Effect(True, first_loss),
+    "shuffle_tags": Effect(True, first_loss, {"shuffle_tags": False}),
+    "tag_dropout": Effect(0.9, first_loss),
+    "name_only": Effect(1.0, first_loss),
+    "caption_dropout": Effect(0.5, losses, {"steps": 6}),
+    "cache_to_disk": Effect(True, lambda run: files(run).count("cached latents"), becomes=6),
+    "steps": Effect(5, lambda run: len(run.losses), becomes=5),
+    "batch_size": Effect(3, first_loss),
+    "unet_lr": Effect(1e-2),
+    "embedding_lr": Effect(1e-2),
+    "seed": Effect(2, first_loss),
+    "accumulation": Effect(2, first_loss),
+    "gradient_checkpointing": Effect(True, recomputed, becomes={True}),
+    "clip_skip": Effect(2, request("clip_skip"), PREVIEWS, {2}),
+    "rank": Effect(2, lambda run: layers(run)["lora_unet_attn1_to_q.lora_down.weight"], becomes=[2, 32]),
+    "alpha": Effect(4.0),
+    "conv_rank": Effect(3, lambda run: layers(run).get("lora_unet_conv_in.lora_down.weight"), becomes=[3, 4, 3, 3]),
+    "text_encoder_rank": Effect(
+        3, lambda run: layers(run).get("lora_te_linear1.lora_down.weight"), becomes=[3, 16]
+    ),
+    "text_encoder_lr": Effect(1e-2, trained, {"text_encoder_rank": 2}),
+    "schedule": Effect("constant"),
+    "warmup": Effect(0.5),
+    "lora_start": Effect(0.5),
+    "weight_decay": Effect(1.0, trained, {"unet_lr": 1e-2}),
+    "clip_norm": Effect(1e-3),
+    # Enough pictures that some are nearly clean, where the weightings differ.
+    "loss_weighting": Effect("none", losses, {"batch_size": 6}),
+    "min_snr_gamma": Effect(0.5, losses),
+    "norm_band": Effect(False, trained, {"norm_band": True, "embedding_lr": 1.0}),
+    "sample_every": Effect(2, lambda run: len(preview_steps(run)), PREVIEWS, 3),
+    "sample_prompts": Effect("zog_x, left", request("prompt"), PREVIEWS, {"zog_x, left"}),
+    "sample_negative": Effect("blurred", request("negative_prompt"), PREVIEWS, {"blurred"}),
+    "sample_steps": Effect(7, request("steps"), PREVIEWS, {7}),
+    "sample_cfg": Effect(3.5, request("cfg_scale"), PREVIEWS, {3.5}),
+    "sample_seed": Effect(77, request("seed"), PREVIEWS, {77}),
+    "output_name": Effect("renamed", lambda run: run.outcome.bundle_path.name, becomes="renamed.safetensors"),
+    "if_exists": Effect(
+        "number", lambda run: run.outcome.bundle_path.name, {"if_exists": "overwrite"}, "toy-2.safetensors"
+    ),
+    "save_every": Effect(
+        2, lambda run: [name for name in files(run) if "toy-" in name and name.endswith("tensors")],
+        becomes=["bundles/toy-000002.safetensors"],
+    ),
+    "save_precision": Effect("fp32", types, becomes={"torch.float32"}),
+    "keep_states": Effect(
+        1, lambda run: len([name for name in files(run) if "/states/" in name]), {"save_every": 1}, 1
+    ),
+}  # fmt: skip
+
+READ_BY_HOSTS = {
+    "checkpoint": ("contract/test_borrowing.py", "test_another_checkpoint_is_loaded_and_the_selected_one_comes_back"),
+    "precision": ("contract/test_borrowed_model.py", "test_the_forward_pass_has_the_precision_that_was_chosen"),
+}
+"""Settings that the engine hands to nobody, with the test that shows their effect."""
+
+CONCEPT_EFFECTS: dict[str, Effect] = {
+    "name": Effect("tag 1", words),
+    "init_text": Effect("blue hat", first_loss),
+    "vectors": Effect(2, lambda run: layers(run)[words(run)[0]], becomes=[2, 16]),
+    "aliases": Effect(("left",), first_loss),
+    "lr_multiplier": Effect(3.0),
+    "stop_at": Effect(0.3),
+}
+
+
+def settings(folder: Path, changes: dict[str, Any]) -> TrainConfig:
+    """Few steps in which nothing varies by chance but pictures and noise."""
+    values: dict[str, Any] = {
+        "concepts": (Concept("zog_x", init_text="teal thing", vectors=3, stop_at=1.0),),
+        "data_folder": "data",
+        "resolution": 64,
+        "steps": 3,
+        "rank": 4,
+        "alpha": 2.0,
+        "warmup": 0.0,
+        "lora_start": 0.0,
+        "tag_dropout": 0.0,
+        "name_only": 0.0,
+        "caption_dropout": 0.0,
+        "output_name": "toy",
+        "sample_every": 0,
+        "keep_states": 4,
+    }
+    values.update(changes)
+    return TrainConfig(**{**values, "data_folder": str(folder / values["data_folder"])})
+
+
+@pytest.fixture(scope="module")
+def run_of(tmp_path_factory):
+    """Runs by settings; the same ones are run once."""
+    folder, finished = tmp_path_factory.mktemp("options"), {}
+    write_pictures(folder / "data")
+    write_pictures(folder / "other", 4)
+
+    def run(changes: dict[str, Any]) -> Run:
+        key = repr(sorted(changes.items()))
+        if key not in finished:
+            finished[key] = Run(folder / f"run-{len(finished)}", settings(folder, changes))
+        return finished[key]
+
+    return run
+
+
+def assert_effect(run_of, effect: Effect, before: dict[str, Any], after: dict[str, Any]) -> None:
+    without, with_it = effect.seen(run_of({**effect.base, **before})), effect.seen(run_of({**effect.base, **after}))
+    assert with_it != without
+    assert effect.becomes is None or with_it == effect.becomes
+
+
+@pytest.mark.parametrize("name", field_info())
+def test_every_setting_has_an_effect(run_of, name):
+    if name in READ_BY_HOSTS:
+        file, test = READ_BY_HOSTS[name]
+        tree = ast.parse((TESTS / file).read_text(encoding="utf-8"))
+        assert test in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+        return
+    assert name in EFFECTS, "say here what the new setting changes"
+    effect = EFFECTS[name]
+    assert_effect(run_of, effect, {}, {name: effect.value})
+
+
+@pytest.mark.parametrize("name", [item.name for item in fields(Concept)])
+def test_every_setting_of_a_concept_has_an_effect(run_of, name):
+    assert name in CONCEPT_EFFECTS, "say here what the new setting changes"
+    effect, plain = CONCEPT_EFFECTS[name], {"name": "zog_x", "init_text": "teal thing", "vectors": 3, "stop_at": 1.0}
+    changed = Concept(**{**plain, name: effect.value})
+    assert_effect(run_of, effect, {"concepts": (Concept(**plain),)}, {"concepts": (changed,)})
+
+
+@pytest.mark.parametrize(
+    ("ranks", "expected"),
+    [
+        ({"rank": 4, "conv_rank": 8}, {4: 2.0, 8: 4.0}),
+        ({"rank": 0, "conv_rank": 8}, {8: 2.0}),
+        ({"rank": 0, "text_encoder_rank": 4}, {4: 2.0}),
+        ({"rank": 0, "conv_rank": 8, "text_encoder_rank": 2}, {8: 2.0, 2: 0.5}),
+    ],
+)
+def test_alpha_belongs_to_the_rank_or_the_largest_there_is(run_of, ranks, expected):
+    run = run_of({**ranks, "steps": 2})
+    found = {}
+    with safe_open(run.outcome.bundle_path, "pt") as file:
+        for key in file.keys():  # noqa: SIM118
+            if key.endswith("lora_down.weight"):
+                alpha = float(file.get_tensor(key.replace("lora_down.weight", "alpha")))
+                found.setdefault(file.get_tensor(key).shape[0], set()).add(alpha)
+    assert found == {rank: {alpha} for rank, alpha in expected.items()}
+    nothing = TrainConfig(concepts=(Concept("zog_x"),), alpha=0.0, **ranks)
+    assert [problem.field for problem in check_settings(nothing)] == ["alpha"]
+
+
+def test_the_three_loss_weightings_differ(run_of):
+    seen = [run_of({"loss_weighting": name, "batch_size": 6}).losses for name in ("min_snr", "debiased", "none")]
+    assert len({tuple(item) for item in seen}) == 3
+
+
+def test_previews_are_asked_for_at_their_steps(run_of):
+    assert preview_steps(run_of({"sample_every": 2})) == [
+        f"run/samples/step-00000{step}-0.png" for step in (0, 2, 3)
+    ]  # fmt: skip
+
+
+def test_file_types_follow_the_setting(run_of):
+    assert types(run_of({})) == {str(torch.float16)}

@@ -1,0 +1,117 @@
+"""Numbers on their way from a GPU: in order, late by two steps at most, none lost; with events played by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lib_pivotal.core.train import readback as readback_module
+from lib_pivotal.core.train.readback import Readback
+
+
+class OnGpu(torch.Tensor):
+    """Says that it is on a GPU."""
+
+    @property
+    def device(self):
+        return torch.device("cuda")
+
+
+class HandMadeEvent:
+    """An event that is over when the test says so, or when somebody waits for it."""
+
+    made: list[HandMadeEvent]
+
+    def __init__(self) -> None:
+        self.is_recorded = self.is_over = False
+        self.waits = 0
+        self.made.append(self)
+
+    def record(self) -> None:
+        self.is_recorded = True
+
+    def query(self) -> bool:
+        assert self.is_recorded
+        return self.is_over
+
+    def synchronize(self) -> None:
+        assert self.is_recorded
+        self.waits += 1
+        self.is_over = True
+
+
+@pytest.fixture
+def events(monkeypatch):
+    """The events made so far, oldest first."""
+    empty = torch.empty
+    HandMadeEvent.made = []
+    monkeypatch.setattr(readback_module.torch.cuda, "Event", HandMadeEvent)
+    # There is no pinned memory without CUDA.
+    monkeypatch.setattr(
+        readback_module.torch,
+        "empty",
+        lambda shape, dtype, pin_memory: empty(shape, dtype=dtype) if pin_memory else None,
+    )
+    return HandMadeEvent.made
+
+
+def values(step: int) -> torch.Tensor:
+    return torch.tensor([float(step), step / 4]).as_subclass(OnGpu)
+
+
+def sent(step: int) -> tuple[int, list[float]]:
+    return step, [float(step), step / 4]
+
+
+def test_on_a_cpu_they_are_here_at_once():
+    readback = Readback()
+    readback.push(1, torch.tensor([1.0, 0.25]))
+    readback.push(2, torch.tensor([2.0, 0.5]))
+    assert readback.arrived() == [sent(1), sent(2)]
+    assert readback.arrived(wait=True) == []
+
+
+def test_nobody_waits_for_one_or_two_that_are_under_way(events):
+    readback = Readback()
+    for step in (1, 2):
+        readback.push(step, values(step))
+        assert readback.arrived() == []
+    assert [event.waits for event in events] == [0, 0]
+    events[0].is_over = True
+    assert readback.arrived() == [sent(1)]
+    events[1].is_over = True
+    assert readback.arrived() == [sent(2)]
+    assert [event.waits for event in events] == [0, 0]
+
+
+def test_the_oldest_of_three_is_waited_for(events):
+    readback = Readback()
+    for step in (1, 2, 3):
+        readback.push(step, values(step))
+    assert readback.arrived() == [sent(1)]
+    assert [event.waits for event in events] == [1, 0, 0]
+
+
+def test_an_early_one_does_not_overtake(events):
+    readback = Readback()
+    for step in (1, 2):
+        readback.push(step, values(step))
+    events[1].is_over = True
+    assert readback.arrived() == []
+    events[0].is_over = True
+    assert readback.arrived() == [sent(1), sent(2)]
+
+
+def test_at_the_end_all_are_waited_for_in_order(events):
+    readback = Readback()
+    for step in (1, 2):
+        readback.push(step, values(step))
+    assert readback.arrived(wait=True) == [sent(1), sent(2)]
+    assert [event.waits for event in events] == [1, 1]
+
+
+def test_what_the_step_does_afterwards_does_not_reach_them(events):
+    readback, mine = Readback(), values(1)
+    readback.push(1, mine)
+    mine.zero_()
+    assert readback.arrived(wait=True) == [sent(1)]
