@@ -156,6 +156,7 @@ EFFECTS: dict[str, Effect] = {
     "embedding_lr": Effect(1e-2),
     "seed": Effect(2, first_loss),
     "accumulation": Effect(2, first_loss),
+    "memory": Effect("save", recomputed, becomes={True}),
     "gradient_checkpointing": Effect(True, recomputed, becomes={True}),
     "clip_skip": Effect(2, request("clip_skip"), PREVIEWS, {2}),
     "rank": Effect(2, lambda run: layers(run)["lora_unet_attn1_to_q.lora_down.weight"], becomes=[2, 32]),

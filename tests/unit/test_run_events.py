@@ -99,7 +99,7 @@ def test_stop_while_pictures_are_encoded_ends_at_once_and_writes_nothing(tmp_pat
 
     model.codec = Codec()
     outcome, seen = run(tmp_path, toy_config(data), model=model, control=control)
-    assert (outcome.outcome, outcome.step, outcome.bundle_path) == ("discarded", 0, None)
+    assert (outcome.outcome, outcome.step, outcome.bundle_path) == ("stopped", 0, None)
     assert model.codec.encoded == 2
     assert not seen.of(StepDone) and not (tmp_path / "bundles").exists()
 
@@ -179,7 +179,7 @@ def test_too_little_memory_is_told_with_what_helps(tmp_path, data, stage):
         run(tmp_path, toy_config(data), model=model)
     assert caught.value.stage == stage
     assert str(caught.value).startswith(f"The device ran out of memory while {stage}.")
-    assert all(words in str(caught.value) for words in ("gradient checkpointing", "batch size", "resolution"))
+    assert all(words in str(caught.value) for words in ("GPU memory", "batch size", "resolution"))
 
 
 # -- the cover
