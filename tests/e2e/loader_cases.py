@@ -441,6 +441,15 @@ def cards_of_loras_show_and_insert_the_names(bench: Bench) -> None:
 
 
 @_case(_ALWAYS)
+def names_on_cards_are_never_markup(bench: Bench) -> None:
+    bench.make.bundle("marked", 16, {'<img src=x onerror="alert(1)">': 161})
+    bench.refresh()
+    shown = bench.webui.post("/pivotal-test/card_html", {"page": "lora"})["html"]
+    assert "<img src=x" not in shown
+    assert len(re.findall("&lt;img src=x", shown)) >= 3  # searched for, shown and inserted
+
+
+@_case(_ALWAYS)
 def the_counter_knows_names_before_the_first_picture(bench: Bench) -> None:
     bench.make.bundle("counted", 13, {"quizzaciously": 131})
     bench.refresh()

@@ -88,6 +88,15 @@ def cards(page: str) -> list[dict[str, Any]]:
     return [{key: item.get(key) for key in wanted} for item in found.list_items()]
 
 
+def card_html(page: str) -> dict[str, str]:
+    """The same page as markup."""
+    from modules import ui_extra_networks
+
+    found = next(item for item in ui_extra_networks.extra_pages if page in item.name.lower())
+    found.refresh()
+    return {"html": found.create_html("txt2img")}
+
+
 def reload_textual_inversion() -> dict[str, int]:
     """What the refresh button of the page of embeddings does."""
     from modules import sd_hijack
@@ -193,6 +202,7 @@ CHECKS = (
     token_count,
     token_count_of,
     cards,
+    card_html,
     reload_textual_inversion,
     inner_pass,
     failing_pass,
