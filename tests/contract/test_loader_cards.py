@@ -22,7 +22,9 @@ _OPTION = "extra_networks_card_description_is_html"
 def webui(monkeypatch: pytest.MonkeyPatch) -> FakeWebui:
     fake = FakeWebui(monkeypatch)
     fake.behave("cache", "cached_data_for_file", lambda _section, _title, _path, read: read())
-    fake.behave("ui_extra_networks", "quote_js", lambda text: '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"')
+    fake.behave(
+        "ui_extra_networks", "quote_js", lambda text: '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    )
     return fake
 
 
