@@ -74,3 +74,19 @@ def test_embeddings_that_the_webui_took_out_of_a_lora_have_no_card(webui: FakeWe
     known["zog"], known["file"] = types.SimpleNamespace(filename=None), types.SimpleNamespace(filename="file.pt")
     shown = [cards._create_embedding_item(lambda _page, name: name, None, name) for name in ("zog", "file", "new")]
     assert shown == [None, "file", "new"]
+
+
+def test_a_click_inserts_brackets_that_are_only_letters(card: Callable[..., dict[str, Any]]) -> None:
+    prompt = card("asuka (eva)", "b[c]")["prompt"]
+    assert prompt == r'"<lora:a:1>" + " asuka \\(eva\\), b\\[c\\]"'
+
+
+def test_cards_and_completion_know_files_beside_a_lora_when_they_belong_to_it(
+    webui: FakeWebui, card: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    save_file({"clip_l": torch.ones(2, 8)}, tmp_path / "a_emb.safetensors")
+    assert "<s1>" not in card("zog")["prompt"]
+    webui.modules["shared"].opts.data["pivotal_loader_pairs"] = True
+    assert "zog" in card("zog")["prompt"] and "<s1>" in card("zog")["prompt"]
+    (tmp_path / "a_emb.safetensors").unlink()
+    assert "<s1>" not in card("zog")["prompt"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-__all__ = ["SpacedNames", "mentioned_names", "why_unusable"]
+__all__ = ["SpacedNames", "as_written", "mentioned_names", "why_unusable"]
 
 _COMMON_BELOW = 30_000
 """CLIP's vocabulary is in order of frequency: words below this id are in everyday prompts."""
@@ -63,6 +63,11 @@ class SpacedNames:
                 pieces.append(" ")
             end = found.end()
         return "".join([*pieces, text[end:]]) if pieces else text
+
+
+def as_written(name: str) -> str:
+    """A name as it must stand in a prompt, where bare brackets would change the weight of a text."""
+    return re.sub(r"([()\[\]])", r"\\\1", name)
 
 
 def mentioned_names(texts: Iterable[str], names: Iterable[str]) -> list[str]:

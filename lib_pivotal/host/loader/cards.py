@@ -6,6 +6,7 @@ import html
 import sys
 from typing import Any
 
+from lib_pivotal.core.loader.names import as_written
 from lib_pivotal.host.loader.hooks import Hooks, guarded
 from lib_pivotal.host.loader.index import names_in
 from lib_pivotal.host.loader.settings import read_settings
@@ -62,7 +63,7 @@ def _add_names(item: dict[str, Any]) -> None:
         item["search_term"] += " " + safe
     # A text of the user's own says what he wants inserted.
     if not (item.get("user_metadata") or {}).get("activation text"):
-        item["prompt"] += " + " + ui_extra_networks.quote_js(" " + text)
+        item["prompt"] += " + " + ui_extra_networks.quote_js(" " + ", ".join(map(as_written, names)))
 
 
 def _escapes_descriptions() -> bool:
