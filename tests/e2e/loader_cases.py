@@ -259,7 +259,7 @@ def a_replaced_file_changes_encodings_and_weights(bench: Bench) -> None:
     assert bench.webui.pixels("<lora:fresh:1> cat") == bench.webui.pixels("<lora:plain_fresh:1> cat")
 
 
-@_case(_ALWAYS)
+@_case(_ALWAYS, _BUNDLES)
 def a_file_replaced_while_it_did_not_act_acts_anew(bench: Bench) -> None:
     bench.make.bundle("idle", 3, {"newword": 31})
     bench.refresh()

@@ -142,7 +142,7 @@ def inner_pass(prompt: str) -> dict[str, Any]:
     return take()
 
 
-def loader_times(lora: str, rounds: int) -> dict[str, list[float]]:
+def loader_times(lora: str, met: list[str], rounds: int) -> dict[str, list[float]]:
     """Seconds of what a bundle makes a generation do, each so many times."""
     import contextlib
     import os
@@ -187,7 +187,13 @@ def loader_times(lora: str, rounds: int) -> dict[str, list[float]]:
         loaded = [first() for _ in range(rounds // 4)]
         activate("cat")
         plain = [timed(generate, "cat on a hill") for _ in range(rounds)]
-    return {"activate": kept, "switch": switched, "first": loaded, "plain": plain}
+        activate("cat")
+        none = [timed(activate, "cat") for _ in range(rounds)]
+        for name in met:
+            activate(f"<lora:{name}:1> cat")
+        activate("cat")
+        many = [timed(activate, "cat") for _ in range(rounds)]
+    return {"activate": kept, "switch": switched, "first": loaded, "plain": plain, "none": none, "met": many}
 
 
 def parse_infotext(text: str) -> dict[str, Any]:
