@@ -159,6 +159,15 @@ def test_hashes_of_both_passes_are_noted_where_the_webui_notes_none(
     assert "TI hashes" not in session.generate("a hat", "A:1").extra_generation_params
 
 
+def test_a_file_that_the_webui_could_not_load_is_named(session: _Session) -> None:
+    session.networks.available_network_aliases["A"] = session.networks.available_networks["A"]
+    session.failing.add("A")
+    (comment,) = session.generate("s1", "A:1", "BB:1", "missing:1").comments
+    assert "A.safetensors" in comment
+    session.options["pivotal_loader"] = False
+    assert session.generate("s1", "A:1", "BB:1").comments == []
+
+
 def test_only_tags_of_loras_say_how_names_are_meant() -> None:
     tag = types.SimpleNamespace(items=["A", "1", "ti=off"], positional=["A", "1"])
     assert not options_by_label({"hypernet": [tag]})

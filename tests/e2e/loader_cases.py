@@ -503,19 +503,112 @@ def names_on_cards_are_never_markup(bench: Bench) -> None:
     assert len(re.findall("&lt;img src=x", shown)) >= 3  # searched for, shown and inserted
 
 
+def _count(bench: Bench, text: str, **fields: Any) -> int:
+    answer = bench.webui.post("/pivotal-test/token_count", {"text": text, **fields})["answer"]
+    return int(re.search(r">(\d+)/", answer)[1])
+
+
 @_case(_ALWAYS)
 def the_counter_knows_names_before_the_first_picture(bench: Bench) -> None:
     bench.make.bundle("counted", 13, {"quizzaciously": 131})
     bench.refresh()
-
-    def count(text: str) -> int:
-        return int(re.search(r">(\d+)/", bench.webui.post("/pivotal-test/token_count", {"text": text})["answer"])[1])
-
-    plain = count("quizzaciously hat")
+    plain = _count(bench, "quizzaciously hat")
     assert plain > 3
-    assert count("<lora:counted:1> quizzaciously hat") == 3  # two vectors and a word
+    assert _count(bench, "<lora:counted:1> quizzaciously hat") == 3  # two vectors and a word
     bench.c("<lora:counted:1> quizzaciously hat")
-    assert count("quizzaciously hat") == plain
+    assert _count(bench, "quizzaciously hat") == plain
+
+
+@_case(_BUNDLES)
+def the_counter_of_the_negative_prompt_knows_the_names_of_the_prompt(bench: Bench) -> None:
+    if bench.version < _BUNDLES:
+        return  # that webui does not say which of the two it counts
+    bench.make.bundle("counted", 13, {"quizzaciously": 131})
+    bench.refresh()
+    plain = _count(bench, "cat") and _count(bench, "quizzaciously hat", negative=True)
+    _count(bench, "<lora:counted:1> cat")
+    assert _count(bench, "quizzaciously hat", negative=True) == 3 < plain
+
+
+@_case(_ALWAYS)
+def counting_while_a_picture_is_made_disturbs_neither(bench: Bench) -> None:
+    bench.make.bundle("counted", 13, {"quizzaciously": 131})
+    bench.refresh()
+    wanted = bench.webui.pixels("<lora:A:1> zogA, quizzaciously hat", steps=40)
+    counted = set()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        job = pool.submit(bench.webui.pixels, "<lora:A:1> zogA, quizzaciously hat", steps=40)
+        while not job.done():
+            counted.add(_count(bench, "<lora:counted:1> quizzaciously hat"))
+    assert job.result() == wanted
+    assert counted == {3}
+
+
+@_case(_ALWAYS)
+def a_broken_or_missing_lora_is_said_and_harms_no_other(bench: Bench) -> None:
+    for number, contents in enumerate((b"", b"\xff" * 7 + b"\x0f" + b"{", (2**60).to_bytes(8, "little") + b"{}")):
+        (bench.make.loras / f"broken{number}.safetensors").write_bytes(contents)
+    bench.refresh()
+    wanted = bench.c("<lora:A:1> zogA")
+    for number in range(3):
+        found = bench.generate(f"<lora:broken{number}:1><lora:A:1><lora:missing:1> zogA")
+        assert found["c"][-1] == wanted
+        assert f"broken{number}.safetensors" in found["comments"]
+        assert "missing" in found["comments"]
+
+
+@_case(_ALWAYS, _BUNDLES)
+def two_names_of_one_file_are_one_bundle(bench: Bench) -> None:
+    tensors = {"bundle_emb.zogtwin.emb_params": bench.make.vectors(181)}
+    bench.make.raw("twin", 18, tensors, {"ss_output_name": "othertwin"})
+    bench.refresh()
+    tags = "<lora:twin:1><lora:othertwin:1>"
+    found = bench.generate(f"{tags} zogtwin hat")
+    assert not found["comments"]
+    # The LoRA acts twice, as the webui has it.
+    with bench.files(plaintwin=181):
+        assert bench.c(f"{tags} plaintwin hat") == found["c"][-1]
+
+
+@_case(_ALWAYS, _BUNDLES)
+def the_longest_embedding_fills_a_chunk(bench: Bench) -> None:
+    bench.make.raw("long", 19, {"bundle_emb.zoglong.emb_params": bench.make.vectors(191, count=75)})
+    bench.refresh()
+    path = bench.make.file("plainlong", 191, 75)
+    try:
+        bench.webui.post("/pivotal-test/reload_textual_inversion")
+        for text in ("{} hat", "a hat, {}", "hat {} and {}"):
+            wanted = bench.c("<lora:plain_long:1> " + text.replace("{}", "plainlong"))
+            assert bench.c("<lora:long:1> " + text.replace("{}", "zoglong")) == wanted, text
+    finally:
+        path.unlink()
+        bench.webui.post("/pivotal-test/reload_textual_inversion")
+
+
+@_case(_ALWAYS, _BUNDLES)
+def pictures_of_one_batch_may_have_different_prompts(bench: Bench) -> None:
+    """As the webui has it, the tags of the first one count for all."""
+
+    def encodings(*prompts: str) -> list[str]:
+        seen = bench.webui.post("/pivotal-test/inner_pass", {"prompt": list(prompts)})["conds"]
+        return [digest for kind, digest, _ in seen if kind == "c"]
+
+    found = encodings("<lora:A:1> zogA", "<lora:B:1> a cat, zogA and s1")
+    with bench.files(plainone=12, plaintwo=11):
+        assert encodings("<lora:A:1> plainone", "<lora:B:1> a cat, plainone and plaintwo") == found
+    assert encodings("zogA", "a cat, zogA and s1") != found
+
+
+@_case(_ALWAYS, _BUNDLES)
+def an_interrupted_job_leaves_no_name_behind(bench: Bench) -> None:
+    plain, named = bench.c("zogA cat"), bench.c("<lora:A:1> zogA cat")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        job = pool.submit(bench.webui.pixels, "<lora:A:1> zogA", steps=150)
+        time.sleep(0.3)
+        bench.webui.post("/sdapi/v1/interrupt")
+        job.result()
+    assert bench.c("zogA cat") == plain
+    assert bench.c("<lora:A:1> zogA cat") == named != plain
 
 
 @_case(_ALWAYS, blocks=True)

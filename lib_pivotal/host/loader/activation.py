@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lib_pivotal.core.loader.names import mentioned_names
 from lib_pivotal.core.loader.options import NameOptions, parse_name_options
 from lib_pivotal.host.loader.hooks import Hooks, guarded
-from lib_pivotal.host.loader.networks import find_file
+from lib_pivotal.host.loader.networks import active_loras, find_file, lora_extension
+from lib_pivotal.host.loader.settings import read_settings
 from lib_pivotal.host.loader.state import LoaderState
 from lib_pivotal.host.loader.takeover import reload_outdated
 
@@ -39,6 +41,7 @@ def add_activation_hooks(hooks: Hooks, state: LoaderState) -> None:
         guarded("reading tags", lambda: state.set_options(options_by_label(data)), None)
         result = original(task, data, *rest, **options)
         guarded("activating bundles", lambda: _tell(task, state, _prompts(task, data)), None)
+        guarded("looking for broken files", lambda: _tell_broken(task, data), None)
         return result
 
     hooks.wrap(extra_networks, "activate", activate)
@@ -93,6 +96,21 @@ def _tell(task: Any, state: LoaderState, prompts: Sequence[str]) -> None:
             # What an earlier pass of the same picture used stays.
             both = [*(str(before).split(", ") if before else ()), *used]
             task.extra_generation_params["TI hashes"] = ", ".join(dict.fromkeys(both))
+
+
+def _tell_broken(task: Any, data: Any) -> None:
+    """Name the files that the webui found and could not load.
+
+    Host: extensions-builtin/Lora/networks.py, ``load_networks``, A1111 1.6.1-1.10.1: goes on without such a file and
+        writes to the console only; of files that do not exist it tells by itself.
+    """
+    if lora_extension() is None or not read_settings().is_on:
+        return
+    acting = {lora.label for lora in active_loras()}
+    for label in options_by_label(data):
+        path = find_file(label) if label not in acting else None
+        if path is not None:
+            task.comment(f"LoRA {label}: the webui could not load {Path(path).name}; the console says why.")
 
 
 def _notes_hashes() -> bool:

@@ -59,14 +59,15 @@ def take() -> dict[str, Any]:
     return taken
 
 
-def token_count(text: str) -> dict[str, str]:
+def token_count(text: str, negative: bool = False) -> dict[str, str]:
     """What the page's counter says of a text."""
     import inspect
 
     from modules import ui
 
     takes_styles = "styles" in inspect.signature(inspect.unwrap(ui.update_token_counter)).parameters
-    return {"answer": ui.update_token_counter(text, 20, *([[]] if takes_styles else []))}
+    count = ui.update_negative_prompt_token_counter if negative else ui.update_token_counter
+    return {"answer": count(text, 20, *([[]] if takes_styles else []))}
 
 
 def token_count_of(text: str) -> dict[str, int]:
@@ -105,12 +106,14 @@ def reload_textual_inversion() -> dict[str, int]:
     return {"known": len(sd_hijack.model_hijack.embedding_db.word_embeddings)}
 
 
-def _task(prompt: str) -> Any:
+def _task(prompt: str | list[str]) -> Any:
+    """A small generation; of several prompts each is one picture of one batch."""
     from modules import processing, shared
 
     return processing.StableDiffusionProcessingTxt2Img(
         sd_model=shared.sd_model, prompt=prompt, steps=1, width=64, height=64, seed=1,
         do_not_save_samples=True, do_not_save_grid=True, sampler_name="Euler",
+        batch_size=len(prompt) if isinstance(prompt, list) else 1,
     )  # fmt: skip
 
 
@@ -130,7 +133,7 @@ def failing_pass(prompt: str) -> dict[str, bool]:
     return {"failed": False}
 
 
-def inner_pass(prompt: str) -> dict[str, Any]:
+def inner_pass(prompt: str | list[str]) -> dict[str, Any]:
     """A whole generation without scripts, as extensions start them inside other generations."""
     import contextlib
 
