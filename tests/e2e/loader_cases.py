@@ -273,22 +273,6 @@ def a_file_replaced_while_it_did_not_act_acts_anew(bench: Bench) -> None:
 
 
 @_case(_ALWAYS)
-def a_replaced_file_acts_anew_in_every_model_in_memory(bench: Bench) -> None:
-    bench.make.bundle("kept", 3, {"newword": 31})
-    bench.refresh()
-    first = bench.webui.get("/sdapi/v1/options")["sd_model_checkpoint"]
-    other = next(item["title"] for item in bench.webui.get("/sdapi/v1/sd-models") if "other" in item["title"])
-    with bench.options(sd_checkpoints_limit=2):
-        bench.webui.pixels("<lora:kept:1> cat")
-        bench.webui.post("/sdapi/v1/options", {"sd_model_checkpoint": other})
-        bench.webui.pixels("nothing")
-        time.sleep(0.02)
-        bench.make.bundle("kept", 4, {"newword": 41})
-        bench.webui.post("/sdapi/v1/options", {"sd_model_checkpoint": first})
-        assert bench.webui.pixels("<lora:kept:1> cat") == bench.webui.pixels("<lora:plain_kept:1> cat")
-
-
-@_case(_ALWAYS)
 def the_lora_that_the_settings_add_counts(bench: Bench) -> None:
     without = bench.c("zogA by settings")
     with bench.options(sd_lora="A"):
@@ -534,10 +518,10 @@ def the_counter_of_the_negative_prompt_knows_the_names_of_the_prompt(bench: Benc
 def counting_while_a_picture_is_made_disturbs_neither(bench: Bench) -> None:
     bench.make.bundle("counted", 13, {"quizzaciously": 131})
     bench.refresh()
-    wanted = bench.webui.pixels("<lora:A:1> zogA, quizzaciously hat", steps=40)
+    wanted = bench.webui.pixels("<lora:A:1> zogA, quizzaciously hat", steps=20)
     counted = set()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        job = pool.submit(bench.webui.pixels, "<lora:A:1> zogA, quizzaciously hat", steps=40)
+        job = pool.submit(bench.webui.pixels, "<lora:A:1> zogA, quizzaciously hat", steps=20)
         while not job.done():
             counted.add(_count(bench, "<lora:counted:1> quizzaciously hat"))
     assert job.result() == wanted
@@ -599,7 +583,7 @@ def pictures_of_one_batch_may_have_different_prompts(bench: Bench) -> None:
     assert encodings("zogA", "a cat, zogA and s1") != found
 
 
-@_case(_ALWAYS, _BUNDLES)
+@_case()
 def an_interrupted_job_leaves_no_name_behind(bench: Bench) -> None:
     plain, named = bench.c("zogA cat"), bench.c("<lora:A:1> zogA cat")
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -660,6 +644,23 @@ def other_checkpoints_keep_the_names(bench: Bench) -> None:
                 found = bench.c("<lora:A:1> zogA")
                 assert found == _reference(bench, "<lora:A:1> zogA", files={"zogA": 12})["c"][-1]
     assert bench.c("<lora:A:1> zogA") == wanted
+
+
+@_case(_ALWAYS)
+def a_replaced_file_acts_anew_in_every_model_in_memory(bench: Bench) -> None:
+    # No case after this one changes the checkpoint: with fewer allowed than are in memory, 1.6.1 throws a wrong one out.
+    bench.make.bundle("kept", 3, {"newword": 31})
+    bench.refresh()
+    first = bench.webui.get("/sdapi/v1/options")["sd_model_checkpoint"]
+    other = next(item["title"] for item in bench.webui.get("/sdapi/v1/sd-models") if "other" in item["title"])
+    with bench.options(sd_checkpoints_limit=2):
+        bench.webui.pixels("<lora:kept:1> cat")
+        bench.webui.post("/sdapi/v1/options", {"sd_model_checkpoint": other})
+        bench.webui.pixels("nothing")
+        time.sleep(0.02)
+        bench.make.bundle("kept", 4, {"newword": 41})
+        bench.webui.post("/sdapi/v1/options", {"sd_model_checkpoint": first})
+        assert bench.webui.pixels("<lora:kept:1> cat") == bench.webui.pixels("<lora:plain_kept:1> cat")
 
 
 @_case()

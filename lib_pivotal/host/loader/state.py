@@ -179,4 +179,4 @@ class LoaderState:
 
 def _glance(loras: Sequence[ActiveLora], encoders: Encoders | None) -> tuple[Any, ...]:
     """Differs when LoRAs or model have changed; must cost next to nothing."""
-    return (id(encoders), *(id(lora.net) for lora in loras))
+    return (encoders, *(id(lora.net) for lora in loras))
