@@ -20,10 +20,13 @@ sys.path.insert(0, str(_E2E))
 from bundles import Maker  # noqa: E402
 from server import Webui, find_python, find_webui, make_data_folder  # noqa: E402
 
+MET, MET_NAMES = 20, 32
 ROWS = {
     "activate": "activating the loaded bundle again, encodings kept",
     "switch": "switching between the bundle and nothing",
     "first": "loading the bundle from its file",
+    "none": "activating nothing",
+    "met": f"activating nothing when {MET} bundles of {MET_NAMES} names were met before",
     "plain": "a whole generation of one step without any LoRA",
 }
 
@@ -47,10 +50,10 @@ def main() -> None:
                 data = Path(folder) / f"data-{start}-{with_us}"
                 for row, values in _measure(tree, python, data, Path(folder), with_us, options.rounds).items():
                     times[with_us].setdefault(row, []).extend(values)
-    lines = [f"{'ms, median':<55} alone   with us   more"]
+    lines = [f"{'ms, median':<67} alone   with us   more"]
     for row, title in ROWS.items():
         alone, ours = (1000 * statistics.median(times[with_us][row]) for with_us in (False, True))
-        lines.append(f"{title:<55} {alone:6.2f}  {ours:6.2f}  {ours - alone:+6.2f}")
+        lines.append(f"{title:<67} {alone:6.2f}  {ours:6.2f}  {ours - alone:+6.2f}")
     sys.stdout.write("\n".join(lines) + "\n")
 
 
@@ -60,9 +63,13 @@ def _measure(tree: Path, python: Path, data: Path, models: Path, with_us: bool, 
     server = Webui(tree, python, data)
     try:
         server.wait()
-        Maker(data, checkpoint).bundle("sixteen", 1, {f"quizname{number}": number for number in range(16)})
+        maker = Maker(data, checkpoint)
+        maker.bundle("sixteen", 1, {f"quizname{number}": number for number in range(16)})
+        met = [f"met{number}" for number in range(MET)]
+        for name in met:
+            maker.bundle(name, 1, {f"{name}name{number}": number for number in range(MET_NAMES)})
         server.post("/sdapi/v1/refresh-loras")
-        return server.post("/pivotal-test/loader_times", {"lora": "sixteen", "rounds": rounds})
+        return server.post("/pivotal-test/loader_times", {"lora": "sixteen", "met": met, "rounds": rounds})
     finally:
         server.stop()
 

@@ -162,15 +162,18 @@ var pivotalCompletion = (function() {
             const names = Array.from(new Set(tags), (tag) => (known.get(tag) || {names: []}).names).flat();
             return matches(area.value.slice(0, area.selectionStart), names);
         };
+        // It replaces the word that it has found before the caret, no more and no less.
+        const replaceable = () => offered().filter(
+            (item) => typeof tagword === "undefined" || item.length === tagword.length);
         PARSERS.push(new class extends BaseTagParser {
             parse() {
-                return offered().map((item) => {
-                    const result = new AutocompleteResult(item.name, ResultType.embedding);
+                return replaceable().map((item) => {
+                    const result = new AutocompleteResult(asWritten(item.name), ResultType.embedding);
                     result.meta = "bundled";
                     return result;
                 });
             }
-        }(() => offered().length > 0));
+        }(() => replaceable().length > 0));
     }
 
     onUiLoaded(function() {

@@ -21,6 +21,7 @@ TAGCOMPLETE = """
 window.PARSERS = [];
 window.BaseTagParser = class { constructor(trigger) { this.triggerCondition = trigger; } };
 window.ResultType = {embedding: 3};
+window.tagword = "zog";
 window.AutocompleteResult = class { constructor(text, type) { this.text = text; this.type = type; } };
 """
 """What our script uses of the extension of that name."""
@@ -103,3 +104,19 @@ def test_tagcomplete_gets_the_names_instead(page: Page, url: str, bundle: str) -
     page.wait_for_function("PARSERS.length === 1 && PARSERS[0].triggerCondition()")
     assert page.evaluate("PARSERS[0].parse().map((result) => result.text)") == ["zogling_v1", "zogling_v2"]
     assert page.locator(LIST).count() == 0
+
+
+def test_tagcomplete_gets_only_what_its_word_is_the_beginning_of(page: Page, url: str, bundle: str) -> None:
+    page.add_init_script(TAGCOMPLETE)
+    _open(page, url)
+    texts = "PARSERS[0].parse().map((result) => result.text)"
+    _type(page, f"{bundle} asu")
+    page.evaluate("tagword = 'asu'")
+    page.wait_for_function("PARSERS[0].triggerCondition()")
+    assert page.evaluate(texts) == ["asuka \\(eva\\)"]
+    # Its word begins anew after a space, so it would put the whole name behind the first half.
+    page.locator(PROMPT).press_sequentially("ka \\(ev")
+    page.evaluate("tagword = '(ev'")
+    page.wait_for_timeout(300)
+    assert page.evaluate(texts) == []
+    assert not page.evaluate("PARSERS[0].triggerCondition()")

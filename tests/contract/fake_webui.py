@@ -127,7 +127,7 @@ class FakeWebui:
         modules["devices"].device = "cpu"
         modules["sd_models"].checkpoints_list = {}
         modules["sd_models"].checkpoint_aliases = {}
-        modules["sd_models"].model_data = self.make("SdModelData")
+        modules["sd_models"].model_data = self.make("SdModelData", loaded_sd_models=[])
         modules["networks"].loaded_networks = []
         modules["networks"].networks_in_memory = {}
         modules["sd_hijack"].optimizers = []

@@ -253,20 +253,26 @@ def test_bundled_embeddings_of_an_earlier_run_do_not_count_as_taken(monkeypatch:
     assert A1111Host("").taken_names() == {"ondisk": "OnDisk.pt"}
 
 
-def test_a_replaced_file_is_taken_out_of_the_weights_and_out_of_memory(
+def test_a_replaced_file_is_read_again_and_applied_anew_in_every_model_in_memory(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     webui, model = _webui(monkeypatch)
-    ours = types.SimpleNamespace(network_on_disk=types.SimpleNamespace(filename=str(tmp_path / "a.safetensors")))
-    other = types.SimpleNamespace(network_on_disk=types.SimpleNamespace(filename=str(tmp_path / "b.safetensors")))
-    webui.modules["networks"].loaded_networks = [ours]
+    ours, other = (
+        types.SimpleNamespace(network_on_disk=types.SimpleNamespace(filename=str(tmp_path / name)), mtime=5.0)
+        for name in ("a.safetensors", "b.safetensors")
+    )
+    webui.modules["networks"].loaded_networks = [ours, other]
     webui.modules["networks"].networks_in_memory = {"a": ours, "b": other}
-    model.first_stage_model.network_current_names = (("a", 1.0, 1.0, None),)
-    networks.forget_file(tmp_path / "b.safetensors", model)
-    assert "load_networks" not in webui.calls
+    merged = (("a", 1.0, 1.0, None),)
+    elsewhere = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    webui.modules["sd_models"].model_data.loaded_sd_models = [elsewhere]
+    model.first_stage_model.network_current_names = elsewhere[0].network_current_names = merged
     networks.forget_file(tmp_path / "a.safetensors", model)
-    assert webui.calls == ["load_networks", "network_apply_weights"]
-    assert webui.modules["networks"].networks_in_memory == {}
+    assert (ours.mtime, other.mtime) == (0, 5.0)
+    assert webui.modules["networks"].networks_in_memory == {"b": other}
+    for layer in (model.first_stage_model, elsewhere[0]):
+        assert layer.network_current_names not in ((), merged)
+    assert not hasattr(elsewhere[1], "network_current_names")
 
 
 class _nothing:  # noqa: N801

@@ -157,19 +157,23 @@ def test_names_work_in_both_of_forges_engines(forge: _Engine, tmp_path: Path) ->
         hooks.remove()
 
 
-def test_forges_loader_never_sees_our_keys(forge: _Engine, tmp_path: Path) -> None:
-    """With more than 12 keys that fit nothing it drops the whole LoRA."""
+_LORA = {"lora_unet_x.lora_down.weight": torch.zeros(1, 1)}
+_MANY = {f"bundle_emb.n{i}.clip_l": torch.ones(1, 32) for i in range(14)}
+
+
+@pytest.fixture
+def loading(forge: _Engine, tmp_path: Path) -> Iterator[Any]:
+    """Forge's cached reader of files with our hooks, a file with a bundle, and what was read from disk."""
     import functools
 
     from lib_pivotal.host.loader.hooks import Hooks
     from lib_pivotal.host.loader.lookup import ask_host
     from lib_pivotal.host.loader.settings import read_settings
     from lib_pivotal.host.loader.state import LoaderState
-    from lib_pivotal.host.loader.takeover import add_takeover_hooks, reload_overwritten
+    from lib_pivotal.host.loader.takeover import add_takeover_hooks
 
-    lora = {"lora_unet_x.lora_down.weight": torch.zeros(1, 1)}
     path = tmp_path / "A.safetensors"
-    save_file({**lora, **{f"bundle_emb.n{i}.clip_l": torch.randn(1, 32) for i in range(14)}}, path)
+    save_file({**_LORA, **_MANY}, path)
     networks = sys.modules["networks"]
     reads: list[str] = []
 
@@ -184,18 +188,43 @@ def test_forges_loader_never_sees_our_keys(forge: _Engine, tmp_path: Path) -> No
     networks.load_network = lambda name, on_disk: types.SimpleNamespace(
         name=name, mentioned_name=name, network_on_disk=on_disk
     )
-    hooks = Hooks()
-    add_takeover_hooks(hooks, LoaderState(ask_host(), read_settings))
-    try:
-        assert set(networks.load_lora_state_dict(str(path))) == set(lora)
-        networks.loaded_networks[:] = [networks.load_network("A", types.SimpleNamespace(filename=str(path)))]
-        forge.model.current_lora_hash = "as it was"
-        reload_overwritten()
-        assert forge.model.current_lora_hash == "as it was"
-        save_file({**lora, "lora_unet_y.alpha": torch.tensor(1.0)}, path)
-        reload_overwritten()
-        assert forge.model.current_lora_hash != "as it was"
-        assert set(networks.load_lora_state_dict(str(path))) == {*lora, "lora_unet_y.alpha"}
-        assert len(reads) == 2
-    finally:
-        hooks.remove()
+    hooks, state = Hooks(), LoaderState(ask_host(), read_settings)
+    add_takeover_hooks(hooks, state)
+    yield types.SimpleNamespace(networks=networks, path=path, reads=reads, state=state, model=forge.model)
+    hooks.remove()
+
+
+def test_forges_loader_never_sees_our_keys(loading: Any) -> None:
+    """With more than 12 keys that fit nothing it drops the whole LoRA."""
+    from lib_pivotal.host.loader.takeover import reload_outdated
+
+    networks, path, model = loading.networks, loading.path, loading.model
+    assert set(networks.load_lora_state_dict(str(path))) == set(_LORA)
+    networks.loaded_networks[:] = [networks.load_network("A", types.SimpleNamespace(filename=str(path)))]
+    model.current_lora_hash = "as it was"
+    reload_outdated(loading.state)
+    assert model.current_lora_hash == "as it was"
+    save_file({**_LORA, "lora_unet_y.alpha": torch.tensor(1.0)}, path)
+    reload_outdated(loading.state)
+    assert model.current_lora_hash != "as it was"
+    assert set(networks.load_lora_state_dict(str(path))) == {*_LORA, "lora_unet_y.alpha"}
+    assert len(loading.reads) == 2
+
+
+def test_forge_reads_a_file_again_that_was_replaced_while_it_did_not_act(loading: Any) -> None:
+    networks, path = loading.networks, loading.path
+    for _ in range(2):
+        networks.load_lora_state_dict(str(path))
+    assert len(loading.reads) == 1
+    save_file({**_LORA, "lora_unet_y.alpha": torch.tensor(1.0)}, path)
+    assert "lora_unet_y.alpha" in networks.load_lora_state_dict(str(path))
+    assert len(loading.reads) == 2
+
+
+def test_forge_never_sees_our_keys_while_the_loader_is_on(loading: Any) -> None:
+    """It has no handling of its own that could stand back or come first."""
+    data = sys.modules["modules.shared"].opts.data
+    data["pivotal_loader_takes_over"] = False
+    assert set(loading.networks.load_lora_state_dict(str(loading.path))) == set(_LORA)
+    data["pivotal_loader"] = False
+    assert set(loading.networks.load_lora_state_dict(str(loading.path))) == {*_LORA, *_MANY}

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import ast
 import os
+import types
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from host_tree import complaint, version_of
 
+from lib_pivotal.core.bundle.metadata import build_metadata, changed_metadata
+from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.host.detect import read_contract
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -76,3 +81,34 @@ def test_every_host_symbol_in_the_adapter_is_in_the_contract() -> None:
             if is_use and (node.value.id, node.attr) not in listed:
                 missing.append(f"{source.name}:{node.lineno} {node.value.id}.{node.attr}")
     assert not missing
+
+
+def _version_by_the_webui(tree: Path, metadata: dict[str, str]) -> str:
+    """What the tree's own function makes of a file's metadata."""
+    parsed = ast.parse((tree / "extensions-builtin" / "Lora" / "network.py").read_text(encoding="utf-8"))
+    function = next(
+        node for node in ast.walk(parsed) if isinstance(node, ast.FunctionDef) and node.name == "detect_version"
+    )
+    versions = types.SimpleNamespace(SD1="SD1", SD2="SD2", SDXL="SDXL", Unknown="Unknown")
+    scope: dict[str, Any] = {"SdVersion": versions}
+    exec(compile(ast.Module([function], []), "network.py", "exec"), scope)
+    return str(scope["detect_version"](types.SimpleNamespace(metadata=metadata)))
+
+
+def test_webui_sees_the_family_of_what_we_write() -> None:
+    trees = _trees()
+    if not trees:
+        pytest.skip("no webui tree")
+    config = TrainConfig(concepts=(Concept(name="zog"),))
+    facts: dict[str, Any] = {"model_name": "m", "model_hash": "", "is_v_prediction": False, "picture_count": 1}
+    vectors = {"zog": {"clip_l": torch.ones(1, 8)}}
+    ours = build_metadata(config, vectors, step=1, output_name="x", date="2026-01-01T00:00:00Z", **facts)
+    others = {
+        "SDXL": {"ss_base_model_version": "sdxl_base_v1-0", "ss_v2": "False"},
+        "SD2": {"ss_base_model_version": "sd_v2_1", "ss_v2": "True"},
+        "SD1": {"ss_base_model_version": "sd_v1"},
+    }
+    for tree in trees:
+        assert _version_by_the_webui(tree, ours) == "SD1"
+        for family, metadata in others.items():
+            assert _version_by_the_webui(tree, changed_metadata(metadata, "x", "y")) == family

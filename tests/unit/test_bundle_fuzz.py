@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import resource
 import time
+import tracemalloc
 import unicodedata
 
 import pytest
@@ -15,7 +17,9 @@ from safetensors.torch import save
 
 from lib_pivotal.core.bundle.embeddings import parse_embeddings, read_embeddings
 from lib_pivotal.core.bundle.intake import LONGEST_NAME, MOST_EMBEDDINGS
+from lib_pivotal.core.bundle.tools_add import pack
 from lib_pivotal.core.bundle.values import LARGEST_VALUE, MOST_VECTORS, WIDEST
+from lib_pivotal.core.errors import PivotalError
 
 FILES = 10_000
 ENDS = ["string_to_param.*", "string_to_param:*", "emb_params", "clip_l", "clip_g", "clip_l_out", "t5", "odd", "", "."]
@@ -110,6 +114,58 @@ def test_ten_thousand_damaged_files(tmp_path):
     # The damage is of every kind: some files stay usable, most do not.
     assert used > FILES // 20
     assert told > FILES // 2
+
+
+def test_damaged_files_take_bounded_memory(tmp_path):
+    rng = random.Random(7)
+    originals = list(seeds())
+    path = tmp_path / "x.safetensors"
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    tracemalloc.start()
+    try:
+        for _ in range(FILES // 20):
+            path.write_bytes(mutate(rng, *rng.choice(originals)))
+            tracemalloc.reset_peak()
+            before, _ = tracemalloc.get_traced_memory()
+            read_embeddings(path)
+            _, peak = tracemalloc.get_traced_memory()
+            # The files have a few hundred bytes; some say that they have 2**70.
+            assert peak - before < 2**20
+    finally:
+        tracemalloc.stop()
+    # Tensors are not among what Python traces.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - resident < 64 * 1024
+
+
+def test_tools_keep_the_lora_beside_damaged_embeddings_byte_for_byte(tmp_path):
+    rng = random.Random(11)
+    originals = list(seeds())
+    path, packed = tmp_path / "x.safetensors", tmp_path / "e.safetensors"
+    packed.write_bytes(save({"emb_params": torch.ones(1, 8)}))
+    kept = 0
+    for number in range(FILES // 20):
+        path.write_bytes(mutate(rng, *rng.choice(originals)))
+        out = tmp_path / f"out{number}.safetensors"
+        try:
+            pack(path, {"another": packed}, out)
+        except PivotalError:
+            assert not out.exists()
+            continue
+        before, after = lora_bytes(path), lora_bytes(out)
+        assert after == before
+        kept += before is not None
+    assert kept > FILES // 200
+
+
+def lora_bytes(path):
+    """Type, shape and bytes of the LoRA's tensor in a file, or None where the damage hit its key."""
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    entry = json.loads(whole[8 : 8 + length]).get(LORA_KEY)
+    if entry is None:
+        return None
+    begin, end = entry["data_offsets"]
+    return entry["dtype"], entry["shape"], whole[8 + length + begin : 8 + length + end]
 
 
 VALUES = st.sampled_from([0.0, 0.1, -1.0, 1e4, 1.1e4, 1e30, float("inf"), float("nan")])

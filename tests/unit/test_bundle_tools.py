@@ -157,6 +157,15 @@ def test_a_pickle_that_runs_something_is_refused(tmp_path, capsys):
     assert not Path("/tmp/pivotal-bomb").exists()
 
 
+@pytest.mark.parametrize("twin", ["zOG y", "zog  y"])
+def test_pack_refuses_two_names_that_are_one_to_the_tokenizer(bundle, tmp_path, twin):
+    file, out = tmp_path / "e.safetensors", tmp_path / "out.safetensors"
+    save_file({"emb_params": sd1()}, file)
+    with pytest.raises(ConfigError, match="one name to the tokenizer"):
+        pack(bundle, {"zog y": file, twin: file}, out)
+    assert not out.exists()
+
+
 def test_pack_reports_everything_at_once(tmp_path):
     save_file(LORA, tmp_path / "l.safetensors")
     save_file({"emb_params": torch.full((1, 768), float("nan"))}, tmp_path / "nan.safetensors")

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from lib_pivotal.core.loader.names import mentioned_names
 from lib_pivotal.host.loader import files as files_module
-from lib_pivotal.host.loader.activation import _mentions
 from lib_pivotal.host.loader.files import BundleFiles
 from lib_pivotal.host.loader.hooks import Hooks, guarded
 
@@ -90,7 +90,16 @@ def test_missing_files_and_other_kinds_hold_nothing(tmp_path):
         (r"asuka \(eva\), x", "asuka (eva)", True),
         ("<s0><s1>", "<s1>", True),
         ("zog's hat", "zog", True),
+        ("ema  yasuhara", "ema yasuhara", True),
+        ("ema\nyasuhara", "Ema Yasuhara", True),
     ],
 )
 def test_mentions_are_words_of_their_own(prompt, name, found):
-    assert _mentions(prompt, name) is found
+    assert mentioned_names([prompt], [name]) == ([name] if found else [])
+
+
+def test_a_name_inside_a_longer_one_is_not_meant():
+    names = ["s1", "s1@B", "S1", "other"]
+    assert mentioned_names(["a s1@b, hat"], names) == ["s1@B"]
+    assert mentioned_names(["a s1@B", "s1"], names) == ["s1", "s1@B", "S1"]
+    assert mentioned_names([], names) == mentioned_names(["a s1"], ["", "  "]) == []

@@ -10,7 +10,7 @@ import torch
 from lib_pivotal.core.bundle.embeddings import BundledEmbedding
 from lib_pivotal.core.loader.names import SpacedNames, why_unusable
 from lib_pivotal.core.loader.options import NameOptions, parse_name_options
-from lib_pivotal.core.loader.table import ActiveBundle, TokenTable, build_table
+from lib_pivotal.core.loader.table import ActiveBundle, TokenTable, _refusal, build_table
 
 _WORDS: dict[str, int] = {}
 _COMMON = {"art": 794, "masterpiece": 14241}
@@ -152,6 +152,36 @@ def test_names_that_would_hit_every_prompt_are_refused_unless_renamed(name: str)
     assert table.find(_run(f"{name} dog"), 0) is None
     if name.strip():
         assert "ti=" in table.notices[0].text
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["<embedding>", "masterpiece", "art", ",", "<|endoftext|>", "<a/b>", "a:b", "x=y", '<img src="x">', "<>"],
+)
+def test_the_remedy_works_as_it_is_printed(name: str) -> None:
+    """In a prompt whose tags the webui reads by this pattern, and cuts at colons."""
+    refused = _refusal(name, name, "A", "of a reason").text
+    (inside,) = re.findall(r"<lora:([^>]+)>\.", refused)
+    options = parse_name_options(inside.split(":"))
+    assert options.name_of(name) in ("NEW", f"NEW_{name}")
+
+
+def test_a_rename_may_leave_out_angle_brackets() -> None:
+    options = parse_name_options(["A", "1", "ti=embedding/hero"])
+    assert options.name_of("<embedding>") == options.name_of("embedding") == "hero"
+    exact = NameOptions(renamed={"<s0>": "one", "s0": "two"})
+    assert [exact.name_of(name) for name in ("<s0>", "s0")] == ["one", "two"]
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_name_that_is_a_common_word_to_one_tokenizer_is_refused(place: int) -> None:
+    runs = [(40_001, 40_002), (40_003, 40_004)]
+    runs[place] = (794,)
+    widths = {"clip_l": 768, "clip_g": 1280}
+    bundle = ActiveBundle("A", "A", {"ａｒｔ": _embedding("ａｒｔ", 1, **widths)})
+    table = build_table([bundle], widths=widths, tokenize=lambda name: [] if "@" in name else runs, installed=str)
+    assert table.entries == ()
+    assert "common word" in table.notices[0].text
 
 
 def test_rare_words_and_other_scripts_are_names() -> None:

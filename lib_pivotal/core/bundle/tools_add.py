@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,12 +108,13 @@ def _add(
 ) -> Written:
     """Write a file's contents and more embeddings."""
     groups = group_keys(file.entries, file.metadata)
-    there = {name.casefold() for name in groups.parts}
+    there = {_as_tokenized(name) for name in groups.parts}
     problems += [
         Problem(name, "error", f"{source.name} has a {name} already.", "Rename one of them.")
         for name in new
-        if name.casefold() in there
+        if _as_tokenized(name) in there
     ]
+    problems += _same_names(new)
     if any(problem.is_error for problem in problems):
         raise ConfigError(problems)
     tensors = pack_embeddings({name: item.encoders for name, item in new.items()})
@@ -124,6 +125,22 @@ def _add(
     metadata = changed_metadata(file.metadata, source.stem, out.stem, added=new)
     write(out, file, {key: key for key in file.entries}, tensors, metadata)
     return Written([out], problems + _forge_problems(out, len(tensors) + len(groups.keys)))
+
+
+def _same_names(names: Iterable[str]) -> list[Problem]:
+    """Names that only differ in what the tokenizer does not see."""
+    problems: list[Problem] = []
+    first: dict[str, str] = {}
+    for name in names:
+        other = first.setdefault(_as_tokenized(name), name)
+        if other != name:
+            text = f"{other!r} and {name!r} are one name to the tokenizer."
+            problems.append(Problem(name, "error", text, "Rename one of them."))
+    return problems
+
+
+def _as_tokenized(name: str) -> str:
+    return " ".join(name.casefold().split())
 
 
 def _forge_problems(out: Path, count: int) -> list[Problem]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-__all__ = ["SpacedNames", "why_unusable"]
+__all__ = ["SpacedNames", "as_written", "mentioned_names", "why_unusable"]
 
 _COMMON_BELOW = 30_000
 """CLIP's vocabulary is in order of frequency: words below this id are in everyday prompts."""
@@ -63,6 +63,39 @@ class SpacedNames:
                 pieces.append(" ")
             end = found.end()
         return "".join([*pieces, text[end:]]) if pieces else text
+
+
+def as_written(name: str) -> str:
+    """A name as it must stand in a prompt, where bare brackets would change the weight of a text."""
+    return re.sub(r"([()\[\]])", r"\\\1", name)
+
+
+def mentioned_names(texts: Iterable[str], names: Iterable[str]) -> list[str]:
+    """Those names that are in a text as words of their own.
+
+    A name inside a longer one, such as ``s1`` in ``s1@B``, is not meant. Brackets may be escaped in the texts, and
+    capitals and the number of spaces make no difference, as for the tokenizer.
+
+    Args:
+        texts: prompts.
+        names: any number; most of them may be in none of the texts.
+    """
+    text = "\n".join(_plain(part.replace("\\", "")) for part in texts)
+    inside = {name: plain for name, plain in ((name, _plain(name)) for name in names) if plain and plain in text}
+    if not inside:
+        return []
+    found = set(re.findall("|".join(map(_as_word, sorted(set(inside.values()), key=len, reverse=True))), text))
+    return [name for name, plain in inside.items() if plain in found]
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.lower().split())
+
+
+def _as_word(name: str) -> str:
+    before = r"(?<![^\W_])" if name[0].isalnum() else ""
+    after = r"(?![^\W_])" if name[-1].isalnum() else ""
+    return before + re.escape(name) + after
 
 
 def _is_mark(letter: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["NameOptions", "parse_name_options"]
+__all__ = ["NameOptions", "parse_name_options", "without_brackets"]
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,8 @@ class NameOptions:
     Attributes:
         is_off: none of them is used.
         prefix: put before every name that is not renamed.
-        renamed: name in the file, lower case → name in prompts.
+        renamed: name in the file, lower case → name in prompts. Angle brackets may be missing in the first, since the
+            webui ends a tag at the first ``>``.
     """
 
     is_off: bool = False
@@ -24,11 +25,20 @@ class NameOptions:
 
     def renames(self, name: str) -> bool:
         """Whether the user gave this embedding a name of his own choice."""
-        return name.lower() in self.renamed
+        return self._chosen(name) is not None
 
     def name_of(self, name: str) -> str:
         """The name in prompts for a name in the file."""
-        return self.renamed.get(name.lower(), self.prefix + name)
+        return self._chosen(name) or self.prefix + name
+
+    def _chosen(self, name: str) -> str | None:
+        exact = self.renamed.get(name.lower())
+        return exact if exact is not None else self.renamed.get(without_brackets(name).lower())
+
+
+def without_brackets(name: str) -> str:
+    """A name as a tag can hold it."""
+    return name.replace("<", "").replace(">", "")
 
 
 def parse_name_options(items: Sequence[object]) -> NameOptions:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from lib_pivotal.core.bundle.embeddings import BundledEmbedding
 from lib_pivotal.core.loader.names import SpacedNames, why_unusable
-from lib_pivotal.core.loader.options import NameOptions
+from lib_pivotal.core.loader.options import NameOptions, without_brackets
 
 __all__ = ["ActiveBundle", "Entry", "Notice", "TokenTable", "build_table", "family_of"]
 
@@ -128,7 +128,10 @@ def build_table(
             for run in tokenize(f"{name}@{bundle.label}"):
                 entries.setdefault(run, Entry(f"{name}@{bundle.label}", run, embedding, bundle.label))
             runs = tokenize(name)
-            reason = why_unusable(name, runs[0] if runs else (), is_chosen=bundle.options.renames(embedding.name))
+            # A run that is harmless to one tokenizer of the model may be a common word to the other.
+            is_chosen = bundle.options.renames(embedding.name)
+            reasons = [why_unusable(name, run, is_chosen=is_chosen) for run in runs or [()]]
+            reason = next(filter(None, reasons), "")
             if reason:
                 notices.append(_refusal(name, embedding.name, bundle.label, reason))
             else:
@@ -144,7 +147,10 @@ def build_table(
 
 
 def _refusal(name: str, own_name: str, label: str, reason: str) -> Notice:
-    remedy = f"Give it another name with <lora:{label}:1:ti={own_name}/NEW>."
+    old = without_brackets(own_name)
+    # Only some names can stand in a tag; something can be put before every name.
+    part = "NEW_" if not old.strip() or set(old) & set(":,/=") else f"{old}/NEW"
+    remedy = f"Give it another name with <lora:{label}:1:ti={part}>."
     return Notice(f"LoRA {label}: {name!r} is not used, since {reason}. {remedy}", name)
 
 

@@ -14,6 +14,7 @@ import torch
 
 __all__ = ["forget_file", "hypernetworks_off", "list_again", "unload_all"]
 
+_REPLACED = (("replaced by pivotal tuning", 0.0, 0.0, None),)
 _log = logging.getLogger("pivotal.host.networks")
 
 
@@ -55,18 +56,32 @@ def list_again() -> None:
 def forget_file(path: Path, model: Any) -> None:
     """Make the next generation read ``path`` from disk, although a LoRA of this name was in use.
 
-    Host: networks.py, ``network_apply_weights``, A1111 1.6.1-1.10.1: compares names and multipliers only, so a
-    file replaced under its old name would keep acting with its old weights.
+    Args:
+        path: the file that was replaced.
+        model: the one in use; others in memory are looked after, too.
+
+    Host: networks.py, ``load_networks``, A1111 1.6.1-1.10.1: takes what acts or is in ``networks_in_memory`` (option
+    lora_in_memory_limit) unless the file is newer than ``mtime``.
+
+    Host: networks.py, ``network_apply_weights``, A1111 1.6.1-1.10.1: compares names and multipliers in
+    ``network_current_names`` only, so a file replaced under its old name would keep acting with its old weights. Names
+    that no LoRA has make it restore a layer from its backup and apply what acts anew.
     """
+    from modules import sd_models
+
     extension = _lora_extension()
     if extension is None:
         return
-    if any(_same_file(net, path) for net in list(extension.loaded_networks)) and model is not None:
-        unload_all(model)
-    # Host: networks.py, networks_in_memory, A1111 1.6.1-1.10.1: option lora_in_memory_limit keeps files here.
+    for net in list(extension.loaded_networks):
+        if _same_file(net, path):
+            net.mtime = 0
     kept = getattr(extension, "networks_in_memory", {})
     for name in [name for name, net in list(kept.items()) if _same_file(net, path)]:
         kept.pop(name, None)
+    for kept_model in [model, *sd_models.model_data.loaded_sd_models]:
+        for module in kept_model.modules() if hasattr(kept_model, "modules") else ():
+            if getattr(module, "network_current_names", ()) != ():
+                module.network_current_names = _REPLACED
 
 
 def _same_file(net: Any, path: Path) -> bool:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from lib_pivotal.core.loader.names import mentioned_names
 from lib_pivotal.core.loader.options import NameOptions, parse_name_options
-from lib_pivotal.core.loader.table import TokenTable
 from lib_pivotal.host.loader.hooks import Hooks, guarded
-from lib_pivotal.host.loader.networks import find_file
+from lib_pivotal.host.loader.networks import active_loras, find_file, lora_extension
+from lib_pivotal.host.loader.settings import read_settings
 from lib_pivotal.host.loader.state import LoaderState
-from lib_pivotal.host.loader.takeover import reload_overwritten
+from lib_pivotal.host.loader.takeover import reload_outdated
 
 __all__ = ["add_activation_hooks", "options_by_label", "tagged_loras"]
+
+
+_KINDS = ("lora", "lyco")
+"""Tags that name LoRAs; other kinds may use the same labels.
+
+Host: extensions-builtin/Lora/scripts/lora_script.py, A1111 1.6.1-1.10.1, reForge: ``lyco`` is an alias of ``lora``."""
 
 
 def add_activation_hooks(hooks: Hooks, state: LoaderState) -> None:
@@ -29,10 +37,11 @@ def add_activation_hooks(hooks: Hooks, state: LoaderState) -> None:
     from modules import extra_networks
 
     def activate(original: Any, task: Any, data: Any, *rest: Any, **options: Any) -> Any:
-        guarded("looking for replaced files", reload_overwritten, None)
+        guarded("looking for replaced files", lambda: reload_outdated(state), None)
         guarded("reading tags", lambda: state.set_options(options_by_label(data)), None)
         result = original(task, data, *rest, **options)
-        guarded("activating bundles", lambda: _tell(task, state.sync(), state.sleeping_names()), None)
+        guarded("activating bundles", lambda: _tell(task, state, _prompts(task, data)), None)
+        guarded("looking for broken files", lambda: _tell_broken(task, data), None)
         return result
 
     hooks.wrap(extra_networks, "activate", activate)
@@ -45,8 +54,8 @@ def options_by_label(data: Mapping[str, Iterable[Any]] | None) -> dict[str, Name
         ``positional`` those without ``=``; ``ti=`` is ignored by the host.
     """
     found: dict[str, NameOptions] = {}
-    for tags in (data or {}).values():
-        for tag in tags:
+    for kind in _KINDS:
+        for tag in (data or {}).get(kind, ()):
             if tag.positional:
                 found.setdefault(str(tag.positional[0]), parse_name_options(tag.items))
     return found
@@ -65,24 +74,43 @@ def tagged_loras(text: str) -> list[tuple[str, str, NameOptions]]:
     return found
 
 
-def _tell(task: Any, table: TokenTable, sleeping: Mapping[str, str]) -> None:
+def _tell(task: Any, state: LoaderState, prompts: Sequence[str]) -> None:
     """Put what the user must know beside the picture.
 
     Host: modules/processing.py, ``StableDiffusionProcessing.comment``, A1111 1.6.1-1.10.1.
     """
-    prompts = _prompts(task)
+    table = state.sync()
+    entries = {entry.name: entry for entry in table.entries}
+    names = {*entries, *(notice.name for notice in table.notices)}
+    mentioned = mentioned_names(prompts, names) if names else []
     for notice in table.notices:
-        if not notice.name or any(_mentions(prompt, notice.name) for prompt in prompts):
+        if not notice.name or notice.name in mentioned:
             task.comment(notice.text)
-    for name, label in sleeping.items():
-        if any(_mentions(prompt, name) for prompt in prompts):
-            task.comment(f"{name} is in the LoRA {label}, which is not in this prompt: it is plain text here.")
+    for name, label in state.sleeping_names(prompts).items():
+        task.comment(f"{name} is in the LoRA {label}, which is not in this prompt: it is plain text here.")
     if not _notes_hashes():
-        used = {entry.name: entry for entry in table.entries if any(_mentions(p, entry.name) for p in prompts)}
+        # Names are cut as the webui cuts those of its own embeddings.
+        used = [f"{re.sub('[:,]', '', name)}: {entries[name].embedding.hash}" for name in mentioned if name in entries]
+        before = task.extra_generation_params.get("TI hashes")
         if used:
-            # Names are cut as the webui cuts those of its own embeddings.
-            pairs = (f"{re.sub('[:,]', '', name)}: {entry.embedding.hash}" for name, entry in used.items())
-            task.extra_generation_params["TI hashes"] = ", ".join(pairs)
+            # What an earlier pass of the same picture used stays.
+            both = [*(str(before).split(", ") if before else ()), *used]
+            task.extra_generation_params["TI hashes"] = ", ".join(dict.fromkeys(both))
+
+
+def _tell_broken(task: Any, data: Any) -> None:
+    """Name the files that the webui found and could not load.
+
+    Host: extensions-builtin/Lora/networks.py, ``load_networks``, A1111 1.6.1-1.10.1: goes on without such a file and
+        writes to the console only; of files that do not exist it tells by itself.
+    """
+    if lora_extension() is None or not read_settings().is_on:
+        return
+    acting = {lora.label for lora in active_loras()}
+    for label in options_by_label(data):
+        path = find_file(label) if label not in acting else None
+        if path is not None:
+            task.comment(f"LoRA {label}: the webui could not load {Path(path).name}; the console says why.")
 
 
 def _notes_hashes() -> bool:
@@ -95,17 +123,12 @@ def _notes_hashes() -> bool:
     return hasattr(sd_hijack.model_hijack, "extra_generation_params")
 
 
-def _prompts(task: Any) -> list[str]:
-    """Prompts of the pass that begins.
+def _prompts(task: Any, data: Any) -> list[str]:
+    """Prompts of the pass whose LoRAs are being activated.
 
-    Host: modules/processing.py, ``is_hr_pass`` and ``hr_prompts``, A1111 1.6.1-1.10.1.
+    Host: modules/processing.py, ``hr_extra_network_data`` and ``hr_prompts``, A1111 1.6.1-1.10.1: with --medvram the
+        second pass is activated and encoded before ``is_hr_pass`` is set.
     """
-    second = getattr(task, "is_hr_pass", False) and getattr(task, "hr_prompts", None)
+    second = data is not None and data is getattr(task, "hr_extra_network_data", None)
     names = ("hr_prompts", "hr_negative_prompts") if second else ("prompts", "negative_prompts")
     return [text for name in names for text in getattr(task, name, None) or ()]
-
-
-def _mentions(prompt: str, name: str) -> bool:
-    """Whether a prompt holds a name as a word of its own; brackets may be escaped in it."""
-    inside = r"(?<![^\W_])" if name[0].isalnum() else "", re.escape(name), r"(?![^\W_])" if name[-1].isalnum() else ""
-    return re.search("".join(inside), prompt.replace("\\", ""), re.IGNORECASE) is not None

@@ -6,6 +6,7 @@ import html
 import sys
 from typing import Any
 
+from lib_pivotal.core.loader.names import as_written
 from lib_pivotal.host.loader.hooks import Hooks, guarded
 from lib_pivotal.host.loader.index import names_in
 from lib_pivotal.host.loader.settings import read_settings
@@ -24,6 +25,8 @@ def add_card_hooks(hooks: Hooks) -> None:
         imported under bare names; ``prompt`` of a card is a JavaScript expression.
     Host: modules/ui_extra_networks_textual_inversion.py, ``create_item``, A1111 1.8-1.10.1: fails for embeddings
         without a file, which the webui's own handling of bundles registers, and with it every page of cards.
+    Host: modules/ui_extra_networks.py, ``create_item_html``, A1111 1.6.1-1.10.1, Forge, reForge: search terms go into
+        the page as they are, whatever is in them.
     """
     from modules import ui_extra_networks_textual_inversion as embeddings_page
 
@@ -44,22 +47,35 @@ def _create_item(original: Any, page: Any, name: str, *arguments: Any, **options
 
 
 def _add_names(item: dict[str, Any]) -> None:
-    from modules import shared, ui_extra_networks
+    from modules import ui_extra_networks
 
     names = [name for name, _ in names_in(str(item["filename"]))]
     if not names:
         return
     text = ", ".join(names)
-    is_html = bool(shared.opts.data.get("extra_networks_card_description_is_html", False))
-    line = "Embeddings: " + (html.escape(text) if is_html else text)
+    # Whoever made the file chose the names: they must never become part of the page's markup.
+    safe = html.escape(text)
+    line = "Embeddings: " + (text if _escapes_descriptions() else safe)
     item["description"] = "\n".join(part for part in (item.get("description"), line) if part)
     if isinstance(item.get("search_terms"), list):
-        item["search_terms"].append(text)
+        item["search_terms"].append(safe)
     elif isinstance(item.get("search_term"), str):
-        item["search_term"] += " " + text
+        item["search_term"] += " " + safe
     # A text of the user's own says what he wants inserted.
     if not (item.get("user_metadata") or {}).get("activation text"):
-        item["prompt"] += " + " + ui_extra_networks.quote_js(" " + text)
+        item["prompt"] += " + " + ui_extra_networks.quote_js(" " + ", ".join(map(as_written, names)))
+
+
+def _escapes_descriptions() -> bool:
+    """Whether the webui itself escapes the description on a card.
+
+    Host: modules/shared_options.py, ``extra_networks_card_description_is_html``, A1111 1.8-1.10.1, Forge, reForge: off
+        unless changed; earlier webuis have no such option and escape nothing.
+    """
+    from modules import shared
+
+    name = "extra_networks_card_description_is_html"
+    return name in shared.opts.data_labels and not shared.opts.data.get(name, False)
 
 
 def _metadata_table(original: Any, editor: Any, name: str, *arguments: Any, **options: Any) -> Any:
@@ -76,9 +92,18 @@ def _add_row(table: list[Any], item: dict[str, Any]) -> None:
 
 
 def _create_embedding_item(original: Any, page: Any, name: str, *arguments: Any, **options: Any) -> Any:
-    from modules import sd_hijack
-
-    known = sd_hijack.model_hijack.embedding_db.word_embeddings.get(name)
-    if known is not None and not getattr(known, "filename", None):
+    if guarded("making a card", lambda: _has_no_file(name), False):
         return None
     return original(page, name, *arguments, **options)
+
+
+def _has_no_file(name: str) -> bool:
+    """Whether the webui itself took an embedding out of a LoRA.
+
+    Host: modules/sd_hijack.py, ``model_hijack.embedding_db``: not in Forge since August 2024.
+    """
+    from modules import sd_hijack
+
+    store = getattr(sd_hijack.model_hijack, "embedding_db", None)
+    known = store.word_embeddings.get(name) if store is not None else None
+    return known is not None and not getattr(known, "filename", None)

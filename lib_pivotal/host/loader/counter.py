@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from lib_pivotal.core.loader.options import NameOptions
 from lib_pivotal.core.loader.table import TokenTable
 from lib_pivotal.host.loader.activation import tagged_loras
 from lib_pivotal.host.loader.hooks import Hooks, guarded
@@ -16,20 +17,29 @@ __all__ = ["add_counter_hook"]
 def add_counter_hook(hooks: Hooks, state: LoaderState) -> None:
     """Count with the names of the LoRAs in the text, generated or not, and with no others.
 
+    A negative prompt has no tags: there the LoRAs of the prompt that was counted last are taken.
+
     Args:
         hooks: takes the hook; must be there before the page is built.
         state: gives the names.
 
     Host: modules/ui.py, ``update_token_counter``, A1111 1.6.1-1.10.1, Forge: takes the text first and, from 1.8, the
-        styles third; it runs on a thread of the page while a generation may be under way on another.
+        styles third; from 1.7 ``is_positive=False`` for a negative prompt, which 1.6.1 does not tell apart. It runs
+        on a thread of the page while a generation may be under way on another.
     """
     from modules import ui
 
+    last: list[tuple[str, str, NameOptions]] = []
+
+    def table_for(text: str, styles: Sequence[str], is_positive: bool) -> TokenTable:
+        if is_positive:
+            last[:] = tagged_loras(_with_styles(text, styles))
+        return state.table_of(last)
+
     def update_token_counter(original: Any, text: str, *arguments: Any, **options: Any) -> Any:
         styles = arguments[1] if len(arguments) > 1 else options.get("styles") or ()
-        table = guarded(
-            "counting tokens", lambda: state.table_of(tagged_loras(_with_styles(text, styles))), TokenTable()
-        )
+        is_positive = options.get("is_positive", True)
+        table = guarded("counting tokens", lambda: table_for(text, styles, is_positive), TokenTable())
         with state.counting(table):
             return original(text, *arguments, **options)
 

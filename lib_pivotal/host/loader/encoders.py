@@ -29,6 +29,10 @@ class Encoders:
         self._tokenizers = tokenizers
         self._runs: dict[str, tuple[Run, ...]] = {}
 
+    def are_live(self) -> bool:
+        """Whether the model still has the tokenizers that were found in it."""
+        return bool(self._tokenizers())
+
     def runs(self, name: str) -> tuple[Run, ...]:
         """Token runs of a name, one for each tokenizer that sees it differently.
 
@@ -45,6 +49,8 @@ class Encoders:
 
 
 _known: weakref.WeakKeyDictionary[Any, Encoders] = weakref.WeakKeyDictionary()
+_without: weakref.WeakKeyDictionary[Any, tuple[int, ...]] = weakref.WeakKeyDictionary()
+"""Models in which nothing was found, as they were then."""
 
 
 def live_encoders() -> Encoders | None:
@@ -53,22 +59,35 @@ def live_encoders() -> Encoders | None:
     Host: modules/sd_models.py, ``model_data.sd_model``, A1111 1.6.1-1.10.1: ``shared.sd_model`` would load one.
     Host: modules/sd_hijack.py, ``EmbeddingsWithFixes.textual_inversion_key``, A1111 1.6.1-1.10.1: the key under
         which an encoder looks for its vectors; ``embedding_db.expected_shape`` may belong to another model.
+    Host: modules/sd_hijack.py, ``hijack`` and ``undo_hijack``, A1111 1.6.1-1.10.1: exchange the encoders inside SDXL's
+        conditioner, which itself stays, whenever weights are loaded into the same model.
     """
     from modules import sd_models
 
     model = sd_models.model_data.sd_model
     root = getattr(model, "cond_stage_model", None)
-    if hasattr(root, "modules"):
-        return _known.get(root) or _remember(root, _look_into(root))
-    if model is None:
+    is_tree = hasattr(root, "modules")
+    owner = root if is_tree else model
+    if owner is None:
         return None
-    return _known.get(model) or _remember(model, _look_at(engines_of(model)))
-
-
-def _remember(root: Any, found: Encoders | None) -> Encoders | None:
+    known = _known.get(owner)
+    if known is not None and known.are_live():
+        return known
+    # Every token of a prompt asks, and some models have nothing for us in thousands of modules.
+    parts = _upper_parts(owner) if is_tree else ()
+    if is_tree and _without.get(owner) == parts:
+        return None
+    found = _look_into(owner) if is_tree else _look_at(engines_of(owner))
     if found is not None:
-        _known[root] = found
+        _known[owner] = found
+    elif is_tree:
+        _without[owner] = parts
     return found
+
+
+def _upper_parts(root: Any) -> tuple[int, ...]:
+    """Differs when the webui has exchanged an encoder: those lie one or two levels below."""
+    return tuple(id(part) for child in root.children() for part in (child, *child.children()))
 
 
 def _look_at(engines: list[Any]) -> Encoders | None:
@@ -100,4 +119,9 @@ def _look_into(root: Any) -> Encoders | None:
 def _weakly(widths: dict[str, int], tokenizing: list[Any]) -> Encoders:
     """Encoders that let the model leave the memory."""
     references = [weakref.ref(part) for part in tokenizing]
-    return Encoders(widths, lambda: [part.tokenize for part in (known() for known in references) if part is not None])
+
+    def tokenizers() -> list[Callable[[list[str]], list[list[int]]]]:
+        parts = [known() for known in references]
+        return [] if None in parts else [part.tokenize for part in parts]
+
+    return Encoders(widths, tokenizers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lib_pivotal.core.bundle.embeddings import read_embeddings
+from lib_pivotal.core.bundle.embeddings import paired_files, read_embeddings
 from lib_pivotal.core.loader.options import parse_name_options
 from lib_pivotal.host.loader.networks import find_file
 from lib_pivotal.host.loader.settings import read_settings
@@ -16,7 +16,7 @@ _SECTION = "pivotal-bundled-names"
 
 
 def names_in(path: str) -> list[tuple[str, int]]:
-    """Name and number of vectors of each embedding in a LoRA file.
+    """Name and number of vectors of each embedding in a LoRA file, and of those beside it if the settings say so.
 
     Host: modules/cache.py, ``cached_data_for_file``, A1111 1.6.1-1.10.1, Forge: keeps an answer until the file
         changes; a page of a thousand cards must not open a thousand files each time.
@@ -24,11 +24,20 @@ def names_in(path: str) -> list[tuple[str, int]]:
     from modules import cache
 
     def read() -> dict[str, Any]:
-        found = read_embeddings(Path(path)).embeddings.values() if path.lower().endswith(".safetensors") else ()
-        return {"names": [[item.name, item.vector_count] for item in found]}
+        return {"names": _names(path, with_paired=False)}
 
+    # Files beside a LoRA come and go without it, so what is kept would be out of date; few LoRAs have such files.
+    if read_settings().with_paired and paired_files(Path(path)):
+        return _names(path, with_paired=True)
     kept = cache.cached_data_for_file(_SECTION, path, path, read) or {}
     return [(str(name), int(count)) for name, count in kept.get("names", ())]
+
+
+def _names(path: str, *, with_paired: bool) -> list[tuple[str, int]]:
+    if not path.lower().endswith(".safetensors"):
+        return []
+    found = read_embeddings(Path(path), with_paired=with_paired).embeddings.values()
+    return [(item.name, item.vector_count) for item in found]
 
 
 def names_of_tag(tag: str) -> list[tuple[str, int]]:

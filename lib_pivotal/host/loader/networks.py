@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["ActiveLora", "active_loras", "find_file", "lora_extension"]
+__all__ = ["ActiveLora", "active_loras", "find_file", "lora_extension", "strengths"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,20 @@ def active_loras() -> list[ActiveLora]:
             label = getattr(net, "mentioned_name", None) or net.name
             found.append(ActiveLora(str(label), str(path), net))
     return found
+
+
+def strengths() -> tuple[Any, ...]:
+    """How strongly each of the LoRAs acts now, which decides encodings too.
+
+    Host: network.py, ``Network.te_multiplier``, ``unet_multiplier``, ``dyn_dim``, A1111 1.6.1-1.10.1: as applied, also
+        for the LoRA that the settings add (``sd_lora``) and where a second pass is encoded with the first one's.
+    Host: networks.py, ``current_lora_hash``, Forge and its kin: there the multipliers are in this text of the model.
+    """
+    from modules import sd_models
+
+    names = ("te_multiplier", "unet_multiplier", "dyn_dim")
+    nets = tuple(tuple(getattr(lora.net, name, None) for name in names) for lora in active_loras())
+    return (nets, getattr(sd_models.model_data.sd_model, "current_lora_hash", ""))
 
 
 def find_file(name: str) -> str | None:

@@ -7,12 +7,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from lib_pivotal.core.loader.names import mentioned_names
 from lib_pivotal.core.loader.options import NameOptions
 from lib_pivotal.core.loader.table import ActiveBundle, Entry, Notice, TokenTable, build_table
 from lib_pivotal.host.loader.database import HostEmbeddings, installed_name
 from lib_pivotal.host.loader.encoders import Encoders, live_encoders
 from lib_pivotal.host.loader.files import BundleFiles, FileState, file_state
-from lib_pivotal.host.loader.networks import ActiveLora, active_loras
+from lib_pivotal.host.loader.networks import ActiveLora, active_loras, strengths
 from lib_pivotal.host.loader.settings import LoaderSettings
 
 __all__ = ["LoaderState"]
@@ -39,7 +40,7 @@ class LoaderState:
         self._ask = ask
         self._settings = settings
         self._options: dict[str, NameOptions] = {}
-        self._met: dict[str, str] = {}
+        self._met: dict[str, tuple[str, str]] = {}
         self._table = _EMPTY
         self._seen: tuple[Any, ...] = ()
         self._files: tuple[FileState, ...] = ()
@@ -57,9 +58,12 @@ class LoaderState:
         """
         loras, encoders, settings = active_loras(), live_encoders(), self._settings()
         self._seen = _glance(loras, encoders)
+        # Should anything below fail, no name may go on acting that belongs to an earlier prompt.
+        self._table, self._files = _EMPTY, ()
         states = [(lora, file_state(lora.path)) for lora in loras]
         self._files = tuple(state for _, state in states if state is not None)
-        self._table = self._build(loras, encoders, settings) if encoders is not None and settings.is_on else _EMPTY
+        if encoders is not None and settings.is_on:
+            self._table = self._build(loras, encoders, settings)
         return self._table
 
     def _build(self, loras: Sequence[ActiveLora], encoders: Encoders, settings: LoaderSettings) -> TokenTable:
@@ -73,16 +77,27 @@ class LoaderState:
         if not bundles and not notices:
             return _EMPTY
         table = self._decide(bundles, encoders, settings)
-        self._met.update((entry.name, entry.label) for entry in table.entries)
+        paths = {bundle.label: bundle.file for bundle in bundles}
+        self._met.update((entry.name, (entry.label, paths[entry.label])) for entry in table.entries)
         return TokenTable(table.entries, [*notices, *table.notices])
 
-    def sleeping_names(self) -> dict[str, str]:
-        """Names that earlier prompts brought along and this one does not: name → LoRA."""
+    def sleeping_names(self, texts: Sequence[str]) -> dict[str, str]:
+        """Names in texts that belong to a LoRA of an earlier prompt which does not act now: name → LoRA.
+
+        Args:
+            texts: the prompts of the pass that begins.
+        """
+        if not self._settings().is_on:
+            return {}
+        acting = {lora.path for lora in active_loras()}
         awake = {entry.name.lower() for entry in self._table.entries}
         return {
-            name: label
-            for name, label in self._met.items()
-            if name.lower() not in awake and not any(self._ask(run)[0] for run in self._runs(name))
+            name: self._met[name][0]
+            for name in mentioned_names(texts, {**self._met, **dict.fromkeys(awake)})
+            if name.lower() not in awake
+            and self._met[name][1] not in acting
+            # The webui is asked last, and for few names: it may look through all of its own each time.
+            and not any(self._ask(run)[0] for run in self._runs(name))
         }
 
     def _runs(self, name: str) -> Sequence[tuple[int, ...]]:
@@ -122,7 +137,7 @@ class LoaderState:
         if not self._files:
             return None
         taken = tuple(installed_name(self._ask(entry.ids), entry.ids) for entry in table.entries)
-        return (self._files, table.identity(), taken, self._settings().bundle_wins)
+        return (self._files, strengths(), table.identity(), taken, self._settings())
 
     def table_of(self, tagged: Sequence[tuple[str, str, NameOptions]]) -> TokenTable:
         """The table that would hold if these LoRAs acted.
@@ -164,4 +179,4 @@ class LoaderState:
 
 def _glance(loras: Sequence[ActiveLora], encoders: Encoders | None) -> tuple[Any, ...]:
     """Differs when LoRAs or model have changed; must cost next to nothing."""
-    return (id(encoders), *(id(lora.net) for lora in loras))
+    return (encoders, *(id(lora.net) for lora in loras))

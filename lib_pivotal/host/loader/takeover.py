@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lib_pivotal.host.loader.files import file_state
+from lib_pivotal.host.loader.files import FileState, file_state
 from lib_pivotal.host.loader.hooks import Hooks, guarded
 from lib_pivotal.host.loader.networks import lora_extension
 from lib_pivotal.host.loader.settings import read_settings
 from lib_pivotal.host.loader.state import LoaderState
 
-__all__ = ["STATE_NAME", "add_takeover_hooks", "give_back", "reload_overwritten"]
+__all__ = ["add_takeover_hooks", "give_back", "reload_outdated"]
 
-STATE_NAME = "pivotal_file_state"
-"""Attribute on the webui's own LoRA object: the file as it was read."""
+_READ_NAME = "pivotal_read"
+"""Attribute on the webui's own LoRA object: the file as it was read, and the keys that were left out."""
+_REPLACED = (("replaced by pivotal tuning", 0.0, 0.0, None),)
+"""Never among the LoRAs that a layer should have, so the webui restores the layer and applies them anew."""
 
 
 def add_takeover_hooks(hooks: Hooks, state: LoaderState) -> None:
@@ -30,48 +32,67 @@ def add_takeover_hooks(hooks: Hooks, state: LoaderState) -> None:
     extension = lora_extension()
     if extension is None:
         return
-
-    # Host: networks.py, ``load_network``, Forge and its kin: does not read the file, ``load_lora_state_dict`` does.
-    reads_file = not hasattr(extension, "load_lora_state_dict")
+    reads_file = _reads_file(extension)
+    last: dict[str, FileState | None] = {}
 
     def load_network(original: Any, name: Any, network_on_disk: Any, *rest: Any) -> Any:
         path = str(network_on_disk.filename)
         found = file_state(path)
-        keys = guarded("reading a bundle", lambda: _our_keys(state, path), frozenset()) if reads_file else frozenset()
-        net = _load_without(original, extension, keys, name, network_on_disk, *rest) if keys else None
+        keys = guarded("reading a bundle", lambda: _keys_left_out(state, path), frozenset())
+        net = _load_without(original, extension, keys, name, network_on_disk, *rest) if keys and reads_file else None
         if net is None:
             net = original(name, network_on_disk, *rest)
         elif getattr(net, "bundle_embeddings", None):
             net.bundle_embeddings = {}
-        setattr(net, STATE_NAME, found)
+        setattr(net, _READ_NAME, (found, keys))
+        if reads_file and last.setdefault(path, found) != found:
+            last[path] = found
+            guarded("replacing a LoRA", _apply_anew, None)
         return net
 
     hooks.wrap(extension, "load_network", load_network)
     _add_forge_hook(hooks, state, extension)
 
 
+def _reads_file(extension: Any) -> bool:
+    """Whether ``load_network`` reads the file.
+
+    Host: networks.py, ``load_network``, Forge and its kin: does not, ``load_lora_state_dict`` does.
+    """
+    return not hasattr(extension, "load_lora_state_dict")
+
+
 def _add_forge_hook(hooks: Hooks, state: LoaderState, extension: Any) -> None:
     """Keep our keys from Forge's loader, too.
 
     Host: networks.py, ``load_lora_state_dict``, Forge, old Forge, reForge, Forge-classic: an ``lru_cache`` by file
-        name; what it returns goes to a loader that drops the whole LoRA when more than 12 keys fit nothing.
+        name, whatever has become of the file; what it returns goes to a loader that drops the whole LoRA when more
+        than 12 keys fit nothing.
     """
     cached = getattr(extension, "load_lora_state_dict", None)
     if cached is None:
         return
+    last: dict[str, FileState | None] = {}
 
     def load_lora_state_dict(original: Any, filename: Any) -> Any:
+        found = file_state(str(filename))
+        if last.setdefault(str(filename), found) != found:
+            last[str(filename)] = found
+            cached.cache_clear()
         read = original(filename)
-        keys = guarded("reading a bundle", lambda: _our_keys(state, str(filename)), frozenset())
+        keys = guarded("reading a bundle", lambda: _keys_left_out(state, str(filename)), frozenset())
         return {key: value for key, value in read.items() if key not in keys} if keys else read
 
     hooks.wrap(extension, "load_lora_state_dict", load_lora_state_dict)
     extension.load_lora_state_dict.cache_clear = cached.cache_clear
 
 
-def _our_keys(state: LoaderState, path: str) -> frozenset[str]:
+def _keys_left_out(state: LoaderState, path: str) -> frozenset[str]:
+    """Keys of a file that the webui is not shown, by the settings as they are now."""
     settings = read_settings()
-    return state.files.read(path).keys if settings.is_on and settings.takes_over else frozenset()
+    # Forge handles no bundles of its own, so there is nothing to stand back for.
+    leaves_out = settings.is_on and (settings.takes_over or not _reads_file(lora_extension()))
+    return state.files.read(path).keys if leaves_out else frozenset()
 
 
 def _load_without(original: Any, extension: Any, keys: frozenset[str], *arguments: Any) -> Any:
@@ -104,11 +125,11 @@ class _Filtered:
         return {key: value for key, value in read.items() if key not in self._keys}
 
 
-def reload_overwritten() -> None:
-    """Have LoRAs whose files were replaced since they were read loaded anew, weights included.
+def reload_outdated(state: LoaderState) -> None:
+    """Have LoRAs loaded anew whose files were replaced since, or that the settings now want read otherwise.
 
-    Host: networks.py, ``network_apply_weights``, A1111 1.6.1-1.10.1: compares names and multipliers only, so a
-        replaced file would go on acting with its old weights; ``networks_in_memory`` looks at the time only.
+    Host: networks.py, ``load_networks``, A1111 1.6.1-1.10.1: takes what acts or is in ``networks_in_memory`` unless the
+        file is newer than ``mtime``.
     """
     from modules import sd_models
 
@@ -117,36 +138,37 @@ def reload_overwritten() -> None:
         return
     kept = getattr(extension, "networks_in_memory", {})
     for name, net in list(kept.items()):
-        if _is_outdated(net):
+        if _is_outdated(net, state):
             kept.pop(name, None)
-    if not any(_is_outdated(net) for net in list(extension.loaded_networks)):
-        return
-    model = sd_models.model_data.sd_model
-    if hasattr(extension, "load_lora_state_dict"):
+    outdated = [net for net in list(extension.loaded_networks) if _is_outdated(net, state)]
+    for net in outdated:
+        net.mtime = 0
+    if outdated and not _reads_file(extension):
         # Host: networks.py, ``load_networks``, Forge and its kin: does nothing while this text is the same.
         extension.load_lora_state_dict.cache_clear()
-        model.current_lora_hash = ""
-    else:
-        _unload_all(extension, model)
+        sd_models.model_data.sd_model.current_lora_hash = ""
 
 
-def _is_outdated(net: Any) -> bool:
-    read = getattr(net, STATE_NAME, None)
-    return read is not None and file_state(read.path) != read
+def _is_outdated(net: Any, state: LoaderState) -> bool:
+    path = getattr(getattr(net, "network_on_disk", None), "filename", None)
+    read = getattr(net, _READ_NAME, None)
+    return read is not None and (file_state(str(path)), _keys_left_out(state, str(path))) != read
 
 
-def _unload_all(extension: Any, model: Any) -> None:
-    """Take every LoRA out of the weights now.
+def _apply_anew() -> None:
+    """Have every layer that has a LoRA in it restored and filled again when it is used next.
 
-    Host: networks.py, ``network_apply_weights``, A1111 1.6.1-1.10.1: restores lazily, and copies in place.
+    Host: networks.py, ``network_apply_weights``, A1111 1.6.1-1.10.1: compares names and multipliers in
+        ``network_current_names`` only, so a replaced file would go on acting with its old weights, in all models that
+        are kept in memory. A layer with names there has a backup.
     """
-    import torch
+    from modules import sd_models
 
-    with torch.no_grad():
-        extension.load_networks([])
-        for module in model.modules() if model is not None else ():
+    data = sd_models.model_data
+    for model in [data.sd_model, *data.loaded_sd_models]:
+        for module in model.modules() if hasattr(model, "modules") else ():
             if getattr(module, "network_current_names", ()) != ():
-                extension.network_apply_weights(module)
+                module.network_current_names = _REPLACED
 
 
 def give_back() -> None:

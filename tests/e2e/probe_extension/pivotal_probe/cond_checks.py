@@ -59,14 +59,15 @@ def take() -> dict[str, Any]:
     return taken
 
 
-def token_count(text: str) -> dict[str, str]:
+def token_count(text: str, negative: bool = False) -> dict[str, str]:
     """What the page's counter says of a text."""
     import inspect
 
     from modules import ui
 
     takes_styles = "styles" in inspect.signature(inspect.unwrap(ui.update_token_counter)).parameters
-    return {"answer": ui.update_token_counter(text, 20, *([[]] if takes_styles else []))}
+    count = ui.update_negative_prompt_token_counter if negative else ui.update_token_counter
+    return {"answer": count(text, 20, *([[]] if takes_styles else []))}
 
 
 def token_count_of(text: str) -> dict[str, int]:
@@ -88,6 +89,15 @@ def cards(page: str) -> list[dict[str, Any]]:
     return [{key: item.get(key) for key in wanted} for item in found.list_items()]
 
 
+def card_html(page: str) -> dict[str, str]:
+    """The same page as markup."""
+    from modules import ui_extra_networks
+
+    found = next(item for item in ui_extra_networks.extra_pages if page in item.name.lower())
+    found.refresh()
+    return {"html": found.create_html("txt2img")}
+
+
 def reload_textual_inversion() -> dict[str, int]:
     """What the refresh button of the page of embeddings does."""
     from modules import sd_hijack
@@ -96,12 +106,14 @@ def reload_textual_inversion() -> dict[str, int]:
     return {"known": len(sd_hijack.model_hijack.embedding_db.word_embeddings)}
 
 
-def _task(prompt: str) -> Any:
+def _task(prompt: str | list[str]) -> Any:
+    """A small generation; of several prompts each is one picture of one batch."""
     from modules import processing, shared
 
     return processing.StableDiffusionProcessingTxt2Img(
         sd_model=shared.sd_model, prompt=prompt, steps=1, width=64, height=64, seed=1,
         do_not_save_samples=True, do_not_save_grid=True, sampler_name="Euler",
+        batch_size=len(prompt) if isinstance(prompt, list) else 1,
     )  # fmt: skip
 
 
@@ -121,7 +133,7 @@ def failing_pass(prompt: str) -> dict[str, bool]:
     return {"failed": False}
 
 
-def inner_pass(prompt: str) -> dict[str, Any]:
+def inner_pass(prompt: str | list[str]) -> dict[str, Any]:
     """A whole generation without scripts, as extensions start them inside other generations."""
     import contextlib
 
@@ -133,7 +145,7 @@ def inner_pass(prompt: str) -> dict[str, Any]:
     return take()
 
 
-def loader_times(lora: str, rounds: int) -> dict[str, list[float]]:
+def loader_times(lora: str, met: list[str], rounds: int) -> dict[str, list[float]]:
     """Seconds of what a bundle makes a generation do, each so many times."""
     import contextlib
     import os
@@ -178,7 +190,13 @@ def loader_times(lora: str, rounds: int) -> dict[str, list[float]]:
         loaded = [first() for _ in range(rounds // 4)]
         activate("cat")
         plain = [timed(generate, "cat on a hill") for _ in range(rounds)]
-    return {"activate": kept, "switch": switched, "first": loaded, "plain": plain}
+        activate("cat")
+        none = [timed(activate, "cat") for _ in range(rounds)]
+        for name in met:
+            activate(f"<lora:{name}:1> cat")
+        activate("cat")
+        many = [timed(activate, "cat") for _ in range(rounds)]
+    return {"activate": kept, "switch": switched, "first": loaded, "plain": plain, "none": none, "met": many}
 
 
 def parse_infotext(text: str) -> dict[str, Any]:
@@ -193,6 +211,7 @@ CHECKS = (
     token_count,
     token_count_of,
     cards,
+    card_html,
     reload_textual_inversion,
     inner_pass,
     failing_pass,

@@ -1,0 +1,211 @@
+"""What a generation is told when its LoRAs are switched on, and what its encodings depend on; on the fake webui."""
+
+from __future__ import annotations
+
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fake_webui import FakeWebui
+from safetensors.torch import save_file
+
+from lib_pivotal.host.loader import activation
+from lib_pivotal.host.loader import state as state_module
+from lib_pivotal.host.loader.activation import add_activation_hooks, options_by_label
+from lib_pivotal.host.loader.encoders import Encoders
+from lib_pivotal.host.loader.hooks import Hooks
+from lib_pivotal.host.loader.settings import read_settings
+from lib_pivotal.host.loader.state import LoaderState
+
+
+def _tokenize(texts: list[str]) -> list[list[int]]:
+    return [[40_000 + sum(map(ord, word)) for word in text.lower().split()] for text in texts]
+
+
+class _Session:
+    """A webui with our hook on the activation of LoRAs."""
+
+    def __init__(self, webui: FakeWebui, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.asked = folder, 0
+        self.networks, self.options = webui.modules["networks"], webui.modules["shared"].opts.data
+        self.networks.available_networks, self.networks.available_network_aliases = {}, {}
+        self.networks.forbidden_network_aliases = {}
+        self.hijack = webui.modules["sd_hijack"].model_hijack
+        encoders = Encoders({"clip_l": 8}, lambda: [_tokenize])
+        monkeypatch.setattr(state_module, "live_encoders", lambda: encoders)
+        self.state = LoaderState(self._ask, read_settings)
+        self.hooks = Hooks()
+        self.extra_networks = webui.modules["extra_networks"]
+        self.failing: set[str] = set()
+        webui.behave("extra_networks", "activate", self._activate)
+        add_activation_hooks(self.hooks, self.state)
+
+    def _ask(self, _run: Any) -> tuple[None, None]:
+        self.asked += 1
+        return None, None
+
+    def bundle(self, label: str, *names: str, width: int = 8) -> None:
+        path = self.folder / f"{label}.safetensors"
+        tensors = {f"bundle_emb.{name}.emb_params": torch.full((1, width), float(len(label))) for name in names}
+        save_file({**tensors, "x": torch.zeros(1)}, path)
+        self.networks.available_networks[label] = types.SimpleNamespace(filename=str(path))
+
+    def _activate(self, _task: Any, data: Any) -> None:
+        self.networks.loaded_networks[:] = [
+            types.SimpleNamespace(
+                name=label, mentioned_name=label, network_on_disk=self.networks.available_networks[label],
+                te_multiplier=float(tag.positional[1]), unet_multiplier=1.0, dyn_dim=None,
+            )
+            for tag in data.get("lora", ())
+            for label in [tag.positional[0]]
+            if label in self.networks.available_networks and label not in self.failing
+        ]  # fmt: skip
+
+    def generate(self, prompt: str, *tags: str, negative: str = "", second: Any = None) -> Any:
+        """Comments and notes of a generation; ``second`` is the prompt and the tags of a second pass."""
+        task = types.SimpleNamespace(prompts=[prompt], negative_prompts=[negative], comments=[])
+        task.extra_generation_params = {}
+        task.comment = task.comments.append
+        task.extra_network_data = _data(*tags)
+        if second is not None:
+            task.hr_prompts, task.hr_negative_prompts = [second[0]], [""]
+            task.hr_extra_network_data = _data(*second[1:])
+        self.extra_networks.activate(task, task.extra_network_data)
+        if second is not None:
+            self.extra_networks.activate(task, task.hr_extra_network_data)
+        return task
+
+
+def _data(*tags: str) -> dict[str, list[Any]]:
+    parts = [tag.split(":") for tag in tags]
+    return {
+        "lora": [
+            types.SimpleNamespace(items=items, positional=[item for item in items if "=" not in item])
+            for items in parts
+        ]
+    }
+
+
+@pytest.fixture
+def session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> _Session:
+    made = _Session(FakeWebui(monkeypatch), tmp_path, monkeypatch)
+    made.bundle("A", "zog", "s1")
+    made.bundle("BB", "s1")
+    return made
+
+
+def test_a_name_whose_lora_is_missing_is_told(session: _Session) -> None:
+    assert session.generate("a zog", "A:1").comments == []
+    (comment,) = session.generate("a zog").comments
+    assert "zog is in the LoRA A" in comment
+
+
+@pytest.mark.parametrize("tag", ["A:1:ti=off", "A:1:ti=zog/hero", "A:1:ti=pre_"])
+def test_no_name_of_a_lora_in_the_prompt_is_said_to_lack_it(session: _Session, tag: str) -> None:
+    session.generate("a zog", "A:1")
+    assert session.generate("a zog", tag).comments == []
+
+
+def test_embeddings_of_another_family_are_not_said_to_lack_their_lora(
+    session: _Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session.generate("a zog", "A:1")
+    other = Encoders({"clip_l": 16}, lambda: [_tokenize])
+    monkeypatch.setattr(state_module, "live_encoders", lambda: other)
+    (comment,) = session.generate("a zog", "A:1").comments
+    assert "not used" in comment
+
+
+def test_nothing_is_told_while_the_loader_is_off(session: _Session) -> None:
+    session.generate("a zog", "A:1")
+    session.options["pivotal_loader"] = False
+    assert session.generate("a zog").comments == []
+
+
+def test_each_pass_is_judged_by_its_own_prompt(session: _Session) -> None:
+    """Also where the second is activated early, as with --medvram."""
+    session.generate("a zog", "A:1")
+    assert session.generate("a zog", "A:1", second=["a hat"]).comments == []
+    (comment,) = session.generate("a hat", second=["a zog"]).comments
+    assert "zog is in the LoRA A" in comment
+
+
+def test_a_qualified_name_makes_one_comment(session: _Session) -> None:
+    session.generate("s1", "A:1", "BB:1")
+    assert len(session.generate("a s1@A hat").comments) == 1
+    assert session.generate("a s1@BB hat", "A:1", "BB:1").comments == []
+    (comment,) = session.generate("a s1 hat", "A:1", "BB:1").comments
+    assert "A is used" in comment
+
+
+def test_names_that_were_met_and_are_not_in_the_prompt_cost_nothing(session: _Session) -> None:
+    for number in range(8):
+        session.bundle(f"many{number}", *(f"name{number}x{index}" for index in range(40)))
+        session.generate("hat", f"many{number}:1")
+    session.asked = 0
+    session.generate("a name3x7 on a hill")
+    assert 1 <= session.asked <= 4
+
+
+def test_hashes_of_both_passes_are_noted_where_the_webui_notes_none(
+    session: _Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(activation, "_notes_hashes", lambda: False)
+    found = session.generate("a zog", "A:1", second=["s1@BB and zog", "A:1", "BB:1"]).extra_generation_params
+    names = [part.split(": ")[0] for part in found["TI hashes"].split(", ")]
+    assert names == ["zog", "s1@BB"]
+    assert "TI hashes" not in session.generate("a hat", "A:1").extra_generation_params
+
+
+def test_a_file_that_the_webui_could_not_load_is_named(session: _Session) -> None:
+    session.networks.available_network_aliases["A"] = session.networks.available_networks["A"]
+    session.failing.add("A")
+    (comment,) = session.generate("s1", "A:1", "BB:1", "missing:1").comments
+    assert "A.safetensors" in comment
+    session.options["pivotal_loader"] = False
+    assert session.generate("s1", "A:1", "BB:1").comments == []
+
+
+def test_only_tags_of_loras_say_how_names_are_meant() -> None:
+    tag = types.SimpleNamespace(items=["A", "1", "ti=off"], positional=["A", "1"])
+    assert not options_by_label({"hypernet": [tag]})
+    assert options_by_label({"lyco": [tag]})["A"].is_off
+
+
+def test_encodings_depend_on_how_strongly_a_lora_acts(session: _Session) -> None:
+    keys = []
+    for tag in ("A:1", "A:0.2", "A:1"):
+        session.generate("zog", tag)
+        keys.append(session.state.cond_key())
+    assert keys[0] == keys[2] != keys[1]
+
+
+@pytest.mark.parametrize("setting", ["pivotal_loader", "pivotal_loader_takes_over"])
+def test_encodings_depend_on_who_handles_bundles(session: _Session, setting: str) -> None:
+    session.generate("zog", "A:1:ti=off")
+    before = session.state.cond_key()
+    session.options[setting] = False
+    assert session.state.cond_key() != before
+
+
+def _failing(*_arguments: Any, **_options: Any) -> Any:
+    raise KeyError("a failure")
+
+
+@pytest.mark.parametrize(
+    "place", [("files", "read"), ("module", "build_table"), ("module", "active_loras")], ids=lambda place: place[1]
+)
+def test_a_failure_of_ours_leaves_no_earlier_names_and_stops_nothing(
+    session: _Session, monkeypatch: pytest.MonkeyPatch, place: tuple[str, str]
+) -> None:
+    session.generate("zog", "A:1")
+    assert session.state.current().entries
+    with monkeypatch.context() as patched:
+        patched.setattr(session.state.files if place[0] == "files" else state_module, place[1], _failing)
+        session.generate("zog", "BB:1")
+        if place[1] != "active_loras":
+            assert session.state.current().entries == ()
+    session.generate("s1", "BB:1")
+    assert [entry.name for entry in session.state.current().entries] == ["s1@BB", "s1"]
