@@ -15,6 +15,7 @@ from host_tree import complaint, version_of
 
 from lib_pivotal.core.bundle.metadata import build_metadata, changed_metadata
 from lib_pivotal.core.config.schema import Concept, TrainConfig
+from lib_pivotal.core.families import FAMILIES
 from lib_pivotal.host.detect import read_contract
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -102,13 +103,9 @@ def test_webui_sees_the_family_of_what_we_write() -> None:
     config = TrainConfig(concepts=(Concept(name="zog"),))
     facts: dict[str, Any] = {"model_name": "m", "model_hash": "", "is_v_prediction": False, "picture_count": 1}
     vectors = {"zog": {"clip_l": torch.ones(1, 8)}}
-    ours = build_metadata(config, vectors, step=1, output_name="x", date="2026-01-01T00:00:00Z", **facts)
-    others = {
-        "SDXL": {"ss_base_model_version": "sdxl_base_v1-0", "ss_v2": "False"},
-        "SD2": {"ss_base_model_version": "sd_v2_1", "ss_v2": "True"},
-        "SD1": {"ss_base_model_version": "sd_v1"},
-    }
+    facts |= {"step": 1, "output_name": "x", "date": "2026-01-01T00:00:00Z"}
     for tree in trees:
-        assert _version_by_the_webui(tree, ours) == "SD1"
-        for family, metadata in others.items():
-            assert _version_by_the_webui(tree, changed_metadata(metadata, "x", "y")) == family
+        for name, family in FAMILIES.items():
+            ours = build_metadata(config, vectors, family=name, **facts)
+            assert _version_by_the_webui(tree, ours) == family.title
+            assert _version_by_the_webui(tree, changed_metadata(ours, "x", "y")) == family.title
