@@ -12,6 +12,11 @@ from safetensors import safe_open
 from server import Webui
 from test_two_hosts import compare_hosts
 
+from lib_pivotal.core.config.io import from_dict
+from lib_pivotal.core.events import Control, StepDone
+from lib_pivotal.core.train.run import Folders
+from lib_pivotal.core.train.run import train as run
+
 FAMILIES = ("sd2", "sdxl")
 ENCODERS = {"sd1": ["clip_l"], "sd2": ["clip_l"], "sdxl": ["clip_l", "clip_g"]}
 
@@ -129,6 +134,63 @@ def test_runs_of_different_families_follow_each_other(all_families: Webui, data:
     # The same checkpoint gives the same losses, whatever was trained between.
     assert losses[0] == losses[2]
     assert losses[1] == losses[4]
+
+
+class Losses:
+    """Collects the losses of a run."""
+
+    def __init__(self) -> None:
+        self.found: list[float] = []
+
+    def handle(self, event: Any) -> None:
+        if isinstance(event, StepDone):
+            self.found.append(event.loss)
+
+
+@pytest.mark.parametrize("name", ["random", "sd2", "sdxl"])
+def test_both_hosts_have_the_same_losses(all_families: Webui, data: Path, tmp_path: Path, name: str) -> None:
+    from lib_pivotal.host.diffusers.model import load_model
+
+    webui = all_families
+    choose(webui, name)
+    config = settings(data, f"same_{name}", steps=4, sample_every=0)
+    status = train(webui, config)
+    file = webui.post("/pivotal-test/numbers", {"text": "x"})["file"]
+    losses = Losses()
+    (tmp_path / "run").mkdir()
+    folders = Folders(tmp_path / "run", tmp_path / "bundles", tmp_path / "cache")
+    run(from_dict(config), load_model(Path(file), device="cpu"), None, [losses], Control(), folders)
+    theirs = [point[1] for point in status["losses"]]
+    assert len(theirs) == 4
+    assert losses.found == pytest.approx(theirs, rel=1e-3)
+
+
+def test_names_survive_everything_that_renews_the_encoders(all_families: Webui, data: Path) -> None:
+    webui = all_families
+    choose(webui, "sdxl")
+    train(webui, settings(data, "stays", steps=2, sample_every=0))
+    prompt = f"{NAMES[0]} <lora:stays:1>"
+    wanted = webui.pixels(prompt)
+    assert wanted != webui.pixels(f"{NAMES[0]} <lora:stays:1:ti=off>")
+    try:
+        for limit in (1, 2):
+            webui.post("/sdapi/v1/options", {"sd_checkpoints_limit": limit})
+            for name in ("random", "sdxl", "sd2", "sdxl"):
+                choose(webui, name)
+                webui.pixels(prompt)
+            assert webui.pixels(prompt) == wanted
+    finally:
+        webui.post("/sdapi/v1/options", {"sd_checkpoints_limit": 1})
+    # The attention option makes the webui wrap the encoders anew, in the same conditioner.
+    webui.post("/sdapi/v1/options", {"cross_attention_optimization": "Doggettx"})
+    try:
+        train(webui, settings(data, "later", steps=2, sample_every=0, seed=77))
+        for name in ("stays", "later"):
+            prompts = (f"{NAMES[0]} <lora:{name}:1>", f"{NAMES[0]} <lora:{name}:1:ti=off>")
+            assert webui.pixels(prompts[0]) != webui.pixels(prompts[1]), name
+    finally:
+        webui.post("/sdapi/v1/options", {"cross_attention_optimization": "Automatic"})
+    assert webui.pixels(prompt) == wanted
 
 
 def test_a_bundle_of_another_family_says_so(all_families: Webui, data: Path) -> None:

@@ -69,12 +69,14 @@ class LoraWeights:
             weight: Any = target.module.weight
             shapes += [down_shape(weight, rank), up_shape(weight, rank)]
         self.group = FlatGroup(name, shapes, device)
-        generator = torch.Generator().manual_seed(seed)
         self.layers = []
         for index, (target, rank) in enumerate(chosen):
             down, up = self.group.leaves[2 * index : 2 * index + 2]
-            start_down(down, generator)
             self.layers.append(_Layer(target, down, up, alpha_ratio * rank, alpha_ratio))
+        generator = torch.Generator().manual_seed(seed)
+        # By key: hosts walk through the same layers in different order, and start from the same values.
+        for layer in sorted(self.layers, key=lambda layer: layer.target.key):
+            start_down(layer.down, generator)
         self.enabled = True
 
     @classmethod
