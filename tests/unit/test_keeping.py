@@ -57,7 +57,7 @@ def test_a_full_run_folder_costs_the_state_and_not_the_bundle(tmp_path, data, mo
 
 def test_a_full_cache_costs_the_next_run_some_time_only(tmp_path, data, monkeypatch):
     monkeypatch.setattr("lib_pivotal.core.data.latents.save_file", full_disk)
-    outcome, _ = run(toy_config(data), folders(tmp_path))
+    outcome, _ = run(toy_config(data, cache_to_disk=True), folders(tmp_path))
     assert outcome.outcome == "done"
 
 
