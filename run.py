@@ -14,6 +14,8 @@ pinned packages; later calls start in seconds.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
+import io
 import os
 import re
 import subprocess
@@ -51,6 +53,24 @@ def python_of(folder: Path) -> Path:
     return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
+def has_pip(python: Path) -> bool:
+    """Whether an interpreter is there and can install packages."""
+    return (
+        python.exists() and not subprocess.run([python, "-m", "pip", "-V"], capture_output=True, check=False).returncode
+    )
+
+
+def make_environment(folder: Path) -> None:
+    """Make a virtual environment, anew where half of one is there already."""
+    hint = "On Debian and Ubuntu: apt install python3-venv."
+    if importlib.util.find_spec("ensurepip") is None:
+        sys.exit(f"This Python cannot make an environment with pip, as its module ensurepip is missing. {hint}")
+    try:
+        venv.create(folder, with_pip=True, clear=True)
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"No pip could be put into {folder.name}: {error}. {hint}")
+
+
 def set_up(name: str, steps: list[list[str]], sources: list[Path]) -> Path:
     """Make a virtual environment unless it is there already, made from the same sources.
 
@@ -68,8 +88,8 @@ def set_up(name: str, steps: list[list[str]], sources: list[Path]) -> Path:
     if stamp.exists() and stamp.read_text() == digest:
         return python_of(folder)
     say(f"Setting up {name} (about a minute) …")
-    if not python_of(folder).exists():
-        venv.create(folder, with_pip=True)
+    if not has_pip(python_of(folder)):
+        make_environment(folder)
     for arguments in steps:
         command = [str(python_of(folder)), "-m", "pip", "install", "-q", "--disable-pip-version-check", *arguments]
         if subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, check=False).returncode:
@@ -135,7 +155,9 @@ class Suites:
     def _run(self, title: str, python: Path, arguments: list[str], show: Callable[[str], object]) -> None:
         started = time.monotonic()
         command = [str(python), "-m", "pytest", "-q", *arguments]
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace"
+        )
         assert process.stdout is not None
         last = ""
         for line in process.stdout:
@@ -188,14 +210,17 @@ def run_tests(arguments: list[str]) -> int:
 
 def run_suite(title: str, folder: str, arguments: list[str]) -> int:
     """One suite that needs a real webui."""
-    python = headless()
     if "--webui" in arguments:
         at = arguments.index("--webui")
+        if not arguments[at + 1 :]:
+            say("--webui needs the folder of a webui behind it: --webui DIR.")
+            return 2
         os.environ["PIVOTAL_WEBUI"] = arguments[at + 1]
         arguments = arguments[:at] + arguments[at + 2 :]
     if find_webui() is None:
         say("No webui was found: set PIVOTAL_WEBUI to the folder of one, or use --webui DIR.")
         return 1
+    python = headless()
     suites = Suites()
     suites.run(title, python, [folder, "-v", *arguments])
     return suites.finish()
@@ -243,6 +268,10 @@ VERBS = {
 
 def main(arguments: list[str]) -> int:
     """Run one verb; returns the exit code."""
+    # A Windows console knows few letters: what we start writes UTF-8, and what we write ourselves never fails.
+    os.environ["PYTHONUTF8"] = "1"
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     verb = arguments[0] if arguments else "help"
     if verb in VERBS:
         return VERBS[verb](arguments[1:])

@@ -55,6 +55,12 @@ def test_a_full_run_folder_costs_the_state_and_not_the_bundle(tmp_path, data, mo
     assert [event.kind for event in listener.of(Saved)] == ["bundle", "bundle"]
 
 
+def test_a_full_cache_costs_the_next_run_some_time_only(tmp_path, data, monkeypatch):
+    monkeypatch.setattr("lib_pivotal.core.data.latents.save_file", full_disk)
+    outcome, _ = run(toy_config(data, cache_to_disk=True), folders(tmp_path))
+    assert outcome.outcome == "done"
+
+
 def test_a_full_lora_folder_is_told_and_the_run_can_be_resumed(tmp_path, data, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("lib_pivotal.core.bundle.file.save_file", full_disk)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from lib_pivotal.core.errors import DatasetError, Interrupted
 from lib_pivotal.core.ports import LatentCodec
 
 __all__ = ["LatentEntry", "LatentItem", "encode_all"]
+
+logger = logging.getLogger("pivotal.latents")
 
 
 @dataclass(frozen=True)
@@ -129,10 +132,14 @@ def _load(folder: Path | None, key: str) -> LatentItem | None:
 
 
 def _store(folder: Path | None, key: str, item: LatentItem) -> None:
+    """Keep an item for the next run; where that fails the next run encodes it again."""
     if folder is None:
         return
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{key}.safetensors"
     partial = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file({"mean": item.mean, "std": item.std}, partial)
-    os.replace(partial, path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({"mean": item.mean, "std": item.std}, partial)
+        os.replace(partial, path)
+    except (OSError, SafetensorError) as error:
+        logger.warning("latents cannot be stored in %s: %s", folder, error)
