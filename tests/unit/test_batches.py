@@ -60,6 +60,12 @@ def test_noise_and_timesteps_follow_the_seed_the_step_and_the_place(tmp_path):
     assert not torch.equal(one.noise[0], one.noise[1])
 
 
+def test_the_order_of_pictures_follows_the_seed(tmp_path):
+    write_pictures(tmp_path, 6)
+    orders = [captions(batcher_of(tmp_path, seed=seed), 12) for seed in (1, 1, 2)]
+    assert orders[0] == orders[1] != orders[2]
+
+
 def test_noise_is_standard_normal_and_timesteps_span_the_schedule(tmp_path):
     write_pictures(tmp_path, 2)
     batcher = batcher_of(tmp_path, batch_size=8)
