@@ -26,6 +26,10 @@ def bucket_sizes(resolution: int, step: int = 64) -> tuple[tuple[int, int], ...]
     """All (width, height) with sides that are multiples of ``step`` and at most ``resolution``² area.
 
     For each width the tallest height that fits, none longer than 4:1; and always a square.
+
+    Args:
+        resolution: side of the square in px.
+        step: sides are multiples of this many px.
     """
     area = max(resolution * resolution, step * step)
     square = max(resolution // step, 1) * step
