@@ -6,6 +6,7 @@ import torch
 
 from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.events import Control, MemoryTold, Warned
+from lib_pivotal.core.resting import Resting
 from lib_pivotal.core.train import memory
 from lib_pivotal.core.train.memory import plan_memory
 from lib_pivotal.core.train.run import Folders, train
@@ -121,3 +122,17 @@ def test_encodings_are_kept_only_when_nothing_before_them_is_trained():
         vectors.table.mul_(2)
     (live,) = texts.encode(captions, sizes)
     assert not torch.equal(live.condition, first.condition)
+
+
+def test_networks_at_rest_come_to_the_device_and_go_again():
+    network = torch.nn.Linear(2, 2)
+    places = []
+    network.to = lambda place: places.append(str(place))
+    resting = Resting([network], torch.device("meta"))
+    with resting.at_hand():
+        pass
+    assert places == [], "what does not rest is not moved"
+    resting.rest()
+    with resting.at_hand():
+        assert places == ["cpu", "meta"]
+    assert places == ["cpu", "meta", "cpu"]

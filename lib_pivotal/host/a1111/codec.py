@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 
 from lib_pivotal.core.errors import HostError
+from lib_pivotal.core.resting import Resting
 
 __all__ = ["VaeCodec"]
 
@@ -40,7 +41,7 @@ class VaeCodec:
         self._scale = float(model.scale_factor)
         self._device = device
         self._in_fp32 = in_fp32
-        self._rests_on_cpu = False
+        self._place = Resting([self._vae], device)
         self._heed = heed
         self._identity = ""
         if rests_on_cpu:
@@ -48,9 +49,7 @@ class VaeCodec:
 
     def rest(self) -> None:
         """From now on be in main memory between uses; the lease puts it back at the end."""
-        if self._device.type != "cpu":
-            self._rests_on_cpu = True
-            self._vae.to("cpu")
+        self._place.rest()
 
     def identity(self) -> str:
         """Hex digest of the VAE's weights."""
@@ -62,17 +61,9 @@ class VaeCodec:
             self._identity = digest.hexdigest()
         return self._identity
 
-    @contextlib.contextmanager
-    def awake(self) -> Iterator[None]:
+    def awake(self) -> AbstractContextManager[None]:
         """Within the context the VAE is on the device."""
-        if not self._rests_on_cpu:
-            yield
-            return
-        self._vae.to(self._device)
-        try:
-            yield
-        finally:
-            self._vae.to("cpu")
+        return self._place.at_hand()
 
     @torch.no_grad()
     def encode(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -15,6 +15,7 @@ from lib_pivotal.core.errors import HostError
 from lib_pivotal.core.events import Control
 from lib_pivotal.core.lora.naming import kohya_key, ldm_to_diffusers, open_clip_to_hf, role_of
 from lib_pivotal.core.ports import EncodedText, LoraTarget, PictureSize
+from lib_pivotal.core.resting import Resting
 from lib_pivotal.host.a1111.codec import VaeCodec
 from lib_pivotal.host.a1111.family import family_of, native_resolution, unet_of
 from lib_pivotal.host.a1111.packed_attention import PackedAttention
@@ -42,7 +43,6 @@ class A1111Model:
         self.native_resolution = native_resolution(model)
         self._unet = unet_of(model)
         self._control = control
-        self._text_rests = False
         self._info = model.sd_checkpoint_info
         self._file = self._info.filename
         parameter = next(self._unet.parameters())
@@ -64,6 +64,7 @@ class A1111Model:
             heed=self._heed_interrupt,
         )
         self.text_encoders = encoders_of(model, self.family, config.clip_skip, self.autocast)
+        self._texts = Resting([encoder.module for encoder in self.text_encoders], self.device)
         self.packed_attentions = _packed(self.text_encoders) if config.text_encoder_rank else {}
         """By module path, for each encoder that has such; what :func:`packed_attention.unpacked` wants."""
 
@@ -142,22 +143,11 @@ class A1111Model:
 
     def rest_text(self) -> None:
         """Take the text encoders off the device; the lease puts them back at the end."""
-        self._text_rests = True
-        for encoder in self.text_encoders:
-            encoder.module.to("cpu")
+        self._texts.rest()
 
-    @contextlib.contextmanager
-    def text_at_hand(self) -> Iterator[None]:
+    def text_at_hand(self) -> AbstractContextManager[None]:
         """Within the context the text encoders are on the device."""
-        if not self._text_rests:
-            yield
-            return
-        for encoder in self.text_encoders:
-            encoder.module.to(self.device)
-        try:
-            yield
-        finally:
-            self.rest_text()
+        return self._texts.at_hand()
 
     def verify(self) -> None:
         """Check that the model is still the borrowed one, on its device, and heed the webui's Interrupt.
@@ -176,7 +166,7 @@ class A1111Model:
                 hint="Start again; do not load another checkpoint meanwhile.",
             )
         # Modules are looked up anew: moving a model keeps the parameter objects.
-        texts = () if self._text_rests else (encoder.module for encoder in self.text_encoders)
+        texts = () if self._texts.rests else (encoder.module for encoder in self.text_encoders)
         for part in (self._unet, *texts):
             if next(part.parameters()).device != self.device:
                 raise HostError(

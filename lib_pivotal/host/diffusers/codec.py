@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-from collections.abc import Iterator
 from typing import Any
 
 import torch
+
+from lib_pivotal.core.resting import Resting
 
 __all__ = ["VaeCodec"]
 
@@ -26,24 +26,13 @@ class VaeCodec:
         self._scale = scale
         self._device = device
         self._identity = ""
-        self._rests = False
+        self._place = Resting([vae], device)
         self.scale_factor = 2 ** (len(vae.config.block_out_channels) - 1)
         self.channels = int(vae.config.latent_channels)
 
     def rest(self) -> None:
         """From now on be in main memory between uses."""
-        self._rests = True
-        self._vae.to("cpu")
-
-    @contextlib.contextmanager
-    def _awake(self) -> Iterator[None]:
-        """Within the context the VAE is on the device."""
-        self._vae.to(self._device)
-        try:
-            yield
-        finally:
-            if self._rests:
-                self._vae.to("cpu")
+        self._place.rest()
 
     def identity(self) -> str:
         """Hex digest of the weights, made once."""
@@ -65,7 +54,7 @@ class VaeCodec:
         Returns:
             Two fp32 tensors ``(B, C, H/8, W/8)`` on the CPU.
         """
-        with self._awake():
+        with self._place.at_hand():
             posterior = self._vae.encode(pixels.to(self._device, torch.float32)).latent_dist
         return (posterior.mean * self._scale).cpu(), (posterior.std * self._scale).cpu()
 
@@ -79,6 +68,6 @@ class VaeCodec:
         Returns:
             fp32 on the CPU, shape ``(B, 3, 8h, 8w)``, 0 … 1.
         """
-        with self._awake():
+        with self._place.at_hand():
             pixels: torch.Tensor = self._vae.decode(latents.to(self._device, torch.float32) / self._scale).sample
         return (pixels / 2 + 0.5).clamp(0, 1).cpu()

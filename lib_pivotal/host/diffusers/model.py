@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from lib_pivotal.core.errors import HostError
 from lib_pivotal.core.lora.naming import kohya_key, role_of
 from lib_pivotal.core.ports import EncodedText, LoraTarget, PictureSize
+from lib_pivotal.core.resting import Resting
 from lib_pivotal.host.diffusers.checkpoint import Networks, load_networks
 from lib_pivotal.host.diffusers.codec import VaeCodec
 from lib_pivotal.host.diffusers.text import HfEncoder
@@ -64,7 +65,6 @@ class DiffusersModel:
         self.device = device
         self._dtype = dtype
         self._networks = networks
-        self._text_rests = False
         stored = dtype if device.type == "cuda" else torch.float32
         # torch's own ``to``: diffusers' warns of a list of exceptions even where it is empty.
         self.unet = torch.nn.Module.to(networks.unet, device, stored)
@@ -76,6 +76,7 @@ class DiffusersModel:
         self.text_encoders: Sequence[HfEncoder] = tuple(
             HfEncoder(text, clip_skip, self.autocast) for text in networks.texts
         )
+        self._texts = Resting([text.model for text in networks.texts], device)
         self.alphas_cumprod = networks.alphas_cumprod
         self.is_v_prediction = networks.is_v_prediction
         self.needs_loss_scaling = dtype == torch.float16
@@ -151,22 +152,11 @@ class DiffusersModel:
 
     def rest_text(self) -> None:
         """Take the text encoders off the device until they are needed."""
-        self._text_rests = True
-        for encoder in self.text_encoders:
-            encoder.text_model.to("cpu")
+        self._texts.rest()
 
-    @contextlib.contextmanager
-    def text_at_hand(self) -> Iterator[None]:
+    def text_at_hand(self) -> AbstractContextManager[None]:
         """Within the context the text encoders are on the device."""
-        if not self._text_rests:
-            yield
-            return
-        for encoder in self.text_encoders:
-            encoder.text_model.to(self.device)
-        try:
-            yield
-        finally:
-            self.rest_text()
+        return self._texts.at_hand()
 
     def verify(self) -> None:
         """Nobody else has this model, so there is nothing to find."""
