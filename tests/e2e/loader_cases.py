@@ -646,6 +646,31 @@ def other_checkpoints_keep_the_names(bench: Bench) -> None:
     assert bench.c("<lora:A:1> zogA") == wanted
 
 
+def _other_title(bench: Bench) -> str:
+    titles = [item["title"] for item in bench.webui.get("/sdapi/v1/sd-models")]
+    return next(title for title in titles if "other" in title)
+
+
+@_case(_ALWAYS)
+def a_refiner_keeps_the_names(bench: Bench) -> None:
+    task = {"refiner_checkpoint": _other_title(bench), "refiner_switch_at": 0.5, "steps": 4}
+    for _ in range(2):
+        found = bench.generate("<lora:A:1> zogA refined", **task)
+        wanted = _reference(bench, "<lora:A:1> zogA refined", files={"zogA": 12}, **task)
+        assert found["c"] == wanted["c"]
+        assert len(found["c"]) == 2, "the refiner did not encode anew"
+    bench.c("nothing")
+
+
+@_case(_ALWAYS, _BUNDLES)
+def a_second_pass_with_another_checkpoint_keeps_the_names(bench: Bench) -> None:
+    task = {**_HIRES, "hr_checkpoint_name": _other_title(bench), "hr_prompt": "<lora:A:1> zogA twice"}
+    found = bench.generate("<lora:A:1> zogA twice", **task)["c"]
+    plain = {**task, "hr_prompt": "<lora:plain_A:1> zogA twice"}
+    assert found == _reference(bench, "<lora:A:1> zogA twice", files={"zogA": 12}, **plain)["c"]
+    bench.c("nothing")
+
+
 @_case(_ALWAYS)
 def a_replaced_file_acts_anew_in_every_model_in_memory(bench: Bench) -> None:
     # No case after this one changes the checkpoint: with fewer allowed than are in memory, 1.6.1 throws a wrong one out.

@@ -76,6 +76,19 @@ def test_switched_off_it_is_the_webui_alone(alone: Bench, ours: Bench) -> None:
         assert ours.c("<lora:plain_A:1> a plainname") == with_us
 
 
+def test_embedding_files_are_packed_by_the_webuis_own_safe_reader(ours: Bench, tmp_path: Path) -> None:
+    ours.start_afresh()
+    answer = ours.webui.post("/pivotal-test/pack_pt", {"lora": "plain_A", "folder": str(tmp_path)})
+    assert answer["name"] == "packed_here"
+    assert answer["embeddings"] == ["saved_v1"]
+    assert answer["listed"]
+    assert not answer["verified"]
+    assert "hostile_v1.pt" in answer["refused"]
+    assert not answer["was_run"]
+    ours.refresh()
+    assert ours.c("<lora:packed_here:1> a saved_v1") != ours.c("<lora:packed_here:1:ti=off> a saved_v1")
+
+
 def test_beside_the_webuis_own_handling_names_mean_the_same(ours: Bench) -> None:
     ours.start_afresh()
     with ours.files(plainname=12):

@@ -33,10 +33,24 @@ def add_activation_hooks(hooks: Hooks, state: LoaderState) -> None:
 
     Host: modules/extra_networks.py, ``activate``, A1111 1.6.1-1.10.1, Forge, reForge: called as a module attribute
         by every pass of every generation (hires and inner passes of other extensions too), before encoding.
+    Host: modules/sd_models.py, ``get_empty_cond``, A1111 1.6.1-1.10.1: loading a refiner in the middle of a generation
+        encodes an empty prompt and switches all LoRAs off for it; the prompt that goes on still has its names.
     """
-    from modules import extra_networks
+    from modules import extra_networks, sd_models
+
+    def get_empty_cond(original: Any, *arguments: Any, **options: Any) -> Any:
+        guarded("keeping names", state.hold, None)
+        try:
+            return original(*arguments, **options)
+        finally:
+            state.is_holding = False
+
+    hooks.wrap(sd_models, "get_empty_cond", get_empty_cond)
 
     def activate(original: Any, task: Any, data: Any, *rest: Any, **options: Any) -> Any:
+        if state.is_holding:
+            return original(task, data, *rest, **options)
+        state.release()
         guarded("looking for replaced files", lambda: reload_outdated(state), None)
         guarded("reading tags", lambda: state.set_options(options_by_label(data)), None)
         result = original(task, data, *rest, **options)

@@ -45,6 +45,21 @@ class LoaderState:
         self._seen: tuple[Any, ...] = ()
         self._files: tuple[FileState, ...] = ()
         self._thread = threading.local()
+        self._held: tuple[ActiveLora, ...] = ()
+        self.is_holding = False
+        """Whether activations count for nothing."""
+
+    def hold(self) -> None:
+        """Let the LoRAs of now go on naming until :meth:`release`, while the webui itself names no others."""
+        self._held = tuple(self._loras())
+        self.is_holding = True
+
+    def release(self) -> None:
+        """A new pass begins: only its own LoRAs name."""
+        self._held = ()
+
+    def _loras(self) -> list[ActiveLora]:
+        return active_loras() or list(self._held)
 
     def set_options(self, options: Mapping[str, NameOptions]) -> None:
         """Take over what the prompt's tags say, by LoRA label."""
@@ -56,7 +71,7 @@ class LoaderState:
         Returns:
             The table that holds now.
         """
-        loras, encoders, settings = active_loras(), live_encoders(), self._settings()
+        loras, encoders, settings = self._loras(), live_encoders(), self._settings()
         self._seen = _glance(loras, encoders)
         # Should anything below fail, no name may go on acting that belongs to an earlier prompt.
         self._table, self._files = _EMPTY, ()
@@ -89,7 +104,7 @@ class LoaderState:
         """
         if not self._settings().is_on:
             return {}
-        acting = {lora.path for lora in active_loras()}
+        acting = {lora.path for lora in self._loras()}
         awake = {entry.name.lower() for entry in self._table.entries}
         return {
             name: self._met[name][0]
@@ -121,7 +136,7 @@ class LoaderState:
         if counting is not None:
             return counting
         # Somebody may have changed the LoRAs or the model without passing any of our hooks.
-        if _glance(active_loras(), live_encoders()) != self._seen:
+        if _glance(self._loras(), live_encoders()) != self._seen:
             self.sync()
         return self._table
 

@@ -8,7 +8,16 @@ from typing import Any
 from fastapi import Body
 from fastapi.responses import JSONResponse
 
-from pivotal_probe import checks, cond_checks, family_checks, lora_checks, numbers, port_checks, run_checks
+from pivotal_probe import (
+    checks,
+    cond_checks,
+    family_checks,
+    lora_checks,
+    numbers,
+    port_checks,
+    run_checks,
+    shelf_checks,
+)
 
 
 def register(_demo: Any, app: Any) -> None:
@@ -19,6 +28,7 @@ def register(_demo: Any, app: Any) -> None:
         lora_checks.CHECKS,
         run_checks.CHECKS,
         numbers.CHECKS,
+        shelf_checks.CHECKS,
         family_checks.CHECKS,
         cond_checks.CHECKS,
     )

@@ -1,0 +1,58 @@
+"""The bundle tools of the tab on the webui's own files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lib_pivotal.app.shelf import Shelf, Target
+from lib_pivotal.core.errors import PivotalError
+from lib_pivotal.host.loader.shelf import WebuiShelf
+
+
+class Hostile:
+    """Pickled, it is an order to run something."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (Path(self.path),))
+
+
+def pack_pt(lora: str, folder: str) -> dict[str, Any]:
+    """Pack an embedding file as the webui itself saves them, and one that would run something."""
+    host = WebuiShelf()
+    shelf, embeddings = Shelf(host), host.embedding_folder()
+    contents = {
+        "string_to_token": {"*": 265},
+        "string_to_param": {"*": torch.full((2, 64), 0.25)},
+        "name": "saved_v1",
+        "step": 5,
+    }
+    torch.save(contents, embeddings / "saved_v1.pt")
+    mark = Path(folder) / "was-run"
+    torch.save({"string_to_param": {"*": torch.ones(1, 64)}, "x": Hostile(str(mark))}, embeddings / "hostile_v1.pt")
+    try:
+        done = shelf.pack(lora, ["saved_v1.pt"], "", Target("packed_here"))
+        try:
+            shelf.pack(lora, ["hostile_v1.pt"], "", Target("never"))
+            refused = ""
+        except PivotalError as error:
+            refused = str(error)
+        return {
+            "name": done.name,
+            "embeddings": sorted(shelf.describe(done.name)["embeddings"]),
+            "verified": [str(problem) for problem in shelf.verify(done.name) if problem.is_error],
+            "listed": "packed_here" in shelf.bundles(),
+            "refused": refused,
+            "was_run": mark.exists(),
+        }
+    finally:
+        for name in ("saved_v1.pt", "hostile_v1.pt"):
+            (embeddings / name).unlink()
+
+
+CHECKS = (pack_pt,)
