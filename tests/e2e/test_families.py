@@ -95,6 +95,7 @@ def test_a_whole_run_and_the_bundle_in_use(all_families: Webui, family: str, dat
     ends = ["string_to_param.*"] if family == "sd2" else ENCODERS[family]
     assert {f"bundle_emb.{word}.{end}" for word in NAMES for end in ends} <= keys
     assert metadata["ss_base_model_version"].startswith("sdxl_" if family == "sdxl" else "sd_v2")
+    assert ("size_conditioning" in metadata["pivotal_bundle"]) == (family == "sdxl")
     assert metadata["ss_v2"] == str(family == "sd2")
     assert metadata["modelspec.prediction_type"] == ("v" if family == "sd2" else "epsilon")
     bundle = f"<lora:{name}:1>"

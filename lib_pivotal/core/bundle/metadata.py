@@ -122,7 +122,14 @@ def build_metadata(
         "modelspec.resolution": f"{config.resolution}x{config.resolution}",
         "modelspec.prediction_type": "v" if is_v_prediction else "epsilon",
         "modelspec.trigger_phrase": trigger_words(config),
-        BUNDLE_KEY: {"version": 1, "written_by": __version__, "embeddings": concepts, "settings": settings},
+        BUNDLE_KEY: {
+            "version": 1,
+            "written_by": __version__,
+            "embeddings": concepts,
+            "settings": settings,
+            # What SDXL was told of each picture's size.
+            **({"size_conditioning": ["original", "crop", "bucket"]} if family == "sdxl" else {}),
+        },
     }
     if covers:
         values["ssmd_cover_images"] = [_as_base64(cover) for cover in covers]
