@@ -631,21 +631,6 @@ def a_switch_makes_bundles_win(bench: Bench) -> None:
         assert bench.c("<lora:A:1> zogA") == wanted
 
 
-@_case(_ALWAYS, _BUNDLES)
-def other_checkpoints_keep_the_names(bench: Bench) -> None:
-    first = bench.webui.get("/sdapi/v1/options")["sd_model_checkpoint"]
-    titles = [item["title"] for item in bench.webui.get("/sdapi/v1/sd-models")]
-    other = next(title for title in titles if "other" in title)
-    wanted = bench.c("<lora:A:1> zogA")
-    for limit in (1, 2):
-        with bench.options(sd_checkpoints_limit=limit):
-            for title in (other, first, other, first):
-                bench.webui.post("/sdapi/v1/options", {"sd_model_checkpoint": title})
-                found = bench.c("<lora:A:1> zogA")
-                assert found == _reference(bench, "<lora:A:1> zogA", files={"zogA": 12})["c"][-1]
-    assert bench.c("<lora:A:1> zogA") == wanted
-
-
 def _other_title(bench: Bench) -> str:
     titles = [item["title"] for item in bench.webui.get("/sdapi/v1/sd-models")]
     return next(title for title in titles if "other" in title)
@@ -669,6 +654,21 @@ def a_second_pass_with_another_checkpoint_keeps_the_names(bench: Bench) -> None:
     plain = {**task, "hr_prompt": "<lora:plain_A:1> zogA twice"}
     assert found == _reference(bench, "<lora:A:1> zogA twice", files={"zogA": 12}, **plain)["c"]
     bench.c("nothing")
+
+
+@_case(_ALWAYS, _BUNDLES)
+def other_checkpoints_keep_the_names(bench: Bench) -> None:
+    first = bench.webui.get("/sdapi/v1/options")["sd_model_checkpoint"]
+    titles = [item["title"] for item in bench.webui.get("/sdapi/v1/sd-models")]
+    other = next(title for title in titles if "other" in title)
+    wanted = bench.c("<lora:A:1> zogA")
+    for limit in (1, 2):
+        with bench.options(sd_checkpoints_limit=limit):
+            for title in (other, first, other, first):
+                bench.webui.post("/sdapi/v1/options", {"sd_model_checkpoint": title})
+                found = bench.c("<lora:A:1> zogA")
+                assert found == _reference(bench, "<lora:A:1> zogA", files={"zogA": 12})["c"][-1]
+    assert bench.c("<lora:A:1> zogA") == wanted
 
 
 @_case(_ALWAYS)

@@ -32,9 +32,11 @@ def pack_pt(lora: str, folder: str) -> dict[str, Any]:
         "name": "saved_v1",
         "step": 5,
     }
-    torch.save(contents, embeddings / "saved_v1.pt")
     mark = Path(folder) / "was-run"
-    torch.save({"string_to_param": {"*": torch.ones(1, 64)}, "x": Hostile(str(mark))}, embeddings / "hostile_v1.pt")
+    hostile = {"string_to_param": {"*": torch.ones(1, 64)}, "x": Hostile(str(mark))}
+    for value, name in ((contents, "saved_v1"), (hostile, "hostile_v1")):
+        # The readers of 1.6 and 1.7 do not know the newer form that torch 2.1 writes.
+        torch.save(value, embeddings / f"{name}.pt", _use_new_zipfile_serialization=False)
     try:
         done = shelf.pack(lora, ["saved_v1.pt"], "", Target("packed_here"))
         try:
