@@ -16,7 +16,7 @@ from typing import Any
 import diffusers
 import torch
 
-from lib_pivotal.core.lora.inject import LoraWeights, attach
+from lib_pivotal.core.lora.adapter_set import AdapterSet, attach
 from lib_pivotal.core.lora.naming import kohya_key, role_of
 from lib_pivotal.core.optim.build import Optimiser, TrainedGroup
 from lib_pivotal.core.ports import LoraTarget
@@ -80,13 +80,13 @@ def _inputs(family: str, side: int, width: int, device: torch.device) -> tuple[t
     return noisy, text, added
 
 
-def _lora(family: str, unet: Any, device: torch.device) -> LoraWeights:
+def _lora(family: str, unet: Any, device: torch.device) -> AdapterSet:
     chosen = []
     for path, module in unet.named_modules():
         role = role_of(path, 1)
         if role in ("attention", "feed_forward") and hasattr(module, "in_features"):
             chosen.append((LoraTarget(kohya_key("unet", path, family), "unet", role, module), _RANK))
-    return LoraWeights("unet", chosen, 0.5, 0, device)
+    return AdapterSet.with_ranks("unet", chosen, 0.5, 0, device)
 
 
 def _one(family: str, unet: Any, side: int, width: int, device: torch.device, *, checkpointing: bool) -> None:
@@ -118,7 +118,7 @@ def _loss(unet: Any, inputs: tuple[torch.Tensor, torch.Tensor, Any]) -> torch.Te
     return loss
 
 
-def _kept(unet: Any, inputs: tuple[torch.Tensor, torch.Tensor, Any], lora: LoraWeights) -> int:
+def _kept(unet: Any, inputs: tuple[torch.Tensor, torch.Tensor, Any], lora: AdapterSet) -> int:
     """Bytes of the tensors that wait for the backward pass, each once, weights left out."""
     own = {parameter.untyped_storage().data_ptr() for parameter in unet.parameters()}
     own.add(lora.group.flat.untyped_storage().data_ptr())
@@ -136,7 +136,7 @@ def _kept(unet: Any, inputs: tuple[torch.Tensor, torch.Tensor, Any], lora: LoraW
     return sum(kept.values())
 
 
-def _whole_steps(unet: Any, inputs: tuple[torch.Tensor, torch.Tensor, Any], lora: LoraWeights) -> str:
+def _whole_steps(unet: Any, inputs: tuple[torch.Tensor, torch.Tensor, Any], lora: AdapterSet) -> str:
     """Peak and time of steps with the engine's optimiser, after a first one that warms up."""
     group = TrainedGroup("unet", lora.group.flat, 1e-4, 1e-3)
     optimiser = Optimiser([group], clip_norm=1.0, uses_fp16=False, device=inputs[0].device)

@@ -19,7 +19,7 @@ KNOWN_ERRORS = {
 CITATION = re.compile(r"et al\.|arxiv|\beq\.|\balgorithm \d|[A-Z]\w+ & [A-Z]\w+ (19|20)\d\d")
 FROM_ELSEWHERE = {
     "diffusion/objective.py": ("min_snr_weight", "debiased_weight", "zero_terminal", "Objective.losses"),
-    "lora/layer.py": ("",),
+    "lora/lora.py": ("",),
     "optim/build.py": ("Optimiser",),
     "bundle/metadata.py": ("build_metadata",),
 }

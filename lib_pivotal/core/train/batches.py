@@ -30,8 +30,10 @@ class Batch:
         latents: fp32 on the device, shape ``(B, C, h, w)``.
         noise: same shape.
         timesteps: int64 on the device, shape ``(B,)``.
-        captions: one an item.
-        sizes: one an item.
+        captions: one per item.
+        sizes: one per item.
+        masks: how much each latent cell counts, ≥ 0, shape ``(B, 1, h, w)``; None counts all alike.
+        weights: how much each item counts, ≥ 0, shape ``(B,)``; None counts all alike.
     """
 
     latents: torch.Tensor
@@ -39,6 +41,8 @@ class Batch:
     timesteps: torch.Tensor
     captions: list[str]
     sizes: list[PictureSize]
+    masks: torch.Tensor | None = None
+    weights: torch.Tensor | None = None
 
 
 def latent_entries(pictures: Sequence[Picture], config: TrainConfig) -> list[LatentEntry]:

@@ -10,7 +10,7 @@ import torch
 
 from lib_pivotal.core.errors import TrainingDiverged
 from lib_pivotal.core.events import Control, Event, StepDone, Warned
-from lib_pivotal.core.lora.inject import attach
+from lib_pivotal.core.lora.adapter_set import attach
 from lib_pivotal.core.ports import ProcessGroup
 from lib_pivotal.core.train.batches import Batch
 from lib_pivotal.core.train.output import Output
@@ -63,7 +63,7 @@ class Loop:
         """
         setup, config = self._setup, self._setup.config
         self.step = first_step
-        with attach(setup.loras), setup.model.checkpointing(enabled=setup.checkpoints):
+        with attach(setup.adapters), setup.model.checkpointing(enabled=setup.checkpoints):
             if first_step == 0 and config.sample_every and not self._control.stop_requested:
                 self._samples()
             while self.step < setup.steps and not self._group.any(self._control.stop_requested):
@@ -88,8 +88,8 @@ class Loop:
         # optim/build.py
         norms = setup.optimiser.step()
         if setup.config.norm_band and setup.tables:
-            self._keep_norms()
-        ratios = [table.relative_norms() for table in setup.tables[:1]]
+            self._pull_norms()
+        ratios = [self._relative_norms()] if setup.tables else []
         self._readback.push(step + 1, torch.cat([loss.view(1), torch.stack(list(norms.values())), *ratios]))
         self._told[step + 1] = (setup.optimiser.rates, time.monotonic() - started)
 
@@ -98,17 +98,13 @@ class Loop:
         setup = self._setup
         # diffusion/objective.py
         noisy = setup.objective.noisy(batch.latents, batch.noise, batch.timesteps)
-        losses = []
         with setup.model.autocast():
-            # texts.py, over pivot/prompt.py and pivot/vectors.py
-            groups = setup.texts.encode(batch.captions, batch.sizes)
-            for text in groups:
-                at = slice(None) if len(groups) == 1 else text.places
-                prediction = setup.model.predict(noisy[at], batch.timesteps[at], text.condition)
-                losses.append(
-                    setup.objective.losses(prediction, batch.latents[at], batch.noise[at], batch.timesteps[at])
-                )
-        loss = torch.cat(losses).mean() / batch_count
+            # prediction.py, over textual_inversion/ and the adapters in lora/
+            prediction = setup.predict(noisy, batch)
+            losses = setup.objective.losses(prediction, batch.latents, batch.noise, batch.timesteps, batch.masks)
+        if batch.weights is not None:
+            losses = losses * batch.weights
+        loss = losses.mean() / batch_count
         # Without a LoRA, a batch of captions without names has nothing to teach.
         if loss.requires_grad:
             setup.optimiser.scaled(loss).backward()  # type: ignore[no-untyped-call]
@@ -117,38 +113,41 @@ class Loop:
     def _set_rates(self, step: int) -> None:
         """Learning rates of this step; embeddings whose rate has reached 0 are frozen for good."""
         setup = self._setup
-        factors = [factor(step) for factor in setup.factors]
+        factors = [factor(step) for factor in setup.lr_factors]
         setup.optimiser.set_rates(factors)
-        for lora, factor in zip(setup.loras, factors, strict=False):
+        for part, factor in zip(setup.adapters, factors, strict=False):
             # Before its start a LoRA adds nothing, so it need not be computed.
-            lora.enabled = factor > 0.0
-        embedding_factors = factors[len(setup.loras) :]
-        names = [concept.name for concept in setup.config.concepts]
-        for number, table in enumerate(setup.tables):
-            own = embedding_factors[number * len(names) : (number + 1) * len(names)]
-            for name, factor in zip(names, own, strict=True):
+            part.enabled = factor > 0.0
+        embedding_factors = iter(factors[len(setup.adapters) :])
+        for table in setup.tables.values():
+            own = {concept.name: next(embedding_factors) for concept in setup.config.concepts}
+            for name, factor in own.items():
                 if factor == 0.0:
                     table.freeze(name)
             # With every vector frozen the backward pass ends at the text encoder's output.
-            table.table.requires_grad_(any(factor > 0.0 for factor in own))
+            table.weight.requires_grad_(any(factor > 0.0 for factor in own.values()))
 
     def _average(self, loss: torch.Tensor) -> None:
         """Mean gradients and loss over all processes; nothing to do for one."""
         if self._group.size == 1:
             return
-        for lora in self._setup.loras:
-            if lora.enabled:
-                self._group.mean_(lora.group.gradient)
-        for table in self._setup.tables:
-            assert table.table.grad is not None
-            self._group.mean_(table.table.grad)
+        for part in self._setup.adapters:
+            if part.enabled:
+                self._group.mean_(part.group.gradient)
+        for table in self._setup.tables.values():
+            assert table.weight.grad is not None
+            self._group.mean_(table.weight.grad)
         self._group.mean_(loss)
 
-    def _keep_norms(self) -> None:
-        rates = list(self._setup.optimiser.rates.values())[len(self._setup.loras) :]
-        pull = min(0.05, 10.0 * max(rates))
-        for table in self._setup.tables:
-            table.keep_norms(pull)
+    def _pull_norms(self) -> None:
+        lrs = list(self._setup.optimiser.rates.values())[len(self._setup.adapters) :]
+        pull = min(0.05, 10.0 * max(lrs))
+        for table in self._setup.tables.values():
+            table.pull_norms(pull)
+
+    def _relative_norms(self) -> torch.Tensor:
+        """Norms of all vectors of the first encoder relative to their start, shape ``(rows,)``."""
+        return self._setup.tables[self._setup.model.text_encoders[0].name].relative_norms()
 
     def _report(self, *, wait: bool) -> None:
         """Tell the steps whose numbers have arrived, and watch them."""
@@ -158,8 +157,7 @@ class Loop:
             rates, seconds = self._told.pop(step)
             norms = dict(zip(names, values[1 : 1 + len(names)], strict=True))
             ratios = values[1 + len(names) :]
-            layout = setup.tables[0].layout if setup.tables else {}
-            lengths = {name: sum(ratios[at : at + count]) / count for name, (at, count) in layout.items()}
+            lengths = {name: sum(ratios[at : at + count]) / count for name, (at, count) in setup.layout.items()}
             self._emit(StepDone(step, values[0], rates, norms, lengths, seconds))
             self._watch(step, values[0], {name: norm for name, norm in norms.items() if rates[name]})
 
