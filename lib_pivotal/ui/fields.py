@@ -10,10 +10,10 @@ from typing import Any
 import gradio as gr
 
 from lib_pivotal.core.config.io import read_dict
-from lib_pivotal.core.config.schema import Concept, TrainConfig, field_info
+from lib_pivotal.core.config.schema import Concept, TrainConfig, concept_field_info, field_info
 from lib_pivotal.core.errors import Problem
 from lib_pivotal.ui.ids import concept_id, element_id
-from lib_pivotal.ui.text import CONCEPT_FIELDS
+from lib_pivotal.ui.text import concept_label
 
 __all__ = [
     "CONCEPT_ROWS",
@@ -30,8 +30,8 @@ __all__ = [
 
 CONCEPT_ROWS = 8
 
-_CONCEPT_TYPES = {"vectors": "int", "lr_multiplier": "float", "stop_at": "float", "aliases": "tuple"}
-_EMPTY_CONCEPT = Concept("")
+_CONCEPT_FIELDS = concept_field_info()
+_EMPTY_CONCEPT = Concept()
 
 
 def settings_of(block: str, *levels: str) -> list[str]:
@@ -48,7 +48,7 @@ def concept_key(row: int, name: str) -> str:
 
 def input_names() -> list[str]:
     """Every value of the tab that makes up a run's settings, in the order in which they are sent."""
-    cells = [concept_key(row, name) for row in range(CONCEPT_ROWS) for name in CONCEPT_FIELDS]
+    cells = [concept_key(row, name) for row in range(CONCEPT_ROWS) for name in _CONCEPT_FIELDS]
     return cells + settings_of("", "basic", "advanced", "expert")
 
 
@@ -67,14 +67,13 @@ def make_setting(name: str) -> Any:
 
 def make_concept_field(row: int, name: str) -> Any:
     """The component of a cell of the concepts table; only the first row explains itself."""
-    label, help_text = CONCEPT_FIELDS[name]
+    info = _CONCEPT_FIELDS[name]
     common = {
-        "label": label.format(number=row + 1),
-        "info": help_text if row == 0 else None,
+        "label": concept_label(row, name),
+        "info": info["help"] if row == 0 else None,
         "elem_id": concept_id(row, name),
     }
-    kind = _CONCEPT_TYPES.get(name, "str")
-    return _make(kind, _show(getattr(_EMPTY_CONCEPT, name), kind), common)
+    return _make(info["type"], _show(info["default"], info["type"]), common, choices=info["choices"])
 
 
 def _make(kind: str, value: Any, common: dict[str, Any], choices: tuple[str, ...] = (), lines: int = 1) -> Any:
@@ -125,7 +124,7 @@ def _used_rows(values: Mapping[str, Any]) -> list[int]:
 
 
 def _read_row(values: Mapping[str, Any], row: int) -> dict[str, Any]:
-    return {name: _read(values[concept_key(row, name)], _CONCEPT_TYPES.get(name, "str")) for name in CONCEPT_FIELDS}
+    return {name: _read(values[concept_key(row, name)], _CONCEPT_FIELDS[name]["type"]) for name in _CONCEPT_FIELDS}
 
 
 def show_config(config: TrainConfig) -> dict[str, Any]:
@@ -145,8 +144,7 @@ def empty_row(row: int) -> dict[str, Any]:
 
 def _show_concept(row: int, concept: Concept) -> dict[str, Any]:
     return {
-        concept_key(row, name): _show(getattr(concept, name), _CONCEPT_TYPES.get(name, "str"))
-        for name in CONCEPT_FIELDS
+        concept_key(row, name): _show(getattr(concept, name), _CONCEPT_FIELDS[name]["type"]) for name in _CONCEPT_FIELDS
     }
 
 

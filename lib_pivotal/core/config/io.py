@@ -9,25 +9,20 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from lib_pivotal.core.config.schema import CONFIG_VERSION, Concept, TrainConfig, field_info
+from lib_pivotal.core.config.schema import CONFIG_VERSION, Concept, TrainConfig, concept_field_info, field_info
 from lib_pivotal.core.errors import ConfigError, Problem
 
 __all__ = ["from_dict", "from_json", "read_dict", "read_json", "to_dict", "to_json"]
-
-_CONCEPT_TYPES = {
-    "name": "str",
-    "init_text": "str",
-    "vectors": "int",
-    "aliases": "tuple",
-    "lr_multiplier": "float",
-    "stop_at": "float",
-}
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:
     """Plain JSON-able values, ``config_version`` first."""
     values = asdict(config)
-    values["concepts"] = [{**concept, "aliases": list(concept["aliases"])} for concept in values["concepts"]]
+    # As JSON has them: lists instead of tuples.
+    values["concepts"] = [
+        {name: list(value) if isinstance(value, tuple) else value for name, value in concept.items()}
+        for concept in values["concepts"]
+    ]
     return {"config_version": CONFIG_VERSION, **values}
 
 
@@ -102,8 +97,7 @@ def read_dict(values: Any) -> tuple[TrainConfig, list[Problem]]:
             )
         )
     raw_concepts = values.pop("concepts", [])
-    known = {name: info["type"] for name, info in field_info().items()}
-    settings = _convert(values, known, "", problems)
+    settings = _convert(values, _types(field_info()), "", problems)
     concepts = _concepts(raw_concepts, problems)
     return TrainConfig(concepts=tuple(concepts), **settings), problems
 
@@ -113,16 +107,21 @@ def _concepts(raw: Any, problems: list[Problem]) -> list[Concept]:
         problems.append(Problem("concepts", "error", "This must be a list of objects.", 'Write [{"name": "…"}].'))
         return []
     concepts = []
+    types = _types(concept_field_info())
     for index, item in enumerate(raw):
         where = f"concepts[{index}]."
         if not isinstance(item, Mapping):
             problems.append(Problem(where[:-1], "error", "This must be an object.", 'Write {"name": "…"}.'))
-            concepts.append(Concept(""))
+            concepts.append(Concept())
             continue
         if "name" not in item:
             problems.append(Problem(where + "name", "error", "Every concept needs a name.", "Add one."))
-        concepts.append(Concept(**{"name": "", **_convert(dict(item), _CONCEPT_TYPES, where, problems)}))
+        concepts.append(Concept(**_convert(dict(item), types, where, problems)))
     return concepts
+
+
+def _types(infos: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    return {name: info["type"] for name, info in infos.items()}
 
 
 def _convert(values: dict[str, Any], known: Mapping[str, str], where: str, problems: list[Problem]) -> dict[str, Any]:
