@@ -123,14 +123,14 @@ def lora_gradient(model, *, checkpointing):
     targets = [(t, 2) for t in model.lora_targets() if t.part == "unet" and t.role == "attention"]
     lora = AdapterSet.with_ranks("unet", targets, 1.0, 5, model.device)
     with torch.no_grad():
-        lora.group.flat.add_(0.01)
+        lora.flat.values.add_(0.01)
     vectors = torch.full((2, 32), 0.01).requires_grad_()
     calls = []
     handle = model.unet.down_blocks[0].resnets[1].register_forward_pre_hook(lambda *_: calls.append(1))
     with attach([lora]), model.checkpointing(enabled=checkpointing):
         epsilon(model, "my_hero", vectors).square().sum().backward()
     handle.remove()
-    return lora.group.gradient.clone(), vectors.grad, len(calls)
+    return lora.flat.gradient.clone(), vectors.grad, len(calls)
 
 
 def test_checkpointing_recomputes_and_changes_no_gradient(model):
@@ -184,7 +184,7 @@ def test_samples_show_embeddings_and_lora(model):
         "unet", [(t, 4) for t in model.lora_targets() if t.role == "attention"], 1.0, 5, model.device
     )
     with torch.no_grad():
-        lora.group.flat.add_(0.05)
+        lora.flat.values.add_(0.05)
     with attach([lora]):
         with_lora = picture(model, "a cat")
     assert with_lora != picture(model, "a cat")

@@ -216,6 +216,6 @@ def test_loras_of_both_encoders_act(sdxl):
         targets = [(target, 2) for target in model.lora_targets() if target.part == part]
         lora = AdapterSet.with_ranks(part, targets, 1.0, 0, torch.device("cpu"))
         with torch.no_grad():
-            lora.group.flat.normal_(std=0.1, generator=torch.Generator().manual_seed(1))
+            lora.flat.values.normal_(std=0.1, generator=torch.Generator().manual_seed(1))
         with attach([lora]):
             assert not torch.allclose(output(model, "a red hat"), plain, atol=1e-4), part

@@ -20,7 +20,7 @@ CITATION = re.compile(r"et al\.|arxiv|\beq\.|\balgorithm \d|[A-Z]\w+ & [A-Z]\w+ 
 FROM_ELSEWHERE = {
     "diffusion/objective.py": ("min_snr_weight", "debiased_weight", "zero_terminal", "Objective.losses"),
     "lora/lora.py": ("",),
-    "optim/build.py": ("Optimiser",),
+    "optim/build.py": ("Optimizer",),
     "bundle/metadata.py": ("build_metadata",),
 }
 """Formulas and formats that somebody else has published; "" is the file's own docstring."""

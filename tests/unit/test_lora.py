@@ -54,7 +54,7 @@ def test_output_keeps_its_dtype_over_half_precision_layers():
         output = layer(torch.randn(2, 6).bfloat16())
     assert output.dtype == torch.bfloat16
     output.float().sum().backward()
-    assert all(leaf.grad.dtype == torch.float32 for leaf in lora.group.leaves)
+    assert all(leaf.grad.dtype == torch.float32 for leaf in lora.flat.leaves)
 
 
 def test_gradients_land_in_the_flat_buffer():
@@ -64,9 +64,9 @@ def test_gradients_land_in_the_flat_buffer():
     )
     with attach([lora]):
         layer(torch.randn(shape)).pow(2).sum().backward()
-    assert lora.group.gradient.abs().sum() > 0
-    assert lora.group.leaves[1].grad.data_ptr() != 0
-    assert torch.equal(lora.group.gradient[-40:], lora.group.leaves[1].grad.flatten())
+    assert lora.flat.gradient.abs().sum() > 0
+    assert lora.flat.leaves[1].grad.data_ptr() != 0
+    assert torch.equal(lora.flat.gradient[-40:], lora.flat.leaves[1].grad.flatten())
 
 
 def test_ranks_choose_layers():
@@ -147,7 +147,7 @@ def test_a_file_brings_the_same_weights_back():
         "unet", choose_targets(targets, rank=4, conv_rank=0, text_encoder_rank=0)[:6], 0.5, 3, torch.device("cpu")
     )
     with torch.no_grad():
-        trained.group.flat.normal_()
+        trained.flat.values.normal_()
     state = trained.state_dict()
     loaded = AdapterSet.from_state("unet", targets, state, torch.device("cpu"))
     assert loaded.state_dict().keys() == state.keys()
@@ -174,7 +174,7 @@ def test_the_fused_backward_pass_equals_autograds_own(dtype, autocast):
         with attach([lora]), torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
             output = layer(x)
         output.float().pow(2).sum().backward()
-        gradients.append([output.detach().float(), x.grad.float(), *(leaf.grad.clone() for leaf in lora.group.leaves)])
+        gradients.append([output.detach().float(), x.grad.float(), *(leaf.grad.clone() for leaf in lora.flat.leaves)])
     is_exact = dtype == torch.float32 and not autocast
     for fused, plain in zip(*gradients, strict=True):
         assert torch.allclose(fused, plain, rtol=1e-5 if is_exact else 3e-2, atol=1e-4 if is_exact else 0.5)

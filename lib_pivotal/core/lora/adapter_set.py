@@ -12,7 +12,7 @@ import torch
 from lib_pivotal.core.errors import BundleError
 from lib_pivotal.core.lora.adapter import Adapter, Parameters
 from lib_pivotal.core.lora.kinds import adapter_for, adapter_in_file
-from lib_pivotal.core.optim.flat import FlatGroup
+from lib_pivotal.core.optim.flat import FlatParameters
 from lib_pivotal.core.ports import LoraTarget
 
 __all__ = ["AdaptedLayer", "AdapterSet", "attach"]
@@ -28,7 +28,7 @@ class AdaptedLayer:
 
 
 class AdapterSet:
-    """Adapters of the UNet or of one text encoder; their parameters are fp32 views of one flat group.
+    """Adapters of the UNet or of one text encoder; their parameters are fp32 views of one tensor.
 
     Args:
         part: ``"unet"`` or the encoder's name.
@@ -38,7 +38,7 @@ class AdapterSet:
 
     Attributes:
         layers: in the order of ``chosen``.
-        group: all parameters as one.
+        flat: all parameters as one.
         enabled: whether attached adapters act.
     """
 
@@ -47,8 +47,8 @@ class AdapterSet:
     ) -> None:
         self.part = part
         self.enabled = True
-        self.group = FlatGroup(part, [shape for _, adapter in chosen for shape in adapter.shapes.values()], device)
-        leaves = iter(self.group.leaves)
+        self.flat = FlatParameters(part, [shape for _, adapter in chosen for shape in adapter.shapes.values()], device)
+        leaves = iter(self.flat.leaves)
         self.layers = [
             AdaptedLayer(target, adapter, {name: next(leaves) for name in adapter.shapes}) for target, adapter in chosen
         ]

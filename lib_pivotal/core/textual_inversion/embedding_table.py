@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from lib_pivotal.core.config.schema import Concept
-from lib_pivotal.core.optim.flat import FlatGroup
+from lib_pivotal.core.optim.flat import FlatParameters
 from lib_pivotal.core.ports import LiveEmbeddings, TextEncoder
 
 __all__ = ["EmbeddingTable", "EmbeddingWeights", "Layout", "initial_vectors", "layout_of", "vector_count"]
@@ -119,7 +119,7 @@ class EmbeddingTable:
         self.encoder_name = encoder.name
         self._layout = layout
         total = sum(count for _, count in layout.values())
-        group = FlatGroup(encoder.name, [(total, encoder.width)], device)
+        group = FlatParameters(encoder.name, [(total, encoder.width)], device)
         self.weight = group.leaves[0]
         generator = torch.Generator().manual_seed(seed)
         start = [initial_vectors(concept, layout[concept.name][1], encoder, generator) for concept in concepts]

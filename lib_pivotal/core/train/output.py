@@ -29,6 +29,9 @@ __all__ = ["Folders", "Output", "load_state", "sample_prompts"]
 
 logger = logging.getLogger("pivotal.output")
 
+_OPTIMIZER = "optimiser/"
+"""Prefix of the optimizer's tensors in state files; the spelling of the first release, which must stay readable."""
+
 
 @dataclass(frozen=True)
 class Folders:
@@ -170,8 +173,8 @@ class Output:
     def _save_state(self, step: int) -> None:
         """Write the resume state into the run folder; without one the run goes on all the same."""
         setup = self._setup
-        tensors = {f"optimiser/{key}": value for key, value in setup.optimiser.state_tensors().items()}
-        tensors.update({f"lora/{part.part}": part.group.flat.detach().cpu().clone() for part in setup.adapters})
+        tensors = {f"{_OPTIMIZER}{key}": value for key, value in setup.optimizer.state_tensors().items()}
+        tensors.update({f"lora/{part.part}": part.flat.values.detach().cpu().clone() for part in setup.adapters})
         tensors.update({f"table/{name}": table.weight.detach().cpu().clone() for name, table in setup.tables.items()})
         state = State(step, tensors, self.facts())
         try:
@@ -224,10 +227,9 @@ def load_state(setup: Setup, state: State) -> None:
     """Put a state's values into a freshly built run."""
     with torch.no_grad():
         for part in setup.adapters:
-            part.group.flat.copy_(state.tensors[f"lora/{part.part}"])
+            part.flat.values.copy_(state.tensors[f"lora/{part.part}"])
         for name, table in setup.tables.items():
             table.weight.copy_(state.tensors[f"table/{name}"])
-    prefix = "optimiser/"
-    setup.optimiser.load_state_tensors(
-        {key[len(prefix) :]: value for key, value in state.tensors.items() if key.startswith(prefix)}
+    setup.optimizer.load_state_tensors(
+        {key[len(_OPTIMIZER) :]: value for key, value in state.tensors.items() if key.startswith(_OPTIMIZER)}
     )

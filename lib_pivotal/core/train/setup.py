@@ -15,7 +15,7 @@ from lib_pivotal.core.data.scan import Picture, scan
 from lib_pivotal.core.diffusion.objective import Objective
 from lib_pivotal.core.lora.adapter_set import AdapterSet
 from lib_pivotal.core.lora.targets import choose_targets
-from lib_pivotal.core.optim.build import Optimiser, TrainedGroup
+from lib_pivotal.core.optim.build import Optimizer, ParameterGroup
 from lib_pivotal.core.optim.lr_schedule import embedding_factor, lora_factor
 from lib_pivotal.core.ports import DiffusionModel, LiveEmbeddings, ProcessGroup
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingTable, EmbeddingWeights, Layout, layout_of
@@ -37,7 +37,7 @@ class Setup:
         adapters: of the UNet and the text encoders, as far as they are trained.
         layout: rows of each embedding in the tables.
         tables: encoder name → embeddings; empty when none are trained.
-        lr_factors: learning-rate multiplier of each optimizer group as a function of the step.
+        lr_factors: learning-rate multiplier of each parameter group as a function of the step.
         data_digest: changes when pictures or captions change.
         memory: how the device's memory is used.
     """
@@ -51,21 +51,21 @@ class Setup:
     adapters: list[AdapterSet]
     layout: Layout
     tables: dict[str, EmbeddingTable]
-    optimiser: Optimiser
+    optimizer: Optimizer
     lr_factors: list[Callable[[int], float]]
     picture_count: int
     data_digest: str
     memory: MemoryPlan
 
     @property
-    def checkpoints(self) -> bool:
+    def uses_checkpointing(self) -> bool:
         """Whether the UNet's blocks recompute activations in the backward pass."""
         return self.config.gradient_checkpointing or self.memory.saves
 
     @property
     def trainable_count(self) -> int:
         """Number of trained values."""
-        adapters = sum(part.group.flat.numel() for part in self.adapters)
+        adapters = sum(part.flat.values.numel() for part in self.adapters)
         return adapters + sum(table.weight.numel() for table in self.tables.values())
 
     def embeddings(self) -> LiveEmbeddings:
@@ -165,7 +165,7 @@ def prepare(
         adapters=adapters,
         layout=layout,
         tables=tables,
-        optimiser=Optimiser(
+        optimizer=Optimizer(
             groups, clip_norm=config.clip_norm, uses_fp16=model.needs_loss_scaling, device=model.device
         ),
         lr_factors=lr_factors,
@@ -204,19 +204,19 @@ def _tables(config: TrainConfig, layout: Layout, model: DiffusionModel) -> dict[
 
 def _groups(
     config: TrainConfig, adapters: list[AdapterSet], tables: dict[str, EmbeddingTable], steps: int
-) -> tuple[list[TrainedGroup], list[Callable[[int], float]]]:
-    """Optimizer groups and, in the same order, their learning-rate multipliers."""
-    groups: list[TrainedGroup] = []
+) -> tuple[list[ParameterGroup], list[Callable[[int], float]]]:
+    """Parameter groups of the optimizer and, in the same order, their learning-rate multipliers."""
+    groups: list[ParameterGroup] = []
     factors: list[Callable[[int], float]] = []
     start, schedule = config.lora_start if tables else 0.0, config.schedule
     for part in adapters:
         lr = config.unet_lr if part.part == "unet" else config.text_encoder_lr
-        groups.append(TrainedGroup(part.part, part.group.flat, lr, config.weight_decay))
+        groups.append(ParameterGroup(part.part, part.flat.values, lr, config.weight_decay))
         factors.append(lambda step: lora_factor(step, steps, start=start, schedule=schedule, warmup=config.warmup))
     for encoder, table in tables.items():
         for concept in config.concepts:
             lr = config.embedding_lr * concept.lr_multiplier
-            groups.append(TrainedGroup(f"{concept.name} {encoder}", table.parameters[concept.name], lr, 0.0))
+            groups.append(ParameterGroup(f"{concept.name} {encoder}", table.parameters[concept.name], lr, 0.0))
             factors.append(
                 lambda step, stop=concept.stop_at: embedding_factor(  # type: ignore[misc]
                     step, steps, schedule=schedule, stop_at=stop

@@ -109,14 +109,14 @@ def family_step() -> dict[str, Any]:
 
         def step(enabled: bool) -> list[torch.Tensor]:
             for lora in loras:
-                lora.group.clear_gradient()
+                lora.flat.clear_gradient()
             for weight in probe.weights.values():
                 weight.grad = None
             with attach(loras), model.checkpointing(enabled=enabled):
                 model.verify()
                 text = TextConditioner(model, probe, loras).encode(["probeword and more"] * 2, [_SIZE] * 2)[0]
                 model.predict(noisy, times, text.conditioning).float().square().mean().backward()
-            leaves = [leaf.grad.clone() for lora in loras for leaf in lora.group.leaves]
+            leaves = [leaf.grad.clone() for lora in loras for leaf in lora.flat.leaves]
             return leaves + [weight.grad.clone() for weight in probe.weights.values()]
 
         plain, again = step(False), step(True)

@@ -121,7 +121,7 @@ def training_step() -> dict[str, Any]:
 
         def step(enabled: bool) -> tuple[torch.Tensor, list[torch.Tensor]]:
             vectors.grad = None
-            lora.group.clear_gradient()
+            lora.flat.clear_gradient()
             with attach([lora]), model.checkpointing(enabled=enabled):
                 model.verify()
                 encoded = [_encode(model, "probeword and more", {"probeword": (0, 2)}, vectors)[0] for _ in range(2)]

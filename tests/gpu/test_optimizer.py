@@ -1,35 +1,37 @@
-"""The optimiser on a GPU: as on a CPU, and a bad step does no harm without anybody waiting for it."""
+"""The optimizer on a GPU: as on a CPU, and a bad step does no harm without anybody waiting for it."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from lib_pivotal.core.optim.build import Optimiser, TrainedGroup
-from lib_pivotal.core.optim.flat import FlatGroup
+from lib_pivotal.core.optim.build import Optimizer, ParameterGroup
+from lib_pivotal.core.optim.flat import FlatParameters
 
 
 def build(
     device: torch.device, *, uses_fp16: bool = False, clip_norm: float = 1.0
-) -> tuple[Optimiser, list[FlatGroup]]:
-    groups = [FlatGroup(name, [(7,), (2, 3)], device) for name in ("unet", "clip_l")]
+) -> tuple[Optimizer, list[FlatParameters]]:
+    groups = [FlatParameters(name, [(7,), (2, 3)], device) for name in ("unet", "clip_l")]
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for group in groups:
-            group.flat.copy_(torch.randn(group.flat.shape, generator=generator))
-    trained = [TrainedGroup(group.name, group.flat, 0.01, 0.1) for group in groups]
-    return Optimiser(trained, clip_norm=clip_norm, uses_fp16=uses_fp16, device=device), groups
+            group.values.copy_(torch.randn(group.values.shape, generator=generator))
+    trained = [ParameterGroup(group.name, group.values, 0.01, 0.1) for group in groups]
+    return Optimizer(trained, clip_norm=clip_norm, uses_fp16=uses_fp16, device=device), groups
 
 
-def learn(optimiser: Optimiser, groups: list[FlatGroup], step: int, factor: float = 1.0) -> dict[str, torch.Tensor]:
+def learn(
+    optimizer: Optimizer, groups: list[FlatParameters], step: int, factor: float = 1.0
+) -> dict[str, torch.Tensor]:
     """One step whose gradients follow from the values, times ``factor``."""
     loss = torch.stack([((leaf - step) ** 2).sum() for group in groups for leaf in group.leaves]).sum() * factor
-    optimiser.scaled(loss).backward()
-    return optimiser.step()
+    optimizer.scaled(loss).backward()
+    return optimizer.step()
 
 
-def values(groups: list[FlatGroup]) -> torch.Tensor:
-    return torch.cat([group.flat.detach().cpu() for group in groups])
+def values(groups: list[FlatParameters]) -> torch.Tensor:
+    return torch.cat([group.values.detach().cpu() for group in groups])
 
 
 @pytest.mark.parametrize("uses_fp16", [False, True])
@@ -50,35 +52,35 @@ def test_it_learns_what_it_learns_on_a_cpu(device: torch.device, clip_norm: floa
 def test_a_step_whose_gradients_are_no_numbers_changes_nothing(
     device: torch.device, bad: float, *, uses_fp16: bool
 ) -> None:
-    optimiser, groups = build(device, uses_fp16=uses_fp16)
-    learn(optimiser, groups, 0)
-    before, moments = values(groups), optimiser.state_tensors()
-    norms = learn(optimiser, groups, 1, bad)
+    optimizer, groups = build(device, uses_fp16=uses_fp16)
+    learn(optimizer, groups, 0)
+    before, moments = values(groups), optimizer.state_tensors()
+    norms = learn(optimizer, groups, 1, bad)
     assert not torch.isfinite(torch.stack(list(norms.values()))).any()
     assert torch.equal(values(groups), before)
-    after = optimiser.state_tensors()
+    after = optimizer.state_tensors()
     assert all(torch.equal(after[key], moments[key]) for key in moments if key != "scaler")
     if uses_fp16:
         assert float(after["scaler"][0]) == 0.5 * float(moments["scaler"][0])
     assert all(not group.gradient.any() for group in groups)
-    learn(optimiser, groups, 2)
+    learn(optimizer, groups, 2)
     assert not torch.equal(values(groups), before)
 
 
 def test_a_resting_group_keeps_its_values_and_moments(device: torch.device) -> None:
-    optimiser, groups = build(device)
-    learn(optimiser, groups, 0)
-    optimiser.set_rates([1.0, 0.0])
-    before, moments = groups[1].flat.detach().clone(), optimiser.state_tensors()
-    norms = learn(optimiser, groups, 1)
-    after = optimiser.state_tensors()
+    optimizer, groups = build(device)
+    learn(optimizer, groups, 0)
+    optimizer.set_learning_rates([1.0, 0.0])
+    before, moments = groups[1].flat.detach().clone(), optimizer.state_tensors()
+    norms = learn(optimizer, groups, 1)
+    after = optimizer.state_tensors()
     assert float(norms["clip_l"]) == 0.0 and torch.equal(groups[1].flat.detach(), before)
     assert all(torch.equal(after[key], value) for key, value in moments.items() if key.startswith("clip_l/"))
     assert not torch.equal(after["unet/exp_avg"], moments["unet/exp_avg"])
 
 
 @pytest.mark.parametrize("uses_fp16", [False, True])
-def test_a_saved_optimiser_goes_on_as_if_nothing_had_been(device: torch.device, *, uses_fp16: bool) -> None:
+def test_a_saved_optimizer_goes_on_as_if_nothing_had_been(device: torch.device, *, uses_fp16: bool) -> None:
     straight, straight_groups = build(device, uses_fp16=uses_fp16)
     for step in range(6):
         learn(straight, straight_groups, step)
@@ -88,7 +90,7 @@ def test_a_saved_optimiser_goes_on_as_if_nothing_had_been(device: torch.device, 
     second, second_groups = build(device, uses_fp16=uses_fp16)
     with torch.no_grad():
         for group, old in zip(second_groups, first_groups, strict=True):
-            group.flat.copy_(old.flat)
+            group.values.copy_(old.flat)
     second.load_state_tensors(first.state_tensors())
     for step in range(3, 6):
         learn(second, second_groups, step)
