@@ -47,7 +47,7 @@ def concept_key(row: int, name: str) -> str:
 
 
 def input_names() -> list[str]:
-    """Every value of the tab that makes up a run's settings, in the order in which they are sent."""
+    """Every value of the tab that belongs to a run's settings, in the order in which they are sent."""
     cells = [concept_key(row, name) for row in range(CONCEPT_ROWS) for name in _CONCEPT_FIELDS]
     return cells + settings_of("", "basic", "advanced", "expert")
 
@@ -55,8 +55,8 @@ def input_names() -> list[str]:
 def make_setting(name: str) -> Any:
     """The component of a setting.
 
-    Numbers with a fraction are text fields: a number field steps by 1 and hides 2e-4 behind zeros. Limits are left to
-    the checks, which report all of them at once.
+    Fractions are text fields: a number field steps by 1 and shows 2e-4 as a row of zeros. Limits are left to the checks,
+    which report all problems at once.
     """
     info = field_info()[name]
     label = f"{info['label']} ({info['unit']})" if info["unit"] else info["label"]
@@ -66,7 +66,7 @@ def make_setting(name: str) -> Any:
 
 
 def make_concept_field(row: int, name: str) -> Any:
-    """The component of a cell of the concepts table; only the first row explains itself."""
+    """The component of a cell of the concepts table; only the first row shows help texts."""
     info = _CONCEPT_FIELDS[name]
     common = {
         "label": concept_label(row, name),
@@ -92,7 +92,7 @@ def _make(kind: str, value: Any, common: dict[str, Any], choices: tuple[str, ...
 
 
 def read_config(values: Mapping[str, Any]) -> tuple[TrainConfig, list[Problem]]:
-    """The settings that the tab's values make up, and what does not fit, see ``core.config.io.read_dict``.
+    """The settings on the tab, and what cannot be read of them, see ``core.config.io.read_dict``.
 
     Args:
         values: by name, see :func:`input_names`.
@@ -104,11 +104,11 @@ def read_config(values: Mapping[str, Any]) -> tuple[TrainConfig, list[Problem]]:
 
 
 def in_rows(problems: Sequence[Problem], values: Mapping[str, Any]) -> list[Problem]:
-    """Problems of concepts under the rows of the tab, of which empty ones count for no concept.
+    """Problems of concepts under their rows on the tab, where empty rows are not concepts.
 
     Args:
-        problems: of the settings that :func:`read_config` made.
-        values: that it made them of.
+        problems: of the settings from :func:`read_config`.
+        values: as in :func:`read_config`.
     """
     rows = _used_rows(values)
 
@@ -128,7 +128,7 @@ def _read_row(values: Mapping[str, Any], row: int) -> dict[str, Any]:
 
 
 def show_config(config: TrainConfig) -> dict[str, Any]:
-    """The tab's values for these settings, by name; concepts beyond the last row are left out."""
+    """The tab's values for these settings, by name; concepts beyond the last row are omitted."""
     values: dict[str, Any] = {}
     for row in range(CONCEPT_ROWS):
         values.update(_show_concept(row, config.concepts[row]) if row < len(config.concepts) else empty_row(row))
@@ -159,7 +159,7 @@ def _show(value: Any, kind: str) -> Any:
 
 
 def _read(value: Any, kind: str) -> Any:
-    """The value as JSON would have it; what cannot be read stays as it is, and is reported by ``read_dict``."""
+    """The value as in JSON; what cannot be read stays as it is and is reported by ``read_dict``."""
     if kind == "str":
         return (value or "").strip()
     if kind == "tuple":

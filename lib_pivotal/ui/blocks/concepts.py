@@ -1,4 +1,4 @@
-"""The concepts table: a fixed number of rows, shown as they are needed."""
+"""The concepts table: a fixed number of rows, shown as needed."""
 
 from __future__ import annotations
 
