@@ -55,8 +55,8 @@ def input_names() -> list[str]:
 def make_setting(name: str) -> Any:
     """The component of a setting.
 
-    Fractions are text fields: a number field steps by 1 and shows 2e-4 as a row of zeros. Limits are left to the checks,
-    which report all problems at once.
+    Fractions are text fields: a number field steps by 1 and shows 2e-4 as a row of zeros. Limits are left to the
+    checks, which report all problems at once.
     """
     info = field_info()[name]
     label = f"{info['label']} ({info['unit']})" if info["unit"] else info["label"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from lib_pivotal.core.config.schema import concept_field_info, field_info
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
-from lib_pivotal.core.report.plot import draw_losses
+from lib_pivotal.ui.plot import draw_losses
 from lib_pivotal.ui.text import BUNDLE_FIELDS, LABELS, MESSAGES, STATES, concept_label
 
 __all__ = ["show_error", "show_message", "show_plot", "show_problems", "show_result", "show_status"]

@@ -27,11 +27,11 @@ MAY_IMPORT = {
     "app": {"app", "core"},
     "app.api": {"app", "core", "fastapi"},
     "app.bundled_names": {"app", "core", "fastapi"},
-    "ui": {"ui", "app", "core.config", "core.errors", "core.report", "gradio", "PIL"},
+    "ui": {"ui", "app", "core.config", "core.errors", "gradio", "PIL"},
     "cli": {"cli", "app", "core", "host.diffusers", *LIBRARIES},
     "demo": {"demo", "core", "host.diffusers", "diffusers", "transformers", *LIBRARIES},
 }
-WITHOUT_TORCH = ("core.config", "core.families", "core.errors", "core.events", "core.ports", "core.report", "app", "ui")
+WITHOUT_TORCH = ("core.config", "core.families", "core.errors", "core.events", "core.ports", "app", "ui")
 
 
 def module_name(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Numbers to a picture: the loss of a run as inline SVG, coloured by the page's CSS."""
+"""The loss plot as inline SVG, colored by the page's CSS."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ def draw_losses(points: Sequence[Sequence[float]], *, total_steps: int = 0, titl
     """An SVG element with the raw and the smoothed loss over the steps.
 
     The vertical range follows the 2 % and 98 % quantiles of the raw values, so that a single spike does not flatten
-    the rest; it always holds the smoothed line.
+    the rest; the smoothed line is always inside.
 
     Args:
-        points: (step, loss, smoothed loss), steps ascending; losses dimensionless. Points that are not finite are
+        points: (step, loss, smoothed loss), steps ascending; losses dimensionless. NaN and infinite points are
             left out.
         total_steps: right end of the horizontal axis; 0 ends at the last point.
         title: read out by screen readers; plain text.
 
     Returns:
-        An ``<svg>`` text, or an empty text when fewer than two points are left. Colours are the CSS classes
+        An ``<svg>`` text, or an empty text if fewer than two points are left. Colors come from the CSS classes
         ``pivotal-plot-raw``, ``-smooth``, ``-grid`` and ``-text``.
     """
     finite = [(float(s), float(raw), float(smooth)) for s, raw, smooth in points if math.isfinite(raw + smooth)]
