@@ -9,8 +9,8 @@ from lib_pivotal.app.api import register
 from lib_pivotal.app.session import session_for
 from lib_pivotal.app.shelf import Shelf
 from lib_pivotal.host.a1111 import web
+from lib_pivotal.host.bundle_prompts.shelf import WebuiShelf
 from lib_pivotal.host.detect import current_host
-from lib_pivotal.host.loader.shelf import WebuiShelf
 from lib_pivotal.ui.tab import build_tab, build_tab_without_host
 
 

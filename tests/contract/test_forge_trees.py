@@ -18,7 +18,7 @@ from host_tree import complaint
 from safetensors.torch import save_file
 
 _ROOT = Path(__file__).resolve().parents[2]
-_CONTRACT = _ROOT / "lib_pivotal" / "host" / "loader" / "forge_contract.json"
+_CONTRACT = _ROOT / "lib_pivotal" / "host" / "forge_contract.json"
 _HOSTS = ("forge", "forge-old", "forge-classic", "reforge")
 _LORA_FOLDERS = {"forge": "sd_forge_lora"}
 
@@ -131,10 +131,10 @@ def _activate(path: Path, label: str = "A") -> None:
 
 
 def test_names_work_in_both_of_forges_engines(forge: _Engine, tmp_path: Path) -> None:
-    from lib_pivotal.host.loader.hooks import Hooks
-    from lib_pivotal.host.loader.lookup import add_lookup_hooks, ask_host
-    from lib_pivotal.host.loader.settings import read_settings
-    from lib_pivotal.host.loader.state import LoaderState
+    from lib_pivotal.host.bundle_prompts.hooks import Hooks
+    from lib_pivotal.host.bundle_prompts.lookup import add_lookup_hooks, ask_host
+    from lib_pivotal.host.bundle_prompts.settings import read_settings
+    from lib_pivotal.host.bundle_prompts.state import LoaderState
 
     first, second = torch.randn(3, 32), torch.randn(3, 32)
     path = tmp_path / "A.safetensors"
@@ -166,11 +166,11 @@ def loading(forge: _Engine, tmp_path: Path) -> Iterator[Any]:
     """Forge's cached reader of files with our hooks, a file with a bundle, and what was read from disk."""
     import functools
 
-    from lib_pivotal.host.loader.hooks import Hooks
-    from lib_pivotal.host.loader.lookup import ask_host
-    from lib_pivotal.host.loader.settings import read_settings
-    from lib_pivotal.host.loader.state import LoaderState
-    from lib_pivotal.host.loader.takeover import add_takeover_hooks
+    from lib_pivotal.host.bundle_prompts.hooks import Hooks
+    from lib_pivotal.host.bundle_prompts.lookup import ask_host
+    from lib_pivotal.host.bundle_prompts.settings import read_settings
+    from lib_pivotal.host.bundle_prompts.state import LoaderState
+    from lib_pivotal.host.bundle_prompts.takeover import add_takeover_hooks
 
     path = tmp_path / "A.safetensors"
     save_file({**_LORA, **_MANY}, path)
@@ -196,7 +196,7 @@ def loading(forge: _Engine, tmp_path: Path) -> Iterator[Any]:
 
 def test_forges_loader_never_sees_our_keys(loading: Any) -> None:
     """With more than 12 keys that fit nothing it drops the whole LoRA."""
-    from lib_pivotal.host.loader.takeover import reload_outdated
+    from lib_pivotal.host.bundle_prompts.takeover import reload_outdated
 
     networks, path, model = loading.networks, loading.path, loading.model
     assert set(networks.load_lora_state_dict(str(path))) == set(_LORA)

@@ -11,13 +11,13 @@ import torch
 from fake_webui import FakeWebui
 from safetensors.torch import save_file
 
-from lib_pivotal.host.loader import activation
-from lib_pivotal.host.loader import state as state_module
-from lib_pivotal.host.loader.activation import add_activation_hooks, options_by_label
-from lib_pivotal.host.loader.encoders import Encoders
-from lib_pivotal.host.loader.hooks import Hooks
-from lib_pivotal.host.loader.settings import read_settings
-from lib_pivotal.host.loader.state import LoaderState
+from lib_pivotal.host.bundle_prompts import activation
+from lib_pivotal.host.bundle_prompts import state as state_module
+from lib_pivotal.host.bundle_prompts.activation import add_activation_hooks, options_by_label
+from lib_pivotal.host.bundle_prompts.encoders import Encoders
+from lib_pivotal.host.bundle_prompts.hooks import Hooks
+from lib_pivotal.host.bundle_prompts.settings import read_settings
+from lib_pivotal.host.bundle_prompts.state import LoaderState
 
 
 def _tokenize(texts: list[str]) -> list[list[int]]:

@@ -12,10 +12,10 @@ import torch
 from fake_webui import FakeWebui
 from safetensors.torch import load_file, save_file
 
-from lib_pivotal.host.loader.hooks import Hooks
-from lib_pivotal.host.loader.settings import read_settings
-from lib_pivotal.host.loader.state import LoaderState
-from lib_pivotal.host.loader.takeover import add_takeover_hooks, reload_outdated
+from lib_pivotal.host.bundle_prompts.hooks import Hooks
+from lib_pivotal.host.bundle_prompts.settings import read_settings
+from lib_pivotal.host.bundle_prompts.state import LoaderState
+from lib_pivotal.host.bundle_prompts.takeover import add_takeover_hooks, reload_outdated
 
 _MERGED = (("A", 1.0, 1.0, None),)
 

@@ -73,7 +73,7 @@ def test_every_host_symbol_in_the_adapter_is_in_the_contract() -> None:
     listed = {(Path(symbol["file"]).stem, symbol["name"].split(".")[0]) for symbol in read_contract()}
     missing = []
     host = _ROOT / "lib_pivotal" / "host"
-    for source in [*(host / "a1111").glob("*.py"), *(host / "loader").glob("*.py")]:
+    for source in [*(host / "a1111").glob("*.py"), *(host / "bundle_prompts").glob("*.py")]:
         parsed = ast.parse(source.read_text(encoding="utf-8"))
         imports = [node for node in ast.walk(parsed) if isinstance(node, ast.ImportFrom)]
         hosts = {alias.name for node in imports if (node.module or "").startswith("modules") for alias in node.names}

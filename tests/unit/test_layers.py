@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "host": {"core", *LIBRARIES},
     "host.detect": {"host.a1111"},
     "host.a1111": {"core", "host.a1111", "host.detect", "modules", *LIBRARIES},
-    "host.loader": {"core", "host.loader", "modules", *LIBRARIES},
+    "host.bundle_prompts": {"core", "host.bundle_prompts", "modules", *LIBRARIES},
     "host.diffusers": {"core", "host.diffusers", "diffusers", "transformers", "tqdm", "yaml", *LIBRARIES},
     "app": {"app", "core"},
     "app.api": {"app", "core", "fastapi"},

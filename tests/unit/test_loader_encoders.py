@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from lib_pivotal.host.loader.encoders import live_encoders
+from lib_pivotal.host.bundle_prompts.encoders import live_encoders
 
 
 class _Table(torch.nn.Module):

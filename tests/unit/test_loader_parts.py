@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lib_pivotal.core.loader.names import mentioned_names
-from lib_pivotal.host.loader import files as files_module
-from lib_pivotal.host.loader.files import BundleFiles
-from lib_pivotal.host.loader.hooks import Hooks, guarded
+from lib_pivotal.core.prompt_names.names import mentioned_names
+from lib_pivotal.host.bundle_prompts import files as files_module
+from lib_pivotal.host.bundle_prompts.files import BundleFiles
+from lib_pivotal.host.bundle_prompts.hooks import Hooks, guarded
 
 
 @pytest.fixture

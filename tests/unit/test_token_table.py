@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from lib_pivotal.core.bundle.embeddings import BundledEmbedding
-from lib_pivotal.core.loader.names import SpacedNames, why_unusable
-from lib_pivotal.core.loader.options import NameOptions, parse_name_options
-from lib_pivotal.core.loader.table import ActiveBundle, TokenTable, _refusal, build_table
+from lib_pivotal.core.prompt_names.names import SpacedNames, why_unusable
+from lib_pivotal.core.prompt_names.options import NameOptions, parse_name_options
+from lib_pivotal.core.prompt_names.table import ActiveBundle, TokenTable, _refusal, build_table
 
 _WORDS: dict[str, int] = {}
 _COMMON = {"art": 794, "masterpiece": 14241}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lib_pivotal.core.loader.options import NameOptions
-from lib_pivotal.core.loader.table import TokenTable
-from lib_pivotal.host.loader.activation import tagged_loras
-from lib_pivotal.host.loader.hooks import Hooks, guarded
-from lib_pivotal.host.loader.state import LoaderState
+from lib_pivotal.core.prompt_names.options import NameOptions
+from lib_pivotal.core.prompt_names.table import TokenTable
+from lib_pivotal.host.bundle_prompts.activation import tagged_loras
+from lib_pivotal.host.bundle_prompts.hooks import Hooks, guarded
+from lib_pivotal.host.bundle_prompts.state import LoaderState
 
 __all__ = ["add_counter_hook"]
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lib_pivotal.host.loader.encoders import live_encoders
-from lib_pivotal.host.loader.networks import lora_extension
+from lib_pivotal.host.bundle_prompts.encoders import live_encoders
+from lib_pivotal.host.bundle_prompts.networks import lora_extension
 
 __all__ = ["WebuiShelf"]
 

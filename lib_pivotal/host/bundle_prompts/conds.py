@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lib_pivotal.host.loader.hooks import Hooks, guarded
-from lib_pivotal.host.loader.state import LoaderState
+from lib_pivotal.host.bundle_prompts.hooks import Hooks, guarded
+from lib_pivotal.host.bundle_prompts.state import LoaderState
 
 __all__ = ["add_cond_hooks"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from lib_pivotal.core.bundle.embeddings import BundledEmbedding
-from lib_pivotal.host.loader.places import store_module
+from lib_pivotal.host.bundle_prompts.webui_symbols import store_module
 
 __all__ = ["HostEmbeddings", "installed_name"]
 

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lib_pivotal.core.loader.names import mentioned_names
-from lib_pivotal.core.loader.options import NameOptions, parse_name_options
-from lib_pivotal.host.loader.hooks import Hooks, guarded
-from lib_pivotal.host.loader.networks import active_loras, find_file, lora_extension
-from lib_pivotal.host.loader.settings import read_settings
-from lib_pivotal.host.loader.state import LoaderState
-from lib_pivotal.host.loader.takeover import reload_outdated
+from lib_pivotal.core.prompt_names.names import mentioned_names
+from lib_pivotal.core.prompt_names.options import NameOptions, parse_name_options
+from lib_pivotal.host.bundle_prompts.hooks import Hooks, guarded
+from lib_pivotal.host.bundle_prompts.networks import active_loras, find_file, lora_extension
+from lib_pivotal.host.bundle_prompts.settings import read_settings
+from lib_pivotal.host.bundle_prompts.state import LoaderState
+from lib_pivotal.host.bundle_prompts.takeover import reload_outdated
 
 __all__ = ["add_activation_hooks", "options_by_label", "tagged_loras"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lib_pivotal.host.loader.hooks import Hooks, guarded
-from lib_pivotal.host.loader.places import live_stores, store_module, tokenizing_classes
-from lib_pivotal.host.loader.settings import read_settings
-from lib_pivotal.host.loader.state import LoaderState
+from lib_pivotal.host.bundle_prompts.hooks import Hooks, guarded
+from lib_pivotal.host.bundle_prompts.settings import read_settings
+from lib_pivotal.host.bundle_prompts.state import LoaderState
+from lib_pivotal.host.bundle_prompts.webui_symbols import live_stores, store_module, tokenizing_classes
 
 __all__ = ["add_lookup_hooks", "ask_host"]
 

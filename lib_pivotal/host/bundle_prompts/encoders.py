@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lib_pivotal.host.loader.places import engines_of
+from lib_pivotal.host.bundle_prompts.webui_symbols import engines_of
 
 __all__ = ["Encoders", "live_encoders"]
 

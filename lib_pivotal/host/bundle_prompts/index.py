@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from lib_pivotal.core.bundle.embeddings import paired_files, read_embeddings
-from lib_pivotal.core.loader.options import parse_name_options
-from lib_pivotal.host.loader.networks import find_file
-from lib_pivotal.host.loader.settings import read_settings
+from lib_pivotal.core.prompt_names.options import parse_name_options
+from lib_pivotal.host.bundle_prompts.networks import find_file
+from lib_pivotal.host.bundle_prompts.settings import read_settings
 
 __all__ = ["names_in", "names_of_tag"]
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 
-from lib_pivotal.host.loader.activation import add_activation_hooks
-from lib_pivotal.host.loader.cards import add_card_hooks
-from lib_pivotal.host.loader.conds import add_cond_hooks
-from lib_pivotal.host.loader.counter import add_counter_hook
-from lib_pivotal.host.loader.hooks import Hooks, guarded
-from lib_pivotal.host.loader.lookup import add_lookup_hooks, ask_host
-from lib_pivotal.host.loader.settings import read_settings
-from lib_pivotal.host.loader.state import LoaderState
-from lib_pivotal.host.loader.takeover import add_takeover_hooks, give_back
+from lib_pivotal.host.bundle_prompts.activation import add_activation_hooks
+from lib_pivotal.host.bundle_prompts.cards import add_card_hooks
+from lib_pivotal.host.bundle_prompts.conds import add_cond_hooks
+from lib_pivotal.host.bundle_prompts.counter import add_counter_hook
+from lib_pivotal.host.bundle_prompts.hooks import Hooks, guarded
+from lib_pivotal.host.bundle_prompts.lookup import add_lookup_hooks, ask_host
+from lib_pivotal.host.bundle_prompts.settings import read_settings
+from lib_pivotal.host.bundle_prompts.state import LoaderState
+from lib_pivotal.host.bundle_prompts.takeover import add_takeover_hooks, give_back
 
 __all__ = ["install", "loader_state", "uninstall"]
 

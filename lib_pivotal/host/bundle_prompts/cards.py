@@ -6,10 +6,10 @@ import html
 import sys
 from typing import Any
 
-from lib_pivotal.core.loader.names import as_written
-from lib_pivotal.host.loader.hooks import Hooks, guarded
-from lib_pivotal.host.loader.index import names_in
-from lib_pivotal.host.loader.settings import read_settings
+from lib_pivotal.core.prompt_names.names import as_written
+from lib_pivotal.host.bundle_prompts.hooks import Hooks, guarded
+from lib_pivotal.host.bundle_prompts.index import names_in
+from lib_pivotal.host.bundle_prompts.settings import read_settings
 
 __all__ = ["add_card_hooks"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lib_pivotal.host.loader.files import FileState, file_state
-from lib_pivotal.host.loader.hooks import Hooks, guarded
-from lib_pivotal.host.loader.networks import lora_extension
-from lib_pivotal.host.loader.settings import read_settings
-from lib_pivotal.host.loader.state import LoaderState
+from lib_pivotal.host.bundle_prompts.files import FileState, file_state
+from lib_pivotal.host.bundle_prompts.hooks import Hooks, guarded
+from lib_pivotal.host.bundle_prompts.networks import lora_extension
+from lib_pivotal.host.bundle_prompts.settings import read_settings
+from lib_pivotal.host.bundle_prompts.state import LoaderState
 
 __all__ = ["add_takeover_hooks", "give_back", "reload_outdated"]
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lib_pivotal.core.bundle.embeddings import BundledEmbedding
-from lib_pivotal.core.loader.names import SpacedNames, why_unusable
-from lib_pivotal.core.loader.options import NameOptions, without_brackets
+from lib_pivotal.core.prompt_names.names import SpacedNames, why_unusable
+from lib_pivotal.core.prompt_names.options import NameOptions, without_brackets
 
 __all__ = ["ActiveBundle", "Entry", "Notice", "TokenTable", "build_table", "family_of"]
 

@@ -7,14 +7,14 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from lib_pivotal.core.loader.names import mentioned_names
-from lib_pivotal.core.loader.options import NameOptions
-from lib_pivotal.core.loader.table import ActiveBundle, Entry, Notice, TokenTable, build_table
-from lib_pivotal.host.loader.database import HostEmbeddings, installed_name
-from lib_pivotal.host.loader.encoders import Encoders, live_encoders
-from lib_pivotal.host.loader.files import BundleFiles, FileState, file_state
-from lib_pivotal.host.loader.networks import ActiveLora, active_loras, strengths
-from lib_pivotal.host.loader.settings import LoaderSettings
+from lib_pivotal.core.prompt_names.names import mentioned_names
+from lib_pivotal.core.prompt_names.options import NameOptions
+from lib_pivotal.core.prompt_names.table import ActiveBundle, Entry, Notice, TokenTable, build_table
+from lib_pivotal.host.bundle_prompts.database import HostEmbeddings, installed_name
+from lib_pivotal.host.bundle_prompts.encoders import Encoders, live_encoders
+from lib_pivotal.host.bundle_prompts.files import BundleFiles, FileState, file_state
+from lib_pivotal.host.bundle_prompts.networks import ActiveLora, active_loras, strengths
+from lib_pivotal.host.bundle_prompts.settings import LoaderSettings
 
 __all__ = ["LoaderState"]
 
