@@ -14,11 +14,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-_E2E = Path(__file__).resolve().parents[1] / "tests" / "e2e"
-sys.path.insert(0, str(_E2E))
+from tests.e2e.bundles import Maker
+from tests.e2e.server import find_python, find_webui, running
 
-from bundles import Maker  # noqa: E402
-from server import Webui, find_python, find_webui, make_data_folder  # noqa: E402
+_E2E = Path(__file__).resolve().parents[1] / "tests" / "e2e"
 
 MET, MET_NAMES = 20, 32
 ROWS = {
@@ -59,10 +58,7 @@ def main() -> None:
 
 def _measure(tree: Path, python: Path, data: Path, models: Path, with_us: bool, rounds: int) -> dict[str, list[float]]:
     checkpoint = models / "random.safetensors"
-    make_data_folder(data, [checkpoint], with_extension=with_us)
-    server = Webui(tree, python, data)
-    try:
-        server.wait()
+    with running(tree, python, data, [checkpoint], with_extension=with_us) as server:
         maker = Maker(data, checkpoint)
         maker.bundle("sixteen", 1, {f"quizname{number}": number for number in range(16)})
         met = [f"met{number}" for number in range(MET)]
@@ -70,8 +66,6 @@ def _measure(tree: Path, python: Path, data: Path, models: Path, with_us: bool, 
             maker.bundle(name, 1, {f"{name}name{number}": number for number in range(MET_NAMES)})
         server.post("/sdapi/v1/refresh-loras")
         return server.post("/pivotal-test/loader_times", {"lora": "sixteen", "met": met, "rounds": rounds})
-    finally:
-        server.stop()
 
 
 if __name__ == "__main__":

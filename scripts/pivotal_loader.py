@@ -1,4 +1,4 @@
-"""Registers the bundle loader with the webui; everything else is in ``lib_pivotal.host.bundle_prompts``."""
+"""Registers bundle prompts with the webui; everything else is in ``lib_pivotal.host.bundle_prompts``."""
 
 from __future__ import annotations
 

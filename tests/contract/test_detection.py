@@ -6,9 +6,9 @@ import sys
 import types
 
 import pytest
-from fake_webui import FakeWebui
 
 from lib_pivotal.host.detect import current_host
+from tests.contract.fake_webui import FakeWebui
 
 
 def _tagged(monkeypatch: pytest.MonkeyPatch, tag: str, version: tuple[int, ...] = (1, 10, 1)) -> FakeWebui:

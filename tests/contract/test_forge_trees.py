@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 import torch
-from host_tree import complaint
 from safetensors.torch import save_file
+
+from tests.contract.host_tree import complaint
 
 _ROOT = Path(__file__).resolve().parents[2]
 _CONTRACT = _ROOT / "lib_pivotal" / "host" / "forge_contract.json"
@@ -130,17 +131,25 @@ def _activate(path: Path, label: str = "A") -> None:
     sys.modules["networks"].loaded_networks[:] = [net]
 
 
+def _names() -> Any:
+    """The active names, put together as at installation."""
+    from lib_pivotal.host.bundle_prompts.active_names import ActiveNames
+    from lib_pivotal.host.bundle_prompts.encoders import LiveEncoders
+    from lib_pivotal.host.bundle_prompts.lookup import unhooked_find, unhooked_tokenize
+    from lib_pivotal.host.bundle_prompts.settings import read_settings
+
+    return ActiveNames(unhooked_find(), LiveEncoders(unhooked_tokenize()), read_settings)
+
+
 def test_names_work_in_both_of_forges_engines(forge: _Engine, tmp_path: Path) -> None:
     from lib_pivotal.host.bundle_prompts.hooks import Hooks
-    from lib_pivotal.host.bundle_prompts.lookup import add_lookup_hooks, ask_host
-    from lib_pivotal.host.bundle_prompts.settings import read_settings
-    from lib_pivotal.host.bundle_prompts.state import LoaderState
+    from lib_pivotal.host.bundle_prompts.lookup import add_lookup_hooks
 
     first, second = torch.randn(3, 32), torch.randn(3, 32)
     path = tmp_path / "A.safetensors"
     save_file({"bundle_emb.<s0>.clip_l": first, "bundle_emb.<s0>.clip_g": second}, path)
     before = forge.chunk("clip_l", "a <s0>, dog")
-    hooks, state = Hooks(), LoaderState(ask_host(), read_settings)
+    hooks, state = Hooks(), _names()
     add_lookup_hooks(hooks, state)
     try:
         assert forge.chunk("clip_l", "a <s0>, dog") == before
@@ -167,9 +176,6 @@ def loading(forge: _Engine, tmp_path: Path) -> Iterator[Any]:
     import functools
 
     from lib_pivotal.host.bundle_prompts.hooks import Hooks
-    from lib_pivotal.host.bundle_prompts.lookup import ask_host
-    from lib_pivotal.host.bundle_prompts.settings import read_settings
-    from lib_pivotal.host.bundle_prompts.state import LoaderState
     from lib_pivotal.host.bundle_prompts.takeover import add_takeover_hooks
 
     path = tmp_path / "A.safetensors"
@@ -188,7 +194,7 @@ def loading(forge: _Engine, tmp_path: Path) -> Iterator[Any]:
     networks.load_network = lambda name, on_disk: types.SimpleNamespace(
         name=name, mentioned_name=name, network_on_disk=on_disk
     )
-    hooks, state = Hooks(), LoaderState(ask_host(), read_settings)
+    hooks, state = Hooks(), _names()
     add_takeover_hooks(hooks, state)
     yield types.SimpleNamespace(networks=networks, path=path, reads=reads, state=state, model=forge.model)
     hooks.remove()

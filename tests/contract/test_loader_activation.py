@@ -8,16 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from fake_webui import FakeWebui
 from safetensors.torch import save_file
 
-from lib_pivotal.host.bundle_prompts import activation
-from lib_pivotal.host.bundle_prompts import state as state_module
+from lib_pivotal.host.bundle_prompts import activation, active_names, name_tables
 from lib_pivotal.host.bundle_prompts.activation import add_activation_hooks, options_by_label
+from lib_pivotal.host.bundle_prompts.active_names import ActiveNames
 from lib_pivotal.host.bundle_prompts.encoders import Encoders
 from lib_pivotal.host.bundle_prompts.hooks import Hooks
 from lib_pivotal.host.bundle_prompts.settings import read_settings
-from lib_pivotal.host.bundle_prompts.state import LoaderState
+from tests.contract.fake_webui import FakeWebui
 
 
 def _tokenize(texts: list[str]) -> list[list[int]]:
@@ -27,24 +26,25 @@ def _tokenize(texts: list[str]) -> list[list[int]]:
 class _Session:
     """A webui with our hook on the activation of LoRAs."""
 
-    def __init__(self, webui: FakeWebui, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, webui: FakeWebui, folder: Path) -> None:
         self.folder, self.asked = folder, 0
         self.networks, self.options = webui.modules["networks"], webui.modules["shared"].opts.data
         self.networks.available_networks, self.networks.available_network_aliases = {}, {}
         self.networks.forbidden_network_aliases = {}
         self.hijack = webui.modules["sd_hijack"].model_hijack
-        encoders = Encoders({"clip_l": 8}, lambda: [_tokenize])
-        monkeypatch.setattr(state_module, "live_encoders", lambda: encoders)
-        self.state = LoaderState(self._ask, read_settings)
+        self.encoders = Encoders({"clip_l": 8}, lambda: [_tokenize])
+        self.installed: dict[tuple[int, ...], Any] = {}
+        self.state = ActiveNames(self._find, lambda: self.encoders, read_settings)
         self.hooks = Hooks()
         self.extra_networks = webui.modules["extra_networks"]
         self.failing: set[str] = set()
         webui.behave("extra_networks", "activate", self._activate)
         add_activation_hooks(self.hooks, self.state)
 
-    def _ask(self, _run: Any) -> tuple[None, None]:
+    def _find(self, run: Any) -> tuple[Any, Any]:
         self.asked += 1
-        return None, None
+        found = self.installed.get(tuple(run))
+        return (found, len(run)) if found is not None else (None, None)
 
     def bundle(self, label: str, *names: str, width: int = 8) -> None:
         path = self.folder / f"{label}.safetensors"
@@ -90,7 +90,7 @@ def _data(*tags: str) -> dict[str, list[Any]]:
 
 @pytest.fixture
 def session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> _Session:
-    made = _Session(FakeWebui(monkeypatch), tmp_path, monkeypatch)
+    made = _Session(FakeWebui(monkeypatch), tmp_path)
     made.bundle("A", "zog", "s1")
     made.bundle("BB", "s1")
     return made
@@ -108,12 +108,9 @@ def test_no_name_of_a_lora_in_the_prompt_is_said_to_lack_it(session: _Session, t
     assert session.generate("a zog", tag).comments == []
 
 
-def test_embeddings_of_another_family_are_not_said_to_lack_their_lora(
-    session: _Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_embeddings_of_another_family_are_not_said_to_lack_their_lora(session: _Session) -> None:
     session.generate("a zog", "A:1")
-    other = Encoders({"clip_l": 16}, lambda: [_tokenize])
-    monkeypatch.setattr(state_module, "live_encoders", lambda: other)
+    session.encoders = Encoders({"clip_l": 16}, lambda: [_tokenize])
     (comment,) = session.generate("a zog", "A:1").comments
     assert "not used" in comment
 
@@ -152,7 +149,7 @@ def test_names_that_were_met_and_are_not_in_the_prompt_cost_nothing(session: _Se
 def test_hashes_of_both_passes_are_noted_where_the_webui_notes_none(
     session: _Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(activation, "_notes_hashes", lambda: False)
+    monkeypatch.setattr(activation, "records_embedding_hashes", lambda: False)
     found = session.generate("a zog", "A:1", second=["s1@BB and zog", "A:1", "BB:1"]).extra_generation_params
     names = [part.split(": ")[0] for part in found["TI hashes"].split(", ")]
     assert names == ["zog", "s1@BB"]
@@ -195,7 +192,9 @@ def _failing(*_arguments: Any, **_options: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    "place", [("files", "read"), ("module", "build_table"), ("module", "active_loras")], ids=lambda place: place[1]
+    "place",
+    [("files", "read"), ("name_tables", "build_table"), ("active_names", "active_loras")],
+    ids=lambda place: place[1],
 )
 def test_a_failure_of_ours_leaves_no_earlier_names_and_stops_nothing(
     session: _Session, monkeypatch: pytest.MonkeyPatch, place: tuple[str, str]
@@ -203,7 +202,8 @@ def test_a_failure_of_ours_leaves_no_earlier_names_and_stops_nothing(
     session.generate("zog", "A:1")
     assert session.state.current().entries
     with monkeypatch.context() as patched:
-        patched.setattr(session.state.files if place[0] == "files" else state_module, place[1], _failing)
+        owners = {"files": session.state.files, "name_tables": name_tables, "active_names": active_names}
+        patched.setattr(owners[place[0]], place[1], _failing)
         session.generate("zog", "BB:1")
         if place[1] != "active_loras":
             assert session.state.current().entries == ()

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from fake_webui import FakeWebui
 from safetensors.torch import load_file, save_file
 
+from lib_pivotal.host.bundle_prompts.active_names import ActiveNames
 from lib_pivotal.host.bundle_prompts.hooks import Hooks
 from lib_pivotal.host.bundle_prompts.settings import read_settings
-from lib_pivotal.host.bundle_prompts.state import LoaderState
 from lib_pivotal.host.bundle_prompts.takeover import add_takeover_hooks, reload_outdated
+from tests.contract.fake_webui import FakeWebui
 
 _MERGED = (("A", 1.0, 1.0, None),)
 
@@ -31,7 +31,7 @@ class _Lora:
         webui.behave("sd_models", "read_state_dict", load_file)
         webui.behave("networks", "load_network", self._load_network)
         self.networks.sd_models = webui.modules["sd_models"]
-        self.hooks, self.state = Hooks(), LoaderState(lambda _run: (None, None), read_settings)
+        self.hooks, self.state = Hooks(), ActiveNames(lambda _run: (None, None), lambda: None, read_settings)
         add_takeover_hooks(self.hooks, self.state)
 
     def write(self, value: float) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from server import Webui, find_python, find_webui, make_data_folder, version_of
+
+from tests.e2e.server import Webui, find_python, find_webui, running, version_of
 
 _HERE = Path(__file__).parent
 pytest.register_assert_rewrite("loader_cases")
@@ -80,13 +81,8 @@ def all_families(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webui]:
     tree, python = _found()
     folder = tmp_path_factory.mktemp("families")
     checkpoints = _random_checkpoints(tree, python, folder, ("sd1", "sd2", "sdxl"))
-    make_data_folder(folder / "data", checkpoints)
-    server = Webui(tree, python, folder / "data")
-    try:
-        server.wait()
+    with running(tree, python, folder / "data", checkpoints) as server:
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture(scope="session")
@@ -94,10 +90,5 @@ def webui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webui]:
     """A started webui with our extension and the probe."""
     tree, python = _found()
     folder = tmp_path_factory.mktemp("webui")
-    make_data_folder(folder / "data", _checkpoints(tree, python, folder))
-    server = Webui(tree, python, folder / "data")
-    try:
-        server.wait()
+    with running(tree, python, folder / "data", _checkpoints(tree, python, folder)) as server:
         yield server
-    finally:
-        server.stop()

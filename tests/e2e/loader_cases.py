@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bundles import Maker
 from safetensors.torch import save_file
-from server import Webui, digest_of
+
+from tests.e2e.bundles import Maker
+from tests.e2e.server import Webui, digest_of
 
 __all__ = ["CASES", "RESULTS", "Bench", "Case"]
 

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from bundles import Maker
-from loader_cases import CASES, RESULTS, Bench, Case
-from server import Webui, find_python, find_webui, make_data_folder, version_of
+
+from tests.e2e.bundles import Maker
+from tests.e2e.loader_cases import CASES, RESULTS, Bench, Case
+from tests.e2e.server import Webui, find_python, find_webui, make_data_folder, version_of
 
 
 @contextmanager

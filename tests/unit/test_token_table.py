@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from lib_pivotal.core.bundle.embeddings import BundledEmbedding
-from lib_pivotal.core.prompt_names.names import SpacedNames, why_unusable
+from lib_pivotal.core.bundle.names import token_key
+from lib_pivotal.core.prompt_names.names import PunctuationPadding, why_unusable
 from lib_pivotal.core.prompt_names.options import NameOptions, parse_name_options
 from lib_pivotal.core.prompt_names.table import ActiveBundle, TokenTable, _refusal, build_table
 
@@ -146,7 +147,7 @@ def test_only_vectors_for_the_loaded_model_are_used(widths: dict[str, int], own:
 @pytest.mark.parametrize("name", [",", "<>", "art", "masterpiece", "<|endoftext|>", "  "])
 def test_names_that_would_hit_every_prompt_are_refused_unless_renamed(name: str) -> None:
     assert why_unusable(name, _run(name))
-    bundle = ActiveBundle("A", "A", {name: _embedding(name, 1)}, NameOptions(renamed={name.lower(): "art"}))
+    bundle = ActiveBundle("A", "A", {name: _embedding(name, 1)}, NameOptions(renamed={token_key(name): "art"}))
     assert _owner(_table(bundle), "art") == ("A", name)  # a common word will do where the user asks for it
     table = _table(ActiveBundle("A", "A", {name: _embedding(name, 1)}))
     assert table.find(_run(f"{name} dog"), 0) is None
@@ -206,13 +207,13 @@ def test_rare_words_and_other_scripts_are_names() -> None:
 )
 def test_names_are_set_apart_from_punctuation(text: str, expected: str) -> None:
     names = ["<s0>", "<s1>", "<s0>@A", "my_char_", "asuka (eva)", "hero"]
-    assert SpacedNames(names)(text) == expected
+    assert PunctuationPadding(names)(text) == expected
 
 
 def test_texts_stay_untouched_without_such_names() -> None:
     text = "a <s0>, (b)"
-    assert SpacedNames(["hero", "x1"])(text) is text
-    assert SpacedNames([])(text) is text
+    assert PunctuationPadding(["hero", "x1"])(text) is text
+    assert PunctuationPadding([])(text) is text
 
 
 def test_equal_tables_have_equal_identity() -> None:

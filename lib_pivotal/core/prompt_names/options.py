@@ -1,9 +1,11 @@
-"""What a prompt's tag says about the embeddings of its LoRA: ``<lora:NAME:1:ti=…>``."""
+"""What a tag in a prompt says about the embeddings of its LoRA: ``<lora:NAME:1:ti=…>``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+from lib_pivotal.core.bundle.names import token_key
 
 __all__ = ["NameOptions", "parse_name_options", "without_brackets"]
 
@@ -15,8 +17,8 @@ class NameOptions:
     Attributes:
         is_off: none of them is used.
         prefix: put before every name that is not renamed.
-        renamed: name in the file, lower case → name in prompts. Angle brackets may be missing in the first, since the
-            webui ends a tag at the first ``>``.
+        renamed: :func:`token_key` of the name in the file → name in prompts. The name in the file may lack its angle
+            brackets, since the webui ends a tag at the first ``>``.
     """
 
     is_off: bool = False
@@ -24,7 +26,7 @@ class NameOptions:
     renamed: Mapping[str, str] = field(default_factory=dict)
 
     def renames(self, name: str) -> bool:
-        """Whether the user gave this embedding a name of his own choice."""
+        """Whether the user gave this embedding another name."""
         return self._chosen(name) is not None
 
     def name_of(self, name: str) -> str:
@@ -32,20 +34,20 @@ class NameOptions:
         return self._chosen(name) or self.prefix + name
 
     def _chosen(self, name: str) -> str | None:
-        exact = self.renamed.get(name.lower())
-        return exact if exact is not None else self.renamed.get(without_brackets(name).lower())
+        exact = self.renamed.get(token_key(name))
+        return exact if exact is not None else self.renamed.get(token_key(without_brackets(name)))
 
 
 def without_brackets(name: str) -> str:
-    """A name as a tag can hold it."""
+    """A name without the angle brackets that a tag cannot contain."""
     return name.replace("<", "").replace(">", "")
 
 
 def parse_name_options(items: Sequence[object]) -> NameOptions:
     """Read the ``ti=`` parts of a tag.
 
-    ``ti=off`` switches the embeddings off, ``ti=old/new`` renames one (several by comma or by another ``ti=``),
-    any other ``ti=text`` is a prefix.
+    ``ti=off`` switches the embeddings off, ``ti=old/new`` renames one (several, separated by commas or in further
+    ``ti=`` parts), any other ``ti=text`` is a prefix.
 
     Args:
         items: the tag's parts between colons; numbers where another extension put some.
@@ -59,7 +61,7 @@ def parse_name_options(items: Sequence[object]) -> NameOptions:
             old, slash, new = part.strip().partition("/")
             if slash:
                 if old.strip() and new.strip():
-                    renamed[old.strip().lower()] = new.strip()
+                    renamed[token_key(old)] = new.strip()
             elif old.lower() == "off":
                 is_off = True
             else:

@@ -1,20 +1,19 @@
-"""Who owns which run of token ids while some bundles are active."""
+"""Which embedding each run of token ids stands for while some bundles are active."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lib_pivotal.core.bundle.embeddings import BundledEmbedding
-from lib_pivotal.core.prompt_names.names import SpacedNames, why_unusable
+from lib_pivotal.core.families import family_of_widths
+from lib_pivotal.core.prompt_names.names import PunctuationPadding, why_unusable
 from lib_pivotal.core.prompt_names.options import NameOptions, without_brackets
 
-__all__ = ["ActiveBundle", "Entry", "Notice", "TokenTable", "build_table", "family_of"]
+__all__ = ["ActiveBundle", "Entry", "Notice", "TokenTable", "build_table"]
 
 Run = tuple[int, ...]
 """Token ids of a name."""
-
-_FAMILIES = {(768,): "SD1", (1024,): "SD2", (768, 1280): "SDXL", (1280,): "the SDXL refiner"}
 
 
 @dataclass(frozen=True)
@@ -22,8 +21,8 @@ class ActiveBundle:
     """One LoRA that a prompt names.
 
     Attributes:
-        label: as the prompt names it.
-        file: identity of the file; two labels of one file are one bundle.
+        label: name of the LoRA in the prompt.
+        file: path; two labels of one file are one bundle.
         embeddings: name in the file → embedding.
         options: how they are named in this prompt.
     """
@@ -36,13 +35,13 @@ class ActiveBundle:
 
 @dataclass(frozen=True)
 class Entry:
-    """A name that acts.
+    """An active name.
 
     Attributes:
-        name: as typed.
+        name: as typed in a prompt.
         ids: token ids.
         embedding: what it stands for.
-        label: LoRA it comes from.
+        label: the LoRA it comes from.
     """
 
     name: str
@@ -53,11 +52,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Notice:
-    """Something that a user must be told.
+    """Something that the user must know.
 
     Attributes:
         text: a sentence.
-        name: tell only where a prompt holds this name; empty to tell always.
+        name: show it only if a prompt contains this name; empty to show it always.
     """
 
     text: str
@@ -68,14 +67,14 @@ class TokenTable:
     """Looks up token runs; immutable, so that threads may share it.
 
     Args:
-        entries: in order of rank; of the same run only the first counts.
-        notices: what was decided along the way.
+        entries: a run of token ids occurs once.
+        notices: which names are not used, and why.
     """
 
     def __init__(self, entries: Sequence[Entry] = (), notices: Sequence[Notice] = ()) -> None:
         self.entries = tuple(entries)
         self.notices = tuple(notices)
-        self.spaced = SpacedNames(entry.name for entry in self.entries)
+        self.pad_punctuation = PunctuationPadding(entry.name for entry in self.entries)
         self._by_first: dict[int, list[tuple[list[int], Entry]]] = {}
         for entry in sorted(self.entries, key=lambda entry: -len(entry.ids)):
             self._by_first.setdefault(entry.ids[0], []).append((list(entry.ids), entry))
@@ -88,7 +87,7 @@ class TokenTable:
         return None
 
     def identity(self) -> tuple[tuple[Run, str], ...]:
-        """Equal for tables under which every prompt gives the same encoding."""
+        """Equal for two tables with which every prompt has the same encoding."""
         return tuple((entry.ids, entry.embedding.hash) for entry in self.entries)
 
 
@@ -100,17 +99,18 @@ def build_table(
     installed: Callable[[Run], str],
     bundle_wins: bool = False,
 ) -> TokenTable:
-    """Decide for every name which embedding it means.
+    """Decide which embedding each name stands for.
 
-    The bundle that the prompt names first wins over later ones; an installed embedding wins over all, unless
-    ``bundle_wins``. Every embedding can be had as ``name@label`` besides.
+    The LoRA that the prompt names first wins over later ones; an installed embedding wins over all of them, unless
+    ``bundle_wins``. Every embedding is available as ``name@label`` too.
 
     Args:
         bundles: in the prompt's order.
         widths: encoder name → width of the loaded model's token vectors.
-        tokenize: name → its token runs, one for each different tokenizer of the model; empty when it has none.
-        installed: token run → name of the embedding file that the host itself knows for it, or an empty text.
-        bundle_wins: whether bundles hide installed embeddings.
+        tokenize: name → its token runs, one for each tokenizer of the model that sees it differently; empty when it has
+            no tokens.
+        installed: token run → name of the webui's own embedding with these tokens, or an empty text.
+        bundle_wins: bundles win over installed embeddings.
     """
     entries: dict[Run, Entry] = {}
     notices: list[Notice] = []
@@ -123,12 +123,12 @@ def build_table(
         for embedding in bundle.embeddings.values():
             name = bundle.options.name_of(embedding.name)
             if not _fits(embedding, widths):
-                misfits.setdefault(_widths_text(_widths(embedding)), []).append(name)
+                misfits.setdefault(_model_text(_widths(embedding).values()), []).append(name)
                 continue
             for run in tokenize(f"{name}@{bundle.label}"):
                 entries.setdefault(run, Entry(f"{name}@{bundle.label}", run, embedding, bundle.label))
             runs = tokenize(name)
-            # A run that is harmless to one tokenizer of the model may be a common word to the other.
+            # What is rare for one tokenizer of the model may be a common word for the other.
             is_chosen = bundle.options.renames(embedding.name)
             reasons = [why_unusable(name, run, is_chosen=is_chosen) for run in runs or [()]]
             reason = next(filter(None, reasons), "")
@@ -136,22 +136,22 @@ def build_table(
                 notices.append(_refusal(name, embedding.name, bundle.label, reason))
             else:
                 notices += _place(name, embedding, bundle.label, entries, runs, installed, bundle_wins)
-        for kind, names in misfits.items():
-            notices.append(
-                Notice(
-                    f"LoRA {bundle.label}: {_list(names)} {'is' if len(names) == 1 else 'are'} for {kind}, but the "
-                    f"loaded model is {_widths_text(tuple(widths.values()))}; not used."
-                )
-            )
+        notices += [_misfit(names, model, bundle.label, widths) for model, names in misfits.items()]
     return TokenTable(list(entries.values()), notices)
 
 
 def _refusal(name: str, own_name: str, label: str, reason: str) -> Notice:
     old = without_brackets(own_name)
-    # Only some names can stand in a tag; something can be put before every name.
+    # A tag cannot contain every name, but a prefix fits them all.
     part = "NEW_" if not old.strip() or set(old) & set(":,/=") else f"{old}/NEW"
     remedy = f"Give it another name with <lora:{label}:1:ti={part}>."
-    return Notice(f"LoRA {label}: {name!r} is not used, since {reason}. {remedy}", name)
+    return Notice(f"LoRA {label}: {name!r} is not used: {reason}. {remedy}", name)
+
+
+def _misfit(names: Sequence[str], model: str, label: str, widths: Mapping[str, int]) -> Notice:
+    are = "is" if len(names) == 1 else "are"
+    loaded = _model_text(widths.values())
+    return Notice(f"LoRA {label}: {_list(names)} {are} not used: made for {model}, but the loaded model is {loaded}.")
 
 
 def _place(
@@ -163,7 +163,7 @@ def _place(
     installed: Callable[[Run], str],
     bundle_wins: bool,
 ) -> list[Notice]:
-    """Give a name its runs if they are free, and say so if not."""
+    """Enter a name with its runs where they are free, and return notices about the others."""
     notices = []
     for run in runs:
         owner, on_disk = entries.get(run), installed(run)
@@ -189,12 +189,12 @@ def _place(
 
 
 def _fits(embedding: BundledEmbedding, widths: Mapping[str, int]) -> bool:
-    """Whether the model's encoders find their vectors.
+    """Whether the model's text encoders find their vectors.
 
-    A single tensor has no name of its own in many files, so a model with one encoder takes the one of its width.
-    SDXL's refiner has the second of SDXL's encoders and takes its half.
+    In many files a single tensor has no encoder name, so a model with one encoder takes a tensor of its width. The SDXL
+    refiner has the second of SDXL's encoders and takes that half.
     """
-    own = {name: int(value.shape[1]) for name, value in embedding.encoders.items()}
+    own = _widths(embedding)
     if dict(widths) == own:
         return True
     if len(widths) != 1:
@@ -205,18 +205,14 @@ def _fits(embedding: BundledEmbedding, widths: Mapping[str, int]) -> bool:
     return list(own.values()) == [width]
 
 
-def _widths(embedding: BundledEmbedding) -> tuple[int, ...]:
-    return tuple(int(value.shape[1]) for value in embedding.encoders.values())
+def _widths(embedding: BundledEmbedding) -> dict[str, int]:
+    return {name: int(value.shape[1]) for name, value in embedding.encoders.items()}
 
 
-def family_of(widths: tuple[int, ...]) -> str:
-    """Model family of token widths, or an empty text."""
-    return _FAMILIES.get(tuple(sorted(widths)), "")
-
-
-def _widths_text(widths: tuple[int, ...]) -> str:
-    numbers = " + ".join(str(width) for width in sorted(widths))
-    family = family_of(widths)
+def _model_text(widths: Iterable[int]) -> str:
+    ordered = sorted(widths)
+    numbers = " + ".join(str(width) for width in ordered)
+    family = family_of_widths(ordered)
     return f"{family} ({numbers})" if family else f"a model of width {numbers}"
 
 

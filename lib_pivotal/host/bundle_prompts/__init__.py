@@ -1,4 +1,4 @@
-"""Makes the embeddings of every bundle work that a prompt names, in the webui of this process.
+"""Makes the embeddings inside LoRA files work in prompts, in the webui of this process.
 
-Status: careful, see tests/contract and tests/e2e: everything here sits inside the webui's own functions.
+Status: careful, see tests/contract and tests/e2e: everything here stands in front of the webui's own functions.
 """

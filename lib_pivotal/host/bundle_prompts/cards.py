@@ -1,4 +1,4 @@
-"""Cards of LoRAs and their editor name the embeddings inside; the page of embeddings does not break."""
+"""Cards of LoRAs and their editor show the embeddings inside; the page of embeddings does not break."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from lib_pivotal.core.prompt_names.names import as_written
 from lib_pivotal.host.bundle_prompts.hooks import Hooks, guarded
 from lib_pivotal.host.bundle_prompts.index import names_in
 from lib_pivotal.host.bundle_prompts.settings import read_settings
+from lib_pivotal.host.bundle_prompts.webui_symbols import common_store
+from lib_pivotal.host.webui.quirks import escapes_card_descriptions
 
 __all__ = ["add_card_hooks"]
 
@@ -22,11 +24,11 @@ def add_card_hooks(hooks: Hooks) -> None:
 
     Host: extensions-builtin/Lora/ui_extra_networks_lora.py, ``ExtraNetworksPageLora.create_item``, and
         ui_edit_user_metadata.py, ``LoraUserMetadataEditor.get_metadata_table``, A1111 1.6.1-1.10.1, Forge, reForge:
-        imported under bare names; ``prompt`` of a card is a JavaScript expression.
+        imported under top-level names; ``prompt`` of a card is a JavaScript expression.
     Host: modules/ui_extra_networks_textual_inversion.py, ``create_item``, A1111 1.8-1.10.1: fails for embeddings
         without a file, which the webui's own handling of bundles registers, and with it every page of cards.
     Host: modules/ui_extra_networks.py, ``create_item_html``, A1111 1.6.1-1.10.1, Forge, reForge: search terms go into
-        the page as they are, whatever is in them.
+        the page unescaped.
     """
     from modules import ui_extra_networks_textual_inversion as embeddings_page
 
@@ -53,29 +55,17 @@ def _add_names(item: dict[str, Any]) -> None:
     if not names:
         return
     text = ", ".join(names)
-    # Whoever made the file chose the names: they must never become part of the page's markup.
+    # The author of the file chose the names: they must never become part of the page's markup.
     safe = html.escape(text)
-    line = "Embeddings: " + (text if _escapes_descriptions() else safe)
+    line = "Embeddings: " + (text if escapes_card_descriptions() else safe)
     item["description"] = "\n".join(part for part in (item.get("description"), line) if part)
     if isinstance(item.get("search_terms"), list):
         item["search_terms"].append(safe)
     elif isinstance(item.get("search_term"), str):
         item["search_term"] += " " + safe
-    # A text of the user's own says what he wants inserted.
+    # The user's own activation text says what to insert.
     if not (item.get("user_metadata") or {}).get("activation text"):
         item["prompt"] += " + " + ui_extra_networks.quote_js(" " + ", ".join(map(as_written, names)))
-
-
-def _escapes_descriptions() -> bool:
-    """Whether the webui itself escapes the description on a card.
-
-    Host: modules/shared_options.py, ``extra_networks_card_description_is_html``, A1111 1.8-1.10.1, Forge, reForge: off
-        unless changed; earlier webuis have no such option and escape nothing.
-    """
-    from modules import shared
-
-    name = "extra_networks_card_description_is_html"
-    return name in shared.opts.data_labels and not shared.opts.data.get(name, False)
 
 
 def _metadata_table(original: Any, editor: Any, name: str, *arguments: Any, **options: Any) -> Any:
@@ -98,12 +88,7 @@ def _create_embedding_item(original: Any, page: Any, name: str, *arguments: Any,
 
 
 def _has_no_file(name: str) -> bool:
-    """Whether the webui itself took an embedding out of a LoRA.
-
-    Host: modules/sd_hijack.py, ``model_hijack.embedding_db``: not in Forge since August 2024.
-    """
-    from modules import sd_hijack
-
-    store = getattr(sd_hijack.model_hijack, "embedding_db", None)
+    """Whether the webui itself took an embedding out of a LoRA."""
+    store = common_store()
     known = store.word_embeddings.get(name) if store is not None else None
     return known is not None and not getattr(known, "filename", None)

@@ -1,4 +1,4 @@
-"""The webui's store of embeddings: looking a name up, and objects as it wants them."""
+"""The webui's store of embeddings: what a look-up found, and embeddings as the webui wants them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from lib_pivotal.host.bundle_prompts.webui_symbols import store_module
 
 __all__ = ["HostEmbeddings", "installed_name"]
 
+_KEPT = 512
+
 
 class HostEmbeddings:
-    """Makes, and keeps, the webui's kind of object for a bundled embedding.
+    """Makes the webui's kind of object for a bundled embedding, and keeps it.
 
     Host: textual_inversion.py, ``Embedding``, A1111 1.6.1-1.10.1, Forge, reForge: encoding reads ``vec`` (a tensor, or
         one by encoder key), ``vectors``, ``name`` and, in all but Forge, ``shorthash``.
@@ -27,7 +29,7 @@ class HostEmbeddings:
         """The object for an embedding under a name, on the webui's device.
 
         Args:
-            name: as prompts have it; the webui writes it into the picture's text.
+            name: as prompts have it; the webui writes it into the infotext of the image.
             embedding: vectors by encoder, ``(n, width)`` each.
             widths: encoder key → width of the loaded model.
         """
@@ -37,11 +39,11 @@ class HostEmbeddings:
         key = (name, embedding.hash, tuple(widths), str(device))
         if key in self._known:
             return self._known[key]
-        if len(self._known) > 512:
+        if len(self._known) >= _KEPT:
             self._known.clear()
         vec: Any = {encoder: value.to(device, torch.float32) for encoder, value in embedding.encoders.items()}
         if len(widths) == 1 and len(vec) == 1:
-            # A model with one encoder takes the tensor itself, whatever its encoder is called in the file.
+            # A model with one encoder takes the tensor itself, whatever the encoder is called in the file.
             vec = next(iter(vec.values()))
         made = store_module().Embedding(vec, name)
         made.vectors = embedding.vector_count
@@ -53,11 +55,11 @@ class HostEmbeddings:
 
 
 def installed_name(found: tuple[Any, Any], run: Sequence[int]) -> str:
-    """Name of the installed embedding behind the webui's answer for a token run, or an empty text.
+    """Name of the installed embedding that the webui found for a token run, or an empty text.
 
     Args:
         found: the webui's answer: embedding and length in tokens, both None for none.
-        run: the run that was asked for.
+        run: the run that was looked up.
 
     Host: textual_inversion.py, ``find_embedding_at_position``, A1111 1.6.1-1.10.1: embeddings that the webui itself
         takes out of a LoRA have no ``filename``.

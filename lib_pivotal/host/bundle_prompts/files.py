@@ -1,4 +1,4 @@
-"""Bundle files on disk: which state they are in, and their embeddings, read once for each state."""
+"""Bundle files on disk: their state, and their embeddings, which are read once for each state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lib_pivotal.core.bundle.embeddings import BundledEmbeddings, read_embedding
 __all__ = ["BundleFiles", "FileState", "file_state"]
 
 _KEPT = 64
-"""Files whose embeddings stay in memory; the smallest ones have a few KiB, the largest allowed 64 MiB."""
+"""Files whose embeddings stay in memory; the smallest have a few KiB, the largest 64 MiB."""
 _KEPT_BYTES = 256 * 2**20
 
 
@@ -22,9 +22,9 @@ class FileState:
     """What changes when a file is replaced.
 
     Attributes:
-        path: resolved, so that two ways to one file are one.
+        path: resolved, so that two paths to one file are equal.
         modified_ns: time of the last change.
-        size: bytes.
+        size: in bytes.
     """
 
     path: str
@@ -33,7 +33,7 @@ class FileState:
 
 
 def file_state(path: str) -> FileState | None:
-    """The state of a file now, or None where there is none."""
+    """The state of a file now, or None if there is no such file."""
     try:
         found = os.stat(path)
     except OSError:
@@ -42,18 +42,18 @@ def file_state(path: str) -> FileState | None:
 
 
 class BundleFiles:
-    """Reads embeddings and remembers them by file state; safe to use from several threads."""
+    """Reads embeddings and keeps them by file state; several threads may use it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._known: OrderedDict[tuple[FileState, bool], BundledEmbeddings] = OrderedDict()
 
     def read(self, path: str, *, with_paired: bool = False) -> BundledEmbeddings:
-        """The embeddings of a LoRA file; empty for a plain LoRA, a missing file and one that is no safetensors.
+        """The embeddings of a LoRA file; empty for a plain LoRA, a missing file and one that is not a safetensors file.
 
         Args:
             path: of the LoRA file.
-            with_paired: also take embedding files that lie beside it under its name.
+            with_paired: include the embedding files next to it that belong to it by their names.
         """
         state = file_state(path)
         if state is None or not path.lower().endswith(".safetensors"):
@@ -64,7 +64,7 @@ class BundleFiles:
             if known is not None:
                 self._known.move_to_end(key)
                 return known
-        # Files beside the LoRA are looked for each time: they may come later than it.
+        # Files next to the LoRA are read each time: they may change without it.
         read = read_embeddings(Path(path), with_paired=with_paired)
         if with_paired:
             return read

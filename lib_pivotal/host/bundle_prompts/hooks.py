@@ -1,4 +1,4 @@
-"""Standing in the webui's functions, and leaving again."""
+"""Wrapping functions of the webui, and taking the wrappers off again."""
 
 from __future__ import annotations
 
@@ -9,24 +9,23 @@ from typing import Any, TypeVar
 
 __all__ = ["Hooks", "guarded"]
 
-_log = logging.getLogger("pivotal.loader")
+_log = logging.getLogger("pivotal.bundle_prompts")
 _Result = TypeVar("_Result")
-_told: set[tuple[str, str]] = set()
+_logged: set[tuple[str, str]] = set()
 
 
 class Hooks:
-    """Functions of the webui that call ours in their place; all come off together.
+    """Functions of the webui that call ours instead; all of them are put back together.
 
-    Another extension may have put its own wrapper over ours meanwhile. Then ours stays where it is and does
-    nothing more.
+    Another extension may have wrapped our wrapper meanwhile. Then ours stays in place and only calls the original.
     """
 
     def __init__(self) -> None:
         self._is_on = True
-        self._places: list[tuple[Any, str, Any, Any]] = []
+        self._wrapped: list[tuple[Any, str, Any, Any]] = []
 
     def wrap(self, owner: Any, name: str, replacement: Callable[..., Any]) -> bool:
-        """Let ``replacement(original, *arguments, **options)`` take the place of a function.
+        """Call ``replacement(original, *arguments, **options)`` instead of a function.
 
         Args:
             owner: module or class.
@@ -41,37 +40,37 @@ class Hooks:
             return False
 
         @functools.wraps(original)
-        def standing_in(*arguments: Any, **options: Any) -> Any:
+        def wrapper(*arguments: Any, **options: Any) -> Any:
             if not self._is_on:
                 return original(*arguments, **options)
             return replacement(original, *arguments, **options)
 
-        setattr(owner, name, standing_in)
-        self._places.append((owner, name, original, standing_in))
+        setattr(owner, name, wrapper)
+        self._wrapped.append((owner, name, original, wrapper))
         return True
 
     def remove(self) -> None:
         """Put every function back."""
         self._is_on = False
-        for owner, name, original, standing_in in reversed(self._places):
-            if getattr(owner, name, None) is standing_in:
+        for owner, name, original, wrapper in reversed(self._wrapped):
+            if getattr(owner, name, None) is wrapper:
                 setattr(owner, name, original)
-        self._places.clear()
+        self._wrapped.clear()
 
 
 def guarded(what: str, action: Callable[[], _Result], otherwise: _Result) -> _Result:
-    """Run a part of ours inside the webui's work; whatever goes wrong in it is logged and stops nothing.
+    """Run a part of ours inside the webui's work; an error in it is logged and stops nothing.
 
     Args:
-        what: for the log, what was being done.
+        what: for the log, what was being done, such as ``reading tags``.
         action: the part.
         otherwise: result when it fails.
     """
     try:
         return action()
     except Exception as error:
-        # A failure of ours must never stop a generation, whatever it is. Some parts run for every token.
-        if (what, type(error).__name__) not in _told:
-            _told.add((what, type(error).__name__))
-            _log.exception("Bundle loader failed %s; the generation goes on without.", what)
+        # An error of ours must never stop a generation. Some parts run for every token, so each is logged once.
+        if (what, type(error).__name__) not in _logged:
+            _logged.add((what, type(error).__name__))
+            _log.exception("Bundled embeddings: an error while %s. The generation goes on without it.", what)
         return otherwise

@@ -1,4 +1,4 @@
-"""What the bundle tools of the tab need from a webui; the same in all of them."""
+"""What the bundle tools of the tab need from a webui; the same for every webui."""
 
 from __future__ import annotations
 
@@ -6,46 +6,32 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lib_pivotal.host.bundle_prompts.encoders import live_encoders
-from lib_pivotal.host.bundle_prompts.networks import lora_extension
+from lib_pivotal.host.bundle_prompts.install import active_names
+from lib_pivotal.host.webui import folders
+from lib_pivotal.host.webui.lora_extension import list_files_again
 
 __all__ = ["WebuiShelf"]
 
 
 class WebuiShelf:
-    """Implements ``app.shelf.ShelfHost`` for every webui that the loader knows."""
+    """Implements ``app.shelf.ShelfHost`` for every webui with bundle prompts."""
 
     def lora_folder(self) -> Path:
-        """Where LoRAs and bundles are.
-
-        Host: extensions-builtin/Lora/preload.py, ``--lora-dir``, A1111 1.6.1-1.10.1, Forge (sd_forge_lora): always set.
-        """
-        from modules import shared
-
-        return Path(shared.cmd_opts.lora_dir)
+        """Where LoRAs and bundles are."""
+        return folders.lora_folder()
 
     def embedding_folder(self) -> Path:
-        """Where ordinary embedding files are.
-
-        Host: modules/cmd_args.py, ``--embeddings-dir``, A1111 1.6.1-1.10.1, Forge: always set.
-        """
-        from modules import shared
-
-        return Path(shared.cmd_opts.embeddings_dir)
+        """Where ordinary embedding files are."""
+        return folders.embedding_folder()
 
     def split_folder(self) -> Path:
-        """``split`` in the extension's data folder: the setting, else ``pivotal-tuning`` in the webui's.
-
-        Host: modules/paths_internal.py, ``data_path``, A1111 1.6.1-1.10.1, Forge: the folder of ``--data-dir``.
-        """
-        from modules import paths, shared
-
-        chosen = getattr(shared.opts, "pivotal_data_folder", "")
-        return (Path(chosen) if chosen else Path(paths.data_path) / "pivotal-tuning") / "split"
+        """``split`` in our data folder."""
+        return folders.data_folder() / "split"
 
     def tokenizer(self) -> Callable[[str], list[int]] | None:
-        """Ids of a text under the loaded model's first tokenizer, or None while no model is loaded."""
-        encoders = live_encoders()
+        """Token ids of a text by the loaded model's first tokenizer, or None while no model is loaded."""
+        names = active_names()
+        encoders = names.encoders() if names is not None else None
         if encoders is None:
             return None
         return lambda text: list(next(iter(encoders.runs(text)), ()))
@@ -58,7 +44,7 @@ class WebuiShelf:
             TypeError: it refused the file.
 
         Host: modules/safe.py, ``load``, A1111 1.6.1-1.10.1, Forge: None for a file it refuses; with
-            ``--disable-safe-unpickle`` it reads everything.
+            ``--disable-safe-unpickle`` it unpickles any file.
         """
         from modules import safe, shared
 
@@ -70,10 +56,5 @@ class WebuiShelf:
         return contents
 
     def files_changed(self) -> None:
-        """Let the webui list its LoRAs anew.
-
-        Host: networks.py, ``list_available_networks``, A1111 1.6.1-1.10.1, Forge: what the refresh button calls.
-        """
-        extension = lora_extension()
-        if extension is not None and hasattr(extension, "list_available_networks"):
-            extension.list_available_networks()
+        """Have the webui list its LoRA files again."""
+        list_files_again()

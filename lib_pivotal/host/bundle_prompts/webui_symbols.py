@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__all__ = ["engines_of", "live_stores", "store_module", "tokenizing_classes"]
+__all__ = ["common_store", "engines_of", "live_stores", "store_module", "tokenizing_classes"]
 
 _TOKENIZING = (
     ("modules.sd_hijack_clip", "FrozenCLIPEmbedderWithCustomWords"),
@@ -13,8 +13,8 @@ _TOKENIZING = (
     ("modules.sd_hijack_open_clip", "FrozenOpenCLIPEmbedder2WithCustomWords"),
     ("backend.text_processing.classic_engine", "ClassicTextProcessingEngine"),
 )
-"""Host: classes whose ``tokenize`` a prompt passes: A1111 1.6.1-1.10.1, old Forge, reForge and Forge-classic (the first
-three), Forge since August 2024 (the last)."""
+"""Host: the classes whose ``tokenize`` gets the prompts: A1111 1.6.1-1.10.1, old Forge, reForge and Forge-classic (the
+first three), Forge since August 2024 (the last)."""
 
 
 def store_module() -> Any:
@@ -28,13 +28,13 @@ def store_module() -> Any:
 
 
 def tokenizing_classes() -> list[type]:
-    """Classes of this webui with a ``tokenize`` of their own that prompts pass."""
+    """This webui's classes with a ``tokenize`` of their own that gets the prompts."""
     found = [getattr(_module(module), name, None) for module, name in _TOKENIZING]
     return [owner for owner in found if owner is not None and "tokenize" in vars(owner)]
 
 
 def engines_of(model: Any) -> list[Any]:
-    """Forge's text engines of a model that use CLIP, one an encoder; empty in every other webui.
+    """Forge's text engines of a model that use CLIP, one per encoder; empty in every other webui.
 
     Host: backend/text_processing/classic_engine.py, ``ClassicTextProcessingEngine``, Forge: attributes of the model
         object, whose names differ from family to family.
@@ -43,15 +43,22 @@ def engines_of(model: Any) -> list[Any]:
     return [part for part in parts if hasattr(part, "embedding_key") and hasattr(part, "embeddings")]
 
 
-def live_stores() -> list[Any]:
-    """The webui's stores of embeddings that prompts are looked up in now.
+def common_store() -> Any:
+    """The webui's store of embeddings for all models and encoders, or None where there is none.
 
     Host: modules/sd_hijack.py, ``model_hijack.embedding_db``, A1111 1.6.1-1.10.1, old Forge, reForge, Forge-classic:
-        one for all; Forge: one an engine.
+        one for all. Forge since August 2024 has one per text engine instead.
     """
-    from modules import sd_hijack, sd_models
+    from modules import sd_hijack
 
-    store = getattr(sd_hijack.model_hijack, "embedding_db", None)
+    return getattr(sd_hijack.model_hijack, "embedding_db", None)
+
+
+def live_stores() -> list[Any]:
+    """The stores of embeddings in which the webui looks for names now."""
+    from modules import sd_models
+
+    store = common_store()
     if store is not None:
         return [store]
     return [engine.embeddings for engine in engines_of(sd_models.model_data.sd_model)]

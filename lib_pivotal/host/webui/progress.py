@@ -11,13 +11,13 @@ from collections.abc import Iterator
 
 from lib_pivotal.core.events import Event, Finished, Prepared, Preparing, SampleReady, Saved, StepDone, Warned
 
-__all__ = ["A1111Progress", "exclusive", "holding_queue"]
+__all__ = ["WebuiProgress", "exclusive", "holding_queue"]
 
 _holder: list[int] = []
 """Identity of the thread that holds the queue through :func:`exclusive`; at most one."""
 
 
-class A1111Progress:
+class WebuiProgress:
     """Shows events in the webui's progress bar; implements ``core.ports.ProgressSink``.
 
     Host: modules/progress.py, ``progressapi``, A1111 1.6.1-1.10.1: the bar is ``job_no / job_count`` and the time left
@@ -85,7 +85,7 @@ def holding_queue() -> bool:
 
 
 @contextlib.contextmanager
-def exclusive(task_id: str) -> Iterator[A1111Progress]:
+def exclusive(task_id: str) -> Iterator[WebuiProgress]:
     """Wait in the webui's queue, then hold it; usable from any thread.
 
     Nothing is put into ``recorded_results``: it keeps two results in all, and ours, which the session holds,
@@ -106,7 +106,7 @@ def exclusive(task_id: str) -> Iterator[A1111Progress]:
             try:
                 shared.state.begin(job=task_id)
                 progress.start_task(task_id)
-                yield A1111Progress()
+                yield WebuiProgress()
             finally:
                 progress.finish_task(task_id)
                 shared.state.end()
