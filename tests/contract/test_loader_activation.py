@@ -27,7 +27,7 @@ class _Session:
     """A webui with our hook on the activation of LoRAs."""
 
     def __init__(self, webui: FakeWebui, folder: Path) -> None:
-        self.folder, self.asked = folder, 0
+        self.webui, self.folder, self.asked = webui, folder, 0
         self.networks, self.options = webui.modules["networks"], webui.modules["shared"].opts.data
         self.networks.available_networks, self.networks.available_network_aliases = {}, {}
         self.networks.forbidden_network_aliases = {}
@@ -209,3 +209,145 @@ def test_a_failure_of_ours_leaves_no_earlier_names_and_stops_nothing(
             assert session.state.current().entries == ()
     session.generate("s1", "BB:1")
     assert [entry.name for entry in session.state.current().entries] == ["s1@BB", "s1"]
+
+
+@pytest.fixture
+def builds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Number of bundles of every table that is built."""
+    built: list[int] = []
+    original = name_tables.build_table
+
+    def build_table(bundles: Any, **options: Any) -> Any:
+        built.append(len(bundles))
+        return original(bundles, **options)
+
+    monkeypatch.setattr(name_tables, "build_table", build_table)
+    return built
+
+
+def test_the_table_is_kept_while_nothing_changes(session: _Session, builds: list[int]) -> None:
+    for _ in range(3):
+        session.generate("a zog", "A:1", "BB:0.5")
+        session.state.cond_key()
+        assert session.state.current().entries
+    assert builds == [2]
+    session.generate("a zog")
+    session.generate("a zog")
+    assert builds == [2]  # there is nothing to build
+
+
+def _replace(session: _Session) -> None:
+    session.bundle("A", "zog", "s1", "new")
+
+
+def _change_setting(session: _Session) -> None:
+    session.options["pivotal_loader_bundle_wins"] = True
+
+
+def _change_encoders(session: _Session) -> None:
+    session.encoders = Encoders({"clip_l": 8}, lambda: [_tokenize])
+
+
+def _install(session: _Session) -> None:
+    session.installed[tuple(_tokenize(["zog"])[0])] = types.SimpleNamespace(name="zog", filename="zog.pt")
+
+
+def _remove_installed(session: _Session) -> None:
+    session.installed.clear()
+
+
+def _nothing(_session: _Session) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("change", "tags"),
+    [
+        (_replace, ("A:1", "BB:1")),
+        (_change_setting, ("A:1", "BB:1")),
+        (_change_encoders, ("A:1", "BB:1")),
+        (_install, ("A:1", "BB:1")),
+        (_nothing, ("BB:1", "A:1")),
+        (_nothing, ("A:1", "BB:1:ti=off")),
+        (_nothing, ("A:1:ti=x_", "BB:1")),
+        (_nothing, ("A:1",)),
+    ],
+)
+def test_the_table_is_built_again_when_something_changes(
+    session: _Session, builds: list[int], change: Any, tags: tuple[str, ...]
+) -> None:
+    session.generate("a zog", "A:1", "BB:1")
+    change(session)
+    session.generate("a zog", *tags)
+    assert builds == [2, len(tags)]
+    kept = session.state.current()
+    assert session.state.sync() is kept
+
+
+def test_the_table_follows_installed_embeddings_that_come_and_go(session: _Session, builds: list[int]) -> None:
+    def owners() -> list[str]:
+        session.generate("a zog", "A:1")
+        return [entry.name for entry in session.state.current().entries]
+
+    assert "zog" in owners()
+    _install(session)
+    assert "zog" not in owners() and "zog@A" in owners()
+    _remove_installed(session)
+    assert "zog" in owners()
+    assert len(builds) == 3
+
+
+def test_the_table_follows_files_next_to_a_lora(session: _Session, builds: list[int]) -> None:
+    session.options["pivotal_loader_pairs"] = True
+    session.generate("a zog", "A:1")
+    beside = session.folder / "A_emb.safetensors"
+    save_file({"clip_l": torch.ones(2, 8)}, beside)
+    session.generate("a zog", "A:1")
+    assert "<s1>" in [entry.name for entry in session.state.current().entries]
+    beside.unlink()
+    session.generate("a zog", "A:1")
+    assert "<s1>" not in [entry.name for entry in session.state.current().entries]
+    assert len(builds) == 3
+
+
+def test_a_table_that_could_not_be_built_is_tried_again_for_the_next_prompt(
+    session: _Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But not for every token of this one."""
+    tried: list[int] = []
+
+    def failing(*_arguments: Any, **_options: Any) -> Any:
+        tried.append(1)
+        raise KeyError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(name_tables, "build_table", failing)
+        session.generate("a zog", "A:1")
+        count = len(tried)
+        for _ in range(5):
+            assert session.state.current().entries == ()
+        assert len(tried) == count
+    session.generate("a zog", "A:1")
+    assert session.state.current().entries
+
+
+def test_a_refiner_that_is_loaded_in_between_leaves_the_names_of_the_prompt(session: _Session) -> None:
+    """The webui encodes an empty prompt for it, with all LoRAs off."""
+    task = types.SimpleNamespace(prompts=[""], negative_prompts=[""], comment=lambda text: None)
+
+    def get_empty_cond(_model: Any) -> None:
+        session.extra_networks.activate(task, {})
+        assert session.networks.loaded_networks == []
+        assert "zog" in [entry.name for entry in session.state.current().entries]
+
+    session.webui.behave("sd_models", "get_empty_cond", get_empty_cond)
+    session.hooks.remove()
+    session.hooks = Hooks()
+    add_activation_hooks(session.hooks, session.state)
+    session.generate("a zog", "A:1")
+    session.webui.modules["sd_models"].get_empty_cond(None)
+    assert "zog" in [entry.name for entry in session.state.current().entries]
+    assert not session.state.is_paused
+    (comment,) = session.generate("a zog").comments
+    assert "zog is in the LoRA A" in comment
+    assert session.state.current().entries == ()

@@ -112,7 +112,7 @@ class LiveEncoders:
             weight = getattr(getattr(module, "wrapped", None), "weight", None)
             if key is not None and weight is not None:
                 widths[key] = int(weight.shape[1])
-            # The wrappers of the encoders have both methods. SDXL's conditioner has one, and calls its first encoder.
+            # Only the wrappers of the encoders have both; SDXL's conditioner passes ``tokenize`` on to the first one.
             if hasattr(module, "tokenize_line") and hasattr(module, "tokenize"):
                 encoders.append(module)
         return self._weakly(widths, encoders) if widths and encoders else None
