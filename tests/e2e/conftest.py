@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.server import Webui, find_python, find_webui, running, version_of
 
 _HERE = Path(__file__).parent
-pytest.register_assert_rewrite("loader_cases")
+pytest.register_assert_rewrite("tests.e2e.bundle_cases")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what held where: our claims of a cure beside what the webui alone does."""
-    cases, tree = sys.modules.get("loader_cases"), find_webui()
+    cases, tree = sys.modules.get("tests.e2e.bundle_cases"), find_webui()
     if cases is None or not cases.RESULTS or tree is None:
         return
     version = version_of(tree)
