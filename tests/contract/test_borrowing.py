@@ -152,7 +152,7 @@ def test_an_inpainting_model_is_refused_by_name(monkeypatch: pytest.MonkeyPatch)
     assert any("an inpainting model (SD1)" in item.message for item in A1111Host("").problems(TrainConfig()))
 
 
-def test_a_velocity_model_that_the_webui_takes_for_another_is_told(
+def test_a_velocity_model_that_the_webui_uses_wrongly_is_an_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     _host, model = _webui(monkeypatch)
@@ -253,7 +253,7 @@ def test_bundled_embeddings_of_an_earlier_run_do_not_count_as_taken(monkeypatch:
     assert A1111Host("").taken_names() == {"ondisk": "OnDisk.pt"}
 
 
-def test_a_replaced_file_is_read_again_and_applied_anew_in_every_model_in_memory(
+def test_a_replaced_file_is_read_and_applied_again_in_every_model_in_memory(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     webui, model = _webui(monkeypatch)

@@ -1,4 +1,4 @@
-"""The loader on Forge, old Forge, reForge and Forge-classic: their own source, and Forge's own text engine."""
+"""Bundle prompts on Forge, old Forge, reForge and Forge-classic: their own source, and Forge's own text engine."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def _tree(host: str) -> Path:
     """A folder below ``$PIVOTAL_TREES`` or ``~/webui-src``; skips loudly where there is none."""
     tree = Path(os.environ.get("PIVOTAL_TREES") or Path.home() / "webui-src") / host
     if not (tree / "modules" / "processing.py").exists():
-        message = f"NO TREE OF {host} FOUND: the loader was not compared with it (set PIVOTAL_TREES)."
+        message = f"NO TREE OF {host} FOUND: bundle prompts were not compared with it (set PIVOTAL_TREES)."
         warnings.warn(message, stacklevel=1)
         pytest.skip(message)
     return tree
 
 
 @pytest.mark.parametrize("host", _HOSTS)
-def test_every_place_that_the_loader_stands_in_exists(host: str) -> None:
+def test_every_function_that_we_hook_or_call_exists(host: str) -> None:
     tree = _tree(host)
     complaints = []
     for symbol in json.loads(_CONTRACT.read_text(encoding="utf-8"))["symbols"]:
@@ -227,7 +227,7 @@ def test_forge_reads_a_file_again_that_was_replaced_while_it_did_not_act(loading
     assert len(loading.reads) == 2
 
 
-def test_forge_never_sees_our_keys_while_the_loader_is_on(loading: Any) -> None:
+def test_forge_never_sees_our_keys_while_bundled_embeddings_are_on(loading: Any) -> None:
     """It has no handling of its own that could stand back or come first."""
     data = sys.modules["modules.shared"].opts.data
     data["pivotal_loader_takes_over"] = False

@@ -1,4 +1,4 @@
-"""What a generation is told when its LoRAs are switched on, and what its encodings depend on; on the fake webui."""
+"""Activating LoRAs in the fake webui: comments, hashes, when names are looked up again, what encodings depend on."""
 
 from __future__ import annotations
 
@@ -96,32 +96,32 @@ def session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> _Session:
     return made
 
 
-def test_a_name_whose_lora_is_missing_is_told(session: _Session) -> None:
+def test_a_comment_names_a_missing_lora(session: _Session) -> None:
     assert session.generate("a zog", "A:1").comments == []
     (comment,) = session.generate("a zog").comments
     assert "zog is in the LoRA A" in comment
 
 
 @pytest.mark.parametrize("tag", ["A:1:ti=off", "A:1:ti=zog/hero", "A:1:ti=pre_"])
-def test_no_name_of_a_lora_in_the_prompt_is_said_to_lack_it(session: _Session, tag: str) -> None:
+def test_a_lora_in_the_prompt_is_not_called_missing(session: _Session, tag: str) -> None:
     session.generate("a zog", "A:1")
     assert session.generate("a zog", tag).comments == []
 
 
-def test_embeddings_of_another_family_are_not_said_to_lack_their_lora(session: _Session) -> None:
+def test_a_lora_of_another_family_is_not_called_missing(session: _Session) -> None:
     session.generate("a zog", "A:1")
     session.encoders = Encoders({"clip_l": 16}, lambda: [_tokenize])
     (comment,) = session.generate("a zog", "A:1").comments
     assert "not used" in comment
 
 
-def test_nothing_is_told_while_the_loader_is_off(session: _Session) -> None:
+def test_there_are_no_comments_while_bundled_embeddings_are_off(session: _Session) -> None:
     session.generate("a zog", "A:1")
     session.options["pivotal_loader"] = False
     assert session.generate("a zog").comments == []
 
 
-def test_each_pass_is_judged_by_its_own_prompt(session: _Session) -> None:
+def test_comments_of_each_pass_are_about_its_own_prompt(session: _Session) -> None:
     """Also where the second is activated early, as with --medvram."""
     session.generate("a zog", "A:1")
     assert session.generate("a zog", "A:1", second=["a hat"]).comments == []
@@ -165,13 +165,13 @@ def test_a_file_that_the_webui_could_not_load_is_named(session: _Session) -> Non
     assert session.generate("s1", "A:1", "BB:1").comments == []
 
 
-def test_only_tags_of_loras_say_how_names_are_meant() -> None:
+def test_only_tags_of_loras_have_name_options() -> None:
     tag = types.SimpleNamespace(items=["A", "1", "ti=off"], positional=["A", "1"])
     assert not options_by_label({"hypernet": [tag]})
     assert options_by_label({"lyco": [tag]})["A"].is_off
 
 
-def test_encodings_depend_on_how_strongly_a_lora_acts(session: _Session) -> None:
+def test_encodings_depend_on_the_weight_of_a_lora(session: _Session) -> None:
     keys = []
     for tag in ("A:1", "A:0.2", "A:1"):
         session.generate("zog", tag)
@@ -300,11 +300,11 @@ def test_the_table_follows_installed_embeddings_that_come_and_go(session: _Sessi
 def test_the_table_follows_files_next_to_a_lora(session: _Session, builds: list[int]) -> None:
     session.options["pivotal_loader_pairs"] = True
     session.generate("a zog", "A:1")
-    beside = session.folder / "A_emb.safetensors"
-    save_file({"clip_l": torch.ones(2, 8)}, beside)
+    paired = session.folder / "A_emb.safetensors"
+    save_file({"clip_l": torch.ones(2, 8)}, paired)
     session.generate("a zog", "A:1")
     assert "<s1>" in [entry.name for entry in session.state.current().entries]
-    beside.unlink()
+    paired.unlink()
     session.generate("a zog", "A:1")
     assert "<s1>" not in [entry.name for entry in session.state.current().entries]
     assert len(builds) == 3

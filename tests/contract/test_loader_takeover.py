@@ -1,4 +1,4 @@
-"""Loading LoRA files on the fake webui: what is left out, what is loaded anew, and how failures of ours end."""
+"""Loading LoRA files in the fake webui: what is left out, what is loaded again, and how errors of ours end."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_our_keys_are_left_out_unless_the_webui_goes_first(lora: _Lora) -> None:
 
 
 @pytest.mark.parametrize("setting", ["pivotal_loader", "pivotal_loader_takes_over"])
-def test_switching_reads_the_acting_loras_anew(lora: _Lora, setting: str) -> None:
+def test_changing_a_setting_reads_the_active_loras_again(lora: _Lora, setting: str) -> None:
     lora.networks.loaded_networks.append(lora.load())
     lora.networks.networks_in_memory["A"] = lora.load()
     reload_outdated(lora.state)
@@ -75,14 +75,14 @@ def test_switching_reads_the_acting_loras_anew(lora: _Lora, setting: str) -> Non
     assert lora.networks.loaded_networks[0].mtime == 0 and not lora.networks.networks_in_memory
 
 
-def test_a_replaced_file_is_applied_anew_in_every_model_in_memory(lora: _Lora) -> None:
+def test_a_replaced_file_is_applied_again_in_every_model_in_memory(lora: _Lora) -> None:
     used, other = (torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)) for _ in range(2))
     lora.data.sd_model, lora.data.loaded_sd_models = used, [used, other]
     used[0].network_current_names = other[0].network_current_names = _MERGED
     lora.load()
     lora.load()
     assert used[0].network_current_names == other[0].network_current_names == _MERGED
-    lora.write(2.0)  # while it acts in no list of the webui's
+    lora.write(2.0)  # while it is not in the webui's lists
     lora.load()
     for layer in (used[0], other[0]):
         assert layer.network_current_names not in ((), _MERGED)

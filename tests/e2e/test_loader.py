@@ -57,7 +57,7 @@ def test_switched_off_it_is_the_webui_alone(alone: Bench, ours: Bench) -> None:
     prompts = ["<lora:A:1> a zogA", "zogA", "<lora:B:1> s1, zogA", "nothing"]
     for bench in (alone, ours):
         bench.start_afresh()
-    # Right in the middle of things: what acts was loaded by us, and is what the first prompt without us names.
+    # In the middle of work: we loaded the active LoRA, and the first prompt without us names it again.
     with_us = ours.c("<lora:A:1> a zogA")
     with ours.options(pivotal_loader=False):
         for prompt in prompts:
@@ -98,7 +98,7 @@ def test_beside_the_webuis_own_handling_names_mean_the_same(ours: Bench) -> None
 
 @pytest.mark.parametrize("case", [case for case in CASES if not case.blocks], ids=lambda case: case.check.__name__)
 def test_in_the_webui_alone_it_fails_as_we_say(alone: Bench, case: Case) -> None:
-    """A case that suddenly holds there means that our claim of a cure is out of date."""
+    """If a case holds there after all, our claim that the webui alone fails is out of date."""
     alone.start_afresh()
     _fails_as_we_say(alone, case)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lib_pivotal.core.bundle.embeddings import paired_files
 from lib_pivotal.core.prompt_names.options import NameOptions
@@ -33,8 +33,7 @@ class TaggedLora:
     options: NameOptions = field(default_factory=NameOptions)
 
 
-@dataclass(frozen=True)
-class _Fingerprint:
+class _Fingerprint(NamedTuple):
     """Everything that decides a table, besides the webui's own embeddings; equal for equal tables."""
 
     loras: tuple[TaggedLora, ...]

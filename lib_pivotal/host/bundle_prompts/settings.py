@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from lib_pivotal.host.webui.folders import SETTINGS_SECTION
 
@@ -21,30 +20,34 @@ class NameSettings:
         with_paired: embedding files next to a LoRA belong to it.
     """
 
-    is_on: bool = True
-    replaces_built_in: bool = True
-    bundle_wins: bool = False
-    with_paired: bool = False
+    is_on: bool
+    replaces_built_in: bool
+    bundle_wins: bool
+    with_paired: bool
 
 
-_OPTIONS: tuple[tuple[str, str, str], ...] = (
-    ("is_on", "pivotal_loader", "Bundled embeddings: embeddings inside LoRA files work in prompts"),
+_OPTIONS: tuple[tuple[str, str, str, bool], ...] = (
+    ("is_on", "pivotal_loader", "Bundled embeddings: embeddings inside LoRA files work in prompts", True),
     (
         "replaces_built_in",
         "pivotal_loader_takes_over",
         "Bundled embeddings: replace the webui's own handling of them (off: add only what the webui cannot do)",
+        True,
     ),
     (
         "bundle_wins",
         "pivotal_loader_bundle_wins",
         "Bundled embeddings: win over installed embeddings of the same name",
+        False,
     ),
     (
         "with_paired",
         "pivotal_loader_pairs",
         "Bundled embeddings: include files next to a LoRA (NAME_emb.safetensors, NAME_embeddings/)",
+        False,
     ),
 )
+"""Field, the webui's option, its label and its default."""
 
 
 def read_settings() -> NameSettings:
@@ -55,8 +58,7 @@ def read_settings() -> NameSettings:
     from modules import shared
 
     data = shared.opts.data
-    defaults = NameSettings()
-    return NameSettings(**{field: bool(data.get(name, getattr(defaults, field))) for field, name, _ in _OPTIONS})
+    return NameSettings(**{field: bool(data.get(name, default)) for field, name, _, default in _OPTIONS})
 
 
 def add_settings() -> None:
@@ -66,6 +68,5 @@ def add_settings() -> None:
     """
     from modules import shared
 
-    defaults: Any = NameSettings()
-    for field, name, label in _OPTIONS:
-        shared.opts.add_option(name, shared.OptionInfo(getattr(defaults, field), label, section=SETTINGS_SECTION))
+    for _, name, label, default in _OPTIONS:
+        shared.opts.add_option(name, shared.OptionInfo(default, label, section=SETTINGS_SECTION))

@@ -20,8 +20,9 @@ _holder: list[int] = []
 class WebuiProgress:
     """Shows events in the webui's progress bar; implements ``core.ports.ProgressSink``.
 
-    Host: modules/progress.py, ``progressapi``, A1111 1.6.1-1.10.1: the bar is ``job_no / job_count`` and the time left
-    follows from it and ``time_start``; ``textinfo`` goes into the page as HTML, and not at all with a newline.
+    Host: modules/progress.py, ``progressapi``, A1111 1.6.1-1.10.1, Forge: the bar is ``job_no / job_count`` and the
+    time left follows from it and ``time_start``; ``textinfo`` goes into the page as HTML, and is not shown if it
+    contains a newline.
     """
 
     def __init__(self) -> None:
@@ -71,7 +72,7 @@ class WebuiProgress:
     def _show(self, event: SampleReady) -> None:
         """Show a preview.
 
-        Host: modules/shared_state.py, ``assign_current_image``, A1111 1.6.1-1.10.1: the page fetches the picture when
+        Host: modules/shared_state.py, ``assign_current_image``, A1111 1.6.1-1.10.1: the page fetches the image when
         live previews are on.
         """
         from modules import shared
@@ -88,11 +89,11 @@ def holding_queue() -> bool:
 def exclusive(task_id: str) -> Iterator[WebuiProgress]:
     """Wait in the webui's queue, then hold it; usable from any thread.
 
-    Nothing is put into ``recorded_results``: it keeps two results in all, and ours, which the session holds,
-    would push out a generation of the user's.
+    Nothing is put into ``recorded_results``: it keeps only two results, and ours, which the session keeps itself, would
+    replace a generation of the user's.
 
     Args:
-        task_id: ``task(…)``, the id under which the page asks for progress.
+        task_id: ``task(…)``, the id with which the page asks for progress.
 
     Host: modules/call_queue.py, ``wrap_gradio_gpu_call``, A1111 1.6.1-1.10.1: the order of these calls; the lock is
     not re-entrant; flags are reset at the end (``stopping_generation`` from 1.8).
@@ -113,7 +114,7 @@ def exclusive(task_id: str) -> Iterator[WebuiProgress]:
                 _reset_flags()
                 _holder.clear()
     finally:
-        # Still queued when the wait itself was cut short.
+        # It is still queued if the wait itself was interrupted.
         progress.pending_tasks.pop(task_id, None)
 
 

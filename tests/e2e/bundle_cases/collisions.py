@@ -70,6 +70,6 @@ def two_names_of_one_file_are_one_bundle(bench: Bench) -> None:
     tags = "<lora:twin:1><lora:othertwin:1>"
     found = bench.generate(f"{tags} zogtwin hat")
     assert not found["comments"]
-    # The LoRA acts twice, as the webui has it.
+    # In the webui the LoRA is applied twice then.
     with bench.files(plaintwin=181):
         assert bench.c(f"{tags} plaintwin hat") == found["c"][-1]

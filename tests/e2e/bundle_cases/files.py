@@ -13,13 +13,13 @@ from tests.e2e.bundle_cases.bench import ALWAYS, BUNDLES, Bench, case, reference
 def a_replaced_file_changes_encodings_and_weights(bench: Bench) -> None:
     bench.make.bundle("fresh", 3, {"newword": 31})
     bench.refresh()
-    before, picture = bench.generate("<lora:fresh:1> newword"), bench.webui.pixels("<lora:fresh:1> cat")
+    before, image = bench.generate("<lora:fresh:1> newword"), bench.webui.pixels("<lora:fresh:1> cat")
     time.sleep(0.02)
     bench.make.bundle("fresh", 4, {"newword": 41})
     after = bench.generate("<lora:fresh:1> newword")
     assert after["c"] != before["c"]
     assert after["c"] == reference(bench, "<lora:fresh:1> newword", files={"newword": 41})["c"]
-    assert bench.webui.pixels("<lora:fresh:1> cat") != picture
+    assert bench.webui.pixels("<lora:fresh:1> cat") != image
     assert bench.webui.pixels("<lora:fresh:1> cat") == bench.webui.pixels("<lora:plain_fresh:1> cat")
 
 
