@@ -335,17 +335,21 @@ def test_a_refiner_that_is_loaded_in_between_leaves_the_names_of_the_prompt(sess
     """The webui encodes an empty prompt for it, with all LoRAs off."""
     task = types.SimpleNamespace(prompts=[""], negative_prompts=[""], comment=lambda text: None)
 
-    def get_empty_cond(_model: Any) -> None:
+    encoded: list[Any] = []
+
+    def get_empty_cond(model: Any) -> None:
+        encoded.append(model)
         session.extra_networks.activate(task, {})
         assert session.networks.loaded_networks == []
         assert "zog" in [entry.name for entry in session.state.current().entries]
 
-    session.webui.behave("sd_models", "get_empty_cond", get_empty_cond)
     session.hooks.remove()
+    session.webui.behave("sd_models", "get_empty_cond", get_empty_cond)
     session.hooks = Hooks()
     add_activation_hooks(session.hooks, session.state)
     session.generate("a zog", "A:1")
-    session.webui.modules["sd_models"].get_empty_cond(None)
+    session.webui.modules["sd_models"].get_empty_cond("a refiner")
+    assert encoded == ["a refiner"]
     assert "zog" in [entry.name for entry in session.state.current().entries]
     assert not session.state.is_paused
     (comment,) = session.generate("a zog").comments
