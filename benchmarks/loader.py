@@ -1,4 +1,4 @@
-"""What the bundle loader costs in a real webui, against the webui alone: ``python run.py bench loader``.
+"""What bundled embeddings cost in a real webui, compared with the webui alone: ``python run.py bench loader``.
 
 The same bundle of 16 embeddings and the same prompts in two webuis that differ in our extension only. Needs a webui
 (``$PIVOTAL_WEBUI`` or ``~/stable-diffusion-webui``). Medians; alternating starts even out a busy machine.
@@ -25,7 +25,7 @@ ROWS = {
     "switch": "switching between the bundle and nothing",
     "first": "loading the bundle from its file",
     "none": "activating nothing",
-    "met": f"activating nothing when {MET} bundles of {MET_NAMES} names were met before",
+    "met": f"activating nothing after {MET} bundles of {MET_NAMES} names were used",
     "plain": "a whole generation of one step without any LoRA",
 }
 
