@@ -38,7 +38,8 @@ def install() -> None:
         return
     hooks = Hooks()
     # Look-up and tokenizer are captured before our hooks are in front of them.
-    names = ActiveNames(unhooked_find(), LiveEncoders(unhooked_tokenize()), read_settings)
+    tokenize = guarded("finding the tokenizer", unhooked_tokenize, lambda encoder, texts: encoder.tokenize(texts))
+    names = ActiveNames(unhooked_find(), LiveEncoders(tokenize), read_settings)
     for what, add in (
         ("names", add_lookup_hooks),
         ("encodings", add_cond_hooks),
