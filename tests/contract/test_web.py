@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_webui import FakeWebui
 
 from lib_pivotal.host import detect
-from lib_pivotal.host.a1111 import web
+from lib_pivotal.host.webui import api_access
+from tests.contract.fake_webui import FakeWebui
 
 _SCRIPT = Path(__file__).parents[2] / "scripts" / "pivotal_tab.py"
 
@@ -41,7 +41,7 @@ def test_users_and_passwords_are_the_webuis(
     monkeypatch: pytest.MonkeyPatch, given: str | None, expected: dict[str, str]
 ) -> None:
     _started(monkeypatch, api_auth=given)
-    assert web.api_credentials() == expected
+    assert api_access.api_credentials() == expected
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_there_is_an_api_only_when_the_webui_has_one(
     monkeypatch: pytest.MonkeyPatch, flags: dict[str, bool], *, expected: bool
 ) -> None:
     _started(monkeypatch, **flags)
-    assert web.has_api() is expected
+    assert api_access.has_api() is expected
 
 
 def _load_script(monkeypatch: pytest.MonkeyPatch, webui: FakeWebui) -> tuple[dict[str, Callable[..., Any]], list[Any]]:
