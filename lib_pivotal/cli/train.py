@@ -14,6 +14,7 @@ from lib_pivotal.core.bundle.metadata import trigger_words
 from lib_pivotal.core.config.checks import check, with_misread
 from lib_pivotal.core.config.io import read_json
 from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.config.settings_file import read_settings_file
 from lib_pivotal.core.errors import ConfigError, HostError, Problem
 from lib_pivotal.core.events import Control
 from lib_pivotal.core.train.run import Outcome, train
@@ -33,18 +34,13 @@ def read_settings(path: Path | None, resume: Path | None) -> tuple[TrainConfig, 
     """Settings of a file, or those that a run folder keeps, and what could not be read of them.
 
     Raises:
-        ConfigError: there is no such file, or it is no JSON object.
+        ConfigError: there is no such file, or it is not a JSON object.
     """
     if path is None and resume is not None:
         path = resume / "config.json"
     if path is None:
         raise ConfigError([Problem("config", "error", "No settings file is given.", "Give one, or --resume.")])
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise ConfigError([Problem(str(path), "error", f"It cannot be read ({reason}).", "Check the path.")]) from error
-    return read_json(text)
+    return read_json(read_settings_file(path))
 
 
 def check_run(config: TrainConfig, misread: Sequence[Problem], out: Path, *, resumes: bool = False) -> bool:

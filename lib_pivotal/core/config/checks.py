@@ -7,6 +7,8 @@ from pathlib import Path
 
 from lib_pivotal.core.bundle.names import check_file_name, check_names
 from lib_pivotal.core.config.schema import TrainConfig, field_info
+from lib_pivotal.core.config.shown import shown, visible
+from lib_pivotal.core.config.user_path import check_path, check_windows_length
 from lib_pivotal.core.data.caption import plain_words
 from lib_pivotal.core.data.findings import inspect_pictures
 from lib_pivotal.core.data.scan import scan
@@ -38,9 +40,12 @@ def check(
     problems += check_names(config.concepts, taken=taken_names, tokenizer=tokenizer)
     if tokenizer is not None:
         problems += _check_start_words(config, tokenizer)
-    problems += check_file_name(config.output_name)
+    misnamed = check_file_name(config.output_name)
+    problems += misnamed
     target = bundles / f"{config.output_name}.safetensors"
-    if config.if_exists == "refuse" and config.output_name and target.exists():
+    if not misnamed:
+        problems += check_windows_length("output_name", target)
+    if config.if_exists == "refuse" and not misnamed and target.exists():
         problems.append(
             Problem(
                 "output_name",
@@ -54,6 +59,9 @@ def check(
             Problem("data_folder", "error", "No image folder is given.", "Give the folder that holds the pictures.")
         )
         return problems
+    misspelled = check_path("data_folder", config.data_folder)
+    if misspelled:
+        return problems + misspelled
     folder = Path(config.data_folder).expanduser()
     return problems + inspect_pictures(folder, scan(folder), config)
 
@@ -74,9 +82,11 @@ def check_settings(config: TrainConfig) -> list[Problem]:
         value = getattr(config, name)
         low, high, choices = info["low"], info["high"], info["choices"]
         if choices and value not in choices:
-            problems.append(Problem(name, "error", f"{value!r} is no choice.", f"Use one of {', '.join(choices)}."))
+            problems.append(
+                Problem(name, "error", f"{shown(value)} is not a choice.", f"Use one of {', '.join(choices)}.")
+            )
         if (low is not None and value < low) or (high is not None and value > high):
-            problems.append(Problem(name, "error", f"{value} is out of range.", f"Use {low:g} to {high:g}."))
+            problems.append(Problem(name, "error", f"{shown(value)} is out of range.", f"Use {low:g} to {high:g}."))
     problems += _check_concepts(config)
     if not config.concepts and not (config.rank or config.conv_rank or config.text_encoder_rank):
         problems.append(
@@ -153,13 +163,13 @@ def _check_concepts(config: TrainConfig) -> list[Problem]:
         for alias in concept.aliases:
             plain = plain_words(alias)
             if not plain:
-                problems.append(Problem(field + "aliases", "error", f"{alias!r} is no tag.", "Remove it."))
+                problems.append(Problem(field + "aliases", "error", f"{shown(alias)} is not a tag.", "Remove it."))
             elif claimed.setdefault(plain, concept.name) != concept.name:
                 problems.append(
                     Problem(
                         field + "aliases",
                         "error",
-                        f"The tag {alias} stands for {claimed[plain]} already.",
+                        f"The tag {visible(alias)} stands for {visible(claimed[plain])} already.",
                         "A tag can stand for one concept only.",
                     )
                 )
