@@ -24,7 +24,7 @@ def _add_tab():
 def _add_routes(_blocks, app):
     host, _ = current_host()
     if host is not None and web.has_api():
-        register(app, session_for(host), web.api_credentials())
+        register(app, session_for(host), web.api_credentials(), web.is_allowed_origin)
 
 
 def _end_run():
