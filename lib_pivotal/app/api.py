@@ -23,8 +23,9 @@ from lib_pivotal.app.cross_site import foreign_origin
 from lib_pivotal.app.session import Busy, Session
 from lib_pivotal.core.config.io import read_dict
 from lib_pivotal.core.config.settings_file import LONGEST_SETTINGS, parse_settings
-from lib_pivotal.core.config.shown import HALF_PAIR, visible
+from lib_pivotal.core.config.shown import HALF_PAIR
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
+from lib_pivotal.core.printable import printable
 
 __all__ = ["PUBLIC", "register"]
 
@@ -134,7 +135,7 @@ class _Routes:
         """
         origin = foreign_origin(request.headers, self._is_trusted, asks_for_login=bool(self._credentials))
         if origin:
-            text = f"This request comes from another site ({visible(origin)}), so it is refused."
+            text = f"This request comes from another site ({printable(origin)}), so it is refused."
             hint = "If that site is yours, start the webui with --cors-allow-origins and its address."
             raise _Refused(403, text, hint)
         body = b""
@@ -148,7 +149,7 @@ class _Routes:
             raise _Refused(413, text, "Send settings only; images are read from their folder.")
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if body and kind != "application/json":
-            text = f"The body is {visible(kind) or 'of no named type'}; it must be JSON and say so."
+            text = f"The body is {printable(kind) or 'of no named type'}; it must be JSON and say so."
             raise _Refused(415, text, "Send the header Content-Type: application/json.")
         return body
 

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from lib_pivotal.app.runs import load_last
 from lib_pivotal.cli.train import read_settings
-from lib_pivotal.core.bundle.names import check_names
 from lib_pivotal.core.config.checks import check, with_misread
 from lib_pivotal.core.config.io import read_json, to_json
 from lib_pivotal.core.config.schema import Concept, TrainConfig, field_info
@@ -136,14 +135,6 @@ def test_unknown_settings_are_counted_when_there_are_many():
     _, misread = read_json(json.dumps({f"key_{number}": 1 for number in range(100)}))
     assert len(misread) == 21
     assert "80 more" in misread[-1].message
-
-
-def test_names_within_names_are_one_warning_each():
-    concepts = [Concept(name) for name in ["ab x", "ab xy", "ab xyz", "zab x", "ab x1", "ab x2", "other y"]]
-    found = [problem for problem in check_names(concepts, taken={}, tokenizer=tokenize) if "part of" in problem.message]
-    assert [problem.field for problem in found] == ["concepts[0].name", "concepts[1].name"]
-    assert "ab x is part of ab xy, ab xyz, zab x and 2 more as" in found[0].message
-    assert "ab xy is part of ab xyz as" in found[1].message
 
 
 @pytest.mark.parametrize(

@@ -6,16 +6,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from lib_pivotal.core.config.schema import Concept
-from lib_pivotal.core.config.shown import shown, visible
-from lib_pivotal.core.config.user_path import RESERVED_NAMES
 from lib_pivotal.core.errors import Problem
 
 __all__ = ["check_file_name", "check_names", "suggest_name"]
 
 _GOOD = re.compile(r"[0-9A-Za-z](?:[0-9A-Za-z _-]*[0-9A-Za-z])?")
 _LONGEST = 60
-_LONGEST_FILE_NAME = 100
-_MOST_LISTED = 3
+_RESERVED = {"con", "prn", "aux", "nul", *(f"{kind}{n}" for kind in ("com", "lpt") for n in range(1, 10))}
 _GRAMMAR = re.compile(r"\b(?:AND|BREAK)\b")
 """Words that cut a prompt in pieces.
 
@@ -62,8 +59,9 @@ def check_names(
         problems += _check_spelling(field, concept.name, tokenizer)
         lower = concept.name.strip().lower()
         if lower in seen:
-            text = f"{visible(concept.name)} is there twice (capitals make no difference)."
-            problems.append(Problem(field, "error", text, "Rename one."))
+            problems.append(
+                Problem(field, "error", f"{concept.name} is there twice (capitals make no difference).", "Rename one.")
+            )
         elif lower in taken:
             problems.append(
                 Problem(
@@ -82,13 +80,13 @@ def check_names(
 def _check_spelling(field: str, name: str, tokenizer: Callable[[str], list[int]] | None) -> list[Problem]:
     if not name.strip():
         return [Problem(field, "error", "The name is empty.", "Give the word that you will type in prompts.")]
-    if len(name) > _LONGEST:
-        return [Problem(field, "error", f"{shown(name[:20])}… is longer than {_LONGEST} letters.", "Shorten it.")]
     if not _GOOD.fullmatch(name):
         allowed = "Letters, digits, space, _ and - are allowed; it begins and ends with a letter or digit"
         return [
             Problem(field, "error", f"{name!r} cannot be a name. {allowed}.", f"Use {suggest_name(name, tokenizer)}.")
         ]
+    if len(name) > _LONGEST:
+        return [Problem(field, "error", f"{name[:20]}… is longer than {_LONGEST} letters.", "Shorten it.")]
     cut = _GRAMMAR.search(name)
     if cut:
         text = f"{cut.group()} cuts a prompt in two, so {name} would never be found."
@@ -99,16 +97,13 @@ def _check_spelling(field: str, name: str, tokenizer: Callable[[str], list[int]]
 def _check_tokens(concepts: Sequence[Concept], tokenizer: Callable[[str], list[int]]) -> list[Problem]:
     """A name is found as a run of token ids: single words of the vocabulary and runs within runs clash."""
     problems = []
-    # A name that is too long is refused anyway, and tokenizers are slow with very long ones.
-    runs = [tuple(tokenizer(concept.name[: _LONGEST + 1])) for concept in concepts]
-    longer = _longer_names(concepts, runs)
+    runs = [tuple(tokenizer(concept.name)) for concept in concepts]
     for index, (concept, run) in enumerate(zip(concepts, runs, strict=True)):
         field = f"concepts[{index}].name"
         if not concept.name.strip():
             continue
         if not run:
-            text = f"{shown(concept.name)} means nothing to the tokenizer."
-            problems.append(Problem(field, "error", text, "Rename it."))
+            problems.append(Problem(field, "error", f"{concept.name!r} means nothing to the tokenizer.", "Rename it."))
         elif len(run) == 1:
             is_common = run[0] < _RARE_FROM
             problems.append(
@@ -119,38 +114,21 @@ def _check_tokens(concepts: Sequence[Concept], tokenizer: Callable[[str], list[i
                     f"Use {suggest_name(concept.name)}_v1." + ("" if is_common else " The word is rare, so it may do."),
                 )
             )
-        if run in longer:
-            problems.append(
-                Problem(
-                    field,
-                    "warning",
-                    f"{visible(concept.name)} is part of {longer[run]} as the tokenizer sees it.",
-                    "It works, as the longer name is looked for first, but choose clearer names if you can.",
+        for other, other_run in zip(concepts, runs, strict=True):
+            if run and len(run) < len(other_run) and _contains(other_run, run):
+                problems.append(
+                    Problem(
+                        field,
+                        "warning",
+                        f"{concept.name} is part of {other.name} as the tokenizer sees it.",
+                        "It works, as the longer name is looked for first, but choose clearer names if you can.",
+                    )
                 )
-            )
     return problems
 
 
-def _longer_names(concepts: Sequence[Concept], runs: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], str]:
-    """Runs of token ids that are parts of other names' runs → those names, the first few of them.
-
-    Takes time in proportion to the number of names, which may be thousands.
-    """
-    whole = {run for run in runs if run}
-    lengths = sorted({len(run) for run in whole})
-    found: dict[tuple[int, ...], list[str]] = {}
-    for concept, run in zip(concepts, runs, strict=True):
-        parts = {
-            run[at : at + length] for length in lengths if length < len(run) for at in range(len(run) - length + 1)
-        }
-        for part in parts & whole:
-            found.setdefault(part, []).append(visible(concept.name))
-    return {part: _listed(names) for part, names in found.items()}
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_LISTED
-    return ", ".join(names[:_MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
+def _contains(longer: tuple[int, ...], shorter: tuple[int, ...]) -> bool:
+    return any(longer[at : at + len(shorter)] == shorter for at in range(len(longer) - len(shorter) + 1))
 
 
 def check_file_name(name: str) -> list[Problem]:
@@ -158,10 +136,9 @@ def check_file_name(name: str) -> list[Problem]:
     field = "output_name"
     if not name.strip():
         return [Problem(field, "error", "The output name is empty.", "Give the bundle a name.")]
-    if len(name) > _LONGEST_FILE_NAME:
-        text = f"The output name is longer than {_LONGEST_FILE_NAME} letters."
-        return [Problem(field, "error", text, "Shorten it.")]
     kept = re.sub(r"[^0-9A-Za-z_. -]+", "_", name).strip("_. -") or "my_bundle"
-    if kept != name or name.partition(".")[0].strip().lower() in RESERVED_NAMES:
+    if kept != name or name.partition(".")[0].lower() in _RESERVED:
         return [Problem(field, "error", f"{name!r} is no good file name for a prompt.", f"Use {kept}.")]
+    if len(name) > 100:
+        return [Problem(field, "error", "The output name is longer than 100 letters.", "Shorten it.")]
     return []

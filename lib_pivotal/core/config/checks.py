@@ -7,13 +7,14 @@ from pathlib import Path
 
 from lib_pivotal.core.bundle.names import check_file_name, check_names
 from lib_pivotal.core.config.schema import TrainConfig, field_info
-from lib_pivotal.core.config.shown import shown, visible
-from lib_pivotal.core.config.user_path import check_path, check_windows_length
+from lib_pivotal.core.config.shown import shown
+from lib_pivotal.core.config.user_path import check_path
 from lib_pivotal.core.data.caption import plain_words
 from lib_pivotal.core.data.findings import inspect_pictures
 from lib_pivotal.core.data.scan import scan
 from lib_pivotal.core.errors import Problem
 from lib_pivotal.core.families import FAMILIES, Family
+from lib_pivotal.core.printable import printable
 
 __all__ = ["check", "check_settings", "family_hints", "with_misread"]
 
@@ -43,8 +44,6 @@ def check(
     misnamed = check_file_name(config.output_name)
     problems += misnamed
     target = bundles / f"{config.output_name}.safetensors"
-    if not misnamed:
-        problems += check_windows_length("output_name", target)
     if config.if_exists == "refuse" and not misnamed and target.exists():
         problems.append(
             Problem(
@@ -169,7 +168,7 @@ def _check_concepts(config: TrainConfig) -> list[Problem]:
                     Problem(
                         field + "aliases",
                         "error",
-                        f"The tag {visible(alias)} stands for {visible(claimed[plain])} already.",
+                        f"The tag {printable(alias)} stands for {printable(claimed[plain])} already.",
                         "A tag can stand for one concept only.",
                     )
                 )

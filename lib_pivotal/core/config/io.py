@@ -11,8 +11,9 @@ from typing import Any
 
 from lib_pivotal.core.config.schema import CONFIG_VERSION, Concept, TrainConfig, field_info
 from lib_pivotal.core.config.settings_file import parse_settings
-from lib_pivotal.core.config.shown import HALF_PAIR, shown, visible
+from lib_pivotal.core.config.shown import HALF_PAIR, shown
 from lib_pivotal.core.errors import ConfigError, Problem
+from lib_pivotal.core.printable import printable
 
 __all__ = ["from_dict", "from_json", "read_dict", "read_json", "to_dict", "to_json"]
 
@@ -142,7 +143,7 @@ def _convert(values: dict[str, Any], known: Mapping[str, str], where: str, probl
             if unknown <= _MOST_UNKNOWN:
                 may_guess = len(problems) < _MOST_GUESSES and len(str(name)) <= _LONGEST_GUESSED
                 hint = _closest(str(name), known if may_guess else ())
-                problems.append(Problem(where + visible(str(name)), "error", "There is no such setting.", hint))
+                problems.append(Problem(where + printable(name), "error", "There is no such setting.", hint))
             continue
         result[name] = _as_type(value, known[name])
         if result[name] is None:

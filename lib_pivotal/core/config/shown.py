@@ -6,7 +6,9 @@ import re
 import reprlib
 from typing import Any
 
-__all__ = ["HALF_PAIR", "shown", "visible"]
+from lib_pivotal.core.printable import printable
+
+__all__ = ["HALF_PAIR", "shown"]
 
 _LONGEST = 80
 
@@ -31,10 +33,4 @@ _shortened = _Shortened()
 
 def shown(value: Any) -> str:
     """A JSON value as Python writes it; long texts, lists and objects are shortened."""
-    return visible(_shortened.repr(value))
-
-
-def visible(text: str, longest: int = _LONGEST) -> str:
-    """A text with halves of surrogate pairs as escapes, shortened to about ``longest`` letters."""
-    cut = text if len(text) <= longest else f"{text[:longest]}… ({len(text)} letters)"
-    return cut.encode("utf-8", "backslashreplace").decode("utf-8")
+    return printable(_shortened.repr(value), _LONGEST)

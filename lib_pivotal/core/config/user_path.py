@@ -9,9 +9,9 @@ from pathlib import Path, PureWindowsPath
 from lib_pivotal.core.config.shown import shown
 from lib_pivotal.core.errors import Problem
 
-__all__ = ["RESERVED_NAMES", "check_path", "check_windows_length"]
+__all__ = ["check_path"]
 
-RESERVED_NAMES = {"con", "prn", "aux", "nul", *(f"{kind}{n}" for kind in ("com", "lpt") for n in range(1, 10))}
+_RESERVED_NAMES = {"con", "prn", "aux", "nul", *(f"{kind}{n}" for kind in ("com", "lpt") for n in range(1, 10))}
 """Names that Windows keeps for devices, with any ending and in any case."""
 
 _LONGEST_ON_WINDOWS = 259
@@ -31,21 +31,6 @@ def check_path(field: str, text: str, *, is_windows: bool = os.name == "nt") -> 
     """
     found = _spelling(text) or (_windows_spelling(text) if is_windows else None) or _use(text)
     return [Problem(field, "error", *found)] if found else []
-
-
-def check_windows_length(field: str, path: Path, *, is_windows: bool = os.name == "nt") -> list[Problem]:
-    """A warning when Windows would not open a file because its whole path is too long.
-
-    Args:
-        field: setting that decides the path.
-        path: longest path that will be written.
-        is_windows: whether Windows' rules hold.
-    """
-    length = len(str(path.absolute()))
-    if not is_windows or length <= _LONGEST_ON_WINDOWS:
-        return []
-    text = f"Files of this run would have paths of {length} letters; Windows opens {_LONGEST_ON_WINDOWS} at most."
-    return [Problem(field, "warning", text, "Use a shorter name or folder, or turn on long paths in Windows.")]
 
 
 def _spelling(text: str) -> tuple[str, str] | None:
@@ -68,7 +53,7 @@ def _windows_spelling(text: str) -> tuple[str, str] | None:
             continue
         if set(part) & set('<>:"|?*'):
             return f"The name {shown(part)} has a character that Windows does not allow.", "Check the path."
-        if part.partition(".")[0].strip().lower() in RESERVED_NAMES:
+        if part.partition(".")[0].strip().lower() in _RESERVED_NAMES:
             return f"The name {shown(part)} belongs to a device in Windows.", "Use a folder of another name."
     if len(text) > _LONGEST_ON_WINDOWS and not os.path.lexists(text):
         return f"The path has {len(text)} letters; Windows opens {_LONGEST_ON_WINDOWS} at most.", "Use a shorter one."
