@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import io
 import os
 import re
 import subprocess
@@ -25,6 +24,8 @@ import time
 import venv
 from collections.abc import Callable
 from pathlib import Path
+
+from lib_pivotal.cli.console import guarded
 
 ROOT = Path(__file__).resolve().parent
 CONSTRAINTS = ROOT / ".ci" / "constraints.txt"
@@ -270,13 +271,12 @@ def main(arguments: list[str]) -> int:
     """Run one verb; returns the exit code."""
     # A Windows console knows few letters: what we start writes UTF-8, and what we write ourselves never fails.
     os.environ["PYTHONUTF8"] = "1"
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
     verb = arguments[0] if arguments else "help"
-    if verb in VERBS:
-        return VERBS[verb](arguments[1:])
-    say(__doc__ or "")
-    return 0 if verb in ("-h", "--help", "help") else 2
+    with guarded():
+        if verb in VERBS:
+            return VERBS[verb](arguments[1:])
+        say(__doc__ or "")
+        return 0 if verb in ("-h", "--help", "help") else 2
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def _add_tab():
 def _add_routes(_blocks, app):
     host, _ = current_host()
     if host is not None and api_access.has_api():
-        register(app, session_for(host), api_access.api_credentials())
+        register(app, session_for(host), api_access.api_credentials(), api_access.is_allowed_origin)
 
 
 def _end_run():

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lib_pivotal.core.config.io import from_json, to_json
 from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.config.settings_file import read_settings_file
 
 __all__ = ["load_last", "logging_to", "make_run_folder", "sample_path", "save_last"]
 
@@ -61,14 +62,10 @@ def load_last(data_root: Path) -> TrainConfig | None:
     """The settings of the run started last, or None before the first.
 
     Raises:
-        ConfigError: the file cannot be understood.
-        OSError: it cannot be read.
+        ConfigError: the file cannot be read or understood.
     """
-    try:
-        text = (data_root / _LAST).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    return from_json(text)
+    path = data_root / _LAST
+    return from_json(read_settings_file(path)) if path.exists() else None
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lib_pivotal import __version__
 from lib_pivotal.cli.bundle import add_bundle_commands, add_inspect
+from lib_pivotal.cli.console import guarded
 from lib_pivotal.core.errors import PivotalError
 
 __all__ = ["main"]
@@ -31,7 +32,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 when all went well, 2 when the input cannot be used, 1 when something broke.
     """
-    options = _parser().parse_args(arguments)
+    with guarded() as out:
+        options = _parser().parse_args(arguments)
+        code = _run(options)
+        # A reader that has seen enough is no failure, and neither is a training that nobody watches.
+        if out.failure is not None and not out.is_broken_pipe and not code and options.prints:
+            reason = getattr(out.failure, "strerror", None) or out.failure
+            sys.stderr.write(f"Error: The output cannot be written ({reason}).\n")
+            code = _FAILED
+    return code
+
+
+def _run(options: argparse.Namespace) -> int:
     # One complaint is enough when several processes train together.
     is_first = os.environ.get("RANK", "0") == "0"
     try:
@@ -52,9 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m lib_pivotal", description="Pivotal tuning of Stable Diffusion 1 without a webui."
+        prog="python -m lib_pivotal", description="Pivotal tuning of Stable Diffusion 1, 2 and XL without a webui."
     )
     parser.add_argument("--version", action="version", version=__version__)
+    parser.set_defaults(prints=True)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     train = commands.add_parser("train", help="train the embeddings and the LoRA of a settings file")
@@ -64,7 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--out", type=Path, help="folder of the bundle; runs go to its sub-folder runs (default: here)")
     train.add_argument("--resume", type=Path, metavar="RUN_FOLDER", help="go on from the newest state of this run")
     train.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the GPU where there is one)")
-    train.add_argument("--check", action="store_true", help="only say what is wrong with settings and pictures")
+    train.add_argument(
+        "--check", action="store_true", help="only say what is wrong with settings, checkpoint and images"
+    )
     train.set_defaults(run=_train)
 
     add_inspect(commands)
@@ -84,6 +99,7 @@ def _train(options: argparse.Namespace) -> int:
     out = options.out or _out_of(options.resume)
     if options.check:
         return _REFUSED if check_run(config, misread, out, resumes=options.resume is not None) else 0
+    options.prints = False
     train_run(config, misread, out, resume=options.resume, device=options.device)
     return 0
 

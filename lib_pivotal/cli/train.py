@@ -14,11 +14,14 @@ from lib_pivotal.core.bundle.metadata import trigger_words
 from lib_pivotal.core.config.checks import check, with_misread
 from lib_pivotal.core.config.io import read_json
 from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.config.settings_file import read_settings_file
+from lib_pivotal.core.config.user_path import check_path
 from lib_pivotal.core.errors import ConfigError, HostError, Problem
 from lib_pivotal.core.events import Control
 from lib_pivotal.core.train.run import Outcome, train
 from lib_pivotal.host.diffusers import load
 from lib_pivotal.host.diffusers.checkpoint import load_tokenizer
+from lib_pivotal.host.diffusers.checkpoint_check import check_checkpoint
 from lib_pivotal.host.diffusers.distributed import from_first, local_device, open_group
 from lib_pivotal.host.diffusers.paths import folders_for, new_run_folder
 from lib_pivotal.host.diffusers.progress import ConsoleProgress
@@ -33,18 +36,13 @@ def read_settings(path: Path | None, resume: Path | None) -> tuple[TrainConfig, 
     """Settings of a file, or those that a run folder keeps, and what could not be read of them.
 
     Raises:
-        ConfigError: there is no such file, or it is no JSON object.
+        ConfigError: there is no such file, or it is not a JSON object.
     """
     if path is None and resume is not None:
         path = resume / "config.json"
     if path is None:
         raise ConfigError([Problem("config", "error", "No settings file is given.", "Give one, or --resume.")])
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise ConfigError([Problem(str(path), "error", f"It cannot be read ({reason}).", "Check the path.")]) from error
-    return read_json(text)
+    return read_json(read_settings_file(path))
 
 
 def check_run(config: TrainConfig, misread: Sequence[Problem], out: Path, *, resumes: bool = False) -> bool:
@@ -59,11 +57,8 @@ def check_run(config: TrainConfig, misread: Sequence[Problem], out: Path, *, res
 
 def _problems(config: TrainConfig, out: Path, *, resumes: bool) -> list[Problem]:
     tokenizer = None
-    missing = []
-    if not config.checkpoint.strip():
-        hint = 'Add "checkpoint": a .safetensors file or a diffusers folder.'
-        missing.append(Problem("checkpoint", "error", "No model is given.", hint))
-    else:
+    missing = _checkpoint_problems(config.checkpoint)
+    if not missing:
         try:
             tokenizer = load_tokenizer(Path(config.checkpoint).expanduser())
         except HostError as error:
@@ -76,6 +71,13 @@ def _problems(config: TrainConfig, out: Path, *, resumes: bool) -> list[Problem]
     found = check(config, bundles=out, taken_names={}, tokenizer=tokenize if tokenizer else None)
     # A run that goes on writes over its own bundle.
     return missing + [problem for problem in found if not (resumes and problem.field == "output_name")]
+
+
+def _checkpoint_problems(checkpoint: str) -> list[Problem]:
+    if not checkpoint.strip():
+        hint = 'Add "checkpoint": a .safetensors file or a diffusers folder.'
+        return [Problem("checkpoint", "error", "No model is given.", hint)]
+    return check_path("checkpoint", checkpoint) or check_checkpoint(Path(checkpoint).expanduser())
 
 
 def train_run(

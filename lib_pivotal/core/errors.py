@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lib_pivotal.core.printable import printable, printable_lines
+
 __all__ = [
     "BundleError",
     "ConfigError",
@@ -39,8 +41,8 @@ class Problem:
         return self.severity == "error"
 
     def __str__(self) -> str:
-        """One line: field, message, hint."""
-        return f"{self.field}: {self.message} {self.hint}".strip()
+        """One line: field, message, hint. Whatever came from a file is printable in it."""
+        return printable(f"{self.field}: {self.message} {self.hint}".strip(), None)
 
 
 class PivotalError(Exception):
@@ -52,6 +54,8 @@ class PivotalError(Exception):
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
+        # Messages name files and what is in them, which may hold anything.
+        message, hint = printable_lines(message), printable_lines(hint)
         super().__init__(message)
         self.message = message
         self.hint = hint

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from lib_pivotal.cli.console import guarded
 from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.events import Control, Event, StepDone
@@ -209,4 +210,5 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with guarded():
+        main()

@@ -13,7 +13,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -154,10 +154,12 @@ class Webui:
         assert status == 200, f"{path}: {status}\n{told}"
         return answer
 
-    def try_post(self, path: str, body: Any = None, timeout: float = 600) -> tuple[int, Any]:
+    def try_post(
+        self, path: str, body: Any = None, timeout: float = 600, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, Any]:
         """Status and JSON of a POST request, whatever the status."""
         try:
-            return 200, self._request(path, {} if body is None else body, timeout)
+            return 200, self._request(path, {} if body is None else body, timeout, headers)
         except urllib.error.HTTPError as error:
             text = error.read().decode(errors="replace")
             try:
@@ -171,10 +173,11 @@ class Webui:
         picture = self.post("/sdapi/v1/txt2img", task)["images"][0]
         return digest_of(picture)
 
-    def _request(self, path: str, body: Any, timeout: float) -> Any:
+    def _request(self, path: str, body: Any, timeout: float, headers: Mapping[str, str] | None = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data=data)
-        request.add_header("Content-Type", "application/json")
+        for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
+            request.add_header(name, value)
         if self.login is not None:
             pair = base64.b64encode(":".join(self.login).encode()).decode()
             request.add_header("Authorization", f"Basic {pair}")

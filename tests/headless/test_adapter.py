@@ -264,12 +264,12 @@ FIRST = "model.diffusion_model.input_blocks.0.0.weight"
     ("make", "word"),
     [
         (lambda at: at / "none.safetensors", "There is no checkpoint"),
-        (lambda at: at, "is no diffusers model"),
-        (lambda at: _touch(at / "model.ckpt"), "is no .safetensors file"),
-        (lambda at: _touch(at / "broken.safetensors"), "no readable safetensors file"),
+        (lambda at: at, "is not a diffusers model"),
+        (lambda at: _touch(at / "model.ckpt"), "is not a .safetensors file"),
+        (lambda at: _touch(at / "broken.safetensors"), "cannot be read"),
         (
             lambda at: write_tensors(at / "a.safetensors", {"lora_unet_x.alpha": ()}),
-            "no checkpoint in the webui's format",
+            "a LoRA, not a checkpoint",
         ),
         (lambda at: write_tensors(at / "b.safetensors", {FIRST: (8, 9, 3, 3)}), "an inpainting"),
         (lambda at: write_tensors(at / "c.safetensors", {FIRST: (8, 4, 3, 3), "conditioner.x": ()}), "SDXL refiner"),

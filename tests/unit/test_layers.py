@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "": set(),
     "__main__": {"cli"},
     "core": {"core", *LIBRARIES},
-    "core.config": {"core.config", "core.errors", "core.families", "core.bundle.names", "core.data"},
+    "core.config": {"core.config", "core.errors", "core.families", "core.printable", "core.bundle.names", "core.data"},
     "core.families": set(),
     "host": {"core", *LIBRARIES},
     "host.detect": {"host.a1111"},
@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "app.bundled_names": {"app", "core", "fastapi"},
     "ui": {"ui", "app", "core.config", "core.errors", "gradio", "PIL"},
     "cli": {"cli", "app", "core", "host.diffusers", *LIBRARIES},
-    "demo": {"demo", "core", "host.diffusers", "diffusers", "transformers", *LIBRARIES},
+    "demo": {"demo", "core", "cli.console", "host.diffusers", "diffusers", "transformers", *LIBRARIES},
 }
 WITHOUT_TORCH = ("core.config", "core.families", "core.errors", "core.events", "core.ports", "app", "ui")
 

@@ -8,11 +8,14 @@ from typing import Any
 
 from lib_pivotal.core.bundle.names import check_file_name, check_names
 from lib_pivotal.core.config.schema import TrainConfig, concept_field_info, field_info
+from lib_pivotal.core.config.shown import shown
+from lib_pivotal.core.config.user_path import check_path
 from lib_pivotal.core.data.caption import plain_words
 from lib_pivotal.core.data.findings import inspect_pictures
 from lib_pivotal.core.data.scan import scan
 from lib_pivotal.core.errors import Problem
 from lib_pivotal.core.families import FAMILIES, Family
+from lib_pivotal.core.printable import printable
 
 __all__ = ["check", "check_settings", "family_hints", "with_misread"]
 
@@ -39,9 +42,10 @@ def check(
     problems += check_names(config.concepts, taken=taken_names, tokenizer=tokenizer)
     if tokenizer is not None:
         problems += _check_init_texts(config, tokenizer)
-    problems += check_file_name(config.output_name)
+    misnamed = check_file_name(config.output_name)
+    problems += misnamed
     target = bundles / f"{config.output_name}.safetensors"
-    if config.if_exists == "refuse" and config.output_name and target.exists():
+    if config.if_exists == "refuse" and not misnamed and target.exists():
         problems.append(
             Problem(
                 "output_name",
@@ -55,6 +59,9 @@ def check(
             Problem("data_folder", "error", "No image folder is given.", "Give the folder that holds the pictures.")
         )
         return problems
+    misspelled = check_path("data_folder", config.data_folder)
+    if misspelled:
+        return problems + misspelled
     folder = Path(config.data_folder).expanduser()
     return problems + inspect_pictures(folder, scan(folder), config)
 
@@ -87,11 +94,11 @@ def _check_value(field: str, value: Any, info: Mapping[str, Any]) -> list[Proble
     """Whether a value is one of its choices and within its limits."""
     low, high, choices = info["low"], info["high"], info["choices"]
     if choices and value not in choices:
-        return [Problem(field, "error", f"{value!r} is not a valid choice.", f"Use one of {', '.join(choices)}.")]
+        return [Problem(field, "error", f"{shown(value)} is not a valid choice.", f"Use one of {', '.join(choices)}.")]
     if low is None or (low < value <= high) or (value == low and not info["is_low_excluded"]):
         return []
     allowed = f"a number above {low:g}, up to {high:g}" if info["is_low_excluded"] else f"{low:g} to {high:g}"
-    return [Problem(field, "error", f"{value} is out of range.", f"Use {allowed}.")]
+    return [Problem(field, "error", f"{shown(value)} is out of range.", f"Use {allowed}.")]
 
 
 def family_hints(family: str, native_resolution: int, config: TrainConfig) -> list[Problem]:
@@ -153,13 +160,13 @@ def _check_concepts(config: TrainConfig) -> list[Problem]:
         for alias in concept.aliases:
             plain = plain_words(alias)
             if not plain:
-                problems.append(Problem(field + "aliases", "error", f"{alias!r} is no tag.", "Remove it."))
+                problems.append(Problem(field + "aliases", "error", f"{shown(alias)} is not a tag.", "Remove it."))
             elif claimed.setdefault(plain, concept.name) != concept.name:
                 problems.append(
                     Problem(
                         field + "aliases",
                         "error",
-                        f"The tag {alias} stands for {claimed[plain]} already.",
+                        f"The tag {printable(alias)} stands for {printable(claimed[plain])} already.",
                         "A tag can stand for one concept only.",
                     )
                 )

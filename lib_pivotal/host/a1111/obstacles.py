@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from lib_pivotal.core.checkpoint_file import read_checkpoint_file
 from lib_pivotal.core.config.checks import family_hints
 from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.config.shown import shown
 from lib_pivotal.core.errors import HostError, Problem
 from lib_pivotal.host.a1111.family import family_of, native_resolution, require_trainable
 from lib_pivotal.host.a1111.schedule import marks_of
@@ -56,12 +59,50 @@ def _checkpoint(config: TrainConfig) -> list[Problem]:
         text = "The webui has no checkpoint."
         return [Problem("checkpoint", "error", text, "Put one into models/Stable-diffusion and refresh its list.")]
     if not name:
-        return _loaded_model(None, config)
-    info = sd_models.get_closet_checkpoint_match(name)
+        info = sd_models.checkpoint_aliases.get(_selected())
+    else:
+        info = sd_models.get_closet_checkpoint_match(name)
+        if info is None:
+            hint = "Available: " + ", ".join(names) + "."
+            return [Problem("checkpoint", "error", f"The webui has no checkpoint {shown(name)}.", hint)]
+    return [*_file(info), *_loaded_model(info, config)]
+
+
+def _file(info: Any) -> list[Problem]:
+    """What speaks against a checkpoint's file; of one that is loaded the model itself tells more.
+
+    Host: modules/sd_models.py, ``load_model_weights``, A1111 1.6.1-1.10.1: a file without a VAE is loaded without a
+    word, and the VAE then has random weights unless another one is chosen.
+    """
+    from modules import sd_models
+
     if info is None:
-        hint = "Available: " + ", ".join(names) + "."
-        return [Problem("checkpoint", "error", f"The webui has no checkpoint {name!r}.", hint)]
-    return _loaded_model(info, config)
+        return []
+    path = Path(info.filename)
+    model = sd_models.model_data.sd_model
+    is_loaded = model is not None and model.sd_checkpoint_info.filename == info.filename
+    if path.suffix.lower() != ".safetensors" or (is_loaded and not path.exists()):
+        return []
+    try:
+        missing = read_checkpoint_file(path).missing
+    except HostError as error:
+        hint = f"{error.hint} Or select another checkpoint."
+        return [] if is_loaded else [Problem("checkpoint", "error", error.message, hint)]
+    problems = []
+    if set(missing) - {"VAE"} and not is_loaded:
+        text = f"{path.name} has no {' and no '.join(part for part in missing if part != 'VAE')}."
+        problems.append(Problem("checkpoint", "error", text, "Select a checkpoint that has all parts."))
+    if "VAE" in missing and not _has_chosen_vae(info.filename):
+        text = f"{path.name} has no VAE, and the webui has chosen none for it."
+        problems.append(Problem("checkpoint", "error", text, "Choose one in Settings, VAE, SD VAE."))
+    return problems
+
+
+def _has_chosen_vae(filename: str) -> bool:
+    """Host: modules/sd_vae.py, ``resolve_vae``, A1111 1.6.1-1.10.1: by option, setting, card or the file's name."""
+    from modules import sd_vae
+
+    return sd_vae.resolve_vae(filename).vae is not None
 
 
 def _loaded_model(wanted: Any, config: TrainConfig) -> list[Problem]:
@@ -75,8 +116,7 @@ def _loaded_model(wanted: Any, config: TrainConfig) -> list[Problem]:
     model = sd_models.model_data.sd_model
     if model is None:
         return []
-    info = wanted or sd_models.checkpoint_aliases.get(_selected())
-    if info is not None and info.filename != model.sd_checkpoint_info.filename:
+    if wanted is not None and wanted.filename != model.sd_checkpoint_info.filename:
         return []
     try:
         require_trainable(model)

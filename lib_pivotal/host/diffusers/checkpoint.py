@@ -18,14 +18,15 @@ import transformers
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from lib_pivotal.core.checkpoint_file import family_of_tensors
 from lib_pivotal.core.diffusion.objective import zero_terminal
 from lib_pivotal.core.errors import HostError, PivotalError
 from lib_pivotal.core.families import FAMILIES
+from lib_pivotal.host.diffusers.checkpoint_check import check_checkpoint
 from lib_pivotal.host.diffusers.ldm_keys import open_clip_state, parts_with, unet_state
 from lib_pivotal.host.diffusers.shapes import (
     clip_params,
     clip_shape,
-    family_in,
     open_clip_shape,
     read_config,
     text_folder,
@@ -34,6 +35,7 @@ from lib_pivotal.host.diffusers.shapes import (
 from lib_pivotal.host.diffusers.standard import STANDARD_TOKENIZER, fixed_schedule
 from lib_pivotal.host.diffusers.text import TextPart
 from lib_pivotal.host.diffusers.tokenizer import write_tokenizer
+from lib_pivotal.host.diffusers.weight_files import find_weights
 
 __all__ = ["Networks", "load_networks", "load_tokenizer"]
 
@@ -85,9 +87,12 @@ def load_networks(path: Path) -> Networks:
             a folder in diffusers' layout.
 
     Raises:
-        HostError: nothing is there, it is of another family, or a part of it is missing.
+        HostError: as :func:`lib_pivotal.host.diffusers.checkpoint_check.check_checkpoint` finds, or a part does not fit
+            its configuration.
     """
-    _require(path)
+    problems = check_checkpoint(path)
+    if problems:
+        raise HostError(problems[0].message, hint=problems[0].hint)
     with _quiet():
         networks = _from_folder(path) if path.is_dir() else _from_file(path)
     for part in (networks.unet, networks.vae, *(text.model for text in networks.texts)):
@@ -101,9 +106,10 @@ def load_tokenizer(path: Path) -> Any:
     Raises:
         HostError: there is no such model, or its tokenizer cannot be found.
     """
-    _require(path)
+    if not path.exists():
+        raise HostError(f"There is no checkpoint {path}.", hint="Check the path in the setting checkpoint.")
     if path.is_dir():
-        return transformers.CLIPTokenizer.from_pretrained(path / "tokenizer", local_files_only=True)
+        return _folder_tokenizer(path)
     # Which family it is makes no difference here, unless a ``.yaml`` says so.
     family = "sdxl" if "conditioner_config" in _beside(path) else "sd1"
     return _tokenizer(read_config(path, family, is_v_prediction=False)["model"]["params"], path)
@@ -113,16 +119,6 @@ def _beside(path: Path) -> str:
     """The text of the ``.yaml`` beside a checkpoint; empty where there is none."""
     config = path.with_suffix(".yaml")
     return config.read_text(encoding="utf-8", errors="replace") if config.exists() else ""
-
-
-def _require(path: Path) -> None:
-    if path.is_dir():
-        if not (path / "model_index.json").exists():
-            raise HostError(f"{path} is no diffusers model.", hint="Give a folder with a model_index.json.")
-    elif not path.exists():
-        raise HostError(f"There is no checkpoint {path}.", hint="Check the path in the setting checkpoint.")
-    elif path.suffix != ".safetensors":
-        raise HostError(f"{path.name} is no .safetensors file.", hint="Other formats can run code when opened.")
 
 
 @contextlib.contextmanager
@@ -142,11 +138,14 @@ def _from_file(path: Path) -> Networks:
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise HostError(f"{path.name} is no readable safetensors file ({error}).", hint="Fetch it again.") from error
-    family = family_in(tensors, path)
+        raise HostError(f"{path.name} cannot be read: {error}.", hint="Download it again.") from error
+    family = family_of_tensors(tensors, path.name)
     is_v_prediction = "v_pred" in tensors or (family == "sd2" and _is_sd2_v(tensors))
     params = read_config(path, family, is_v_prediction=is_v_prediction)["model"]["params"]
-    texts = _texts(tensors, params, family, path)
+    try:
+        texts = _texts(tensors, params, family, path)
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise _misfit("The text encoder", path, error) from error
     unet_params = params["network_config" if family == "sdxl" else "unet_config"]["params"]
     unet = _unet(tensors, unet_params, path)
     vae = _vae(tensors, params, path)
@@ -240,6 +239,15 @@ def _tokenizer(params: Mapping[str, Any], path: Path) -> Any:
         raise HostError(error.message, hint=error.hint) from error
 
 
+def _folder_tokenizer(path: Path) -> Any:
+    try:
+        return transformers.CLIPTokenizer.from_pretrained(path / "tokenizer", local_files_only=True)
+    # The library below raises no class of its own for files that it does not understand.
+    except Exception as error:
+        text = f"The tokenizer of {path.name} cannot be read ({str(error).splitlines()[0]})."
+        raise HostError(text, hint="Download its folder tokenizer again.") from error
+
+
 def _stored_tokenizer(source: str | Path) -> Any:
     """A tokenizer of this machine, or None where it has none of this name."""
     try:
@@ -305,23 +313,24 @@ def _vae(tensors: Mapping[str, torch.Tensor], params: Mapping[str, Any], path: P
     own = {key: value for key, value in tensors.items() if key.startswith("first_stage_model.")}
     try:
         return diffusers.AutoencoderKL.from_single_file(own, original_config=config, torch_dtype=torch.float32)
-    except (ValueError, KeyError, RuntimeError) as error:
+    # Diffusers has classes of its own for this, too.
+    except Exception as error:
         raise _misfit("The VAE", path, error) from error
 
 
 def _from_folder(path: Path) -> Networks:
-    options = {"local_files_only": True, "torch_dtype": torch.float32}
+    def load(kind: Any, name: str) -> Any:
+        options = {"local_files_only": True, "torch_dtype": torch.float32}
+        return kind.from_pretrained(path, subfolder=name, variant=find_weights(path / name).variant, **options)
+
     try:
-        unet = diffusers.UNet2DConditionModel.from_pretrained(path, subfolder="unet", **options)
-        vae = diffusers.AutoencoderKL.from_pretrained(path, subfolder="vae", **options)
+        unet = load(diffusers.UNet2DConditionModel, "unet")
+        vae = load(diffusers.AutoencoderKL, "vae")
         family = _family_of(unet, path)
         texts = _texts_of(path, family)
         schedule = json.loads((path / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise HostError(f"{path} is no complete diffusers model.", hint=str(error).split("\n")[0]) from error
-    if schedule.get("beta_schedule") != "scaled_linear":
-        hint = "Stable Diffusion 1, 2 and XL all use scaled_linear."
-        raise HostError(f"{path.name} uses the unknown noise schedule {schedule.get('beta_schedule')}.", hint=hint)
+        raise HostError(f"{path} is not a complete diffusers model.", hint=str(error).split("\n")[0]) from error
     plain = fixed_schedule(schedule["beta_start"], schedule["beta_end"], schedule.get("num_train_timesteps", 1000))
     is_v_prediction = schedule.get("prediction_type", "epsilon") == "v_prediction"
     return Networks(
@@ -338,25 +347,17 @@ def _from_folder(path: Path) -> Networks:
 
 
 def _family_of(unet: Any, path: Path) -> str:
-    """Family of a diffusers folder.
-
-    Raises:
-        HostError: it is none that can be trained.
-    """
-    if unet.config.in_channels != 4:
-        raise HostError(f"{path.name} is an inpainting or editing model.", hint="Give a plain one.")
     if (path / "text_encoder_2").exists():
-        if not (path / "text_encoder").exists():
-            raise HostError(f"{path.name} is an SDXL refiner.", hint="Give the base model.")
         return "sdxl"
     return "sd2" if unet.config.use_linear_projection else "sd1"
 
 
 def _texts_of(path: Path, family: str) -> tuple[TextPart, ...]:
     def load(kind: Any, name: str) -> Any:
-        return kind.from_pretrained(path / name, local_files_only=True, dtype=torch.float32)
+        variant = find_weights(path / name).variant
+        return kind.from_pretrained(path / name, local_files_only=True, dtype=torch.float32, variant=variant)
 
-    tokenizer = transformers.CLIPTokenizer.from_pretrained(path / "tokenizer", local_files_only=True)
+    tokenizer = _folder_tokenizer(path)
     first = load(transformers.CLIPTextModel, "text_encoder")
     if family == "sd1":
         return (TextPart("clip_l", first, tokenizer, may_skip=True),)

@@ -14,36 +14,10 @@ from lib_pivotal.core.errors import HostError
 from lib_pivotal.host.diffusers.ldm_keys import open_clip_width, parts_with
 from lib_pivotal.host.diffusers.standard import CLIP_L, standard_config
 
-__all__ = ["clip_params", "clip_shape", "family_in", "open_clip_shape", "read_config", "text_folder", "unet_shape"]
+__all__ = ["clip_params", "clip_shape", "open_clip_shape", "read_config", "text_folder", "unet_shape"]
 
 _HEAD = 64
 """Width of an attention head in every text encoder of open_clip that Stable Diffusion uses."""
-
-
-def family_in(tensors: Mapping[str, torch.Tensor], path: Path) -> str:
-    """Family of a checkpoint in LDM's layout.
-
-    Raises:
-        HostError: it is none that can be trained; says what it is.
-    """
-    first = tensors.get("model.diffusion_model.input_blocks.0.0.weight")
-    if first is None:
-        hint = "Give a checkpoint of Stable Diffusion 1, 2 or XL."
-        raise HostError(f"{path.name} is no checkpoint in the webui's format.", hint=hint)
-    kind, family = "", "sd1"
-    if any(key.startswith("conditioner.") for key in tensors):
-        family = "sdxl"
-        if not any(key.startswith("conditioner.embedders.1.") for key in tensors):
-            kind = "an SDXL refiner"
-        elif "model.diffusion_model.middle_block.1.transformer_blocks.0.attn1.to_q.weight" not in tensors:
-            kind = "SSD-1B"
-    elif any(key.startswith("cond_stage_model.model.") for key in tensors):
-        family = "sd2"
-    if first.shape[1] != 4:
-        kind = "an inpainting or editing model"
-    if kind:
-        raise HostError(f"{path.name} is {kind}.", hint="Plain SD1, SD2 and SDXL checkpoints can be trained.")
-    return family
 
 
 def read_config(path: Path, family: str, *, is_v_prediction: bool) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["api_credentials", "has_api"]
+import re
+
+__all__ = ["api_credentials", "has_api", "is_allowed_origin"]
 
 
 def has_api() -> bool:
@@ -25,3 +27,16 @@ def api_credentials() -> dict[str, str]:
 
     pairs = [pair for pair in (shared.cmd_opts.api_auth or "").split(",") if pair]
     return {user: password for user, _, password in (pair.partition(":") for pair in pairs)}
+
+
+def is_allowed_origin(origin: str) -> bool:
+    """Whether the user lets pages of another site use the webui.
+
+    Host: modules/cmd_args.py, ``--cors-allow-origins`` and ``--cors-allow-origins-regex``, A1111 1.6.1-1.10.1: names
+        separated by commas, ``*`` for all; the expression is matched against the whole origin.
+    """
+    from modules import shared
+
+    names = (shared.cmd_opts.cors_allow_origins or "").split(",")
+    pattern = shared.cmd_opts.cors_allow_origins_regex
+    return origin in names or "*" in names or bool(pattern and re.fullmatch(pattern, origin))

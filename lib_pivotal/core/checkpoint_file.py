@@ -1,0 +1,130 @@
+"""What a checkpoint file holds, from its header alone: seven gigabytes are looked at in milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from safetensors import SafetensorError, safe_open
+
+from lib_pivotal.core.bundle.tensor_file import Unreadable, open_tensors
+from lib_pivotal.core.errors import HostError
+
+__all__ = ["CheckpointFile", "family_of_tensors", "read_checkpoint_file"]
+
+_UNET = "model.diffusion_model."
+_FIRST = _UNET + "input_blocks.0.0.weight"
+_SDXL_ONLY = _UNET + "middle_block.1.transformer_blocks.0.attn1.to_q.weight"
+_TOKENS = ("text_model.embeddings.token_embedding.weight", "embeddings.token_embedding.weight")
+_TEXTS = {
+    "sd1": (tuple(f"cond_stage_model.transformer.{name}" for name in _TOKENS),),
+    "sd2": (("cond_stage_model.model.token_embedding.weight",),),
+    "sdxl": (
+        tuple(f"conditioner.embedders.0.transformer.{name}" for name in _TOKENS),
+        ("conditioner.embedders.1.model.token_embedding.weight",),
+    ),
+}
+"""Family → for each text encoder the keys one of which every file with it has."""
+_VAE = ("first_stage_model.encoder.conv_in.weight", "first_stage_model.decoder.conv_out.weight")
+_OTHERS = (
+    (("lora_", "base_model.model."), "a LoRA, not a checkpoint"),
+    ((_UNET + "joint_blocks.",), "a checkpoint of SD3"),
+    ((_UNET + "double_blocks.", "double_blocks."), "a checkpoint of Flux"),
+    (("control_model.", "controlnet_cond_embedding."), "a ControlNet, not a checkpoint"),
+    (("first_stage_model.", "encoder.down.", "decoder.up.", "encoder.down_blocks."), "a VAE, not a checkpoint"),
+    (("down_blocks.", "unet."), "a UNet in diffusers' names, not a checkpoint"),
+    (("text_model.",), "a text encoder, not a checkpoint"),
+    (("string_to_param", "emb_params", "clip_l", "clip_g"), "an embedding, not a checkpoint"),
+)
+"""Beginnings of keys → what a file is that has such keys and no UNet under the webui's names."""
+_ANY_LORA = (".lora_down.", ".lora_up.", ".lora_A.", ".lora_B.", ".hada_w1", ".lokr_w1")
+_WHICH = "Give a plain checkpoint of Stable Diffusion 1, 2 or XL."
+
+
+class _Shaped(Protocol):
+    @property
+    def shape(self) -> Collection[int]: ...
+
+
+class CheckpointFile(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        family: see ``core.families``.
+        missing: parts that a complete checkpoint has and this one lacks, such as ``VAE``.
+        unet_width: channels of the UNet's first layer.
+    """
+
+    family: str
+    missing: tuple[str, ...]
+    unet_width: int
+
+
+def read_checkpoint_file(path: Path) -> CheckpointFile:
+    """Look at a file.
+
+    Args:
+        path: ``.safetensors``.
+
+    Raises:
+        HostError: it cannot be read, or is not a checkpoint that can be trained; says what it is.
+    """
+    try:
+        with open_tensors(path) as file:
+            entries = file.entries
+        # Whoever loads the file does it with this library, which refuses more.
+        with safe_open(path, framework="pt"):
+            pass
+    except (Unreadable, SafetensorError) as error:
+        hint = getattr(error, "hint", "") or "Download it again."
+        raise HostError(f"{path.name} cannot be read: {error}.", hint=hint) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise HostError(f"{path.name} cannot be read: {reason}.", hint="Check the path and its permissions.") from error
+    family = family_of_tensors(entries, path.name)
+    missing = [
+        f"text encoder {number}" for number, keys in enumerate(_TEXTS[family], 1) if not entries.keys() & {*keys}
+    ]
+    missing = ["text encoder"] if missing and len(_TEXTS[family]) == 1 else missing
+    if any(key not in entries for key in _VAE):
+        missing.append("VAE")
+    return CheckpointFile(family, tuple(missing), entries[_FIRST].shape[0])
+
+
+def family_of_tensors(tensors: Mapping[str, _Shaped], name: str) -> str:
+    """Family of a checkpoint in the webui's layout.
+
+    Args:
+        tensors: by key; anything that has a shape.
+        name: of the file.
+
+    Raises:
+        HostError: it is not a checkpoint, or none that can be trained; says what it is.
+    """
+    shape = tuple(tensors[_FIRST].shape) if _FIRST in tensors else ()
+    if len(shape) != 4:
+        raise HostError(f"{name} is {_subject(tensors)}.", hint=_WHICH)
+    kind, family = "", "sd1"
+    if any(key.startswith("conditioner.") for key in tensors):
+        family = "sdxl"
+        if not any(key.startswith("conditioner.embedders.1.") for key in tensors):
+            kind = "an SDXL refiner"
+        elif _SDXL_ONLY not in tensors:
+            kind = "SSD-1B"
+    elif any(key.startswith("cond_stage_model.model.") for key in tensors):
+        family = "sd2"
+    if shape[1] != 4:
+        kind = "an inpainting or editing model"
+    if kind:
+        raise HostError(f"{name} is {kind}.", hint=_WHICH)
+    return family
+
+
+def _subject(tensors: Mapping[str, _Shaped]) -> str:
+    if any(part in key for key in tensors for part in _ANY_LORA):
+        return _OTHERS[0][1]
+    for beginnings, subject in _OTHERS:
+        if any(key.startswith(beginnings) for key in tensors):
+            return subject
+    return "not a checkpoint in the webui's format"
