@@ -10,7 +10,7 @@ from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.diffusion.objective import Objective
 from lib_pivotal.core.events import Control
 from lib_pivotal.core.lora.inject import attach
-from lib_pivotal.core.ports import PictureSize
+from lib_pivotal.core.ports import ImageSize
 from lib_pivotal.core.train.run import Folders, train
 from lib_pivotal.core.train.texts import TextPath
 from lib_pivotal.demo import assets
@@ -68,7 +68,7 @@ def velocity_error(model, data, parts) -> float:
     objective = Objective(model.alphas_cumprod, is_v_prediction=True, min_snr_gamma=0.0, device=model.device)
     texts = TextPath(model, tables_of(parts, model))
     count = len(data.captions)
-    sizes = [PictureSize((64, 64), (0, 0), (64, 64))] * count
+    sizes = [ImageSize((64, 64), (0, 0), (64, 64))] * count
     noise = torch.randn(data.latents.shape, generator=torch.Generator().manual_seed(0))
     total = 0.0
     with torch.no_grad(), attach(parts.loras):

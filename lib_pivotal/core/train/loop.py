@@ -80,6 +80,7 @@ class Loop:
         setup = self._setup
         started = time.monotonic()
         setup.model.verify()
+        setup.model.poll_requests()
         self._set_rates(step)
         # batches.py, over data/plan.py, data/caption.py, diffusion/noise.py
         batches = setup.batcher.step(step)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from lib_pivotal.core.pivot.prompt import PlacedText, TextPlacer
-from lib_pivotal.core.ports import DiffusionModel, EncodedText, PictureSize, TextEncoder
+from lib_pivotal.core.ports import DiffusionModel, EncodedText, ImageSize, TextEncoder
 
 __all__ = ["TextGroup", "TextPath", "VectorTable"]
 
@@ -82,7 +82,7 @@ class TextPath:
         """Whether an encoding of now may be out of date at the next step."""
         return any(table.table.requires_grad for table in self._tables) or any(lora.enabled for lora in self._loras)
 
-    def encode(self, captions: Sequence[str], sizes: Sequence[PictureSize]) -> list[TextGroup]:
+    def encode(self, captions: Sequence[str], sizes: Sequence[ImageSize]) -> list[TextGroup]:
         """Conditions of a batch.
 
         Args:
@@ -120,7 +120,7 @@ class TextPath:
             self._kept_bytes = 0
             return self._run_all(captions)
         if self._may_rest:
-            self._model.rest_text()
+            self._model.offloading.offload("text_encoders")
             self._may_rest = False
         new = [caption for caption in dict.fromkeys(captions) if caption not in self._kept]
         if new:
@@ -141,7 +141,7 @@ class TextPath:
 
     def _run_all(self, captions: Sequence[str]) -> list[EncodedText]:
         placed = [self._place(caption) for caption in captions]
-        with self._model.text_at_hand():
+        with self._model.offloading.on_device("text_encoders"):
             return [self._run(number, [texts[number] for texts in placed]) for number in range(len(self._placers))]
 
     def _run(self, number: int, texts: Sequence[PlacedText]) -> EncodedText:

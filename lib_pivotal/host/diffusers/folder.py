@@ -1,0 +1,90 @@
+"""The networks of a folder in diffusers' layout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+
+from lib_pivotal.core.diffusion.objective import zero_terminal
+from lib_pivotal.core.errors import HostError
+from lib_pivotal.core.families import FAMILIES, Family
+from lib_pivotal.host.diffusers.family import detect_family
+from lib_pivotal.host.diffusers.networks import Networks
+from lib_pivotal.host.diffusers.standard import fixed_schedule
+from lib_pivotal.host.diffusers.text import TextPart
+
+__all__ = ["networks_from_folder", "tokenizer_of_folder"]
+
+
+def networks_from_folder(path: Path) -> Networks:
+    """Read a diffusers folder.
+
+    Raises:
+        HostError: a part is missing, or the model cannot be trained.
+    """
+    options = {"local_files_only": True, "torch_dtype": torch.float32}
+    try:
+        unet = diffusers.UNet2DConditionModel.from_pretrained(path, subfolder="unet", **options)
+        vae = diffusers.AutoencoderKL.from_pretrained(path, subfolder="vae", **options)
+        name = _family_of(unet, path)
+        texts = _texts(path, FAMILIES[name])
+        schedule = json.loads((path / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise HostError(f"{path} is not a complete diffusers model.", hint=str(error).split("\n")[0]) from error
+    if schedule.get("beta_schedule") != "scaled_linear":
+        hint = "Stable Diffusion 1, 2 and XL all use scaled_linear."
+        raise HostError(f"{path.name} uses the unknown noise schedule {schedule.get('beta_schedule')}.", hint=hint)
+    plain = fixed_schedule(schedule["beta_start"], schedule["beta_end"], schedule.get("num_train_timesteps", 1000))
+    is_v_prediction = schedule.get("prediction_type", "epsilon") == "v_prediction"
+    return Networks(
+        source=path,
+        family=name,
+        unet=unet,
+        vae=vae,
+        texts=texts,
+        scale=float(vae.config.scaling_factor),
+        alphas_cumprod=zero_terminal(plain) if schedule.get("rescale_betas_zero_snr") else plain,
+        is_v_prediction=is_v_prediction,
+        native_resolution=FAMILIES[name].resolution_for(unet.config.sample_size, is_v_prediction=is_v_prediction),
+    )
+
+
+def tokenizer_of_folder(path: Path) -> Any:
+    """The tokenizer in a diffusers folder."""
+    return transformers.CLIPTokenizer.from_pretrained(path / "tokenizer", local_files_only=True)
+
+
+def _encoder_folder(number: int) -> str:
+    return "text_encoder" if number == 0 else f"text_encoder_{number + 1}"
+
+
+def _family_of(unet: Any, path: Path) -> str:
+    """Name of the family of a folder.
+
+    Raises:
+        HostError: the model cannot be trained.
+    """
+    encoder_count = sum((path / _encoder_folder(number)).exists() for number in (0, 1))
+    return detect_family(
+        path.name,
+        input_channels=unet.config.in_channels,
+        conditioner_encoders=encoder_count if (path / _encoder_folder(1)).exists() else 0,
+        is_open_clip=bool(unet.config.use_linear_projection),
+    )
+
+
+def _texts(path: Path, family: Family) -> tuple[TextPart, ...]:
+    tokenizer = tokenizer_of_folder(path)
+    parts = []
+    for number, info in enumerate(family.text_encoders):
+        kind = transformers.CLIPTextModelWithProjection if info.has_pooled_text else transformers.CLIPTextModel
+        model = kind.from_pretrained(path / _encoder_folder(number), local_files_only=True, dtype=torch.float32)
+        # diffusers reads a normed layer as the last one, so folders leave out the layers after it.
+        layer = -1 if info.is_normed else info.layer
+        parts.append(TextPart(info, model, tokenizer, layer, family.allows_clip_skip))
+    return tuple(parts)
