@@ -15,6 +15,7 @@ from lib_pivotal.core.bundle.metadata import BUNDLE_KEY
 from lib_pivotal.core.bundle.tensor_file import TensorFile, Unreadable
 from lib_pivotal.core.bundle.tools_output import Tokenizer, name_problems, opened
 from lib_pivotal.core.errors import BundleError, Problem
+from lib_pivotal.core.families import family_of_metadata
 
 __all__ = ["MOST_KEYS_ON_FORGE", "describe", "family_of", "verify"]
 
@@ -123,8 +124,8 @@ def verify(path: Path, *, tokenizer: Tokenizer | None = None) -> list[Problem]:
 
 def _vector_problems(found: BundledEmbeddings, metadata: Mapping[str, str]) -> list[Problem]:
     problems = []
-    version, is_v2 = metadata.get("ss_base_model_version", ""), metadata.get("ss_v2") == "True"
-    said = "SDXL" if version.startswith("sdxl") else "SD2" if is_v2 else "SD1" if version.startswith("sd_v1") else ""
+    trained_on = family_of_metadata(metadata)
+    said = trained_on.title if trained_on is not None else ""
     own = _parsed(metadata.get(BUNDLE_KEY, "{}"))
     facts = own.get("embeddings") if isinstance(own, dict) else None
     for name, item in found.embeddings.items():

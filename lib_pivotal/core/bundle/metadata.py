@@ -77,8 +77,7 @@ def build_metadata(
         ss_base_model_version, ss_v2, ss_output_name and ssmd_cover_images.
     """
     kind = FAMILIES[family]
-    # SD2 with velocity is an architecture of its own there.
-    architecture = kind.architecture + ("-768-v" if kind.is_v2 and is_v_prediction else "-512" if kind.is_v2 else "")
+    architecture = kind.v_architecture if is_v_prediction else kind.architecture
     settings = to_dict(config)
     # The folder is the user's own affair and of no use to others.
     del settings["data_folder"]
@@ -128,7 +127,7 @@ def build_metadata(
             "embeddings": concepts,
             "settings": settings,
             # What SDXL was told of each picture's size.
-            **({"size_conditioning": ["original", "crop", "bucket"]} if family == "sdxl" else {}),
+            **({"size_conditioning": ["original", "crop", "bucket"]} if kind.has_size_conditioning else {}),
         },
     }
     if covers:

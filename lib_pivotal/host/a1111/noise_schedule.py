@@ -1,4 +1,4 @@
-"""The noise schedule that the webui uses a model with."""
+"""The noise schedule with which the webui uses a model."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ import torch
 from lib_pivotal.core.bundle.tensor_file import Unreadable, open_tensors
 from lib_pivotal.core.diffusion.objective import zero_terminal
 
-__all__ = ["marks_of", "schedule_of"]
+__all__ = ["marks_of", "noise_schedule_of"]
 
 _TOLERANCE = 1e-3
-"""Rounding to fp16 moves alphas_cumprod by at most 5e-4; another schedule by far more."""
+"""Rounding to fp16 moves alphas_cumprod by at most 5e-4; another schedule differs by far more."""
 
 _MARKS = ("v_pred", "ztsnr")
 
 
-def schedule_of(model: Any) -> torch.Tensor:
+def noise_schedule_of(model: Any) -> torch.Tensor:
     """alphas_cumprod in fp32 on the CPU, shape ``(T,)``, from the first timestep to the noisiest.
 
-    Recomputed where the model's own copy is the usual one but for rounding. With zero terminal SNR where the webui
-    generates so, or where the checkpoint says that it was made so.
+    Computed again where the model's own copy is the usual schedule apart from rounding. It has zero terminal SNR where
+    the webui generates that way, or where the checkpoint says that it was trained that way.
 
     Host: modules/sd_models.py, ``load_model_weights``, A1111 1.6.1-1.7: ``alphas_cumprod`` is fp16, wrong by up to 16 %
-    in SNR at small t; 1.8-1.10.1 keep it as ``alphas_cumprod_original``, in fp16 values where the file has them.
-    Host: modules/shared_options.py, ``sd_noise_schedule``, A1111 1.8-1.10.1: applied anew by every generation.
+    in SNR at small t; 1.8-1.10.1 keep it as ``alphas_cumprod_original``, rounded to fp16 where the file has it.
+    Host: modules/shared_options.py, ``sd_noise_schedule``, A1111 1.8-1.10.1: applied again by every generation.
     """
     from modules import shared
 
-    plain = _plain(model)
-    wants_zero = getattr(shared.opts, "sd_noise_schedule", "Default") == "Zero Terminal SNR"
-    if wants_zero or "ztsnr" in marks_of(model.sd_checkpoint_info.filename):
+    plain = _without_zero_terminal(model)
+    wants_zero_terminal = getattr(shared.opts, "sd_noise_schedule", "Default") == "Zero Terminal SNR"
+    if wants_zero_terminal or "ztsnr" in marks_of(model.sd_checkpoint_info.filename):
         return zero_terminal(plain)
     return plain
 
 
-def _plain(model: Any) -> torch.Tensor:
+def _without_zero_terminal(model: Any) -> torch.Tensor:
     stored = getattr(model, "alphas_cumprod_original", None)
     if stored is None:
         stored = model.alphas_cumprod
@@ -51,9 +51,9 @@ def _plain(model: Any) -> torch.Tensor:
 
 
 def marks_of(filename: str) -> frozenset[str]:
-    """What a checkpoint says of itself by empty tensors: ``v_pred``, ``ztsnr``; only its header is read.
+    """What a checkpoint says about itself through empty tensors: ``v_pred``, ``ztsnr``. Only its header is read.
 
-    Source: NoobAI-XL's v-prediction checkpoints, which introduced the marks.
+    Source: NoobAI-XL's v-prediction checkpoints, which introduced these marks.
     """
     path = Path(filename)
     if path.suffix.lower() != ".safetensors":

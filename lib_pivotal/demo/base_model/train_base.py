@@ -1,7 +1,7 @@
-"""How the two bases were made: ``python -m lib_pivotal.demo.train_base --work DIR``.
+"""How the two base models were made: ``python -m lib_pivotal.demo.base_model.train_base --work DIR``.
 
-Draws the world, trains the codec, base A and base B one after the other, and writes the files that the
-package ships. A finished stage is found in DIR and not repeated. About two hours on two CPU cores.
+Draws the world, trains the VAE, base A and base B one after the other, and writes the weights that are part of this
+package. Stages that are finished in DIR are not repeated. Takes about two hours on two CPU cores.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from lib_pivotal.core.bundle.file import replacing
 from lib_pivotal.demo.assets import BASE_A, BASE_B_UNET
-from lib_pivotal.demo.networks import make_text_encoder, make_unet
-from lib_pivotal.demo.train_codec import train_codec
-from lib_pivotal.demo.train_unet import Drawn, draw_latents, train_unet
+from lib_pivotal.demo.base_model.networks import make_text_encoder, make_unet
+from lib_pivotal.demo.base_model.train_unet import Drawn, draw_latents, train_unet
+from lib_pivotal.demo.base_model.train_vae import train_vae
 from lib_pivotal.host.diffusers.ldm_keys import to_ldm
 from lib_pivotal.host.diffusers.tokenizer import write_tokenizer
 
-_PICTURES = 10_000
-_PICTURES_B = 6_000
+_IMAGES_A = 10_000
+_IMAGES_B = 6_000
 
 
 def main() -> None:
@@ -42,22 +42,22 @@ def main() -> None:
     write_tokenizer(work / "clip")
     tokenizer = CLIPTokenizer.from_pretrained(work / "clip")
 
-    def tokenize(words: Sequence[str], length: int) -> torch.Tensor:
-        rows = tokenizer(list(words), padding="max_length", max_length=length, truncation=True)
+    def tokenize(captions: Sequence[str], length: int) -> torch.Tensor:
+        rows = tokenizer(list(captions), padding="max_length", max_length=length, truncation=True)
         return torch.tensor(rows["input_ids"])
 
-    codec = train_codec(work / "codec.safetensors", device=device).eval()
+    vae = train_vae(work / "vae.safetensors", device=device).eval()
     unet, text = make_unet(), make_text_encoder()
 
     def write_a(step: int) -> None:
-        write_base_a(unet.state_dict(), codec.state_dict(), text)
+        write_base_a(unet.state_dict(), vae.state_dict(), text)
         save_file(_plain(unet.state_dict()), work / "a-unet.safetensors")
         save_file(_plain(text.state_dict()), work / "a-text.safetensors")
 
     if not (work / "a.done").exists():
-        drawn = _drawn(work / "latents-a.pt", codec, "a", _PICTURES, device)
+        drawn = _drawn(work / "latents-a.pt", vae, "a", _IMAGES_A, device)
         train_unet(
-            unet, text, drawn, tokenize, steps=options.steps_a, batch=options.batch, rate=1e-3, trains_text=True,
+            unet, text, drawn, tokenize, steps=options.steps_a, batch=options.batch, lr=1e-3, trains_text=True,
             device=device, keep=work / "a.part", snapshot=write_a,
         )  # fmt: skip
         write_a(options.steps_a)
@@ -68,25 +68,24 @@ def main() -> None:
     def write_b(step: int) -> None:
         write_base_b(unet.state_dict())
 
-    drawn = _drawn(work / "latents-b.pt", codec, "b", _PICTURES_B, device)
+    drawn = _drawn(work / "latents-b.pt", vae, "b", _IMAGES_B, device)
     train_unet(
-        unet, text, drawn, tokenize, steps=options.steps_b, batch=options.batch, rate=5e-4, trains_text=False,
+        unet, text, drawn, tokenize, steps=options.steps_b, batch=options.batch, lr=5e-4, trains_text=False,
         device=device, keep=work / "b.part", snapshot=write_b,
     )  # fmt: skip
     write_b(options.steps_b)
 
 
-def write_base_a(unet: Mapping[str, torch.Tensor], codec: Mapping[str, torch.Tensor], text: CLIPTextModel) -> None:
+def write_base_a(unet: Mapping[str, torch.Tensor], vae: Mapping[str, torch.Tensor], text: CLIPTextModel) -> None:
     """Write base A's checkpoint: LDM keys, fp16."""
     names = {name.removeprefix("text_model."): value for name, value in text.state_dict().items()}
-    words = {f"text_model.{name}": value for name, value in names.items() if not name.endswith("position_ids")}
-    tensors = to_ldm(unet, codec, words)
-    _write_half(BASE_A, tensors)
+    nested = {f"text_model.{name}": value for name, value in names.items() if not name.endswith("position_ids")}
+    _write_half(BASE_A, to_ldm(unet, vae, nested, "sd1"))
 
 
 def write_base_b(unet: Mapping[str, torch.Tensor]) -> None:
     """Write base B's UNet: LDM keys, fp16."""
-    _write_half(BASE_B_UNET, to_ldm(unet, {}, {}))
+    _write_half(BASE_B_UNET, to_ldm(unet, {}, {}, "sd1"))
 
 
 def _write_half(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -94,10 +93,10 @@ def _write_half(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
         save_file({key: value.detach().half().contiguous().cpu() for key, value in tensors.items()}, partial)
 
 
-def _drawn(path: Path, codec: torch.nn.Module, style: str, count: int, device: str) -> Drawn:
+def _drawn(path: Path, vae: torch.nn.Module, style: str, count: int, device: str) -> Drawn:
     if path.exists():
         return torch.load(path, weights_only=False)  # type: ignore[no-any-return]
-    drawn = draw_latents(codec, style, count, seed=ord(style), device=device)  # type: ignore[arg-type]
+    drawn = draw_latents(vae, style, count, seed=ord(style), device=device)  # type: ignore[arg-type]
     torch.save(drawn, path)
     return drawn
 

@@ -2,46 +2,39 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import torch
 
-from lib_pivotal.core.resting import Resting
+from lib_pivotal.core.data.weights_digest import weights_digest
+from lib_pivotal.core.ports import Offloading
 
-__all__ = ["VaeCodec"]
+__all__ = ["DiffusersVae"]
 
 
-class VaeCodec:
-    """Encodes and decodes pictures; implements ``core.ports.LatentCodec``.
+class DiffusersVae:
+    """Encodes and decodes images; implements ``core.ports.VAE``.
 
     Args:
-        vae: diffusers' AutoencoderKL, fp32: it is used rarely, and in fp16 some overflow.
+        vae: diffusers' AutoencoderKL, in fp32: it is used rarely, and some overflow in fp16.
         scale: factor from its latents to the UNet's.
         device: where it works.
+        offloading: brings the VAE to the device for each use.
     """
 
-    def __init__(self, vae: Any, scale: float, device: torch.device) -> None:
+    def __init__(self, vae: Any, scale: float, device: torch.device, offloading: Offloading) -> None:
         self._vae = vae
         self._scale = scale
         self._device = device
+        self._offloading = offloading
         self._identity = ""
-        self._place = Resting([vae], device)
         self.scale_factor = 2 ** (len(vae.config.block_out_channels) - 1)
         self.channels = int(vae.config.latent_channels)
 
-    def rest(self) -> None:
-        """From now on be in main memory between uses."""
-        self._place.rest()
-
     def identity(self) -> str:
-        """Hex digest of the weights, made once."""
+        """Hex digest of the weights, computed once."""
         if not self._identity:
-            digest = hashlib.sha256(str(self._scale).encode())
-            for name, tensor in sorted(self._vae.state_dict().items()):
-                digest.update(name.encode())
-                digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-            self._identity = digest.hexdigest()
+            self._identity = weights_digest(self._vae, self._scale)
         return self._identity
 
     @torch.no_grad()
@@ -54,13 +47,13 @@ class VaeCodec:
         Returns:
             Two fp32 tensors ``(B, C, H/8, W/8)`` on the CPU.
         """
-        with self._place.at_hand():
+        with self._offloading.on_device("vae"):
             posterior = self._vae.encode(pixels.to(self._device, torch.float32)).latent_dist
         return (posterior.mean * self._scale).cpu(), (posterior.std * self._scale).cpu()
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Pictures of latents.
+        """Images from latents.
 
         Args:
             latents: shape ``(B, C, h, w)``, scaled for the UNet.
@@ -68,6 +61,6 @@ class VaeCodec:
         Returns:
             fp32 on the CPU, shape ``(B, 3, 8h, 8w)``, 0 … 1.
         """
-        with self._place.at_hand():
+        with self._offloading.on_device("vae"):
             pixels: torch.Tensor = self._vae.decode(latents.to(self._device, torch.float32) / self._scale).sample
         return (pixels / 2 + 0.5).clamp(0, 1).cpu()

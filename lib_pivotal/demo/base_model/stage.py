@@ -1,4 +1,4 @@
-"""A training stage of the bases that can be broken off at any time and goes on where it was."""
+"""A stage of training the base models that can be interrupted at any time and resumed."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Stage:
     """Keeps weights, moments, moving average and random state in one file.
 
     Args:
-        path: the file; None keeps nothing.
+        path: the file; with None nothing is kept.
         weights: trained tensors, changed in place.
         average: their moving average, changed in place.
-        optimiser: over ``weights``.
-        rng: of the data.
+        optimizer: over ``weights``.
+        rng: draws the data.
     """
 
     def __init__(
@@ -31,12 +31,12 @@ class Stage:
         path: Path | None,
         weights: Sequence[torch.Tensor],
         average: Sequence[torch.Tensor],
-        optimiser: torch.optim.Optimizer,
+        optimizer: torch.optim.Optimizer,
         rng: np.random.Generator,
     ) -> None:
         self._path = path
         self._tensors = [*weights, *average]
-        self._optimiser = optimiser
+        self._optimizer = optimizer
         self._rng = rng
 
     def resume(self) -> int:
@@ -47,19 +47,19 @@ class Stage:
         with torch.no_grad():
             for tensor, value in zip(self._tensors, state["tensors"], strict=True):
                 tensor.copy_(value)
-        self._optimiser.load_state_dict(state["optimiser"])
+        self._optimizer.load_state_dict(state["optimizer"])
         self._rng.bit_generator.state = state["rng"]
         torch.set_rng_state(state["torch"])
         return int(state["step"])
 
     def keep(self, step: int) -> None:
-        """Write the file every so many finished steps."""
+        """Write the file every 50 finished steps."""
         if self._path is None or step % _EVERY:
             return
         state = {
             "step": step,
             "tensors": [tensor.detach().cpu() for tensor in self._tensors],
-            "optimiser": self._optimiser.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
             "rng": self._rng.bit_generator.state,
             "torch": torch.get_rng_state(),
         }
