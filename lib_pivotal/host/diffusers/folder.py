@@ -82,8 +82,8 @@ def _texts(path: Path, family: Family) -> tuple[TextPart, ...]:
     tokenizer = tokenizer_of_folder(path)
     parts = []
     for number, info in enumerate(family.text_encoders):
-        kind = transformers.CLIPTextModelWithProjection if info.has_pooled_text else transformers.CLIPTextModel
-        model = kind.from_pretrained(path / _encoder_folder(number), local_files_only=True, dtype=torch.float32)
+        model_class = transformers.CLIPTextModelWithProjection if info.has_pooled_text else transformers.CLIPTextModel
+        model = model_class.from_pretrained(path / _encoder_folder(number), local_files_only=True, dtype=torch.float32)
         # diffusers reads a normed layer as the last one, so folders leave out the layers after it.
         layer = -1 if info.is_normed else info.layer
         parts.append(TextPart(info, model, tokenizer, layer, family.allows_clip_skip))
