@@ -157,7 +157,7 @@ def write_dataset(folder: Path, character: str, split: str = "train", style: str
         rng = np.random.default_rng([list(CHARACTERS).index(character), SPLITS.index(split), number])
         path = folder / f"{character}-{split}-{number:02d}.png"
         Image.fromarray(draw_character(character, pose, style, rng)).save(path)
-        words = f"{character}, {pose.size}, {pose.background} background"
-        path.with_suffix(".txt").write_text(words + "\n", encoding="utf-8")
+        caption = f"{character}, {pose.size}, {pose.background} background"
+        path.with_suffix(".txt").write_text(caption + "\n", encoding="utf-8")
         paths.append(path)
     return paths

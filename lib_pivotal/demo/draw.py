@@ -102,12 +102,12 @@ class Canvas:
         if self.style == "b":
             self.pen.line([*scaled, scaled[0], scaled[1]], fill=INK, width=10, joint="curve")
 
-    def pattern(self, points: list[tuple[float, float]], kind: str, color: tuple[int, int, int]) -> None:
+    def pattern(self, points: list[tuple[float, float]], name: str, color: tuple[int, int, int]) -> None:
         """Stripes or dots of ``color``, visible only inside the polygon ``points``.
 
         They are aligned with the image's 8-px grid of latent cells, so that a small VAE can represent them.
         """
-        if kind == "plain":
+        if name == "plain":
             return
         side = SIDE * _FACTOR
         mask = Image.new("L", (side, side), 0)
@@ -115,7 +115,7 @@ class Canvas:
         layer = Image.new("L", (side, side), 0)
         pen = ImageDraw.Draw(layer)
         for y in range(0, SIDE, 8):
-            if kind == "striped":
+            if name == "striped":
                 pen.rectangle([0, (y + 2) * _FACTOR, side, (y + 6) * _FACTOR - 1], fill=255)
                 continue
             for x in range(0, SIDE, 8):

@@ -155,7 +155,7 @@ class _Guess:
 
     def begin(self, place: np.ndarray) -> _Drawn:
         """The guess with the pattern that fits best at a place."""
-        error, pattern = min((self.mismatch(kind, place), kind) for kind in PATTERNS)
+        error, pattern = min((self.mismatch(pattern, place), pattern) for pattern in PATTERNS)
         return _Drawn(self, pattern, place, error)
 
     def mismatch(self, pattern: str, place: np.ndarray) -> float:

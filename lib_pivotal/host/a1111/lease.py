@@ -48,9 +48,9 @@ def borrow(config: TrainConfig, control: Control) -> Iterator[Borrowed]:
         model = _load(config.checkpoint, stack)
         require_trainable(model)
         _refresh_at_the_end(stack)
-        _quiet_the_page(stack)
-        _place(model, stack)
-        _strip(model, stack)
+        _stop_live_previews(stack)
+        _move_to_device(model, stack)
+        _remove_leftovers(model, stack)
         _freeze(model, stack)
         _choose_attention(stack)
         borrowed = A1111Model(model, config, control)
@@ -113,7 +113,7 @@ def _refresh_at_the_end(stack: ExitStack) -> None:
     _undo(stack, "the cache of encoded prompts", forget_conds)
 
 
-def _quiet_the_page(stack: ExitStack) -> None:
+def _stop_live_previews(stack: ExitStack) -> None:
     """Keep the page's progress poll from decoding images with the borrowed VAE in another thread.
 
     Host: modules/shared_state.py, ``set_current_image``, A1111 1.6.1-1.10.1: does so unless
@@ -127,7 +127,7 @@ def _quiet_the_page(stack: ExitStack) -> None:
     shared.state.current_latent = None
 
 
-def _place(model: Any, stack: ExitStack) -> None:
+def _move_to_device(model: Any, stack: ExitStack) -> None:
     """Move all parts to the device; afterwards each goes back to where it was.
 
     Host: modules/sd_models.py, ``send_model_to_device``, A1111 1.6.1-1.10.1: a model that the user unloaded is on the
@@ -140,7 +140,7 @@ def _place(model: Any, stack: ExitStack) -> None:
         part.to(devices.device)
 
 
-def _strip(model: Any, stack: ExitStack) -> None:
+def _remove_leftovers(model: Any, stack: ExitStack) -> None:
     """Take out of the model what earlier generations and other extensions left in it.
 
     Host: modules/sd_unet.py, ``apply_unet``, A1111 1.6.1-1.10.1: a TensorRT UNet would run instead of the borrowed one.

@@ -35,7 +35,7 @@ class A1111Model:
     Args:
         model: ``shared.sd_model`` after :func:`lib_pivotal.host.a1111.lease.borrow` has prepared it.
         config: the settings of the run; precision, clip skip and the text encoders' LoRA rank are used.
-        control: told to stop when the user presses the webui's Interrupt.
+        control: asked to stop when the user presses the webui's Interrupt.
     """
 
     def __init__(self, model: Any, config: TrainConfig, control: Control) -> None:
@@ -207,7 +207,7 @@ def _is_block(module: Any) -> bool:
     Host: ldm/modules/attention.py and openaimodel.py, A1111 1.6.1-1.10.1: token merging replaces the class of a
     transformer block by a subclass, so all of its base classes are looked at.
     """
-    names = {kind.__name__ for kind in type(module).__mro__}
+    names = {base.__name__ for base in type(module).__mro__}
     return bool(names & {"BasicTransformerBlock", "ResBlock"}) and hasattr(module, "_forward")
 
 

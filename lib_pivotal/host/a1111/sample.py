@@ -193,7 +193,7 @@ def _same_progress() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _pinned_options(values: Mapping[str, Any]) -> Iterator[None]:
-    """Within the context settings have other values, without their callbacks; what the user changes meanwhile is kept.
+    """Within the context settings have other values; no callbacks run, and what the user changes meanwhile is kept.
 
     Host: modules/options.py, ``Options.data``, A1111 1.6.1-1.10.1: setting an option any other way runs callbacks that
     wait for the queue that we hold, and fails with ``--freeze-settings``.

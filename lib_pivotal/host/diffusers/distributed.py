@@ -46,7 +46,7 @@ class TorchGroup:
 
 
 def local_device(name: str | None) -> str | None:
-    """The device of this process: with several and no explicit number, ``cuda:LOCAL_RANK``."""
+    """The device of this process: ``cuda:LOCAL_RANK`` under a launcher, unless another device is named."""
     if "LOCAL_RANK" in os.environ and name in (None, "cuda") and torch.cuda.is_available():
         return f"cuda:{os.environ['LOCAL_RANK']}"
     return name

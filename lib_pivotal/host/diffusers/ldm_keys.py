@@ -47,14 +47,14 @@ def vae_to_diffusers(path: str) -> str:
         path = path.replace(ldm, ours)
     parts = path.split(".")
     if len(parts) > 1 and parts[1] == "down":
-        kind = f"resnets.{parts[4]}" if parts[3] == "block" else "downsamplers.0"
+        block = f"resnets.{parts[4]}" if parts[3] == "block" else "downsamplers.0"
         rest = parts[5:] if parts[3] == "block" else parts[4:]
-        return ".".join([parts[0], "down_blocks", parts[2], kind, *rest])
+        return ".".join([parts[0], "down_blocks", parts[2], block, *rest])
     if len(parts) > 1 and parts[1] == "up":
         level = str(_VAE_LEVELS - 1 - int(parts[2]))
-        kind = f"resnets.{parts[4]}" if parts[3] == "block" else "upsamplers.0"
+        block = f"resnets.{parts[4]}" if parts[3] == "block" else "upsamplers.0"
         rest = parts[5:] if parts[3] == "block" else parts[4:]
-        return ".".join([parts[0], "up_blocks", level, kind, *rest])
+        return ".".join([parts[0], "up_blocks", level, block, *rest])
     return path
 
 

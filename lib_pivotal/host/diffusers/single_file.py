@@ -119,8 +119,8 @@ def _texts(
         state = parts_with(tensors, info.checkpoint_prefix)
         shape = open_clip_shape(state) if info.is_open_clip else clip_shape(params, path)
         named = open_clip_state(state) if info.is_open_clip else state
-        kind = transformers.CLIPTextModelWithProjection if info.has_pooled_text else transformers.CLIPTextModel
-        model = _filled(kind, shape, named, path)
+        model_class = transformers.CLIPTextModelWithProjection if info.has_pooled_text else transformers.CLIPTextModel
+        model = _filled(model_class, shape, named, path)
         # Configurations choose a layer of the first encoder only.
         layer = info.layer if number else _layer(info, clip_params(params), model.config.num_hidden_layers)
         parts.append(TextPart(info, model, tokenizer, layer, family.allows_clip_skip))
@@ -136,17 +136,17 @@ def _layer(info: TextEncoderInfo, params: Mapping[str, Any], layer_count: int) -
     return info.layer if index is None else int(index) - layer_count - 1
 
 
-def _filled(kind: Any, shape: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], path: Path) -> Any:
+def _filled(model_class: Any, shape: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], path: Path) -> Any:
     """A text encoder with a checkpoint's weights, fp32.
 
     Args:
-        kind: class of transformers.
+        model_class: class of transformers.
         shape: its configuration.
         tensors: named as transformers names them in files.
         path: of the checkpoint.
     """
     known = {key: value for key, value in shape.items() if key != "architectures"}
-    model = kind(transformers.CLIPTextConfig(**known))
+    model = model_class(transformers.CLIPTextConfig(**known))
     is_nested = any(name.startswith("text_model.") for name in model.state_dict())
     state = {}
     for key, value in tensors.items():

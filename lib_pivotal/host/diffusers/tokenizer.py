@@ -25,8 +25,8 @@ def write_tokenizer(folder: Path) -> None:
     """
     merges = _read_merges()
     letters = [letter for _, letter in sorted(_byte_letters().items(), key=lambda item: _order(item[0]))]
-    words = letters + [letter + "</w>" for letter in letters] + ["".join(merge.split()) for merge in merges]
-    vocabulary = {word: number for number, word in enumerate([*words, _START, _END])}
+    tokens = letters + [letter + "</w>" for letter in letters] + ["".join(merge.split()) for merge in merges]
+    vocabulary = {token: number for number, token in enumerate([*tokens, _START, _END])}
     settings = {
         "tokenizer_class": "CLIPTokenizer",
         "add_prefix_space": False,
