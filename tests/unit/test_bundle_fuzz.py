@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
+from lib_pivotal.core.bundle.embedding_reader import MOST_EMBEDDINGS
 from lib_pivotal.core.bundle.embeddings import parse_embeddings, read_embeddings
-from lib_pivotal.core.bundle.intake import LONGEST_NAME, MOST_EMBEDDINGS
+from lib_pivotal.core.bundle.names import LONGEST_NAME
 from lib_pivotal.core.bundle.tools_add import pack
 from lib_pivotal.core.bundle.values import LARGEST_VALUE, MOST_VECTORS, WIDEST
 from lib_pivotal.core.errors import PivotalError
@@ -44,7 +45,7 @@ def check(found, keys):
             assert bool(torch.isfinite(vectors).all())
             assert float(vectors.abs().max()) <= LARGEST_VALUE
     for problem in found.problems:
-        assert str(problem).isprintable()
+        assert str(problem).replace("\u3000", " ").isprintable()
         assert len(str(problem)) < 2000
     assert LORA_KEY not in found.keys, "the LoRA is never taken for an embedding"
 

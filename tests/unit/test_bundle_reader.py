@@ -10,14 +10,14 @@ import pytest
 import torch
 from safetensors.torch import save, save_file
 
+from lib_pivotal.core.bundle.embedding_file import read_embedding_file
 from lib_pivotal.core.bundle.embeddings import (
     has_embeddings,
-    paired_files,
     parse_embeddings,
     read_embeddings,
-    read_file_embedding,
 )
 from lib_pivotal.core.bundle.file import read_bundle
+from lib_pivotal.core.bundle.paired_files import paired_files, read_embeddings_with_paired
 from tests.unit.bundle_samples import LORA, WRITERS, flat, sd1, sdxl
 
 
@@ -84,7 +84,7 @@ def test_diffusers_file_beside_the_lora_gives_its_rows_too(tmp_path):
     save_file(LORA, tmp_path / "y2k.safetensors")
     save_file(sdxl(2), tmp_path / "y2k_emb.safetensors")
     plain = read_embeddings(tmp_path / "y2k.safetensors")
-    found = read_embeddings(tmp_path / "y2k.safetensors", with_paired=True)
+    found = read_embeddings_with_paired(tmp_path / "y2k.safetensors")
     assert not plain.embeddings
     assert set(found.embeddings) == {"y2k", "<s0>", "<s1>"}
     assert torch.equal(found.embeddings["<s1>"].encoders["clip_g"], sdxl(2)["clip_g"][1:])
@@ -96,16 +96,16 @@ def test_onetrainers_folder_beside_the_lora(tmp_path):
     folder.mkdir()
     save_file({"clip_l": sd1()}, folder / "zog.safetensors")
     assert paired_files(tmp_path / "a.safetensors") == [folder / "zog.safetensors"]
-    assert set(read_embeddings(tmp_path / "a.safetensors", with_paired=True).embeddings) == {"zog"}
+    assert set(read_embeddings_with_paired(tmp_path / "a.safetensors").embeddings) == {"zog"}
 
 
 def test_a_file_of_one_embedding_takes_its_name_from_outside(tmp_path):
     for key in ("emb_params", "string_to_param.*", "string_to_param:*", "clip_l", "<zog>"):
         save_file({key: sd1()}, tmp_path / "e.safetensors")
-        found = read_file_embedding(tmp_path / "e.safetensors", "zog")
+        found = read_embedding_file(tmp_path / "e.safetensors", "zog")
         assert torch.equal(found.embeddings["zog"].encoders["clip_l"], sd1()), key
     save_file(LORA, tmp_path / "e.safetensors")
-    assert not read_file_embedding(tmp_path / "e.safetensors", "zog").embeddings
+    assert not read_embedding_file(tmp_path / "e.safetensors", "zog").embeddings
 
 
 def test_hash_depends_on_values_only(tmp_path):
@@ -141,8 +141,8 @@ def test_as_many_vectors_as_fit(tmp_path, count):
         (torch.zeros(3, 0), "width 0"),
         (torch.zeros(3, 768, dtype=torch.int8), "int8"),
         (torch.zeros(3, 768, dtype=torch.bool), "bool"),
-        (torch.full((3, 768), float("nan")), "no numbers"),
-        (torch.full((3, 768), float("inf")), "no numbers"),
+        (torch.full((3, 768), float("nan")), "NaN or infinite"),
+        (torch.full((3, 768), float("inf")), "NaN or infinite"),
         (torch.full((3, 768), 1e30), "1e+30"),
     ],
 )
@@ -329,7 +329,7 @@ def test_metadata_of_any_kind_does_no_harm(tmp_path):
 def test_contents_that_a_host_has_read(tmp_path):
     found = parse_embeddings({"bundle_emb.a.clip_l": sd1(), "bundle_emb.b.clip_l": "text", "c": None}, {})
     assert list(found.embeddings) == ["a"]
-    assert "no tensor" in str(found.problems[0])
+    assert "not a tensor" in str(found.problems[0])
 
 
 def test_result_has_memory_of_its_own(tmp_path):

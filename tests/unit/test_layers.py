@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "app": {"app", "core"},
     "app.api": {"app", "core", "fastapi"},
     "app.bundled_names": {"app", "core", "fastapi"},
-    "ui": {"ui", "app", "core.config", "core.errors", "core.report", "gradio", "PIL"},
+    "ui": {"ui", "app", "core.config", "core.errors", "core.printable", "core.report", "gradio", "PIL"},
     "cli": {"cli", "app", "core", "host.diffusers", *LIBRARIES},
     "demo": {"demo", "core", "host.diffusers", "diffusers", "transformers", *LIBRARIES},
 }

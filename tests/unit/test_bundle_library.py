@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lib_pivotal.app.shelf import Shelf, Target
+from lib_pivotal.app.bundle_library import BundleLibrary, Destination
 from lib_pivotal.core.bundle.embeddings import read_embeddings
 from lib_pivotal.core.errors import BundleError, ConfigError
 from tests.unit.bundle_samples import LORA, sd1
@@ -64,98 +64,98 @@ def host(tmp_path):
 
 
 @pytest.fixture
-def shelf(host):
-    return Shelf(host)
+def library(host):
+    return BundleLibrary(host)
 
 
 def names(host, name):
     return set(read_embeddings(host.lora_folder() / f"{name}.safetensors").embeddings)
 
 
-def test_lists_what_there_is(shelf):
-    assert shelf.bundles() == ["people/x", "y"]
-    assert shelf.embedding_files() == ["bad.pt", "hat_v1.safetensors", "more/coat_v1.pt"]
+def test_lists_what_there_is(library):
+    assert library.bundles() == ["people/x", "y"]
+    assert library.embedding_files() == ["bad.pt", "hat_v1.safetensors", "more/coat_v1.pt"]
 
 
-def test_linked_folders_are_listed(shelf, host, tmp_path_factory):
+def test_linked_folders_are_listed(library, host, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("disk")
     save_file(LORA, elsewhere / "far.safetensors")
     (host.lora_folder() / "linked").symlink_to(elsewhere, target_is_directory=True)
-    assert "linked/far" in shelf.bundles()
+    assert "linked/far" in library.bundles()
 
 
 @pytest.mark.parametrize("name", ["", "gone", "../embeddings/hat_v1", "people/../y", "/etc/passwd"])
-def test_other_files_cannot_be_reached(shelf, name):
+def test_other_files_cannot_be_reached(library, name):
     for work in (
-        lambda: shelf.describe(name),
-        lambda: shelf.verify(name),
-        lambda: shelf.rename(name, "zog", "zog_v2", Target()),
-        lambda: shelf.remove(name, ["zog"], Target()),
-        lambda: shelf.merge("y", name, Target("new")),
-        lambda: shelf.split(name, Target()),
-        lambda: shelf.pack("y", [name], "", Target("new")),
+        lambda: library.describe(name),
+        lambda: library.verify(name),
+        lambda: library.rename(name, "zog", "zog_v2", Destination()),
+        lambda: library.remove(name, ["zog"], Destination()),
+        lambda: library.merge("y", name, Destination("new")),
+        lambda: library.split(name, Destination()),
+        lambda: library.pack("y", [name], "", Destination("new")),
     ):
         with pytest.raises(BundleError):
             work()
 
 
 @pytest.mark.parametrize("target", ["../out", "a/b", "con", "x:1"])
-def test_results_stay_in_the_lora_folder(shelf, host, target):
+def test_results_stay_in_the_lora_folder(library, host, target):
     with pytest.raises(ConfigError):
-        shelf.remove("y", ["other"], Target(target))
+        library.remove("y", ["other"], Destination(target))
     assert host.changes == 0
 
 
-def test_says_what_is_in_a_file_and_what_is_wrong(shelf):
-    assert set(shelf.describe("people/x")["embeddings"]) == {"zog", "nim"}
-    save_file({**LORA, "bundle_emb.cat.emb_params": sd1()}, shelf._host.lora_folder() / "cat.safetensors")
-    assert any("cat" in problem.message for problem in shelf.verify("cat")), "the model's tokenizer was not asked"
+def test_says_what_is_in_a_file_and_what_is_wrong(library):
+    assert set(library.describe("people/x")["embeddings"]) == {"zog", "nim"}
+    save_file({**LORA, "bundle_emb.cat.emb_params": sd1()}, library._host.lora_folder() / "cat.safetensors")
+    assert any("cat" in problem.message for problem in library.verify("cat")), "the model's tokenizer was not asked"
 
 
-def test_rename_writes_beside_the_old_file(shelf, host):
-    done = shelf.rename("people/x", "zog", " zog_v2 ", Target())
+def test_rename_writes_beside_the_old_file(library, host):
+    done = library.rename("people/x", "zog", " zog_v2 ", Destination())
     assert done.name == "people/x-2"
     assert names(host, "people/x-2") == {"zog_v2", "nim"}
     assert names(host, "people/x") == {"zog", "nim"}
     assert host.changes == 1
 
 
-def test_nothing_is_replaced_unasked(shelf, host):
-    with pytest.raises(BundleError, match="exists already"):
-        shelf.remove("people/x", ["zog"], Target("y"))
+def test_nothing_is_replaced_unasked(library, host):
+    with pytest.raises(BundleError, match="exists? already"):
+        library.remove("people/x", ["zog"], Destination("y"))
     assert names(host, "y") == {"other"}
-    done = shelf.remove("people/x", ["zog"], Target("people/x", overwrite=True))
+    done = library.remove("people/x", ["zog"], Destination("people/x", overwrite=True))
     assert done.name == "people/x"
     assert names(host, "people/x") == {"nim"}
 
 
-def test_merge_takes_the_other_ones_embeddings(shelf, host):
-    assert shelf.merge("people/x", "y", Target("both")).name == "both"
+def test_merge_takes_the_other_ones_embeddings(library, host):
+    assert library.merge("people/x", "y", Destination("both")).name == "both"
     assert names(host, "both") == {"zog", "nim", "other"}
 
 
-def test_pack_reads_pt_files_by_the_host_only(shelf, host):
-    shelf.pack("y", ["hat_v1.safetensors", "more/coat_v1.pt"], "", Target("packed"))
+def test_pack_reads_pt_files_by_the_host_only(library, host):
+    library.pack("y", ["hat_v1.safetensors", "more/coat_v1.pt"], "", Destination("packed"))
     assert names(host, "packed") == {"other", "hat_v1", "coat_v1"}
     assert host.loaded == [host.embedding_folder() / "more" / "coat_v1.pt"]
     found = read_embeddings(host.lora_folder() / "packed.safetensors").embeddings["coat_v1"]
     assert torch.equal(found.encoders["clip_l"], sd1())
     with pytest.raises(ConfigError, match=r"bad\.pt"):
-        shelf.pack("y", ["bad.pt"], "", Target("no"))
-    assert "no" not in shelf.bundles()
+        library.pack("y", ["bad.pt"], "", Destination("no"))
+    assert "no" not in library.bundles()
 
 
-def test_one_packed_file_can_have_another_name(shelf, host):
-    shelf.pack("y", ["hat_v1.safetensors"], "crown_v1", Target("named"))
+def test_one_packed_file_can_have_another_name(library, host):
+    library.pack("y", ["hat_v1.safetensors"], "crown_v1", Destination("named"))
     assert names(host, "named") == {"other", "crown_v1"}
 
 
-def test_split_files_lie_where_they_change_no_prompt(shelf, host):
-    done = shelf.split("people/x", Target())
+def test_split_files_lie_where_they_change_no_prompt(library, host):
+    done = library.split("people/x", Destination())
     assert done.name == ""
     assert {path.name for path in done.paths} == {"x_lora.safetensors", "zog.safetensors", "nim.safetensors"}
     assert {path.parent for path in done.paths} == {host.split_folder() / "x"}
     assert set(load_file(host.split_folder() / "x" / "x_lora.safetensors")) == set(LORA)
-    with pytest.raises(BundleError, match="exists already"):
-        shelf.split("people/x", Target())
-    shelf.split("people/x", Target(overwrite=True))
+    with pytest.raises(BundleError, match="exists? already"):
+        library.split("people/x", Destination())
+    library.split("people/x", Destination(overwrite=True))

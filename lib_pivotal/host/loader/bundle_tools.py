@@ -9,11 +9,11 @@ from typing import Any
 from lib_pivotal.host.loader.encoders import live_encoders
 from lib_pivotal.host.loader.networks import lora_extension
 
-__all__ = ["WebuiShelf"]
+__all__ = ["WebuiBundleTools"]
 
 
-class WebuiShelf:
-    """Implements ``app.shelf.ShelfHost`` for every webui that the loader knows."""
+class WebuiBundleTools:
+    """Implements ``app.bundle_library.BundleToolsHost`` for every webui that the loader knows."""
 
     def lora_folder(self) -> Path:
         """Where LoRAs and bundles are.
