@@ -39,9 +39,8 @@ def render(description: dict[str, Any], *, as_json: bool) -> str:
 def _lora_lines(lora: Mapping[str, Any]) -> list[str]:
     if not lora["layers"]:
         return ["  none"]
-    parts = ", ".join(f"{count} in the {part}" for part, count in lora["parts"].items())
-    lines = [f"  {_layers(lora['layers'])} ({parts})"]
-    lines += [f"  {kind['kind']}, {_layers(kind['layers'])}; read by {kind['read_by']}" for kind in lora["kinds"]]
+    lines = [f"  {kind['kind']}, {_layers(kind['layers'])}; read by {kind['read_by']}" for kind in lora["kinds"]]
+    lines.append("  " + ", ".join(f"{_layers(count)} in the {part}" for part, count in lora["parts"].items()))
     if lora["ranks"]:
         lines.append("  " + ", ".join(f"rank {rank} on {_layers(count)}" for rank, count in lora["ranks"].items()))
     alphas = ", ".join(f"{alpha:g}" for alpha in lora["alphas"])

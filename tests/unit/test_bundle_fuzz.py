@@ -29,6 +29,12 @@ SIDES = [0, 1, 2, 3, 75, 76, 768, 1024, 1280, 2048, 2816, 2**31, 2**62, 2**70, -
 LORA_KEY = "lora_unet_a.alpha"
 
 
+def write_new(path, contents):
+    """Write a file that replaces none: file systems bring one that is overwritten to the disk each time."""
+    path.unlink(missing_ok=True)
+    path.write_bytes(contents)
+
+
 def check(found, keys):
     """What holds of every answer, whatever the file was."""
     assert len(found.embeddings) <= MOST_EMBEDDINGS
@@ -104,7 +110,7 @@ def test_ten_thousand_damaged_files(tmp_path):
     path = tmp_path / "x.safetensors"
     slowest, used, told = 0.0, 0, 0
     for _ in range(FILES):
-        path.write_bytes(mutate(rng, *rng.choice(originals)))
+        write_new(path, mutate(rng, *rng.choice(originals)))
         started = time.process_time()
         found = read_embeddings(path)
         slowest = max(slowest, time.process_time() - started)
@@ -125,7 +131,7 @@ def test_damaged_files_take_bounded_memory(tmp_path):
     tracemalloc.start()
     try:
         for _ in range(FILES // 20):
-            path.write_bytes(mutate(rng, *rng.choice(originals)))
+            write_new(path, mutate(rng, *rng.choice(originals)))
             tracemalloc.reset_peak()
             before, _ = tracemalloc.get_traced_memory()
             read_embeddings(path)
@@ -145,7 +151,7 @@ def test_tools_keep_the_lora_beside_damaged_embeddings_byte_for_byte(tmp_path):
     packed.write_bytes(save({"emb_params": torch.ones(1, 8)}))
     kept = 0
     for number in range(FILES // 20):
-        path.write_bytes(mutate(rng, *rng.choice(originals)))
+        write_new(path, mutate(rng, *rng.choice(originals)))
         out = tmp_path / f"out{number}.safetensors"
         try:
             pack(path, {"another": packed}, out)
@@ -195,7 +201,7 @@ def test_any_contents(contents):
 def test_any_bytes(tmp_path_factory, raw):
     path = tmp_path_factory.getbasetemp() / "any.safetensors"
     for contents in (raw, len(raw).to_bytes(8, "little") + raw, (2).to_bytes(8, "little") + b"{}" + raw):
-        path.write_bytes(contents)
+        write_new(path, contents)
         check(read_embeddings(path), ())
 
 

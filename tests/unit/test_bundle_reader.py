@@ -13,11 +13,11 @@ from safetensors.torch import save, save_file
 from lib_pivotal.core.bundle.embedding_file import read_embedding_file
 from lib_pivotal.core.bundle.embeddings import (
     has_embeddings,
+    paired_files,
     parse_embeddings,
     read_embeddings,
 )
 from lib_pivotal.core.bundle.file import read_bundle
-from lib_pivotal.core.bundle.paired_files import paired_files, read_embeddings_with_paired
 from tests.unit.bundle_samples import LORA, WRITERS, flat, sd1, sdxl
 
 
@@ -84,7 +84,7 @@ def test_diffusers_file_beside_the_lora_gives_its_rows_too(tmp_path):
     save_file(LORA, tmp_path / "y2k.safetensors")
     save_file(sdxl(2), tmp_path / "y2k_emb.safetensors")
     plain = read_embeddings(tmp_path / "y2k.safetensors")
-    found = read_embeddings_with_paired(tmp_path / "y2k.safetensors")
+    found = read_embeddings(tmp_path / "y2k.safetensors", with_paired=True)
     assert not plain.embeddings
     assert set(found.embeddings) == {"y2k", "<s0>", "<s1>"}
     assert torch.equal(found.embeddings["<s1>"].encoders["clip_g"], sdxl(2)["clip_g"][1:])
@@ -96,7 +96,7 @@ def test_onetrainers_folder_beside_the_lora(tmp_path):
     folder.mkdir()
     save_file({"clip_l": sd1()}, folder / "zog.safetensors")
     assert paired_files(tmp_path / "a.safetensors") == [folder / "zog.safetensors"]
-    assert set(read_embeddings_with_paired(tmp_path / "a.safetensors").embeddings) == {"zog"}
+    assert set(read_embeddings(tmp_path / "a.safetensors", with_paired=True).embeddings) == {"zog"}
 
 
 def test_a_file_of_one_embedding_takes_its_name_from_outside(tmp_path):

@@ -11,8 +11,14 @@ from typing import Any
 import torch
 
 from lib_pivotal.core.bundle.embedding_image import IMAGE_ENDINGS, read_embedding_image
-from lib_pivotal.core.bundle.embedding_reader import EmbeddingReader, TensorSource
-from lib_pivotal.core.bundle.embeddings import BundledEmbeddings, source_of_file, source_of_values, unreadable
+from lib_pivotal.core.bundle.embedding_reader import (
+    BundledEmbeddings,
+    EmbeddingReader,
+    TensorSource,
+    source_of_file,
+    source_of_values,
+    unreadable,
+)
 from lib_pivotal.core.bundle.layout import KeyGroups, group_file_keys
 from lib_pivotal.core.bundle.names import file_stem_for
 from lib_pivotal.core.bundle.network_kind import find_network, other_subject

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from lib_pivotal.core.bundle.layout import KeyGroups, choose_suffixes
 from lib_pivotal.core.bundle.names import token_key, why_untypable
-from lib_pivotal.core.bundle.tensor_file import Unreadable
+from lib_pivotal.core.bundle.tensor_file import TensorFile, Unreadable
 from lib_pivotal.core.bundle.values import Rejected, byte_count, check_shapes, embedding_hash, normalized
 from lib_pivotal.core.errors import Problem
 from lib_pivotal.core.printable import printable
 
-__all__ = ["MOST_EMBEDDINGS", "BundledEmbedding", "EmbeddingReader", "TensorSource"]
+__all__ = [
+    "MOST_EMBEDDINGS",
+    "BundledEmbedding",
+    "BundledEmbeddings",
+    "EmbeddingReader",
+    "TensorSource",
+    "source_of_file",
+    "source_of_values",
+    "unreadable",
+]
 
 MOST_EMBEDDINGS = 256
 _MOST_BYTES = 64 * 2**20
@@ -49,6 +60,23 @@ class BundledEmbedding:
 
 
 @dataclass(frozen=True)
+class BundledEmbeddings:
+    """What a file holds of embeddings.
+
+    Attributes:
+        embeddings: by name, sorted by key.
+        problems: what could not be used, and why; its field is the name or key, shortened.
+        keys: every key of the file that is about embeddings, used or not.
+        unused: those of them whose tensors are not in ``embeddings``.
+    """
+
+    embeddings: dict[str, BundledEmbedding]
+    problems: list[Problem]
+    keys: frozenset[str] = field(default=frozenset())
+    unused: frozenset[str] = field(default=frozenset())
+
+
+@dataclass(frozen=True)
 class TensorSource:
     """Where shapes and tensors come from: a file that is read as needed, or a dictionary.
 
@@ -59,6 +87,29 @@ class TensorSource:
 
     shape: Callable[[str], Sequence[int]]
     fetch: Callable[[str], torch.Tensor]
+
+
+def source_of_file(file: TensorFile) -> TensorSource:
+    """Shapes and tensors of an open file."""
+    return TensorSource(lambda key: file.entries[key].shape, file.read)
+
+
+def source_of_values(tensors: Mapping[str, Any]) -> TensorSource:
+    """Shapes and tensors of a dictionary, in which there may be something else, too."""
+
+    def shape(key: str) -> Sequence[int]:
+        if not isinstance(tensors[key], torch.Tensor):
+            raise Rejected("its values are not a tensor")
+        return tuple(tensors[key].shape)
+
+    return TensorSource(shape, lambda key: tensors[key])
+
+
+def unreadable(path: Path, error: Exception) -> BundledEmbeddings:
+    """The answer for a file that could not be opened."""
+    text = f"The embeddings of {printable(path.name)} cannot be read: {printable(error, 200)}."
+    hint = error.hint if isinstance(error, Unreadable) else "Check the path."
+    return BundledEmbeddings({}, [Problem(printable(path.name), "error", text, hint)])
 
 
 class EmbeddingReader:

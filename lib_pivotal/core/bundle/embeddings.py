@@ -7,72 +7,33 @@ everything else in the file stays usable. docs/bundle-format.md says what is rea
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from lib_pivotal.core.bundle.embedding_reader import BundledEmbedding, EmbeddingReader, TensorSource
+from lib_pivotal.core.bundle.embedding_reader import (
+    BundledEmbedding,
+    BundledEmbeddings,
+    EmbeddingReader,
+    TensorSource,
+    source_of_file,
+    source_of_values,
+    unreadable,
+)
 from lib_pivotal.core.bundle.layout import KeyGroups, group_keys, is_positional_lora
+from lib_pivotal.core.bundle.paired_files import add_paired, paired_files
 from lib_pivotal.core.bundle.tensor_file import TensorFile, Unreadable, open_tensors
-from lib_pivotal.core.bundle.values import Rejected
-from lib_pivotal.core.errors import Problem
-from lib_pivotal.core.printable import printable
 
 __all__ = [
     "BundledEmbedding",
     "BundledEmbeddings",
     "has_embeddings",
+    "paired_files",
     "parse_embeddings",
     "parse_tensor_file",
     "read_embeddings",
-    "source_of_file",
-    "source_of_values",
-    "unreadable",
 ]
 
 _UNOPENABLE = (OSError, Unreadable)
-
-
-@dataclass(frozen=True)
-class BundledEmbeddings:
-    """What a file holds of embeddings.
-
-    Attributes:
-        embeddings: by name, sorted by key.
-        problems: what could not be used, and why; its field is the name or key, shortened.
-        keys: every key of the file that is about embeddings, used or not.
-        unused: those of them whose tensors are not in ``embeddings``.
-    """
-
-    embeddings: dict[str, BundledEmbedding]
-    problems: list[Problem]
-    keys: frozenset[str] = field(default=frozenset())
-    unused: frozenset[str] = field(default=frozenset())
-
-
-def source_of_file(file: TensorFile) -> TensorSource:
-    """Shapes and tensors of an open file."""
-    return TensorSource(lambda key: file.entries[key].shape, file.read)
-
-
-def source_of_values(tensors: Mapping[str, Any]) -> TensorSource:
-    """Shapes and tensors of a dictionary, in which there may be something else, too."""
-
-    def shape(key: str) -> Sequence[int]:
-        if not isinstance(tensors[key], torch.Tensor):
-            raise Rejected("its values are not a tensor")
-        return tuple(tensors[key].shape)
-
-    return TensorSource(shape, lambda key: tensors[key])
-
-
-def unreadable(path: Path, error: Exception) -> BundledEmbeddings:
-    """The answer for a file that could not be opened."""
-    text = f"The embeddings of {printable(path.name)} cannot be read: {printable(error, 200)}."
-    hint = error.hint if isinstance(error, Unreadable) else "Check the path."
-    return BundledEmbeddings({}, [Problem(printable(path.name), "error", text, hint)])
 
 
 def has_embeddings(path: Path) -> bool:
@@ -84,17 +45,19 @@ def has_embeddings(path: Path) -> bool:
         return False
 
 
-def read_embeddings(path: Path) -> BundledEmbeddings:
+def read_embeddings(path: Path, *, with_paired: bool = False) -> BundledEmbeddings:
     """Embeddings of a bundle; header first, then only their own tensors.
 
     Args:
         path: safetensors file.
+        with_paired: also those of files next to it, see :func:`paired_files`. Names in the bundle itself come first.
     """
     try:
         with open_tensors(path) as file:
-            return parse_tensor_file(file)
+            found = parse_tensor_file(file)
     except _UNOPENABLE as error:
-        return unreadable(path, error)
+        found = unreadable(path, error)
+    return add_paired(path, found) if with_paired else found
 
 
 def parse_tensor_file(file: TensorFile) -> BundledEmbeddings:

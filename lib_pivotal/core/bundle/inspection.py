@@ -17,7 +17,7 @@ from lib_pivotal.core.bundle.metadata import BUNDLE_KEY
 from lib_pivotal.core.bundle.names import Tokenizer, as_warnings, name_problems
 from lib_pivotal.core.bundle.network_check import alpha_of, check_network
 from lib_pivotal.core.bundle.network_family import family_of_network
-from lib_pivotal.core.bundle.network_kind import Network, find_network, other_subject
+from lib_pivotal.core.bundle.network_kind import ALL_WEBUIS, Network, find_network, other_subject
 from lib_pivotal.core.bundle.tensor_file import TensorFile
 from lib_pivotal.core.errors import BundleError, Problem
 from lib_pivotal.core.printable import printable
@@ -106,7 +106,7 @@ def describe(path: Path) -> dict[str, Any]:
 def _describe_network(file: TensorFile, network: Network) -> dict[str, Any]:
     ranks = Counter(rank for rank in (item.rank(file.entries) for item in network.modules) if rank is not None)
     alphas = {alpha for alpha in (alpha_of(file, item) for item in network.modules) if alpha is not None}
-    kinds = Counter((item.title(file.entries), item.read_by) for item in network.modules)
+    kinds = Counter((item.title(file.entries), item.read_by(file.entries)) for item in network.modules)
     return {
         "layers": len(network.modules),
         "kinds": [{"kind": kind, "layers": count, "read_by": read_by} for (kind, read_by), count in kinds.items()],
@@ -183,14 +183,24 @@ def _bundle_problems(shown: str, contents: _Contents, tokenizer: Tokenizer | Non
         if not network.modules:
             text = "There is no LoRA in it." + (" Its keys are of no known kind." if network.others else "")
             problems.append(Problem(shown, "warning", text, "" if found.keys else "Ask where it comes from."))
-    unread = sorted({item.read_by for item in network.modules if "no webui" in item.read_by})
-    if unread:
-        text = f"{printable(contents.title)}: no webui reads these keys ({'; '.join(unread)})."
-        problems.append(Problem(shown, "error", text, "Convert it to the kohya form."))
+    problems += _reader_problems(contents)
     if len(found.keys) > MOST_KEYS_ON_FORGE:
         text = f"It has {len(found.keys)} embedding tensors; Forge without this extension rejects more than 12."
         problems.append(Problem(shown, "warning", text, "Split it for Forge users."))
     return problems + _contradictions(shown, contents, found)
+
+
+def _reader_problems(contents: _Contents) -> list[Problem]:
+    """Kinds of LoRA that some or all webuis cannot use."""
+    entries = contents.file.entries
+    kinds = {(item.title(entries), item.read_by(entries)) for item in contents.network.modules if item.is_whole}
+    problems = []
+    for kind, read_by in sorted(kinds):
+        if "no webui" in read_by:
+            problems.append(Problem(kind, "error", f"It is read by {read_by}.", "Convert it to the kohya form."))
+        elif read_by != ALL_WEBUIS:
+            problems.append(Problem(kind, "warning", f"It is read by {read_by}.", ""))
+    return problems
 
 
 def _contradictions(shown: str, contents: _Contents, found: BundledEmbeddings) -> list[Problem]:

@@ -158,7 +158,7 @@ def name_problems(names: Iterable[str], tokenizer: Tokenizer | None) -> list[Pro
     return [
         problem
         for name in names
-        for problem in _name_faults(printable(name) or "name", name, tokenizer, {token_key(name)})
+        for problem in _name_faults(printable(name) or "name", name, tokenizer, ())
     ]
 
 
@@ -173,7 +173,8 @@ def _name_faults(field: str, name: str, tokenizer: Tokenizer | None, avoid: Coll
     if fault:
         hint = "Shorten it." if len(name) > _LONGEST else "Give the word that you will type in prompts."
         if name.strip() and len(name) <= _LONGEST:
-            hint = f"Use {suggest_name(name, tokenizer, avoid)}."
+            # The plain form of the name itself is free.
+            hint = f"Use {suggest_name(name, tokenizer, set(avoid) - {token_key(name)})}."
         return [Problem(field, "error", fault, hint)]
     run = tokenizer(name) if tokenizer is not None else [0, 0]
     if len(run) > 1:
@@ -204,7 +205,7 @@ def _letters_fault(name: str) -> str:
         return "letters of any alphabet, digits, spaces, _ and - are allowed"
     if unicodedata.category(name[0])[0] not in "LN" or unicodedata.category(name[-1])[0] not in "LN":
         # The tokenizer would join a sign at the edge with the comma that follows.
-        return "it must begin and end with a letter or digit, not with a sign"
+        return "it must begin and end with a letter or digit, not with a space or sign"
     if any(_is_variant(letter) for letter in name):
         return "it has full-width or joined letters, which not every program reads as the same word"
     if unicodedata.normalize("NFC", name) != name:

@@ -21,6 +21,14 @@ _LARGEST_SCALE = 16.0
 """alpha / rank; rank-stabilized LoRA of rank 128 has 11."""
 _NOT_WEIGHTS = frozenset({"alpha", "on_input", "rescale", "scalar", "bias_indices", "bias_size"})
 _DAMAGED = "Its training or conversion went wrong, or it is damaged; use another version of it."
+_INCOMPLETE = ("has a tensor missing", "have tensors missing")
+_UNFIT = ("has ranks that do not fit", "have ranks that do not fit")
+_UNUSUAL = ("has numbers that weights cannot be", "have numbers that weights cannot be")
+_BAD_ALPHA = ("has an unusable alpha", "have unusable alphas")
+_LARGE_ALPHA = ("has an alpha far above its rank", "have alphas far above their ranks")
+_NAN = ("has NaN or infinite weights", "have NaN or infinite weights")
+_ZERO = ("is zero and changes nothing", "are zero and change nothing")
+_UNCHECKED = ("cannot be checked here", "cannot be checked here")
 _TUCKER = frozenset({"hada_t1", "hada_t2", "lokr_t1", "lokr_t2", "lora_mid.weight"})
 
 
@@ -41,13 +49,10 @@ def check_network(file: TensorFile, network: Network) -> Iterator[Problem]:
     """
     entries = file.entries
     whole = [item for item in network.modules if item.is_whole]
-    yield from _found(
-        "error", "lack a tensor", [f"{printable(item.name)} ({_missing(item)})" for item in network.modules
-                                   if not item.is_whole],
-        "The webui refuses such a file. Download it again.",
-    )  # fmt: skip
-    yield from _found("error", "have tensors whose ranks do not fit", _misfits(whole, entries), _DAMAGED)
-    yield from _found("error", "hold numbers of a type that weights cannot have", _odd_types(file, whole), _DAMAGED)
+    incomplete = [f"{item.name} ({_missing(item)})" for item in network.modules if not item.is_whole]
+    yield from _found("error", _INCOMPLETE, incomplete, "The webui refuses such a file. Download it again.")
+    yield from _found("error", _UNFIT, _misfits(whole, entries), _DAMAGED)
+    yield from _found("error", _UNUSUAL, _odd_types(file, whole), _DAMAGED)
     yield from _check_alphas(file, whole)
     yield from _check_values(file, whole)
     if network.modules and network.others:
@@ -56,9 +61,18 @@ def check_network(file: TensorFile, network: Network) -> Iterator[Problem]:
         yield Problem("keys", "warning", text, "Programs that do not know them ignore them or refuse the file.")
 
 
-def _found(severity: str, verb: str, names: Sequence[str], hint: str) -> Iterator[Problem]:
+def _found(severity: str, verbs: tuple[str, str], names: Sequence[str], hint: str) -> Iterator[Problem]:
+    """A problem of some layers, if there are any.
+
+    Args:
+        severity: of the problem.
+        verbs: continue "1 layer …" and "2 layers …".
+        names: of the layers, with what is wrong.
+        hint: what to do.
+    """
     if names:
-        yield Problem("LoRA", severity, f"{_counted(len(names), 'layer', 'layers')} {verb}: {_shown(names)}.", hint)
+        text = _counted(len(names), f"layer {verbs[0]}", f"layers {verbs[1]}")
+        yield Problem("LoRA", severity, f"{text}: {_shown(names)}.", hint)
 
 
 def _counted(count: int, one: str, many: str) -> str:
@@ -85,18 +99,17 @@ def _misfits(modules: Iterable[Module], entries: Mapping[str, Entry]) -> list[st
                 # A convolution's up has 1 × 1 kernels behind the rank.
                 inner, outer = shapes[down][:1], shapes[up][1:2]
                 if inner != outer or not all(shapes[down]) or not all(shapes[up]):
-                    found.append(f"{printable(item.name)} ({list(shapes[down])} and {list(shapes[up])})")
+                    found.append(f"{item.name} ({list(shapes[down])} and {list(shapes[up])})")
     return found
 
 
 def _odd_types(file: TensorFile, modules: Iterable[Module]) -> list[str]:
     found = []
     for item in modules:
-        for suffix, key in item.keys.items():
-            dtype = file.entries[key].dtype
-            _, name = NUMBER_TYPES.get(dtype, (0, ""))
-            if suffix not in _NOT_WEIGHTS and not name.startswith(("float", "bfloat")):
-                found.append(f"{printable(key)} ({printable(dtype, 20)})")
+        weights = [file.entries[key].dtype for suffix, key in item.keys.items() if suffix not in _NOT_WEIGHTS]
+        odd = [dtype for dtype in weights if "float" not in NUMBER_TYPES.get(dtype, (0, ""))[1]]
+        if odd:
+            found.append(f"{item.name} ({printable(odd[0], 20)})")
     return found
 
 
@@ -118,17 +131,17 @@ def _check_alphas(file: TensorFile, modules: Iterable[Module]) -> Iterator[Probl
         alpha, rank = alpha_of(file, item), item.rank(file.entries)
         shape = file.entries[item.keys["alpha"]].shape if "alpha" in item.keys else ()
         if math.prod(shape) != 1:
-            wrong.append(f"{printable(item.name)} ({list(shape)} numbers)")
+            wrong.append(f"{item.name} ({list(shape)} numbers)")
         # Without a rank, as in a LoKr of two whole matrices, programs do not use the alpha.
         if alpha is None or rank is None:
             continue
         if not math.isfinite(alpha) or alpha <= 0:
-            wrong.append(f"{printable(item.name)} (alpha {alpha:g})")
+            wrong.append(f"{item.name} (alpha {alpha:g})")
         elif rank and alpha / rank > _LARGEST_SCALE:
-            large.append(f"{printable(item.name)} (alpha {alpha:g}, rank {rank})")
+            large.append(f"{item.name} (alpha {alpha:g}, rank {rank})")
     hint = "With such an alpha the layer does nothing, or gives black images."
-    yield from _found("error", "have an alpha that cannot be used", wrong, hint)
-    yield from _found("warning", "have an alpha far above their rank", large, "Use it with a small weight.")
+    yield from _found("error", _BAD_ALPHA, wrong, hint)
+    yield from _found("warning", _LARGE_ALPHA, large, "Use it with a small weight.")
 
 
 def _check_values(file: TensorFile, modules: Sequence[Module]) -> Iterator[Problem]:
@@ -139,19 +152,22 @@ def _check_values(file: TensorFile, modules: Sequence[Module]) -> Iterator[Probl
             if suffix in _NOT_WEIGHTS:
                 continue
             try:
-                looked[key] = _look(file, key)
+                looked[suffix] = _look(file, key)
             except (Unreadable, RuntimeError) as error:
-                unread.append(f"{printable(key)} ({printable(error, 80)})")
-        broken += [printable(key) for key, values in looked.items() if not values.is_finite]
+                unread.append(f"{key} ({printable(error, 80)})")
+        if not all(values.is_finite for values in looked.values()):
+            broken.append(item.name)
+        # With magnitudes or a bias of its own, a layer of a zero product changes something all the same.
+        is_product = item.kind.is_product and looked.keys() <= set().union(*item.kind.complete)
         are_zero = [values.is_zero for values in looked.values()]
-        if are_zero and (any if item.kind.is_product else all)(are_zero):
-            zero.append(printable(item.name))
-    yield from _found("error", "have weights that are NaN or infinite", broken, _DAMAGED)
-    yield from _found("warning", "cannot be checked here", unread, "A newer torch may read them.")
+        if are_zero and (any(are_zero) if is_product else all(are_zero)):
+            zero.append(item.name)
+    yield from _found("error", _NAN, broken, _DAMAGED)
+    yield from _found("warning", _UNCHECKED, unread, "A newer torch may read them.")
     if zero and len(zero) == len(modules):
         yield Problem("LoRA", "error", "All of its weights are zero: it changes nothing.", "It was not trained.")
     else:
-        yield from _found("warning", "have only zeros and change nothing", zero, "They were not trained.")
+        yield from _found("warning", _ZERO, zero, "They were not trained.")
 
 
 def _look(file: TensorFile, key: str) -> _Values:

@@ -18,9 +18,11 @@ from dataclasses import dataclass, field
 from lib_pivotal.core.bundle.header import Entry
 from lib_pivotal.core.bundle.layout import is_positional_lora
 
-__all__ = ["KINDS", "Module", "Network", "NetworkKind", "find_network", "other_subject"]
+__all__ = ["ALL_WEBUIS", "KINDS", "Module", "Network", "NetworkKind", "find_network", "other_subject"]
 
-_ALL = "all webuis"
+ALL_WEBUIS = "all webuis"
+_DORA = "A1111 from 1.10 on and Forge; older ones give other images"
+_DORA_PER_OUTPUT = "webuis with wrong results, since its magnitudes are per output; trainers can write them per input"
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class NetworkKind:
     also: frozenset[str] = frozenset()
     down: tuple[str, ...] = ()
     up: tuple[str, ...] = ()
-    read_by: str = _ALL
+    read_by: str = ALL_WEBUIS
     is_product: bool = False
 
     @property
@@ -141,12 +143,18 @@ class Module:
         """The part of the model that the layer is in."""
         return "text encoder" if re.match(r"lora_te|text_encoder|te\d?[._]", self.name) else "unet"
 
-    @property
-    def read_by(self) -> str:
-        """Programs that read it under the name that it has."""
-        if "." not in self.name or self.kind.read_by not in (_ALL, _DOTTED):
-            return self.kind.read_by
-        return "ComfyUI and Forge, but not A1111" if self.name.startswith("diffusion_model.") else _DOTTED
+    def read_by(self, entries: Mapping[str, Entry]) -> str:
+        """Programs that read it under the name and with the tensors that it has.
+
+        Source: measured against the webuis' own code: the magnitudes of DoRA are computed as trained only if there is
+            one for each input.
+        """
+        if "." in self.name and self.kind.read_by in (ALL_WEBUIS, _DOTTED):
+            return "ComfyUI and Forge, but not A1111" if self.name.startswith("diffusion_model.") else _DOTTED
+        if "dora_scale" in self.keys:
+            per_output = _shape(entries, self.keys["dora_scale"])[:1] != (1,)
+            return _DORA_PER_OUTPUT if per_output else _DORA
+        return self.kind.read_by
 
     @property
     def is_whole(self) -> bool:

@@ -6,10 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lib_pivotal.core.bundle.embedding_file import embedding_name, read_embedding_file
-from lib_pivotal.core.bundle.embedding_reader import MOST_EMBEDDINGS, BundledEmbedding, EmbeddingReader
-from lib_pivotal.core.bundle.embeddings import BundledEmbeddings, read_embeddings
+from lib_pivotal.core.bundle.embedding_reader import (
+    MOST_EMBEDDINGS,
+    BundledEmbedding,
+    BundledEmbeddings,
+    EmbeddingReader,
+)
 
-__all__ = ["paired_files", "read_embeddings_with_paired"]
+__all__ = ["add_paired", "paired_files"]
 
 _FIXED_NAMES = {
     "lora": ("embeddings.pti", "embeddings.safetensors"),
@@ -36,9 +40,13 @@ def paired_files(path: Path) -> list[Path]:
     return found
 
 
-def read_embeddings_with_paired(path: Path) -> BundledEmbeddings:
-    """Embeddings of a bundle and of the files that belong to it; names in the bundle itself come first."""
-    found = read_embeddings(path)
+def add_paired(path: Path, found: BundledEmbeddings) -> BundledEmbeddings:
+    """The embeddings of a LoRA file and those of the files that belong to it.
+
+    Args:
+        path: of the LoRA.
+        found: what is in the LoRA file itself; its names come first.
+    """
     reader = EmbeddingReader()
     embeddings: dict[str, BundledEmbedding] = {}
     for item in found.embeddings.values():

@@ -128,7 +128,7 @@ def split(path: Path, folder: Path, *, embeddings_folder: Path | None = None, ov
             tensors = dict(item.encoders) if single is None else {"emb_params": single}
             write_changed(target, file, {}, tensors, name_metadata(item.name))
     moved = [
-        Problem(printable(item.name), "warning", f"{printable(item.name)} is now in {target.name}.", "")
+        Problem(printable(path.name), "warning", f"{printable(item.name)} is now in {target.name}.", "")
         for target, item in targets.items()
         if target.stem != unicodedata.normalize("NFC", item.name)
     ]

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib_pivotal.core.bundle.embeddings import BundledEmbeddings, read_embeddings
-from lib_pivotal.core.bundle.paired_files import read_embeddings_with_paired
 
 __all__ = ["BundleFiles", "FileState", "file_state"]
 
@@ -47,29 +46,30 @@ class BundleFiles:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: OrderedDict[FileState, BundledEmbeddings] = OrderedDict()
+        self._known: OrderedDict[tuple[FileState, bool], BundledEmbeddings] = OrderedDict()
 
     def read(self, path: str, *, with_paired: bool = False) -> BundledEmbeddings:
         """The embeddings of a LoRA file; empty for a plain LoRA, a missing file and one that is no safetensors.
 
         Args:
             path: of the LoRA file.
-            with_paired: also take embedding files next to it that belong to it by their names.
+            with_paired: also take embedding files that lie beside it under its name.
         """
         state = file_state(path)
         if state is None or not path.lower().endswith(".safetensors"):
-            return BundledEmbeddings({}, [])
-        if with_paired:
-            # Those files are looked for each time: they may come later than the LoRA.
-            return read_embeddings_with_paired(Path(path))
+            return BundledEmbeddings({}, [], frozenset())
+        key = (state, with_paired)
         with self._lock:
-            known = self._known.get(state)
+            known = self._known.get(key)
             if known is not None:
-                self._known.move_to_end(state)
+                self._known.move_to_end(key)
                 return known
-        read = read_embeddings(Path(path))
+        # Files beside the LoRA are looked for each time: they may come later than it.
+        read = read_embeddings(Path(path), with_paired=with_paired)
+        if with_paired:
+            return read
         with self._lock:
-            self._known[state] = read
+            self._known[key] = read
             while len(self._known) > _KEPT or sum(map(_size, self._known.values())) > _KEPT_BYTES:
                 self._known.popitem(last=False)
         return read

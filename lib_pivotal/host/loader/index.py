@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lib_pivotal.core.bundle.embeddings import read_embeddings
-from lib_pivotal.core.bundle.paired_files import paired_files, read_embeddings_with_paired
+from lib_pivotal.core.bundle.embeddings import paired_files, read_embeddings
 from lib_pivotal.core.loader.options import parse_name_options
 from lib_pivotal.host.loader.networks import find_file
 from lib_pivotal.host.loader.settings import read_settings
@@ -37,8 +36,8 @@ def names_in(path: str) -> list[tuple[str, int]]:
 def _names(path: str, *, with_paired: bool) -> list[tuple[str, int]]:
     if not path.lower().endswith(".safetensors"):
         return []
-    read = read_embeddings_with_paired if with_paired else read_embeddings
-    return [(item.name, item.vector_count) for item in read(Path(path)).embeddings.values()]
+    found = read_embeddings(Path(path), with_paired=with_paired).embeddings.values()
+    return [(item.name, item.vector_count) for item in found]
 
 
 def names_of_tag(tag: str) -> list[tuple[str, int]]:
