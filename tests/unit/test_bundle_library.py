@@ -84,6 +84,46 @@ def test_linked_folders_are_listed(library, host, tmp_path_factory):
     assert "linked/far" in library.bundles()
 
 
+def test_links_in_a_circle_end(library, host):
+    for number in range(3):
+        (host.lora_folder() / f"loop{number}").symlink_to(host.lora_folder(), target_is_directory=True)
+        (host.embedding_folder() / "more" / f"up{number}").symlink_to("..", target_is_directory=True)
+    assert library.bundles() == ["people/x", "y"]
+    assert len(library.embedding_files()) == 3
+
+
+def test_file_names_that_are_not_utf8_can_be_chosen(library, host):
+    """On their way to the page they must be valid text; one such file must not hide all others."""
+    try:
+        (host.lora_folder() / "y.safetensors").rename(host.lora_folder() / "caf\udce9\x1b.safetensors")
+    except (OSError, UnicodeError):
+        pytest.skip("this file system takes no such name")
+    listed = library.bundles()
+    assert listed == ["caf\\xe9\\x1b", "people/x"]
+    assert all(name.isprintable() for name in listed)
+    assert library.describe(listed[0])["embeddings"].keys() == {"other"}
+    done = library.remove(listed[0], ["other"], Destination())
+    assert done.name in library.bundles()
+
+
+def test_images_are_listed_unless_they_are_previews(library, host):
+    folder = host.embedding_folder()
+    for name in ("hat_v1.png", "hat_v1.preview.png", "alone.png", "alone.preview.webp", "wide　name.webp", "more/coat_v1.jpg"):
+        (folder / name).write_bytes(b"image")
+    save_file({"clip_l": sd1()}, folder / "token.pti")
+    assert library.embedding_files() == [
+        "alone.png", "bad.pt", "hat_v1.safetensors", "more/coat_v1.pt", "token.pti", "wide　name.webp",
+    ]  # fmt: skip
+
+
+def test_packed_files_go_by_the_names_inside_them(library, host):
+    from lib_pivotal.core.bundle.tools import split
+
+    split(host.lora_folder() / "people" / "x.safetensors", host.embedding_folder() / "s")
+    library.pack("y", ["s/zog.safetensors", "s/nim.safetensors"], "", Destination("both"))
+    assert names(host, "both") == {"other", "zog", "nim"}
+
+
 @pytest.mark.parametrize("name", ["", "gone", "../embeddings/hat_v1", "people/../y", "/etc/passwd"])
 def test_other_files_cannot_be_reached(library, name):
     for work in (

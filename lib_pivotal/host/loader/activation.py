@@ -9,6 +9,7 @@ from typing import Any
 
 from lib_pivotal.core.loader.names import mentioned_names
 from lib_pivotal.core.loader.options import NameOptions, parse_name_options
+from lib_pivotal.core.printable import printable
 from lib_pivotal.host.loader.hooks import Hooks, guarded
 from lib_pivotal.host.loader.networks import active_loras, find_file, lora_extension
 from lib_pivotal.host.loader.settings import read_settings
@@ -99,9 +100,10 @@ def _tell(task: Any, state: LoaderState, prompts: Sequence[str]) -> None:
     mentioned = mentioned_names(prompts, names) if names else []
     for notice in table.notices:
         if not notice.name or notice.name in mentioned:
-            task.comment(notice.text)
+            task.comment(printable(notice.text, None))
     for name, label in state.sleeping_names(prompts).items():
-        task.comment(f"{name} is in the LoRA {label}, which is not in this prompt: it is plain text here.")
+        text = f"{name} is in the LoRA {label}, which is not in this prompt: it is plain text here."
+        task.comment(printable(text, None))
     if not _notes_hashes():
         # Names are cut as the webui cuts those of its own embeddings.
         used = [f"{re.sub('[:,]', '', name)}: {entries[name].embedding.hash}" for name in mentioned if name in entries]
@@ -124,7 +126,8 @@ def _tell_broken(task: Any, data: Any) -> None:
     for label in options_by_label(data):
         path = find_file(label) if label not in acting else None
         if path is not None:
-            task.comment(f"LoRA {label}: the webui could not load {Path(path).name}; the console says why.")
+            text = f"LoRA {label}: the webui could not load {Path(path).name}; the console says why."
+            task.comment(printable(text, None))
 
 
 def _notes_hashes() -> bool:
