@@ -340,6 +340,17 @@ def names_beside_punctuation_work(bench: Bench) -> None:
         assert bench.c(f"<lora:marks:1> {text}") == wanted, text
 
 
+@_case(_ALWAYS, _BUNDLES)
+def names_in_every_alphabet_work(bench: Bench) -> None:
+    names = {"初音ミク": 111, "мия_v1": 112, "हिन्दी_1": 113, "Élodie x": 114}
+    bench.make.bundle("ミク_v1", 11, names)
+    bench.refresh()
+    for name, seed in names.items():
+        for text in ("a {}, hat", "({}:1.2) hat"):
+            wanted = _reference(bench, f"<lora:ミク_v1:1> {text.format('plainword')}", files={"plainword": seed})
+            assert bench.c(f"<lora:ミク_v1:1> {text.format(name)}") == wanted["c"][-1], name
+
+
 @_case(_ALWAYS, blocks=True)
 def hostile_names_change_no_prompt(bench: Bench) -> None:
     names = {",": 1, "masterpiece": 2, "a": 3, "<|endoftext|>": 4, '<script>alert("x")</script>': 5, "../../x": 6}
@@ -622,6 +633,20 @@ def files_beside_a_lora_belong_to_it_when_asked(bench: Bench) -> None:
         (bench.make.embeddings / "bothrows.safetensors").unlink()
         bench.webui.post("/pivotal-test/reload_textual_inversion")
     assert found == wanted != without
+
+
+@_case(_ALWAYS)
+def onetrainers_folder_next_to_a_lora_belongs_to_it_when_asked(bench: Bench) -> None:
+    bench.make.raw("trained", 16, {})
+    folder = bench.make.loras / "trained.safetensors_embeddings"
+    folder.mkdir(exist_ok=True)
+    save_file({"emp_params": bench.make.vectors(161)}, folder / "nim_v1.safetensors")
+    bench.refresh()
+    prompt = "<lora:trained:1> nim_v1 hat"
+    without = bench.c(prompt)
+    with bench.options(pivotal_loader_pairs=True):
+        found = bench.c(prompt)
+    assert found == _reference(bench, prompt, files={"nim_v1": 161})["c"][-1] != without
 
 
 @_case(_ALWAYS)

@@ -20,7 +20,18 @@ NAMES = [
     "初音ミク", "мия_v1", "Élodie x", "zög_2", "हिन्दी_1", "क्षत्रिय x", "ไทย_1", "น้ำ x", "한국어 x", "עברית_1", "عربي_1", "ΖΟΓΣ_2", "İzog_x",
     "straße 3", "ゔぃ_1", "ガンダム2", "々々x", "naïve-2", "ꝏ_x", "zog_v1", "7of9_x", "x²", "ქართული_1", "አማርኛ_1", "Ёжик 2",
 ]  # fmt: skip
-TEXTS = ["{}", "{}, red hat", "photo of {}, red hat", "({})", "[{}]", "a {} b", "{}.", "“{}”", "日本 {} の 人", "red hat, {}"]
+TEXTS = [
+    "{}",
+    "{}, red hat",
+    "photo of {}, red hat",
+    "({})",
+    "[{}]",
+    "a {} b",
+    "{}.",
+    "“{}”",
+    "日本 {} の 人",
+    "red hat, {}",
+]
 
 
 class Encoder:
@@ -51,7 +62,10 @@ def test_an_accepted_name_is_found_wherever_it_stands_alone(encoder, name):
     placer = TextPlacer(encoder, {name: (0, 2)})
     for text in TEXTS:
         assert placer.place(text.format(name)).vectors == (0, 1), text
-        assert placer.place(text.format(name.upper() if name.upper().lower() == name.lower() else name)).vectors == (0, 1), text
+        assert placer.place(text.format(name.upper() if name.upper().lower() == name.lower() else name)).vectors == (
+            0,
+            1,
+        ), text
     assert not placer.place("a photo of somebody else, red hat").vectors
 
 
@@ -84,7 +98,9 @@ def test_suggestions_pass_with_the_real_vocabulary(encoder, name):
     assert not any(problem.is_error for problem in problems(encoder, suggest_name(name, encoder.tokenize)))
 
 
-@pytest.mark.parametrize("pair", [("Zog x", "zOG  x"), ("Élodie", "élodie"), ("e\u0301lodie", "élodie"), ("Ёжик", "ЁЖИК")])
+@pytest.mark.parametrize(
+    "pair", [("Zog x", "zOG  x"), ("Élodie", "élodie"), ("e\u0301lodie", "élodie"), ("Ёжик", "ЁЖИК")]
+)
 def test_the_key_of_a_name_is_what_the_tokenizer_sees(encoder, pair):
     assert encoder.tokenize(pair[0]) == encoder.tokenize(pair[1])
     assert token_key(pair[0]) == token_key(pair[1])

@@ -108,7 +108,14 @@ def test_file_names_that_are_not_utf8_can_be_chosen(library, host):
 
 def test_images_are_listed_unless_they_are_previews(library, host):
     folder = host.embedding_folder()
-    for name in ("hat_v1.png", "hat_v1.preview.png", "alone.png", "alone.preview.webp", "wide　name.webp", "more/coat_v1.jpg"):
+    for name in (
+        "hat_v1.png",
+        "hat_v1.preview.png",
+        "alone.png",
+        "alone.preview.webp",
+        "wide　name.webp",
+        "more/coat_v1.jpg",
+    ):
         (folder / name).write_bytes(b"image")
     save_file({"clip_l": sd1()}, folder / "token.pti")
     assert library.embedding_files() == [

@@ -66,7 +66,9 @@ def test_the_usual_suffix_comes_first():
 
 @pytest.mark.parametrize("form", [*SD1_FORMS, "old .pt with parameters"])
 def test_the_same_in_a_pickle_through_the_given_loader(tmp_path, form):
-    contents = SD1_FORMS.get(form, {"string_to_param": torch.nn.ParameterDict({"*": torch.nn.Parameter(sd1())}), "name": "n", "step": 5})
+    contents = SD1_FORMS.get(
+        form, {"string_to_param": torch.nn.ParameterDict({"*": torch.nn.Parameter(sd1())}), "name": "n", "step": 5}
+    )
     path = tmp_path / "e.pt"
     path.write_bytes(b"\x80\x02pickle")
     found = read_embedding_file(path, "zog", lambda _path: contents)
@@ -115,7 +117,11 @@ def beside(tmp_path, lora, files):
 
 @pytest.mark.parametrize("folder", ["ot.safetensors_embeddings", "ot_embeddings"])
 def test_onetrainers_folder(tmp_path, folder):
-    found = beside(tmp_path, "ot.safetensors", {f"{folder}/mia_v1.safetensors": SD1_FORMS["OneTrainer with output"], f"{folder}/zog.safetensors": X})
+    found = beside(
+        tmp_path,
+        "ot.safetensors",
+        {f"{folder}/mia_v1.safetensors": SD1_FORMS["OneTrainer with output"], f"{folder}/zog.safetensors": X},
+    )
     assert found.keys() == {"mia_v1", "zog"}
     assert torch.equal(found["mia_v1"].encoders["clip_l"], sd1())
 
@@ -153,7 +159,23 @@ def test_names_in_the_bundle_come_first(tmp_path):
 # -- names
 
 
-NAMES = ["初音ミク", "Ёжик", "हिन्दी", "<s0>", "(weighted)", "👍", "con", "Zog", "zog x", "v1.0", "a/b", "a:b", "x_lora", "é", "..."]
+NAMES = [
+    "初音ミク",
+    "Ёжик",
+    "हिन्दी",
+    "<s0>",
+    "(weighted)",
+    "👍",
+    "con",
+    "Zog",
+    "zog x",
+    "v1.0",
+    "a/b",
+    "a:b",
+    "x_lora",
+    "é",
+    "...",
+]
 
 
 def test_split_keeps_every_name_and_pack_finds_them_again(tmp_path):
@@ -190,7 +212,10 @@ def test_a_renamed_file_has_the_new_name(tmp_path):
 @pytest.mark.parametrize("value", ["", "{}", "[", '{"name": 5}', '{"name": ["a"]}', '{"name": "\ud800"}', "[" * 5000])
 def test_metadata_that_is_no_name(tmp_path, value):
     path = tmp_path / "hat.safetensors"
-    header = {"__metadata__": {"pivotal_embedding": value}, "emb_params": {"dtype": "F32", "shape": [1, 4], "data_offsets": [0, 16]}}
+    header = {
+        "__metadata__": {"pivotal_embedding": value},
+        "emb_params": {"dtype": "F32", "shape": [1, 4], "data_offsets": [0, 16]},
+    }
     raw = json.dumps(header).encode()
     path.write_bytes(len(raw).to_bytes(8, "little") + raw + bytes(16))
     assert embedding_name(path) == "hat"
@@ -207,7 +232,9 @@ def test_pack_from_the_command_line_takes_the_name_inside(tmp_path):
     equals = path.rename(tmp_path / "a=b.safetensors")
     assert main(["bundle", "pack", str(lora), str(equals), "--out", str(out), "--overwrite"]) == 2, "a=b is no name"
     assert main(["bundle", "pack", str(lora), f"zog x={equals}", "--out", str(out), "--overwrite"]) == 0
-    assert main(["bundle", "pack", str(lora), f"zog x={equals}", f"zog x={equals}", "--out", str(out), "--overwrite"]) == 2
+    assert (
+        main(["bundle", "pack", str(lora), f"zog x={equals}", f"zog x={equals}", "--out", str(out), "--overwrite"]) == 2
+    )
 
 
 @pytest.mark.parametrize("tensors", [NUMBERED, SD1_FORMS["OneTrainer with output"]])

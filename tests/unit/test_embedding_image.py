@@ -63,7 +63,9 @@ def test_the_strips_of_an_image(tmp_path, ending, border):
     plain = strip_image(json.dumps(contents(sd1(2))).encode())
     image = Image.new("RGB", (plain.width + 2 * border, plain.height + 2 * border))
     image.paste(plain, (border, border))
-    image.save(tmp_path / f"hat.{ending}", **({"lossless": True, "quality": 100, "exact": True} if ending == "webp" else {}))
+    image.save(
+        tmp_path / f"hat.{ending}", **({"lossless": True, "quality": 100, "exact": True} if ending == "webp" else {})
+    )
     found = read_embedding_file(tmp_path / f"hat.{ending}", "zog")
     assert torch.allclose(found.embeddings["zog"].encoders["clip_l"], sd1(2))
     assert embedding_name(tmp_path / f"hat.{ending}") == "zog v1"

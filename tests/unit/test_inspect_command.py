@@ -21,7 +21,11 @@ def hostile(tmp_path):
             f"{whole}.alpha", "bundle_emb.nim.emb_params", f"lora_unet_{whole}q.alpha"]  # fmt: skip
     header = {key: {**ENTRY, "data_offsets": [16 * number, 16 * number + 16]} for number, key in enumerate(keys)}
     header[keys[0]]["dtype"] = f"I32{whole}"
-    header["__metadata__"] = {f"k{HOSTILE}": f"v{HOSTILE}\n", "ss_base_model_version": f"sdxl{HOSTILE}", "n": HOSTILE * 50}
+    header["__metadata__"] = {
+        f"k{HOSTILE}": f"v{HOSTILE}\n",
+        "ss_base_model_version": f"sdxl{HOSTILE}",
+        "n": HOSTILE * 50,
+    }
     raw = json.dumps(header).encode()
     path = tmp_path / "x.safetensors"
     path.write_bytes(len(raw).to_bytes(8, "little") + raw + bytes(16 * len(keys)))
@@ -59,7 +63,9 @@ def test_the_other_tools(hostile, tmp_path, capsys):
     printed(capsys, "bundle", "pack", hostile, f"a={tmp_path}/none\x1b.safetensors", "--out", out)
 
 
-@pytest.mark.parametrize("name", ["caf\udce9.safetensors", "a\x1b[31m.safetensors", "a\u202e.safetensors", "a\nb.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["caf\udce9.safetensors", "a\x1b[31m.safetensors", "a\u202e.safetensors", "a\nb.safetensors"]
+)
 def test_file_names_of_any_bytes(hostile, capsys, name):
     try:
         path = hostile.rename(hostile.with_name(name))

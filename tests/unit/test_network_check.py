@@ -23,7 +23,11 @@ def found(tmp_path, tensors):
 
 def changed(**values):
     """The small LoRA with some of its tensors replaced, or left out where the value is None."""
-    named = {DOWN: values.get("down", LORA[DOWN]), UP: values.get("up", LORA[UP]), ALPHA: values.get("alpha", LORA[ALPHA])}
+    named = {
+        DOWN: values.get("down", LORA[DOWN]),
+        UP: values.get("up", LORA[UP]),
+        ALPHA: values.get("alpha", LORA[ALPHA]),
+    }
     return {key: value for key, value in named.items() if value is not None}
 
 
@@ -57,7 +61,10 @@ def test_every_fault_is_named_with_its_layer(tmp_path, fault):
     lines = [line for line in found(tmp_path, tensors) if words in line]
     assert lines, found(tmp_path, tensors)
     assert lines[0].startswith(f"{severity}: LoRA:")
-    assert "zero" in fault or next(iter(tensors)).partition(".lora")[0].partition(".hada")[0].partition(".alpha")[0][:11] in lines[0]
+    assert (
+        "zero" in fault
+        or next(iter(tensors)).partition(".lora")[0].partition(".hada")[0].partition(".alpha")[0][:11] in lines[0]
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.float8_e4m3fn])
@@ -84,7 +91,9 @@ def test_an_alpha_that_no_program_uses_is_not_judged(tmp_path):
 
 
 def test_many_layers_are_counted_and_a_few_named(tmp_path):
-    tensors = {key.replace("_a.", f"_{number}."): value for number in range(50) for key, value in LORA.items() if key != UP}
+    tensors = {
+        key.replace("_a.", f"_{number}."): value for number in range(50) for key, value in LORA.items() if key != UP
+    }
     (line,) = found(tmp_path, tensors)
     assert "50 layers have tensors missing" in line
     assert "and 47 more" in line
@@ -113,7 +122,10 @@ GOOD = {"dtype": "F32", "shape": [4, 1], "data_offsets": [0, 16]}
     ],
 )
 def test_what_other_programs_refuse_a_file_for(tmp_path, changes, words):
-    header = {"lora_unet_a.lora_down.weight": {**GOOD, **changes}, "lora_unet_a.lora_up.weight": {**GOOD, "shape": [0, 4], "data_offsets": [16, 16]}}
+    header = {
+        "lora_unet_a.lora_down.weight": {**GOOD, **changes},
+        "lora_unet_a.lora_up.weight": {**GOOD, "shape": [0, 4], "data_offsets": [16, 16]},
+    }
     problems = verify(raw_file(tmp_path / "x.safetensors", header, bytes(16)))
     assert words in str([problem for problem in problems if problem.is_error])
 

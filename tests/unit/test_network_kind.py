@@ -90,7 +90,9 @@ def test_a_family_in_the_metadata_that_the_layers_contradict(tmp_path):
     path = saved(tmp_path / "x.safetensors", NETWORKS["LoRA"][0], {"ss_base_model_version": "sdxl_base_v1-0"})
     assert "Its LoRA is for SD1, and its metadata says that it is for SDXL." in str(verify(path))
     tensors = {**NETWORKS["LoRA"][0], **{f"bundle_emb.zog_v1.{key}": value for key, value in sdxl().items()}}
-    assert "Its vectors are for SDXL, and its LoRA is for SD1" in str(verify(saved(tmp_path / "y.safetensors", tensors)))
+    assert "Its vectors are for SDXL, and its LoRA is for SD1" in str(
+        verify(saved(tmp_path / "y.safetensors", tensors))
+    )
 
 
 OTHERS = {

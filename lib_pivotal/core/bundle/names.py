@@ -155,11 +155,7 @@ def check_names(
 
 def name_problems(names: Iterable[str], tokenizer: Tokenizer | None) -> list[Problem]:
     """What is wrong with names, each for itself; the field of a problem is the name."""
-    return [
-        problem
-        for name in names
-        for problem in _name_faults(printable(name) or "name", name, tokenizer, ())
-    ]
+    return [problem for name in names for problem in _name_faults(printable(name) or "name", name, tokenizer, ())]
 
 
 def as_warnings(problems: Iterable[Problem]) -> list[Problem]:
