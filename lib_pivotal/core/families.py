@@ -221,7 +221,7 @@ def family_of_metadata(metadata: Mapping[str, str]) -> Family | None:
     version = metadata.get("ss_base_model_version", "")
     if version.startswith("sdxl"):
         return _SDXL
-    if metadata.get("ss_v2") == "True":
+    if metadata.get("ss_v2") == "True" or version.startswith("sd_v2"):
         return _SD2
     return _SD1 if version.startswith("sd_v1") else None
 

@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "app": {"app", "core"},
     "app.api": {"app", "core", "fastapi"},
     "app.bundled_names": {"app", "core", "fastapi"},
-    "ui": {"ui", "app", "core.config", "core.errors", "gradio", "PIL"},
+    "ui": {"ui", "app", "core.config", "core.errors", "core.printable", "gradio", "PIL"},
     "cli": {"cli", "app", "core", "host.diffusers", *LIBRARIES},
     "demo": {"demo", "core", "cli.console", "host.diffusers", "diffusers", "transformers", *LIBRARIES},
 }

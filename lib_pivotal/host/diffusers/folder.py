@@ -92,10 +92,10 @@ def _texts(path: Path, family: Family) -> tuple[TextPart, ...]:
     tokenizer = tokenizer_of_folder(path)
     parts = []
     for number, info in enumerate(family.text_encoders):
-        kind = transformers.CLIPTextModelWithProjection if info.has_pooled_text else transformers.CLIPTextModel
+        model_class = transformers.CLIPTextModelWithProjection if info.has_pooled_text else transformers.CLIPTextModel
         folder = path / _encoder_folder(number)
         variant = find_weights(folder).variant
-        model = kind.from_pretrained(folder, local_files_only=True, dtype=torch.float32, variant=variant)
+        model = model_class.from_pretrained(folder, local_files_only=True, dtype=torch.float32, variant=variant)
         # diffusers reads a normed layer as the last one, so folders leave out the layers after it.
         layer = -1 if info.is_normed else info.layer
         parts.append(TextPart(info, model, tokenizer, layer, family.allows_clip_skip))

@@ -10,11 +10,11 @@ from lib_pivotal.host.bundle_prompts.install import active_names
 from lib_pivotal.host.webui import folders
 from lib_pivotal.host.webui.lora_extension import list_files_again
 
-__all__ = ["WebuiShelf"]
+__all__ = ["WebuiBundleTools"]
 
 
-class WebuiShelf:
-    """Implements ``app.shelf.ShelfHost`` for every webui with bundle prompts."""
+class WebuiBundleTools:
+    """Implements ``app.bundle_library.BundleToolsHost`` for every webui with bundle prompts."""
 
     def lora_folder(self) -> Path:
         """Where LoRAs and bundles are."""

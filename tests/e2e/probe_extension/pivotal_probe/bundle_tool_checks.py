@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from lib_pivotal.app.shelf import Shelf, Target
+from lib_pivotal.app.bundle_library import BundleLibrary, Destination
 from lib_pivotal.core.errors import PivotalError
-from lib_pivotal.host.bundle_prompts.shelf import WebuiShelf
+from lib_pivotal.host.bundle_prompts.bundle_tools import WebuiBundleTools
 
 
 class Hostile:
@@ -24,8 +24,8 @@ class Hostile:
 
 def pack_pt(lora: str, folder: str) -> dict[str, Any]:
     """Pack an embedding file as the webui itself saves them, and one that would run something."""
-    host = WebuiShelf()
-    shelf, embeddings = Shelf(host), host.embedding_folder()
+    host = WebuiBundleTools()
+    library, embeddings = BundleLibrary(host), host.embedding_folder()
     contents = {
         "string_to_token": {"*": 265},
         "string_to_param": {"*": torch.full((2, 64), 0.25)},
@@ -38,17 +38,17 @@ def pack_pt(lora: str, folder: str) -> dict[str, Any]:
         # The readers of 1.6 and 1.7 do not know the newer form that torch 2.1 writes.
         torch.save(value, embeddings / f"{name}.pt", _use_new_zipfile_serialization=False)
     try:
-        done = shelf.pack(lora, ["saved_v1.pt"], "", Target("packed_here"))
+        done = library.pack(lora, ["saved_v1.pt"], "", Destination("packed_here"))
         try:
-            shelf.pack(lora, ["hostile_v1.pt"], "", Target("never"))
+            library.pack(lora, ["hostile_v1.pt"], "", Destination("never"))
             refused = ""
         except PivotalError as error:
             refused = str(error)
         return {
             "name": done.name,
-            "embeddings": sorted(shelf.describe(done.name)["embeddings"]),
-            "verified": [str(problem) for problem in shelf.verify(done.name) if problem.is_error],
-            "listed": "packed_here" in shelf.bundles(),
+            "embeddings": sorted(library.describe(done.name)["embeddings"]),
+            "verified": [str(problem) for problem in library.verify(done.name) if problem.is_error],
+            "listed": "packed_here" in library.bundles(),
             "refused": refused,
             "was_run": mark.exists(),
         }

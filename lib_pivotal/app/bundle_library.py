@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lib_pivotal.core.errors import BundleError, ConfigError, Problem
+from lib_pivotal.core.folder_walk import files_below
+from lib_pivotal.core.printable import printable
 
 if TYPE_CHECKING:
-    from lib_pivotal.core.bundle.tools_output import Written
+    from lib_pivotal.core.bundle.file import Written
 
-__all__ = ["Done", "Shelf", "ShelfHost", "Target"]
+__all__ = ["BundleLibrary", "BundleToolsHost", "Destination", "ToolResult"]
 
 _BUNDLE = ".safetensors"
-_EMBEDDINGS = (".safetensors", ".pt", ".bin")
+_EMBEDDINGS = (".safetensors", ".pti", ".pt", ".bin")
+_IMAGES = (".png", ".webp", ".avif", ".jxl")
 
 
-class ShelfHost(Protocol):
+class BundleToolsHost(Protocol):
     """A webui, seen by the bundle tools; any that has a Lora folder will do."""
 
     def lora_folder(self) -> Path:
@@ -52,7 +54,7 @@ class ShelfHost(Protocol):
 
 
 @dataclass(frozen=True)
-class Target:
+class Destination:
     """Where a tool writes.
 
     Attributes:
@@ -65,11 +67,11 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Done:
+class ToolResult:
     """What a tool did.
 
     Attributes:
-        name: of the new bundle, as :meth:`Shelf.bundles` lists it; empty when the files lie elsewhere.
+        name: of the new bundle, as :meth:`BundleLibrary.bundles` lists it; empty when the files lie elsewhere.
         paths: files written.
         problems: what the user should know.
     """
@@ -79,7 +81,7 @@ class Done:
     problems: list[Problem]
 
 
-class Shelf:
+class BundleLibrary:
     """The tools by the names of files, which must be among those listed: no other file can be reached.
 
     Every method that takes a name raises :class:`BundleError` for one that is not there, and what the tool of its name
@@ -89,7 +91,7 @@ class Shelf:
         host: the webui.
     """
 
-    def __init__(self, host: ShelfHost) -> None:
+    def __init__(self, host: BundleToolsHost) -> None:
         self._host = host
 
     def bundles(self) -> list[str]:
@@ -97,8 +99,8 @@ class Shelf:
         return sorted(_listed(self._host.lora_folder(), (_BUNDLE,)), key=str.lower)
 
     def embedding_files(self) -> list[str]:
-        """Files below the folder of embeddings: path in it."""
-        return sorted(_listed(self._host.embedding_folder(), _EMBEDDINGS), key=str.lower)
+        """Files below the folder of embeddings: path in it. Images that are previews of another file are left out."""
+        return sorted(self._embedding_files(), key=str.lower)
 
     def describe(self, name: str) -> dict[str, Any]:
         """Contents of a file, as ``core.bundle.inspection.describe`` gives them."""
@@ -112,7 +114,7 @@ class Shelf:
 
         return verify(self._bundle(name), tokenizer=self._host.tokenizer())
 
-    def rename(self, name: str, old: str, new: str, target: Target) -> Done:
+    def rename(self, name: str, old: str, new: str, target: Destination) -> ToolResult:
         """Give one embedding another name."""
         from lib_pivotal.core.bundle.tools import rename
 
@@ -120,43 +122,46 @@ class Shelf:
         tokenizer = self._host.tokenizer()
         return self._done(rename(path, {old: new.strip()}, out, tokenizer=tokenizer, overwrite=target.overwrite))
 
-    def remove(self, name: str, gone: Sequence[str], target: Target) -> Done:
+    def remove(self, name: str, gone: Sequence[str], target: Destination) -> ToolResult:
         """Leave embeddings out."""
         from lib_pivotal.core.bundle.tools import remove
 
         path, out = self._bundle(name), self._out(name, target)
         return self._done(remove(path, gone, out, overwrite=target.overwrite))
 
-    def merge(self, name: str, other: str, target: Target) -> Done:
+    def merge(self, name: str, other: str, target: Destination) -> ToolResult:
         """Add another bundle's embeddings."""
         from lib_pivotal.core.bundle.tools_add import merge
 
         path, out = self._bundle(name), self._out(name, target)
         return self._done(merge(path, self._bundle(other), out, overwrite=target.overwrite))
 
-    def pack(self, name: str, files: Sequence[str], new: str, target: Target) -> Done:
+    def pack(self, name: str, files: Sequence[str], new: str, target: Destination) -> ToolResult:
         """Put embedding files into a LoRA or bundle.
 
         Args:
             name: LoRA or bundle.
             files: see :meth:`embedding_files`.
-            new: name of the embedding if there is one file; empty takes the file's.
+            new: name of the embedding if there is one file; empty takes the file's own.
             target: where to.
         """
+        from lib_pivotal.core.bundle.embedding_file import embedding_name
         from lib_pivotal.core.bundle.tools_add import pack
 
-        known = _listed(self._host.embedding_folder(), _EMBEDDINGS)
+        known = self._embedding_files()
         path, out = self._bundle(name), self._out(name, target)
         named: dict[str, Path] = {}
         for file in files:
-            stem = new.strip() if new.strip() and len(files) == 1 else _chosen(known, file).stem
-            if stem in named:
-                raise ConfigError([Problem(stem, "error", "Two of the files have this name.", "Pack one by one.")])
-            named[stem] = _chosen(known, file)
+            chosen = _chosen(known, file)
+            own = new.strip() if new.strip() and len(files) == 1 else embedding_name(chosen)
+            if own in named:
+                text = "Two of the files have this name."
+                raise ConfigError([Problem(printable(own), "error", text, "Pack one by one.")])
+            named[own] = chosen
         tokenizer, load = self._host.tokenizer(), self._host.load_safely
         return self._done(pack(path, named, out, load_other=load, tokenizer=tokenizer, overwrite=target.overwrite))
 
-    def split(self, name: str, target: Target) -> Done:
+    def split(self, name: str, target: Destination) -> ToolResult:
         """The LoRA and every embedding as files of their own, in a folder outside the webui's lists.
 
         There they change no prompt; they are for programs that know no bundles.
@@ -166,12 +171,17 @@ class Shelf:
         path = self._bundle(name)
         folder = self._host.split_folder() / path.stem
         written = split(path, folder, overwrite=target.overwrite)
-        return Done("", written.paths, written.problems)
+        return ToolResult("", written.paths, written.problems)
+
+    def _embedding_files(self) -> dict[str, Path]:
+        listed = _listed(self._host.embedding_folder(), (*_EMBEDDINGS, *_IMAGES))
+        embeddings = {path.with_suffix("") for path in listed.values() if path.suffix.lower() in _EMBEDDINGS}
+        return {name: path for name, path in listed.items() if not _is_preview(path, embeddings)}
 
     def _bundle(self, name: str) -> Path:
         return _chosen(_listed(self._host.lora_folder(), (_BUNDLE,)), name)
 
-    def _out(self, name: str, target: Target) -> Path:
+    def _out(self, name: str, target: Destination) -> Path:
         """The file to write: beside the old one, or in the Lora folder under a name of its own."""
         from lib_pivotal.core.bundle.file import free_name
         from lib_pivotal.core.bundle.names import check_file_name
@@ -187,28 +197,38 @@ class Shelf:
             raise ConfigError(problems)
         return self._host.lora_folder() / f"{wanted}{_BUNDLE}"
 
-    def _done(self, written: Written) -> Done:
+    def _done(self, written: Written) -> ToolResult:
         self._host.files_changed()
         (path,) = written.paths
-        return Done(_name(path, self._host.lora_folder(), (_BUNDLE,)), written.paths, written.problems)
+        return ToolResult(_name(path, self._host.lora_folder(), (_BUNDLE,)), written.paths, written.problems)
 
 
 def _listed(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     """Files below a folder by the name that the page shows."""
-    # People keep models on other disks and link to them.
-    found = (Path(root, name) for root, _, names in os.walk(folder, followlinks=True) for name in names)
-    wanted = (path for path in found if path.suffix.lower() in suffixes and not path.name.startswith("."))
+    wanted = (path for path in files_below(folder) if path.suffix.lower() in suffixes and not path.name.startswith("."))
     return {_name(path, folder, suffixes): path for path in wanted}
 
 
+def _is_preview(path: Path, embeddings: set[Path]) -> bool:
+    """Whether an image only shows what an embedding does.
+
+    Host: modules/ui_extra_networks.py, ``find_preview``, A1111 1.6.1-1.10.1: ``NAME.png`` and ``NAME.preview.png`` are
+        the picture of the card of ``NAME``.
+    """
+    if path.suffix.lower() not in _IMAGES:
+        return False
+    return path.stem.lower().endswith(".preview") or path.with_suffix("") in embeddings
+
+
 def _name(path: Path, folder: Path, suffixes: Sequence[str]) -> str:
+    """How the page calls a file; a file name that is not UTF-8 could not even be sent to it."""
     relative = path.relative_to(folder)
-    return (relative.with_suffix("") if len(suffixes) == 1 else relative).as_posix()
+    return printable((relative.with_suffix("") if len(suffixes) == 1 else relative).as_posix(), None)
 
 
 def _chosen(known: Mapping[str, Path], name: str) -> Path:
     if not name:
         raise BundleError("No file is chosen.", hint="Choose one in the list.")
     if name not in known:
-        raise BundleError(f"There is no file {name} any more.", hint="Refresh the list.")
+        raise BundleError(f"There is no file {printable(name, 200)} any more.", hint="Refresh the list.")
     return known[name]
