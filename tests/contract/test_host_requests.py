@@ -6,7 +6,6 @@ import types
 
 import pytest
 import torch
-from test_borrowing import _webui
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import HostError
@@ -14,6 +13,7 @@ from lib_pivotal.core.events import Control
 from lib_pivotal.host.a1111.lease import borrow
 from lib_pivotal.host.a1111.vae import WebuiVae
 from lib_pivotal.host.offload import Offloading
+from tests.contract.test_borrowing import _webui
 
 
 @pytest.mark.parametrize(

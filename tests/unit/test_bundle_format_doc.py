@@ -59,7 +59,7 @@ def test_the_limits_are_the_codes():
         f"{embedding_image._LONGEST_JSON >> 20} MiB of JSON, {embedding_image._MOST_PIXELS // 10**6} million pixels",
         f"at most {names._LONGEST}.",
         f"{names._LONGEST_FILE_NAME} letters and {names._LONGEST_FILE_BYTES} bytes",
-        f"from id {names._RARE_FROM} on",
+        f"from id {names.COMMON_TOKENS_BELOW} on",
     ):  # fmt: skip
         assert text in TEXT.replace("\n", " "), text
 

@@ -20,6 +20,7 @@ from lib_pivotal.core.bundle.network_family import family_of_network
 from lib_pivotal.core.bundle.network_kind import ALL_WEBUIS, Network, find_network, other_subject
 from lib_pivotal.core.bundle.tensor_file import TensorFile
 from lib_pivotal.core.errors import BundleError, Problem
+from lib_pivotal.core.families import family_of_metadata
 from lib_pivotal.core.printable import printable
 
 __all__ = ["MOST_KEYS_ON_FORGE", "describe", "family_of", "is_not_a_lora", "verify"]

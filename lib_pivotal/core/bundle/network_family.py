@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from lib_pivotal.core.bundle.header import Entry
 from lib_pivotal.core.bundle.network_kind import Module, Network
+from lib_pivotal.core.families import FAMILIES
 
 __all__ = ["family_of_network"]
 
@@ -35,16 +36,21 @@ def family_of_network(network: Network, entries: Mapping[str, Entry]) -> str:
         found = {widths.get(_input_width(item, entries), "") for item in network.modules if pattern.search(item.name)}
         if len(found - {""}) == 1:
             (family,) = found - {""}
-            return family if not _is_xl(network, family) else "SDXL"
+            return _family_with_second_encoder(network) or family
     for pattern, family in _FAMILY_PATTERNS:
         if any(pattern.match(item.name) for item in network.modules):
             return family
     return ""
 
 
-def _is_xl(network: Network, family: str) -> bool:
-    """SDXL's first text encoder has the width of SD1's."""
-    return family == "SD1" and any(item.name.startswith(("lora_te2_", "text_encoder_2")) for item in network.modules)
+def _family_with_second_encoder(network: Network) -> str:
+    """The family whose second text encoder has layers here; SDXL's first one has the width of SD1's."""
+    names = [item.name for item in network.modules]
+    for family in FAMILIES.values():
+        for info in family.text_encoders[1:]:
+            if any(name.startswith((info.lora_prefix, "text_encoder_2")) for name in names):
+                return family.title
+    return ""
 
 
 def _input_width(module: Module, entries: Mapping[str, Entry]) -> int:
