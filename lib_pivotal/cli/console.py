@@ -101,7 +101,6 @@ class GuardedStream:
         # ValueError: the stream was closed.
         except (OSError, ValueError) as error:
             self.failure = error
-            _discard_rest(self._stream)
         except RuntimeError:
             # A signal came in the middle of another text; that one matters more.
             pass
@@ -116,16 +115,6 @@ def _encodable(text: str, encoding: str) -> str:
     except LookupError:
         return text.encode("ascii", "backslashreplace").decode("ascii")
     return text
-
-
-def _discard_rest(stream: Any) -> None:
-    """Let a stream's buffer be written to nowhere, so that Python can end without complaint."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        try:
-            os.dup2(nowhere, stream.fileno())
-        finally:
-            os.close(nowhere)
 
 
 @contextlib.contextmanager
