@@ -13,6 +13,7 @@ from lib_pivotal import __version__
 from lib_pivotal.cli.bundle import add_bundle_commands, add_inspect
 from lib_pivotal.cli.console import guarded
 from lib_pivotal.core.errors import PivotalError
+from lib_pivotal.core.printable import printable
 
 __all__ = ["main"]
 
@@ -55,6 +56,12 @@ def _run(options: argparse.Namespace) -> int:
         return _REFUSED
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted; nothing further was saved.\n")
+        return _FAILED
+    except OSError as error:
+        logger.debug("a file could not be used", exc_info=True)
+        named = f"{printable(error.filename, None)}: " if error.filename is not None else ""
+        hint = "Check the path, free disk space and write permission."
+        sys.stderr.write(f"Error: {named}{error.strerror or error}.\n{hint}\n")
         return _FAILED
     except Exception as error:
         logger.exception("the command failed")
@@ -106,9 +113,9 @@ def _train(options: argparse.Namespace) -> int:
 
 def _out_of(resume: Path | None) -> Path:
     """Where a resumed run belongs: two levels above ``OUT/runs/NAME``."""
-    if resume is not None and resume.resolve().parent.name == "runs":
-        return resume.resolve().parents[1]
-    return Path()
+    # Path.resolve fails on links that lead to themselves.
+    run = Path(os.path.realpath(resume)) if resume is not None else Path()
+    return run.parents[1] if run.parent.name == "runs" else Path()
 
 
 def _print_options(_options: argparse.Namespace) -> int:
