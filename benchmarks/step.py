@@ -18,8 +18,10 @@ import torch
 
 from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.events import Control
-from lib_pivotal.core.lora.inject import attach
+from lib_pivotal.core.lora.adapter_set import attach
 from lib_pivotal.core.ports import SingleProcess
+from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
+from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.core.train.loop import Loop
 from lib_pivotal.core.train.setup import prepare
 from lib_pivotal.demo.assets import materialise
@@ -77,7 +79,8 @@ def _measure(folder: Path, options: argparse.Namespace) -> tuple[list[float], li
     loop = Loop(setup, None, lambda _: None, Control(), SingleProcess())
     batch = setup.batcher.step(0)[0]
     with torch.no_grad():
-        condition = setup.texts.encode(batch.captions, batch.sizes)[0].condition
+        embeddings = EmbeddingWeights.of(setup.embeddings(), model.device)
+        condition = TextConditioner(model, embeddings).encode(batch.captions, batch.sizes)[0].conditioning
     condition = condition.detach().requires_grad_(True)
 
     def bare_step() -> None:
@@ -90,9 +93,9 @@ def _measure(folder: Path, options: argparse.Namespace) -> tuple[list[float], li
     bare, engine = [], []
     for number in range(options.rounds + 1):
         seconds_bare = _time(bare_step, options.steps)
-        with attach(setup.loras):
+        with attach(setup.adapters):
             seconds_engine = _time(lambda: loop.train_step(next(counter)), options.steps)
-        if not setup.loras or not all(lora.enabled for lora in setup.loras):
+        if not setup.adapters or not all(lora.enabled for lora in setup.adapters):
             raise SystemExit("The LoRA is not enabled, so this would not be a whole step.")
         if number:  # the first round warms up
             bare.append(seconds_bare)

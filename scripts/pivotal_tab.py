@@ -1,4 +1,4 @@
-"""Registers tab, settings, routes and cleaning up with the webui; everything else is in ``lib_pivotal``."""
+"""Registers the tab, its settings, routes and clean-up with the webui; everything else is in ``lib_pivotal``."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from modules import script_callbacks
 from lib_pivotal.app.api import register
 from lib_pivotal.app.session import session_for
 from lib_pivotal.app.shelf import Shelf
-from lib_pivotal.host.a1111 import web
+from lib_pivotal.host.bundle_prompts.shelf import WebuiShelf
 from lib_pivotal.host.detect import current_host
-from lib_pivotal.host.loader.shelf import WebuiShelf
+from lib_pivotal.host.webui import api_access, folders
 from lib_pivotal.ui.tab import build_tab, build_tab_without_host
 
 
@@ -23,8 +23,8 @@ def _add_tab():
 
 def _add_routes(_blocks, app):
     host, _ = current_host()
-    if host is not None and web.has_api():
-        register(app, session_for(host), web.api_credentials(), web.is_allowed_origin)
+    if host is not None and api_access.has_api():
+        register(app, session_for(host), api_access.api_credentials(), api_access.is_allowed_origin)
 
 
 def _end_run():
@@ -33,7 +33,7 @@ def _end_run():
         session_for(host).stop()
 
 
-script_callbacks.on_ui_settings(web.add_settings)
+script_callbacks.on_ui_settings(folders.add_data_folder_setting)
 script_callbacks.on_ui_tabs(_add_tab)
 script_callbacks.on_app_started(_add_routes)
 script_callbacks.on_script_unloaded(_end_run)

@@ -119,7 +119,7 @@ def _out_of(resume: Path | None) -> Path:
 
 
 def _print_options(_options: argparse.Namespace) -> int:
-    from lib_pivotal.core.config.table import options_table
+    from lib_pivotal.cli.options_table import options_table
 
     sys.stdout.write(options_table())
     return 0

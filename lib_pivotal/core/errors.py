@@ -102,16 +102,16 @@ class OutOfMemory(PivotalError):
 
 
 class TrainingDiverged(PivotalError):
-    """Several losses or gradients in a row were not finite; the last finite state is kept.
+    """Several losses or gradients in a row were NaN or infinite; the last good state is kept.
 
     Args:
-        step: the first step of the non-finite row.
+        step: the first of these steps.
         hint: what to change.
-        what: that is no number any more, with its verb.
+        what: the values, with a verb.
     """
 
-    def __init__(self, step: int, *, hint: str, what: str = "The loss has") -> None:
-        super().__init__(f"{what} not been a number since step {step}.", hint=hint)
+    def __init__(self, step: int, *, hint: str, what: str = "The loss has been") -> None:
+        super().__init__(f"{what} NaN or infinite since step {step}.", hint=hint)
         self.step = step
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-__all__ = ["FAMILIES", "Family"]
+__all__ = ["COMMON_TOKENS_BELOW", "FAMILIES", "Family", "family_of_widths"]
 
 
 @dataclass(frozen=True)
@@ -63,3 +63,16 @@ Host: extensions-builtin/Lora/network.py, ``detect_version``, A1111 1.6.1-1.10.1
     with ``sdxl_`` is SDXL, ``ss_v2`` is SD2, anything else SD1; cards of other families than the loaded model's are
     hidden.
 """
+
+_BY_WIDTHS = {(768,): "SD1", (1024,): "SD2", (768, 1280): "SDXL", (1280,): "SDXL refiner"}
+COMMON_TOKENS_BELOW = 30_000
+"""CLIP's vocabulary is in order of frequency: words with a token id below this one are in everyday prompts."""
+
+
+def family_of_widths(widths: Iterable[int]) -> str:
+    """Title of the family whose text encoders have token vectors of these widths, or an empty text.
+
+    Args:
+        widths: one per text encoder, in any order.
+    """
+    return _BY_WIDTHS.get(tuple(sorted(widths)), "")

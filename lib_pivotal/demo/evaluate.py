@@ -12,11 +12,12 @@ from lib_pivotal.core.bundle.file import Bundle
 from lib_pivotal.core.data.pixels import load_pixels
 from lib_pivotal.core.diffusion.noise import item_noise, item_seed
 from lib_pivotal.core.diffusion.objective import Objective
-from lib_pivotal.core.lora.inject import LoraWeights, attach
+from lib_pivotal.core.lora.adapter_set import AdapterSet, attach
 from lib_pivotal.core.ports import DiffusionModel, PictureSize
-from lib_pivotal.core.train.texts import TextPath
+from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
+from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 
-__all__ = ["HeldOut", "Parts", "held_out", "loss_of", "parts_of", "tables_of"]
+__all__ = ["HeldOut", "Parts", "held_out", "loss_of", "parts_of"]
 
 _TIMESTEPS = (500, 900)
 """Where content is decided in pictures this small: below, what is there can be seen; above, hardly anything can.
@@ -40,13 +41,7 @@ class Parts:
     """What is switched on: vectors by name and encoder, and LoRAs."""
 
     embeddings: Mapping[str, Mapping[str, torch.Tensor]]
-    loras: Sequence[LoraWeights]
-
-
-@dataclass(frozen=True)
-class _Table:
-    layout: dict[str, tuple[int, int]]
-    table: torch.Tensor
+    loras: Sequence[AdapterSet]
 
 
 def parts_of(bundle: Bundle, model: DiffusionModel, *, embeddings: bool, loras: Sequence[str]) -> Parts:
@@ -59,7 +54,7 @@ def parts_of(bundle: Bundle, model: DiffusionModel, *, embeddings: bool, loras: 
         loras: parts to switch on, of ``"unet"`` and ``"clip_l"``.
     """
     targets = model.lora_targets()
-    weights = [LoraWeights.from_state(part, targets, bundle.lora, model.device) for part in loras]
+    weights = [AdapterSet.from_state(part, targets, bundle.lora, model.device) for part in loras]
     return Parts(bundle.embeddings if embeddings else {}, weights)
 
 
@@ -87,32 +82,17 @@ def loss_of(model: DiffusionModel, data: HeldOut, captions: Sequence[str], parts
     Source: the score of a diffusion classifier, Li et al. 2023, https://arxiv.org/abs/2303.16203
     """
     objective = Objective(model.alphas_cumprod, is_v_prediction=False, min_snr_gamma=0.0, device=model.device)
-    texts = TextPath(model, tables_of(parts, model))
+    conditioner = TextConditioner(model, EmbeddingWeights.of(parts.embeddings, model.device))
     shape = tuple(data.latents.shape[1:])
     levels = torch.linspace(*_TIMESTEPS, _PAIRS).round().long()
     count, total = len(captions), torch.zeros(len(captions))
     latents = data.latents.to(model.device)
     with attach(parts.loras), model.autocast():
         # All captions of a data set fit into one chunk, so they make one group.
-        (text,) = texts.encode(list(captions), [PictureSize((64, 64), (0, 0), (64, 64))] * count)
+        (text,) = conditioner.encode(list(captions), [PictureSize((64, 64), (0, 0), (64, 64))] * count)
         for pair, level in enumerate(levels.tolist()):
             noise = torch.stack([item_noise(item_seed(0, index, pair), shape, 1)[0].noise for index in range(count)])
             noise, timesteps = noise.to(model.device), torch.full((count,), level, device=model.device)
-            output = model.predict(objective.noisy(latents, noise, timesteps), timesteps, text.condition)
+            output = model.predict(objective.noisy(latents, noise, timesteps), timesteps, text.conditioning)
             total += objective.losses(output, latents, noise, timesteps).cpu()
     return total / _PAIRS
-
-
-def tables_of(parts: Parts, model: DiffusionModel) -> list[_Table]:
-    """The embeddings of some parts as ``TextPath`` wants them, one an encoder."""
-    if not parts.embeddings:
-        return []
-    tables = []
-    for encoder in model.text_encoders:
-        vectors = {name: encoders[encoder.name].float() for name, encoders in parts.embeddings.items()}
-        layout, first = {}, 0
-        for name, value in vectors.items():
-            layout[name] = (first, len(value))
-            first += len(value)
-        tables.append(_Table(layout, torch.cat(list(vectors.values())).to(model.device)))
-    return tables

@@ -7,10 +7,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from lib_pivotal.core.config.schema import field_info
+from lib_pivotal.core.config.schema import concept_field_info, field_info
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
-from lib_pivotal.core.report.plot import draw_losses
-from lib_pivotal.ui.text import BUNDLE_FIELDS, CONCEPT_FIELDS, LABELS, MESSAGES, STATES
+from lib_pivotal.ui.plot import draw_losses
+from lib_pivotal.ui.text import BUNDLE_FIELDS, LABELS, MESSAGES, STATES, concept_label
 
 __all__ = ["show_error", "show_message", "show_plot", "show_problems", "show_result", "show_status"]
 
@@ -76,8 +76,8 @@ def _problem_list(problems: list[Problem], kind: str) -> str:
 def _field_label(field: str) -> str:
     """A field in the tab's words; files and folders stay as they are."""
     cell = re.fullmatch(r"concepts\[(\d+)\]\.(\w+)", field)
-    if cell and cell[2] in CONCEPT_FIELDS:
-        return CONCEPT_FIELDS[cell[2]][0].format(number=int(cell[1]) + 1)
+    if cell and cell[2] in concept_field_info():
+        return concept_label(int(cell[1]), cell[2])
     if field in field_info():
         return str(field_info()[field]["label"])
     if field in BUNDLE_FIELDS:

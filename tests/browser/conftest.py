@@ -6,7 +6,6 @@ import io
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,13 +14,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.e2e.server import Webui, find_python, find_webui, running
+
 _HERE = Path(__file__).resolve().parent
 _E2E = _HERE.parent / "e2e"
 _SHOTS = _HERE.parents[1] / "docs" / "img"
 _MOST_BYTES = 100_000
-
-sys.path.insert(0, str(_E2E))
-from server import Webui, find_python, find_webui, make_data_folder  # noqa: E402
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -61,13 +59,10 @@ def webui() -> Iterator[Webui]:
         _skip_loudly("NO WEBUI FOUND (set PIVOTAL_WEBUI, PIVOTAL_WEBUI_PYTHON)")
     # Not pytest's own folder, whose name would be in the screenshots.
     folder = Path(tempfile.mkdtemp(prefix="webui-"))
-    make_data_folder(folder / "data", _checkpoints(tree, python, folder))
-    server = Webui(tree, python, folder / "data")
     try:
-        server.wait()
-        yield server
+        with running(tree, python, folder / "data", _checkpoints(tree, python, folder)) as server:
+            yield server
     finally:
-        server.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -12,11 +12,11 @@ import pytest
 
 pytest.importorskip("playwright")
 
-from pictures import NAMES, draw
 from playwright.sync_api import expect
 
 from lib_pivotal.core.config.schema import field_info
 from tests.browser.tab_page import TabPage
+from tests.e2e.pictures import NAMES, draw
 
 BLOCKS = {name: info["block"] for name, info in field_info().items()}
 WAIT_MS = 120_000

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from test_borrowing import _webui
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import HostError
@@ -17,6 +16,7 @@ from lib_pivotal.core.ports import SampleRequest
 from lib_pivotal.host.a1111.host import A1111Host
 from lib_pivotal.host.a1111.lease import borrow
 from lib_pivotal.host.a1111.schedule import schedule_of
+from tests.contract.test_borrowing import _webui
 
 
 def test_a_schedule_rounded_to_half_precision_is_made_exact_again(monkeypatch: pytest.MonkeyPatch) -> None:

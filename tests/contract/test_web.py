@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_webui import FakeWebui
 
 from lib_pivotal.host import detect
-from lib_pivotal.host.a1111 import web
+from lib_pivotal.host.webui import api_access
+from tests.contract.fake_webui import FakeWebui
 
 _FLAGS = {
     "api": False,
@@ -48,7 +48,7 @@ def test_users_and_passwords_are_the_webuis(
     monkeypatch: pytest.MonkeyPatch, given: str | None, expected: dict[str, str]
 ) -> None:
     _started(monkeypatch, api_auth=given)
-    assert web.api_credentials() == expected
+    assert api_access.api_credentials() == expected
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_there_is_an_api_only_when_the_webui_has_one(
     monkeypatch: pytest.MonkeyPatch, flags: dict[str, bool], *, expected: bool
 ) -> None:
     _started(monkeypatch, **flags)
-    assert web.has_api() is expected
+    assert api_access.has_api() is expected
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_other_sites_are_allowed_that_the_user_has_named(
 ) -> None:
     _started(monkeypatch, **flags)
     assert [
-        origin for origin in ("http://a:1", "http://b", "http://a:11", "null") if web.is_allowed_origin(origin)
+        origin for origin in ("http://a:1", "http://b", "http://a:11", "null") if api_access.is_allowed_origin(origin)
     ] == (allowed)
 
 
@@ -109,7 +109,7 @@ def test_routes_are_added_with_the_webuis_credentials(monkeypatch: pytest.Monkey
     webui = _started(monkeypatch, api=True, api_auth="u:p")
     callbacks, registered = _load_script(monkeypatch, webui)
     callbacks["on_app_started"](None, "app")
-    assert registered == [("app", ("session of", "a host"), {"u": "p"}, web.is_allowed_origin)]
+    assert registered == [("app", ("session of", "a host"), {"u": "p"}, api_access.is_allowed_origin)]
 
 
 def test_a_webui_without_an_api_gets_no_routes(monkeypatch: pytest.MonkeyPatch) -> None:

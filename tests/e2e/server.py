@@ -13,13 +13,14 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-__all__ = ["Webui", "digest_of", "find_python", "find_webui", "make_data_folder", "version_of"]
+__all__ = ["Webui", "digest_of", "find_python", "find_webui", "make_data_folder", "running", "version_of"]
 
 _ROOT = Path(__file__).resolve().parents[2]
 _START_S = 240
@@ -65,7 +66,7 @@ def version_of(webui: Path) -> tuple[int, ...]:
     return tuple(int(number) for number in found.groups() if number)
 
 
-def make_data_folder(folder: Path, checkpoints: list[Path], *, with_extension: bool = True) -> None:
+def make_data_folder(folder: Path, checkpoints: Sequence[Path], *, with_extension: bool = True) -> None:
     """Models, settings and extensions of a fresh webui; the probe is linked in, and ours if wanted."""
     for name in ("models/Stable-diffusion", "models/Lora", "embeddings", "extensions"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -193,3 +194,32 @@ class Webui:
                 self._process.kill()
                 self._process.wait()
         self._log.close()
+
+
+@contextmanager
+def running(
+    tree: Path,
+    python: Path,
+    data: Path,
+    checkpoints: Sequence[Path],
+    *,
+    with_extension: bool = True,
+    arguments: tuple[str, ...] = (),
+) -> Iterator[Webui]:
+    """Within the context a webui runs in a new data folder.
+
+    Args:
+        tree: its source.
+        python: its interpreter.
+        data: the folder, which does not exist yet.
+        checkpoints: the first one is loaded.
+        with_extension: whether ours is installed.
+        arguments: more command-line arguments.
+    """
+    make_data_folder(data, checkpoints, with_extension=with_extension)
+    server = Webui(tree, python, data, arguments)
+    try:
+        server.wait()
+        yield server
+    finally:
+        server.stop()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from server import Webui
+
+from tests.e2e.server import Webui
 
 
 def _state(webui: Webui) -> dict[str, Any]:

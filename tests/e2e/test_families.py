@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pictures import NAMES, draw, settings
 from safetensors import safe_open
-from server import Webui
-from test_two_hosts import compare_hosts
 
 from lib_pivotal.core.config.io import from_dict
 from lib_pivotal.core.events import Control, StepDone
 from lib_pivotal.core.train.run import Folders
 from lib_pivotal.core.train.run import train as run
+from tests.e2e.pictures import NAMES, draw, settings
+from tests.e2e.server import Webui
+from tests.e2e.test_two_hosts import compare_hosts
 
 FAMILIES = ("sd2", "sdxl")
 ENCODERS = {"sd1": ["clip_l"], "sd2": ["clip_l"], "sdxl": ["clip_l", "clip_g"]}

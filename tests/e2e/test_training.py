@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pictures import NAMES, draw, settings
 from safetensors import safe_open
-from server import Webui
+
+from tests.e2e.pictures import NAMES, draw, settings
+from tests.e2e.server import Webui
 
 
 def _wait(webui: Webui) -> dict[str, Any]:

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from lib_pivotal.core.errors import HostError
-from lib_pivotal.core.lora.inject import LoraWeights, attach
-from lib_pivotal.core.pivot.prompt import TextPlacer
+from lib_pivotal.core.lora.adapter_set import AdapterSet, attach
 from lib_pivotal.core.ports import PictureSize, SampleRequest
+from lib_pivotal.core.textual_inversion.prompt_chunks import PromptChunker
 from lib_pivotal.host.diffusers import load
 from lib_pivotal.host.diffusers.checkpoint import load_tokenizer
 from lib_pivotal.host.diffusers.sample import DiffusersSampler
@@ -23,7 +23,7 @@ def encode(model, text, vectors=None, name="my_hero"):
     """A prompt's condition; ``vectors`` stand for ``name``."""
     encoder = model.text_encoders[0]
     count = 0 if vectors is None else len(vectors)
-    placed = TextPlacer(encoder, {name: (0, count)} if count else {}).place(text)
+    placed = PromptChunker(encoder, {name: (0, count)} if count else {}).chunk(text)
     table = torch.empty(0, encoder.width) if vectors is None else vectors
     rows, columns, picked = (
         torch.tensor(part, dtype=torch.int64) for part in (placed.rows, placed.columns, placed.vectors)
@@ -121,16 +121,16 @@ def test_targets_have_kohyas_keys(model):
 
 def lora_gradient(model, *, checkpointing):
     targets = [(t, 2) for t in model.lora_targets() if t.part == "unet" and t.role == "attention"]
-    lora = LoraWeights("unet", targets, 1.0, 5, model.device)
+    lora = AdapterSet.with_ranks("unet", targets, 1.0, 5, model.device)
     with torch.no_grad():
-        lora.group.flat.add_(0.01)
+        lora.flat.values.add_(0.01)
     vectors = torch.full((2, 32), 0.01).requires_grad_()
     calls = []
     handle = model.unet.down_blocks[0].resnets[1].register_forward_pre_hook(lambda *_: calls.append(1))
     with attach([lora]), model.checkpointing(enabled=checkpointing):
         epsilon(model, "my_hero", vectors).square().sum().backward()
     handle.remove()
-    return lora.group.gradient.clone(), vectors.grad, len(calls)
+    return lora.flat.gradient.clone(), vectors.grad, len(calls)
 
 
 def test_checkpointing_recomputes_and_changes_no_gradient(model):
@@ -180,9 +180,11 @@ def test_samples_show_embeddings_and_lora(model):
     other = {"my_hero": {"clip_l": torch.randn(2, 32, generator=torch.Generator().manual_seed(1))}}
     assert picture(model, "my_hero", vectors) != picture(model, "my_hero", other)
     assert picture(model, "a cat", vectors) == picture(model, "a cat", other)
-    lora = LoraWeights("unet", [(t, 4) for t in model.lora_targets() if t.role == "attention"], 1.0, 5, model.device)
+    lora = AdapterSet.with_ranks(
+        "unet", [(t, 4) for t in model.lora_targets() if t.role == "attention"], 1.0, 5, model.device
+    )
     with torch.no_grad():
-        lora.group.flat.add_(0.05)
+        lora.flat.values.add_(0.05)
     with attach([lora]):
         with_lora = picture(model, "a cat")
     assert with_lora != picture(model, "a cat")

@@ -78,7 +78,7 @@ def test_every_tool_gets_what_the_fields_say(page, shelf, tool, arguments):
     choose(page, files=["hat.safetensors", "coat.pt"])
     changed = page.press(part(tool))
     assert shelf.calls == [(tool, *arguments, Target("mine", overwrite=True))]
-    assert "Written:" in page.values[NOTICE]
+    assert "Saved:" in page.values[NOTICE]
     if tool != "split":
         assert changed[part("bundle")]["value"] == "new"
         assert "new" in choices(changed, "bundle")

@@ -190,9 +190,9 @@ def test_an_empty_row_does_not_shift_the_problems_of_the_others(page, pictures, 
     page.values[concept_id(1, "stop_at")] = "late"
     page.values[concept_id(3, "name")] = "bad.name"
     page.press(RUN[button])
-    for label in ("Freeze at 2", "Name 4"):
+    for label in ("Stop training at 2", "Name 4"):
         assert label in page.values[NOTICE]
-    for label in ("Freeze at 1", "Name 1", "Name 2"):
+    for label in ("Stop training at 1", "Name 1", "Name 2"):
         assert label not in page.values[NOTICE]
 
 

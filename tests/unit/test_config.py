@@ -143,3 +143,13 @@ def test_more_embeddings_than_forge_takes_are_a_warning(family, most):
 def test_check_of_nothing_at_all(tmp_path):
     found = {problem.field for problem in check(TrainConfig(), bundles=tmp_path, taken_names={})}
     assert found == {"output_name", "data_folder"}
+
+
+def test_limits_of_concepts_are_those_of_the_schema():
+    bad = {"vectors": 76, "lr_multiplier": 0.0, "stop_at": 1.5}
+    config = TrainConfig(
+        concepts=(Concept("zog_x", **bad), Concept("mia_x", vectors=75, lr_multiplier=100.0, stop_at=1.0))
+    )
+    found = [problem for problem in check_settings(config) if problem.field.startswith("concepts")]
+    assert [problem.field for problem in found] == [f"concepts[0].{name}" for name in bad]
+    assert "above 0, up to 100" in found[1].hint

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from lib_pivotal import __version__
-from lib_pivotal.core.config.table import options_table
+from lib_pivotal.cli.options_table import options_table
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,10 +7,11 @@ import torch
 from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.events import Control, MemoryTold, Warned
 from lib_pivotal.core.resting import Resting
+from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
+from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.core.train import memory
 from lib_pivotal.core.train.memory import plan_memory
 from lib_pivotal.core.train.run import Folders, train
-from lib_pivotal.core.train.texts import TextPath
 from tests.unit.toy import ToyEncoder, ToyModel, toy_config, write_pictures
 
 GIB = 2**30
@@ -95,33 +96,27 @@ def test_estimate_and_peak_are_told(tmp_path, monkeypatch):
     assert any(isinstance(event, Warned) and "run out of memory" in event.message for event in events)
 
 
-class Vectors:
-    def __init__(self):
-        self.layout = {"zog_x": (0, 2)}
-        self.table = torch.randn(2, ToyEncoder.width).requires_grad_(True)
-
-
 def test_encodings_are_kept_only_when_nothing_before_them_is_trained():
-    model, vectors = ToyModel(), Vectors()
+    model, weight = ToyModel(), torch.randn(2, ToyEncoder.width).requires_grad_(True)
     calls = []
     encoder = model.text_encoders[0]
     real = encoder.encode
     encoder.encode = lambda *arguments: calls.append(1) or real(*arguments)
-    texts = TextPath(model, [vectors])
+    texts = TextConditioner(model, EmbeddingWeights({"zog_x": (0, 2)}, {"clip_l": weight}))
     captions, sizes = ["zog_x, red", "blue"], [None, None]
     for _ in range(2):
         texts.encode(captions, sizes)
     assert len(calls) == 2
-    vectors.table.requires_grad_(False)
+    weight.requires_grad_(False)
     (first,) = texts.encode(captions, sizes)
     (again,) = texts.encode(captions[::-1], sizes)
     assert len(calls) == 3, "encoded again although nothing had changed"
-    assert torch.equal(first.condition, again.condition.flip(0))
-    vectors.table.requires_grad_(True)
+    assert torch.equal(first.conditioning, again.conditioning.flip(0))
+    weight.requires_grad_(True)
     with torch.no_grad():
-        vectors.table.mul_(2)
+        weight.mul_(2)
     (live,) = texts.encode(captions, sizes)
-    assert not torch.equal(live.condition, first.condition)
+    assert not torch.equal(live.conditioning, first.conditioning)
 
 
 def test_networks_at_rest_come_to_the_device_and_go_again():

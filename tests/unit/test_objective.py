@@ -113,3 +113,16 @@ def test_an_items_loss_is_the_mean_of_its_own_values():
     prediction[1, 0, 0, 0] = 4.0
     found = objective(weighting="none").losses(prediction, filled(5.0, 5.0), filled(0.0, 0.0), torch.tensor([1, 1]))
     assert found.tolist() == near(0.0, 1.0)
+
+
+def test_a_mask_weighs_cells_by_proportion_and_all_ones_change_nothing():
+    target = objective(min_snr_gamma=0.0)
+    latents, noise, times = filled(0.0, 0.0), filled(0.0, 0.0), torch.tensor([1, 1])
+    prediction = filled(0.0, 0.0)
+    prediction[:, :, 0] = 2.0  # the upper half is wrong
+    mask = torch.ones(2, 1, 2, 2)
+    assert target.losses(prediction, latents, noise, times).tolist() == near(2.0, 2.0)
+    assert target.losses(prediction, latents, noise, times, mask).tolist() == near(2.0, 2.0)
+    mask[0, :, 0] = 0.0
+    mask[1, :, 1] = 0.0
+    assert target.losses(prediction, latents, noise, times, 3 * mask).tolist() == near(0.0, 4.0)

@@ -75,7 +75,7 @@ class Run:
 
 
 def trained(run: Run) -> dict[str, Any]:
-    """Values after the last step, with the optimiser's moments."""
+    """Values after the last step, with the optimizer's moments."""
     return {key: value.tolist() for key, value in load_newest(run.folder / "run" / "states").tensors.items()}
 
 

@@ -6,7 +6,7 @@ import math
 import re
 from xml.etree import ElementTree
 
-from lib_pivotal.core.report.plot import draw_losses
+from lib_pivotal.ui.plot import draw_losses
 
 
 def lines(svg: str) -> list[list[tuple[float, float]]]:

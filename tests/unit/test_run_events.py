@@ -153,15 +153,15 @@ def test_a_group_without_any_gradient_is_told_once(tmp_path, data):
 
     config = toy_config(data, steps=45)
     _, seen = run(tmp_path, config, model=Deaf(), watcher=Watcher())
-    told = [event.message for event in seen.of(Warned) if "learnt" in event.message]
-    assert told == ["Nothing has been learnt by zog_x clip_l: it gets no gradient."]
+    told = [event.message for event in seen.of(Warned) if "learned" in event.message]
+    assert told == ["No gradient reaches zog_x clip_l: nothing is learned there."]
     where = [type(event) for event in seen.events].index(Warned, seen.events.index(seen.of(StepDone)[0]))
     assert sum(isinstance(event, StepDone) for event in seen.events[:where]) == 20
 
 
 def test_a_run_in_which_all_groups_learn_warns_of_none(tmp_path, data):
     _, seen = run(tmp_path, toy_config(data, steps=45, lora_start=0.2))
-    assert not [event for event in seen.of(Warned) if "learnt" in event.message]
+    assert not [event for event in seen.of(Warned) if "learned" in event.message]
 
 
 @pytest.mark.parametrize("stage", ["encoding pictures", "training"])

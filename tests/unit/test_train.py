@@ -182,7 +182,7 @@ def test_lora_waits_for_its_start(tmp_path, data):
     assert torch.equal(seen[1]["lora/unet"], seen[4]["lora/unet"])
     assert not torch.equal(seen[4]["lora/unet"], seen[5]["lora/unet"])
     assert not torch.equal(seen[1]["table/clip_l"], seen[2]["table/clip_l"])
-    # Its first step is one of a fresh optimiser: no moments were gathered while it waited.
+    # Its first step is one of a fresh optimizer: no moments were gathered while it waited.
     assert not any(key.startswith("optimiser/unet/") for key in seen[4])
     assert any(key.startswith("optimiser/unet/") for key in seen[5])
     _, alone = run(toy_config(data, rank=0), folders(tmp_path, "b"))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 
 from lib_pivotal.core.config.schema import Concept
 from lib_pivotal.core.errors import Problem
 
-__all__ = ["check_file_name", "check_names", "suggest_name"]
+__all__ = ["check_file_name", "check_names", "suggest_name", "token_key"]
 
 _GOOD = re.compile(r"[0-9A-Za-z](?:[0-9A-Za-z _-]*[0-9A-Za-z])?")
 _LONGEST = 60
@@ -142,3 +143,16 @@ def check_file_name(name: str) -> list[Problem]:
     if len(name) > 100:
         return [Problem(field, "error", "The output name is longer than 100 letters.", "Shorten it.")]
     return []
+
+
+def token_key(text: str) -> str:
+    """A text as every CLIP tokenizer sees it: two names with one key are one name in a prompt.
+
+    Capitals, the amount of white space and the way a letter with an accent is composed make no difference. Letters that
+    only look or sound alike stay different, as they do for the tokenizer: ``straße`` is not ``strasse``.
+
+    Source: https://github.com/openai/CLIP, clip/simple_tokenizer.py: the text is normalized to NFC by ftfy, white space
+        is collapsed, and the rest is in lower case. ftfy changes more (full-width letters, say), which tokenizers
+        without it leave alone.
+    """
+    return " ".join(unicodedata.normalize("NFC", text.lower()).split())

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lib_pivotal.core.bundle.names import check_file_name, check_names
-from lib_pivotal.core.config.schema import TrainConfig, field_info
+from lib_pivotal.core.config.schema import TrainConfig, concept_field_info, field_info
 from lib_pivotal.core.config.shown import shown
 from lib_pivotal.core.config.user_path import check_path
 from lib_pivotal.core.data.caption import plain_words
@@ -40,7 +41,7 @@ def check(
     problems = check_settings(config)
     problems += check_names(config.concepts, taken=taken_names, tokenizer=tokenizer)
     if tokenizer is not None:
-        problems += _check_start_words(config, tokenizer)
+        problems += _check_init_texts(config, tokenizer)
     misnamed = check_file_name(config.output_name)
     problems += misnamed
     target = bundles / f"{config.output_name}.safetensors"
@@ -78,14 +79,7 @@ def check_settings(config: TrainConfig) -> list[Problem]:
     """Values out of range, unknown choices, and settings that contradict each other."""
     problems = []
     for name, info in field_info().items():
-        value = getattr(config, name)
-        low, high, choices = info["low"], info["high"], info["choices"]
-        if choices and value not in choices:
-            problems.append(
-                Problem(name, "error", f"{shown(value)} is not a choice.", f"Use one of {', '.join(choices)}.")
-            )
-        if (low is not None and value < low) or (high is not None and value > high):
-            problems.append(Problem(name, "error", f"{shown(value)} is out of range.", f"Use {low:g} to {high:g}."))
+        problems += _check_value(name, getattr(config, name), info)
     problems += _check_concepts(config)
     if not config.concepts and not (config.rank or config.conv_rank or config.text_encoder_rank):
         problems.append(
@@ -94,6 +88,17 @@ def check_settings(config: TrainConfig) -> list[Problem]:
     if (config.rank or config.conv_rank or config.text_encoder_rank) and config.alpha == 0:
         problems.append(Problem("alpha", "error", "With alpha 0 the LoRA does nothing.", "Use half the rank."))
     return problems
+
+
+def _check_value(field: str, value: Any, info: Mapping[str, Any]) -> list[Problem]:
+    """Whether a value is one of its choices and within its limits."""
+    low, high, choices = info["low"], info["high"], info["choices"]
+    if choices and value not in choices:
+        return [Problem(field, "error", f"{shown(value)} is not a valid choice.", f"Use one of {', '.join(choices)}.")]
+    if low is None or (low < value <= high) or (value == low and not info["is_low_excluded"]):
+        return []
+    allowed = f"a number above {low:g}, up to {high:g}" if info["is_low_excluded"] else f"{low:g} to {high:g}"
+    return [Problem(field, "error", f"{shown(value)} is out of range.", f"Use {allowed}.")]
 
 
 def family_hints(family: str, native_resolution: int, config: TrainConfig) -> list[Problem]:
@@ -132,14 +137,16 @@ def _key_hints(kind: Family, concept_count: int) -> list[Problem]:
     return [Problem("concepts", "warning", text, f"Train at most {most} in one file if others are to use it there.")]
 
 
-def _check_start_words(config: TrainConfig, tokenizer: Callable[[str], list[int]]) -> list[Problem]:
-    """With 0 vectors a concept takes as many as its start words have, which must fit a row of 75."""
+def _check_init_texts(config: TrainConfig, tokenizer: Callable[[str], list[int]]) -> list[Problem]:
+    """With 0 vectors a concept gets one for each token of its initialization text, which must fit a chunk of 75."""
     problems = []
     for index, concept in enumerate(config.concepts):
         count = len(tokenizer(concept.init_text)) if concept.vectors == 0 else 0
         if count > _MOST_VECTORS:
-            text = f"The start words have {count} tokens, and a name can take at most {_MOST_VECTORS}."
-            problems.append(Problem(f"concepts[{index}].init_text", "error", text, "Shorten them, or give vectors."))
+            text = f"The initialization text has {count} tokens; an embedding can have at most {_MOST_VECTORS} vectors."
+            problems.append(
+                Problem(f"concepts[{index}].init_text", "error", text, "Shorten it, or set the number of vectors.")
+            )
     return problems
 
 
@@ -148,17 +155,8 @@ def _check_concepts(config: TrainConfig) -> list[Problem]:
     claimed = {plain_words(concept.name): concept.name for concept in config.concepts}
     for index, concept in enumerate(config.concepts):
         field = f"concepts[{index}]."
-        if not 0 <= concept.vectors <= _MOST_VECTORS:
-            hint = f"Use 1 to {_MOST_VECTORS}, or 0 for as many as the start words have tokens."
-            problems.append(Problem(field + "vectors", "error", f"{concept.vectors} is out of range.", hint))
-        if not 0 < concept.lr_multiplier <= 100:
-            hint = "Use a number above 0, at most 100; 1 is usual."
-            problems.append(
-                Problem(field + "lr_multiplier", "error", f"{concept.lr_multiplier} is out of range.", hint)
-            )
-        if not 0 < concept.stop_at <= 1:
-            hint = "Use a fraction above 0, at most 1; 0.7 is usual."
-            problems.append(Problem(field + "stop_at", "error", f"{concept.stop_at} is out of range.", hint))
+        for name, info in concept_field_info().items():
+            problems += _check_value(field + name, getattr(concept, name), info)
         for alias in concept.aliases:
             plain = plain_words(alias)
             if not plain:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from lib_pivotal.core.config.schema import CONFIG_VERSION, Concept, TrainConfig, field_info
+from lib_pivotal.core.config.schema import CONFIG_VERSION, Concept, TrainConfig, concept_field_info, field_info
 from lib_pivotal.core.config.settings_file import parse_settings
 from lib_pivotal.core.config.shown import HALF_PAIR, shown
 from lib_pivotal.core.errors import ConfigError, Problem
@@ -26,20 +26,15 @@ _MOST_GUESSES = 200
 """Looking for the setting that was meant takes a while for each name, and for a long one even more."""
 _LONGEST_GUESSED = 100
 
-_CONCEPT_TYPES = {
-    "name": "str",
-    "init_text": "str",
-    "vectors": "int",
-    "aliases": "tuple",
-    "lr_multiplier": "float",
-    "stop_at": "float",
-}
-
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:
     """Plain JSON-able values, ``config_version`` first."""
     values = asdict(config)
-    values["concepts"] = [{**concept, "aliases": list(concept["aliases"])} for concept in values["concepts"]]
+    # As JSON has them: lists instead of tuples.
+    values["concepts"] = [
+        {name: list(value) if isinstance(value, tuple) else value for name, value in concept.items()}
+        for concept in values["concepts"]
+    ]
     return {"config_version": CONFIG_VERSION, **values}
 
 
@@ -108,8 +103,7 @@ def read_dict(values: Any) -> tuple[TrainConfig, list[Problem]]:
             )
         )
     raw_concepts = values.pop("concepts", [])
-    known = {name: info["type"] for name, info in field_info().items()}
-    settings = _convert(values, known, "", problems)
+    settings = _convert(values, _types(field_info()), "", problems)
     concepts = _concepts(raw_concepts, problems)
     return TrainConfig(concepts=tuple(concepts), **settings), problems
 
@@ -122,16 +116,21 @@ def _concepts(raw: Any, problems: list[Problem]) -> list[Concept]:
         text = f"{len(raw)} concepts are too many."
         problems.append(Problem("concepts", "error", text, f"Train at most {_MOST_CONCEPTS} at once."))
     concepts = []
+    types = _types(concept_field_info())
     for index, item in enumerate(raw[:_MOST_CONCEPTS]):
         where = f"concepts[{index}]."
         if not isinstance(item, Mapping):
             problems.append(Problem(where[:-1], "error", "This must be an object.", 'Write {"name": "…"}.'))
-            concepts.append(Concept(""))
+            concepts.append(Concept())
             continue
         if "name" not in item:
             problems.append(Problem(where + "name", "error", "Every concept needs a name.", "Add one."))
-        concepts.append(Concept(**{"name": "", **_convert(dict(item), _CONCEPT_TYPES, where, problems)}))
+        concepts.append(Concept(**_convert(dict(item), types, where, problems)))
     return concepts
+
+
+def _types(infos: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    return {name: info["type"] for name, info in infos.items()}
 
 
 def _convert(values: dict[str, Any], known: Mapping[str, str], where: str, problems: list[Problem]) -> dict[str, Any]:
@@ -145,10 +144,11 @@ def _convert(values: dict[str, Any], known: Mapping[str, str], where: str, probl
                 hint = _closest(str(name), known if may_guess else ())
                 problems.append(Problem(where + printable(name), "error", "There is no such setting.", hint))
             continue
-        result[name] = _as_type(value, known[name])
-        if result[name] is None:
-            del result[name]
+        converted = _as_type(value, known[name])
+        if converted is None:
             problems.append(Problem(where + name, "error", *_misfit(value, known[name])))
+            continue
+        result[name] = converted
     if unknown > _MOST_UNKNOWN:
         text = f"{unknown - _MOST_UNKNOWN} more settings do not exist."
         problems.append(Problem(where.rstrip(".") or "config", "error", text, "Is this the right file?"))

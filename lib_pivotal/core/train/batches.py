@@ -1,4 +1,4 @@
-"""What a step sees: latents, noise, timesteps and captions of its items."""
+"""The batches of a step: latents, noise, timesteps and captions of its items."""
 
 from __future__ import annotations
 
@@ -30,8 +30,10 @@ class Batch:
         latents: fp32 on the device, shape ``(B, C, h, w)``.
         noise: same shape.
         timesteps: int64 on the device, shape ``(B,)``.
-        captions: one an item.
-        sizes: one an item.
+        captions: one per item.
+        sizes: one per item.
+        masks: how much each latent cell counts, ≥ 0, shape ``(B, 1, h, w)``; None counts all alike.
+        weights: how much each item counts, ≥ 0, shape ``(B,)``; None counts all alike.
     """
 
     latents: torch.Tensor
@@ -39,6 +41,8 @@ class Batch:
     timesteps: torch.Tensor
     captions: list[str]
     sizes: list[PictureSize]
+    masks: torch.Tensor | None = None
+    weights: torch.Tensor | None = None
 
 
 def latent_entries(pictures: Sequence[Picture], config: TrainConfig) -> list[LatentEntry]:
@@ -114,14 +118,14 @@ class Batcher:
         latents = self._latents[self._buckets[indices[0]]]
         shape = tuple(latents.shape[2:])
         noises, slots, captions = [], [], []
-        for place, index in enumerate(indices, start=first):
-            random, words = item_noise(item_seed(self._config.seed, step, place), shape, self._timestep_count)
-            mirrored = self._config.flip and words.random() < 0.5
-            slots.append(self._slots[index + len(self._captions) * mirrored])
-            captions.append(self._maker.vary(self._captions[index], words))
-            noises.append(random)
-        drawn = torch.stack([torch.stack([random.noise, random.posterior]) for random in noises])
-        timesteps = torch.tensor([random.timestep for random in noises])
+        for position, index in enumerate(indices, start=first):
+            item, rng = item_noise(item_seed(self._config.seed, step, position), shape, self._timestep_count)
+            is_mirrored = self._config.flip and rng.random() < 0.5
+            slots.append(self._slots[index + len(self._captions) * is_mirrored])
+            captions.append(self._maker.vary(self._captions[index], rng))
+            noises.append(item)
+        drawn = torch.stack([torch.stack([item.noise, item.posterior]) for item in noises])
+        timesteps = torch.tensor([item.timestep for item in noises])
         moments = latents[torch.tensor(slots, device=self._home)]
         drawn, timesteps, moments = (self._send(tensor) for tensor in (drawn, timesteps, moments))
         return Batch(

@@ -20,7 +20,6 @@ from lib_pivotal.core.data.bucket import bucket_for
 from lib_pivotal.core.errors import BundleError, PivotalError
 from lib_pivotal.core.events import Event, SampleReady, Saved, Warned
 from lib_pivotal.core.families import FAMILIES
-from lib_pivotal.core.pivot.vectors import live_embeddings
 from lib_pivotal.core.ports import SampleMaker, SampleRequest
 from lib_pivotal.core.train.own_files import OwnFiles
 from lib_pivotal.core.train.setup import Setup
@@ -29,6 +28,9 @@ from lib_pivotal.core.train.state import State, save_state
 __all__ = ["Folders", "Output", "load_state", "sample_prompts"]
 
 logger = logging.getLogger("pivotal.output")
+
+_OPTIMIZER = "optimiser/"
+"""Prefix of the optimizer's tensors in state files; the spelling of the first release, which must stay readable."""
 
 
 @dataclass(frozen=True)
@@ -134,10 +136,10 @@ class Output:
         if final:
             self.bundle_path = path
         setup, config = self._setup, self._setup.config
-        embeddings = live_embeddings(setup.tables)
+        embeddings = setup.embeddings()
         lora: dict[str, torch.Tensor] = {}
-        for weights in setup.loras:
-            lora.update(weights.state_dict())
+        for part in setup.adapters:
+            lora.update(part.state_dict())
         metadata = build_metadata(
             config,
             embeddings,
@@ -171,9 +173,9 @@ class Output:
     def _save_state(self, step: int) -> None:
         """Write the resume state into the run folder; without one the run goes on all the same."""
         setup = self._setup
-        tensors = {f"optimiser/{key}": value for key, value in setup.optimiser.state_tensors().items()}
-        tensors.update({f"lora/{lora.group.name}": lora.group.flat.detach().cpu().clone() for lora in setup.loras})
-        tensors.update({f"table/{table.encoder_name}": table.table.detach().cpu().clone() for table in setup.tables})
+        tensors = {f"{_OPTIMIZER}{key}": value for key, value in setup.optimizer.state_tensors().items()}
+        tensors.update({f"lora/{part.part}": part.flat.values.detach().cpu().clone() for part in setup.adapters})
+        tensors.update({f"table/{name}": table.weight.detach().cpu().clone() for name, table in setup.tables.items()})
         state = State(step, tensors, self.facts())
         try:
             path = save_state(self._folders.run / "states", state, setup.config.keep_states)
@@ -187,7 +189,7 @@ class Output:
         """Make the preview pictures; a failure is told and does not end the run."""
         if self._sampler is None:
             return
-        embeddings = live_embeddings(self._setup.tables)
+        embeddings = self._setup.embeddings()
         for index, request in enumerate(self._requests()):
             try:
                 sample = self._sampler.make(request, embeddings)
@@ -224,11 +226,10 @@ class Output:
 def load_state(setup: Setup, state: State) -> None:
     """Put a state's values into a freshly built run."""
     with torch.no_grad():
-        for lora in setup.loras:
-            lora.group.flat.copy_(state.tensors[f"lora/{lora.group.name}"])
-        for table in setup.tables:
-            table.table.copy_(state.tensors[f"table/{table.encoder_name}"])
-    prefix = "optimiser/"
-    setup.optimiser.load_state_tensors(
-        {key[len(prefix) :]: value for key, value in state.tensors.items() if key.startswith(prefix)}
+        for part in setup.adapters:
+            part.flat.values.copy_(state.tensors[f"lora/{part.part}"])
+        for name, table in setup.tables.items():
+            table.weight.copy_(state.tensors[f"table/{name}"])
+    setup.optimizer.load_state_tensors(
+        {key[len(_OPTIMIZER) :]: value for key, value in state.tensors.items() if key.startswith(_OPTIMIZER)}
     )

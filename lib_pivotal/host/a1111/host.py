@@ -10,11 +10,13 @@ from pathlib import Path
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import Problem
 from lib_pivotal.core.events import Control
-from lib_pivotal.host.a1111 import networks, paths
 from lib_pivotal.host.a1111.lease import Lent, borrow
 from lib_pivotal.host.a1111.obstacles import find_obstacles
-from lib_pivotal.host.a1111.progress import A1111Progress, exclusive, holding_queue
 from lib_pivotal.host.a1111.sample import forget_conds
+from lib_pivotal.host.webui import folders
+from lib_pivotal.host.webui.lora_extension import list_files_again
+from lib_pivotal.host.webui.progress import WebuiProgress, exclusive, holding_queue
+from lib_pivotal.host.webui.replaced_loras import forget_file
 
 __all__ = ["A1111Host"]
 
@@ -31,11 +33,11 @@ class A1111Host:
 
     def lora_folder(self) -> Path:
         """Where bundles go so that ``<lora:NAME:1>`` finds them."""
-        return paths.lora_folder()
+        return folders.lora_folder()
 
     def data_root(self) -> Path:
         """Our own folder for runs, presets and caches."""
-        return paths.data_root()
+        return folders.data_folder()
 
     def taken_names(self) -> dict[str, str]:
         """Names of installed embeddings, lower case → file name.
@@ -72,7 +74,7 @@ class A1111Host:
         """Why training cannot start on this webui now."""
         return find_obstacles(config)
 
-    def exclusive(self, task_id: str) -> AbstractContextManager[A1111Progress]:
+    def exclusive(self, task_id: str) -> AbstractContextManager[WebuiProgress]:
         """Wait in the webui's queue, then hold it; the sink feeds the webui's progress bar."""
         return exclusive(task_id)
 
@@ -89,11 +91,9 @@ class A1111Host:
 
         Waits for the queue unless the calling thread holds it.
         """
-        from modules import sd_models
-
         with _queue():
-            networks.forget_file(path, sd_models.model_data.sd_model)
-            networks.list_again()
+            forget_file(path)
+            list_files_again()
             forget_conds()
 
 

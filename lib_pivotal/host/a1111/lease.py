@@ -17,6 +17,7 @@ from lib_pivotal.host.a1111.model import A1111Model
 from lib_pivotal.host.a1111.obstacles import find_obstacles
 from lib_pivotal.host.a1111.packed_attention import unpacked
 from lib_pivotal.host.a1111.sample import A1111Sampler, forget_conds
+from lib_pivotal.host.webui.lora_extension import list_files_again
 
 __all__ = ["Lent", "borrow"]
 
@@ -108,7 +109,7 @@ def _refresh_at_the_end(stack: ExitStack) -> None:
 
     _undo(stack, "the memory cache", devices.torch_gc)
     _undo(stack, "the list of embeddings", read_embeddings)
-    _undo(stack, "the list of LoRAs", networks.list_again)
+    _undo(stack, "the list of LoRAs", list_files_again)
     _undo(stack, "the cache of encoded prompts", forget_conds)
 
 

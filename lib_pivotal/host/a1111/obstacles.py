@@ -19,7 +19,7 @@ __all__ = ["find_obstacles"]
 
 
 def find_obstacles(config: TrainConfig) -> list[Problem]:
-    """Everything about start options, checkpoint and precision that prevents a run, at once."""
+    """Every start option, checkpoint and precision that prevents a run, all at once."""
     return [*_start_options(), *_checkpoint(config), *_precision(config.precision)]
 
 
@@ -27,7 +27,7 @@ def _start_options() -> list[Problem]:
     """Host: modules/cmd_args.py, A1111 1.6.1-1.10.1: flags exist with value False when not given.
 
     Host: modules/sd_hijack_unet.py, A1111 1.6.1-1.10.1: with ``--upcast-sampling`` generations cast weights of
-    GroupNorm and GEGLU in place, so they cannot be proved unchanged.
+    GroupNorm and GEGLU in place, so it cannot be verified that they are unchanged.
     """
     from modules import shared
 
@@ -40,11 +40,11 @@ def _start_options() -> list[Problem]:
     for flag, hint in hints.items():
         if getattr(shared.cmd_opts, flag, False):
             option = "--" + flag.replace("_", "-")
-            text = f"The webui was started with {option}, with which it cannot train."
+            text = f"The webui was started with {option}, and cannot train with that option."
             problems.append(Problem("webui", "error", text, f"Start it without {option}. {hint}"))
     # Host: modules/shared_options.py, fp8_storage, A1111 1.8-1.10.1; earlier ones have no fp8.
     if getattr(shared.opts, "fp8_storage", "Disable") == "Enable":
-        text = "The setting FP8 weight is on, and fp8 weights cannot be trained on."
+        text = "The setting FP8 weight is on, and a model in fp8 cannot be trained."
         problems.append(Problem("webui", "error", text, "Set Settings, FP8 weight to Disable."))
     return problems
 
@@ -106,7 +106,7 @@ def _has_chosen_vae(filename: str) -> bool:
 
 
 def _loaded_model(wanted: Any, config: TrainConfig) -> list[Problem]:
-    """What speaks against the model in memory, if that is the one to train.
+    """Problems with the model in memory, if it is the one to train.
 
     Host: modules/sd_models.py, ``model_data.sd_model``, A1111 1.6.1-1.10.1: unlike ``shared.sd_model`` it does not
     start loading.
@@ -126,15 +126,15 @@ def _loaded_model(wanted: Any, config: TrainConfig) -> list[Problem]:
 
 
 def _mistaken_prediction(model: Any) -> list[Problem]:
-    """Whether the webui takes the checkpoint for what it is.
+    """Whether the webui uses the checkpoint with the wrong prediction type.
 
-    Host: modules/sd_models_xl.py, ``extend_sdxl``, A1111 1.6.1-1.10.1: without a ``.yaml`` beside it, a checkpoint
-    of SDXL is taken for one that predicts noise.
+    Host: modules/sd_models_xl.py, ``extend_sdxl``, A1111 1.6.1-1.10.1: without a ``.yaml`` next to it, an SDXL
+    checkpoint is used as one that predicts noise.
     """
     if "v_pred" not in marks_of(model.sd_checkpoint_info.filename) or getattr(model, "parameterization", "") == "v":
         return []
-    text = "The checkpoint says that it predicts velocity (v), and the webui uses it as one that predicts noise."
-    hint = "Put the .yaml that belongs to it beside it; its pictures are wrong, too."
+    text = "The checkpoint is marked as predicting velocity (v), but the webui uses it as one that predicts noise."
+    hint = "Put its .yaml file next to it; without the file its images are wrong too."
     return [Problem("checkpoint", "error", text, hint)]
 
 

@@ -11,24 +11,11 @@ from PIL import Image
 
 from lib_pivotal import __version__
 from lib_pivotal.core.ports import LiveEmbeddings, PictureSize, Sample, SampleRequest
-from lib_pivotal.core.train.texts import TextPath
+from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
+from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.host.diffusers.model import DiffusersModel
-from lib_pivotal.host.diffusers.text import HfEncoder
 
 __all__ = ["DiffusersSampler"]
-
-
-class _Table:
-    """The vectors of finished or growing embeddings for one encoder; a ``core.train.texts.VectorTable``."""
-
-    def __init__(self, encoder: HfEncoder, embeddings: LiveEmbeddings, device: torch.device) -> None:
-        self.layout: dict[str, tuple[int, int]] = {}
-        parts = []
-        for name, by_encoder in embeddings.items():
-            vectors = by_encoder[encoder.name].detach().float()
-            self.layout[name] = (sum(map(len, parts)), len(vectors))
-            parts.append(vectors)
-        self.table = torch.cat(parts).to(device)
 
 
 class DiffusersSampler:
@@ -66,10 +53,10 @@ class DiffusersSampler:
         """Condition of a prompt, for one picture."""
         size = (request.height, request.width)
         encoders = [encoder.with_clip_skip(request.clip_skip) for encoder in self._model.text_encoders]
-        tables = [_Table(encoder, embeddings, self._model.device) for encoder in encoders] if embeddings else []
+        weights = EmbeddingWeights.of(embeddings, self._model.device)
+        conditioner = TextConditioner(self._model, weights, encoders=encoders)
         with self._model.autocast():
-            groups = TextPath(self._model, tables, encoders=encoders).encode([text], [PictureSize(size, (0, 0), size)])
-        return groups[0].condition
+            return conditioner.encode([text], [PictureSize(size, (0, 0), size)])[0].conditioning
 
     def _denoise(self, request: SampleRequest, wanted: Any, unwanted: Any) -> torch.Tensor | None:
         codec, device = self._model.codec, self._model.device

@@ -12,9 +12,9 @@ import torch
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import HostError
 from lib_pivotal.core.events import Control
-from lib_pivotal.core.lora.inject import LoraWeights, attach
-from lib_pivotal.core.pivot.prompt import TextPlacer
+from lib_pivotal.core.lora.adapter_set import AdapterSet, attach
 from lib_pivotal.core.ports import PictureSize, SampleRequest
+from lib_pivotal.core.textual_inversion.prompt_chunks import PromptChunker
 from pivotal_probe.checks import digest
 
 _TASK = "task(pivotal-probe)"
@@ -36,7 +36,7 @@ def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
 
 def _encode(model: Any, text: str, spans: dict[str, tuple[int, int]], vectors: torch.Tensor) -> tuple[Any, int]:
     encoder = model.text_encoders[0]
-    placed = TextPlacer(encoder, spans).place(text)
+    placed = PromptChunker(encoder, spans).chunk(text)
     rows, columns = torch.tensor(placed.rows, dtype=torch.int64), torch.tensor(placed.columns, dtype=torch.int64)
     return encoder.encode(placed.ids, rows, columns, vectors[list(placed.vectors)]), len(placed.ids)
 
@@ -114,14 +114,14 @@ def training_step() -> dict[str, Any]:
         sizes = [PictureSize((64, 64), (0, 0), (64, 64))] * 2
         vectors = (torch.randn(2, model.text_encoders[0].width, generator=generator) * 0.1).requires_grad_(True)
         chosen = [(target, 4) for target in model.lora_targets() if target.role != "other"]
-        lora = LoraWeights("unet", chosen, 0.5, 1, model.device)
+        lora = AdapterSet.with_ranks("unet", chosen, 0.5, 1, model.device)
         with torch.no_grad():
             for layer in lora.layers:
-                layer.up.normal_(0, 0.02, generator=generator)
+                layer.parameters["up"].normal_(0, 0.02, generator=generator)
 
         def step(enabled: bool) -> tuple[torch.Tensor, list[torch.Tensor]]:
             vectors.grad = None
-            lora.group.clear_gradient()
+            lora.flat.clear_gradient()
             with attach([lora]), model.checkpointing(enabled=enabled):
                 model.verify()
                 encoded = [_encode(model, "probeword and more", {"probeword": (0, 2)}, vectors)[0] for _ in range(2)]
@@ -129,7 +129,7 @@ def training_step() -> dict[str, Any]:
                 output = model.predict(noisy, times, model.condition([joined], 1, sizes, [False] * len(sizes)))
                 (output.float() ** 2).mean().backward()
             leaves = [vectors.grad.clone()]
-            leaves += [leaf.grad.clone() for layer in lora.layers for leaf in (layer.down, layer.up)]
+            leaves += [leaf.grad.clone() for layer in lora.layers for leaf in layer.parameters.values()]
             return output.detach(), leaves
 
         plain, plain_grads = step(False)
@@ -252,7 +252,7 @@ def raise_mid_step() -> dict[str, str]:
         with host.exclusive(_TASK), host.borrow(TrainConfig(), Control()) as lent:
             model = lent.model
             targets = [(target, 4) for target in model.lora_targets() if target.role == "attention"]
-            lora = LoraWeights("unet", targets, 0.5, 1, model.device)
+            lora = AdapterSet.with_ranks("unet", targets, 0.5, 1, model.device)
             vectors = torch.zeros(1, model.text_encoders[0].width, requires_grad=True)
             with attach([lora]), model.checkpointing(enabled=True), model.autocast():
                 encoded, _ = _encode(model, "probeword", {"probeword": (0, 1)}, vectors)

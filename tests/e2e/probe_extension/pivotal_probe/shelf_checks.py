@@ -9,7 +9,7 @@ import torch
 
 from lib_pivotal.app.shelf import Shelf, Target
 from lib_pivotal.core.errors import PivotalError
-from lib_pivotal.host.loader.shelf import WebuiShelf
+from lib_pivotal.host.bundle_prompts.shelf import WebuiShelf
 
 
 class Hostile:
