@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-__all__ = ["GuardedStream", "guarded"]
+__all__ = ["GuardedStream", "guarded", "say"]
 
 _PLAIN = str.maketrans(
     {
@@ -133,6 +133,18 @@ def guarded() -> Iterator[GuardedStream]:
     finally:
         out.flush()
         sys.stdout, sys.stderr = before
+
+
+def say(text: str, *, is_error: bool = False) -> None:
+    """Write text at once.
+
+    Args:
+        text: with its line ends.
+        is_error: to stderr instead of stdout.
+    """
+    stream = sys.stderr if is_error else sys.stdout
+    stream.write(text)
+    stream.flush()
 
 
 def _occupy_closed_descriptors() -> None:
