@@ -1,7 +1,7 @@
 """Memory of a training step of full-size networks with random weights: ``python run.py bench memory``.
 
 Without a GPU it counts the bytes that one step keeps for its backward pass, by torch's own hooks, per latent cell and
-picture: these figures stand in ``core/train/memory.py``. With a GPU it also measures the peak of whole steps of the
+image: these figures are in ``core/families.py``. With a GPU it also measures the peak of whole steps of the
 engine, weights included, and, where peft is installed, of a plain loop over diffusers and peft in the same run.
 """
 
@@ -16,23 +16,22 @@ from typing import Any
 import diffusers
 import torch
 
+from lib_pivotal.core.families import FAMILIES
 from lib_pivotal.core.lora.adapter_set import AdapterSet, attach
 from lib_pivotal.core.lora.naming import kohya_key, role_of
 from lib_pivotal.core.optim.build import Optimizer, ParameterGroup
 from lib_pivotal.core.ports import LoraTarget
 from lib_pivotal.host.diffusers.model import _recompute
-from lib_pivotal.host.diffusers.shapes import unet_shape
+from lib_pivotal.host.diffusers.shapes import unet_params, unet_shape
 from lib_pivotal.host.diffusers.standard import standard_config
 
 _RANK = 16
-_SHAPES = {"sd1": (512, 768), "sd2": (768, 1024), "sdxl": (1024, 2048)}
-"""Family → usual side in px, width of the text."""
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("families", nargs="*", default=list(_SHAPES))
+    parser.add_argument("families", nargs="*", default=list(FAMILIES))
     parser.add_argument("--side", type=int, default=0, help="px; 0: the usual one, half of it on a CPU")
     options = parser.parse_args()
     on_gpu = torch.cuda.is_available()
@@ -40,7 +39,8 @@ def main() -> None:
     name = torch.cuda.get_device_name() if on_gpu else "cpu"
     _say(f"device {name}, torch {torch.__version__}, bf16 autocast, LoRA rank {_RANK} on attention and feed-forward")
     for family in options.families:
-        usual, width = _SHAPES[family]
+        usual = FAMILIES[family].native_resolution
+        width = sum(encoder.width for encoder in FAMILIES[family].text_encoders)
         side = options.side or (usual if on_gpu else usual // 2)
         unet = _unet(family, device)
         for checkpointing in (False, True):
@@ -58,8 +58,7 @@ def _say(text: str) -> None:
 
 def _unet(family: str, device: torch.device) -> Any:
     """A full-size UNet of random weights, bf16, frozen."""
-    params = standard_config(family)["model"]["params"]
-    shape = unet_shape(params["network_config" if family == "sdxl" else "unet_config"]["params"])
+    shape = unet_shape(unet_params(standard_config(family)["model"]["params"]))
     with torch.device("meta"):
         unet = diffusers.UNet2DConditionModel.from_config(shape)
     unet = unet.to(torch.bfloat16).to_empty(device=device)
@@ -72,7 +71,7 @@ def _inputs(family: str, side: int, width: int, device: torch.device) -> tuple[t
     noisy = torch.randn(1, 4, side // 8, side // 8, device=device)
     text = torch.randn(1, 77, width, device=device).requires_grad_(True)
     added = None
-    if family == "sdxl":
+    if FAMILIES[family].has_size_conditioning:
         added = {
             "text_embeds": torch.randn(1, 1280, device=device),
             "time_ids": torch.tensor([[side, side, 0, 0, side, side]], dtype=torch.float32, device=device),

@@ -6,9 +6,9 @@ from modules import script_callbacks
 
 # Imported here and not later: the extension's folder is on sys.path only while this file is being loaded.
 from lib_pivotal.app.api import register
+from lib_pivotal.app.bundle_library import BundleLibrary
 from lib_pivotal.app.session import session_for
-from lib_pivotal.app.shelf import Shelf
-from lib_pivotal.host.bundle_prompts.shelf import WebuiShelf
+from lib_pivotal.host.bundle_prompts.bundle_tools import WebuiBundleTools
 from lib_pivotal.host.detect import current_host
 from lib_pivotal.host.webui import api_access, folders
 from lib_pivotal.ui.tab import build_tab, build_tab_without_host
@@ -16,8 +16,8 @@ from lib_pivotal.ui.tab import build_tab, build_tab_without_host
 
 def _add_tab():
     host, reason = current_host()
-    shelf = Shelf(WebuiShelf())
-    blocks = build_tab(session_for(host), shelf) if host is not None else build_tab_without_host(reason, shelf)
+    library = BundleLibrary(WebuiBundleTools())
+    blocks = build_tab(session_for(host), library) if host is not None else build_tab_without_host(reason, library)
     return [(blocks, "Pivotal Tuning", "pivotal")]
 
 

@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from lib_pivotal.core.bundle.tensor_file import Unreadable, open_tensors
 from lib_pivotal.core.errors import HostError
+from lib_pivotal.core.families import FAMILIES, TextEncoderInfo, detect_family
 
 __all__ = ["CheckpointFile", "family_of_tensors", "read_checkpoint_file"]
 
@@ -17,15 +18,8 @@ _UNET = "model.diffusion_model."
 _FIRST = _UNET + "input_blocks.0.0.weight"
 _SDXL_ONLY = _UNET + "middle_block.1.transformer_blocks.0.attn1.to_q.weight"
 _TOKENS = ("text_model.embeddings.token_embedding.weight", "embeddings.token_embedding.weight")
-_TEXTS = {
-    "sd1": (tuple(f"cond_stage_model.transformer.{name}" for name in _TOKENS),),
-    "sd2": (("cond_stage_model.model.token_embedding.weight",),),
-    "sdxl": (
-        tuple(f"conditioner.embedders.0.transformer.{name}" for name in _TOKENS),
-        ("conditioner.embedders.1.model.token_embedding.weight",),
-    ),
-}
-"""Family → for each text encoder the keys one of which every file with it has."""
+_OPEN_CLIP_TOKENS = ("token_embedding.weight",)
+"""Ends of the keys one of which every text encoder of transformers, or of open_clip, has."""
 _VAE = ("first_stage_model.encoder.conv_in.weight", "first_stage_model.decoder.conv_out.weight")
 _OTHERS = (
     (("lora_", "base_model.model."), "a LoRA, not a checkpoint"),
@@ -83,10 +77,11 @@ def read_checkpoint_file(path: Path) -> CheckpointFile:
         reason = getattr(error, "strerror", None) or error
         raise HostError(f"{path.name} cannot be read: {reason}.", hint="Check the path and its permissions.") from error
     family = family_of_tensors(entries, path.name)
+    encoders = FAMILIES[family].text_encoders
     missing = [
-        f"text encoder {number}" for number, keys in enumerate(_TEXTS[family], 1) if not entries.keys() & {*keys}
+        f"text encoder {number}" for number, info in enumerate(encoders, 1) if not entries.keys() & _tokens(info)
     ]
-    missing = ["text encoder"] if missing and len(_TEXTS[family]) == 1 else missing
+    missing = ["text encoder"] if missing and len(encoders) == 1 else missing
     if any(key not in entries for key in _VAE):
         missing.append("VAE")
     return CheckpointFile(family, tuple(missing), entries[_FIRST].shape[0])
@@ -105,20 +100,21 @@ def family_of_tensors(tensors: Mapping[str, _Shaped], name: str) -> str:
     shape = tuple(tensors[_FIRST].shape) if _FIRST in tensors else ()
     if len(shape) != 4:
         raise HostError(f"{name} is {_subject(tensors)}.", hint=_WHICH)
-    kind, family = "", "sd1"
-    if any(key.startswith("conditioner.") for key in tensors):
-        family = "sdxl"
-        if not any(key.startswith("conditioner.embedders.1.") for key in tensors):
-            kind = "an SDXL refiner"
-        elif _SDXL_ONLY not in tensors:
-            kind = "SSD-1B"
-    elif any(key.startswith("cond_stage_model.model.") for key in tensors):
-        family = "sd2"
-    if shape[1] != 4:
-        kind = "an inpainting or editing model"
-    if kind:
-        raise HostError(f"{name} is {kind}.", hint=_WHICH)
-    return family
+    has_conditioner = any(key.startswith("conditioner.") for key in tensors)
+    has_second_encoder = any(key.startswith("conditioner.embedders.1.") for key in tensors)
+    return detect_family(
+        name,
+        input_channels=shape[1],
+        conditioner_encoders=has_conditioner + has_second_encoder,
+        is_open_clip=any(key.startswith("cond_stage_model.model.") for key in tensors),
+        has_middle_attention=_SDXL_ONLY in tensors,
+    )
+
+
+def _tokens(info: TextEncoderInfo) -> set[str]:
+    """Keys of a text encoder's token vectors, one of which is in a complete file."""
+    ends = _OPEN_CLIP_TOKENS if info.is_open_clip else _TOKENS
+    return {info.checkpoint_prefix + end for end in ends}
 
 
 def _subject(tensors: Mapping[str, _Shaped]) -> str:

@@ -33,5 +33,5 @@ def files_below(folder: Path, *, on_error: Callable[[OSError], None] | None = No
                 continue
             seen.add(real)
             folders.sort()
-            waiting += [path for path in (os.path.join(root, name) for name in folders) if os.path.islink(path)]
+            waiting += [str(path) for path in (Path(root, name) for name in folders) if path.is_symlink()]
             yield from (Path(root, name) for name in sorted(names))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import unicodedata
 from typing import Any
 
 __all__ = ["printable", "printable_json", "printable_lines"]
@@ -17,7 +16,8 @@ _ESCAPED = re.compile(r"[^ -~]")
 def printable(text: object, longest: int | None = _LONGEST) -> str:
     r"""A text in one line in which nothing is hidden: no control character, no change of the reading direction.
 
-    What cannot be printed becomes an escape such as ``\x1b`` or ``\u202e``. Letters of every alphabet stay.
+    What cannot be printed becomes an escape such as ``\x1b`` or ``\u202e``, and so do spaces that look like the usual
+    one. Letters of every alphabet stay.
 
     Args:
         text: anything; taken as ``str(text)``.
@@ -34,8 +34,13 @@ def printable_lines(text: str) -> str:
     return "\n".join(printable(line, None) for line in text.split("\n"))
 
 
+def _is_plain(letter: str) -> bool:
+    # East Asian file names often have the wide space, which nobody takes for another one.
+    return letter.isprintable() or letter == "\u3000"
+
+
 def _escaped(letter: str) -> str:
-    if letter.isprintable() or unicodedata.category(letter) == "Zs":
+    if _is_plain(letter):
         return letter
     if "\udc80" <= letter <= "\udcff":
         # A byte of a file name that is not UTF-8, as Python keeps it.
@@ -55,7 +60,7 @@ def printable_json(value: Any) -> str:
 
 def _json_escaped(letter: str) -> str:
     # The line breaks between the values are json's own; those inside a text are escaped already.
-    if letter == "\n" or letter.isprintable() or unicodedata.category(letter) == "Zs":
+    if letter == "\n" or _is_plain(letter):
         return letter
     return json.dumps(letter)[1:-1] if letter != "\x7f" else "\\u007f"
 

@@ -141,7 +141,10 @@ MESSAGES = {
     "file_warnings": "This file can be used, with warnings:",
     "written": "Saved:",
     "metadata": "Metadata",
+    "kind": "This file: {kind}",
+    "kind_for": "This file: {kind}, for {family}",
     "lora": "LoRA: rank {ranks}, alpha {alphas}; layers: {layers}",
+    "lora_kind": "{kind}, layers: {layers}; read by {read_by}",
     "no_lora": "It contains no LoRA.",
     "no_embeddings": "It contains no embeddings: it is a plain LoRA.",
 }

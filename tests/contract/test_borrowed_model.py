@@ -15,7 +15,7 @@ from lib_pivotal.core.events import Control
 from lib_pivotal.core.ports import SampleRequest
 from lib_pivotal.host.a1111.host import A1111Host
 from lib_pivotal.host.a1111.lease import borrow
-from lib_pivotal.host.a1111.schedule import schedule_of
+from lib_pivotal.host.a1111.noise_schedule import noise_schedule_of
 from tests.contract.test_borrowing import _webui
 
 
@@ -24,7 +24,7 @@ def test_a_schedule_rounded_to_half_precision_is_made_exact_again(monkeypatch: p
     exact = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2, 0).float()
     model.alphas_cumprod = exact.half()
     model.linear_start, model.linear_end = 0.00085, 0.0120
-    found = schedule_of(model)
+    found = noise_schedule_of(model)
     assert found.dtype == torch.float32
     assert torch.equal(found, exact)
     # Rounded, the signal-to-noise ratio of nearly clean pictures is wrong by more than one per cent.
@@ -32,9 +32,9 @@ def test_a_schedule_rounded_to_half_precision_is_made_exact_again(monkeypatch: p
     assert float((rounded[0] / (1 - rounded[0])) / (exact[0] / (1 - exact[0]))) != pytest.approx(1.0, abs=0.01)
     # From 1.8 on the webui keeps its own copy, which counts; and a schedule of another kind stays what it is.
     model.alphas_cumprod_original, model.alphas_cumprod = exact.half(), torch.zeros(1000)
-    assert torch.equal(schedule_of(model), exact)
+    assert torch.equal(noise_schedule_of(model), exact)
     model.alphas_cumprod_original = other = torch.linspace(0.99, 0.01, 1000)
-    assert torch.equal(schedule_of(model), other)
+    assert torch.equal(noise_schedule_of(model), other)
 
 
 def test_the_memory_saving_attention_is_chosen_while_training_and_the_users_comes_back(
@@ -89,10 +89,10 @@ def test_the_forward_pass_has_the_precision_that_was_chosen(
 ) -> None:
     _host, model = _webui(monkeypatch)
     layer = model.first_stage_model
-    with borrow(TrainConfig(precision=precision), Control()) as lent:
-        with lent.model.autocast():
+    with borrow(TrainConfig(precision=precision), Control()) as borrowed:
+        with borrowed.model.autocast():
             assert layer(torch.ones(1, 2)).dtype == expected
-        assert lent.model.needs_loss_scaling is False
+        assert borrowed.model.needs_loss_scaling is False
 
 
 @pytest.mark.parametrize("clip_skip", [1, 2])
@@ -112,7 +112,7 @@ def test_previews_are_made_with_the_clip_skip_of_the_run(
     webui.behave("processing", "process_images", make)
     webui.modules["processing"].StableDiffusionProcessingTxt2Img = lambda **_: types.SimpleNamespace(close=lambda: None)
     request = SampleRequest("x", "", 64, 64, 3, 4.0, 7, clip_skip)
-    with borrow(TrainConfig(clip_skip=clip_skip), Control()) as lent, pytest.raises(HostError, match="preview"):
-        lent.sampler.make(request, {})
+    with borrow(TrainConfig(clip_skip=clip_skip), Control()) as borrowed, pytest.raises(HostError, match="preview"):
+        borrowed.sampler.make(request, {})
     assert seen == [clip_skip]
     assert options.data == {"CLIP_stop_at_last_layers": 3}

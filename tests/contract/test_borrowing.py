@@ -15,8 +15,8 @@ from lib_pivotal.core.errors import HostError
 from lib_pivotal.core.events import Control
 from lib_pivotal.host.a1111.host import A1111Host
 from lib_pivotal.host.a1111.lease import borrow
+from lib_pivotal.host.a1111.noise_schedule import noise_schedule_of
 from lib_pivotal.host.a1111.sample import _pinned_options, _registered
-from lib_pivotal.host.a1111.schedule import schedule_of
 from lib_pivotal.host.webui.replaced_loras import forget_file
 from tests.contract.fake_webui import FakeWebui
 
@@ -165,14 +165,14 @@ def test_a_velocity_model_that_the_webui_uses_wrongly_is_an_error(
     model.parameterization = "v"
     assert not any("velocity" in item.message for item in A1111Host("").problems(TrainConfig()))
     # What the file says of its schedule holds, too.
-    assert schedule_of(model)[-1] < 1e-7
+    assert noise_schedule_of(model)[-1] < 1e-7
 
 
 def test_the_webuis_zero_terminal_schedule_is_trained_with(monkeypatch: pytest.MonkeyPatch) -> None:
     webui, model = _webui(monkeypatch)
-    plain = schedule_of(model)
+    plain = noise_schedule_of(model)
     vars(webui.modules["shared"].opts)["sd_noise_schedule"] = "Zero Terminal SNR"
-    rescaled = schedule_of(model)
+    rescaled = noise_schedule_of(model)
     assert plain[-1] > 1e-3
     assert rescaled[-1] < 1e-7
     assert rescaled[0] == pytest.approx(float(plain[0]), rel=1e-6)

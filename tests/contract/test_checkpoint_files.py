@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from fake_webui import FakeWebui
 from safetensors.torch import save_file
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import Problem
 from lib_pivotal.host.a1111.host import A1111Host
+from tests.contract.fake_webui import FakeWebui
 
 _UNET = {"model.diffusion_model.input_blocks.0.0.weight": (4, 4, 3, 3)}
 _TEXT = {"cond_stage_model.transformer.text_model.embeddings.token_embedding.weight": (4, 4)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tests.e2e.server import Webui
 
 V1 = "/pivotal/v1"

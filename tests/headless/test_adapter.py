@@ -10,13 +10,13 @@ import torch
 
 from lib_pivotal.core.errors import HostError
 from lib_pivotal.core.lora.adapter_set import AdapterSet, attach
-from lib_pivotal.core.ports import PictureSize, SampleRequest
+from lib_pivotal.core.ports import ImageSize, SampleRequest
 from lib_pivotal.core.textual_inversion.prompt_chunks import PromptChunker
 from lib_pivotal.host.diffusers import load
 from lib_pivotal.host.diffusers.checkpoint import load_tokenizer
 from lib_pivotal.host.diffusers.sample import DiffusersSampler
 
-SIZE = PictureSize((64, 64), (0, 0), (64, 64))
+SIZE = ImageSize((64, 64), (0, 0), (64, 64))
 
 
 def encode(model, text, vectors=None, name="my_hero"):
@@ -43,13 +43,13 @@ def test_file_and_folder_are_the_same_model(small, model):
     assert torch.allclose(epsilon(folder), epsilon(model), atol=1e-6)
     assert torch.equal(folder.alphas_cumprod, model.alphas_cumprod)
     pixels = torch.rand(1, 3, 64, 64) * 2 - 1
-    for ours, theirs in zip(folder.codec.encode(pixels), model.codec.encode(pixels)):
+    for ours, theirs in zip(folder.vae.encode(pixels), model.vae.encode(pixels)):
         assert torch.allclose(ours, theirs, atol=1e-6)
     assert [t.key for t in folder.lora_targets()] == [t.key for t in model.lora_targets()]
 
 
 def test_nothing_in_the_model_learns(model):
-    for part in (model.unet, model.text_encoders[0].text_model, model.codec._vae):
+    for part in (model.unet, model.text_encoders[0].text_model, model.vae._vae):
         assert not any(parameter.requires_grad for parameter in part.parameters())
         assert not any(module.training for module in part.modules())
 
@@ -143,18 +143,18 @@ def test_checkpointing_recomputes_and_changes_no_gradient(model):
     assert lora_gradient(model, checkpointing=False)[2] == 1
 
 
-def test_codec_gives_scaled_moments_and_its_identity(small, model):
+def test_the_vae_gives_scaled_moments_and_its_identity(small, model):
     pixels = torch.rand(2, 3, 64, 128, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    mean, deviation = model.codec.encode(pixels)
+    mean, deviation = model.vae.encode(pixels)
     assert mean.shape == deviation.shape == (2, 4, 8, 16)
-    raw = model.codec._vae.encode(pixels).latent_dist
+    raw = model.vae._vae.encode(pixels).latent_dist
     assert torch.allclose(mean, raw.mean * 0.18215)
     assert torch.allclose(deviation, raw.std * 0.18215)
     other = load(small.file, device="cpu")
-    assert other.codec.identity() == model.codec.identity()
+    assert other.vae.identity() == model.vae.identity()
     changed = load(small.file, device="cpu")
-    changed.codec._vae.quant_conv.bias.data += 1e-3
-    assert changed.codec.identity() != model.codec.identity()
+    changed.vae._vae.quant_conv.bias.data += 1e-3
+    assert changed.vae.identity() != model.vae.identity()
 
 
 def request(prompt, **other):
@@ -208,7 +208,7 @@ def test_sampler_finds_the_picture_that_an_ideal_model_knows(model):
     picture = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(2))
 
     class Ideal:
-        codec, device, alphas_cumprod, is_v_prediction = model.codec, model.device, model.alphas_cumprod, False
+        vae, device, alphas_cumprod, is_v_prediction = model.vae, model.device, model.alphas_cumprod, False
 
         def predict(self, noisy, timesteps, condition):
             at = int(timesteps.round())
@@ -315,7 +315,7 @@ def test_a_yaml_of_another_model_is_named(small, tmp_path):
     with pytest.raises(HostError, match="does not fit its configuration"):
         load(tmp_path / "small.safetensors", device="cpu")
     (tmp_path / "small.yaml").write_text("model: {}")
-    with pytest.raises(HostError, match="no model configuration"):
+    with pytest.raises(HostError, match="not a model configuration"):
         load(tmp_path / "small.safetensors", device="cpu")
 
 

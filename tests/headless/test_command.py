@@ -70,7 +70,9 @@ def test_train_writes_bundle_and_run_folder(settings, tmp_path, capsys):
 
     assert main(["inspect", str(out / "hero.safetensors")]) == 0
     text = capsys.readouterr().out
-    assert "rank 2 on 160 layers (160 in the unet)" in text
+    assert "LoRA, 160 layers; read by all webuis" in text
+    assert "160 layers in the unet" in text
+    assert "rank 2 on 160 layers" in text
     assert "my_hero (clip_l): 2 × 32, norms " in text
     assert main(["inspect", "--json", str(out / "hero.safetensors")]) == 0
     described = json.loads(capsys.readouterr().out)

@@ -10,16 +10,16 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 from lib_pivotal.core.lora.adapter_set import AdapterSet, attach
 from lib_pivotal.core.lora.naming import diffusers_to_ldm, kohya_key, ldm_to_diffusers
-from lib_pivotal.core.ports import PictureSize
+from lib_pivotal.core.ports import ImageSize
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.host.diffusers import load
 from lib_pivotal.host.diffusers.ldm_keys import open_clip_state
-from lib_pivotal.host.diffusers.shapes import unet_shape
+from lib_pivotal.host.diffusers.shapes import unet_params, unet_shape
 from lib_pivotal.host.diffusers.standard import CLIP_L, standard_config
 from tests.headless.families import open_clip_names, write_sd2, write_sdxl
 
-SIZE = PictureSize((80, 64), (0, 8), (64, 64))
+SIZE = ImageSize((80, 64), (0, 8), (64, 64))
 FAMILIES = ("sd1", "sd2", "sdxl")
 
 
@@ -54,7 +54,7 @@ def test_file_and_folder_are_the_same_model(request, family):
     keys = [{target.key for target in model.lora_targets() if target.part == "unet"} for model in (file, folder)]
     assert keys[0] == keys[1]
     pixels = torch.rand(1, 3, 64, 64) * 2 - 1
-    assert torch.allclose(file.codec.encode(pixels)[0], folder.codec.encode(pixels)[0], atol=1e-5)
+    assert torch.allclose(file.vae.encode(pixels)[0], folder.vae.encode(pixels)[0], atol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["sd2", "sdxl"])
@@ -84,7 +84,7 @@ def test_sdxl_reads_both_encoders_as_it_was_made(sdxl):
     model = load(sdxl.folder, device="cpu")
     first, second = (encoder._part for encoder in model.text_encoders)
     pipe = diffusers.StableDiffusionXLPipeline(
-        vae=model.codec._vae,
+        vae=model.vae._vae,
         unet=model.unet,
         text_encoder=first.model,
         text_encoder_2=second.model,
@@ -128,7 +128,7 @@ def test_the_pooled_vector_is_read_behind_long_names(sdxl):
 
 def test_sizes_matter_to_sdxl(sdxl):
     model = load(sdxl.file, device="cpu")
-    other = PictureSize((800, 640), (0, 8), (64, 64))
+    other = ImageSize((800, 640), (0, 8), (64, 64))
     assert not torch.allclose(output(model, "hat"), output(model, "hat", size=other), atol=1e-4)
 
 
@@ -150,7 +150,7 @@ def test_velocity_and_zero_terminal_snr_are_read_from_the_file(sdxl, tmp_path):
 
 def full_unet(family):
     params = standard_config(family)["model"]["params"]
-    shape = unet_shape(params["network_config" if family == "sdxl" else "unet_config"]["params"])
+    shape = unet_shape(unet_params(params))
     with torch.device("meta"):
         return diffusers.UNet2DConditionModel.from_config(shape)
 

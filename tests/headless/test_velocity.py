@@ -10,7 +10,7 @@ from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.diffusion.objective import Objective
 from lib_pivotal.core.events import Control
 from lib_pivotal.core.lora.adapter_set import attach
-from lib_pivotal.core.ports import PictureSize
+from lib_pivotal.core.ports import ImageSize
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.core.train.run import Folders, train
@@ -69,7 +69,7 @@ def velocity_error(model, data, parts) -> float:
     objective = Objective(model.alphas_cumprod, is_v_prediction=True, min_snr_gamma=0.0, device=model.device)
     conditioner = TextConditioner(model, EmbeddingWeights.of(parts.embeddings, model.device))
     count = len(data.captions)
-    sizes = [PictureSize((64, 64), (0, 0), (64, 64))] * count
+    sizes = [ImageSize((64, 64), (0, 0), (64, 64))] * count
     noise = torch.randn(data.latents.shape, generator=torch.Generator().manual_seed(0))
     total = 0.0
     with torch.no_grad(), attach(parts.loras):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ui.fake_host import FakeHost, FakeShelf, GatedEngine, write_pictures
+from tests.ui.fake_host import FakeBundleLibrary, FakeHost, GatedEngine, write_pictures
 
 gradio = pytest.importorskip("gradio", reason="the tab's tests need one of the two Gradio environments")
 
@@ -34,13 +34,13 @@ def session(host: FakeHost, engine: GatedEngine):
 
 
 @pytest.fixture
-def shelf() -> FakeShelf:
-    return FakeShelf()
+def library() -> FakeBundleLibrary:
+    return FakeBundleLibrary()
 
 
 @pytest.fixture
-def page(session: Session, shelf: FakeShelf) -> Page:
-    return Page(build_tab(session, shelf))
+def page(session: Session, library: FakeBundleLibrary) -> Page:
+    return Page(build_tab(session, library))
 
 
 @pytest.fixture

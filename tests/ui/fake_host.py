@@ -9,12 +9,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from lib_pivotal.app.shelf import Done
+from lib_pivotal.app.bundle_library import ToolResult
 from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.errors import BundleError, Problem
 from lib_pivotal.core.events import Finished, Prepared, Preparing, SampleReady, Saved, StepDone, Warned
 
-__all__ = ["FakeHost", "FakeShelf", "GatedEngine", "good_config", "write_pictures"]
+__all__ = ["FakeBundleLibrary", "FakeHost", "GatedEngine", "good_config", "write_pictures"]
 
 
 class _Sink:
@@ -143,8 +143,8 @@ class GatedEngine:
         image.save(places.run / "samples" / f"step-{step:06d}-0.png")
 
 
-class FakeShelf:
-    """What ``app.shelf.Shelf`` offers, without files: remembers what was asked."""
+class FakeBundleLibrary:
+    """What ``app.bundle_library.BundleLibrary`` offers, without files: remembers what was asked."""
 
     def __init__(self) -> None:
         self.files = ["people/x", "y"]
@@ -167,7 +167,16 @@ class FakeShelf:
         }
         return {
             "file": name,
-            "lora": {"layers": 4, "ranks": {"16": 4}, "alphas": [8.0], "parts": {"unet": 4}, "keys": []},
+            "kind": "LoRA + embeddings",
+            "family": "SD1",
+            "lora": {
+                "layers": 4,
+                "kinds": [{"kind": "LoRA", "layers": 4, "read_by": "all webuis"}],
+                "ranks": {"16": 4},
+                "alphas": [8.0],
+                "parts": {"unet": 4},
+                "keys": [],
+            },
             "embeddings": embeddings,
             "families": {"zog <b>": "SD1", "nim": "SDXL"},
             "hashes": {"zog <b>": "abc123", "nim": "def456"},
@@ -180,27 +189,27 @@ class FakeShelf:
         self._require(name)
         return [Problem("nim", "warning", "It is long.", "Shorten it.")] if name == "y" else []
 
-    def rename(self, *arguments) -> Done:
+    def rename(self, *arguments) -> ToolResult:
         return self._do("rename", *arguments)
 
-    def remove(self, *arguments) -> Done:
+    def remove(self, *arguments) -> ToolResult:
         return self._do("remove", *arguments)
 
-    def merge(self, *arguments) -> Done:
+    def merge(self, *arguments) -> ToolResult:
         return self._do("merge", *arguments)
 
-    def pack(self, *arguments) -> Done:
+    def pack(self, *arguments) -> ToolResult:
         return self._do("pack", *arguments)
 
-    def split(self, *arguments) -> Done:
+    def split(self, *arguments) -> ToolResult:
         self._do("split", *arguments)
-        return Done("", [Path("split/x/zog.safetensors")], [])
+        return ToolResult("", [Path("split/x/zog.safetensors")], [])
 
-    def _do(self, tool: str, name: str, *rest) -> Done:
+    def _do(self, tool: str, name: str, *rest) -> ToolResult:
         self._require(name)
         self.calls.append((tool, name, *rest))
         self.files.append("new")
-        return Done("new", [Path("Lora/new.safetensors")], [Problem("nim", "warning", "Mind <it>.", "Look.")])
+        return ToolResult("new", [Path("Lora/new.safetensors")], [Problem("nim", "warning", "Mind <it>.", "Look.")])
 
     def _require(self, name: str) -> None:
         if name not in self.files:

@@ -17,7 +17,7 @@ from lib_pivotal.ui.compat import unchanged
 from lib_pivotal.ui.fields import CONCEPT_ROWS, input_names
 from lib_pivotal.ui.ids import FORBIDDEN_ENDS, concept_id, element_id
 from lib_pivotal.ui.tab import build_tab, build_tab_without_host, guard
-from tests.ui.fake_host import FakeShelf, GatedEngine, good_config
+from tests.ui.fake_host import FakeBundleLibrary, GatedEngine, good_config
 from tests.ui.page import Page
 
 RUN = {name: element_id("run", name) for name in ("check", "train", "stop", "discard", "restore", "load", "refresh")}
@@ -95,7 +95,7 @@ def test_settings_survive_start_and_restart(page, session, engine, pictures):
     fill(page, config)
     page.press(RUN["train"])
     wait_until(lambda: engine.configs)
-    fresh = Page(build_tab(Session(session.host, GatedEngine()), FakeShelf()))
+    fresh = Page(build_tab(Session(session.host, GatedEngine()), FakeBundleLibrary()))
     changed = fresh.press(RUN["load"])
     for name in input_names():
         assert (setting_id(name) if name in field_info() else concept_id(*cell(name))) in changed
@@ -275,7 +275,7 @@ def test_a_reloaded_page_sees_the_run(session, engine, pictures):
     task_id = session.start(good_config(pictures))
     engine.allow(2)
     wait_until(lambda: session.status()["step"] == 2)
-    page = Page(build_tab(session, FakeShelf()))
+    page = Page(build_tab(session, FakeBundleLibrary()))
     page.press(RUN["load"])
     page.press(RUN["refresh"])
     assert json.loads(page.values[element_id("run", "page_status")])["task_id"] == task_id
@@ -339,5 +339,5 @@ def test_every_setting_but_headless_ones_is_on_the_tab(page):
 
 
 def test_a_webui_that_cannot_train_says_why():
-    parts = Page(build_tab_without_host("Too <old>.", FakeShelf())).parts.values()
+    parts = Page(build_tab_without_host("Too <old>.", FakeBundleLibrary())).parts.values()
     assert any("Too &lt;old&gt;." in str(item["props"].get("value")) for item in parts)

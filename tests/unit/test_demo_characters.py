@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from lib_pivotal.demo.characters import CHARACTERS, poses, write_dataset
-from lib_pivotal.demo.world import BACKGROUNDS, COLOURS, SHAPES
+from lib_pivotal.demo.world import BACKGROUNDS, COLORS, SHAPES
 
-WORLD = {*SHAPES, *COLOURS, *BACKGROUNDS}
+WORLD = {*SHAPES, *COLORS, *BACKGROUNDS}
 
 
 @pytest.mark.parametrize("character", list(CHARACTERS))
@@ -44,7 +44,7 @@ def test_pictures_show_the_ground_of_their_captions(tmp_path):
     for character in CHARACTERS:
         for path, pose in zip(write_dataset(tmp_path, character, "held_out"), poses(character, "held_out")):
             corner = np.asarray(Image.open(path))[-2:, :2].reshape(-1, 3)
-            assert (corner == COLOURS[pose.background]).all(), path.name
+            assert (corner == COLORS[pose.background]).all(), path.name
 
 
 def test_character_names_are_no_words_of_the_world():

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lib_pivotal.demo.draw import COLOURS, Canvas
-from lib_pivotal.demo.reader import read
+from lib_pivotal.demo.base_model.reader import read
+from lib_pivotal.demo.draw import COLORS, Canvas
 from lib_pivotal.demo.world import caption, draw, random_scene
 
-ASPECTS = ("shape", "colour", "background", "position", "size", "pattern")
+ASPECTS = ("shape", "color", "background", "position", "size", "pattern")
 
 
 @pytest.mark.parametrize("style", ["a", "b"])
@@ -23,9 +23,9 @@ def test_reader_reads_drawn_pictures(style):
 
 @pytest.mark.parametrize("style", ["a", "b"])
 def test_reader_sees_nothing_on_an_empty_ground(style):
-    picture = Canvas(COLOURS["green"], style).finish()
+    picture = Canvas(COLORS["green"], style).finish()
     reading = read(picture, style)
-    assert (reading.shape, reading.colour, reading.background) == ("none", "none", "green")
+    assert (reading.shape, reading.color, reading.background) == ("none", "none", "green")
 
 
 def test_pictures_repeat_with_their_seed():
@@ -39,7 +39,7 @@ def test_full_caption_names_every_attribute():
     for _ in range(50):
         scene = random_scene(rng)
         words = caption(scene).replace(",", "").split()
-        expected = {scene.shape, scene.colour, scene.size, scene.background}
+        expected = {scene.shape, scene.color, scene.size, scene.background}
         assert expected <= set(words) and (scene.pattern in words) == (scene.pattern != "plain")
 
 
@@ -48,5 +48,5 @@ def test_varied_captions_say_nothing_false():
     for _ in range(200):
         scene = random_scene(rng)
         words = set(caption(scene, rng).replace(",", "").split())
-        true = {scene.shape, scene.colour, scene.size, scene.background, scene.pattern}
+        true = {scene.shape, scene.color, scene.size, scene.background, scene.pattern}
         assert words <= true | {"a", "background"}

@@ -112,7 +112,7 @@ def test_names_map_both_ways_over_the_complete_unet():
     paths = sd1_ldm_paths()
     mapped = [ldm_to_diffusers(path) for path in paths]
     assert len(set(mapped)) == len(paths)
-    assert [diffusers_to_ldm(path) for path in mapped] == paths
+    assert [diffusers_to_ldm(path, "sd1") for path in mapped] == paths
 
 
 @pytest.mark.parametrize("path", ["input_blocks.1.0.nonsense", "label_emb.1", "down.1", ""])
@@ -136,7 +136,7 @@ def test_foreign_paths_are_refused(path):
 )  # fmt: skip
 def test_kohya_keys(ldm, key, role):
     path = ldm_to_diffusers(ldm)
-    assert kohya_key("unet", path) == key
+    assert kohya_key("unet", path, "sd1") == key
     assert role_of(path, 3 if ldm.endswith(("conv", "in_layers.2")) else 1) == role
 
 

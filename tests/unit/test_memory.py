@@ -6,7 +6,6 @@ import torch
 
 from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.events import Control, MemoryTold, Warned
-from lib_pivotal.core.resting import Resting
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.core.train import memory
@@ -69,10 +68,10 @@ def test_saving_changes_no_number_and_uses_every_means(tmp_path):
     fixed = {"shuffle_tags": False, "tag_dropout": 0.0}
     fast, _, plain = run(tmp_path, "fast", memory="fast", **fixed)
     lean, _, saved = run(tmp_path, "lean", memory="save", **fixed)
-    assert not getattr(fast, "saves_memory", False)
+    assert fast.offloading.offloaded == set()
     assert fast.checkpointed == [False]
-    assert lean.saves_memory
-    assert lean.text_rests, "the text encoders stayed on the device although nothing before them was trained any more"
+    # The text encoders too, since nothing before them is trained any more.
+    assert lean.offloading.offloaded == {"vae", "text_encoders"}
     assert lean.checkpointed == [True]
     for key, value in plain.lora.items():
         assert torch.equal(saved.lora[key], value)
@@ -80,8 +79,7 @@ def test_saving_changes_no_number_and_uses_every_means(tmp_path):
 
 def test_encoders_stay_while_captions_are_mixed_anew(tmp_path):
     model, _, _ = run(tmp_path, "mixed", memory="save", shuffle_tags=True)
-    assert model.saves_memory
-    assert not getattr(model, "text_rests", False)
+    assert model.offloading.offloaded == {"vae"}
 
 
 def test_estimate_and_peak_are_told(tmp_path, monkeypatch):
@@ -117,17 +115,3 @@ def test_encodings_are_kept_only_when_nothing_before_them_is_trained():
         weight.mul_(2)
     (live,) = texts.encode(captions, sizes)
     assert not torch.equal(live.conditioning, first.conditioning)
-
-
-def test_networks_at_rest_come_to_the_device_and_go_again():
-    network = torch.nn.Linear(2, 2)
-    places = []
-    network.to = lambda place: places.append(str(place))
-    resting = Resting([network], torch.device("meta"))
-    with resting.at_hand():
-        pass
-    assert places == [], "what does not rest is not moved"
-    resting.rest()
-    with resting.at_hand():
-        assert places == ["cpu", "meta"]
-    assert places == ["cpu", "meta", "cpu"]

@@ -8,7 +8,7 @@ import torch
 
 from lib_pivotal.core.diffusion.objective import Objective
 from lib_pivotal.core.events import Control
-from lib_pivotal.core.ports import PictureSize, SingleProcess
+from lib_pivotal.core.ports import ImageSize, SingleProcess
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.core.train.batches import Batch
 from lib_pivotal.core.train.loop import Loop
@@ -28,7 +28,7 @@ def some_batch(captions=CAPTIONS, **changes) -> Batch:
         noise=torch.randn(shape, generator=generator),
         timesteps=torch.arange(len(captions)) * 150 + 20,
         captions=list(captions),
-        sizes=[PictureSize((64, 64), (0, 0), (64, 64))] * len(captions),
+        sizes=[ImageSize((64, 64), (0, 0), (64, 64))] * len(captions),
         **changes,
     )
 

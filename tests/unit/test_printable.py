@@ -11,7 +11,7 @@ from lib_pivotal.core.printable import printable, printable_json, printable_line
 
 HOSTILE = [
     "\x1b[31m", "\x00", "\x07", "\r", "\n", "\t", "\x7f", "\x9b", "\x85", "\u202e", "\u2066", "\u200b", "\u2028", "\u2029",
-    "\ufeff", "\ud800", "\udce9", "\ue000", "\U000e0041",
+    "\ufeff", "\xa0", "\u2009", "\ud800", "\udce9", "\ue000", "\U000e0041",
 ]  # fmt: skip
 
 

@@ -97,10 +97,10 @@ def test_stop_while_pictures_are_encoded_ends_at_once_and_writes_nothing(tmp_pat
             control.stop()
             return super().encode(pixels)
 
-    model.codec = Codec()
+    model.vae = Codec()
     outcome, seen = run(tmp_path, toy_config(data), model=model, control=control)
     assert (outcome.outcome, outcome.step, outcome.bundle_path) == ("stopped", 0, None)
-    assert model.codec.encoded == 2
+    assert model.vae.encoded == 2
     assert not seen.of(StepDone) and not (tmp_path / "bundles").exists()
 
 
@@ -174,7 +174,7 @@ def test_too_little_memory_is_told_with_what_helps(tmp_path, data, stage):
     if stage == "training":
         model.predict = too_large
     else:
-        model.codec.encode = too_large
+        model.vae.encode = too_large
     with pytest.raises(OutOfMemory) as caught:
         run(tmp_path, toy_config(data), model=model)
     assert caught.value.stage == stage

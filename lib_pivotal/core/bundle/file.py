@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,10 +16,23 @@ from safetensors.torch import save_file
 
 from lib_pivotal.core.bundle.embeddings import parse_embeddings
 from lib_pivotal.core.bundle.layout import pack
-from lib_pivotal.core.bundle.tensor_file import Unreadable, open_tensors
+from lib_pivotal.core.bundle.tensor_file import TensorFile, Unreadable, open_tensors, write_tensors
 from lib_pivotal.core.errors import BundleError, Problem
+from lib_pivotal.core.printable import printable
 
-__all__ = ["Bundle", "free_name", "read_bundle", "replacing", "write_bundle"]
+__all__ = [
+    "Bundle",
+    "Written",
+    "free_name",
+    "open_bundle",
+    "read_bundle",
+    "refuse_existing",
+    "replacing",
+    "write_bundle",
+    "write_changed",
+]
+
+_DISK = "Check free disk space and write permission."
 
 
 @dataclass(frozen=True)
@@ -45,20 +58,85 @@ def read_bundle(path: Path) -> Bundle:
     """Read a bundle, or a plain LoRA, which is a bundle without embeddings.
 
     Raises:
-        BundleError: the file is missing or no safetensors file.
+        BundleError: the file is missing or is not a safetensors file; says what it is.
     """
-    try:
-        with open_tensors(path) as file:
-            tensors = {key: file.read(key) for key in file.entries}
-            metadata = file.metadata
-    except FileNotFoundError as error:
-        raise BundleError(f"There is no file {path}.", hint="Check the path.") from error
-    except (OSError, Unreadable) as error:
-        raise BundleError(f"{path.name} is no readable safetensors file ({error}).", hint="Fetch it again.") from error
+    with open_bundle(path) as file:
+        tensors = {key: file.read(key) for key in file.entries}
+        metadata = file.metadata
     found = parse_embeddings(tensors, metadata)
     lora = {key: value for key, value in tensors.items() if key not in found.keys}
     embeddings = {name: dict(item.encoders) for name, item in found.embeddings.items()}
     return Bundle(lora, embeddings, metadata, sorted(found.unused), found.problems)
+
+
+@contextlib.contextmanager
+def open_bundle(path: Path) -> Iterator[TensorFile]:
+    """A file to work on, closed at the end.
+
+    Raises:
+        BundleError: it cannot be read, or nothing can be written within the context.
+    """
+    name = printable(path.name)
+    try:
+        with open_tensors(path) as file:
+            yield file
+    except Unreadable as error:
+        raise BundleError(f"{name} cannot be read: {error}.", hint=error.hint) from error
+    except FileNotFoundError as error:
+        raise BundleError(f"There is no file {name}.", hint="Check the path, or choose another file.") from error
+    except OSError as error:
+        reason = error.strerror or error
+        raise BundleError(f"A file cannot be read or written ({reason}).", hint=_DISK) from error
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a tool did.
+
+    Attributes:
+        paths: files written.
+        problems: what the user should know; nothing in it prevented the writing.
+    """
+
+    paths: list[Path]
+    problems: list[Problem]
+
+
+def refuse_existing(paths: Sequence[Path], *, overwrite: bool) -> None:
+    """Look at the files to be written before any work.
+
+    Raises:
+        BundleError: one exists, or has another kind of name.
+    """
+    for path in paths:
+        if path.suffix != ".safetensors":
+            raise BundleError(f"{printable(path.name)} must end in .safetensors.", hint="Choose another name.")
+    existing = [printable(path.name) for path in paths if path.exists()]
+    if existing and not overwrite:
+        exist = "exists" if len(existing) == 1 else "exist"
+        hint = "Choose another name, or allow overwriting."
+        raise BundleError(f"{', '.join(existing)} {exist} already.", hint=hint)
+
+
+def write_changed(
+    out: Path,
+    file: TensorFile,
+    copied: Mapping[str, str],
+    tensors: Mapping[str, torch.Tensor],
+    metadata: Mapping[str, str],
+) -> None:
+    """Write a file of tensors that are copied from another one byte for byte, and of new ones.
+
+    Args:
+        out: the file, complete or not there at all.
+        file: an open one to copy from.
+        copied: new key → key in ``file``.
+        tensors: new key → tensor of any shape.
+        metadata: texts.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(out) as partial:
+        write_tensors(partial, tensors, metadata, {new: (file, old) for new, old in copied.items()})
 
 
 @contextlib.contextmanager

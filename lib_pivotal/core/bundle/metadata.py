@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ import torch
 from PIL import Image
 
 from lib_pivotal import __version__
+from lib_pivotal.core.bundle.values import embedding_hash
 from lib_pivotal.core.config.io import to_dict
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.families import FAMILIES
@@ -20,22 +20,12 @@ from lib_pivotal.core.families import FAMILIES
 if TYPE_CHECKING:
     from lib_pivotal.core.bundle.embeddings import BundledEmbedding
 
-__all__ = ["BUNDLE_KEY", "build_metadata", "changed_metadata", "embedding_hash", "trigger_words"]
+__all__ = ["BUNDLE_KEY", "build_metadata", "changed_metadata", "trigger_words"]
 
 BUNDLE_KEY = "pivotal_bundle"
 
 _COVER_SIDE = 256
 """px; a preview inside the file must not outweigh the file."""
-
-
-def embedding_hash(encoders: Mapping[str, torch.Tensor]) -> str:
-    """sha256 of an embedding's fp32 values by encoder; depends on neither name nor file."""
-    digest = hashlib.sha256()
-    for encoder in sorted(encoders):
-        vectors = encoders[encoder].detach().float().cpu().contiguous()
-        digest.update(f"{encoder}{tuple(vectors.shape)}".encode())
-        digest.update(vectors.numpy().tobytes())
-    return digest.hexdigest()
 
 
 def trigger_words(config: TrainConfig) -> str:
@@ -77,8 +67,7 @@ def build_metadata(
         ss_base_model_version, ss_v2, ss_output_name and ssmd_cover_images.
     """
     kind = FAMILIES[family]
-    # SD2 with velocity is an architecture of its own there.
-    architecture = kind.architecture + ("-768-v" if kind.is_v2 and is_v_prediction else "-512" if kind.is_v2 else "")
+    architecture = kind.v_architecture if is_v_prediction else kind.architecture
     settings = to_dict(config)
     # The folder is the user's own affair and of no use to others.
     del settings["data_folder"]
@@ -128,7 +117,7 @@ def build_metadata(
             "embeddings": concepts,
             "settings": settings,
             # What SDXL was told of each picture's size.
-            **({"size_conditioning": ["original", "crop", "bucket"]} if family == "sdxl" else {}),
+            **({"size_conditioning": ["original", "crop", "bucket"]} if kind.has_size_conditioning else {}),
         },
     }
     if covers:

@@ -117,7 +117,7 @@ def family_hints(family: str, native_resolution: int, config: TrainConfig) -> li
     if config.concepts and config.embedding_lr > 2 * kind.usual_embedding_lr:
         text = f"{config.embedding_lr:g} is a high learning rate for embeddings of {kind.title}."
         problems.append(Problem("embedding_lr", "warning", text, f"{kind.usual_embedding_lr:g} is usual."))
-    if family != "sd1" and config.clip_skip > 1:
+    if config.clip_skip > 1 and not kind.allows_clip_skip:
         text = f"{kind.title} always reads the layer it was made with; clip skip has no effect."
         problems.append(Problem("clip_skip", "warning", text, "Leave it at 1."))
     return problems
@@ -129,10 +129,10 @@ def _key_hints(kind: Family, concept_count: int) -> list[Problem]:
     Host: extensions-builtin/sd_forge_lora/networks.py, Forge: a LoRA with more than 12 keys that it does not know is
         not loaded; every embedding is one an encoder.
     """
-    keys = concept_count * len(kind.text_prefixes)
+    keys = concept_count * len(kind.text_encoders)
     if keys <= _MOST_UNKNOWN_KEYS:
         return []
-    most = _MOST_UNKNOWN_KEYS // len(kind.text_prefixes)
+    most = _MOST_UNKNOWN_KEYS // len(kind.text_encoders)
     text = f"Forge without this extension loads no bundle of {kind.title} with more than {most} embeddings."
     return [Problem("concepts", "warning", text, f"Train at most {most} in one file if others are to use it there.")]
 

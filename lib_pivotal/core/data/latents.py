@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from lib_pivotal.core.data.pixels import load_pixels
 from lib_pivotal.core.errors import DatasetError, Interrupted
-from lib_pivotal.core.ports import LatentCodec
+from lib_pivotal.core.ports import VAE
 
 __all__ = ["LatentEntry", "LatentItem", "encode_all"]
 
@@ -44,7 +44,7 @@ class LatentItem:
 
 def encode_all(
     entries: Sequence[LatentEntry],
-    codec: LatentCodec,
+    codec: VAE,
     *,
     batch_size: int,
     folder: Path | None,
@@ -93,7 +93,7 @@ def encode_all(
     return [items[key] for key in keys]
 
 
-def _encode(pairs: Sequence[tuple[str, LatentEntry]], codec: LatentCodec) -> list[tuple[str, LatentItem]]:
+def _encode(pairs: Sequence[tuple[str, LatentEntry]], codec: VAE) -> list[tuple[str, LatentItem]]:
     pixels = [load_pixels(entry.path, entry.bucket, mirrored=entry.mirrored) for _, entry in pairs]
     mean, std = codec.encode(torch.stack(pixels))
     result = []

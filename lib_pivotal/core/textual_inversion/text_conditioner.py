@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import torch
 
-from lib_pivotal.core.ports import DiffusionModel, EncodedText, PictureSize, TextEncoder
+from lib_pivotal.core.ports import DiffusionModel, EncodedText, ImageSize, TextEncoder
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
 from lib_pivotal.core.textual_inversion.prompt_chunks import ChunkedPrompt, PromptChunker
 
@@ -74,7 +74,7 @@ class TextConditioner:
         weights = self._embeddings.weights.values()
         return any(weight.requires_grad for weight in weights) or any(item.enabled for item in self._adapters)
 
-    def encode(self, captions: Sequence[str], sizes: Sequence[PictureSize]) -> list[CaptionGroup]:
+    def encode(self, captions: Sequence[str], sizes: Sequence[ImageSize]) -> list[CaptionGroup]:
         """Conditionings of a batch.
 
         Args:
@@ -112,7 +112,7 @@ class TextConditioner:
             self._cached_bytes = 0
             return self._run_all(captions)
         if self._may_offload:
-            self._model.rest_text()
+            self._model.offloading.offload("text_encoders")
             self._may_offload = False
         new = [caption for caption in dict.fromkeys(captions) if caption not in self._cached]
         if new:
@@ -133,7 +133,7 @@ class TextConditioner:
 
     def _run_all(self, captions: Sequence[str]) -> list[EncodedText]:
         chunked = [self._chunk(caption) for caption in captions]
-        with self._model.text_at_hand():
+        with self._model.offloading.on_device("text_encoders"):
             return [
                 self._run(encoder, [prompts[number] for prompts in chunked])
                 for number, encoder in enumerate(self._encoders)

@@ -14,7 +14,7 @@ from lib_pivotal.core.data.latents import LatentEntry, LatentItem
 from lib_pivotal.core.data.plan import Plan
 from lib_pivotal.core.data.scan import Picture
 from lib_pivotal.core.diffusion.noise import item_noise, item_seed
-from lib_pivotal.core.ports import PictureSize
+from lib_pivotal.core.ports import ImageSize
 
 __all__ = ["Batch", "Batcher", "latent_entries"]
 
@@ -40,7 +40,7 @@ class Batch:
     noise: torch.Tensor
     timesteps: torch.Tensor
     captions: list[str]
-    sizes: list[PictureSize]
+    sizes: list[ImageSize]
     masks: torch.Tensor | None = None
     weights: torch.Tensor | None = None
 
@@ -143,6 +143,6 @@ class Batcher:
         return tensor.to(self._device)
 
 
-def _size(picture: Picture, bucket: tuple[int, int]) -> PictureSize:
+def _size(picture: Picture, bucket: tuple[int, int]) -> ImageSize:
     cut = crop(picture.width, picture.height, bucket)
-    return PictureSize((picture.height, picture.width), (cut.top, cut.left), (bucket[1], bucket[0]))
+    return ImageSize((picture.height, picture.width), (cut.top, cut.left), (bucket[1], bucket[0]))

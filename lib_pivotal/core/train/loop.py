@@ -83,6 +83,7 @@ class Loop:
         setup = self._setup
         started = time.monotonic()
         setup.model.verify()
+        setup.model.poll_requests()
         self._set_learning_rates(step)
         # batches.py, which uses data/plan.py, data/caption.py and diffusion/noise.py
         batches = setup.batcher.step(step)

@@ -6,13 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
+from lib_pivotal.core.families import FAMILIES
+
 __all__ = ["MemoryPlan", "free_bytes", "peak_bytes", "plan_memory", "watch_peak"]
 
-_KEPT = {"sd1": (237, 36), "sd2": (217, 25), "sdxl": (432, 29)}
-"""Family → KiB that the UNet keeps for the backward pass per latent cell and image, without and with checkpointing.
-
-Source: ``benchmarks/memory.py``, full-size networks, 16-bit autocast, LoRA of rank 16.
-"""
 _RECOMPUTED = 0.25
 """Share of the discarded activations that the largest block needs while it is recomputed."""
 _TRAINED_BYTES = 16
@@ -70,7 +67,7 @@ def plan_memory(
 
 
 def _needed(family: str, trained_count: int, cells: int, *, checkpoints: bool) -> int:
-    plain, saved = _KEPT[family]
+    plain, saved = FAMILIES[family].activation_kib, FAMILIES[family].checkpointed_activation_kib
     per_cell = saved + _RECOMPUTED * (plain - saved) if checkpoints else plain
     return int(trained_count * _TRAINED_BYTES + cells * per_cell * 1024 + _WORKSPACE)
 

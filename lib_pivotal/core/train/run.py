@@ -104,7 +104,7 @@ def train(
             cache=folders.cache,
             group=group,
             progress=lambda name, done, total: emit(Preparing(name, done, total)),
-            stopped=lambda: control.stop_requested,
+            stopped=lambda: _is_stopped(model, control),
         )
         if state is not None:
             # Before anything is written: a refused resume leaves the run's files as they are.
@@ -159,6 +159,12 @@ def _run_loop(loop: Loop, first_step: int, setup: Setup, output: Output | None, 
     if output is None or loop.step == 0:
         return Outcome(word, loop.step, None)
     return Outcome(word, loop.step, output.save(loop.step, final=True))
+
+
+def _is_stopped(model: DiffusionModel, control: Control) -> bool:
+    """Whether the run is to stop, asked while latents are made."""
+    model.poll_requests()
+    return control.stop_requested
 
 
 def _blame_the_host(model: DiffusionModel, error: Exception) -> None:

@@ -110,7 +110,7 @@ def prepare(
     entries = latent_entries(pictures, config)
     items = encode_all(
         entries,
-        model.codec,
+        model.vae,
         batch_size=config.batch_size,
         folder=cache if config.cache_to_disk else None,
         progress=lambda done, total: progress("encoding pictures", done, total),
@@ -131,7 +131,7 @@ def prepare(
         batch_size=config.batch_size,
     )
     if memory.saves:
-        model.save_memory()
+        model.offloading.offload("vae")
     # Captions that are mixed anew at each step need the encoders to the end.
     may_offload = memory.saves and not config.shuffle_tags and config.tag_dropout == 0.0
     conditioner = TextConditioner(

@@ -13,7 +13,7 @@ from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.config.shown import shown
 from lib_pivotal.core.errors import HostError, Problem
 from lib_pivotal.host.a1111.family import family_of, native_resolution, require_trainable
-from lib_pivotal.host.a1111.schedule import marks_of
+from lib_pivotal.host.a1111.noise_schedule import marks_of
 
 __all__ = ["find_obstacles"]
 

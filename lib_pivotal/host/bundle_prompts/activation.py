@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lib_pivotal.core.printable import printable
 from lib_pivotal.core.prompt_names.names import mentioned_names
 from lib_pivotal.core.prompt_names.options import NameOptions, parse_name_options
 from lib_pivotal.core.prompt_names.table import Entry
@@ -101,9 +102,10 @@ def _follow(task: Any, names: ActiveNames, prompts: Sequence[str]) -> None:
     mentioned = mentioned_names(prompts, wanted) if wanted else []
     for notice in table.notices:
         if not notice.name or notice.name in mentioned:
-            task.comment(notice.text)
+            task.comment(printable(notice.text, None))
     for name, label in names.inactive_names(prompts).items():
-        task.comment(f"{name} is in the LoRA {label}, which is not in this prompt: it is plain text here.")
+        text = f"{name} is in the LoRA {label}, which is not in this prompt: it is plain text here."
+        task.comment(printable(text, None))
     if not records_embedding_hashes():
         _add_hashes(task, [entries[name] for name in mentioned if name in entries])
 
@@ -131,7 +133,8 @@ def _comment_on_broken(task: Any, data: Any) -> None:
     for label in options_by_label(data):
         path = find_file(label) if label not in active else None
         if path is not None:
-            task.comment(f"LoRA {label}: the webui could not load {Path(path).name}; see the console for the reason.")
+            text = f"LoRA {label}: the webui could not load {Path(path).name}; see the console for the reason."
+            task.comment(printable(text, None))
 
 
 def _prompts(task: Any, data: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""Several processes, each with its own device, as ``torchrun`` or ``accelerate launch`` start them."""
+"""Several processes, each with its own device, as started by ``torchrun`` or ``accelerate launch``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class TorchGroup:
     """The processes of ``torch.distributed``; implements ``core.ports.ProcessGroup``.
 
     Args:
-        device: of this process; what is exchanged must lie there.
+        device: of this process; exchanged tensors must be on it.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -46,7 +46,7 @@ class TorchGroup:
 
 
 def local_device(name: str | None) -> str | None:
-    """The device of this process: with several and no explicit number, ``cuda:LOCAL_RANK``."""
+    """The device of this process: ``cuda:LOCAL_RANK`` under a launcher, unless another device is named."""
     if "LOCAL_RANK" in os.environ and name in (None, "cuda") and torch.cuda.is_available():
         return f"cuda:{os.environ['LOCAL_RANK']}"
     return name
@@ -54,7 +54,7 @@ def local_device(name: str | None) -> str | None:
 
 @contextlib.contextmanager
 def open_group(device: torch.device) -> Iterator[ProcessGroup]:
-    """The group that the launcher announced in the environment; a group of one where there is none.
+    """The group that the launcher describes in the environment; a group of one process where there is no launcher.
 
     Args:
         device: of this process; decides between NCCL and Gloo.
@@ -72,7 +72,7 @@ def open_group(device: torch.device) -> Iterator[ProcessGroup]:
 
 
 def from_first(group: ProcessGroup, value: Value) -> Value:
-    """The first process's ``value`` in all of them."""
+    """The first process's ``value``, in every process."""
     if group.size == 1:
         return value
     box = [value]

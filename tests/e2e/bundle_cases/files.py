@@ -118,3 +118,17 @@ def files_next_to_a_lora_belong_to_it_if_the_settings_say_so(bench: Bench) -> No
         (bench.make.embeddings / "bothrows.safetensors").unlink()
         bench.webui.post("/pivotal-test/reload_textual_inversion")
     assert found == wanted != without
+
+
+@case(ALWAYS)
+def onetrainers_folder_next_to_a_lora_belongs_to_it_if_the_settings_say_so(bench: Bench) -> None:
+    bench.make.raw("trained", 16, {})
+    folder = bench.make.loras / "trained.safetensors_embeddings"
+    folder.mkdir(exist_ok=True)
+    save_file({"emp_params": bench.make.vectors(161)}, folder / "nim_v1.safetensors")
+    bench.refresh()
+    prompt = "<lora:trained:1> nim_v1 hat"
+    without = bench.c(prompt)
+    with bench.options(pivotal_loader_pairs=True):
+        found = bench.c(prompt)
+    assert found == reference(bench, prompt, files={"nim_v1": 161})["c"][-1] != without

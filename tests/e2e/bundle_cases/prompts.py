@@ -111,3 +111,14 @@ def the_longest_embedding_fills_a_chunk(bench: Bench) -> None:
     finally:
         path.unlink()
         bench.webui.post("/pivotal-test/reload_textual_inversion")
+
+
+@case(ALWAYS, BUNDLES)
+def names_in_every_alphabet_work(bench: Bench) -> None:
+    names = {"初音ミク": 111, "мия_v1": 112, "हिन्दी_1": 113, "Élodie x": 114}
+    bench.make.bundle("ミク_v1", 11, names)
+    bench.refresh()
+    for name, seed in names.items():
+        for text in ("a {}, hat", "({}:1.2) hat"):
+            wanted = reference(bench, f"<lora:ミク_v1:1> {text.format('plainword')}", files={"plainword": seed})
+            assert bench.c(f"<lora:ミク_v1:1> {text.format(name)}") == wanted["c"][-1], name

@@ -9,14 +9,14 @@ import torch
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.events import Control
 from lib_pivotal.core.lora.adapter_set import AdapterSet, attach
-from lib_pivotal.core.ports import PictureSize, SampleRequest
+from lib_pivotal.core.ports import ImageSize, SampleRequest
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.host.detect import current_host
 from pivotal_probe.checks import digest
 from pivotal_probe.numbers import probe_embedding
 
 _TASK = "task(pivotal-probe)"
-_SIZE = PictureSize((64, 64), (0, 0), (64, 64))
+_SIZE = ImageSize((64, 64), (0, 0), (64, 64))
 _PROMPTS = ("a red circle", "one, two, " * 60 + "three", 'miku vocaloid, "quoted" text; café', "probeword rests")
 
 
@@ -46,8 +46,8 @@ def family_parity() -> dict[str, Any]:
     host, reason = current_host()
     assert host is not None, reason
     result: dict[str, Any] = {"texts": {}}
-    with host.exclusive(_TASK), host.borrow(TrainConfig(), Control()) as lent, torch.no_grad():
-        model = lent.model
+    with host.exclusive(_TASK), host.borrow(TrainConfig(), Control()) as borrowed, torch.no_grad():
+        model = borrowed.model
         generator = torch.Generator().manual_seed(3)
         probe = probe_embedding(model, generator, 3)
         parts = dict(probe.weights)
@@ -73,7 +73,7 @@ def family_parity() -> dict[str, Any]:
         pixels = torch.rand(1, 3, 64, 64, generator=generator) * 2 - 1
         vae = shared.sd_model.first_stage_model
         moments = vae.quant_conv(vae.encoder(pixels)).chunk(2, dim=1)[0] * shared.sd_model.scale_factor
-        result["latent"] = _difference(model.codec.encode(pixels)[0], moments)
+        result["latent"] = _difference(model.vae.encode(pixels)[0], moments)
         result["family"], result["v"] = model.family, model.is_v_prediction
         result["encoders"] = [encoder.name for encoder in model.text_encoders]
     return result
@@ -87,8 +87,8 @@ def family_step() -> dict[str, Any]:
     assert host is not None, reason
     result: dict[str, Any] = {}
     config = TrainConfig(text_encoder_rank=2)
-    with host.exclusive(_TASK), host.borrow(config, Control()) as lent:
-        model = lent.model
+    with host.exclusive(_TASK), host.borrow(config, Control()) as borrowed:
+        model = borrowed.model
         generator = torch.Generator().manual_seed(5)
         noisy, times = torch.randn(2, 4, 16, 16, generator=generator), torch.tensor([10, 700])
         probe = probe_embedding(model, generator)
@@ -139,15 +139,15 @@ def family_preview() -> dict[str, Any]:
     """A preview with live embeddings of every encoder."""
     host, reason = current_host()
     assert host is not None, reason
-    with host.exclusive(_TASK), host.borrow(TrainConfig(), Control()) as lent:
+    with host.exclusive(_TASK), host.borrow(TrainConfig(), Control()) as borrowed:
         generator = torch.Generator().manual_seed(5)
         request = SampleRequest("probeword on a red circle", "", 64, 64, 2, 4.0, 7)
         found = []
         for scale in (1.0, 1.0, 2.0):
             generator.manual_seed(5)
-            probe = probe_embedding(lent.model, generator)
+            probe = probe_embedding(borrowed.model, generator)
             vectors = {encoder: weight * scale for encoder, weight in probe.weights.items()}
-            image = lent.sampler.make(request, {"probeword": vectors}).image
+            image = borrowed.sampler.make(request, {"probeword": vectors}).image
             found.append(digest(torch.tensor(list(image.tobytes()), dtype=torch.uint8)))
     return {"same": found[0] == found[1], "vectors_matter": found[0] != found[2]}
 

@@ -8,12 +8,12 @@ import torch
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.events import Control
-from lib_pivotal.core.ports import PictureSize
+from lib_pivotal.core.ports import ImageSize
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.host.detect import current_host
 
-SIZES = [PictureSize((96, 80), (0, 8), (64, 64)), PictureSize((64, 64), (0, 0), (64, 64))]
+SIZES = [ImageSize((96, 80), (0, 8), (64, 64)), ImageSize((64, 64), (0, 0), (64, 64))]
 
 
 def probe_embedding(model: Any, generator: torch.Generator, count: int = 2) -> EmbeddingWeights:
@@ -33,7 +33,7 @@ def numbers_of(model: Any, text: str) -> dict[str, torch.Tensor]:
     with torch.no_grad(), model.autocast():
         (group,) = TextConditioner(model, embedding).encode([text, text], SIZES)
         prediction = model.predict(noisy, torch.tensor([30, 700]), group.conditioning)
-        mean, deviation = model.codec.encode(pixels)
+        mean, deviation = model.vae.encode(pixels)
     hidden = group.conditioning[0] if isinstance(group.conditioning, tuple) else group.conditioning
     return {
         "hidden": hidden,
@@ -51,13 +51,13 @@ def numbers(text: str) -> dict[str, Any]:
     host, reason = current_host()
     assert host is not None, reason
     config = TrainConfig(text_encoder_rank=1)
-    with host.exclusive("task(pivotal-probe)"), host.borrow(config, Control()) as lent:
-        found = {name: value.tolist() for name, value in numbers_of(lent.model, text).items()}
+    with host.exclusive("task(pivotal-probe)"), host.borrow(config, Control()) as borrowed:
+        found = {name: value.tolist() for name, value in numbers_of(borrowed.model, text).items()}
         return {
             "file": shared.sd_model.sd_checkpoint_info.filename,
-            "keys": [target.key for target in lent.model.lora_targets()],
-            "family": lent.model.family,
-            "v": lent.model.is_v_prediction,
+            "keys": [target.key for target in borrowed.model.lora_targets()],
+            "family": borrowed.model.family,
+            "v": borrowed.model.is_v_prediction,
             **found,
         }
 
