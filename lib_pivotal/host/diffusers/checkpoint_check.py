@@ -10,7 +10,7 @@ from typing import Any
 
 from lib_pivotal.core.checkpoint_file import read_checkpoint_file
 from lib_pivotal.core.errors import HostError, Problem
-from lib_pivotal.host.diffusers.shapes import read_config
+from lib_pivotal.host.diffusers.shapes import read_config, unet_params
 from lib_pivotal.host.diffusers.weight_files import find_weights, require_readable
 
 __all__ = ["check_checkpoint"]
@@ -59,9 +59,8 @@ def _require_parts(path: Path) -> None:
     if found.missing:
         hint = "Give a checkpoint that has all parts, not a pruned one."
         raise HostError(f"{path.name} has no {' and no '.join(found.missing)}.", hint=hint)
-    params = read_config(path, found.family, is_v_prediction=False)["model"]["params"]
-    unet = params["network_config" if found.family == "sdxl" else "unet_config"]["params"]
-    if unet.get("model_channels") != found.unet_width:
+    params = read_config(path, found.family)["model"]["params"]
+    if unet_params(params).get("model_channels") != found.unet_width:
         raise HostError(f"The UNet of {path.name} does not fit its configuration.", hint=_YAML)
 
 
