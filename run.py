@@ -2,7 +2,7 @@
 
     python run.py demo            the main job on the embedded small model, with pictures and numbers
     python run.py test [ARGS]     all tests, in a real webui too if one is found; ARGS go to pytest
-    python run.py check           linters, types, direction of imports
+    python run.py check           linters, spelling, types, direction of imports
     python run.py e2e [--webui DIR] [ARGS]      the suite in a real webui
     python run.py browser [ARGS]  the page in a real browser on a real webui
     python run.py bench NAME      a measuring program of benchmarks/
@@ -30,7 +30,7 @@ from lib_pivotal.cli.console import guarded
 ROOT = Path(__file__).resolve().parent
 CONSTRAINTS = ROOT / ".ci" / "constraints.txt"
 HEADLESS = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "pillow", "pyyaml", "tqdm",
-            "pytest", "hypothesis", "playwright", "ruff", "mypy", "types-tqdm")  # fmt: skip
+            "pytest", "hypothesis", "playwright", "ruff", "mypy", "types-tqdm", "codespell")  # fmt: skip
 _NO_TESTS = 5
 """pytest's exit code when nothing was collected."""
 WITHOUT_DEPENDENCIES = ("open_clip_torch",)
@@ -228,11 +228,12 @@ def run_suite(title: str, folder: str, arguments: list[str]) -> int:
 
 
 def run_checks() -> int:
-    """Linters, types and the direction of imports; says at the end which of them complained."""
+    """Linters, spelling, types and the direction of imports; says at the end which of them complained."""
     python = str(headless())
     steps = {
         "ruff check": ["ruff", "check", "."],
         "ruff format": ["ruff", "format", "--check", "."],
+        "spelling": ["codespell_lib"],
         "mypy": ["mypy", "--strict", "lib_pivotal/core"],
         "imports and docstrings": ["pytest", "-q", "tests/unit/test_layers.py", "tests/unit/test_docstrings.py"],
     }

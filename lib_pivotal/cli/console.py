@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-__all__ = ["GuardedStream", "guarded"]
+__all__ = ["GuardedStream", "guarded", "say"]
 
 _PLAIN = str.maketrans(
     {
@@ -101,7 +101,6 @@ class GuardedStream:
         # ValueError: the stream was closed.
         except (OSError, ValueError) as error:
             self.failure = error
-            _discard_rest(self._stream)
         except RuntimeError:
             # A signal came in the middle of another text; that one matters more.
             pass
@@ -116,16 +115,6 @@ def _encodable(text: str, encoding: str) -> str:
     except LookupError:
         return text.encode("ascii", "backslashreplace").decode("ascii")
     return text
-
-
-def _discard_rest(stream: Any) -> None:
-    """Let a stream's buffer be written to nowhere, so that Python can end without complaint."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        try:
-            os.dup2(nowhere, stream.fileno())
-        finally:
-            os.close(nowhere)
 
 
 @contextlib.contextmanager
@@ -144,6 +133,18 @@ def guarded() -> Iterator[GuardedStream]:
     finally:
         out.flush()
         sys.stdout, sys.stderr = before
+
+
+def say(text: str, *, is_error: bool = False) -> None:
+    """Write text at once.
+
+    Args:
+        text: with its line ends.
+        is_error: to stderr instead of stdout.
+    """
+    stream = sys.stderr if is_error else sys.stdout
+    stream.write(text)
+    stream.flush()
 
 
 def _occupy_closed_descriptors() -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from lib_pivotal import __version__
 from lib_pivotal.cli.bundle import add_bundle_commands, add_inspect
-from lib_pivotal.cli.console import guarded
+from lib_pivotal.cli.console import guarded, say
 from lib_pivotal.core.errors import PivotalError
+from lib_pivotal.core.printable import printable
 
 __all__ = ["main"]
 
@@ -38,28 +38,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A reader that has seen enough is no failure, and neither is a training that nobody watches.
         if out.failure is not None and not out.is_broken_pipe and not code and options.prints:
             reason = getattr(out.failure, "strerror", None) or out.failure
-            sys.stderr.write(f"Error: The output cannot be written ({reason}).\n")
+            _complain(f"Error: The output cannot be written ({reason}).")
             code = _FAILED
     return code
 
 
 def _run(options: argparse.Namespace) -> int:
-    # One complaint is enough when several processes train together.
-    is_first = os.environ.get("RANK", "0") == "0"
     try:
         return int(options.run(options))
     except PivotalError as error:
         logger.debug("refused", exc_info=True)
-        if is_first:
-            sys.stderr.write("\n".join(part for part in (f"Error: {error.message}", error.hint) if part) + "\n")
+        _complain(f"Error: {error.message}", error.hint)
         return _REFUSED
     except KeyboardInterrupt:
-        sys.stderr.write("Interrupted; nothing further was saved.\n")
-        return _FAILED
+        say("Interrupted; nothing further was saved.\n", is_error=True)
+    except OSError as error:
+        logger.debug("the system refused", exc_info=True)
+        where = f"{error.filename} cannot be read or written" if error.filename else "Reading or writing failed"
+        hint = "Check the path, free disk space and write permission."
+        _complain(f"Error: {printable(where, None)} ({error.strerror or error}).", hint)
     except Exception as error:
         logger.exception("the command failed")
-        sys.stderr.write(f"Error: unexpected {type(error).__name__}: {error}\n")
-        return _FAILED
+        _complain(f"Error: unexpected {type(error).__name__}: {error}")
+    return _FAILED
+
+
+def _complain(*lines: str) -> None:
+    # One complaint is enough when several processes train together.
+    if os.environ.get("RANK", "0") == "0":
+        say("\n".join(line for line in lines if line) + "\n", is_error=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -106,13 +113,13 @@ def _train(options: argparse.Namespace) -> int:
 
 def _out_of(resume: Path | None) -> Path:
     """Where a resumed run belongs: two levels above ``OUT/runs/NAME``."""
-    if resume is not None and resume.resolve().parent.name == "runs":
-        return resume.resolve().parents[1]
-    return Path()
+    # Path.resolve fails on links that lead to themselves.
+    run = Path(os.path.realpath(resume)) if resume is not None else Path()
+    return run.parents[1] if run.parent.name == "runs" else Path()
 
 
 def _print_options(_options: argparse.Namespace) -> int:
     from lib_pivotal.cli.options_table import options_table
 
-    sys.stdout.write(options_table())
+    say(options_table())
     return 0

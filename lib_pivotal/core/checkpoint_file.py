@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from safetensors import SafetensorError, safe_open
 
+from lib_pivotal.core.bundle.network_kind import find_network, other_subject
 from lib_pivotal.core.bundle.tensor_file import Unreadable, open_tensors
 from lib_pivotal.core.errors import HostError
 from lib_pivotal.core.families import FAMILIES, TextEncoderInfo, detect_family
@@ -22,17 +23,13 @@ _OPEN_CLIP_TOKENS = ("token_embedding.weight",)
 """Ends of the keys one of which every text encoder of transformers, or of open_clip, has."""
 _VAE = ("first_stage_model.encoder.conv_in.weight", "first_stage_model.decoder.conv_out.weight")
 _OTHERS = (
-    (("lora_", "base_model.model."), "a LoRA, not a checkpoint"),
     ((_UNET + "joint_blocks.",), "a checkpoint of SD3"),
     ((_UNET + "double_blocks.", "double_blocks."), "a checkpoint of Flux"),
-    (("control_model.", "controlnet_cond_embedding."), "a ControlNet, not a checkpoint"),
-    (("first_stage_model.", "encoder.down.", "decoder.up.", "encoder.down_blocks."), "a VAE, not a checkpoint"),
-    (("down_blocks.", "unet."), "a UNet in diffusers' names, not a checkpoint"),
-    (("text_model.",), "a text encoder, not a checkpoint"),
+    (("first_stage_model.",), "a VAE, not a checkpoint"),
     (("string_to_param", "emb_params", "clip_l", "clip_g"), "an embedding, not a checkpoint"),
 )
-"""Beginnings of keys → what a file is that has such keys and no UNet under the webui's names."""
-_ANY_LORA = (".lora_down.", ".lora_up.", ".lora_A.", ".lora_B.", ".hada_w1", ".lokr_w1")
+"""Beginnings of keys → what a file is that has such keys, but no UNet with the webui's names."""
+_UNKNOWN = "not a checkpoint in the webui's format"
 _WHICH = "Give a plain checkpoint of Stable Diffusion 1, 2 or XL."
 
 
@@ -118,9 +115,12 @@ def _tokens(info: TextEncoderInfo) -> set[str]:
 
 
 def _subject(tensors: Mapping[str, _Shaped]) -> str:
-    if any(part in key for key in tensors for part in _ANY_LORA):
-        return _OTHERS[0][1]
+    network = find_network(tensors)
+    if network.modules:
+        kind = network.modules[0].kind.name
+        return "a LoRA, not a checkpoint" if kind == "LoRA" else f"a LoRA ({kind}), not a checkpoint"
     for beginnings, subject in _OTHERS:
         if any(key.startswith(beginnings) for key in tensors):
             return subject
-    return "not a checkpoint in the webui's format"
+    subject = other_subject(network.others)
+    return f"{subject}, not a checkpoint" if subject not in ("", "a checkpoint") else _UNKNOWN

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 import install
 import run
@@ -66,6 +68,15 @@ def test_errors_and_logs_are_printed_as_well(monkeypatch, tmp_path, encoding):
     assert "gr" in text
     assert "Logging error" not in text
     assert "Traceback" not in text
+
+
+def test_a_file_that_the_system_refuses_is_an_error_and_no_traceback(tmp_path, capsys):
+    source = tmp_path / "a.safetensors"
+    save_file({"lora_unet_x.lora_up.weight": torch.zeros(2, 2)}, source)
+    assert main(["bundle", "rename", str(source), "a=b", "--out", str(tmp_path / ("n" * 300 + ".safetensors"))]) != 0
+    said = capsys.readouterr().err
+    assert "Error: " in said
+    assert "Traceback" not in said
 
 
 class Broken(io.StringIO):

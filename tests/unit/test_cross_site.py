@@ -33,7 +33,7 @@ OWN = [
 FOREIGN = [
     {"host": HERE, "origin": "https://evil.example.com", "sec-fetch-site": "cross-site"},
     {"host": HERE, "sec-fetch-site": "cross-site"},
-    # Another port of this computer, a neighbour below the same domain.
+    # Another port of this computer, another name below the same domain.
     {"host": "localhost:7860", "origin": "http://localhost:3000", "sec-fetch-site": "same-site"},
     {"host": "192.168.1.5:7860", "origin": "http://192.168.1.5:3000"},
     {"host": "192.168.1.5:7860", "origin": "http://192.168.1.6:7860"},
