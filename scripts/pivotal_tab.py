@@ -8,7 +8,7 @@ from modules import script_callbacks
 from lib_pivotal.app.api import register
 from lib_pivotal.app.session import session_for
 from lib_pivotal.app.shelf import Shelf
-from lib_pivotal.host.bundle_prompts.shelf import WebuiShelf
+from lib_pivotal.host.bundle_prompts.bundle_tools import WebuiBundleTools
 from lib_pivotal.host.detect import current_host
 from lib_pivotal.host.webui import api_access, folders
 from lib_pivotal.ui.tab import build_tab, build_tab_without_host
@@ -16,7 +16,7 @@ from lib_pivotal.ui.tab import build_tab, build_tab_without_host
 
 def _add_tab():
     host, reason = current_host()
-    shelf = Shelf(WebuiShelf())
+    shelf = Shelf(WebuiBundleTools())
     blocks = build_tab(session_for(host), shelf) if host is not None else build_tab_without_host(reason, shelf)
     return [(blocks, "Pivotal Tuning", "pivotal")]
 

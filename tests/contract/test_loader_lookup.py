@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from lib_pivotal.host.bundle_prompts.active_names import ActiveNames
+from lib_pivotal.host.bundle_prompts.bundle_tools import WebuiBundleTools
 from lib_pivotal.host.bundle_prompts.install import active_names, install, uninstall
-from lib_pivotal.host.bundle_prompts.shelf import WebuiShelf
 from tests.contract.fake_webui import FakeWebui
 
 
@@ -103,8 +103,8 @@ def test_the_table_is_built_below_our_own_hooks(encoder: Any, tmp_path: Path, mo
 def test_the_bundle_tools_see_a_text_as_it_is(encoder: Any, tmp_path: Path) -> None:
     _activate(encoder, tmp_path, "<s0>")
     _names().sync()
-    tokenize = WebuiShelf().tokenizer()
+    tokenize = WebuiBundleTools().tokenizer()
     assert tokenize is not None
     assert tokenize("<s0>,") == [40_000 + ord(letter) for letter in "<s0>,"]
     uninstall()
-    assert WebuiShelf().tokenizer() is None
+    assert WebuiBundleTools().tokenizer() is None

@@ -9,7 +9,7 @@ import torch
 
 from lib_pivotal.app.shelf import Shelf, Target
 from lib_pivotal.core.errors import PivotalError
-from lib_pivotal.host.bundle_prompts.shelf import WebuiShelf
+from lib_pivotal.host.bundle_prompts.bundle_tools import WebuiBundleTools
 
 
 class Hostile:
@@ -24,7 +24,7 @@ class Hostile:
 
 def pack_pt(lora: str, folder: str) -> dict[str, Any]:
     """Pack an embedding file as the webui itself saves them, and one that would run something."""
-    host = WebuiShelf()
+    host = WebuiBundleTools()
     shelf, embeddings = Shelf(host), host.embedding_folder()
     contents = {
         "string_to_token": {"*": 265},

@@ -10,10 +10,10 @@ from lib_pivotal.host.bundle_prompts.install import active_names
 from lib_pivotal.host.webui import folders
 from lib_pivotal.host.webui.lora_extension import list_files_again
 
-__all__ = ["WebuiShelf"]
+__all__ = ["WebuiBundleTools"]
 
 
-class WebuiShelf:
+class WebuiBundleTools:
     """Implements ``app.shelf.ShelfHost`` for every webui with bundle prompts."""
 
     def lora_folder(self) -> Path:
