@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from lib_pivotal import __version__
 from lib_pivotal.cli.bundle import add_bundle_commands, add_inspect
+from lib_pivotal.cli.console import make_tolerant, say
 from lib_pivotal.core.errors import PivotalError
+from lib_pivotal.core.train.out_of_memory import explained
 
 __all__ = ["main"]
 
@@ -31,28 +32,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 when all went well, 2 when the input cannot be used, 1 when something broke.
     """
+    make_tolerant()
     options = _parser().parse_args(arguments)
-    # One complaint is enough when several processes train together.
-    is_first = os.environ.get("RANK", "0") == "0"
     try:
         return int(options.run(options))
     except PivotalError as error:
         logger.debug("refused", exc_info=True)
-        if is_first:
-            sys.stderr.write("\n".join(part for part in (f"Error: {error.message}", error.hint) if part) + "\n")
+        _complain(f"Error: {error.message}", error.hint)
         return _REFUSED
     except KeyboardInterrupt:
-        sys.stderr.write("Interrupted; nothing further was saved.\n")
+        say("Interrupted; nothing further was saved.\n", is_error=True)
+        return _FAILED
+    except BrokenPipeError:
+        # Whoever read our output has seen enough of it.
         return _FAILED
     except Exception as error:
+        return _told_failure(error)
+
+
+def _told_failure(error: Exception) -> int:
+    """What went wrong, in a sentence where the cause lies with the system, else for the developers."""
+    reason = explained(error, "starting")
+    if isinstance(reason, PivotalError):
+        _complain(f"Error: {reason.message}", reason.hint)
+    elif isinstance(error, OSError):
+        logger.debug("the system refused", exc_info=True)
+        where = f"{error.filename} cannot be read or written" if error.filename else "Reading or writing failed"
+        _complain(f"Error: {where} ({error.strerror or error}).", "Check the path, free disk space and permissions.")
+    else:
         logger.exception("the command failed")
-        sys.stderr.write(f"Error: unexpected {type(error).__name__}: {error}\n")
-        return _FAILED
+        _complain(f"Error: unexpected {type(error).__name__}: {error}", "")
+    return _FAILED
+
+
+def _complain(*lines: str) -> None:
+    # One complaint is enough when several processes train together.
+    if os.environ.get("RANK", "0") == "0":
+        say("\n".join(line for line in lines if line) + "\n", is_error=True)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m lib_pivotal", description="Pivotal tuning of Stable Diffusion 1 without a webui."
+        prog="python -m lib_pivotal", description="Pivotal tuning of Stable Diffusion without a webui."
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -62,7 +83,9 @@ def _parser() -> argparse.ArgumentParser:
         "config", type=Path, nargs="?", help="JSON settings; may be left out with --resume, which has its own"
     )
     train.add_argument("--out", type=Path, help="folder of the bundle; runs go to its sub-folder runs (default: here)")
-    train.add_argument("--resume", type=Path, metavar="RUN_FOLDER", help="go on from the newest state of this run")
+    train.add_argument(
+        "--resume", type=Path, metavar="RUN_FOLDER", help="go on from the newest state of this run (OUT/runs/NAME-TIME)"
+    )
     train.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the GPU where there is one)")
     train.add_argument("--check", action="store_true", help="only say what is wrong with settings and pictures")
     train.set_defaults(run=_train)
@@ -78,25 +101,20 @@ def _parser() -> argparse.ArgumentParser:
 
 def _train(options: argparse.Namespace) -> int:
     # Imported here: torch and diffusers take seconds, which --help should not.
+    from lib_pivotal.cli.resume import find_run, output_folder_of
     from lib_pivotal.cli.train import check_run, read_settings, train_run
 
-    config, misread = read_settings(options.config, options.resume)
-    out = options.out or _out_of(options.resume)
+    run = None if options.resume is None else find_run(options.resume)
+    config, misread = read_settings(options.config, run)
+    out = options.out or (Path() if run is None else output_folder_of(run))
     if options.check:
-        return _REFUSED if check_run(config, misread, out, resumes=options.resume is not None) else 0
-    train_run(config, misread, out, resume=options.resume, device=options.device)
+        return _REFUSED if check_run(config, misread, out, resume=run) else 0
+    train_run(config, misread, out, resume=run, device=options.device)
     return 0
-
-
-def _out_of(resume: Path | None) -> Path:
-    """Where a resumed run belongs: two levels above ``OUT/runs/NAME``."""
-    if resume is not None and resume.resolve().parent.name == "runs":
-        return resume.resolve().parents[1]
-    return Path()
 
 
 def _print_options(_options: argparse.Namespace) -> int:
     from lib_pivotal.core.config.table import options_table
 
-    sys.stdout.write(options_table())
+    say(options_table())
     return 0

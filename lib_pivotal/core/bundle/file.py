@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 
+from lib_pivotal.core.atomic_file import FileInUse, replacing
 from lib_pivotal.core.bundle.embeddings import parse_embeddings
 from lib_pivotal.core.bundle.layout import pack
-from lib_pivotal.core.bundle.tensor_file import Unreadable, open_tensors
+from lib_pivotal.core.bundle.tensor_file import Unreadable, open_tensors, write_tensors
 from lib_pivotal.core.errors import BundleError, Problem
 
-__all__ = ["Bundle", "free_name", "read_bundle", "replacing", "write_bundle"]
+__all__ = ["Bundle", "WrittenBundle", "read_bundle", "write_bundle"]
+
+logger = logging.getLogger("pivotal.bundle")
+
+_SPACE = "Check free disk space and write permission."
+_LONGEST_SIDECAR = 2**20
+"""Bytes. Notes of a card; anything longer is not one."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,19 @@ class Bundle:
     metadata: dict[str, str]
     unknown_keys: list[str]
     problems: list[Problem] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class WrittenBundle:
+    """A bundle that was written.
+
+    Attributes:
+        path: where it is; another name than asked for when that file could not be replaced.
+        warnings: what did not succeed besides.
+    """
+
+    path: Path
+    warnings: list[str]
 
 
 def read_bundle(path: Path) -> Bundle:
@@ -61,31 +79,6 @@ def read_bundle(path: Path) -> Bundle:
     return Bundle(lora, embeddings, metadata, sorted(found.unused), found.problems)
 
 
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place when the context ends well.
-
-    The data reaches the disk before the name changes, so that a crash leaves the old file or the new one.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield partial
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def free_name(path: Path) -> Path:
-    """``path``, or the first of ``name-2``, ``name-3``, … that does not exist yet."""
-    number, result = 1, path
-    while result.exists():
-        number += 1
-        result = path.with_name(f"{path.stem}-{number}{path.suffix}")
-    return result
-
-
 def write_bundle(
     path: Path,
     lora: Mapping[str, torch.Tensor],
@@ -98,10 +91,12 @@ def write_bundle(
     preview: Image.Image | None = None,
     overwrite: bool = False,
     replace_preview: bool = False,
-) -> list[Path]:
-    """Write a bundle with its side-car JSON and preview picture, each atomically.
+    claim: Callable[[Path, Path], None] | None = None,
+) -> WrittenBundle:
+    """Write a bundle with its side-car JSON and preview image, each atomically.
 
-    A side-car that is there keeps everything but what this bundle says of itself; a picture that is there is kept.
+    A side-car that is there keeps everything but what this bundle says of itself; an image that is there is kept.
+    Once the bundle is written, nothing that fails after it makes it a failure.
 
     Args:
         path: ``….safetensors``.
@@ -111,12 +106,10 @@ def write_bundle(
         words: put into prompts by a click on the webui's card.
         title: of the model's family, see ``core.families``.
         lora_dtype: of the LoRA in the file.
-        preview: picture of the card.
+        preview: image of the card.
         overwrite: replace an existing bundle.
-        replace_preview: replace an existing picture.
-
-    Returns:
-        The bundle, and the picture if it was written.
+        replace_preview: replace an existing image.
+        claim: called with the name and the complete temporary file, right before bundle and image get their names.
 
     Raises:
         BundleError: the file exists and must not be replaced, or cannot be written.
@@ -126,36 +119,67 @@ def write_bundle(
     """
     if path.exists() and not overwrite:
         raise BundleError(f"{path.name} exists already.", hint="Choose another output name, or allow overwriting.")
-    picture = path.with_suffix(".png")
-    written = [path]
+    warnings = []
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial:
-            save_file(pack(lora, embeddings, lora_dtype), partial, dict(metadata))
-        _write_sidecar(path.with_suffix(".json"), words, title)
-        if preview is not None and (replace_preview or not picture.exists()):
-            with replacing(picture) as partial:
-                preview.save(partial, "PNG")
-            written.append(picture)
-    except (OSError, SafetensorError) as error:
-        # A full disk is an OSError only where Python writes.
-        reason = getattr(error, "strerror", None) or error
-        raise BundleError(f"{path} cannot be written ({reason}).", hint="Free space or rights?") from error
-    return written
+        with replacing(path, before=_claiming(claim, path)) as partial:
+            write_tensors(partial, pack(lora, embeddings, lora_dtype), dict(metadata))
+    except FileInUse as error:
+        hint = "Close the program that uses it, and rename the new file if you like."
+        warnings.append(f"{path.name} cannot be replaced: another program has it open, or it is read-only. ")
+        warnings[0] += f"The new bundle is {error.kept.name} in the same folder. {hint}"
+        path = error.kept
+    except OSError as error:
+        reason = error.strerror or error
+        raise BundleError(f"{path} cannot be written ({reason}).", hint=_SPACE) from error
+    sidecar, image = path.with_suffix(".json"), path.with_suffix(".png")
+    warnings += _tried(f"{sidecar.name}, the text of the webui's card,", lambda: _write_sidecar(sidecar, words, title))
+    if preview is not None and (replace_preview or not image.exists()):
+        warnings += _tried(f"{image.name}, the image of the webui's card,", lambda: _write_image(image, preview, claim))
+    return WrittenBundle(path, warnings)
+
+
+def _claiming(claim: Callable[[Path, Path], None] | None, path: Path) -> Callable[[Path], None] | None:
+    return None if claim is None else lambda partial: claim(path, partial)
+
+
+def _tried(what: str, write: Callable[[], None]) -> list[str]:
+    """Write something that the bundle can do without; a failure becomes a warning."""
+    try:
+        write()
+    except Exception as error:
+        logger.warning("%s cannot be written", what, exc_info=True)
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return [f"{what} cannot be written ({reason}). The bundle itself is complete."]
+    return []
+
+
+def _write_image(path: Path, preview: Image.Image, claim: Callable[[Path, Path], None] | None) -> None:
+    with replacing(path, keep=False, before=_claiming(claim, path)) as partial:
+        preview.save(partial, "PNG")
 
 
 def _write_sidecar(path: Path, words: str, title: str) -> None:
-    """Put what the card needs into the side-car; notes and weight that the user gave it stay."""
-    try:
-        kept = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        kept = {}
-    except ValueError:
-        kept = None
+    """Put what the card needs into the side-car; notes and weight that the user gave it stay.
+
+    Raises:
+        OSError: it cannot be read or written.
+        ValueError: it is something else, which cannot be added to.
+    """
+    kept: Any = {}
+    if path.exists():
+        # A pipe would never end.
+        if not path.is_file() or path.stat().st_size > _LONGEST_SIDECAR:
+            message = "what is there is not a file of notes"
+            raise ValueError(message)
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8-sig"))
+        except (ValueError, RecursionError):
+            kept = None
     if not isinstance(kept, dict):
-        # What cannot be understood cannot be added to.
-        return
+        message = "the file that is there is not a JSON object, so it was left as it is"
+        raise ValueError(message)  # noqa: TRY004  (the type of a file's contents)
     weight = kept.get("preferred weight", 1.0)
     values = {**kept, "activation text": words, "sd version": title, "preferred weight": weight}
-    with replacing(path) as partial:
+    with replacing(path, keep=False) as partial:
         partial.write_text(json.dumps(values, indent=4, ensure_ascii=False), encoding="utf-8")

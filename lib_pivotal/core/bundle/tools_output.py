@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from lib_pivotal.core.bundle.file import replacing
+from lib_pivotal.core.atomic_file import replacing
 from lib_pivotal.core.bundle.intake import shown_name
 from lib_pivotal.core.bundle.names import check_names
 from lib_pivotal.core.bundle.tensor_file import TensorFile, Unreadable, open_tensors, write_tensors

@@ -51,6 +51,7 @@ class Loop:
         self._told: dict[int, tuple[dict[str, float], float]] = {}
         self._bad_losses = 0
         self._bad_gradients = 0
+        self._watched = self._skipped = 0
         self._idle: dict[str, int] = {}
         self.step = 0
 
@@ -72,6 +73,7 @@ class Loop:
                 self._report(wait=False)
                 self._between_steps()
             self._report(wait=True)
+            self._tell_skipped()
             if config.sample_every and self.step % config.sample_every and not self._control.stop_requested:
                 self._samples()
 
@@ -165,6 +167,10 @@ class Loop:
 
     def _watch(self, step: int, loss: float, norms: dict[str, float]) -> None:
         """End a run whose loss is no number any more; say when a group gets no gradient at all."""
+        self._watched += 1
+        # A loss scale skips a few steps while it adapts, and then has a warning of its own.
+        watched = (loss,) if self._setup.model.needs_loss_scaling else (loss, *norms.values())
+        self._skipped += not all(math.isfinite(value) for value in watched)
         self._bad_losses = 0 if math.isfinite(loss) else self._bad_losses + 1
         if self._bad_losses >= _MOST_BAD:
             raise TrainingDiverged(step - _MOST_BAD + 1, hint=_REMEDY)
@@ -187,6 +193,12 @@ class Loop:
         if self._bad_gradients == _SCALE_WARNED_AFTER:
             since = step - _SCALE_WARNED_AFTER + 1
             self._emit(Warned(f"Nothing has been learnt since step {since}: a gradient is no number. {_REMEDY}"))
+
+    def _tell_skipped(self) -> None:
+        """Say at the end how many steps changed nothing."""
+        if self._skipped:
+            text = f"{self._skipped} of {self._watched} steps were skipped because the loss or the gradients were NaN."
+            self._emit(Warned(f"{text} {_REMEDY}"))
 
     def _between_steps(self) -> None:
         """Samples and saves that are due or were asked for."""
