@@ -14,6 +14,7 @@ __all__ = ["AlreadyLocked", "locked"]
 
 logger = logging.getLogger("pivotal.lock")
 
+_IS_WINDOWS = os.name == "nt"
 _HELD = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 
 
@@ -54,7 +55,7 @@ def _acquire(path: Path) -> int:
 
 def _lock(descriptor: int) -> None:
     try:
-        if os.name == "nt":
+        if _IS_WINDOWS:
             # The module exists on Windows only, and fcntl everywhere else.
             system = importlib.import_module("msvcrt")
             system.locking(descriptor, system.LK_NBLCK, 1)
@@ -77,7 +78,7 @@ def _is_same_file(path: Path, descriptor: int) -> bool:
 def _release(path: Path, descriptor: int) -> None:
     """Remove the file while it is still ours; Windows removes no open file, so there it is closed first."""
     with contextlib.suppress(OSError):
-        if os.name == "nt":
+        if _IS_WINDOWS:
             os.close(descriptor)
             path.unlink()
         else:

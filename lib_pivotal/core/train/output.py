@@ -264,7 +264,7 @@ def misfit(setup: Setup, state: State) -> str:
         if value is None:
             reason = reason or f"it has no {name}"
         elif value.shape != shape or not value.is_floating_point():
-            reason = reason or f"{name} is not {list(shape)} numbers but {list(value.shape)} of {value.dtype}"
+            reason = reason or f"{name} has the shape {list(value.shape)} ({value.dtype}), not {list(shape)}"
     return reason
 
 

@@ -61,7 +61,8 @@ class OwnFiles:
         files = record.get("files")
         if isinstance(files, dict):
             self._take(files)
-        self.bundle_name = _stem_of(str(record.get("bundle", "")) + _BUNDLE) or self.bundle_name
+        name = record.get("bundle")
+        self.bundle_name = (_stem_of(name + _BUNDLE) if isinstance(name, str) else None) or self.bundle_name
 
     def claim(self, path: Path, contents: Path) -> None:
         """Record that ``path`` is about to get ``contents``; when that fails, say so once and go on.

@@ -22,7 +22,7 @@ __all__ = ["Folders", "guarded", "is_in_use", "make_run_folder", "sample_path"]
 
 logger = logging.getLogger("pivotal.run_folder")
 
-_LOCK = ".lock"
+_LOCK, _LOG = ".lock", "log.txt"
 _SPACE = "Check free disk space and write permission."
 
 
@@ -94,7 +94,7 @@ def guarded(folders: Folders, warn: Callable[[str], None], *, on_console: bool =
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(locked(folders.run / _LOCK))
-            stack.enter_context(logging_to(folders.run / "log.txt", warn, on_console=on_console))
+            stack.enter_context(logging_to(folders.run / _LOG, warn, on_console=on_console))
         except AlreadyLocked as error:
             message = f"The run in {folders.run} is in use by another process."
             raise PivotalError(message, hint="Wait until it has ended, or stop it.") from error
