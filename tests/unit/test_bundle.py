@@ -13,8 +13,8 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from lib_pivotal.core.bundle.embeddings import parse_embeddings
 from lib_pivotal.core.atomic_file import free_name
+from lib_pivotal.core.bundle.embeddings import parse_embeddings
 from lib_pivotal.core.bundle.file import read_bundle, write_bundle
 from lib_pivotal.core.bundle.layout import pack
 from lib_pivotal.core.bundle.metadata import build_metadata, embedding_hash

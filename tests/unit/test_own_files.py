@@ -112,7 +112,18 @@ def test_a_moved_results_folder_goes_on_where_it_is(tmp_path, data):
     assert [str(new) in event.message for event in listener.of(Warned)] == [True]
 
 
-NAMES = ["../precious", "/etc/precious", "..\\precious", "C:\\precious", "sub/precious", "con", "", ".", "a\nb", "x" * 300]
+NAMES = [
+    "../precious",
+    "/etc/precious",
+    "..\\precious",
+    "C:\\precious",
+    "sub/precious",
+    "con",
+    "",
+    ".",
+    "a\nb",
+    "x" * 300,
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -150,7 +161,9 @@ def test_a_foreign_run_folder_writes_only_where_the_user_chose(tmp_path, data, p
     assert all(where.bundles in path.parents or where.run in path.parents for path in new)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "[" * 100_000, '{"files": 1, "bundle": 2}', '{"files": {"toy.png": 3}}', "\udcff"])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "[" * 100_000, '{"files": 1, "bundle": 2}', '{"files": {"toy.png": 3}}', "\udcff"]
+)
 def test_a_record_that_cannot_be_understood_is_as_good_as_none(tmp_path, text):
     (tmp_path / "files.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     own = OwnFiles(tmp_path, tmp_path, [].append)

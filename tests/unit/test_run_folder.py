@@ -105,7 +105,12 @@ def test_another_process_is_kept_out_and_a_dead_one_keeps_nobody_out(folders):
 
 @pytest.mark.parametrize(
     ("system", "number", "is_held"),
-    [("fcntl", errno.EAGAIN, True), ("fcntl", errno.ENOLCK, False), ("msvcrt", errno.EACCES, True), ("msvcrt", 0, None)],
+    [
+        ("fcntl", errno.EAGAIN, True),
+        ("fcntl", errno.ENOLCK, False),
+        ("msvcrt", errno.EACCES, True),
+        ("msvcrt", 0, None),
+    ],
 )
 def test_both_kinds_of_systems(tmp_path, monkeypatch, system, number, is_held):
     """One has fcntl and the other msvcrt; a network drive may know no locks at all."""
@@ -158,7 +163,9 @@ def test_what_killed_runs_have_left_is_removed_everywhere_a_run_writes(folders):
     assert "unfinished" in (folders.run / "log.txt").read_text()
 
 
-@pytest.mark.parametrize("name", ["log.txt", "loss.csv", "states", "samples", "config.json", "samples/step-000002-0.png"])
+@pytest.mark.parametrize(
+    "name", ["log.txt", "loss.csv", "states", "samples", "config.json", "samples/step-000002-0.png"]
+)
 def test_a_link_out_of_a_foreign_run_folder_is_refused(folders, tmp_path, name):
     """Otherwise whoever made the folder decides which file of the user's is written."""
     (tmp_path / "precious").mkdir()
@@ -199,12 +206,16 @@ def test_the_log_takes_everything_from_info_up(tmp_path, logger, on_console):
 @needs_full_device
 def test_a_full_disk_is_one_warning_and_no_traceback(logger, capsys):
     warnings: list[str] = []
-    with pytest.raises(ZeroDivisionError), logging_to(FULL, warnings.append):
-        for _ in range(3):
-            logger.error("something")
-        raise ZeroDivisionError
-    with logging_to(FULL, warnings.append):
-        logger.error("something")
+
+    def work(result: float) -> None:
+        with logging_to(FULL, warnings.append):
+            for _ in range(3):
+                logger.error("something")
+            assert 1 / result
+
+    with pytest.raises(ZeroDivisionError):
+        work(0)
+    work(1)
     assert len(warnings) == 2 and all("No space left" in text for text in warnings)
     assert "Logging error" not in capsys.readouterr().err
 

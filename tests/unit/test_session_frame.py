@@ -74,7 +74,9 @@ class UnspeakableError(Exception):
         raise ZeroDivisionError
 
 
-@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), MemoryError(), UnspeakableError()])
+@pytest.mark.parametrize(
+    "error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), MemoryError(), UnspeakableError()]
+)
 def test_whatever_the_engine_raises_ends_the_run(host, config, error):
     session = Session(host, GatedEngine(error=error))
     status = run(session, config)

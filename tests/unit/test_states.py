@@ -10,8 +10,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.config.io import to_dict
+from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.errors import ConfigError, PivotalError
 from lib_pivotal.core.events import Control, StepDone, Warned
 from lib_pivotal.core.train import state as state_module

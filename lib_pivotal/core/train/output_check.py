@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -124,6 +125,9 @@ def _why_not_writable(folder: Path) -> str:
             return f"{top} is a link to {top.readlink()}, which is not there (is a drive not connected?)"
         if not top.is_dir():
             return f"{top} is a file, not a folder"
+        with contextlib.suppress(FileNotFoundError):
+            # Says whether a folder of this name can be made at all.
+            folder.lstat()
         # Without a name where the system can do that, else removed at once.
         with tempfile.TemporaryFile(dir=top) as file:
             file.write(b"\0")
