@@ -51,7 +51,8 @@ def resume_problems(run: Path, config: TrainConfig) -> list[Problem]:
         config: the settings.
     """
     field = f"--resume {run}"
-    if is_in_use(run):
+    # Asking means holding it for a moment, which several processes of one run must not do at once.
+    if os.environ.get("RANK", "0") == "0" and is_in_use(run):
         return [Problem(field, "error", "Another process is using this run.", "Wait until it has ended, or stop it.")]
     states = SavedStates(run / "states")
     try:
