@@ -71,7 +71,7 @@ def temporary(disk: Path) -> list[Path]:
 def test_a_disk_that_fills_up_is_a_success_or_a_sentence(disk, data, size, capsys):
     """The bundle is there and whole, or the error says why; what comes before the bundle never decides it."""
     mount(disk, size)
-    error, listener = attempt(settings(data), disk, disk)
+    error, _ = attempt(settings(data), disk, disk)
     bundles = [path.name for path in disk.glob("*.safetensors")]
     assert all(read_bundle(disk / name).lora for name in bundles)
     assert temporary(disk) == []
@@ -133,7 +133,7 @@ def test_a_read_only_disk_is_found_before_anything_is_done(disk, data, tmp_path)
     assert reason in str(error)
     listener = Listener()
     (tmp_path / "run").mkdir()
+    folders = Folders(tmp_path / "run", disk, tmp_path / "cache")
     with pytest.raises(ConfigError, match=reason):
-        folders = Folders(tmp_path / "run", disk, tmp_path / "cache")
         train(settings(data), ToyModel(), None, [listener], Control(), folders)
     assert not listener.events
