@@ -183,7 +183,7 @@ class BundleLibrary:
 
     def _out(self, name: str, target: Destination) -> Path:
         """The file to write: beside the old one, or in the Lora folder under a name of its own."""
-        from lib_pivotal.core.bundle.file import free_name
+        from lib_pivotal.core.atomic_file import free_name
         from lib_pivotal.core.bundle.names import check_file_name
 
         wanted = target.name.strip()

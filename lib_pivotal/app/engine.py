@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from lib_pivotal.app.ports import Borrowed
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.events import Control
 from lib_pivotal.core.ports import ProgressSink
+from lib_pivotal.core.train.run_folder import Folders
 
-__all__ = ["Engine", "Places", "run_engine"]
-
-
-@dataclass(frozen=True)
-class Places:
-    """Folders of a run: its own (exists), that of the bundles, and the cache shared by all runs."""
-
-    run: Path
-    bundles: Path
-    cache: Path
+__all__ = ["Engine", "run_engine"]
 
 
 class Engine(Protocol):
@@ -33,7 +23,7 @@ class Engine(Protocol):
         lent: Borrowed,
         sinks: Sequence[ProgressSink],
         control: Control,
-        places: Places,
+        folders: Folders,
         taken_names: Mapping[str, str],
     ) -> None:
         """Train and write; the last event tells how it ended.
@@ -49,11 +39,10 @@ def run_engine(
     lent: Borrowed,
     sinks: Sequence[ProgressSink],
     control: Control,
-    places: Places,
+    folders: Folders,
     taken_names: Mapping[str, str],
 ) -> None:
     """The real engine, ``core.train.run.train``."""
-    from lib_pivotal.core.train.run import Folders, train
+    from lib_pivotal.core.train.run import train
 
-    folders = Folders(run=places.run, bundles=places.bundles, cache=places.cache)
     train(config, lent.model, lent.sampler, sinks, control, folders, taken_names=taken_names)

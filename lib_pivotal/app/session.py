@@ -7,16 +7,20 @@ import logging
 import secrets
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from lib_pivotal.app.engine import Engine, Places, run_engine
+from lib_pivotal.app.engine import Engine, run_engine
 from lib_pivotal.app.ports import AppHost
-from lib_pivotal.app.runs import load_last, logging_to, make_run_folder, save_last
+from lib_pivotal.app.runs import load_last, save_last
 from lib_pivotal.app.status import IDLE, RunStatus
 from lib_pivotal.core.config.checks import check, with_misread
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import ConfigError, Interrupted, PivotalError, Problem
-from lib_pivotal.core.events import Control
+from lib_pivotal.core.events import Control, Warned
+from lib_pivotal.core.train.output_check import SMALLEST
+from lib_pivotal.core.train.run_folder import Folders, guarded, make_run_folder
 
 __all__ = ["Busy", "Session", "session_for"]
 
@@ -25,6 +29,14 @@ logger = logging.getLogger("pivotal.session")
 
 class Busy(PivotalError):
     """A run is on, and there is only one at a time."""
+
+
+@dataclass
+class _Attempt:
+    """How the engine's work ended, while everything around it is still being given back."""
+
+    is_over: bool = False
+    error: BaseException | None = None
 
 
 class Session:
@@ -42,6 +54,7 @@ class Session:
         self._run: RunStatus | None = None
         self._control = Control()
         self._thread: threading.Thread | None = None
+        self._is_starting = False
 
     @property
     def is_active(self) -> bool:
@@ -56,7 +69,14 @@ class Session:
             misread: what could not be read of them, see ``core.config.io.read_dict``.
         """
         host = self.host
-        problems = check(config, bundles=host.lora_folder(), taken_names=host.taken_names(), tokenizer=host.tokenizer())
+        problems = check(
+            config,
+            bundles=host.lora_folder(),
+            taken_names=host.taken_names(),
+            tokenizer=host.tokenizer(),
+            run_root=host.data_root(),
+            per_rank=SMALLEST,
+        )
         return with_misread(misread, problems + host.problems(config))
 
     def start(self, config: TrainConfig, misread: Sequence[Problem] = ()) -> str:
@@ -81,19 +101,32 @@ class Session:
         task_id = f"task(pivotal-{secrets.token_hex(8)})"
         with self._lock:
             self._refuse_when_busy()
-            root = self.host.data_root()
-            try:
-                run = RunStatus(config, task_id, make_run_folder(root, config.output_name))
-                save_last(root, config)
-            except OSError as error:
-                message = f"The folder {root} cannot be written: {error.strerror or error}."
-                raise PivotalError(message, hint="Choose another one in Settings, Pivotal Tuning.") from error
-            self._run, self._control = run, Control()
-            self._thread = threading.Thread(
-                target=self._work, args=(self.host, run, self._control), name="pivotal-training", daemon=True
-            )
-            self._thread.start()
+            self._is_starting = True
+        try:
+            # Outside the lock: a disk that hangs must not keep others from asking for the status.
+            host = self.host
+            folders = _make_folders(host, config)
+            run = RunStatus(config, task_id, folders.run)
+            with self._lock:
+                self._begin(host, run, folders)
+        finally:
+            self._is_starting = False
         return task_id
+
+    def _begin(self, host: AppHost, run: RunStatus, folders: Folders) -> None:
+        control = Control()
+        thread = threading.Thread(
+            target=self._work, args=(host, run, control, folders), name="pivotal-training", daemon=True
+        )
+        self._run, self._control, self._thread = run, control, thread
+        try:
+            thread.start()
+        except Exception as error:
+            # The system allows no more threads, so nobody else would end this run.
+            self._thread = None
+            failure = PivotalError(f"The training cannot be started: {error}.", hint="Restart the webui.")
+            run.fail(failure)
+            raise failure from error
 
     def stop(self, *, discard: bool = False) -> bool:
         """End the run after the step it is in; what is trained is kept unless ``discard``.
@@ -145,24 +178,42 @@ class Session:
         return True
 
     def _refuse_when_busy(self) -> None:
-        if self.is_active:
-            raise Busy("A run is on already.", hint="Wait until it has ended, or stop it.")
+        if self._is_starting or self.is_active:
+            raise Busy("Training is already running.", hint="Wait until it has ended, or stop it.")
 
-    def _work(self, host: AppHost, run: RunStatus, control: Control) -> None:
+    def _work(self, host: AppHost, run: RunStatus, control: Control, folders: Folders) -> None:
         """Body of the thread: nothing may escape, and the run is over only when all is given back."""
-        with logging_to(run.run_folder / "log.txt"):
-            try:
-                self._train(host, run, control)
-            except Interrupted:
-                run.finish("discarded" if control.discard_requested else "stopped")
-            except Exception as error:
-                logger.exception("The run ended in an error")
-                run.fail(error)
-            else:
-                run.finish()
-            logger.info("Run ended: %s", run.snapshot()["state"])
+        attempt = _Attempt()
+        try:
+            with guarded(folders, lambda text: run.handle(Warned(text))):
+                self._try(host, run, control, folders, attempt)
+        except BaseException as error:
+            # The run folder cannot be used. What fails after the engine's work changes nothing of its result.
+            if not attempt.is_over:
+                attempt.error = error
+        if isinstance(attempt.error, Interrupted):
+            run.finish("discarded" if control.discard_requested else "stopped")
+        elif attempt.error is not None:
+            run.fail(attempt.error)
+        else:
+            run.finish()
 
-    def _train(self, host: AppHost, run: RunStatus, control: Control) -> None:
+    def _try(self, host: AppHost, run: RunStatus, control: Control, folders: Folders, attempt: _Attempt) -> None:
+        """Train and note how the engine ended; the first error counts, and after a success none does."""
+        try:
+            self._train(host, run, control, folders, attempt)
+        # SystemExit and the like, too: they would end this thread only, and leave the run active for ever.
+        except BaseException as error:
+            if not attempt.is_over:
+                attempt.error, attempt.is_over = error, True
+            if not isinstance(error, Interrupted):
+                logger.exception("The run ended in an error")
+            if attempt.error is None:
+                text = f"The result is complete, but something failed after that: {type(error).__name__}: {error}."
+                run.handle(Warned(f"{text} Restart the webui if it behaves oddly."))
+        logger.info("Run ended: %s", "with a result" if attempt.error is None else f"{attempt.error!r}")
+
+    def _train(self, host: AppHost, run: RunStatus, control: Control, folders: Folders, attempt: _Attempt) -> None:
         logger.info("Run %s queued on %s", run.run_folder.name, host.name)
         with host.exclusive(run.task_id) as sink:
             if control.stop_requested:
@@ -170,14 +221,36 @@ class Session:
             run.enter("preparing", "loading the model")
             try:
                 with host.borrow(run.config, control) as lent:
-                    places = Places(run.run_folder, host.lora_folder(), host.data_root() / "cache")
-                    self._engine(run.config, lent, [sink, run], control, places, host.taken_names())
+                    try:
+                        self._engine(run.config, lent, [sink, run], control, folders, host.taken_names())
+                    except BaseException as error:
+                        attempt.error = error
+                        raise
+                    finally:
+                        attempt.is_over = True
             finally:
                 # Also after a failure: what had been saved by then can be used.
-                path = run.bundle_path
-                if path is not None:
-                    run.enter("saving", "telling the Lora list")
-                    host.bundle_written(path)
+                if run.bundle_path is not None:
+                    self._tell_host(host, run, run.bundle_path)
+
+    def _tell_host(self, host: AppHost, run: RunStatus, bundle: Path) -> None:
+        run.enter("saving", "telling the Lora list")
+        try:
+            host.bundle_written(bundle)
+        except BaseException as error:
+            logger.exception("The Lora list does not know %s", bundle)
+            text = f"The list of LoRAs could not be renewed ({type(error).__name__}: {error})."
+            run.handle(Warned(f"{text} Click Refresh on the Lora tab to see {bundle.stem}."))
+
+
+def _make_folders(host: AppHost, config: TrainConfig) -> Folders:
+    root = host.data_root()
+    try:
+        save_last(root, config)
+        return Folders(make_run_folder(root, config.output_name), host.lora_folder(), root / "cache")
+    except OSError as error:
+        message = f"The folder {root} cannot be written: {error.strerror or error}."
+        raise PivotalError(message, hint="Choose another one in Settings, Pivotal Tuning.") from error
 
 
 _current: list[Session] = []

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lib_pivotal.app.runs import sample_path
 from lib_pivotal.core.config.io import to_dict
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import PivotalError
@@ -25,6 +24,8 @@ from lib_pivotal.core.events import (
     StepDone,
     Warned,
 )
+from lib_pivotal.core.train.out_of_memory import explained
+from lib_pivotal.core.train.run_folder import sample_path
 
 __all__ = ["IDLE", "RunStatus", "words_to_type"]
 
@@ -72,6 +73,17 @@ def _log(event: Event) -> None:
         logger.warning("%s", event.message)
     elif isinstance(event, Saved):
         logger.info("Step %d: saved %s", event.step, event.path)
+
+
+def _words(error: BaseException) -> tuple[str, str]:
+    """Message and hint of any error, even of one that cannot be put into words."""
+    try:
+        error = explained(error, "preparing or training")
+        if isinstance(error, PivotalError):
+            return error.message, error.hint
+        return f"The training failed: {type(error).__name__}: {error}", "The details are in the log."
+    except Exception:
+        return f"The training failed: {type(error).__name__}", "The details are in the log."
 
 
 class RunStatus:
@@ -163,13 +175,9 @@ class RunStatus:
             word = outcome or self._values.get("outcome", "done")
             self._values.update(state=word, is_active=False, is_stopping=False, stage="", eta_s=None)
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """The run ended in an error; everything has been given back."""
-        if isinstance(error, PivotalError):
-            message, hint = error.message, error.hint
-        else:
-            message = f"The training failed: {type(error).__name__}: {error}"
-            hint = "The details are in the log."
+        message, hint = _words(error)
         with self._lock:
             self._values.update(state="failed", is_active=False, is_stopping=False, stage="", eta_s=None)
             self._values.update(message=message, hint=hint)

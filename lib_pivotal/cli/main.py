@@ -13,6 +13,7 @@ from lib_pivotal.cli.bundle import add_bundle_commands, add_inspect
 from lib_pivotal.cli.console import guarded, say
 from lib_pivotal.core.errors import PivotalError
 from lib_pivotal.core.printable import printable
+from lib_pivotal.core.train.out_of_memory import explained
 
 __all__ = ["main"]
 
@@ -52,12 +53,22 @@ def _run(options: argparse.Namespace) -> int:
         return _REFUSED
     except KeyboardInterrupt:
         say("Interrupted; nothing further was saved.\n", is_error=True)
-    except OSError as error:
+        return _FAILED
+    except Exception as error:
+        return _report_failure(error)
+
+
+def _report_failure(error: Exception) -> int:
+    """Report an error: in a sentence where the system is the cause, else with its traceback in the log."""
+    reason = explained(error, "starting")
+    if isinstance(reason, PivotalError):
+        _complain(f"Error: {reason.message}", reason.hint)
+    elif isinstance(error, OSError):
         logger.debug("the system refused", exc_info=True)
         where = f"{error.filename} cannot be read or written" if error.filename else "Reading or writing failed"
         hint = "Check the path, free disk space and write permission."
         _complain(f"Error: {printable(where, None)} ({error.strerror or error}).", hint)
-    except Exception as error:
+    else:
         logger.exception("the command failed")
         _complain(f"Error: unexpected {type(error).__name__}: {error}")
     return _FAILED
@@ -82,7 +93,9 @@ def _parser() -> argparse.ArgumentParser:
         "config", type=Path, nargs="?", help="JSON settings; may be left out with --resume, which has its own"
     )
     train.add_argument("--out", type=Path, help="folder of the bundle; runs go to its sub-folder runs (default: here)")
-    train.add_argument("--resume", type=Path, metavar="RUN_FOLDER", help="go on from the newest state of this run")
+    train.add_argument(
+        "--resume", type=Path, metavar="RUN_FOLDER", help="go on from the newest state of this run (OUT/runs/NAME-TIME)"
+    )
     train.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the GPU where there is one)")
     train.add_argument(
         "--check", action="store_true", help="only say what is wrong with settings, checkpoint and images"
@@ -100,22 +113,17 @@ def _parser() -> argparse.ArgumentParser:
 
 def _train(options: argparse.Namespace) -> int:
     # Imported here: torch and diffusers take seconds, which --help should not.
+    from lib_pivotal.cli.resume import find_run, output_folder_of
     from lib_pivotal.cli.train import check_run, read_settings, train_run
 
-    config, misread = read_settings(options.config, options.resume)
-    out = options.out or _out_of(options.resume)
+    run = None if options.resume is None else find_run(options.resume)
+    config, misread = read_settings(options.config, run)
+    out = options.out or (Path() if run is None else output_folder_of(run))
     if options.check:
-        return _REFUSED if check_run(config, misread, out, resumes=options.resume is not None) else 0
+        return _REFUSED if check_run(config, misread, out, resume=run) else 0
     options.prints = False
-    train_run(config, misread, out, resume=options.resume, device=options.device)
+    train_run(config, misread, out, resume=run, device=options.device)
     return 0
-
-
-def _out_of(resume: Path | None) -> Path:
-    """Where a resumed run belongs: two levels above ``OUT/runs/NAME``."""
-    # Path.resolve fails on links that lead to themselves.
-    run = Path(os.path.realpath(resume)) if resume is not None else Path()
-    return run.parents[1] if run.parent.name == "runs" else Path()
 
 
 def _print_options(_options: argparse.Namespace) -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import signal
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
+from lib_pivotal.cli.console import say
+from lib_pivotal.cli.resume import resume_problems
+from lib_pivotal.cli.signals import stopping
 from lib_pivotal.core.bundle.metadata import trigger_words
 from lib_pivotal.core.config.checks import check, with_misread
 from lib_pivotal.core.config.io import read_json
@@ -17,13 +18,16 @@ from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.config.settings_file import read_settings_file
 from lib_pivotal.core.config.user_path import check_path
 from lib_pivotal.core.errors import ConfigError, HostError, Problem
-from lib_pivotal.core.events import Control
+from lib_pivotal.core.events import Control, Warned
+from lib_pivotal.core.train.out_of_memory import explained
 from lib_pivotal.core.train.run import Outcome, train
+from lib_pivotal.core.train.run_folder import Folders, guarded, make_run_folder
 from lib_pivotal.host.diffusers import load
 from lib_pivotal.host.diffusers.checkpoint import load_tokenizer
 from lib_pivotal.host.diffusers.checkpoint_check import check_checkpoint
 from lib_pivotal.host.diffusers.distributed import from_first, local_device, open_group
-from lib_pivotal.host.diffusers.paths import folders_for, new_run_folder
+from lib_pivotal.host.diffusers.lora_size import values_per_rank
+from lib_pivotal.host.diffusers.model import DiffusersModel
 from lib_pivotal.host.diffusers.progress import ConsoleProgress
 from lib_pivotal.host.diffusers.sample import DiffusersSampler
 
@@ -45,17 +49,21 @@ def read_settings(path: Path | None, resume: Path | None) -> tuple[TrainConfig, 
     return read_json(read_settings_file(path))
 
 
-def check_run(config: TrainConfig, misread: Sequence[Problem], out: Path, *, resumes: bool = False) -> bool:
-    """Print every problem of settings, pictures and checkpoint; return whether one prevents the start."""
-    problems = with_misread(misread, _problems(config, out, resumes=resumes))
+def check_run(config: TrainConfig, misread: Sequence[Problem], out: Path, *, resume: Path | None = None) -> bool:
+    """Print every problem of settings, images, checkpoint, output and run folder.
+
+    Returns:
+        Whether one of them prevents the start.
+    """
+    problems = with_misread(misread, _problems(config, out, resume))
     for problem in problems:
-        sys.stdout.write(f"{problem.severity}: {problem}\n")
+        say(f"{problem.severity}: {problem}\n")
     is_bad = any(problem.is_error for problem in problems)
-    sys.stdout.write("Not ready to train.\n" if is_bad else "Ready to train.\n")
+    say("Not ready to train.\n" if is_bad else "Ready to train.\n")
     return is_bad
 
 
-def _problems(config: TrainConfig, out: Path, *, resumes: bool) -> list[Problem]:
+def _problems(config: TrainConfig, out: Path, resume: Path | None) -> list[Problem]:
     tokenizer = None
     missing = _checkpoint_problems(config.checkpoint)
     if not missing:
@@ -68,9 +76,18 @@ def _problems(config: TrainConfig, out: Path, *, resumes: bool) -> list[Problem]
         assert tokenizer is not None
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    found = check(config, bundles=out, taken_names={}, tokenizer=tokenize if tokenizer else None)
+    found = check(
+        config,
+        bundles=out,
+        taken_names={},
+        tokenizer=tokenize if tokenizer else None,
+        per_rank=None if missing else values_per_rank(Path(config.checkpoint).expanduser()),
+    )
+    if resume is None:
+        return missing + found
     # A run that goes on writes over its own bundle.
-    return missing + [problem for problem in found if not (resumes and problem.field == "output_name")]
+    found = [problem for problem in found if problem.field != "output_name"]
+    return missing + found + resume_problems(resume, config)
 
 
 def _checkpoint_problems(checkpoint: str) -> list[Problem]:
@@ -100,21 +117,21 @@ def train_run(
     Raises:
         PivotalError: as of :func:`lib_pivotal.core.train.run.train`, or the model cannot be loaded.
     """
-    problems = with_misread(misread, _problems(config, out, resumes=resume is not None))
+    problems = with_misread(misread, _problems(config, out, resume))
     if any(problem.is_error for problem in problems):
         raise ConfigError(problems)
-    model = load(
-        Path(config.checkpoint).expanduser(),
-        clip_skip=config.clip_skip,
-        precision=config.precision,
-        device=local_device(device),
-    )
+    model = _loaded(config, device)
     control = Control()
     with open_group(model.device) as group:
         is_first = group.rank == 0
-        run = resume or from_first(group, new_run_folder(out, config.output_name) if is_first else Path())
+        run = resume or from_first(group, make_run_folder(out, config.output_name) if is_first else Path())
+        folders = Folders(run=run, bundles=out, cache=out / "cache")
         progress = ConsoleProgress()
-        with _logged(run, is_first=is_first), _stopping(control, is_first=is_first), contextlib.closing(progress):
+        with (
+            contextlib.closing(progress),
+            _frame(folders, progress, is_first=is_first),
+            stopping(control, is_first=is_first),
+        ):
             try:
                 outcome = train(
                     config,
@@ -123,7 +140,7 @@ def train_run(
                     DiffusersSampler(model) if is_first else None,
                     [progress] if is_first else [],
                     control,
-                    folders_for(out, run),
+                    folders,
                     group=group,
                     resume_from=resume,
                 )
@@ -135,56 +152,39 @@ def train_run(
         return outcome
 
 
+def _loaded(config: TrainConfig, device: str | None) -> DiffusersModel:
+    try:
+        return load(
+            Path(config.checkpoint).expanduser(),
+            clip_skip=config.clip_skip,
+            precision=config.precision,
+            device=local_device(device),
+        )
+    except (RuntimeError, MemoryError, OSError) as error:
+        reason = explained(error, "loading the model")
+        if reason is error:
+            raise
+        raise reason from error
+
+
+def _frame(folders: Folders, progress: ConsoleProgress, *, is_first: bool) -> AbstractContextManager[None]:
+    """What guards the run folder; tracebacks go to its log and not to the console. Only the first process writes."""
+    if not is_first:
+        return contextlib.nullcontext()
+    return guarded(folders, lambda text: progress.handle(Warned(text)), on_console=False)
+
+
 def _tell(config: TrainConfig, outcome: Outcome, run: Path) -> None:
     if outcome.bundle_path is None:
         if outcome.outcome == "stopped":
-            sys.stdout.write("Stopped before the first step; there is nothing to keep.\n")
+            say("Stopped before the first step; there is nothing to keep.\n")
             return
-        sys.stdout.write(f"Ended at step {outcome.step} ({outcome.outcome}); no bundle was written.\n")
+        say(f"Ended at step {outcome.step} ({outcome.outcome}); no bundle was written.\n")
         return
     words = {"done": "Done", "stopped": "Stopped, result kept"}[outcome.outcome]
     name = outcome.bundle_path.stem
-    sys.stdout.write(
+    say(
         f"{words} at step {outcome.step}: {outcome.bundle_path}\n"
         f"Type in prompts: <lora:{name}:1> {trigger_words(config)}\n"
         f"Losses, samples and states: {run}\n"
     )
-
-
-@contextlib.contextmanager
-def _logged(run: Path, *, is_first: bool) -> Iterator[None]:
-    """Within the context our log goes to the run's ``log.txt``; tracebacks are there and not on the console."""
-    if not is_first:
-        yield
-        return
-    root = logging.getLogger("pivotal")
-    handler = logging.FileHandler(run / "log.txt", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    level, passes_on = root.level, root.propagate
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
-    root.propagate = False
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)
-        root.setLevel(level)
-        root.propagate = passes_on
-        handler.close()
-
-
-@contextlib.contextmanager
-def _stopping(control: Control, *, is_first: bool) -> Iterator[None]:
-    """Within the context Ctrl-C stops the run and keeps the result; a second one ends the process."""
-
-    def stop(_signal: int, _frame: Any) -> None:
-        control.stop()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        if is_first:
-            sys.stderr.write("\nStopping after this step; the result is kept. Ctrl-C again ends at once.\n")
-
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

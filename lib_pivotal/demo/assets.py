@@ -8,7 +8,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from lib_pivotal.core.bundle.file import replacing
+from lib_pivotal.core.atomic_file import replacing
 from lib_pivotal.demo.shapes import LATENT_SCALE, TEXT_WIDTH, UNET_WIDTHS, VAE_WIDTHS, text_config
 from lib_pivotal.host.diffusers.tokenizer import write_tokenizer
 

@@ -15,7 +15,10 @@ import torch
 
 from lib_pivotal.cli.main import main
 from lib_pivotal.core.bundle.file import read_bundle
+from lib_pivotal.core.file_lock import locked
 from lib_pivotal.core.train.recorder import read_losses
+from lib_pivotal.core.train.state import load_newest
+from lib_pivotal.host.diffusers.lora_size import values_per_rank
 from tests.unit.toy import write_pictures
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -151,20 +154,100 @@ def start(*arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen:
     )
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for a single process")
-def test_ctrl_c_keeps_the_result(settings, tmp_path):
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals for a single process")
+def test_every_signal_keeps_the_result(settings, tmp_path):
+    """Ctrl-C, docker stop, a closed terminal; all at once, as most of the time goes into starting."""
+    config = str(settings(steps=5000))
+    outs = {name: tmp_path / name for name in ("SIGINT", "SIGTERM", "SIGHUP")}
+    processes = {name: start("train", config, "--out", str(out), "--device", "cpu") for name, out in outs.items()}
+    deadline = time.monotonic() + 240
+    for name, process in processes.items():
+        while not list(outs[name].glob("runs/*/loss.csv")) or not read_losses(the_run(outs[name])):
+            assert process.poll() is None, process.stdout.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        process.send_signal(getattr(signal, name))
+    for name, process in processes.items():
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, output
+        assert "Stopped, result kept" in output
+        assert read_bundle(outs[name] / "hero.safetensors").embeddings
+        assert load_newest(the_run(outs[name]) / "states").step > 0
+        assert {path.name for path in the_run(outs[name]).iterdir()} >= {"log.txt", "files.json", "config.json"}
+        assert not [path for path in outs[name].rglob(".*") if path.is_file()]
+
+
+def test_resume_takes_a_file_of_the_run_and_names_anything_else(settings, tmp_path, capsys):
     out = tmp_path / "out"
-    process = start("train", str(settings(steps=5000)), "--out", str(out), "--device", "cpu")
-    deadline = time.monotonic() + 120
-    while not list(out.glob("runs/*/loss.csv")) or not read_losses(the_run(out)):
-        assert process.poll() is None, process.stdout.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, output
-    assert "Stopped, result kept" in output
-    assert read_bundle(out / "hero.safetensors").embeddings
+    assert main(["train", str(settings(steps=1)), "--out", str(out), "--device", "cpu"]) == 0
+    run, longer = the_run(out), str(settings(steps=2))
+    (state,) = (run / "states").iterdir()
+    assert main(["train", longer, "--resume", str(state), "--device", "cpu"]) == 0
+    assert [step for step, _ in read_losses(run)] == [1, 2] and the_run(out) == run
+    before = sorted(tmp_path.rglob("*"))
+    capsys.readouterr()
+    for wrong in (out / "hero.safetensors", tmp_path / "nope", tmp_path / "pictures", out):
+        for more in ([], ["--check"]):
+            assert main(["train", longer, "--resume", str(wrong), *more]) == 2
+            error = capsys.readouterr().err
+            assert "run folder" in error or "Did you mean" in error or "Give one of its runs" in error, error
+            assert "Traceback" not in error and str(wrong) in error
+    assert sorted(tmp_path.rglob("*")) == before
+    with locked(run / ".lock"):
+        assert main(["train", longer, "--resume", str(run), "--check"]) == 2
+        assert main(["train", longer, "--resume", str(run)]) == 2
+    assert "Another process is using this run" in capsys.readouterr().err
+    for path in (run / "states").iterdir():
+        path.write_bytes(b"damaged")
+    assert main(["train", longer, "--resume", str(run), "--check"]) == 2
+    assert "are damaged" in capsys.readouterr().out
+
+
+def a_file(path: Path) -> None:
+    path.write_text("mine")
+
+
+def a_broken_link(path: Path) -> None:
+    path.symlink_to("/not/mounted")
+
+
+@pytest.mark.parametrize(
+    ("make", "part"), [(a_file, ""), (a_broken_link, ""), (a_file, "runs"), (a_broken_link, "runs")]
+)
+def test_an_output_that_cannot_be_written_is_told_by_the_check_and_by_training(settings, tmp_path, capsys, make, part):
+    out = tmp_path / "out"
+    (out / part).parent.mkdir(parents=True, exist_ok=True)
+    make(out / part)
+    arguments = ["train", str(settings()), "--out", str(out), "--device", "cpu"]
+    for more in ([], ["--check"]):
+        assert main([*arguments, *more]) == 2
+        text = "".join(capsys.readouterr())
+        assert str(out / part) in text and "cannot be written" in text and "Traceback" not in text
+
+
+def test_the_size_of_a_lora_follows_from_the_header_of_the_checkpoint(small, model):
+    from lib_pivotal.core.lora.inject import choose_targets
+
+    from lib_pivotal.core.config.schema import TrainConfig
+
+    config = TrainConfig(rank=1, conv_rank=1, text_encoder_rank=1)
+    chosen = [target for target, _ in choose_targets(model.lora_targets(), config)]
+    counted = {"unet": 0, "convolutions": 0, "text": 0}
+    for target in chosen:
+        shape = target.module.weight.shape
+        kind = (
+            "text"
+            if target.part != "unet"
+            else "unet"
+            if target.role in ("attention", "feed_forward")
+            else "convolutions"
+        )
+        counted[kind] += shape[0] + shape[1:].numel()
+    for path in (small.file, small.folder):
+        found = values_per_rank(path)
+        assert found.unet == counted["unet"] and found.text == counted["text"]
+        assert found.convolutions == pytest.approx(counted["convolutions"], rel=0.2)
+    assert values_per_rank(small.file.with_name("none")) is None
 
 
 def test_two_processes_are_one_with_the_double_batch(settings, tmp_path):

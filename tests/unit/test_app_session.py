@@ -13,12 +13,11 @@ import pytest
 from PIL import Image
 
 from lib_pivotal.app import session as session_module
-from lib_pivotal.app.runs import load_last, make_run_folder, sample_path
+from lib_pivotal.app.runs import load_last
 from lib_pivotal.app.session import Busy, Session, session_for
 from lib_pivotal.app.status import IDLE, RunStatus
 from lib_pivotal.core.errors import ConfigError, HostError, PivotalError, Problem, TrainingDiverged
 from lib_pivotal.core.events import Prepared, SampleReady, StepDone
-from lib_pivotal.core.train.recorder import sample_name
 from tests.ui.fake_host import FakeHost, GatedEngine, good_config, write_pictures
 
 
@@ -213,12 +212,3 @@ def test_time_left_follows_the_pace(config, tmp_path, monkeypatch):
         status.handle(StepDone(step, 1.0))
     assert status.snapshot()["seconds_per_step"] == pytest.approx(2.0)
     assert status.snapshot()["eta_s"] == pytest.approx(80.0)
-
-
-def test_samples_lie_where_the_engine_writes_them(tmp_path):
-    assert sample_path(tmp_path, 100, 3) == tmp_path / "samples" / sample_name(100, 3)
-
-
-def test_run_folders_never_meet(tmp_path):
-    folders = {make_run_folder(tmp_path, "zog") for _ in range(5)}
-    assert len(folders) == 5

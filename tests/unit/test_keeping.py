@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 
-from lib_pivotal.core.bundle.file import read_bundle, write_bundle
+from lib_pivotal.core.bundle.file import read_bundle
+from lib_pivotal.core.bundle.writer import write_bundle
 from lib_pivotal.core.errors import BundleError, ConfigError, PivotalError
 from lib_pivotal.core.events import Control, Finished, Saved, StepDone, Warned
 from lib_pivotal.core.ports import Sample
@@ -27,8 +29,7 @@ def data(tmp_path):
 
 
 def full_disk(*_):
-    """What safetensors raises there; it is no OSError."""
-    raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 class PictureMaker:
@@ -47,7 +48,7 @@ def stopped_run(config, where, at=4, **options):
 
 
 def test_a_full_run_folder_costs_the_state_and_not_the_bundle(tmp_path, data, monkeypatch):
-    monkeypatch.setattr("lib_pivotal.core.train.state.save_file", full_disk)
+    monkeypatch.setattr("lib_pivotal.core.train.state.write_tensors", full_disk)
     outcome, listener = run(toy_config(data, save_every=4), folders(tmp_path))
     assert outcome.outcome == "done" and read_bundle(outcome.bundle_path).lora
     warnings = [event.message for event in listener.of(Warned)]
@@ -56,14 +57,18 @@ def test_a_full_run_folder_costs_the_state_and_not_the_bundle(tmp_path, data, mo
 
 
 def test_a_full_cache_costs_the_next_run_some_time_only(tmp_path, data, monkeypatch):
-    monkeypatch.setattr("lib_pivotal.core.data.latents.save_file", full_disk)
+    def full(*_):
+        # What safetensors raises there; it is not an OSError.
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("lib_pivotal.core.data.latents.save_file", full)
     outcome, _ = run(toy_config(data, cache_to_disk=True), folders(tmp_path))
     assert outcome.outcome == "done"
 
 
 def test_a_full_lora_folder_is_told_and_the_run_can_be_resumed(tmp_path, data, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("lib_pivotal.core.bundle.file.save_file", full_disk)
+        patch.setattr("lib_pivotal.core.bundle.file.write_tensors", full_disk)
         listener = Listener()
         with pytest.raises(BundleError, match="No space left"):
             run(toy_config(data, save_every=4), folders(tmp_path), listener=listener)
@@ -77,7 +82,7 @@ def test_a_full_lora_folder_is_told_and_the_run_can_be_resumed(tmp_path, data, m
 
 
 def test_a_state_on_a_full_disk_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr("lib_pivotal.core.train.state.save_file", full_disk)
+    monkeypatch.setattr("lib_pivotal.core.train.state.write_tensors", full_disk)
     with pytest.raises(PivotalError, match="No space left"):
         save_state(tmp_path, State(1, {}, {}), 1)
 

@@ -16,6 +16,7 @@ from lib_pivotal.core.data.scan import scan
 from lib_pivotal.core.errors import Problem
 from lib_pivotal.core.families import FAMILIES, Family
 from lib_pivotal.core.printable import printable
+from lib_pivotal.core.train.output_check import ValuesPerRank, check_output
 
 __all__ = ["check", "check_settings", "family_hints", "with_misread"]
 
@@ -29,6 +30,8 @@ def check(
     bundles: Path,
     taken_names: Mapping[str, str],
     tokenizer: Callable[[str], list[int]] | None = None,
+    run_root: Path | None = None,
+    per_rank: ValuesPerRank | None = None,
 ) -> list[Problem]:
     """All problems of a run at once: settings, names, data set, output.
 
@@ -37,6 +40,8 @@ def check(
         bundles: folder of the output.
         taken_names: installed embeddings, lower-case name → where from.
         tokenizer: token ids of a text; None skips checks that need it.
+        run_root: folder above the runs; None for that of the output.
+        per_rank: decides how much space is needed; None skips that check.
     """
     problems = check_settings(config)
     problems += check_names(config.concepts, taken=taken_names, tokenizer=tokenizer)
@@ -44,16 +49,7 @@ def check(
         problems += _check_init_texts(config, tokenizer)
     misnamed = check_file_name(config.output_name)
     problems += misnamed
-    target = bundles / f"{config.output_name}.safetensors"
-    if config.if_exists == "refuse" and not misnamed and target.exists():
-        problems.append(
-            Problem(
-                "output_name",
-                "error",
-                f"{target.name} exists already.",
-                "Choose another name, or set if_exists to number or overwrite.",
-            )
-        )
+    problems += check_output(bundles, run_root or bundles, config, per_rank=per_rank)
     if not config.data_folder.strip():
         problems.append(
             Problem("data_folder", "error", "No image folder is given.", "Give the folder that holds the pictures.")

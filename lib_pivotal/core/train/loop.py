@@ -75,6 +75,7 @@ class Loop:
                 self._report(wait=False)
                 self._between_steps()
             self._report(wait=True)
+            self.monitor.report_skipped()
             if config.sample_every and self.step % config.sample_every and not self._control.stop_requested:
                 self._make_samples()
 

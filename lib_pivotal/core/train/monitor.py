@@ -38,6 +38,8 @@ class Monitor:
         self._needs_loss_scaling = needs_loss_scaling
         self._emit = emit
         self._started: dict[int, tuple[dict[str, float], float]] = {}
+        self._step_count = 0
+        self._skipped_count = 0
         self._bad_losses = 0
         self._bad_gradients = 0
         self._without_gradient: dict[str, int] = {}
@@ -68,10 +70,23 @@ class Monitor:
         ratios = values[first_ratio:]
         lengths = {name: sum(ratios[at : at + count]) / count for name, (at, count) in self._layout.items()}
         self._emit(StepDone(step, values[0], learning_rates, norms, lengths, seconds))
+        self._step_count += 1
         trained = {name: norm for name, norm in norms.items() if learning_rates[name]}
+        self._count_skipped(values[0], trained)
         self._watch_loss(step, values[0])
         self._watch_gradients(step, trained)
         self._watch_untrained(trained)
+
+    def report_skipped(self) -> None:
+        """Warn at the end of a run if some of its steps changed nothing."""
+        if self._skipped_count:
+            counts = f"{self._skipped_count} of {self._step_count} steps were skipped"
+            self._emit(Warned(f"{counts} because the loss or the gradients were NaN. {_REMEDY}"))
+
+    def _count_skipped(self, loss: float, norms: Mapping[str, float]) -> None:
+        # Loss scaling skips a few steps while it adapts, and has a warning of its own.
+        watched = (loss,) if self._needs_loss_scaling else (loss, *norms.values())
+        self._skipped_count += not all(math.isfinite(value) for value in watched)
 
     def _watch_loss(self, step: int, loss: float) -> None:
         self._bad_losses = 0 if math.isfinite(loss) else self._bad_losses + 1

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import datetime
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 
-from lib_pivotal.core.bundle.file import free_name, write_bundle
+from lib_pivotal.core.atomic_file import free_name
 from lib_pivotal.core.bundle.metadata import build_metadata, trigger_words
+from lib_pivotal.core.bundle.writer import write_bundle
 from lib_pivotal.core.config.io import to_dict
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.bucket import bucket_for
@@ -22,30 +23,16 @@ from lib_pivotal.core.events import Event, SampleReady, Saved, Warned
 from lib_pivotal.core.families import FAMILIES
 from lib_pivotal.core.ports import SampleMaker, SampleRequest
 from lib_pivotal.core.train.own_files import OwnFiles
+from lib_pivotal.core.train.run_folder import Folders
 from lib_pivotal.core.train.setup import Setup
 from lib_pivotal.core.train.state import State, save_state
 
-__all__ = ["Folders", "Output", "load_state", "sample_prompts"]
+__all__ = ["Folders", "Output", "load_state", "misfit", "sample_prompts"]
 
 logger = logging.getLogger("pivotal.output")
 
 _OPTIMIZER = "optimiser/"
 """Prefix of the optimizer's tensors in state files; the spelling of the first release, which must stay readable."""
-
-
-@dataclass(frozen=True)
-class Folders:
-    """Where a run writes.
-
-    Attributes:
-        run: its own folder (exists): config.json, loss.csv, samples/, states/.
-        bundles: where the bundle goes.
-        cache: stored latents, shared by all runs.
-    """
-
-    run: Path
-    bundles: Path
-    cache: Path
 
 
 def sample_prompts(config: TrainConfig) -> list[str]:
@@ -80,13 +67,22 @@ class Output:
         self._cover: Image.Image | None = None
         config = setup.config
         self._overwrites = config.if_exists == "overwrite"
-        # States of earlier releases do not say what their run wrote.
-        self._own = OwnFiles(earlier.facts.get("written", {}) if earlier is not None else {})
+        self._own = OwnFiles(folders.run, folders.bundles, lambda text: emit(Warned(text)))
+        name = config.output_name
         if earlier is not None:
-            self.bundle_path = Path(earlier.facts["bundle_path"])
-        else:
-            path = folders.bundles / f"{config.output_name}.safetensors"
-            self.bundle_path = free_name(path) if config.if_exists == "number" else path
+            self._own.load(earlier.facts)
+            name = self._own.bundle_name or name
+            self._tell_move(earlier.facts)
+        path = folders.bundles / f"{name}.safetensors"
+        self.bundle_path = free_name(path) if config.if_exists == "number" and earlier is None else path
+        self._own.bundle_name = self.bundle_path.stem
+
+    def _tell_move(self, facts: Mapping[str, Any]) -> None:
+        """Say where the bundle goes now; nothing is looked for at the place that a state names."""
+        before = str(Path(facts["bundle_path"]).parent)
+        now = str(self._folders.bundles.absolute())
+        if Path(before).is_absolute() and before != now:
+            self._emit(Warned(f"This run wrote its bundle to {before!r} before. It is written to {now!r} from now on."))
 
     def facts(self) -> dict[str, Any]:
         """What a resumed run is compared with, and where it wrote."""
@@ -94,7 +90,7 @@ class Output:
             "config": to_dict(self._setup.config),
             "data": self._setup.data_digest,
             "model": self._setup.model.model_hash,
-            "bundle_path": str(self.bundle_path),
+            "bundle_path": str(self.bundle_path.absolute()),
             "written": self._own.facts(),
         }
 
@@ -105,20 +101,26 @@ class Output:
             BundleError: the bundle cannot be written; the state has been tried all the same.
         """
         try:
-            return self._save_bundle(step, final=final)
-        finally:
-            self._save_state(step)
+            path = self._save_bundle(step, final=final)
+        except Exception as error:
+            is_kept = self._save_state(step)
+            if isinstance(error, BundleError) and is_kept:
+                text = f"{error.message} What has been learned is kept in {self._folders.run}: resume from there."
+                raise BundleError(text, hint=error.hint) from error
+            raise
+        self._save_state(step)
+        return path
 
     def try_to_save(self, step: int, *, final: bool) -> None:
-        """The same where a failure is told and ends nothing."""
+        """The same where a failure is reported and ends nothing."""
         try:
             self.save(step, final=final)
-        except BundleError as error:
+        except Exception as error:
             logger.warning("no bundle at step %d", step, exc_info=True)
-            self._emit(Warned(str(error)))
+            self._emit(Warned(_described("The bundle cannot be written", error)))
 
     def _may_write(self, path: Path) -> bool:
-        return self._overwrites or not path.exists() or self._own.has(path)
+        return self._overwrites or not os.path.lexists(path) or _leads_to_nothing(path) or self._own.has(path)
 
     def _target(self, step: int, *, final: bool) -> Path:
         """Where the bundle goes: its own name, with the step in it when it is not the last; never over foreign work."""
@@ -135,6 +137,7 @@ class Output:
         path = self._target(step, final=final)
         if final:
             self.bundle_path = path
+            self._own.bundle_name = path.stem
         setup, config = self._setup, self._setup.config
         embeddings = setup.embeddings()
         lora: dict[str, torch.Tensor] = {}
@@ -164,26 +167,28 @@ class Output:
             preview=self._cover,
             overwrite=path.exists(),
             replace_preview=self._may_write(path.with_suffix(".png")),
+            claim=self._own.claim,
         )
-        for item in written:
-            self._own.note(item)
-        self._emit(Saved(step, "bundle", path))
-        return path
+        for text in written.warnings:
+            self._emit(Warned(text))
+        if written.path != path:
+            # Its own name stays the aim of later saves, as the file may be free again by then.
+            self._own.claim(written.path, written.path)
+        self._emit(Saved(step, "bundle", written.path))
+        return written.path
 
-    def _save_state(self, step: int) -> None:
+    def _save_state(self, step: int) -> bool:
         """Write the resume state into the run folder; without one the run goes on all the same."""
         setup = self._setup
-        tensors = {f"{_OPTIMIZER}{key}": value for key, value in setup.optimizer.state_tensors().items()}
-        tensors.update({f"lora/{part.part}": part.flat.values.detach().cpu().clone() for part in setup.adapters})
-        tensors.update({f"table/{name}": table.weight.detach().cpu().clone() for name, table in setup.tables.items()})
-        state = State(step, tensors, self.facts())
         try:
+            state = State(step, _state_tensors(setup), self.facts())
             path = save_state(self._folders.run / "states", state, setup.config.keep_states)
-        except PivotalError as error:
+        except Exception as error:
             logger.warning("no state at step %d", step, exc_info=True)
-            self._emit(Warned(str(error)))
-        else:
-            self._emit(Saved(step, "state", path))
+            self._emit(Warned(_described("The state to resume from cannot be written", error)))
+            return False
+        self._emit(Saved(step, "state", path))
+        return True
 
     def make_samples(self, step: int) -> None:
         """Make the preview pictures; a failure is told and does not end the run."""
@@ -223,6 +228,13 @@ class Output:
         ]
 
 
+def _state_tensors(setup: Setup) -> dict[str, torch.Tensor]:
+    tensors = {f"{_OPTIMIZER}{key}": value for key, value in setup.optimizer.state_tensors().items()}
+    tensors.update({f"lora/{part.part}": part.flat.values.detach().cpu().clone() for part in setup.adapters})
+    tensors.update({f"table/{name}": table.weight.detach().cpu().clone() for name, table in setup.tables.items()})
+    return tensors
+
+
 def load_state(setup: Setup, state: State) -> None:
     """Put a state's values into a freshly built run."""
     with torch.no_grad():
@@ -233,3 +245,34 @@ def load_state(setup: Setup, state: State) -> None:
     setup.optimizer.load_state_tensors(
         {key[len(_OPTIMIZER) :]: value for key, value in state.tensors.items() if key.startswith(_OPTIMIZER)}
     )
+
+
+def misfit(setup: Setup, state: State) -> str:
+    """Why a state cannot be put into this run, whose settings, data and model are its own; empty when it can."""
+    reason = ""
+    shapes = {f"lora/{part.part}": part.flat.values.shape for part in setup.adapters}
+    shapes.update({f"table/{name}": table.weight.shape for name, table in setup.tables.items()})
+    for group in setup.optimizer.groups:
+        prefix = f"{_OPTIMIZER}{group.name}/"
+        # A group that has not been trained yet has no moments.
+        if any(key.startswith(prefix) for key in state.tensors):
+            shapes.update({f"{prefix}{key}": group.parameter.shape for key in ("exp_avg", "exp_avg_sq")})
+            shapes[f"{prefix}step"] = torch.Size()
+    if f"{_OPTIMIZER}scaler" in state.tensors:
+        shapes[f"{_OPTIMIZER}scaler"] = torch.Size([2])
+    for name, shape in shapes.items():
+        value = state.tensors.get(name)
+        if value is None:
+            reason = reason or f"it has no {name}"
+        elif value.shape != shape or not value.is_floating_point():
+            reason = reason or f"{name} has the shape {list(value.shape)} ({value.dtype}), not {list(shape)}"
+    return reason
+
+
+def _described(what: str, error: Exception) -> str:
+    return str(error) if isinstance(error, PivotalError) else f"{what} ({type(error).__name__}: {error})."
+
+
+def _leads_to_nothing(path: Path) -> bool:
+    """Whether ``path`` is a link to a file that is not there yet."""
+    return path.is_symlink() and not path.exists()

@@ -9,21 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-import torch
-
-from lib_pivotal.core.bundle.file import replacing
+from lib_pivotal.core.atomic_file import replacing
 from lib_pivotal.core.config.checks import check, family_hints
 from lib_pivotal.core.config.io import to_json
 from lib_pivotal.core.config.schema import TrainConfig
-from lib_pivotal.core.errors import ConfigError, HostError, Interrupted, OutOfMemory, PivotalError
+from lib_pivotal.core.errors import ConfigError, HostError, Interrupted, PivotalError, Problem
 from lib_pivotal.core.events import Control, Event, Finished, MemoryTold, Prepared, Preparing, Warned
 from lib_pivotal.core.ports import DiffusionModel, ProcessGroup, ProgressSink, SampleMaker, SingleProcess
 from lib_pivotal.core.train.loop import Loop
 from lib_pivotal.core.train.memory import MemoryPlan, peak_bytes, watch_peak
-from lib_pivotal.core.train.output import Folders, Output, load_state
+from lib_pivotal.core.train.out_of_memory import explained
+from lib_pivotal.core.train.output import Output, load_state, misfit
+from lib_pivotal.core.train.output_check import check_space
 from lib_pivotal.core.train.recorder import Recorder
+from lib_pivotal.core.train.run_folder import Folders
 from lib_pivotal.core.train.setup import Setup, prepare
-from lib_pivotal.core.train.state import compare, load_newest
+from lib_pivotal.core.train.state import SavedStates, State, compare, odd_facts
 
 __all__ = ["Folders", "Outcome", "train"]
 
@@ -79,24 +80,11 @@ def train(
     """
     group = group or SingleProcess()
     emit = _Emitter(sinks)
-    state = load_newest(resume_from / "states") if resume_from else None
-    problems = check(
-        config,
-        bundles=folders.bundles,
-        taken_names=taken_names,
-        tokenizer=model.text_encoders[0].tokenize,
-    )
-    problems += family_hints(model.family, model.native_resolution, config)
-    if state is not None:
-        # The bundle of the attempt that goes on may be there already: it is this run's own.
-        problems = [problem for problem in problems if problem.field != "output_name"]
-    if any(problem.is_error for problem in problems):
-        raise ConfigError(problems)
-    for problem in problems:
-        emit(Warned(str(problem)))
+    states = SavedStates(resume_from / "states") if resume_from else None
+    state = states.newest() if states is not None else None
+    _check(config, model, folders, taken_names, emit, resumes=state is not None)
     first_step = state.step if state is not None else 0
-    stage = "encoding pictures"
-    recorder = None
+    stage, recorder = "encoding pictures", None
     try:
         setup = prepare(
             config,
@@ -106,36 +94,103 @@ def train(
             progress=lambda name, done, total: emit(Preparing(name, done, total)),
             stopped=lambda: _is_stopped(model, control),
         )
-        if state is not None:
-            # Before anything is written: a refused resume leaves the run's files as they are.
-            compare(state.facts, _facts(setup))
-            load_state(setup, state)
+        if states is not None and state is not None:
+            state = _resume(setup, states, state, emit, is_first=group.rank == 0)
+            first_step = state.step
         output = None
         if group.rank == 0:
+            _report(check_space(folders.bundles, folders.run, config, setup.trainable_count), emit)
             output = Output(setup, folders, sampler, emit, state)
-            recorder = Recorder(folders.run, first_step)
+            recorder = Recorder(folders.run, first_step, lambda text: emit(Warned(text)))
             emit.sinks.append(recorder)
-            with replacing(folders.run / "config.json") as partial:
-                partial.write_text(to_json(config), encoding="utf-8")
+            _keep_settings(folders.run / "config.json", config, emit)
         _tell_memory(setup.memory, emit, None)
         watch_peak(model.device)
         emit(Prepared(first_step, setup.steps, setup.trainable_count))
         stage = "training"
         outcome = _run_loop(Loop(setup, output, emit, control, group), first_step, setup, output, control)
-        _tell_memory(setup.memory, emit, peak_bytes(model.device))
+        _tell_peak(setup, emit)
     except Interrupted:
         # Nothing has been trained yet, so there is nothing to keep either way.
         word = "discarded" if control.discard_requested else "stopped"
         outcome = Outcome(word, first_step, None)
-    except torch.cuda.OutOfMemoryError as error:
-        raise OutOfMemory(
-            stage, hint="Set GPU memory to save, lower the batch size (and accumulate), or the resolution."
-        ) from error
+    except (RuntimeError, MemoryError, OSError) as error:
+        reason = explained(error, stage)
+        if reason is error:
+            raise
+        raise reason from error
     finally:
         if recorder is not None:
             recorder.close()
     emit(Finished(outcome.step, outcome.outcome, outcome.bundle_path))
     return outcome
+
+
+def _check(
+    config: TrainConfig,
+    model: DiffusionModel,
+    folders: Folders,
+    taken_names: Mapping[str, str],
+    emit: Callable[[Event], None],
+    *,
+    resumes: bool,
+) -> None:
+    """Refuse settings that cannot be trained; report the rest."""
+    problems = check(
+        config,
+        bundles=folders.bundles,
+        taken_names=taken_names,
+        tokenizer=model.text_encoders[0].tokenize,
+        run_root=folders.run,
+    )
+    problems += family_hints(model.family, model.native_resolution, config)
+    if resumes:
+        # The bundle of the attempt that goes on may be there already: it is this run's own.
+        problems = [problem for problem in problems if problem.field != "output_name"]
+    _report(problems, emit)
+
+
+def _report(problems: Sequence[Problem], emit: Callable[[Event], None]) -> None:
+    """Refuse the start where a problem is an error; report the others."""
+    if any(problem.is_error for problem in problems):
+        raise ConfigError(list(problems))
+    for problem in problems:
+        emit(Warned(str(problem)))
+
+
+def _resume(setup: Setup, states: SavedStates, state: State, emit: Callable[[Event], None], *, is_first: bool) -> State:
+    """Put the newest state that fits into the run, and say which ones were passed over.
+
+    Before anything is written: a refused resume leaves the run's files as they are.
+    """
+    while reason := _obstacle(setup, state):
+        states.skip(reason)
+        state = states.newest()
+    load_state(setup, state)
+    for path, why in states.skipped.items():
+        emit(Warned(f"{path.name} cannot be used ({why}). The run goes on from step {state.step}."))
+    if is_first:
+        states.put_aside()
+    return state
+
+
+def _obstacle(setup: Setup, state: State) -> str:
+    """Why a state cannot be used; other settings, data or another model are refused for good."""
+    reason = odd_facts(state.facts)
+    if not reason:
+        compare(state.facts, _facts(setup))
+    return reason or misfit(setup, state)
+
+
+def _keep_settings(path: Path, config: TrainConfig, emit: Callable[[Event], None]) -> None:
+    """Write the settings into the run folder; they are needed only to resume without a settings file."""
+    try:
+        with replacing(path, keep=False) as partial:
+            partial.write_text(to_json(config), encoding="utf-8")
+    except OSError as error:
+        logger.warning("no config.json", exc_info=True)
+        text = f"{path} cannot be written ({error.strerror or error}). Keep your settings file if you want to resume."
+        emit(Warned(text))
 
 
 def _run_loop(loop: Loop, first_step: int, setup: Setup, output: Output | None, control: Control) -> Outcome:
@@ -151,7 +206,7 @@ def _run_loop(loop: Loop, first_step: int, setup: Setup, output: Output | None, 
         raise
     finally:
         # Whatever went wrong, the values are those of the last good step.
-        if not is_over and output is not None and loop.step > first_step:
+        if not is_over and output is not None and loop.step > first_step and not control.discard_requested:
             output.try_to_save(loop.step, final=True)
     if control.discard_requested:
         return Outcome("discarded", loop.step, None)
@@ -173,6 +228,8 @@ def _blame_the_host(model: DiffusionModel, error: Exception) -> None:
         model.verify()
     except HostError as reason:
         raise reason from error
+    except Exception:
+        logger.debug("the model cannot be asked any more", exc_info=True)
 
 
 def _tell_memory(memory: MemoryPlan, emit: Callable[[Event], None], peak: int | None) -> None:
@@ -180,6 +237,14 @@ def _tell_memory(memory: MemoryPlan, emit: Callable[[Event], None], peak: int | 
     emit(MemoryTold(memory.needed, memory.free, peak, memory.saves))
     if memory.is_short and peak is None:
         emit(Warned(_SHORT))
+
+
+def _tell_peak(setup: Setup, emit: Callable[[Event], None]) -> None:
+    """How much memory was used; the bundle is written by then, so nothing may fail any more."""
+    try:
+        _tell_memory(setup.memory, emit, peak_bytes(setup.model.device))
+    except Exception:
+        logger.warning("the peak of the memory is not known", exc_info=True)
 
 
 def _facts(setup: Setup) -> dict[str, object]:

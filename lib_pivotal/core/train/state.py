@@ -2,13 +2,15 @@
 
 Random numbers, captions and the order of pictures follow from the seed and the step number, so the state
 is the trained values, the optimiser's moments and a step count. One safetensors file with JSON in its
-header, written beside and renamed: after a crash there is the old file or the new one, never half a one.
+header, written next to its place and renamed: after a crash there is the old file or the new one, never half a one.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +18,19 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from lib_pivotal.core.bundle.file import replacing
+from lib_pivotal.core.atomic_file import FileInUse, free_name, replacing
+from lib_pivotal.core.bundle.tensor_file import write_tensors
+from lib_pivotal.core.config.io import to_json
+from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
 
-__all__ = ["State", "compare", "load_newest", "save_state"]
+__all__ = ["SavedStates", "State", "changed_settings", "compare", "load_newest", "odd_facts", "save_state"]
 
 logger = logging.getLogger("pivotal.state")
 
 _HEADER = "pivotal_state"
+_NAME = re.compile(r"state-(\d{6,12})(?:-\d+)?\.safetensors")
 _MAY_CHANGE = frozenset(
     {
         "checkpoint",
@@ -48,6 +53,7 @@ _MAY_CHANGE = frozenset(
     }
 )
 """Settings that do not enter a step, or (steps) are meant to be extended; the folder may have moved."""
+_PUT_BACK = "Put it back, or start a new run."
 
 
 @dataclass(frozen=True)
@@ -58,15 +64,19 @@ class State:
         step: finished steps.
         tensors: by the names the run gave them, on the CPU.
         facts: JSON values: settings, digest of the data, model, output path.
+        path: where it was read from; None for one that is being saved.
     """
 
     step: int
     tensors: dict[str, torch.Tensor]
     facts: dict[str, Any]
+    path: Path | None = None
 
 
 def save_state(folder: Path, state: State, keep: int) -> Path:
     """Write a state and remove older ones beyond ``keep``; returns the file.
+
+    Only states of earlier steps are removed, never the one just written and none that is ahead of it.
 
     Raises:
         PivotalError: it cannot be written.
@@ -76,13 +86,14 @@ def save_state(folder: Path, state: State, keep: int) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial:
-            save_file(state.tensors, partial, header)
-    except (OSError, SafetensorError) as error:
-        # A full disk is an OSError only where Python writes.
-        reason = getattr(error, "strerror", None) or error
-        message = f"The state to resume from cannot be written ({reason})."
-        raise PivotalError(message, hint="Free space or rights?") from error
-    for old in sorted(folder.glob("state-*.safetensors"))[:-keep]:
+            write_tensors(partial, state.tensors, header)
+    except FileInUse as error:
+        path = error.kept
+    except OSError as error:
+        message = f"The state to resume from cannot be written to {folder} ({error.strerror or error})."
+        raise PivotalError(message, hint="Check free disk space and write permission.") from error
+    older = [old for step, old in _found(folder) if step <= state.step and old != path]
+    for old in older[max(keep, 1) - 1 :]:
         try:
             old.unlink(missing_ok=True)
         except OSError as error:
@@ -91,22 +102,132 @@ def save_state(folder: Path, state: State, keep: int) -> Path:
     return path
 
 
+class SavedStates:
+    """The states of a run, newest first; those that cannot be used are skipped and remembered.
+
+    Args:
+        folder: the run's ``states`` folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._waiting = [path for _, path in _found(folder)]
+        self.skipped: dict[Path, str] = {}
+        """File → why it is not used."""
+
+    def newest(self) -> State:
+        """The newest state that has not been skipped and can be read.
+
+        Raises:
+            PivotalError: there is none; says whether there were damaged ones.
+        """
+        while self._waiting:
+            try:
+                return _read(self._waiting[0])
+            except _DamagedError as error:
+                self.skip(str(error))
+        if not self.skipped:
+            message = f"There is no state to resume from in {self._folder}."
+            raise PivotalError(message, hint="Give a run folder that has saved one, or start a new run.")
+        listed = "; ".join(f"{path.name}: {reason}" for path, reason in self.skipped.items())
+        raise PivotalError(f"The states in {self._folder} are damaged ({listed}).", hint="Start a new run.")
+
+    def skip(self, reason: str) -> None:
+        """Pass over the newest one for ``reason``, so that :meth:`newest` gives the one before it."""
+        path = self._waiting.pop(0)
+        logger.warning("skipping the state %s: %s", path.name, reason)
+        self.skipped[path] = reason
+
+    def put_aside(self) -> None:
+        """Rename what was skipped to ``….damaged``, so that it neither counts nor is tried again."""
+        for path in self.skipped:
+            try:
+                os.replace(path, free_name(path.with_name(f"{path.name}.damaged")))
+            except OSError as error:
+                logger.warning("the damaged state %s cannot be renamed: %s", path.name, error)
+
+
 def load_newest(folder: Path) -> State:
     """The newest readable state of a run's ``states`` folder.
 
     Raises:
         PivotalError: there is none.
     """
-    for path in sorted(folder.glob("state-*.safetensors"), reverse=True):
-        try:
-            # Copies: a tensor of the file would keep it mapped, and Windows then refuses to remove it.
-            with safe_open(str(path), framework="pt") as file:
-                facts = json.loads(file.metadata()[_HEADER])
-                tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118  (no mapping)
-            return State(facts.pop("step"), tensors, facts)
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            logger.warning("skipping the damaged state %s: %s", path.name, error)
-    raise PivotalError(f"There is no state to resume from in {folder}.", hint="Give a run folder that has saved one.")
+    return SavedStates(folder).newest()
+
+
+class _DamagedError(Exception):
+    """A state cannot be used; the text says why."""
+
+
+def _found(folder: Path) -> list[tuple[int, Path]]:
+    """Steps and files of all states, newest first."""
+    try:
+        names = os.listdir(folder)  # noqa: PTH208  (names are all that is needed)
+    except OSError:
+        return []
+    matches = [(name, _NAME.fullmatch(name)) for name in names]
+    return sorted(((int(match[1]), folder / name) for name, match in matches if match), reverse=True)
+
+
+def _read(path: Path) -> State:
+    try:
+        if not path.is_file():
+            message = "it is not a file"
+            raise _DamagedError(message)
+        # Copies: a tensor of the file would keep it mapped, and Windows then refuses to remove it.
+        with safe_open(str(path), framework="pt") as file:
+            facts = json.loads((file.metadata() or {}).get(_HEADER, ""))
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118  (no mapping)
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
+        message = f"it cannot be read: {error}"
+        raise _DamagedError(message) from error
+    step = facts.pop("step", None) if isinstance(facts, dict) else None
+    if type(step) is not int or step < 0:
+        message = "its header does not say after which step it was saved"
+        raise _DamagedError(message)
+    bad = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
+    if bad:
+        message = f"{bad[0]} has values that are NaN or infinite"
+        raise _DamagedError(message)
+    return State(step, tensors, facts, path)
+
+
+def odd_facts(facts: Mapping[str, Any]) -> str:
+    """Why the facts of a state are not those of a run, whoever wrote them; empty when nothing is wrong."""
+    for name, kind in (("config", dict), ("bundle_path", str), ("data", str), ("model", str)):
+        if not isinstance(facts.get(name), kind):
+            return f"{name} is missing in its header or of the wrong type"
+    # Earlier releases do not say what their run wrote.
+    written = facts.get("written", {})
+    if not isinstance(written, dict) or not all(isinstance(value, str) for value in written.values()):
+        return "written is of the wrong type in its header"
+    return ""
+
+
+def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Problem]:
+    """Settings that enter a step and are not what they were, one problem each.
+
+    Args:
+        before: saved settings.
+        after: those of now, in the same form.
+    """
+    before = _completed(before)
+    return [
+        Problem(name, "error", f"The run was started with {before.get(name)!r}, not {after.get(name)!r}.", _PUT_BACK)
+        for name in sorted(set(before) | set(after))
+        if before.get(name) != after.get(name) and name not in _MAY_CHANGE
+    ]
+
+
+def _completed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of an earlier release with what has been added since, at its default."""
+    defaults = json.loads(to_json(TrainConfig(concepts=(Concept(""),))))
+    concepts = settings.get("concepts")
+    if isinstance(concepts, list):
+        new = defaults["concepts"][0]
+        concepts = [{**new, **concept} if isinstance(concept, dict) else concept for concept in concepts]
+    return {**defaults, **settings, "concepts": concepts}
 
 
 def compare(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -119,24 +240,9 @@ def compare(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: naming every difference.
     """
-    before, after = saved.get("config", {}), now["config"]
-    changed = [name for name in sorted(set(before) | set(after)) if before.get(name) != after.get(name)]
-    problems = [
-        Problem(
-            name,
-            "error",
-            f"The run was started with {before.get(name)!r}, not {after.get(name)!r}.",
-            "Put it back, or start a new run.",
-        )
-        for name in changed
-        if name not in _MAY_CHANGE
-    ]
+    problems = changed_settings(saved.get("config", {}), now["config"])
     for name, words in (("data", "The pictures or captions have"), ("model", "The model has")):
         if saved.get(name) != now[name]:
-            problems.append(
-                Problem(
-                    name, "error", f"{words} changed since the run was started.", "Put it back, or start a new run."
-                )
-            )
+            problems.append(Problem(name, "error", f"{words} changed since the run was started.", _PUT_BACK))
     if problems:
         raise ConfigError(problems)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lib_pivotal.core.bundle.file import replacing
+from lib_pivotal.core.atomic_file import replacing
 
 __all__ = ["Stage"]
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from lib_pivotal.core.bundle.file import replacing
+from lib_pivotal.core.atomic_file import replacing
 from lib_pivotal.demo.assets import BASE_A, BASE_B_UNET
 from lib_pivotal.demo.base_model.networks import make_text_encoder, make_unet
 from lib_pivotal.demo.base_model.train_unet import Drawn, draw_latents, train_unet

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 from typing import Any
@@ -43,7 +44,9 @@ class ConsoleProgress:
     def close(self) -> None:
         """End the line."""
         if self._bar is not None:
-            self._bar.close()
+            # A terminal that has gone is no reason to fail.
+            with contextlib.suppress(OSError, ValueError):
+                self._bar.close()
             self._bar = None
 
     def _advance(self, stage: str, done: int, total: int) -> None:

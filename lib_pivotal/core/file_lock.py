@@ -1,0 +1,86 @@
+"""A lock between processes that the system itself releases when its holder ends, however that happens."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["AlreadyLocked", "locked"]
+
+logger = logging.getLogger("pivotal.lock")
+
+_IS_WINDOWS = os.name == "nt"
+_HELD = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+
+
+class AlreadyLocked(OSError):
+    """Somebody else holds the lock."""
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold ``path``, a small file made for this purpose, for this process alone; it is removed at the end.
+
+    File systems that know no locks (some network drives) give none: then nobody is kept out.
+
+    Raises:
+        AlreadyLocked: another process, or another place in this one, holds it.
+        OSError: the file cannot be made.
+    """
+    descriptor = _acquire(path)
+    try:
+        yield
+    finally:
+        _release(path, descriptor)
+
+
+def _acquire(path: Path) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            _lock(descriptor)
+            # The holder before us may have removed the file between our opening and our locking it.
+            if _is_same_file(path, descriptor):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    try:
+        if _IS_WINDOWS:
+            # The module exists on Windows only, and fcntl everywhere else.
+            system = importlib.import_module("msvcrt")
+            system.locking(descriptor, system.LK_NBLCK, 1)
+        else:
+            system = importlib.import_module("fcntl")
+            system.flock(descriptor, system.LOCK_EX | system.LOCK_NB)
+    except OSError as error:
+        if error.errno in _HELD:
+            raise AlreadyLocked(error.errno, "in use by another process") from error
+        logger.debug("this file system has no locks: %s", error)
+
+
+def _is_same_file(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _release(path: Path, descriptor: int) -> None:
+    """Remove the file while it is still ours; Windows removes no open file, so there it is closed first."""
+    with contextlib.suppress(OSError):
+        if _IS_WINDOWS:
+            os.close(descriptor)
+            path.unlink()
+        else:
+            path.unlink()
+            os.close(descriptor)

@@ -1,0 +1,44 @@
+"""Recognizing that memory has run out, which every library says in its own way."""
+
+from __future__ import annotations
+
+import errno
+
+from lib_pivotal.core.errors import OutOfMemory
+
+__all__ = ["explained", "is_out_of_memory"]
+
+_TEXTS = (
+    # torch on CUDA, ROCm, MPS, XPU: "CUDA out of memory. Tried to allocate …", "MPS backend out of memory …".
+    "out of memory",
+    # torch on the CPU, by system and version.
+    "not enough memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "std::bad_alloc",
+    # cuBLAS and cuDNN.
+    "_status_alloc_failed",
+)
+_PAGING_FILE_TOO_SMALL = 1455
+"""Windows, when neither RAM nor the paging file has room."""
+_HINT = "Set GPU memory to save, lower the batch size (and accumulate), or the resolution; close other programs."
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that the device or the computer has no memory left."""
+    # torch has moved its own class between modules.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM or getattr(error, "winerror", None) == _PAGING_FILE_TOO_SMALL
+    return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _TEXTS)
+
+
+def explained(error: BaseException, stage: str) -> BaseException:
+    """The error itself, or an :class:`OutOfMemory` with a remedy where that is what it means.
+
+    Args:
+        error: any.
+        stage: what was being done: "training", "loading the model".
+    """
+    return OutOfMemory(stage, hint=_HINT) if is_out_of_memory(error) else error

@@ -1,0 +1,183 @@
+"""Whether a run will be able to write its results: really tried, without leaving anything behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.errors import Problem
+
+__all__ = ["SMALLEST", "ValuesPerRank", "check_output", "check_space", "nearest_existing"]
+
+
+class ValuesPerRank(NamedTuple):
+    """Trained values that one unit of rank adds in the parts of a model that have ranks of their own."""
+
+    unet: int
+    convolutions: int
+    text: int
+
+
+SMALLEST = ValuesPerRank(374_016, 680_040, 165_888)
+"""Of SD1, counted from its networks' shapes; SD2 and SDXL have more."""
+_VALUES_PER_VECTOR = 2048
+"""The most that one vector of an embedding has, in SDXL."""
+_BYTES_OF_STATE = 12
+"""The value and AdamW's two moments, in fp32."""
+_BESIDES = 2 * 2**20
+"""Bytes for log, losses, settings and the card."""
+_LATENT_BYTES = 32
+"""Mean and spread of a latent cell: 4 channels each, fp32."""
+_STEPS_OF_AUTO = 600
+_LONGEST_ON_WINDOWS = 259
+_LONGEST_IN_RUN = len("runs/-20260101-000000-2/states/.state-000000.safetensors.00000000-0000000-00000000.tmp")
+
+
+def check_output(
+    bundles: Path,
+    run_root: Path,
+    config: TrainConfig,
+    *,
+    per_rank: ValuesPerRank | None = None,
+    image_count: int = 0,
+    is_windows: bool = os.name == "nt",
+) -> list[Problem]:
+    """Problems of the folders that a run writes to, and of the name of its bundle.
+
+    Args:
+        bundles: folder of the bundle; may be missing if it can be made.
+        run_root: folder of the runs' folder and the cache; may be missing if it can be made.
+        config: the settings.
+        per_rank: of the model; None does not look at the free space.
+        image_count: images to be cached.
+        is_windows: whether Windows' limit of a path's length holds.
+    """
+    problems = []
+    for folder in dict.fromkeys((bundles, run_root)):
+        reason = _why_not_writable(folder)
+        if reason:
+            text = f"{folder} cannot be written: {reason}."
+            problems.append(Problem("output folder", "error", text, "Choose another folder."))
+    if not problems:
+        problems += _check_target(bundles / f"{config.output_name}.safetensors", config)
+        if per_rank is not None:
+            problems += check_space(bundles, run_root, config, _trained_values(config, per_rank), image_count)
+    length = len(str(run_root.absolute())) + len(config.output_name) + _LONGEST_IN_RUN
+    if is_windows and length > _LONGEST_ON_WINDOWS:
+        text = f"Files of this run would have paths of {length} letters; Windows opens {_LONGEST_ON_WINDOWS} at most."
+        hint = "Use a shorter output name or folder, or turn on long paths in Windows."
+        problems.append(Problem("output_name", "warning", text, hint))
+    return problems
+
+
+def check_space(
+    bundles: Path, run_root: Path, config: TrainConfig, trained_count: int, image_count: int = 0
+) -> list[Problem]:
+    """Compare free space with what will be written: an error when the bundle itself does not fit.
+
+    Args:
+        bundles: folder of the bundle.
+        run_root: folder of the runs' folder and the cache.
+        config: the settings.
+        trained_count: number of trained values.
+        image_count: images to be cached.
+    """
+    bundle = trained_count * (4 if config.save_precision == "fp32" else 2)
+    state = trained_count * _BYTES_OF_STATE + _BESIDES
+    steps = config.steps or _STEPS_OF_AUTO
+    saves = max((steps - 1) // config.save_every, 0) if config.save_every > 0 else 0
+    # A new state is complete before an old one is removed.
+    states = min(saves + 1, config.keep_states + 1)
+    cells = (config.resolution // 8) ** 2
+    cache = image_count * cells * _LATENT_BYTES * (2 if config.flip else 1) if config.cache_to_disk else 0
+    needs = [(bundles, bundle, bundle * (saves + 1)), (run_root, 0, state * states + cache)]
+    problems = []
+    for folder, free, least, whole in _by_disk(needs):
+        if free < least:
+            text = f"{folder} has {_size(free)} free, and the bundle needs {_size(least)}."
+            problems.append(Problem("output folder", "error", text, "Free some space, or choose another folder."))
+        elif free < whole:
+            text = f"{folder} has {_size(free)} free, and all saves of this run need about {_size(whole)}."
+            hint = "Free some space, save less often (save_every) or keep fewer states (keep_states)."
+            problems.append(Problem("output folder", "warning", text, hint))
+    return problems
+
+
+def nearest_existing(folder: Path) -> Path:
+    """The folder itself, or the nearest one above it that is there; a broken link counts as there."""
+    path = folder.absolute()
+    while not os.path.lexists(path) and path.parent != path:
+        path = path.parent
+    return path
+
+
+def _why_not_writable(folder: Path) -> str:
+    """Why no file can be made in a folder, or the folder itself not; empty when it can."""
+    try:
+        top = nearest_existing(folder)
+        if not top.exists():
+            return f"{top} is a link to {top.readlink()}, which is not there (is a drive not connected?)"
+        if not top.is_dir():
+            return f"{top} is a file, not a folder"
+        with contextlib.suppress(FileNotFoundError):
+            # Says whether a folder of this name can be made at all.
+            folder.lstat()
+        # Without a name where the system can do that, else removed at once.
+        with tempfile.TemporaryFile(dir=top) as file:
+            file.write(b"\0")
+    except (OSError, ValueError) as error:
+        return str(getattr(error, "strerror", None) or error)
+    return ""
+
+
+def _check_target(target: Path, config: TrainConfig) -> list[Problem]:
+    found: tuple[str, str, str] | None = None
+    try:
+        if not config.output_name:
+            return []
+        if target.is_dir():
+            found = "error", f"{target.name} is a folder.", "Remove it, or choose another name."
+        elif target.is_symlink() and not Path(os.path.realpath(target)).parent.is_dir():
+            text = f"{target.name} is a link to {target.readlink()}, whose folder is not there."
+            found = "error", text, "Connect its drive, remove the link, or choose another name."
+        elif target.exists() and config.if_exists == "refuse":
+            hint = "Choose another name, or set if_exists to number or overwrite."
+            found = "error", f"{target.name} exists already.", hint
+    except (OSError, ValueError):
+        # The name itself is refused elsewhere.
+        return []
+    return [Problem("output_name", *found)] if found else []
+
+
+def _trained_values(config: TrainConfig, per_rank: ValuesPerRank) -> int:
+    ranks = ValuesPerRank(config.rank, config.conv_rank, config.text_encoder_rank)
+    vectors = sum(max(concept.vectors, 1) for concept in config.concepts) * _VALUES_PER_VECTOR
+    return vectors + sum(max(rank, 0) * values for rank, values in zip(ranks, per_rank, strict=True))
+
+
+def _by_disk(needs: Sequence[tuple[Path, int, int]]) -> list[tuple[Path, int, int, int]]:
+    """One folder of each disk, what is free there, and the needs of all folders on it added up, in bytes."""
+    found: dict[int, tuple[Path, int, int, int]] = {}
+    for folder, least, whole in needs:
+        try:
+            top = nearest_existing(folder)
+            disk, free = top.stat().st_dev, shutil.disk_usage(top).free
+        except OSError:
+            # Some network drives do not say.
+            continue
+        first, _, least_so_far, so_far = found.get(disk, (folder, free, 0, 0))
+        found[disk] = (first, free, least_so_far + least, so_far + whole)
+    return list(found.values())
+
+
+def _size(count: int) -> str:
+    for unit, name in ((2**30, "GiB"), (2**20, "MiB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count / 1024:.0f} KiB"

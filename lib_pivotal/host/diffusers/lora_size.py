@@ -1,0 +1,54 @@
+"""How large a LoRA for a checkpoint gets, from the shapes in its header alone."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+from lib_pivotal.core.bundle.tensor_file import Unreadable, open_tensors
+from lib_pivotal.core.train.output_check import ValuesPerRank
+
+__all__ = ["values_per_rank"]
+
+_UNET_LAYER = re.compile(r"\.attn[12]\.to_|\.ff\.net\.")
+_TEXT_LAYER = re.compile(r"self_attn|\.attn\.|\.mlp\.")
+_UNET_FILE = "model.diffusion_model."
+_TEXT_FILE = ("cond_stage_model.", "conditioner.")
+
+
+def values_per_rank(checkpoint: Path) -> ValuesPerRank | None:
+    """Trained values that one unit of rank adds; None where that cannot be told from the files' headers."""
+    try:
+        if checkpoint.is_file():
+            unet, text = _split(checkpoint)
+        else:
+            unet = _shapes(sorted((checkpoint / "unet").glob("*.safetensors"))[:1])
+            text = _shapes(sorted(checkpoint.glob("text_encoder*/*.safetensors")))
+    except (OSError, Unreadable):
+        return None
+    layers = {name: shape for name, shape in unet.items() if _UNET_LAYER.search(name) and len(shape) == 2}
+    convolutions = [shape for name, shape in unet.items() if name not in layers and len(shape) == 4]
+    if not layers:
+        return None
+    in_text = [shape for name, shape in text.items() if _TEXT_LAYER.search(name) and len(shape) == 2]
+    return ValuesPerRank(_values(list(layers.values())), _values(convolutions), _values(in_text))
+
+
+def _split(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
+    shapes = _shapes([path])
+    unet = {name: shape for name, shape in shapes.items() if name.startswith(_UNET_FILE)}
+    return unet, {name: shape for name, shape in shapes.items() if name.startswith(_TEXT_FILE)}
+
+
+def _shapes(paths: list[Path]) -> dict[str, tuple[int, ...]]:
+    found: dict[str, tuple[int, ...]] = {}
+    for path in paths:
+        with open_tensors(path) as file:
+            found.update({f"{path}/{name}" if len(paths) > 1 else name: e.shape for name, e in file.entries.items()})
+    return found
+
+
+def _values(shapes: list[tuple[int, ...]]) -> int:
+    """Of a LoRA of rank 1 on layers of these shapes, ``(out, in)`` or ``(out, in, kh, kw)``."""
+    return sum(out + math.prod(inside) for out, *inside in shapes)

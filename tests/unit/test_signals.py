@@ -1,0 +1,158 @@
+"""Every signal that ends a program keeps what was learned; a second one ends it at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from lib_pivotal.cli import console, signals
+from lib_pivotal.cli.console import make_tolerant, say
+from lib_pivotal.cli.signals import stopping
+from lib_pivotal.core.events import Control
+
+KNOWN = [name for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds, in a list of one; time stands still unless it is changed."""
+    now = [100.0]
+    monkeypatch.setattr(signals.time, "monotonic", lambda: now[0])
+    return now
+
+
+@pytest.fixture
+def deaths(monkeypatch):
+    """Signals that would have ended this process."""
+    found: list[int] = []
+    monkeypatch.setattr(signals, "_die", found.append)
+    return found
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_signal_stops_the_run_and_is_handled_as_before_afterwards(name, deaths):
+    number = getattr(signal, name)
+    before, control = signal.getsignal(number), Control()
+    with stopping(control, is_first=True):
+        signal.raise_signal(number)
+        assert control.stop_requested and not control.discard_requested
+    assert signal.getsignal(number) == before and not deaths
+
+
+@pytest.mark.parametrize("name", [name for name in KNOWN if name != "SIGHUP"])
+def test_the_same_signal_again_ends_the_process(name, deaths, clock):
+    number = getattr(signal, name)
+    with stopping(Control(), is_first=False):
+        signal.raise_signal(number)
+        signal.raise_signal(number)
+    assert deaths == [number]
+
+
+def test_another_signal_right_after_is_the_same_request(deaths, clock):
+    """torchrun sends SIGTERM to processes that Ctrl-C has reached already."""
+    with stopping(Control(), is_first=False):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        assert not deaths
+        clock[0] += 2
+        signal.raise_signal(signal.SIGTERM)
+    assert deaths == [signal.SIGTERM]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="POSIX")
+def test_a_terminal_that_is_closed_hangs_up_twice(deaths, clock):
+    with stopping(Control(), is_first=False):
+        signal.raise_signal(signal.SIGHUP)
+        clock[0] += 5
+        signal.raise_signal(signal.SIGHUP)
+    assert not deaths
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="POSIX")
+def test_nohup_stays_nohup():
+    before, control = signal.signal(signal.SIGHUP, signal.SIG_IGN), Control()
+    try:
+        with stopping(control, is_first=False):
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not control.stop_requested
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_thread_gets_no_signals_and_changes_nothing():
+    seen = []
+
+    def work() -> None:
+        with stopping(Control(), is_first=True):
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [signal.getsignal(signal.SIGINT)]
+
+
+def test_the_second_signal_does_what_it_would_have_done(monkeypatch):
+    calls = []
+    monkeypatch.setattr(signal, "signal", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(signal, "raise_signal", calls.append)
+    signals._die(signal.SIGTERM)
+    assert calls == [(signal.SIGTERM, signal.SIG_DFL), signal.SIGTERM]
+
+
+# -- output that nobody can take
+
+
+class Broken:
+    """A stream whose other end has gone."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def write(self, *_):
+        raise self.error
+
+    flush = fileno = write
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), BrokenPipeError(), ValueError("closed file")])
+def test_a_signal_handler_survives_a_terminal_that_has_gone(monkeypatch, error):
+    monkeypatch.setattr(sys, "stderr", Broken(error))
+    monkeypatch.setattr(sys, "stdout", Broken(error))
+    control = Control()
+    with stopping(control, is_first=True):
+        signal.raise_signal(signal.SIGTERM)
+    assert control.stop_requested
+    say("no failure")
+
+
+def test_without_a_console_nothing_is_said(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    make_tolerant()
+    say("a")
+    say("b", is_error=True)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+def test_output_that_fails_goes_nowhere_from_then_on(monkeypatch):
+    """Python's own flush at the end would fail otherwise, and with it the command."""
+    with Path("/dev/full").open("w", encoding="utf-8") as stream, Path(os.devnull).open("w", encoding="utf-8") as other:
+        monkeypatch.setattr(sys, "stdout", stream)
+        monkeypatch.setattr(sys, "stderr", other)
+        say("x")
+        stream.write("and this")
+        stream.flush()
+
+
+def test_letters_that_a_console_lacks_are_replaced(monkeypatch, tmp_path):
+    with (tmp_path / "console").open("w", encoding="cp437") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        console.make_tolerant()
+        say("… \udce9 ok\n")
+    assert (tmp_path / "console").read_text(encoding="cp437").endswith("ok\n")
