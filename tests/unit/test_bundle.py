@@ -94,7 +94,7 @@ def test_failed_write_leaves_nothing(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("lib_pivotal.core.bundle.file.write_tensors", fail)
+    monkeypatch.setattr("lib_pivotal.core.bundle.writer.write_tensors", fail)
     with pytest.raises(BundleError, match="No space"):
         write_bundle(tmp_path / "my.safetensors", LORA, SD1, {}, words="zog")
     assert not list(tmp_path.iterdir())

@@ -68,7 +68,7 @@ def test_a_full_cache_costs_the_next_run_some_time_only(tmp_path, data, monkeypa
 
 def test_a_full_lora_folder_is_told_and_the_run_can_be_resumed(tmp_path, data, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("lib_pivotal.core.bundle.file.write_tensors", full_disk)
+        patch.setattr("lib_pivotal.core.bundle.writer.write_tensors", full_disk)
         listener = Listener()
         with pytest.raises(BundleError, match="No space left"):
             run(toy_config(data, save_every=4), folders(tmp_path), listener=listener)
