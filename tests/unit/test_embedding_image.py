@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -140,6 +141,16 @@ def test_images_of_any_size_cost_little(tmp_path, side, words):
     found = read_embedding_file(tmp_path / "hat.png", "zog")
     assert words in str(found.problems)
     assert time.process_time() - started < 1
+
+
+def test_a_small_image_of_a_large_text_takes_no_memory(tmp_path):
+    strip_image(b"", packed=zlib.compress(bytes(200 * 2**20), 9)).save(tmp_path / "hat.png")
+    tracemalloc.start()
+    try:
+        assert read_embedding_file(tmp_path / "hat.png", "zog").problems
+        assert tracemalloc.get_traced_memory()[1] < 50 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_damaged_files(tmp_path):

@@ -7,6 +7,9 @@ import json
 import pytest
 
 from lib_pivotal.cli.main import main
+from lib_pivotal.core.bundle.inspection import describe, verify
+from lib_pivotal.ui.bundle_view import show_bundle, show_written
+from lib_pivotal.ui.panels import show_error, show_problems
 from tests.unit.bundle_samples import sd1
 
 HOSTILE = "\x1b[31m\x00\x07\r\x7f\x9b\u202e\u2028\u200b\ud800x"
@@ -89,3 +92,14 @@ def test_alphas_that_json_does_not_know(tmp_path, capsys):
         found = json.loads(printed(capsys, "inspect", path, "--json"), parse_constant=pytest.fail)
         assert found["lora"]["alphas"] == [None]
         assert f"alpha {value:g}" in printed(capsys, "inspect", path)
+
+
+def test_the_page_shows_nothing_hidden_either(hostile):
+    for shown in (
+        show_bundle(describe(hostile)),
+        show_problems(verify(hostile), purpose="use"),
+        show_written([hostile.with_name(f"x{HOSTILE}")], verify(hostile)),
+        show_error(ValueError(HOSTILE)),
+    ):
+        assert shown.replace("\n", " ").isprintable()
+        shown.encode("utf-8")
