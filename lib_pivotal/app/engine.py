@@ -11,6 +11,7 @@ from lib_pivotal.app.ports import Borrowed
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.events import Control
 from lib_pivotal.core.ports import ProgressSink
+from lib_pivotal.core.train.checks import Checked
 
 __all__ = ["Engine", "Places", "run_engine"]
 
@@ -35,6 +36,7 @@ class Engine(Protocol):
         control: Control,
         places: Places,
         taken_names: Mapping[str, str],
+        checked: Checked,
     ) -> None:
         """Train and write; the last event tells how it ended.
 
@@ -51,9 +53,10 @@ def run_engine(
     control: Control,
     places: Places,
     taken_names: Mapping[str, str],
+    checked: Checked,
 ) -> None:
     """The real engine, ``core.train.run.train``."""
     from lib_pivotal.core.train.run import Folders, train
 
     folders = Folders(run=places.run, bundles=places.bundles, cache=places.cache)
-    train(config, lent.model, lent.sampler, sinks, control, folders, taken_names=taken_names)
+    train(config, lent.model, lent.sampler, sinks, control, folders, taken_names=taken_names, checked=checked)

@@ -7,16 +7,17 @@ import logging
 import secrets
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from lib_pivotal.app.engine import Engine, Places, run_engine
 from lib_pivotal.app.ports import AppHost
 from lib_pivotal.app.runs import load_last, logging_to, make_run_folder, save_last
 from lib_pivotal.app.status import IDLE, RunStatus
-from lib_pivotal.core.config.checks import check, with_misread
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import ConfigError, Interrupted, PivotalError, Problem
 from lib_pivotal.core.events import Control
+from lib_pivotal.core.train.checks import Checked, check, with_misread
 
 __all__ = ["Busy", "Session", "session_for"]
 
@@ -55,9 +56,18 @@ class Session:
             config: the settings.
             misread: what could not be read of them, see ``core.config.io.read_dict``.
         """
+        return self._checked(config, misread).problems
+
+    def _checked(self, config: TrainConfig, misread: Sequence[Problem], *, keeps_images: bool = False) -> Checked:
         host = self.host
-        problems = check(config, bundles=host.lora_folder(), taken_names=host.taken_names(), tokenizer=host.tokenizer())
-        return with_misread(misread, problems + host.problems(config))
+        checked = check(
+            config,
+            bundles=host.lora_folder(),
+            taken_names=host.taken_names(),
+            tokenizer=host.tokenizer(),
+            keeps_images=keeps_images,
+        )
+        return replace(checked, problems=with_misread(misread, checked.problems + host.problems(config)))
 
     def start(self, config: TrainConfig, misread: Sequence[Problem] = ()) -> str:
         """Check, then start a run in the background.
@@ -75,9 +85,9 @@ class Session:
             PivotalError: the run folder cannot be made.
         """
         self._refuse_when_busy()
-        problems = self.check(config, misread)
-        if any(problem.is_error for problem in problems):
-            raise ConfigError(problems)
+        checked = self._checked(config, misread, keeps_images=True)
+        if checked.has_errors:
+            raise ConfigError(checked.problems)
         task_id = f"task(pivotal-{secrets.token_hex(8)})"
         with self._lock:
             self._refuse_when_busy()
@@ -90,7 +100,7 @@ class Session:
                 raise PivotalError(message, hint="Choose another one in Settings, Pivotal Tuning.") from error
             self._run, self._control = run, Control()
             self._thread = threading.Thread(
-                target=self._work, args=(self.host, run, self._control), name="pivotal-training", daemon=True
+                target=self._work, args=(self.host, run, self._control, checked), name="pivotal-training", daemon=True
             )
             self._thread.start()
         return task_id
@@ -148,11 +158,11 @@ class Session:
         if self.is_active:
             raise Busy("A run is on already.", hint="Wait until it has ended, or stop it.")
 
-    def _work(self, host: AppHost, run: RunStatus, control: Control) -> None:
+    def _work(self, host: AppHost, run: RunStatus, control: Control, checked: Checked) -> None:
         """Body of the thread: nothing may escape, and the run is over only when all is given back."""
         with logging_to(run.run_folder / "log.txt"):
             try:
-                self._train(host, run, control)
+                self._train(host, run, control, checked)
             except Interrupted:
                 run.finish("discarded" if control.discard_requested else "stopped")
             except Exception as error:
@@ -162,7 +172,7 @@ class Session:
                 run.finish()
             logger.info("Run ended: %s", run.snapshot()["state"])
 
-    def _train(self, host: AppHost, run: RunStatus, control: Control) -> None:
+    def _train(self, host: AppHost, run: RunStatus, control: Control, checked: Checked) -> None:
         logger.info("Run %s queued on %s", run.run_folder.name, host.name)
         with host.exclusive(run.task_id) as sink:
             if control.stop_requested:
@@ -171,7 +181,7 @@ class Session:
             try:
                 with host.borrow(run.config, control) as lent:
                     places = Places(run.run_folder, host.lora_folder(), host.data_root() / "cache")
-                    self._engine(run.config, lent, [sink, run], control, places, host.taken_names())
+                    self._engine(run.config, lent, [sink, run], control, places, host.taken_names(), checked)
             finally:
                 # Also after a failure: what had been saved by then can be used.
                 path = run.bundle_path

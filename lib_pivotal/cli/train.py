@@ -7,19 +7,20 @@ import logging
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lib_pivotal.core.bundle.metadata import trigger_words
-from lib_pivotal.core.config.checks import check, with_misread
 from lib_pivotal.core.config.io import read_json
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import ConfigError, HostError, Problem
 from lib_pivotal.core.events import Control
+from lib_pivotal.core.train.checks import Checked, check, with_misread
 from lib_pivotal.core.train.run import Outcome, train
 from lib_pivotal.host.diffusers import load
 from lib_pivotal.host.diffusers.checkpoint import load_tokenizer
-from lib_pivotal.host.diffusers.distributed import from_first, local_device, open_group
+from lib_pivotal.host.diffusers.distributed import is_first_process, local_device, open_group
 from lib_pivotal.host.diffusers.paths import folders_for, new_run_folder
 from lib_pivotal.host.diffusers.progress import ConsoleProgress
 from lib_pivotal.host.diffusers.sample import DiffusersSampler
@@ -49,15 +50,16 @@ def read_settings(path: Path | None, resume: Path | None) -> tuple[TrainConfig, 
 
 def check_run(config: TrainConfig, misread: Sequence[Problem], out: Path, *, resumes: bool = False) -> bool:
     """Print every problem of settings, pictures and checkpoint; return whether one prevents the start."""
-    problems = with_misread(misread, _problems(config, out, resumes=resumes))
-    for problem in problems:
+    checked = _checked(config, misread, out, resumes=resumes)
+    for problem in checked.problems:
         sys.stdout.write(f"{problem.severity}: {problem}\n")
-    is_bad = any(problem.is_error for problem in problems)
-    sys.stdout.write("Not ready to train.\n" if is_bad else "Ready to train.\n")
-    return is_bad
+    sys.stdout.write("Not ready to train.\n" if checked.has_errors else "Ready to train.\n")
+    return checked.has_errors
 
 
-def _problems(config: TrainConfig, out: Path, *, resumes: bool) -> list[Problem]:
+def _checked(
+    config: TrainConfig, misread: Sequence[Problem], out: Path, *, resumes: bool, keeps_images: bool = False
+) -> Checked:
     tokenizer = None
     missing = []
     if not config.checkpoint.strip():
@@ -71,11 +73,19 @@ def _problems(config: TrainConfig, out: Path, *, resumes: bool) -> list[Problem]
 
     def tokenize(text: str) -> list[int]:
         assert tokenizer is not None
-        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+        # Without a word about texts longer than the model's 77 tokens, which are encoded in pieces.
+        return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
-    found = check(config, bundles=out, taken_names={}, tokenizer=tokenize if tokenizer else None)
+    checked = check(
+        config,
+        bundles=out,
+        taken_names={},
+        tokenizer=tokenize if tokenizer else None,
+        keeps_images=keeps_images,
+    )
     # A run that goes on writes over its own bundle.
-    return missing + [problem for problem in found if not (resumes and problem.field == "output_name")]
+    found = [problem for problem in checked.problems if not (resumes and problem.field == "output_name")]
+    return replace(checked, problems=with_misread(misread, missing + found))
 
 
 def train_run(
@@ -98,9 +108,11 @@ def train_run(
     Raises:
         PivotalError: as of :func:`lib_pivotal.core.train.run.train`, or the model cannot be loaded.
     """
-    problems = with_misread(misread, _problems(config, out, resumes=resume is not None))
-    if any(problem.is_error for problem in problems):
-        raise ConfigError(problems)
+    checked = None
+    if is_first_process():
+        checked = _checked(config, misread, out, resumes=resume is not None, keeps_images=True)
+        if checked.has_errors:
+            raise ConfigError(checked.problems)
     model = load(
         Path(config.checkpoint).expanduser(),
         clip_skip=config.clip_skip,
@@ -110,7 +122,7 @@ def train_run(
     control = Control()
     with open_group(model.device) as group:
         is_first = group.rank == 0
-        run = resume or from_first(group, new_run_folder(out, config.output_name) if is_first else Path())
+        run = resume or group.from_first(new_run_folder(out, config.output_name) if is_first else Path())
         progress = ConsoleProgress()
         with _logged(run, is_first=is_first), _stopping(control, is_first=is_first), contextlib.closing(progress):
             try:
@@ -124,6 +136,7 @@ def train_run(
                     folders_for(out, run),
                     group=group,
                     resume_from=resume,
+                    checked=checked,
                 )
             except Exception:
                 logger.exception("the run failed")

@@ -7,10 +7,10 @@ from dataclasses import fields
 
 import pytest
 
-from lib_pivotal.core.config.checks import check, check_settings, family_hints, with_misread
 from lib_pivotal.core.config.io import from_dict, from_json, read_dict, to_dict, to_json
 from lib_pivotal.core.config.schema import Concept, TrainConfig, field_info
 from lib_pivotal.core.errors import ConfigError, Problem
+from lib_pivotal.core.train.checks import check, check_settings, family_hints, with_misread
 from tests.unit.toy import ToyEncoder, toy_config, write_pictures
 
 

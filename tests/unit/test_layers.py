@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "": set(),
     "__main__": {"cli"},
     "core": {"core", *LIBRARIES},
-    "core.config": {"core.config", "core.errors", "core.families", "core.bundle.names", "core.data"},
+    "core.config": {"core.config", "core.errors", "core.families"},
     "core.families": set(),
     "host": {"core", *LIBRARIES},
     "host.detect": {"host.a1111"},

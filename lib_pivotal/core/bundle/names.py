@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 
+from lib_pivotal.core.bundle.everyday_words import is_everyday_tag
 from lib_pivotal.core.config.schema import Concept
 from lib_pivotal.core.errors import Problem
 
@@ -114,6 +115,9 @@ def _check_tokens(concepts: Sequence[Concept], tokenizer: Callable[[str], list[i
                     f"Use {suggest_name(concept.name)}_v1." + ("" if is_common else " The word is rare, so it may do."),
                 )
             )
+        elif is_everyday_tag(concept.name, tokenizer, rare_from=_RARE_FROM):
+            text = f"{concept.name} is a tag of many prompts, and would be found where nobody means the concept."
+            problems.append(Problem(field, "warning", text, f"Use {suggest_name(concept.name)}_v1."))
         for other, other_run in zip(concepts, runs, strict=True):
             if run and len(run) < len(other_run) and _contains(other_run, run):
                 problems.append(

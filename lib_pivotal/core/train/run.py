@@ -12,12 +12,12 @@ from types import MappingProxyType
 import torch
 
 from lib_pivotal.core.bundle.file import replacing
-from lib_pivotal.core.config.checks import check, family_hints
 from lib_pivotal.core.config.io import to_json
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import ConfigError, HostError, Interrupted, OutOfMemory, PivotalError
 from lib_pivotal.core.events import Control, Event, Finished, MemoryTold, Prepared, Preparing, Warned
 from lib_pivotal.core.ports import DiffusionModel, ProcessGroup, ProgressSink, SampleMaker, SingleProcess
+from lib_pivotal.core.train.checks import Checked, check, family_hints
 from lib_pivotal.core.train.loop import Loop
 from lib_pivotal.core.train.memory import MemoryPlan, peak_bytes, watch_peak
 from lib_pivotal.core.train.output import Folders, Output, load_state
@@ -55,6 +55,7 @@ def train(
     group: ProcessGroup | None = None,
     resume_from: Path | None = None,
     taken_names: Mapping[str, str] = _NONE,
+    checked: Checked | None = None,
 ) -> Outcome:
     """Train embeddings and LoRA on a borrowed model and write the bundle.
 
@@ -68,10 +69,11 @@ def train(
         group: the processes; None for one.
         resume_from: run folder of an earlier attempt, continued from its newest state.
         taken_names: installed embeddings, lower-case name → where from.
+        checked: what a check of these settings found just before; None checks here.
 
     Raises:
-        ConfigError: the settings, names or data set have problems (all of them are listed).
-        DatasetError: a picture turned out unusable.
+        ConfigError: the settings, names or dataset have problems (all of them are listed).
+        DatasetError: an image turned out unusable, or has changed since it was checked.
         HostError: the model was exchanged or moved meanwhile.
         TrainingDiverged: the loss is no number any more; the last good values have been saved.
         OutOfMemory: with the setting most likely to help.
@@ -80,13 +82,18 @@ def train(
     group = group or SingleProcess()
     emit = _Emitter(sinks)
     state = load_newest(resume_from / "states") if resume_from else None
-    problems = check(
-        config,
-        bundles=folders.bundles,
-        taken_names=taken_names,
-        tokenizer=model.text_encoders[0].tokenize,
-    )
-    problems += family_hints(model.family, model.native_resolution, config)
+    if group.rank == 0 and (checked is None or not checked.knew_tokens):
+        checked = check(
+            config,
+            bundles=folders.bundles,
+            taken_names=taken_names,
+            tokenizer=model.text_encoders[0].tokenize,
+            dataset=checked.dataset if checked is not None else None,
+            keeps_images=True,
+        )
+    problems = group.from_first(list(checked.problems) if checked is not None else [])
+    hints = family_hints(model.family, model.native_resolution, config)
+    problems += [hint for hint in hints if hint not in problems]
     if state is not None:
         # The bundle of the attempt that goes on may be there already: it is this run's own.
         problems = [problem for problem in problems if problem.field != "output_name"]
@@ -105,6 +112,7 @@ def train(
             group=group,
             progress=lambda name, done, total: emit(Preparing(name, done, total)),
             stopped=lambda: control.stop_requested,
+            dataset=checked.dataset if checked is not None else None,
         )
         if state is not None:
             # Before anything is written: a refused resume leaves the run's files as they are.

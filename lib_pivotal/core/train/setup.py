@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from lib_pivotal.core.config.schema import TrainConfig
-from lib_pivotal.core.data.latents import encode_all
-from lib_pivotal.core.data.scan import Picture, scan
+from lib_pivotal.core.data.dataset_report import DatasetReport
 from lib_pivotal.core.diffusion.objective import Objective
 from lib_pivotal.core.lora.inject import LoraWeights, choose_targets
 from lib_pivotal.core.optim.build import Optimiser, TrainedGroup
 from lib_pivotal.core.optim.schedule import embedding_factor, lora_factor
 from lib_pivotal.core.pivot.vectors import ConceptVectors, spans
 from lib_pivotal.core.ports import DiffusionModel, ProcessGroup
-from lib_pivotal.core.train.batches import Batcher, latent_entries
+from lib_pivotal.core.train.batches import Batcher
 from lib_pivotal.core.train.memory import MemoryPlan, plan_memory
 from lib_pivotal.core.train.texts import TextPath
+from lib_pivotal.core.train.training_data import load_training_data
 
 __all__ = ["Setup", "prepare", "total_steps"]
 
@@ -73,8 +72,9 @@ def prepare(
     group: ProcessGroup,
     progress: Callable[[str, int, int], None],
     stopped: Callable[[], bool],
+    dataset: DatasetReport | None = None,
 ) -> Setup:
-    """Scan, encode and build; the model is not changed.
+    """Encode and build; the model is not changed.
 
     Args:
         config: checked settings.
@@ -83,25 +83,24 @@ def prepare(
         group: the processes.
         progress: called with (stage, done, total).
         stopped: asked now and then whether to give up.
+        dataset: of the check; None reads the data folder.
 
     Raises:
-        DatasetError: a picture turned out unusable.
+        DatasetError: an image turned out unusable.
         Interrupted: ``stopped`` said so.
     """
-    folder = Path(config.data_folder).expanduser()
-    pictures = [picture for picture in scan(folder) if not picture.problem]
-    entries = latent_entries(pictures, config)
-    items = encode_all(
-        entries,
+    data = load_training_data(
+        config,
         model.codec,
-        batch_size=config.batch_size,
-        folder=cache if config.cache_to_disk else None,
+        dataset,
+        cache=cache,
+        group=group,
         progress=lambda done, total: progress("encoding pictures", done, total),
         stopped=stopped,
     )
     loras = _loras(config, model)
     tables = _tables(config, model)
-    steps = total_steps(config, len(pictures))
+    steps = total_steps(config, len(data.images))
     groups, factors = _groups(config, loras, tables, steps)
     memory = plan_memory(
         model.family,
@@ -109,7 +108,7 @@ def prepare(
         mode=config.memory,
         checkpoints=config.gradient_checkpointing,
         trained_count=sum(group.parameter.numel() for group in groups),
-        cells=max(item.mean.shape[-2] * item.mean.shape[-1] for item in items),
+        cells=max(item.mean.shape[-2] * item.mean.shape[-1] for item in data.items),
         batch_size=config.batch_size,
     )
     if memory.saves:
@@ -121,9 +120,9 @@ def prepare(
         model=model,
         steps=steps,
         batcher=Batcher(
-            pictures,
-            entries,
-            items,
+            data.images,
+            data.entries,
+            data.items,
             config,
             timestep_count=len(model.alphas_cumprod),
             device=model.device,
@@ -144,8 +143,8 @@ def prepare(
             groups, clip_norm=config.clip_norm, uses_fp16=model.needs_loss_scaling, device=model.device
         ),
         factors=factors,
-        picture_count=len(pictures),
-        data_digest=_digest(folder, pictures),
+        picture_count=len(data.images),
+        data_digest=data.digest,
         memory=memory,
     )
 
@@ -193,17 +192,3 @@ def _groups(
                 )
             )
     return groups, factors
-
-
-def _digest(folder: Path, pictures: list[Picture]) -> str:
-    """Of relative paths, contents, captions and repeats: what decides the order and content of steps."""
-    digest = hashlib.sha256()
-    for picture in pictures:
-        parts = (
-            picture.path.relative_to(folder).as_posix(),
-            hashlib.sha256(picture.path.read_bytes()).hexdigest(),
-            picture.caption or "",
-            str(picture.repeats),
-        )
-        digest.update("\0".join(parts).encode())
-    return digest.hexdigest()

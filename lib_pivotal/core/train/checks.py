@@ -3,20 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from lib_pivotal.core.bundle.names import check_file_name, check_names
 from lib_pivotal.core.config.schema import TrainConfig, field_info
+from lib_pivotal.core.data.bucket_image import KeptImages
 from lib_pivotal.core.data.caption import plain_words
-from lib_pivotal.core.data.findings import inspect_pictures
-from lib_pivotal.core.data.scan import scan
+from lib_pivotal.core.data.dataset_report import DatasetReport, read_dataset
+from lib_pivotal.core.data.findings import dataset_problems
 from lib_pivotal.core.errors import Problem
 from lib_pivotal.core.families import FAMILIES, Family
 
-__all__ = ["check", "check_settings", "family_hints", "with_misread"]
+__all__ = ["Checked", "check", "check_settings", "family_hints", "with_misread"]
 
 _MOST_VECTORS = 75
 _MOST_UNKNOWN_KEYS = 12
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a check found, to be handed to the training, so that it need not look again.
+
+    Attributes:
+        problems: errors and warnings.
+        dataset: what the data folder holds.
+        knew_tokens: whether there was a tokenizer, without which names are not checked to the end.
+    """
+
+    problems: list[Problem]
+    dataset: DatasetReport
+    knew_tokens: bool
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether something prevents the start."""
+        return any(problem.is_error for problem in self.problems)
 
 
 def check(
@@ -25,14 +47,18 @@ def check(
     bundles: Path,
     taken_names: Mapping[str, str],
     tokenizer: Callable[[str], list[int]] | None = None,
-) -> list[Problem]:
-    """All problems of a run at once: settings, names, data set, output.
+    dataset: DatasetReport | None = None,
+    keeps_images: bool = False,
+) -> Checked:
+    """All problems of a run at once: settings, names, dataset, output.
 
     Args:
         config: the settings.
         bundles: folder of the output.
         taken_names: installed embeddings, lower-case name → where from.
         tokenizer: token ids of a text; None skips checks that need it.
+        dataset: of an earlier check in the same start; its folder is not read again.
+        keeps_images: training follows, so what is decoded is kept for encoding as far as there is room.
     """
     problems = check_settings(config)
     problems += check_names(config.concepts, taken=taken_names, tokenizer=tokenizer)
@@ -49,13 +75,11 @@ def check(
                 "Choose another name, or set if_exists to number or overwrite.",
             )
         )
-    if not config.data_folder.strip():
-        problems.append(
-            Problem("data_folder", "error", "No image folder is given.", "Give the folder that holds the pictures.")
-        )
-        return problems
-    folder = Path(config.data_folder).expanduser()
-    return problems + inspect_pictures(folder, scan(folder), config)
+    if dataset is None:
+        keeps_images = keeps_images and not any(problem.is_error for problem in problems)
+        dataset = read_dataset(config.data_folder, kept=KeptImages(config.resolution) if keeps_images else None)
+    problems += dataset_problems(dataset, config, tokenizer)
+    return Checked(problems, dataset, tokenizer is not None)
 
 
 def with_misread(misread: Sequence[Problem], found: Sequence[Problem]) -> list[Problem]:
