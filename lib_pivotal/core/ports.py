@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +34,8 @@ __all__ = [
     "SingleProcess",
     "TextEncoder",
 ]
+
+Value = TypeVar("Value")
 
 LiveEmbeddings = Mapping[str, Mapping[str, "torch.Tensor"]]
 """Embedding name → encoder name → fp32 vectors, shape ``(n_vectors, width)``."""
@@ -293,8 +295,8 @@ class ProcessGroup(Protocol):
         """Whether ``flag`` is set in any process."""
         ...
 
-    def barrier(self) -> None:
-        """Wait for all processes."""
+    def from_first(self, value: Value) -> Value:
+        """The first process's ``value`` in all of them; it must be possible to pickle it."""
         ...
 
 
@@ -311,5 +313,6 @@ class SingleProcess:
         """The flag itself."""
         return flag
 
-    def barrier(self) -> None:
-        """Does nothing: there is no other process."""
+    def from_first(self, value: Value) -> Value:
+        """The value itself."""
+        return value

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from lib_pivotal.core.config.schema import Concept
+from lib_pivotal.core.data.dataset_report import read_dataset
 from lib_pivotal.core.data.latents import encode_all
-from lib_pivotal.core.data.scan import scan
 from lib_pivotal.core.train.batches import Batcher, latent_entries
 from lib_pivotal.core.train.setup import total_steps
 from tests.unit.toy import ToyCodec, toy_config, write_pictures
@@ -18,7 +18,7 @@ from tests.unit.toy import ToyCodec, toy_config, write_pictures
 def batcher_of(folder, **changes) -> Batcher:
     plain = {"shuffle_tags": False, "tag_dropout": 0.0, "name_only": 0.0, "caption_dropout": 0.0}
     config = toy_config(folder, **{**plain, **changes})
-    pictures = scan(folder)
+    pictures = read_dataset(str(folder)).usable
     entries = latent_entries(pictures, config)
     items = encode_all(
         entries, ToyCodec(), batch_size=4, folder=None, progress=lambda *_: None, stopped=lambda: False

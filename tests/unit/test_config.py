@@ -7,10 +7,10 @@ from dataclasses import fields
 
 import pytest
 
-from lib_pivotal.core.config.checks import check, check_settings, family_hints, with_misread
 from lib_pivotal.core.config.io import from_dict, from_json, read_dict, to_dict, to_json
 from lib_pivotal.core.config.schema import Concept, TrainConfig, field_info
 from lib_pivotal.core.errors import ConfigError, Problem
+from lib_pivotal.core.train.checks import check, check_settings, family_hints, with_misread
 from tests.unit.toy import ToyEncoder, toy_config, write_pictures
 
 
@@ -109,7 +109,8 @@ def test_check_gathers_settings_names_data_and_output(tmp_path):
     (tmp_path / "toy.safetensors").write_bytes(b"x")
     config = toy_config(tmp_path / "data", batch_size=0, concepts=(Concept("zog_x"), Concept("bad.name")))
     found = {
-        problem.field for problem in check(config, bundles=tmp_path, taken_names={}, tokenizer=ToyEncoder().tokenize)
+        problem.field
+        for problem in check(config, bundles=tmp_path, taken_names={}, tokenizer=ToyEncoder().tokenize).problems
     }
     assert found >= {"batch_size", "concepts[1].name", "broken.png", "output_name"}
 
@@ -120,7 +121,7 @@ def test_start_words_that_do_not_fit_are_told(tmp_path):
 
     def found(**values):
         config = toy_config(tmp_path / "data", concepts=(Concept("zog_x", **values),))
-        problems = check(config, bundles=tmp_path, taken_names={}, tokenizer=ToyEncoder().tokenize)
+        problems = check(config, bundles=tmp_path, taken_names={}, tokenizer=ToyEncoder().tokenize).problems
         return [(problem.field, problem.message) for problem in problems if problem.is_error]
 
     ((field, message),) = found(init_text=long, vectors=0)
@@ -141,7 +142,7 @@ def test_more_embeddings_than_forge_takes_are_a_warning(family, most):
 
 
 def test_check_of_nothing_at_all(tmp_path):
-    found = {problem.field for problem in check(TrainConfig(), bundles=tmp_path, taken_names={})}
+    found = {problem.field for problem in check(TrainConfig(), bundles=tmp_path, taken_names={}).problems}
     assert found == {"output_name", "data_folder"}
 
 

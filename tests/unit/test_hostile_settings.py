@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from lib_pivotal.app.runs import load_last
 from lib_pivotal.cli.train import read_settings
-from lib_pivotal.core.config.checks import check, with_misread
 from lib_pivotal.core.config.io import read_json, to_json
 from lib_pivotal.core.config.schema import Concept, TrainConfig, field_info
 from lib_pivotal.core.config.settings_file import LONGEST_SETTINGS, read_settings_file
 from lib_pivotal.core.errors import ConfigError
+from lib_pivotal.core.train.checks import check, with_misread
 
 SETTINGS = list(field_info())
 CONCEPT = [item.name for item in fields(Concept)]

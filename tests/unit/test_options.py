@@ -17,10 +17,10 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from lib_pivotal.core.config.checks import check_settings
 from lib_pivotal.core.config.schema import Concept, TrainConfig, field_info
 from lib_pivotal.core.events import Control, StepDone
 from lib_pivotal.core.ports import Sample, SampleRequest
+from lib_pivotal.core.train.checks import check_settings
 from lib_pivotal.core.train.run import Folders, train
 from lib_pivotal.core.train.state import load_newest
 from tests.unit.toy import ToyModel, write_pictures

@@ -6,12 +6,11 @@ import os
 import signal
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 
-from lib_pivotal.cli import console, signals
-from lib_pivotal.cli.console import make_tolerant, say
+from lib_pivotal.cli import signals
+from lib_pivotal.cli.console import say
 from lib_pivotal.cli.signals import stopping
 from lib_pivotal.core.events import Control
 
@@ -129,30 +128,3 @@ def test_a_signal_handler_survives_a_terminal_that_has_gone(monkeypatch, error):
         signal.raise_signal(signal.SIGTERM)
     assert control.stop_requested
     say("no failure")
-
-
-def test_without_a_console_nothing_is_said(monkeypatch):
-    monkeypatch.setattr(sys, "stdout", None)
-    monkeypatch.setattr(sys, "stderr", None)
-    make_tolerant()
-    say("a")
-    say("b", is_error=True)
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
-def test_output_that_fails_goes_nowhere_from_then_on(monkeypatch):
-    """Python's own flush at the end would fail otherwise, and with it the command."""
-    with Path("/dev/full").open("w", encoding="utf-8") as stream, Path(os.devnull).open("w", encoding="utf-8") as other:
-        monkeypatch.setattr(sys, "stdout", stream)
-        monkeypatch.setattr(sys, "stderr", other)
-        say("x")
-        stream.write("and this")
-        stream.flush()
-
-
-def test_letters_that_a_console_lacks_are_replaced(monkeypatch, tmp_path):
-    with (tmp_path / "console").open("w", encoding="cp437") as stream:
-        monkeypatch.setattr(sys, "stdout", stream)
-        console.make_tolerant()
-        say("… \udce9 ok\n")
-    assert (tmp_path / "console").read_text(encoding="cp437").endswith("ok\n")

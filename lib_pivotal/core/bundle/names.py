@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+from lib_pivotal.core.bundle.everyday_words import is_everyday_tag
 from lib_pivotal.core.config.schema import Concept
 from lib_pivotal.core.errors import Problem
 from lib_pivotal.core.families import COMMON_TOKENS_BELOW
@@ -216,6 +217,9 @@ def _letters_fault(name: str) -> str:
 def _advice(field: str, name: str, tokenizer: Tokenizer | None) -> list[Problem]:
     """What is good to know of a name that can be used."""
     problems = []
+    if tokenizer is not None and is_everyday_tag(name, tokenizer, rare_from=COMMON_TOKENS_BELOW):
+        text = f"{name} is a tag in many prompts, so it would be found where nobody means the concept."
+        problems.append(Problem(field, "warning", text, f"Use {name}_v1."))
     if any(unicodedata.name(letter, "").startswith(_WITHOUT_SPACES) for letter in (name[0], name[-1])):
         text = f"{name} is found only between spaces or punctuation, not within a run of letters."
         problems.append(Problem(field, "warning", text, "Put spaces or commas around it, in captions as in prompts."))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -47,9 +47,13 @@ class Batch:
 
 def latent_entries(pictures: Sequence[Picture], config: TrainConfig) -> list[LatentEntry]:
     """What has to be encoded: every picture in its bucket, and mirrored behind them all with ``flip``."""
-    plain = [LatentEntry(p.path, bucket_for(p.width, p.height, config.resolution), False) for p in pictures]
-    mirrored = [LatentEntry(entry.path, entry.bucket, True) for entry in plain] if config.flip else []
-    return plain + mirrored
+    plain = [
+        LatentEntry(
+            p.path, bucket_for(p.width, p.height, config.resolution), mirrored=False, sha256=p.sha256, shown=p.shown
+        )
+        for p in pictures
+    ]
+    return plain + ([replace(entry, mirrored=True) for entry in plain] if config.flip else [])
 
 
 class Batcher:

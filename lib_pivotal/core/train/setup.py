@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,7 @@ from pathlib import Path
 import torch
 
 from lib_pivotal.core.config.schema import TrainConfig
-from lib_pivotal.core.data.latents import encode_all
-from lib_pivotal.core.data.scan import Picture, scan
+from lib_pivotal.core.data.dataset_report import DatasetReport
 from lib_pivotal.core.diffusion.objective import Objective
 from lib_pivotal.core.lora.adapter_set import AdapterSet
 from lib_pivotal.core.lora.targets import choose_targets
@@ -20,9 +18,10 @@ from lib_pivotal.core.optim.lr_schedule import embedding_factor, lora_factor
 from lib_pivotal.core.ports import DiffusionModel, LiveEmbeddings, ProcessGroup
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingTable, EmbeddingWeights, Layout, layout_of
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
-from lib_pivotal.core.train.batches import Batcher, latent_entries
+from lib_pivotal.core.train.batches import Batcher
 from lib_pivotal.core.train.memory import MemoryPlan, plan_memory
 from lib_pivotal.core.train.prediction import CaptionPrediction, Prediction
+from lib_pivotal.core.train.training_data import load_training_data
 
 __all__ = ["Setup", "prepare", "total_steps"]
 
@@ -90,8 +89,9 @@ def prepare(
     group: ProcessGroup,
     progress: Callable[[str, int, int], None],
     stopped: Callable[[], bool],
+    dataset: DatasetReport | None = None,
 ) -> Setup:
-    """Scan, encode and build; the model is not changed.
+    """Encode and build; the model is not changed.
 
     Args:
         config: checked settings.
@@ -100,26 +100,25 @@ def prepare(
         group: the processes.
         progress: called with (stage, done, total).
         stopped: asked now and then whether to give up.
+        dataset: of the check; None reads the data folder.
 
     Raises:
-        DatasetError: a picture turned out unusable.
+        DatasetError: an image turned out unusable.
         Interrupted: ``stopped`` said so.
     """
-    folder = Path(config.data_folder).expanduser()
-    pictures = [picture for picture in scan(folder) if not picture.problem]
-    entries = latent_entries(pictures, config)
-    items = encode_all(
-        entries,
+    data = load_training_data(
+        config,
         model.vae,
-        batch_size=config.batch_size,
-        folder=cache if config.cache_to_disk else None,
-        progress=lambda done, total: progress("encoding pictures", done, total),
+        dataset,
+        cache=cache,
+        group=group,
+        progress=lambda done, total: progress("encoding images", done, total),
         stopped=stopped,
     )
     adapters = _adapters(config, model)
     layout = layout_of(config.concepts, model.text_encoders[0])
     tables = _tables(config, layout, model)
-    steps = total_steps(config, len(pictures))
+    steps = total_steps(config, len(data.images))
     groups, lr_factors = _groups(config, adapters, tables, steps)
     memory = plan_memory(
         model.family,
@@ -127,7 +126,7 @@ def prepare(
         mode=config.memory,
         checkpoints=config.gradient_checkpointing,
         trained_count=sum(group.parameter.numel() for group in groups),
-        cells=max(item.mean.shape[-2] * item.mean.shape[-1] for item in items),
+        cells=max(item.mean.shape[-2] * item.mean.shape[-1] for item in data.items),
         batch_size=config.batch_size,
     )
     if memory.saves:
@@ -145,9 +144,9 @@ def prepare(
         model=model,
         steps=steps,
         batcher=Batcher(
-            pictures,
-            entries,
-            items,
+            data.images,
+            data.entries,
+            data.items,
             config,
             timestep_count=len(model.alphas_cumprod),
             device=model.device,
@@ -169,8 +168,8 @@ def prepare(
             groups, clip_norm=config.clip_norm, uses_fp16=model.needs_loss_scaling, device=model.device
         ),
         lr_factors=lr_factors,
-        picture_count=len(pictures),
-        data_digest=_digest(folder, pictures),
+        picture_count=len(data.images),
+        data_digest=data.digest,
         memory=memory,
     )
 
@@ -223,17 +222,3 @@ def _groups(
                 )
             )
     return groups, factors
-
-
-def _digest(folder: Path, pictures: list[Picture]) -> str:
-    """Of relative paths, contents, captions and repeats: what decides the order and content of steps."""
-    digest = hashlib.sha256()
-    for picture in pictures:
-        parts = (
-            picture.path.relative_to(folder).as_posix(),
-            hashlib.sha256(picture.path.read_bytes()).hexdigest(),
-            picture.caption or "",
-            str(picture.repeats),
-        )
-        digest.update("\0".join(parts).encode())
-    return digest.hexdigest()

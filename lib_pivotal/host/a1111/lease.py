@@ -14,7 +14,6 @@ from lib_pivotal.core.events import Control
 from lib_pivotal.host.a1111 import networks
 from lib_pivotal.host.a1111.family import require_trainable, unet_of
 from lib_pivotal.host.a1111.model import A1111Model
-from lib_pivotal.host.a1111.obstacles import find_obstacles
 from lib_pivotal.host.a1111.packed_attention import unpacked
 from lib_pivotal.host.a1111.sample import A1111Sampler, forget_conds
 from lib_pivotal.host.webui.lora_extension import list_files_again
@@ -41,9 +40,6 @@ def borrow(config: TrainConfig, control: Control) -> Iterator[Borrowed]:
         HostError: the model cannot be trained; nothing was changed except for the choice of checkpoint, which is
             restored.
     """
-    errors = [problem for problem in find_obstacles(config) if problem.is_error]
-    if errors:
-        raise HostError("\n".join(str(problem) for problem in errors))
     with ExitStack() as stack:
         model = _load(config.checkpoint, stack)
         require_trainable(model)

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from lib_pivotal.core.checkpoint_file import read_checkpoint_file
-from lib_pivotal.core.config.checks import family_hints
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.config.shown import shown
 from lib_pivotal.core.errors import HostError, Problem
+from lib_pivotal.core.train.checks import family_hints
 from lib_pivotal.host.a1111.family import family_of, native_resolution, require_trainable
 from lib_pivotal.host.a1111.noise_schedule import marks_of
 

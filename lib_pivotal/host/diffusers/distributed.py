@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 from collections.abc import Iterator
 from typing import TypeVar
@@ -12,9 +13,12 @@ from torch import distributed
 
 from lib_pivotal.core.ports import ProcessGroup, SingleProcess
 
-__all__ = ["TorchGroup", "from_first", "local_device", "open_group"]
+__all__ = ["TorchGroup", "is_first_process", "local_device", "open_group"]
 
 Value = TypeVar("Value")
+
+_LONGEST_WAIT = datetime.timedelta(hours=6)
+"""While the first process checks and encodes a large dataset, the others wait; ten minutes are usual."""
 
 
 class TorchGroup:
@@ -40,9 +44,16 @@ class TorchGroup:
         distributed.all_reduce(value, distributed.ReduceOp.MAX)
         return bool(value.item())
 
-    def barrier(self) -> None:
-        """Wait for all processes."""
-        distributed.barrier()
+    def from_first(self, value: Value) -> Value:
+        """The first process's ``value`` in all of them; it must be possible to pickle it."""
+        box = [value]
+        distributed.broadcast_object_list(box, src=0)
+        return box[0]
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that checks, encodes and writes; known before the group is there."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def local_device(name: str | None) -> str | None:
@@ -64,17 +75,8 @@ def open_group(device: torch.device) -> Iterator[ProcessGroup]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_LONGEST_WAIT)
     try:
         yield TorchGroup(device)
     finally:
         distributed.destroy_process_group()
-
-
-def from_first(group: ProcessGroup, value: Value) -> Value:
-    """The first process's ``value``, in every process."""
-    if group.size == 1:
-        return value
-    box = [value]
-    distributed.broadcast_object_list(box, src=0)
-    return box[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,40 @@ from lib_pivotal.core.bundle.names import check_file_name, check_names
 from lib_pivotal.core.config.schema import TrainConfig, concept_field_info, field_info
 from lib_pivotal.core.config.shown import shown
 from lib_pivotal.core.config.user_path import check_path
+from lib_pivotal.core.data.bucket_image import KeptImages
 from lib_pivotal.core.data.caption import plain_words
-from lib_pivotal.core.data.findings import inspect_pictures
-from lib_pivotal.core.data.scan import scan
+from lib_pivotal.core.data.dataset_report import DatasetReport, read_dataset
+from lib_pivotal.core.data.findings import dataset_problems
+from lib_pivotal.core.data.folder import bare_path
 from lib_pivotal.core.errors import Problem
 from lib_pivotal.core.families import FAMILIES, Family
 from lib_pivotal.core.printable import printable
 from lib_pivotal.core.train.output_check import ValuesPerRank, check_output
 
-__all__ = ["check", "check_settings", "family_hints", "with_misread"]
+__all__ = ["Checked", "check", "check_settings", "family_hints", "with_misread"]
 
 _MOST_VECTORS = 75
 _MOST_UNKNOWN_KEYS = 12
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a check found, to be handed to the training, so that it need not look again.
+
+    Attributes:
+        problems: errors and warnings.
+        dataset: what the data folder holds.
+        knew_tokens: whether there was a tokenizer, without which names are not checked to the end.
+    """
+
+    problems: list[Problem]
+    dataset: DatasetReport
+    knew_tokens: bool
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether something prevents the start."""
+        return any(problem.is_error for problem in self.problems)
 
 
 def check(
@@ -32,8 +55,10 @@ def check(
     tokenizer: Callable[[str], list[int]] | None = None,
     run_root: Path | None = None,
     per_rank: ValuesPerRank | None = None,
-) -> list[Problem]:
-    """All problems of a run at once: settings, names, data set, output.
+    dataset: DatasetReport | None = None,
+    keeps_images: bool = False,
+) -> Checked:
+    """All problems of a run at once: settings, names, dataset, output.
 
     Args:
         config: the settings.
@@ -42,24 +67,25 @@ def check(
         tokenizer: token ids of a text; None skips checks that need it.
         run_root: folder above the runs; None for that of the output.
         per_rank: decides how much space is needed; None skips that check.
+        dataset: of an earlier check in the same start; its folder is not read again.
+        keeps_images: training follows, so what is decoded is kept for encoding as far as there is room.
     """
     problems = check_settings(config)
     problems += check_names(config.concepts, taken=taken_names, tokenizer=tokenizer)
     if tokenizer is not None:
         problems += _check_init_texts(config, tokenizer)
-    misnamed = check_file_name(config.output_name)
-    problems += misnamed
+    problems += check_file_name(config.output_name)
     problems += check_output(bundles, run_root or bundles, config, per_rank=per_rank)
-    if not config.data_folder.strip():
-        problems.append(
-            Problem("data_folder", "error", "No image folder is given.", "Give the folder that holds the pictures.")
-        )
-        return problems
-    misspelled = check_path("data_folder", config.data_folder)
-    if misspelled:
-        return problems + misspelled
-    folder = Path(config.data_folder).expanduser()
-    return problems + inspect_pictures(folder, scan(folder), config)
+    if dataset is None:
+        keeps_images = keeps_images and not any(problem.is_error for problem in problems)
+        dataset = read_dataset(config.data_folder, kept=KeptImages(config.resolution) if keeps_images else None)
+    problems += _folder_spelling(config.data_folder) or dataset_problems(dataset, config, tokenizer)
+    return Checked(problems, dataset, tokenizer is not None)
+
+
+def _folder_spelling(data_folder: str) -> list[Problem]:
+    bare = bare_path(data_folder)
+    return check_path("data_folder", bare) if bare else []
 
 
 def with_misread(misread: Sequence[Problem], found: Sequence[Problem]) -> list[Problem]:
