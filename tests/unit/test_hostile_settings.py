@@ -89,7 +89,7 @@ def test_what_is_wrong_with_a_path_is_said_of_the_path(tmp_path):
     assert "too long" in said(LONG)
     assert "names a user" in said("~nosuchuser/x")
     assert "C:/images does not exist" in said('"C:/images"')
-    assert "space" in said(f"{tmp_path} ")
+    assert "holds no images" in said(f"{tmp_path} ")
     assert "twice" in said("C:\new\table")
     assert "twice" in said("C:/a\0b")
 

@@ -1,4 +1,4 @@
 """The bundle file: LoRA and embeddings in one safetensors.
 
-Status: frozen, the key names are in users' files, see tests/golden.
+Status: frozen, the key names are in users' files, see tests/unit/golden.
 """
