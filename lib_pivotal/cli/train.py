@@ -86,6 +86,7 @@ def _problems(config: TrainConfig, out: Path, resume: Path | None) -> list[Probl
         bundles=out,
         taken_names={},
         tokenizer=tokenize if tokenizer else None,
+        run_root=resume,
         per_rank=None if missing else values_per_rank(Path(config.checkpoint).expanduser()),
     )
     if resume is None:
