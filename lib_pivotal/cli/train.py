@@ -84,6 +84,7 @@ def _checked(
         bundles=out,
         taken_names={},
         tokenizer=tokenize if tokenizer else None,
+        run_root=resume,
         per_rank=None if missing else values_per_rank(Path(config.checkpoint).expanduser()),
         keeps_images=keeps_images,
     )

@@ -239,7 +239,7 @@ def test_every_button_answers_in_every_state(page, session, engine, pictures):
     for name in [item for item in names if item not in (RUN["stop"], RUN["discard"])]:
         page.press(name)
     page.press(RUN["train"])
-    assert "on already" in page.values[NOTICE]
+    assert "already running" in page.values[NOTICE]
     page.press(RUN["discard"])
     session.join(5)
     for name in names:

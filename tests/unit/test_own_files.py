@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lib_pivotal.core.bundle.file import read_bundle
-from lib_pivotal.core.events import Control, Warned
+from lib_pivotal.core.events import Control, Saved, Warned
 from lib_pivotal.core.train.own_files import OwnFiles
 from lib_pivotal.core.train.run import Folders
 from tests.unit.test_states import rewrite
@@ -59,11 +59,21 @@ def test_a_number_chosen_at_the_start_is_kept(tmp_path, data, monkeypatch):
     where = folders(tmp_path)
     where.bundles.mkdir()
     (where.bundles / "toy.safetensors").write_bytes(b"of another run")
-    config = toy_config(data, steps=12, if_exists="number")
-    stopped_run(config, where)
+    config = toy_config(data, steps=12, if_exists="number", save_every=2)
+    seen = []
+
+    class Reader(Listener):
+        def handle(self, event):
+            super().handle(event)
+            if isinstance(event, Saved) and event.kind == "bundle":
+                seen.append(json.loads((where.run / "files.json").read_text())["bundle"])
+
+    control = Control()
+    run(config, where, listener=Reader(control, 4), control=control)
+    assert seen and set(seen) == {"toy-2"}, "from the first numbered bundle on"
     outcome, _ = run(config, where, resume_from=where.run)
     assert outcome.bundle_path.name == "toy-2.safetensors"
-    assert bundles(where) == ["toy-2.safetensors", "toy.safetensors"]
+    assert [name for name in bundles(where) if "0" not in name] == ["toy-2.safetensors", "toy.safetensors"]
 
 
 def test_a_bundle_whose_side_car_failed_is_its_own(tmp_path, data):
