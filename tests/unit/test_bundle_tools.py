@@ -225,7 +225,7 @@ def test_a_failure_leaves_no_half_file(bundle, tmp_path, monkeypatch):
     def fail(*_args, **_more):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("lib_pivotal.core.bundle.writer.write_tensors", fail)
+    monkeypatch.setattr("lib_pivotal.core.bundle.file.write_tensors", fail)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(BundleError, match="No space"):
         remove(bundle, ["b"], bundle, overwrite=True)

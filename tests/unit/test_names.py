@@ -57,7 +57,7 @@ def test_names_without_letters_or_with_too_many(name):
     "name", ["zog_x", "zog x", "zog-2", "ZOG x", "cat and dog", "zog_AND", "handBREAK x", "a  b", "7of9_x"]
 )
 def test_names_that_earlier_releases_allowed_pass(name):
-    assert not names(name)
+    assert not errors(name)
 
 
 @pytest.mark.parametrize(
@@ -110,8 +110,8 @@ def test_two_names_that_are_one_to_the_tokenizer(first, second):
 def test_name_clashes():
     assert [p.severity for p in names("surtr arknights", "surtr")] == ["error", "warning"]
     assert "vocabulary" in str(names("art")[0])
-    (nested,) = names("zog cat hat", "zog cat")
-    assert "part of zog cat hat" in nested.message
+    nested = [p.message for p in names("zog cat hat", "zog cat") if "part of" in p.message]
+    assert len(nested) == 1 and "part of zog cat hat" in nested[0]
 
 
 def test_costly_names_and_those_of_scripts_without_spaces_are_warned_of():

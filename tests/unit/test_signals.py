@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from lib_pivotal.cli import signals
-from lib_pivotal.cli.console import say
+from lib_pivotal.cli.console import guarded, say
 from lib_pivotal.cli.signals import stopping
 from lib_pivotal.core.events import Control
 
@@ -124,7 +124,8 @@ def test_a_signal_handler_survives_a_terminal_that_has_gone(monkeypatch, error):
     monkeypatch.setattr(sys, "stderr", Broken(error))
     monkeypatch.setattr(sys, "stdout", Broken(error))
     control = Control()
-    with stopping(control, is_first=True):
+    # As every command runs.
+    with guarded(), stopping(control, is_first=True):
         signal.raise_signal(signal.SIGTERM)
+        say("no failure")
     assert control.stop_requested
-    say("no failure")
