@@ -15,6 +15,7 @@ from lib_pivotal.cli.train import read_settings
 from lib_pivotal.core.config.io import read_json, to_json
 from lib_pivotal.core.config.schema import Concept, TrainConfig, field_info
 from lib_pivotal.core.config.settings_file import LONGEST_SETTINGS, read_settings_file
+from lib_pivotal.core.config.user_path import check_path
 from lib_pivotal.core.errors import ConfigError
 from lib_pivotal.core.train.checks import check, with_misread
 
@@ -88,8 +89,10 @@ def test_what_is_wrong_with_a_path_is_said_of_the_path(tmp_path):
 
     assert "too long" in said(LONG)
     assert "names a user" in said("~nosuchuser/x")
-    assert "C:/images does not exist" in said('"C:/images"')
-    assert "holds no images" in said(f"{tmp_path} ")
+    # Of the folder of images quotes and spaces around it are simply left out.
+    assert "C:/images does not exist" in said(' "C:/images" ')
+    assert "quotes" in str(check_path("checkpoint", '"C:/model.safetensors"'))
+    assert "space" in str(check_path("checkpoint", f"{tmp_path} "))
     assert "twice" in said("C:\new\table")
     assert "twice" in said("C:/a\0b")
 

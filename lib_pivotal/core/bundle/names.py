@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from lib_pivotal.core.bundle.everyday_words import is_everyday_tag
 from lib_pivotal.core.config.schema import Concept
+from lib_pivotal.core.config.user_path import RESERVED_NAMES
 from lib_pivotal.core.errors import Problem
 from lib_pivotal.core.families import COMMON_TOKENS_BELOW
 from lib_pivotal.core.printable import printable
@@ -36,8 +37,6 @@ _LONGEST_FILE_BYTES = 180
 """Bytes in UTF-8; a file name may have 255, and endings, numbers and temporary names come on top."""
 _ALLOWED = frozenset(" _-")
 _ALLOWED_IN_FILES = frozenset(" _-.")
-_RESERVED = {"con", "prn", "aux", "nul", *(f"{kind}{n}" for kind in ("com", "lpt") for n in "123456789¹²³")}
-"""Names that Windows keeps for devices, with any ending and in any case."""
 _UNTYPABLE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 """Unicode's control, format (bidi too), surrogate and private letters, and its separators of lines."""
 _GRAMMAR = re.compile(r"\b(?:AND|BREAK)\b")
@@ -265,7 +264,7 @@ def check_file_name(name: str) -> list[Problem]:
     if kept == name:
         return []
     text = f"'{printable(name)}' is not a valid file name for a prompt."
-    if name.partition(".")[0].strip().lower() in _RESERVED:
+    if name.partition(".")[0].strip().lower() in RESERVED_NAMES:
         text = f"'{printable(name)}' is a name that Windows keeps for a device."
     return [Problem(field, "error", text, f"Use {kept}.")]
 
@@ -289,4 +288,4 @@ def _file_letters(name: str) -> str:
 
 def _without_device(name: str) -> str:
     base, dot, rest = name.partition(".")
-    return f"{base.strip()}_1{dot}{rest}" if base.strip().lower() in _RESERVED else name
+    return f"{base.strip()}_1{dot}{rest}" if base.strip().lower() in RESERVED_NAMES else name

@@ -9,9 +9,9 @@ from pathlib import Path, PureWindowsPath
 from lib_pivotal.core.config.shown import shown
 from lib_pivotal.core.errors import Problem
 
-__all__ = ["check_path"]
+__all__ = ["RESERVED_NAMES", "check_path"]
 
-_RESERVED_NAMES = {"con", "prn", "aux", "nul", *(f"{kind}{n}" for kind in ("com", "lpt") for n in range(1, 10))}
+RESERVED_NAMES = {"con", "prn", "aux", "nul", *(f"{kind}{n}" for kind in ("com", "lpt") for n in "123456789¹²³")}
 """Names that Windows keeps for devices, with any ending and in any case."""
 
 _LONGEST_ON_WINDOWS = 259
@@ -53,7 +53,7 @@ def _windows_spelling(text: str) -> tuple[str, str] | None:
             continue
         if set(part) & set('<>:"|?*'):
             return f"The name {shown(part)} has a character that Windows does not allow.", "Check the path."
-        if part.partition(".")[0].strip().lower() in _RESERVED_NAMES:
+        if part.partition(".")[0].strip().lower() in RESERVED_NAMES:
             return f"The name {shown(part)} belongs to a device in Windows.", "Use a folder of another name."
     if len(text) > _LONGEST_ON_WINDOWS and not os.path.lexists(text):
         return f"The path has {len(text)} letters; Windows opens {_LONGEST_ON_WINDOWS} at most.", "Use a shorter one."
