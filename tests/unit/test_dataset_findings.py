@@ -123,7 +123,9 @@ def test_a_caption_that_may_not_be_read_is_an_error(tmp_path, monkeypatch):
     assert "a1.txt that cannot be read (Permission denied)" in error and "permissions" in error
 
 
-INFOTEXT = "zog, red sky\nNegative prompt: lowres, bad hands\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 8x8"
+INFOTEXT = (
+    "zog, red sky\nNegative prompt: lowres, bad hands\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 8x8"
+)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +156,10 @@ def test_prose_about_steps_is_not_generation_data(tmp_path):
 @pytest.mark.parametrize(
     ("caption", "words"),
     [
-        ("zog, (red sky:1.3)", "Emphasis such as (red sky:1.3) is trained as written in the captions of 1 image: a0.png."),
+        (
+            "zog, (red sky:1.3)",
+            "Emphasis such as (red sky:1.3) is trained as written in the captions of 1 image: a0.png.",
+        ),
         ("zog, (red sky:2)", "Emphasis such as (red sky:2)"),
         ("zog, ((long hair, blue eyes))", "Emphasis such as ((long hair, blue eyes))"),
         ("zog, [[hat]]", "Emphasis such as [[hat]]"),

@@ -113,7 +113,11 @@ def test_the_chosen_folder_itself_is_data_whatever_it_is(tmp_path):
 
 def test_capitals_and_composed_letters_of_a_caption_may_differ(tmp_path):
     accented = "caf\u00e9"
-    for image, caption in (("b", "b.TXT"), ("IMG_1", "img_1.txt"), (accented, unicodedata.normalize("NFD", accented + ".txt"))):
+    for image, caption in (
+        ("b", "b.TXT"),
+        ("IMG_1", "img_1.txt"),
+        (accented, unicodedata.normalize("NFD", accented + ".txt")),
+    ):
         save_image(tmp_path / f"{image}.png")
         (tmp_path / caption).write_text(f"of {image}")
     assert {image.path.stem: image.caption for image in scan(tmp_path)} == {

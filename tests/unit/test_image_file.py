@@ -101,7 +101,9 @@ def test_of_an_animation_the_first_frame_is_read(tmp_path):
 # -- what cannot be used
 
 
-@pytest.mark.parametrize("error", [TypeError("text"), struct.error("short"), EOFError("end"), zlib.error("x"), KeyError(1)])
+@pytest.mark.parametrize(
+    "error", [TypeError("text"), struct.error("short"), EOFError("end"), zlib.error("x"), KeyError(1)]
+)
 def test_whatever_a_damaged_file_raises_it_is_named(tmp_path, monkeypatch, error):
     write_pictures(tmp_path, 2)
     whole = (tmp_path / "00.png").read_bytes()
