@@ -76,8 +76,10 @@ def test_weights_in_eight_bits_are_refused_with_the_remedy(monkeypatch: pytest.M
     assert len(found) == 1
     assert "fp8" in found[0].message
     assert "FP8 weight to Disable" in found[0].hint
-    with pytest.raises(HostError, match="fp8"), borrow(TrainConfig(), Control()):
-        pass
+    if where == "weights":
+        # The check is not repeated when the run's turn comes; what was loaded by then is looked at.
+        with pytest.raises(HostError, match="fp8"), borrow(TrainConfig(), Control()):
+            pass
     assert "apply_optimizations" not in webui.calls
 
 

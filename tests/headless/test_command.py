@@ -260,7 +260,8 @@ def test_two_processes_are_one_with_the_double_batch(settings, tmp_path):
     one = torch.tensor([loss for _, loss in read_losses(the_run(alone))])
     two = torch.tensor([loss for _, loss in read_losses(the_run(together))])
     assert len(one) == 3
-    assert torch.allclose(one, two, rtol=1e-4), (one, two)
+    # Latents that were encoded in other batches differ in their last digits, which the first steps of Adam enlarge.
+    assert torch.allclose(one, two, rtol=1e-3), (one, two)
     lora_one, lora_two = (read_bundle(folder / "hero.safetensors").lora for folder in (alone, together))
     for key, value in lora_one.items():
         assert torch.allclose(value, lora_two[key], atol=2e-3), key

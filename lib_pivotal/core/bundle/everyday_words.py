@@ -10,20 +10,17 @@ __all__ = ["is_everyday_tag"]
 _WORDS = re.compile(r"(?:\d+\+?)?[A-Za-z]+(?:[ _-]+[A-Za-z]+)*")
 """A number in front belongs to tags such as 1girl; one at the end, as in hero2, is a mark of made-up names."""
 
-_NOUNS = frozenset(
-    # Short: only what ends the tags that most captions and prompts are made of. Words that are surnames, too, such as
-    # stone or hill, are left out.
-    """
-    arm arms armor background bag beach bed belt body book boot boots bottle bow boy boys building cap cape car
-    cat cheeks child chair city close clothes cloud clouds coat collar color colors couple crown dog door dress ear
-    earrings ears expression eye eyebrows eyes face feet finger fingers flower flowers focus food foot forest
-    fur girl girls glasses gloves grass ground guy hair hand hands hat head headband heels hood hoodie horn
-    horns house indoors jacket jeans jewelry leg legs light lighting lips man mask men mouth nail nails neck
-    necklace night nose outdoors outfit painting pants pants person photo pose portrait quality ribbon ring room scarf
-    shadow shirt shoe shoes shorts shot shoulders skin skirt skull sky sleeve sleeves smile socks stockings street style
-    suit sunset sunglasses swimsuit sword table tail teeth tie tights tree trees umbrella uniform view viewer wall water
-    window wing wings woman women world
-    """.split()  # noqa: SIM905  (a list would fill a screen)
+_NOUN = re.compile(
+    # What ends the tags that most captions and prompts are made of. Words that are surnames, too, such as stone, are
+    # left out.
+    "arms?|armor|background|bags?|beach|bed|belt|body|books?|boots?|bottle|bow|boys?|building|cap|cape|cars?|cats?|cheeks|"
+    "child|chair|city|close|clothes|clouds?|coat|collar|colors?|couple|crown|dogs?|door|dress|ears?|earrings|expression|"
+    "eyes?|eyebrows|face|feet|fingers?|flowers?|focus|food|foot|forest|fur|girls?|glasses|gloves|grass|ground|guy|hair|"
+    "hands?|hat|head|headband|heels|hood|hoodie|horns?|house|indoors|jacket|jeans|jewelry|legs?|light|lighting|lips|m[ae]n|"
+    "mask|mouth|nails?|neck|necklace|night|nose|outdoors|outfit|painting|pants|person|photo|pose|portrait|quality|ribbon|"
+    "ring|room|scarf|shadow|shirt|shoes?|shorts|shot|shoulders|skin|skirt|skull|sky|sleeves?|smile|socks|stockings|street|"
+    "style|suit|sunset|sunglasses|swimsuit|sword|table|tail|teeth|tie|tights|trees?|umbrella|uniform|view|viewer|wall|"
+    "water|window|wings?|wom[ae]n|world"
 )
 
 
@@ -38,7 +35,7 @@ def is_everyday_tag(name: str, tokenizer: Callable[[str], list[int]], *, rare_fr
     if not _WORDS.fullmatch(name):
         return False
     words = re.findall("[a-z]+", name.lower())
-    return words[-1] in _NOUNS and all(_is_common(word, tokenizer, rare_from) for word in words)
+    return _NOUN.fullmatch(words[-1]) is not None and all(_is_common(word, tokenizer, rare_from) for word in words)
 
 
 def _is_common(word: str, tokenizer: Callable[[str], list[int]], rare_from: int) -> bool:
