@@ -1,6 +1,6 @@
 """The one command for newcomers and developers; needs Python 3.11 or newer and nothing else.
 
-    python run.py demo            the main job on the embedded small model, with pictures and numbers
+    python run.py demo            the main job on the embedded small model, with images and numbers
     python run.py test [ARGS]     all tests, in a real webui too if one is found; ARGS go to pytest
     python run.py check           linters, spelling, types, direction of imports
     python run.py e2e [--webui DIR] [ARGS]      the suite in a real webui

@@ -24,7 +24,7 @@ from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.core.train.loop import Loop
 from lib_pivotal.core.train.setup import prepare
-from lib_pivotal.demo.assets import materialise
+from lib_pivotal.demo.assets import materialize
 from lib_pivotal.demo.characters import CHARACTERS, write_dataset
 from lib_pivotal.host.diffusers.model import load_model
 
@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rank", type=int, default=16)
-    parser.add_argument("--resolution", type=int, default=64, help="side of the pictures in px")
+    parser.add_argument("--resolution", type=int, default=64, help="side of the images in px")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--steps", type=int, default=6, help="steps a round")
     options = parser.parse_args()
@@ -53,7 +53,7 @@ def main() -> None:
 
 def _measure(folder: Path, options: argparse.Namespace) -> tuple[list[float], list[float]]:
     """Seconds a step of both, one value a round."""
-    model = load_model(materialise(folder / "model").a)
+    model = load_model(materialize(folder / "model").a)
     for name in list(CHARACTERS)[:2]:
         write_dataset(folder / "data" / name, name)
     config = TrainConfig(

@@ -88,7 +88,7 @@ class _Routes:
 
     def require_login(self, login: Any = _LOGIN) -> None:
         if not self._is_known(login):
-            raise _unauthorised("Credentials of the webui's API are needed")
+            raise _unauthorized("Credentials of the webui's API are needed")
 
     def status(self, login: Any = _LOGIN) -> Any:
         status = self._session.status()
@@ -163,11 +163,11 @@ class _Routes:
         # The comparison takes as long for an unknown user.
         fits = secrets.compare_digest(login.password.encode(), (expected or secrets.token_hex(16)).encode())
         if expected is None or not fits:
-            raise _unauthorised("Wrong user or password")
+            raise _unauthorized("Wrong user or password")
         return True
 
 
-def _unauthorised(detail: str) -> HTTPException:
+def _unauthorized(detail: str) -> HTTPException:
     return HTTPException(401, detail, headers={"WWW-Authenticate": "Basic"})
 
 

@@ -213,7 +213,7 @@ def _is_preview(path: Path, embeddings: set[Path]) -> bool:
     """Whether an image only shows what an embedding does.
 
     Host: modules/ui_extra_networks.py, ``find_preview``, A1111 1.6.1-1.10.1: ``NAME.png`` and ``NAME.preview.png`` are
-        the picture of the card of ``NAME``.
+        the image of the card of ``NAME``.
     """
     if path.suffix.lower() not in _IMAGES:
         return False

@@ -17,7 +17,7 @@ from lib_pivotal.app.training_job import Engine, TrainingJob, run_engine
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
 from lib_pivotal.core.events import Control
-from lib_pivotal.core.train.checks import Checked, check, with_misread
+from lib_pivotal.core.train.checks import Checked, check, with_parse_problems
 from lib_pivotal.core.train.output_check import SMALLEST
 from lib_pivotal.core.train.run_folder import Folders, make_run_folder
 
@@ -52,16 +52,18 @@ class Session:
         """Whether a run is queued or on."""
         return self._run is not None and self._run.is_active
 
-    def check(self, config: TrainConfig, misread: Sequence[Problem] = ()) -> list[Problem]:
+    def check(self, config: TrainConfig, parse_problems: Sequence[Problem] = ()) -> list[Problem]:
         """All problems of these settings on this host, errors and warnings.
 
         Args:
             config: the settings.
-            misread: what could not be read of them, see ``core.config.io.read_dict``.
+            parse_problems: what could not be read of them, see ``core.config.io.read_dict``.
         """
-        return self._checked(config, misread).problems
+        return self._checked(config, parse_problems).problems
 
-    def _checked(self, config: TrainConfig, misread: Sequence[Problem], *, keeps_images: bool = False) -> Checked:
+    def _checked(
+        self, config: TrainConfig, parse_problems: Sequence[Problem], *, keeps_images: bool = False
+    ) -> Checked:
         host = self.host
         checked = check(
             config,
@@ -72,14 +74,14 @@ class Session:
             per_rank=SMALLEST,
             keeps_images=keeps_images,
         )
-        return replace(checked, problems=with_misread(misread, checked.problems + host.problems(config)))
+        return replace(checked, problems=with_parse_problems(parse_problems, checked.problems + host.problems(config)))
 
-    def start(self, config: TrainConfig, misread: Sequence[Problem] = ()) -> str:
+    def start(self, config: TrainConfig, parse_problems: Sequence[Problem] = ()) -> str:
         """Check, then start a run in the background.
 
         Args:
             config: the settings.
-            misread: as in :meth:`check`.
+            parse_problems: as in :meth:`check`.
 
         Returns:
             The task id, ``task(…)``, under which the host shows its progress.
@@ -90,7 +92,7 @@ class Session:
             PivotalError: the run folder cannot be made.
         """
         self._refuse_when_busy()
-        checked = self._checked(config, misread, keeps_images=True)
+        checked = self._checked(config, parse_problems, keeps_images=True)
         if checked.has_errors:
             raise ConfigError(checked.problems)
         task_id = f"task(pivotal-{secrets.token_hex(8)})"
@@ -139,7 +141,7 @@ class Session:
         return self._ask(self._control.save_now)
 
     def sample_now(self) -> bool:
-        """Make the preview pictures after the step the run is in; False when no run is on."""
+        """Make the preview images after the step the run is in; False when no run is on."""
         return self._ask(self._control.sample_now)
 
     def status(self) -> dict[str, Any]:

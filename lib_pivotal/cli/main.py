@@ -117,12 +117,12 @@ def _train(options: argparse.Namespace) -> int:
     from lib_pivotal.cli.train import check_run, read_settings, train_run
 
     run = None if options.resume is None else find_run(options.resume)
-    config, misread = read_settings(options.config, run)
+    config, parse_problems = read_settings(options.config, run)
     out = options.out or (Path() if run is None else output_folder_of(run))
     if options.check:
-        return _REFUSED if check_run(config, misread, out, resume=run) else 0
+        return _REFUSED if check_run(config, parse_problems, out, resume=run) else 0
     options.prints = False
-    train_run(config, misread, out, resume=run, device=options.device)
+    train_run(config, parse_problems, out, resume=run, device=options.device)
     return 0
 
 

@@ -19,7 +19,7 @@ from lib_pivotal.core.config.settings_file import read_settings_file
 from lib_pivotal.core.config.user_path import check_path
 from lib_pivotal.core.errors import ConfigError, HostError, Problem
 from lib_pivotal.core.events import Control, Warned
-from lib_pivotal.core.train.checks import Checked, check, with_misread
+from lib_pivotal.core.train.checks import Checked, check, with_parse_problems
 from lib_pivotal.core.train.out_of_memory import explained
 from lib_pivotal.core.train.run import Outcome, train
 from lib_pivotal.core.train.run_folder import Folders, guarded, make_run_folder
@@ -50,13 +50,13 @@ def read_settings(path: Path | None, resume: Path | None) -> tuple[TrainConfig, 
     return read_json(read_settings_file(path))
 
 
-def check_run(config: TrainConfig, misread: Sequence[Problem], out: Path, *, resume: Path | None = None) -> bool:
+def check_run(config: TrainConfig, parse_problems: Sequence[Problem], out: Path, *, resume: Path | None = None) -> bool:
     """Print every problem of settings, images, checkpoint, output and run folder.
 
     Returns:
         Whether one of them prevents the start.
     """
-    checked = _checked(config, misread, out, resume)
+    checked = _checked(config, parse_problems, out, resume)
     for problem in checked.problems:
         say(f"{problem.severity}: {problem}\n")
     say("Not ready to train.\n" if checked.has_errors else "Ready to train.\n")
@@ -64,7 +64,12 @@ def check_run(config: TrainConfig, misread: Sequence[Problem], out: Path, *, res
 
 
 def _checked(
-    config: TrainConfig, misread: Sequence[Problem], out: Path, resume: Path | None, *, keeps_images: bool = False
+    config: TrainConfig,
+    parse_problems: Sequence[Problem],
+    out: Path,
+    resume: Path | None,
+    *,
+    keeps_images: bool = False,
 ) -> Checked:
     tokenizer = None
     missing = _checkpoint_problems(config.checkpoint)
@@ -92,7 +97,7 @@ def _checked(
     if resume is not None:
         # A run that goes on writes over its own bundle.
         found = [problem for problem in found if problem.field != "output_name"] + resume_problems(resume, config)
-    return replace(checked, problems=with_misread(misread, missing + found))
+    return replace(checked, problems=with_parse_problems(parse_problems, missing + found))
 
 
 def _checkpoint_problems(checkpoint: str) -> list[Problem]:
@@ -104,7 +109,7 @@ def _checkpoint_problems(checkpoint: str) -> list[Problem]:
 
 def train_run(
     config: TrainConfig,
-    misread: Sequence[Problem],
+    parse_problems: Sequence[Problem],
     out: Path,
     *,
     resume: Path | None = None,
@@ -114,7 +119,7 @@ def train_run(
 
     Args:
         config: the settings.
-        misread: what could not be read of them; refused together with all else that is wrong.
+        parse_problems: what could not be read of them; refused together with all else that is wrong.
         out: folder of the bundle; runs go to ``out/runs``.
         resume: run folder to go on from.
         device: torch device; None takes the GPU where there is one.
@@ -124,7 +129,7 @@ def train_run(
     """
     checked = None
     if is_first_process():
-        checked = _checked(config, misread, out, resume, keeps_images=True)
+        checked = _checked(config, parse_problems, out, resume, keeps_images=True)
         if checked.has_errors:
             raise ConfigError(checked.problems)
     model = _loaded(config, device)

@@ -77,7 +77,7 @@ class ConfigError(PivotalError):
 
 
 class DatasetError(PivotalError):
-    """A picture or caption file turned out unusable after the checks had passed."""
+    """An image or caption file turned out unusable after the checks had passed."""
 
 
 class BundleError(PivotalError):

@@ -22,7 +22,7 @@ from lib_pivotal.core.events import Control, Event, StepDone
 from lib_pivotal.core.lora.inject import attach
 from lib_pivotal.core.ports import SampleRequest
 from lib_pivotal.core.train.run import Folders, train
-from lib_pivotal.demo.assets import materialise
+from lib_pivotal.demo.assets import materialize
 from lib_pivotal.demo.characters import CHARACTERS, write_dataset
 from lib_pivotal.demo.evaluate import Parts, held_out, loss_of, parts_of
 from lib_pivotal.demo.report import (
@@ -62,7 +62,7 @@ def main() -> None:
 def run(out: Path, steps: int) -> str:
     """Train, measure and draw; returns the text of the result, which is also in ``out/result.md``."""
     _say("Writing the small model and the training images …")
-    bases = materialise(out / "model")
+    bases = materialize(out / "model")
     data = _write_data(out)
     model = load_model(bases.a)
     _say(f"Training {' and '.join(NAMES)} together, embeddings and LoRA, {steps} steps …")

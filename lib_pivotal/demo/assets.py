@@ -12,7 +12,7 @@ from lib_pivotal.core.atomic_file import replacing
 from lib_pivotal.demo.shapes import LATENT_SCALE, TEXT_WIDTH, UNET_WIDTHS, VAE_WIDTHS, text_config
 from lib_pivotal.host.diffusers.tokenizer import write_tokenizer
 
-__all__ = ["BASE_A", "BASE_B_UNET", "Bases", "materialise"]
+__all__ = ["BASE_A", "BASE_B_UNET", "Bases", "materialize"]
 
 _HERE = Path(__file__).parent
 BASE_A = _HERE / "base_a.safetensors"
@@ -30,7 +30,7 @@ class Bases:
     tokenizer: Path
 
 
-def materialise(folder: Path) -> Bases:
+def materialize(folder: Path) -> Bases:
     """Write both checkpoints, their .yaml files and the tokenizer's folder into ``folder``, unless they are there.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A real webui and a real browser; ``--shots`` keeps the pictures for the README."""
+"""A real webui and a real browser; ``--shots`` keeps the images for the README."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _checkpoints(tree: Path, python: Path, folder: Path) -> list[Path]:
     from lib_pivotal.demo import assets
 
     if assets.BASE_A.exists() and assets.BASE_B_UNET.exists():
-        return [assets.materialise(folder / "demo").a]
+        return [assets.materialize(folder / "demo").a]
     command = [str(python), str(_E2E / "random_checkpoint.py"), str(tree), str(folder / "random")]
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
     return [folder / "random" / "random.safetensors"]
@@ -96,13 +96,13 @@ def shoot(request: pytest.FixtureRequest) -> Callable[..., None]:
     def take(page, name: str, **options) -> None:
         if not request.config.getoption("--shots"):
             return
-        picture = Image.open(io.BytesIO(page.screenshot(**options))).convert("RGB")
+        image = Image.open(io.BytesIO(page.screenshot(**options))).convert("RGB")
         _SHOTS.mkdir(parents=True, exist_ok=True)
         path = _SHOTS / f"{name}.png"
-        for colours in (256, 128, 64, 32):
-            picture.quantize(colours).save(path, optimize=True)
+        for colors in (256, 128, 64, 32):
+            image.quantize(colors).save(path, optimize=True)
             if path.stat().st_size <= _MOST_BYTES:
                 return
-        picture.resize((picture.width * 2 // 3, picture.height * 2 // 3)).quantize(64).save(path, optimize=True)
+        image.resize((image.width * 2 // 3, image.height * 2 // 3)).quantize(64).save(path, optimize=True)
 
     return take

@@ -27,7 +27,7 @@ def test_a_schedule_rounded_to_half_precision_is_made_exact_again(monkeypatch: p
     found = noise_schedule_of(model)
     assert found.dtype == torch.float32
     assert torch.equal(found, exact)
-    # Rounded, the signal-to-noise ratio of nearly clean pictures is wrong by more than one per cent.
+    # Rounded, the signal-to-noise ratio of nearly clean images is wrong by more than one per cent.
     rounded = exact.half().float()
     assert float((rounded[0] / (1 - rounded[0])) / (exact[0] / (1 - exact[0]))) != pytest.approx(1.0, abs=0.01)
     # From 1.8 on the webui keeps its own copy, which counts; and a schedule of another kind stays what it is.
@@ -43,19 +43,19 @@ def test_the_memory_saving_attention_is_chosen_while_training_and_the_users_come
     webui, _model = _webui(monkeypatch)
     chosen: list[str | None] = []
     hijack = webui.modules["sd_hijack"]
-    type(hijack.model_hijack).apply_optimizations.behaviour = lambda _self, option=None: chosen.append(option)
+    type(hijack.model_hijack).apply_optimizations.behavior = lambda _self, option=None: chosen.append(option)
 
-    def optimiser(name: str, *, is_available: bool) -> Any:
+    def optimizer(name: str, *, is_available: bool) -> Any:
         return types.SimpleNamespace(name=name, title=lambda: f"{name} - title", is_available=lambda: is_available)
 
-    hijack.optimizers = [optimiser("Doggettx", is_available=True), optimiser("sdp", is_available=True)]
+    hijack.optimizers = [optimizer("Doggettx", is_available=True), optimizer("sdp", is_available=True)]
     with borrow(TrainConfig(), Control()):
         assert chosen == ["sdp - title"]
         assert "undo_optimizations" not in webui.calls
     assert chosen == ["sdp - title", None]
     assert not caplog.text
     chosen.clear()
-    hijack.optimizers = [optimiser("sdp", is_available=False)]
+    hijack.optimizers = [optimizer("sdp", is_available=False)]
     with borrow(TrainConfig(), Control()):
         assert chosen == []
         assert "undo_optimizations" in webui.calls

@@ -225,8 +225,8 @@ def test_an_installed_embedding_of_the_same_name_steps_aside_for_a_preview(monke
         registered.append(f"+{embedding.name}")
         database.word_embeddings[embedding.name] = embedding
 
-    type(database).register_embedding_by_name.behaviour = by_name
-    type(database).register_embedding.behaviour = register
+    type(database).register_embedding_by_name.behavior = by_name
+    type(database).register_embedding.behavior = register
     ids = model.cond_stage_model.tokenize(["mychar"])[0]
     installed = types.SimpleNamespace(name="MyChar")
     database.word_embeddings["MyChar"] = installed

@@ -57,7 +57,7 @@ def encoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(_Encoder, "tokenize", _Encoder.tokenize)  # takes our hook off afterwards
     vars(webui.modules["sd_hijack_clip"])["FrozenCLIPEmbedderWithCustomWords"] = _Encoder
     store = webui.modules["sd_hijack"].model_hijack.embedding_db
-    type(store).find_embedding_at_position.behaviour = lambda *_: (None, None)
+    type(store).find_embedding_at_position.behavior = lambda *_: (None, None)
     vars(webui.modules["textual_inversion"])["Embedding"] = _Embedding
     made = request.param()
     webui.modules["sd_models"].model_data.sd_model = types.SimpleNamespace(cond_stage_model=torch.nn.Sequential(made))

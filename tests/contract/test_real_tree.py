@@ -101,7 +101,7 @@ def test_webui_sees_the_family_of_what_we_write() -> None:
     if not trees:
         pytest.skip("no webui tree")
     config = TrainConfig(concepts=(Concept(name="zog"),))
-    facts: dict[str, Any] = {"model_name": "m", "model_hash": "", "is_v_prediction": False, "picture_count": 1}
+    facts: dict[str, Any] = {"model_name": "m", "model_hash": "", "is_v_prediction": False, "image_count": 1}
     vectors = {"zog": {"clip_l": torch.ones(1, 8)}}
     facts |= {"step": 1, "output_name": "x", "date": "2026-01-01T00:00:00Z"}
     for tree in trees:

@@ -45,7 +45,7 @@ def _checkpoints(tree: Path, python: Path, folder: Path) -> list[Path]:
 
     result = []
     if assets.BASE_A.exists() and assets.BASE_B_UNET.exists():
-        bases = assets.materialise(folder / "demo")
+        bases = assets.materialize(folder / "demo")
         result = [bases.a, bases.b]
     return [*result, *_random_checkpoints(tree, python, folder)]
 

@@ -82,9 +82,9 @@ def make_data_folder(folder: Path, checkpoints: Sequence[Path], *, with_extensio
     (folder / "config.json").write_text(json.dumps(settings))
 
 
-def digest_of(picture: str) -> str:
-    """Digest of the pixels of a picture in base64; the text in the file does not count."""
-    return hashlib.sha256(Image.open(io.BytesIO(base64.b64decode(picture))).tobytes()).hexdigest()
+def digest_of(image: str) -> str:
+    """Digest of the pixels of an image in base64; the text in the file does not count."""
+    return hashlib.sha256(Image.open(io.BytesIO(base64.b64decode(image))).tobytes()).hexdigest()
 
 
 class Webui:
@@ -168,10 +168,10 @@ class Webui:
                 return error.code, text
 
     def pixels(self, prompt: str, **fields: Any) -> str:
-        """Digest of the pixels of a small picture with a fixed seed."""
+        """Digest of the pixels of a small image with a fixed seed."""
         task = {"prompt": prompt, "seed": 5, "steps": 4, "width": 64, "height": 64, "cfg_scale": 4, **fields}
-        picture = self.post("/sdapi/v1/txt2img", task)["images"][0]
-        return digest_of(picture)
+        image = self.post("/sdapi/v1/txt2img", task)["images"][0]
+        return digest_of(image)
 
     def _request(self, path: str, body: Any, timeout: float, headers: Mapping[str, str] | None = None) -> Any:
         data = None if body is None else json.dumps(body).encode()

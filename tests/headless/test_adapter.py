@@ -162,32 +162,32 @@ def request(prompt, **other):
     return SampleRequest(prompt, **values)
 
 
-def picture(model, prompt, embeddings=None, **other):
+def image(model, prompt, embeddings=None, **other):
     return DiffusersSampler(model).make(request(prompt, **other), embeddings or {}).image.tobytes()
 
 
 def test_samples_repeat_and_leave_random_numbers_alone(model):
     before = torch.get_rng_state()
-    assert picture(model, "a cat") == picture(model, "a cat")
+    assert image(model, "a cat") == image(model, "a cat")
     assert torch.equal(before, torch.get_rng_state())
-    assert picture(model, "a cat") != picture(model, "a cat", seed=8)
-    assert picture(model, "a cat") != picture(model, "a cat", clip_skip=2)
-    assert picture(model, "a cat, " * 40) != picture(model, "a cat, " * 30)
+    assert image(model, "a cat") != image(model, "a cat", seed=8)
+    assert image(model, "a cat") != image(model, "a cat", clip_skip=2)
+    assert image(model, "a cat, " * 40) != image(model, "a cat, " * 30)
 
 
 def test_samples_show_embeddings_and_lora(model):
     vectors = {"my_hero": {"clip_l": torch.randn(2, 32, generator=torch.Generator().manual_seed(0))}}
     other = {"my_hero": {"clip_l": torch.randn(2, 32, generator=torch.Generator().manual_seed(1))}}
-    assert picture(model, "my_hero", vectors) != picture(model, "my_hero", other)
-    assert picture(model, "a cat", vectors) == picture(model, "a cat", other)
+    assert image(model, "my_hero", vectors) != image(model, "my_hero", other)
+    assert image(model, "a cat", vectors) == image(model, "a cat", other)
     lora = AdapterSet.with_ranks(
         "unet", [(t, 4) for t in model.lora_targets() if t.role == "attention"], 1.0, 5, model.device
     )
     with torch.no_grad():
         lora.flat.values.add_(0.05)
     with attach([lora]):
-        with_lora = picture(model, "a cat")
-    assert with_lora != picture(model, "a cat")
+        with_lora = image(model, "a cat")
+    assert with_lora != image(model, "a cat")
 
 
 def test_infotext_is_the_webuis(model):
@@ -202,10 +202,10 @@ def test_a_stopped_sample_is_none(model):
     assert DiffusersSampler(model, lambda: True).make(request("a cat"), {}) is None
 
 
-def test_sampler_finds_the_picture_that_an_ideal_model_knows(model):
-    """Euler from the noisiest level must end at the picture when the prediction is exact."""
+def test_sampler_finds_the_image_that_an_ideal_model_knows(model):
+    """Euler from the noisiest level must end at the image when the prediction is exact."""
     sampler = DiffusersSampler(model)
-    picture = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(2))
+    image = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(2))
 
     class Ideal:
         vae, device, alphas_cumprod, is_v_prediction = model.vae, model.device, model.alphas_cumprod, False
@@ -213,14 +213,14 @@ def test_sampler_finds_the_picture_that_an_ideal_model_knows(model):
         def predict(self, noisy, timesteps, condition):
             at = int(timesteps.round())
             signal = self.alphas_cumprod[at]
-            noise = (noisy - signal.sqrt() * picture) / (1 - signal).sqrt()
-            return noise if not self.is_v_prediction else signal.sqrt() * noise - (1 - signal).sqrt() * picture
+            noise = (noisy - signal.sqrt() * image) / (1 - signal).sqrt()
+            return noise if not self.is_v_prediction else signal.sqrt() * noise - (1 - signal).sqrt() * image
 
     for is_v in (False, True):
         sampler._model = Ideal()
         sampler._model.is_v_prediction = is_v
         found = sampler._denoise(request("", steps=1000), None, None)
-        assert torch.allclose(found, picture, atol=1e-2)
+        assert torch.allclose(found, image, atol=1e-2)
 
 
 def test_v_prediction_is_read_from_the_yaml(small, tmp_path):

@@ -19,7 +19,7 @@ from lib_pivotal.host.diffusers.checkpoint import load_networks
 from lib_pivotal.host.diffusers.checkpoint_check import check_checkpoint
 from lib_pivotal.host.diffusers.weight_files import find_weights
 from tests.headless.families import write_sd2, write_sdxl
-from tests.unit.toy import write_pictures
+from tests.unit.toy import write_images
 
 FIRST = "model.diffusion_model.input_blocks.0.0.weight"
 
@@ -72,7 +72,7 @@ def test_whole_models_have_no_problems(families, family):
 def test_the_demo_model_has_no_problems(tmp_path):
     if not assets.BASE_A.exists():
         pytest.skip("the demo's model is not there")
-    bases = assets.materialise(tmp_path)
+    bases = assets.materialize(tmp_path)
     assert check_checkpoint(bases.a) == check_checkpoint(bases.b) == []
 
 
@@ -255,13 +255,13 @@ def test_files_without_a_variant_come_first_then_fp16(small, tmp_path):
 
 
 def test_the_command_says_it_before_the_long_work(small, tmp_path, capsys):
-    write_pictures(tmp_path / "pictures", name="my_hero")
+    write_images(tmp_path / "images", name="my_hero")
     path = copied(small, tmp_path)
 
     def ask():
         values = {
             "checkpoint": str(path),
-            "data_folder": str(tmp_path / "pictures"),
+            "data_folder": str(tmp_path / "images"),
             "concepts": [{"name": "my_hero", "init_text": "red circle"}],
             "output_name": "hero",
             "resolution": 64,

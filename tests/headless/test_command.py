@@ -19,7 +19,7 @@ from lib_pivotal.core.file_lock import locked
 from lib_pivotal.core.train.recorder import read_losses
 from lib_pivotal.core.train.state import load_newest
 from lib_pivotal.host.diffusers.lora_size import values_per_rank
-from tests.unit.toy import write_pictures
+from tests.unit.toy import write_images
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,13 +27,13 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def settings(small, tmp_path):
     """Writes a settings file; returns its path."""
-    write_pictures(tmp_path / "pictures", name="my_hero")
+    write_images(tmp_path / "images", name="my_hero")
 
     def write(name="config.json", **values) -> Path:
         path = tmp_path / name
         config = {
             "checkpoint": str(small.file),
-            "data_folder": str(tmp_path / "pictures"),
+            "data_folder": str(tmp_path / "images"),
             "concepts": [{"name": "my_hero", "init_text": "red circle", "vectors": 2, "stop_at": 1.0}],
             "resolution": 64,
             "steps": 3,
@@ -186,7 +186,7 @@ def test_resume_takes_a_file_of_the_run_and_names_anything_else(settings, tmp_pa
     assert [step for step, _ in read_losses(run)] == [1, 2] and the_run(out) == run
     before = sorted(tmp_path.rglob("*"))
     capsys.readouterr()
-    for wrong in (out / "hero.safetensors", tmp_path / "nope", tmp_path / "pictures", out):
+    for wrong in (out / "hero.safetensors", tmp_path / "nope", tmp_path / "images", out):
         for more in ([], ["--check"]):
             assert main(["train", longer, "--resume", str(wrong), *more]) == 2
             error = capsys.readouterr().err

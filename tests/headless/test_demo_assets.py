@@ -21,7 +21,7 @@ from lib_pivotal.host.diffusers.tokenizer import write_tokenizer  # noqa: E402
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """Fresh networks, written and materialised the way the trained ones are."""
+    """Fresh networks, written and materialized the way the trained ones are."""
     folder = tmp_path_factory.mktemp("bases")
     torch.manual_seed(0)
     parts = {"unet": make_unet(), "vae": make_vae(), "text": make_text_encoder(), "other": make_unet()}
@@ -36,9 +36,9 @@ def made(tmp_path_factory):
             patch.setattr(module, "BASE_B_UNET", folder / "base_b_unet.safetensors")
         train_base.write_base_a(parts["unet"].state_dict(), parts["vae"].state_dict(), parts["text"])
         train_base.write_base_b(parts["other"].state_dict())
-        first = assets.materialise(folder / "out")
+        first = assets.materialize(folder / "out")
         stamp = os.stat(first.a).st_mtime_ns, os.stat(first.b).st_mtime_ns
-        assert assets.materialise(folder / "out") == first
+        assert assets.materialize(folder / "out") == first
         assert (os.stat(first.a).st_mtime_ns, os.stat(first.b).st_mtime_ns) == stamp
     return parts, first
 
@@ -73,7 +73,7 @@ def test_tokenizer_gives_clips_numbers(tmp_path):
     assert tokenizer("x", padding="max_length", max_length=77)["input_ids"][3:] == [49407] * 74
 
 
-def test_measuring_makes_repeatable_pictures(made):
+def test_measuring_makes_repeatable_images(made):
     networks = load_networks(made[1].a)
     captions = ["a small red star, white background", ""]
     first, second = (generate(networks, captions, seed=3, steps=2) for _ in range(2))

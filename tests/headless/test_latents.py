@@ -12,13 +12,13 @@ from lib_pivotal.core.events import Control
 from lib_pivotal.core.train.run import Folders, train
 from lib_pivotal.demo import assets
 from lib_pivotal.host.diffusers import load
-from tests.unit.toy import write_pictures
+from tests.unit.toy import write_images
 
 
 @pytest.mark.skipif(not assets.BASE_A.exists(), reason="THE SMALL MODEL IS MISSING: nothing was trained.")
 def test_a_second_run_uses_the_latents_that_the_first_one_stored(tmp_path: Path, monkeypatch) -> None:
-    model = load(assets.materialise(tmp_path / "model").a, device="cpu")
-    write_pictures(tmp_path / "data", 4)
+    model = load(assets.materialize(tmp_path / "model").a, device="cpu")
+    write_images(tmp_path / "data", 4)
     config = TrainConfig(
         concepts=(Concept("zog_x", init_text="red circle"),),
         data_folder=str(tmp_path / "data"),

@@ -14,7 +14,7 @@ from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.bundle.names import check_names, suggest_name, token_key
 from lib_pivotal.core.config.schema import Concept
 from lib_pivotal.host.diffusers.tokenizer import write_tokenizer
-from tests.unit.toy import write_pictures
+from tests.unit.toy import write_images
 
 NAMES = [
     "初音ミク", "мия_v1", "Élodie x", "zög_2", "हिन्दी_1", "क्षत्रिय x", "ไทย_1", "น้ำ x", "한국어 x", "עברית_1", "عربي_1", "ΖΟΓΣ_2", "İzog_x",
@@ -107,10 +107,10 @@ def test_the_key_of_a_name_is_what_the_tokenizer_sees(encoder, pair):
 
 
 def test_a_bundle_with_names_in_another_alphabet_from_training_to_files(small, tmp_path, capsys):
-    write_pictures(tmp_path / "pictures", name="初音ミク")
+    write_images(tmp_path / "images", name="初音ミク")
     config = tmp_path / "config.json"
     settings = {
-        "checkpoint": str(small.file), "data_folder": str(tmp_path / "pictures"), "resolution": 64, "steps": 2, "batch_size": 2,
+        "checkpoint": str(small.file), "data_folder": str(tmp_path / "images"), "resolution": 64, "steps": 2, "batch_size": 2,
         "rank": 2, "sample_every": 0, "output_name": "ミク_v1",
         "concepts": [{"name": "初音ミク", "init_text": "girl", "vectors": 2}],
     }  # fmt: skip

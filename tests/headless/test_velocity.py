@@ -86,11 +86,11 @@ def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("velocity")
     write_dataset(folder / "data", NAME)
     write_dataset(folder / "held-out", NAME, "held_out", "a")
-    return folder, load_model(assets.materialise(folder / "model").a, device="cpu")
+    return folder, load_model(assets.materialize(folder / "model").a, device="cpu")
 
 
 def gain(world, *, is_known: bool) -> float:
-    """Share of the error that training takes away on pictures never trained on."""
+    """Share of the error that training takes away on images never trained on."""
     folder, base = world
     model = VelocityModel(base, is_known=is_known)
     name = "known" if is_known else "mistaken"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ui.fake_host import FakeBundleLibrary, FakeHost, GatedEngine, write_pictures
+from tests.ui.fake_host import FakeBundleLibrary, FakeHost, GatedEngine, write_images
 
 gradio = pytest.importorskip("gradio", reason="the tab's tests need one of the two Gradio environments")
 
@@ -44,5 +44,5 @@ def page(session: Session, library: FakeBundleLibrary) -> Page:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    return write_pictures(tmp_path / "pictures")
+def images(tmp_path: Path) -> Path:
+    return write_images(tmp_path / "images")

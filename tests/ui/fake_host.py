@@ -14,7 +14,7 @@ from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.errors import BundleError, Problem
 from lib_pivotal.core.events import Finished, Prepared, Preparing, SampleReady, Saved, StepDone, Warned
 
-__all__ = ["FakeBundleLibrary", "FakeHost", "GatedEngine", "good_config", "write_pictures"]
+__all__ = ["FakeBundleLibrary", "FakeHost", "GatedEngine", "good_config", "write_images"]
 
 
 class _Sink:
@@ -217,8 +217,8 @@ class FakeBundleLibrary:
             raise BundleError(f"There is no file {name} any more.", hint="Refresh the list.")
 
 
-def write_pictures(folder: Path, count: int = 6) -> Path:
-    """Different pictures with captions that name the concept."""
+def write_images(folder: Path, count: int = 6) -> Path:
+    """Different images with captions that name the concept."""
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(count):
         image = Image.new("RGB", (64, 64), (40 * index, 200 - 30 * index, 90))
@@ -229,11 +229,11 @@ def write_pictures(folder: Path, count: int = 6) -> Path:
     return folder
 
 
-def good_config(pictures: Path, **changes) -> TrainConfig:
+def good_config(images: Path, **changes) -> TrainConfig:
     """Settings in which the checks find no error."""
     values = {
         "concepts": (Concept("zog", init_text="hill"),),
-        "data_folder": str(pictures),
+        "data_folder": str(images),
         "resolution": 64,
         "steps": 6,
         "output_name": "zog-bundle",

@@ -22,10 +22,10 @@ def make_client(session, credentials=None, is_trusted=lambda _: False) -> TestCl
     return TestClient(app)
 
 
-def test_a_run_over_http(session, engine, pictures):
+def test_a_run_over_http(session, engine, images):
     client = make_client(session)
     assert client.get(f"{V1}/status").json()["state"] == "idle"
-    body = to_dict(good_config(pictures))
+    body = to_dict(good_config(images))
     started = client.post(f"{V1}/train", json=body)
     assert started.status_code == 200, started.text
     assert client.post(f"{V1}/train", json=body).status_code == 409
@@ -60,9 +60,9 @@ def test_bad_settings_are_listed_completely(session):
     assert session.status()["state"] == "idle"
 
 
-def test_check_answers_without_starting(session, pictures):
+def test_check_answers_without_starting(session, images):
     client = make_client(session)
-    good = client.post(f"{V1}/check", json=to_dict(good_config(pictures))).json()
+    good = client.post(f"{V1}/check", json=to_dict(good_config(images))).json()
     assert good["ok"] is True
     bad = client.post(f"{V1}/check", json={"stepps": 3}).json()
     assert bad["ok"] is False
@@ -83,9 +83,9 @@ def test_stop_refuses_what_it_does_not_understand(session, body):
     assert make_client(session).post(f"{V1}/stop", json=body).status_code == 422
 
 
-def test_credentials_are_asked_for(session, pictures, engine):
+def test_credentials_are_asked_for(session, images, engine):
     client = make_client(session, {"anna": "pa:ss", "bert": "secret"})
-    body = to_dict(good_config(pictures))
+    body = to_dict(good_config(images))
     for name in ("train", "check", "stop", "save", "sample"):
         assert client.post(f"{V1}/{name}", json=body).status_code == 401, name
         assert client.post(f"{V1}/{name}", json=body, auth=("anna", "ü")).status_code == 401, name
@@ -97,7 +97,7 @@ def test_credentials_are_asked_for(session, pictures, engine):
     status = client.get(f"{V1}/status")
     assert set(status.json()) == set(PUBLIC)
     assert "zog" not in status.text
-    assert str(pictures.parent) not in status.text
+    assert str(images.parent) not in status.text
     assert client.get(f"{V1}/status", auth=("anna", "no")).status_code == 401
     assert client.get(f"{V1}/status", auth=("anna", "pa:ss")).json()["config"]["output_name"] == "zog-bundle"
 
@@ -106,12 +106,12 @@ FOREIGN = {"Origin": "https://evil.example.com", "Sec-Fetch-Site": "cross-site"}
 
 
 @pytest.mark.parametrize("name", ["check", "train", "stop", "save", "sample"])
-def test_other_sites_are_refused(session, pictures, engine, name):
+def test_other_sites_are_refused(session, images, engine, name):
     credentials = {"anna": "secret"}
     for given in ({}, credentials):
         client = make_client(session, given)
         login = ("anna", "secret") if given else None
-        body = to_dict(good_config(pictures)) if name in ("check", "train") else None
+        body = to_dict(good_config(images)) if name in ("check", "train") else None
         for headers in (FOREIGN, {"Origin": "null"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "http://x:1"}):
             answer = client.post(f"{V1}/{name}", json=body, headers=headers, auth=login)
             assert answer.status_code == 403, (headers, answer.text)
@@ -120,9 +120,9 @@ def test_other_sites_are_refused(session, pictures, engine, name):
     assert session.status()["state"] == "idle"
 
 
-def test_a_foreign_page_can_neither_stop_nor_discard_a_run(session, pictures, engine):
+def test_a_foreign_page_can_neither_stop_nor_discard_a_run(session, images, engine):
     client = make_client(session)
-    client.post(f"{V1}/train", json=to_dict(good_config(pictures))).raise_for_status()
+    client.post(f"{V1}/train", json=to_dict(good_config(images))).raise_for_status()
     form = {"Content-Type": "application/x-www-form-urlencoded", **FOREIGN}
     for content, headers in ((None, FOREIGN), (b'{"discard": true}', FOREIGN), (b"", form), (b"a=b", form)):
         assert client.post(f"{V1}/stop", content=content, headers=headers).status_code == 403

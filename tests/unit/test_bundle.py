@@ -37,7 +37,7 @@ def metadata(family="sd1", **changes):
     )
     return build_metadata(
         config, SD1, family=family, step=5, output_name="my-000005", model_name="m", model_hash="abc", is_v_prediction=False,
-        picture_count=9, date="2026-01-01T00:00:00+00:00", covers=[Image.new("RGB", (512, 512))],
+        image_count=9, date="2026-01-01T00:00:00+00:00", covers=[Image.new("RGB", (512, 512))],
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from lib_pivotal.core.data.latents import LatentEntry, encode_all
 from lib_pivotal.core.data.pixels import load_pixels
 from lib_pivotal.core.data.plan import Plan
 from lib_pivotal.core.errors import DatasetError, Interrupted
-from tests.unit.toy import ToyCodec, write_pictures
+from tests.unit.toy import ToyCodec, write_images
 
 # -- captions
 
@@ -43,7 +43,7 @@ ZOG = Concept("zog", aliases=("teal hexagon", "saber (fate)"))
         ("saber (fate)", "zog"),
         ("a teal hexagon on grass", "a zog on grass"),
         ("a teal_hexagon on grass", "a zog on grass"),
-        (r"a picture of saber \(fate\) in a park", "a picture of zog in a park"),
+        (r"an image of saber \(fate\) in a park", "an image of zog in a park"),
         ("teal hexagons, left", "teal hexagons, left"),
         ("dark teal hexagon, left", "dark teal hexagon, left"),
         ("left, a teal hexagon sits on the green grass", "left, a zog sits on the green grass"),
@@ -59,26 +59,26 @@ ZOG = Concept("zog", aliases=("teal hexagon", "saber (fate)"))
     ],
 )
 def test_aliases_are_replaced_as_whole_words_only(caption, expected):
-    assert maker(ZOG).normalise(caption) == expected
+    assert maker(ZOG).normalize(caption) == expected
 
 
 def test_the_longest_words_of_all_concepts_win_and_nothing_is_replaced_twice():
     make = maker(
         Concept("surtr", aliases=("girl",)), Concept("chenx", aliases=("dragon girl", "_")), Concept("zog-girl")
     )
-    assert make.normalise("a dragon girl sits") == "a chenx sits"
-    assert make.normalise("a zog-girl on grass") == "a zog-girl on grass"
-    assert make.normalise("A cat. Red (hat).") == "A cat. Red (hat)."
+    assert make.normalize("a dragon girl sits") == "a chenx sits"
+    assert make.normalize("a zog-girl on grass") == "a zog-girl on grass"
+    assert make.normalize("A cat. Red (hat).") == "A cat. Red (hat)."
     assert make.concepts_in("a dragon girl and a girl") == {"chenx", "surtr"}
-    assert maker(Concept("a\\q", aliases=("teal",))).normalise("some teal thing") == "some a\\q thing"
+    assert maker(Concept("a\\q", aliases=("teal",))).normalize("some teal thing") == "some a\\q thing"
 
 
 def test_a_tag_that_only_holds_an_alias_is_another_tag():
     make = maker(Concept("zog_v1", aliases=("girl", "magical_girl")))
-    assert make.normalise("girl, cat girl, girl_sitting, left") == "zog_v1, cat girl, girl_sitting, left"
-    assert make.normalise("Magical Girl, smile") == "zog_v1, smile"
-    assert make.normalise("a magical girl and a girl") == "a zog_v1 and a zog_v1"
-    assert make.normalise("the big_girl waits") == "the big_girl waits"
+    assert make.normalize("girl, cat girl, girl_sitting, left") == "zog_v1, cat girl, girl_sitting, left"
+    assert make.normalize("Magical Girl, smile") == "zog_v1, smile"
+    assert make.normalize("a magical girl and a girl") == "a zog_v1 and a zog_v1"
+    assert make.normalize("the big_girl waits") == "the big_girl waits"
     assert not make.concepts_in("cat girl, left")
 
 
@@ -92,7 +92,7 @@ def test_a_name_within_a_tag_is_a_mention():
 def test_letters_without_a_pair_are_no_alias_and_no_failure(caption):
     """Python finds the dotless i and the long s where i and s are looked for in any case."""
     make = maker(Concept("zog_v1", aliases=("girl", "magical", "sign")))
-    assert make.normalise(caption) == caption
+    assert make.normalize(caption) == caption
 
 
 @pytest.mark.parametrize(
@@ -111,12 +111,12 @@ def test_letters_without_a_pair_are_no_alias_and_no_failure(caption):
     ],
 )
 def test_aliases_in_any_script_and_form(caption, expected):
-    assert maker(Concept("zog", aliases=("初音ミク", "miku", "caf\u00e9"))).normalise(caption) == expected
+    assert maker(Concept("zog", aliases=("初音ミク", "miku", "caf\u00e9"))).normalize(caption) == expected
 
 
 def test_escaped_brackets_are_bare_as_in_a_prompt():
     make = maker(ZOG)
-    assert make.normalise(r"left, asuka \(eva\), \[x\], a\\b") == r"left, asuka (eva), [x], a\\b"
+    assert make.normalize(r"left, asuka \(eva\), \[x\], a\\b") == r"left, asuka (eva), [x], a\\b"
     assert make.vary(r"hat \(red\)", random.Random(0)) == "hat (red)"
 
 
@@ -144,7 +144,7 @@ def test_caption_without_names_is_not_cut_to_nothing():
 
 @given(st.integers(1, 5000), st.integers(1, 5000), st.sampled_from([64, 256, 512, 768, 1024]))
 @settings(max_examples=200, deadline=None)
-def test_bucket_and_crop_hold_for_any_picture(width, height, resolution):
+def test_bucket_and_crop_hold_for_any_image(width, height, resolution):
     bucket = bucket_for(width, height, resolution)
     assert bucket[0] % 64 == bucket[1] % 64 == 0
     assert bucket[0] * bucket[1] <= resolution * resolution
@@ -167,9 +167,9 @@ def test_known_buckets():
 
 
 def test_pixels_are_upright_white_backed_and_mirrored(tmp_path):
-    picture = np.zeros((64, 64, 4), np.uint8)
-    picture[:, :32] = (255, 0, 0, 255)
-    Image.fromarray(picture, "RGBA").save(tmp_path / "a.png")
+    image = np.zeros((64, 64, 4), np.uint8)
+    image[:, :32] = (255, 0, 0, 255)
+    Image.fromarray(image, "RGBA").save(tmp_path / "a.png")
     pixels = load_pixels(tmp_path / "a.png", (64, 64), mirrored=False)
     assert pixels.shape == (3, 64, 64)
     assert torch.allclose(pixels[:, 5, 5], torch.tensor([1.0, -1.0, -1.0]))
@@ -177,16 +177,16 @@ def test_pixels_are_upright_white_backed_and_mirrored(tmp_path):
     assert torch.equal(load_pixels(tmp_path / "a.png", (64, 64), mirrored=True), pixels.flip(2))
 
 
-def test_turned_and_sixteen_bit_pictures_are_read_as_shown(tmp_path):
-    picture = np.zeros((64, 128, 3), np.uint8)
-    picture[:, :64] = 255
+def test_turned_and_sixteen_bit_images_are_read_as_shown(tmp_path):
+    image = np.zeros((64, 128, 3), np.uint8)
+    image[:, :64] = 255
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.fromarray(picture).save(tmp_path / "turned.png", exif=exif)
+    Image.fromarray(image).save(tmp_path / "turned.png", exif=exif)
     pixels = load_pixels(tmp_path / "turned.png", (64, 128), mirrored=False)
     assert pixels[0, 5, 5] == 1.0 and pixels[0, 120, 5] == -1.0
-    Image.fromarray(np.full((64, 64), 32896, np.uint16)).save(tmp_path / "grey.png")
-    assert abs(float(load_pixels(tmp_path / "grey.png", (64, 64), mirrored=False).mean())) < 0.01
+    Image.fromarray(np.full((64, 64), 32896, np.uint16)).save(tmp_path / "gray.png")
+    assert abs(float(load_pixels(tmp_path / "gray.png", (64, 64), mirrored=False).mean())) < 0.01
 
 
 class CountingCodec(ToyCodec):
@@ -213,7 +213,7 @@ def encode(entries, codec, folder=None, stopped=lambda: False, kept=None):
 
 
 def test_latents_are_cached_by_content_crop_flip_and_codec(tmp_path):
-    write_pictures(tmp_path, 2)
+    write_images(tmp_path, 2)
     a = tmp_path / "00.png"
     entries = [entry(a), entry(a, mirrored=True), entry(a)]
     other_bucket = encode([*entries, entry(a, (64, 128))], CountingCodec())
@@ -239,7 +239,7 @@ def test_latents_are_cached_by_content_crop_flip_and_codec(tmp_path):
 
 
 def test_bad_latents_name_the_file(tmp_path):
-    write_pictures(tmp_path, 1)
+    write_images(tmp_path, 1)
 
     class Bad(ToyCodec):
         def encode(self, pixels):
@@ -257,7 +257,7 @@ def test_bad_latents_name_the_file(tmp_path):
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_latents_are_stored_whatever_their_strides(tmp_path, memory_format):
     """Of batches, some VAEs return the channels last, and safetensors does not store such tensors."""
-    write_pictures(tmp_path, 6)
+    write_images(tmp_path, 6)
 
     class Codec(CountingCodec):
         def encode(self, pixels):
@@ -275,7 +275,7 @@ def test_latents_are_stored_whatever_their_strides(tmp_path, memory_format):
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("non contiguous tensor")])
 def test_latents_that_cannot_be_stored_end_nothing(tmp_path, monkeypatch, caplog, error):
-    write_pictures(tmp_path, 1)
+    write_images(tmp_path, 1)
 
     def fail(*_):
         raise error
@@ -287,7 +287,7 @@ def test_latents_that_cannot_be_stored_end_nothing(tmp_path, monkeypatch, caplog
 
 
 def test_an_image_that_was_exchanged_after_the_check_is_not_trained_on(tmp_path):
-    write_pictures(tmp_path, 2)
+    write_images(tmp_path, 2)
     checked = entry(tmp_path / "00.png")
     (tmp_path / "00.png").write_bytes((tmp_path / "01.png").read_bytes())
     with pytest.raises(DatasetError, match=r"00\.png has changed since it was checked"):
@@ -295,7 +295,7 @@ def test_an_image_that_was_exchanged_after_the_check_is_not_trained_on(tmp_path)
 
 
 def test_kept_images_need_no_file(tmp_path):
-    write_pictures(tmp_path, 2)
+    write_images(tmp_path, 2)
     entries = [entry(tmp_path / "00.png", (128, 64)), entry(tmp_path / "00.png", (128, 64), mirrored=True)]
     read = encode(entries, ToyCodec())
     kept = KeptImages(96)
@@ -308,7 +308,7 @@ def test_kept_images_need_no_file(tmp_path):
 
 
 def test_images_are_kept_up_to_a_limit(tmp_path):
-    write_pictures(tmp_path, 3)
+    write_images(tmp_path, 3)
     images = [read_image((tmp_path / f"0{number}.png").read_bytes()) for number in (1, 2)]
     kept = KeptImages(64, limit=4 * 64 * 64 + 100)
     for name, image in zip("ab", images):
@@ -317,7 +317,7 @@ def test_images_are_kept_up_to_a_limit(tmp_path):
     assert kept.take("a", (64, 64)) is not None
 
 
-# -- the order of pictures
+# -- the order of images
 
 
 @given(
@@ -326,11 +326,11 @@ def test_images_are_kept_up_to_a_limit(tmp_path):
     st.integers(0, 99),
 )
 @settings(max_examples=100, deadline=None)
-def test_plan_shows_every_picture_in_proportion(pictures, items_per_step, seed):
-    buckets, repeats = [bucket for bucket, _ in pictures], [count for _, count in pictures]
+def test_plan_shows_every_image_in_proportion(images, items_per_step, seed):
+    buckets, repeats = [bucket for bucket, _ in images], [count for _, count in images]
     plan = Plan(buckets, repeats, items_per_step, seed)
     steps = 60
-    seen = [0] * len(pictures)
+    seen = [0] * len(images)
     for number in range(steps):
         items = plan.step(number)
         assert len(items) == items_per_step and len({buckets[item] for item in items}) == 1
@@ -343,9 +343,9 @@ def test_plan_shows_every_picture_in_proportion(pictures, items_per_step, seed):
         assert abs(count - passes * repeat) <= slack + 1e-9
 
 
-@pytest.mark.parametrize(("pictures", "repeats"), [(7, 1), (5, 1), (20, 3), (4, 2)])
-def test_no_picture_twice_in_a_step(pictures, repeats):
-    plan = Plan(["a"] * pictures, [repeats] * pictures, 4, 1)
+@pytest.mark.parametrize(("images", "repeats"), [(7, 1), (5, 1), (20, 3), (4, 2)])
+def test_no_image_twice_in_a_step(images, repeats):
+    plan = Plan(["a"] * images, [repeats] * images, 4, 1)
     assert all(len(set(plan.step(number))) == 4 for number in range(200))
     assert sorted(Plan(["a"] * 3, [1] * 3, 7, 1).step(0)) in (
         [0, 0, 0, 1, 1, 2, 2],

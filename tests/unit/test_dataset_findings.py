@@ -12,7 +12,7 @@ from PIL import Image
 from lib_pivotal.core.config.schema import Concept
 from lib_pivotal.core.data.scan import scan
 from tests.unit.dataset_files import problems_of, save_image, texts, write_captions
-from tests.unit.toy import ToyEncoder, write_pictures
+from tests.unit.toy import ToyEncoder, write_images
 
 # -- images
 
@@ -23,7 +23,7 @@ def test_missing_and_empty_folders_say_so(tmp_path):
 
 
 def test_every_bad_image_is_named_at_once(tmp_path):
-    write_pictures(tmp_path)
+    write_images(tmp_path)
     (tmp_path / "broken.png").write_bytes(b"no image")
     whole = (tmp_path / "00.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
@@ -40,7 +40,7 @@ def test_every_bad_image_is_named_at_once(tmp_path):
 
 
 def test_doubtful_images_are_warnings(tmp_path):
-    write_pictures(tmp_path)
+    write_images(tmp_path)
     save_image(tmp_path / "copy1.png", color=(1, 2, 3))
     save_image(tmp_path / "copy2.bmp", color=(1, 2, 3))
     save_image(tmp_path / "long.png", (640, 64))
@@ -52,17 +52,17 @@ def test_doubtful_images_are_warnings(tmp_path):
 
 
 def test_small_images_and_copies(tmp_path):
-    write_pictures(tmp_path, 3)
+    write_images(tmp_path, 3)
     for number in range(8):
         save_image(tmp_path / f"copy{number}.png", color=(9, 9, 9))
         (tmp_path / f"copy{number}.txt").write_text("zog_x")
     for number, level in enumerate((300, 60000)):
-        Image.fromarray(np.full((64, 64), level, np.uint16)).save(tmp_path / f"grey{number}.png")
-        (tmp_path / f"grey{number}.txt").write_text("zog_x")
+        Image.fromarray(np.full((64, 64), level, np.uint16)).save(tmp_path / f"gray{number}.png")
+        (tmp_path / f"gray{number}.txt").write_text("zog_x")
     warnings = problems_of(tmp_path, resolution=512)
     assert sum("same image" in str(warning) for warning in warnings) == 5
     assert any("2 more images are there twice" in str(warning) for warning in warnings)
-    assert not any("grey" in str(warning) and "same image" in str(warning) for warning in warnings)
+    assert not any("gray" in str(warning) and "same image" in str(warning) for warning in warnings)
     assert any(warning.field == "resolution" for warning in warnings)
 
 
@@ -224,7 +224,7 @@ def test_a_hostile_caption_costs_no_time(tmp_path, piece):
 
 
 def test_concept_that_no_caption_mentions(tmp_path):
-    write_pictures(tmp_path)
+    write_images(tmp_path)
     concepts = (Concept("zog_x"), Concept("mib_x"), Concept("ghost", aliases=("tag 1",)))
     assert [problem.field for problem in problems_of(tmp_path, concepts=concepts)] == ["concepts[1].name"]
 

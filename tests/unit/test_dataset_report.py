@@ -26,7 +26,7 @@ from lib_pivotal.core.train.run import Folders, train
 from lib_pivotal.core.train.training_data import load_training_data
 from tests.ui.fake_host import FakeHost
 from tests.unit.dataset_files import save_image, write_captions
-from tests.unit.toy import ToyCodec, ToyEncoder, ToyModel, toy_config, write_pictures
+from tests.unit.toy import ToyCodec, ToyEncoder, ToyModel, toy_config, write_images
 
 # -- how often files are touched
 
@@ -83,7 +83,7 @@ class ToyHost(FakeHost):
 @pytest.mark.parametrize("has_tokenizer", [True, False])
 @pytest.mark.parametrize("flip", [True, False])
 def test_a_start_decodes_each_image_once(tmp_path, counting, monkeypatch, has_tokenizer, flip):
-    write_pictures(tmp_path / "data")
+    write_images(tmp_path / "data")
     calls = []
     monkeypatch.setattr(checks, "read_dataset", lambda *a, **k: calls.append(a) or read_dataset(*a, **k))
     host = ToyHost(tmp_path / "webui")
@@ -101,7 +101,7 @@ def test_a_start_decodes_each_image_once(tmp_path, counting, monkeypatch, has_to
 
 def test_a_dataset_that_is_too_large_to_keep_is_decoded_twice(tmp_path, counting, monkeypatch):
     monkeypatch.setattr(checks, "KeptImages", lambda resolution: KeptImages(resolution, limit=0))
-    write_pictures(tmp_path / "data")
+    write_images(tmp_path / "data")
     run(tmp_path, toy_config(tmp_path / "data", steps=1, flip=True))
     assert counting.decoded == 12
 
@@ -113,7 +113,7 @@ def run(tmp_path, config, sinks=(), **options):
 
 
 def test_training_gives_the_same_with_and_without_kept_images(tmp_path, monkeypatch):
-    write_pictures(tmp_path / "data")
+    write_images(tmp_path / "data")
     config = toy_config(tmp_path / "data")
     one = load(config, read_dataset(config.data_folder))
     checked = check(config, bundles=tmp_path, taken_names={}, keeps_images=True)
@@ -143,7 +143,7 @@ def test_names_are_checked_with_the_models_tokenizer_when_the_check_had_none(tmp
 
 
 def test_settings_that_are_refused_keep_no_images(tmp_path):
-    write_pictures(tmp_path)
+    write_images(tmp_path)
     for changed in ({"resolution": 0}, {"resolution": 10**9}, {"rank": -1}):
         checked = check(toy_config(tmp_path, **changed), bundles=tmp_path, taken_names={}, keeps_images=True)
         assert checked.has_errors
@@ -154,7 +154,7 @@ def test_settings_that_are_refused_keep_no_images(tmp_path):
 
 
 def checked_config(tmp_path):
-    write_pictures(tmp_path / "data")
+    write_images(tmp_path / "data")
     config = toy_config(tmp_path / "data", steps=1, cache_to_disk=True)
     return config, check(config, bundles=tmp_path, taken_names={}, tokenizer=ToyEncoder().tokenize)
 
@@ -262,7 +262,7 @@ class NoCodec:
 
 def test_one_process_encodes_for_all(tmp_path, counting, monkeypatch):
     monkeypatch.setattr("lib_pivotal.core.train.training_data._SENT_TOGETHER", 4)
-    write_pictures(tmp_path)
+    write_images(tmp_path)
     config = toy_config(tmp_path, flip=True)
     first = Recorder()
     one = load(config, None, first)
@@ -290,7 +290,7 @@ def test_the_others_do_not_wait_for_a_process_that_failed(tmp_path, error, kind,
         def encode(self, pixels):
             raise error
 
-    write_pictures(tmp_path)
+    write_images(tmp_path)
     first = Recorder()
     with pytest.raises(type(error)):
         load(toy_config(tmp_path), None, first, Bad())

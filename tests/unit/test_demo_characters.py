@@ -30,7 +30,7 @@ def test_splits_have_enough_different_poses(character):
 
 
 @pytest.mark.parametrize("style", ["a", "b"])
-def test_data_set_is_pictures_with_captions_and_repeats(tmp_path, style):
+def test_data_set_is_images_with_captions_and_repeats(tmp_path, style):
     first = write_dataset(tmp_path / "one", "zogling", "train", style)
     second = write_dataset(tmp_path / "two", "zogling", "train", style)
     for one, two, pose in zip(first, second, poses("zogling", "train"), strict=True):
@@ -40,7 +40,7 @@ def test_data_set_is_pictures_with_captions_and_repeats(tmp_path, style):
         assert Image.open(one).size == (64, 64)
 
 
-def test_pictures_show_the_ground_of_their_captions(tmp_path):
+def test_images_show_the_ground_of_their_captions(tmp_path):
     for character in CHARACTERS:
         for path, pose in zip(write_dataset(tmp_path, character, "held_out"), poses(character, "held_out")):
             corner = np.asarray(Image.open(path))[-2:, :2].reshape(-1, 3)

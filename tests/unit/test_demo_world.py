@@ -1,4 +1,4 @@
-"""The drawn world: what the captions say is what the pictures show, and the reader can tell."""
+"""The drawn world: what the captions say is what the images show, and the reader can tell."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ASPECTS = ("shape", "color", "background", "position", "size", "pattern")
 
 
 @pytest.mark.parametrize("style", ["a", "b"])
-def test_reader_reads_drawn_pictures(style):
+def test_reader_reads_drawn_images(style):
     rng = np.random.default_rng(7)
     scenes = [random_scene(rng) for _ in range(40)]
     readings = [read(draw(scene, style, rng), style) for scene in scenes]
@@ -23,12 +23,12 @@ def test_reader_reads_drawn_pictures(style):
 
 @pytest.mark.parametrize("style", ["a", "b"])
 def test_reader_sees_nothing_on_an_empty_ground(style):
-    picture = Canvas(COLORS["green"], style).finish()
-    reading = read(picture, style)
+    image = Canvas(COLORS["green"], style).finish()
+    reading = read(image, style)
     assert (reading.shape, reading.color, reading.background) == ("none", "none", "green")
 
 
-def test_pictures_repeat_with_their_seed():
+def test_images_repeat_with_their_seed():
     scene = random_scene(np.random.default_rng(1))
     first, second = (draw(scene, "b", np.random.default_rng(2)) for _ in range(2))
     assert (first == second).all()

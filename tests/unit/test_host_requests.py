@@ -6,7 +6,7 @@ import pytest
 
 from lib_pivotal.core.events import Control, StepDone
 from lib_pivotal.core.train.run import Folders, train
-from tests.unit.toy import ToyModel, toy_config, write_pictures
+from tests.unit.toy import ToyModel, toy_config, write_images
 
 
 class InterruptedModel(ToyModel):
@@ -33,7 +33,7 @@ class Steps:
 
 
 def run(tmp_path, at):
-    write_pictures(tmp_path / "data", count=6)
+    write_images(tmp_path / "data", count=6)
     folders = Folders(tmp_path / "run", tmp_path / "bundles", tmp_path / "cache")
     folders.run.mkdir()
     control, steps = Control(), Steps()

@@ -17,7 +17,7 @@ from lib_pivotal.core.config.schema import Concept, TrainConfig, field_info
 from lib_pivotal.core.config.settings_file import LONGEST_SETTINGS, read_settings_file
 from lib_pivotal.core.config.user_path import check_path
 from lib_pivotal.core.errors import ConfigError
-from lib_pivotal.core.train.checks import check, with_misread
+from lib_pivotal.core.train.checks import check, with_parse_problems
 
 SETTINGS = list(field_info())
 CONCEPT = [item.name for item in fields(Concept)]
@@ -31,12 +31,14 @@ def tokenize(text: str) -> list[int]:
 def problems_of(raw, folder):
     """Everything that Check would say, after making sure that it can be said anywhere."""
     try:
-        config, misread = read_json(raw)
+        config, parse_problems = read_json(raw)
     except ConfigError as error:
         found = error.problems
     else:
         to_json(config).encode("utf-8")
-        found = with_misread(misread, check(config, bundles=folder, taken_names={}, tokenizer=tokenize).problems)
+        found = with_parse_problems(
+            parse_problems, check(config, bundles=folder, taken_names={}, tokenizer=tokenize).problems
+        )
     assert json.loads(json.dumps([str(problem) for problem in found], ensure_ascii=False).encode("utf-8"))
     assert all(len(str(problem)) < 1000 and problem.hint for problem in found)
     return {problem.field: problem for problem in found}
@@ -132,9 +134,9 @@ def test_very_many_things_are_checked_all_the_same(tmp_path, body):
 
 
 def test_unknown_settings_are_counted_when_there_are_many():
-    _, misread = read_json(json.dumps({f"key_{number}": 1 for number in range(100)}))
-    assert len(misread) == 21
-    assert "80 more" in misread[-1].message
+    _, parse_problems = read_json(json.dumps({f"key_{number}": 1 for number in range(100)}))
+    assert len(parse_problems) == 21
+    assert "80 more" in parse_problems[-1].message
 
 
 @pytest.mark.parametrize(
@@ -161,8 +163,8 @@ def test_what_editors_and_windows_do_to_json_is_recognized(tmp_path, raw, words)
 
 def test_line_ends_of_windows_and_a_byte_order_mark_are_fine(tmp_path):
     (tmp_path / "config.json").write_bytes(b'\xef\xbb\xbf{\r\n"steps": 3,\r\n"data_folder": "C:\\\\images"\r\n}\r\n')
-    config, misread = read_settings(tmp_path / "config.json", None)
-    assert (config.steps, config.data_folder, misread) == (3, "C:\\images", [])
+    config, parse_problems = read_settings(tmp_path / "config.json", None)
+    assert (config.steps, config.data_folder, parse_problems) == (3, "C:\\images", [])
     assert read_json('\ufeff{"steps": 3}')[0].steps == 3
 
 

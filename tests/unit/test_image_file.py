@@ -17,7 +17,7 @@ from lib_pivotal.core.data.pixels import load_pixels
 from lib_pivotal.core.data.scan import scan
 from lib_pivotal.core.errors import DatasetError
 from tests.unit.dataset_files import problems_of, save_image, texts, write_captions
-from tests.unit.toy import write_pictures
+from tests.unit.toy import write_images
 
 _SHORT, _ASCII, _SIGNED, _UNDEFINED = 3, 2, 9, 7
 _TURNED = (0x112, _SHORT, 1, struct.pack("<HH", 6, 0))
@@ -105,7 +105,7 @@ def test_of_an_animation_the_first_frame_is_read(tmp_path):
     "error", [TypeError("text"), struct.error("short"), EOFError("end"), zlib.error("x"), KeyError(1)]
 )
 def test_whatever_a_damaged_file_raises_it_is_named(tmp_path, monkeypatch, error):
-    write_pictures(tmp_path, 2)
+    write_images(tmp_path, 2)
     whole = (tmp_path / "00.png").read_bytes()
     load = ImageFile.ImageFile.load
 
@@ -151,7 +151,7 @@ def test_floating_point_images_are_refused(tmp_path):
 
 
 def black_png(width: int, height: int, *, rows: int | None = None) -> bytes:
-    """A grey image, whose file is a thousandth of it; with fewer rows than it says."""
+    """A gray image, whose file is a thousandth of it; with fewer rows than it says."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -11,7 +11,7 @@ from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.core.train import memory
 from lib_pivotal.core.train.memory import plan_memory
 from lib_pivotal.core.train.run import Folders, train
-from tests.unit.toy import ToyEncoder, ToyModel, toy_config, write_pictures
+from tests.unit.toy import ToyEncoder, ToyModel, toy_config, write_images
 
 GIB = 2**30
 SIZES = {"trained_count": 3_000_000, "cells": 64 * 64, "batch_size": 1}
@@ -31,7 +31,7 @@ def test_auto_saves_only_when_the_fast_way_does_not_fit(monkeypatch):
     assert not plan(monkeypatch, 1, "fast").saves
 
 
-def test_need_grows_with_pictures_and_shrinks_with_recomputing(monkeypatch):
+def test_need_grows_with_images_and_shrinks_with_recomputing(monkeypatch):
     one = plan(monkeypatch, None)
     assert plan(monkeypatch, None, batch_size=2).needed > 1.3 * one.needed
     assert plan(monkeypatch, None, checkpoints=True).needed < one.needed
@@ -55,7 +55,7 @@ class Told:
 
 
 def run(tmp_path, name, **changes):
-    write_pictures(tmp_path / "data")
+    write_images(tmp_path / "data")
     folders = Folders(tmp_path / name, tmp_path / "bundles", tmp_path / "cache")
     folders.run.mkdir()
     model, told = ToyModel(), Told()

@@ -14,7 +14,7 @@ from lib_pivotal.core.diffusion.objective import (
 )
 from lib_pivotal.core.errors import ConfigError
 
-# A picture of 2 mixed at 0.8 with noise of -1 mixed at 0.6; then half and half; then mostly noise (0.6 and 0.8).
+# An image of 2 mixed at 0.8 with noise of -1 mixed at 0.6; then half and half; then mostly noise (0.6 and 0.8).
 ALPHAS = torch.tensor([0.64, 0.5, 0.36])
 SNR = torch.tensor([9.0, 1.0, 0.25, 0.0])
 
@@ -59,7 +59,7 @@ def test_zero_terminal():
     assert moved.dtype == torch.float32
     assert moved[:2].tolist() == near(0.81, (0.3 * 9 / 7) ** 2)
     assert 0 < float(moved[2]) < 1e-7
-    # Nothing of the picture is left: what the model sees at the last timestep is the noise.
+    # Nothing of the image is left: what the model sees at the last timestep is the noise.
     noisy = objective(alphas=moved).noisy(filled(2.0), filled(-1.0), torch.tensor([2]))
     assert noisy.flatten().tolist() == pytest.approx([-1.0] * 16, abs=1e-3)
 
@@ -78,7 +78,7 @@ def test_a_noise_predictor_is_to_say_the_noise():
 
 
 def test_a_velocity_predictor_is_to_say_the_velocity():
-    # √ᾱ · noise − √(1 − ᾱ) · picture = 0.8 · (−1) − 0.6 · 2 = −2, then 0.6 · (−1) − 0.8 · 2 = −2.2.
+    # √ᾱ · noise − √(1 − ᾱ) · image = 0.8 · (−1) − 0.6 · 2 = −2, then 0.6 · (−1) − 0.8 · 2 = −2.2.
     loss = objective(weighting="none", is_v_prediction=True)
     times = torch.tensor([0, 2])
     assert loss.losses(filled(0.0, 0.0), filled(2.0, 2.0), filled(-1.0, -1.0), times).tolist() == near(4.0, 4.84)
@@ -95,16 +95,16 @@ def test_a_velocity_predictor_is_to_say_the_velocity():
         ({"min_snr_gamma": 5.0}, (1.0, 1.0, 1.0)),
         ({"min_snr_gamma": 1.0}, (9 / 16, 1.0, 1.0)),
         ({"weighting": "debiased"}, (3 / 4, 1.0, 4 / 3)),
-        # The velocities are −0.6, −√½ and −0.8 with a picture of 1 and no noise: squares 0.36, 0.5 and 0.64.
+        # The velocities are −0.6, −√½ and −0.8 with an image of 1 and no noise: squares 0.36, 0.5 and 0.64.
         ({"is_v_prediction": True, "min_snr_gamma": 1.0}, (0.36 * 9 / 25, 0.25, 0.64 * 9 / 25)),
         ({"is_v_prediction": True, "weighting": "debiased"}, (0.36 * 9 / 25, 0.25, 0.64 * 16 / 25)),
     ],
 )
 def test_weights_enter_the_loss_of_their_timestep(options, expected):
     is_v = options.get("is_v_prediction", False)
-    picture, noise = (1.0, 0.0) if is_v else (0.0, 1.0)
+    image, noise = (1.0, 0.0) if is_v else (0.0, 1.0)
     loss = objective(**options)
-    found = loss.losses(filled(0, 0, 0), filled(*[picture] * 3), filled(*[noise] * 3), torch.tensor([0, 1, 2]))
+    found = loss.losses(filled(0, 0, 0), filled(*[image] * 3), filled(*[noise] * 3), torch.tensor([0, 1, 2]))
     assert found.tolist() == near(*expected)
 
 

@@ -14,7 +14,7 @@ from lib_pivotal.core.train.batches import Batch
 from lib_pivotal.core.train.loop import Loop
 from lib_pivotal.core.train.prediction import CaptionPrediction
 from lib_pivotal.core.train.setup import prepare
-from tests.unit.toy import ToyModel, toy_config, write_pictures
+from tests.unit.toy import ToyModel, toy_config, write_images
 
 LONG = "word, " * 60
 CAPTIONS = ["short", LONG, "other", LONG + "end", "third"]
@@ -50,7 +50,7 @@ def test_each_item_is_predicted_as_if_it_were_alone_whatever_the_lengths_of_the_
 
 
 def loss_of(tmp_path, batch: Batch) -> float:
-    write_pictures(tmp_path / "data")
+    write_images(tmp_path / "data")
     setup = prepare(
         toy_config(tmp_path / "data", loss_weighting="none"),
         ToyModel(),

@@ -15,7 +15,7 @@ from lib_pivotal.core.errors import OutOfMemory, TrainingDiverged
 from lib_pivotal.core.events import Control, Prepared, SampleReady, Saved, StepDone, Warned
 from lib_pivotal.core.ports import Sample
 from lib_pivotal.core.train.run import Folders, train
-from tests.unit.toy import ToyCodec, ToyModel, toy_config, write_pictures
+from tests.unit.toy import ToyCodec, ToyModel, toy_config, write_images
 
 
 class Watcher:
@@ -33,20 +33,20 @@ class Watcher:
 
 
 class Painter:
-    """A sampler whose pictures have one colour each: red, then green, then blue and so on."""
+    """A sampler whose images have one color each: red, then green, then blue and so on."""
 
     def __init__(self) -> None:
         self.made = 0
 
     def make(self, request, embeddings):
-        colour = ((255, 0, 0), (0, 255, 0), (0, 0, 255))[self.made % 3]
+        color = ((255, 0, 0), (0, 255, 0), (0, 0, 255))[self.made % 3]
         self.made += 1
-        return Sample(Image.new("RGB", (64, 64), colour), "")
+        return Sample(Image.new("RGB", (64, 64), color), "")
 
 
 @pytest.fixture
 def data(tmp_path):
-    write_pictures(tmp_path / "data")
+    write_images(tmp_path / "data")
     return tmp_path / "data"
 
 
@@ -86,7 +86,7 @@ def test_sample_now_makes_the_previews_once_and_goes_on(tmp_path, data):
     assert outcome.outcome == "done" and len(seen.of(StepDone)) == 8
 
 
-def test_stop_while_pictures_are_encoded_ends_at_once_and_writes_nothing(tmp_path, data):
+def test_stop_while_images_are_encoded_ends_at_once_and_writes_nothing(tmp_path, data):
     control, model = Control(), ToyModel()
 
     class Codec(ToyCodec):
@@ -104,7 +104,7 @@ def test_stop_while_pictures_are_encoded_ends_at_once_and_writes_nothing(tmp_pat
     assert not seen.of(StepDone) and not (tmp_path / "bundles").exists()
 
 
-def test_zero_steps_are_chosen_by_the_number_of_pictures(tmp_path, data):
+def test_zero_steps_are_chosen_by_the_number_of_images(tmp_path, data):
     control = Control()
 
     def stop_when_prepared(event) -> None:
@@ -164,7 +164,7 @@ def test_a_run_in_which_all_groups_learn_warns_of_none(tmp_path, data):
     assert not [event for event in seen.of(Warned) if "learned" in event.message]
 
 
-@pytest.mark.parametrize("stage", ["encoding pictures", "training"])
+@pytest.mark.parametrize("stage", ["encoding images", "training"])
 def test_too_little_memory_is_told_with_what_helps(tmp_path, data, stage):
     model = ToyModel()
 
@@ -185,14 +185,14 @@ def test_too_little_memory_is_told_with_what_helps(tmp_path, data, stage):
 # -- the cover
 
 
-def test_the_last_preview_of_the_first_prompt_becomes_the_bundles_picture(tmp_path, data):
+def test_the_last_preview_of_the_first_prompt_becomes_the_bundles_image(tmp_path, data):
     # Previews at 0, 4 and 8, of two prompts each: red green, blue red, green blue.
     config = toy_config(data, sample_every=4, sample_prompts="zog_x\nzog_x, left")
     outcome, _ = run(tmp_path, config, sampler=Painter())
     (cover,) = json.loads(read_bundle(outcome.bundle_path).metadata["ssmd_cover_images"])
     beside = outcome.bundle_path.with_suffix(".png")
-    for picture in (Image.open(io.BytesIO(base64.b64decode(cover))), Image.open(beside)):
-        red, green, blue = picture.convert("RGB").getpixel((30, 30))
+    for image in (Image.open(io.BytesIO(base64.b64decode(cover))), Image.open(beside)):
+        red, green, blue = image.convert("RGB").getpixel((30, 30))
         assert green > 200 and max(red, blue) < 60
 
 

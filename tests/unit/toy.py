@@ -46,7 +46,7 @@ class ToyEncoder:
 
 
 class ToyCodec:
-    """Average colour of 8×8 px plus brightness contrast; scaled to about unit spread."""
+    """Average color of 8×8 px plus brightness contrast; scaled to about unit spread."""
 
     scale_factor = 8
 
@@ -54,8 +54,8 @@ class ToyCodec:
         return "toy"
 
     def encode(self, pixels):
-        colours = torch.nn.functional.avg_pool2d(pixels, 8)
-        mean = torch.cat([colours, colours.mean(1, keepdim=True)], 1) * 1.5
+        colors = torch.nn.functional.avg_pool2d(pixels, 8)
+        mean = torch.cat([colors, colors.mean(1, keepdim=True)], 1) * 1.5
         return mean, torch.full_like(mean, 0.05)
 
 
@@ -170,8 +170,8 @@ class ToyModel:
         return state
 
 
-def write_pictures(folder: Path, count: int = 6, name: str = "zog_x") -> None:
-    """Coloured pictures of two shapes with captions that mention ``name``."""
+def write_images(folder: Path, count: int = 6, name: str = "zog_x") -> None:
+    """Colored images of two shapes with captions that mention ``name``."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     for index in range(count):

@@ -43,7 +43,7 @@ def build_metadata(
     model_name: str,
     model_hash: str,
     is_v_prediction: bool,
-    picture_count: int,
+    image_count: int,
     date: str,
     covers: Sequence[Image.Image] = (),
 ) -> dict[str, str]:
@@ -58,9 +58,9 @@ def build_metadata(
         model_name: checkpoint trained on.
         model_hash: its sha256, or empty.
         is_v_prediction: what the model predicts.
-        picture_count: pictures in the data set.
+        image_count: images in the data set.
         date: ISO 8601, UTC.
-        covers: preview pictures, stored small.
+        covers: preview images, stored small.
 
     Source: https://github.com/Stability-AI/ModelSpec for ``modelspec.*``.
     Host: modules/ui_extra_networks_lora.py and extensions-builtin/Lora/network.py, A1111 1.6.1-1.10.1: read
@@ -95,7 +95,7 @@ def build_metadata(
         "ss_steps": step,
         "ss_max_train_steps": step,
         "ss_total_batch_size": config.batch_size * config.accumulation,
-        "ss_num_train_images": picture_count,
+        "ss_num_train_images": image_count,
         "ss_resolution": f"({config.resolution}, {config.resolution})",
         "ss_clip_skip": config.clip_skip,
         "ss_seed": config.seed,
@@ -116,7 +116,7 @@ def build_metadata(
             "written_by": __version__,
             "embeddings": concepts,
             "settings": settings,
-            # What SDXL was told of each picture's size.
+            # What SDXL was told of each image's size.
             **({"size_conditioning": ["original", "crop", "bucket"]} if kind.has_size_conditioning else {}),
         },
     }

@@ -55,7 +55,7 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """An image of 16 bits a pixel in mode L; a transparent grey is not kept."""
+    """An image of 16 bits a pixel in mode L; a transparent gray is not kept."""
     image = image.convert("I")
     image.info.pop("transparency", None)
     # The summand keeps multiples of 257 from being rounded down.

@@ -82,7 +82,7 @@ def _without_emphasis(tag: str) -> Iterator[tuple[str, str, str]]:
 
 
 class CaptionMaker:
-    """Makes the caption of a step from the caption of a picture.
+    """Makes the caption of a step from the caption of an image.
 
     An alias stands for its concept where it is a whole tag. Only in prose, which has no tags, it is looked for between
     other words: ``girl`` must leave ``magical girl`` alone.
@@ -103,7 +103,7 @@ class CaptionMaker:
         self._in_prose = _pattern(self._names)
         self._parsed: dict[str, tuple[list[str], list[str], str]] = {}
 
-    def normalise(self, caption: str) -> str:
+    def normalize(self, caption: str) -> str:
         """The caption with aliases replaced by names; nothing else changes but how its letters are composed."""
         return ", ".join(text for text, _ in self._replaced(caption))
 

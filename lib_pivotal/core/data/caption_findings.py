@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.caption import CaptionMaker
-from lib_pivotal.core.data.scan import Picture
+from lib_pivotal.core.data.scan import DatasetImage
 from lib_pivotal.core.data.shown import listed, shown_path, shown_text
 from lib_pivotal.core.errors import Problem
 
@@ -38,7 +38,7 @@ captions are endless, searching must not be."""
 
 
 def caption_problems(
-    images: Sequence[Picture],
+    images: Sequence[DatasetImage],
     folder: Path,
     config: TrainConfig,
     tokenizer: Callable[[str], list[int]] | None,
@@ -59,11 +59,11 @@ def caption_problems(
     return problems + _concepts(captioned, config)
 
 
-def _names(images: Sequence[Picture]) -> str:
+def _names(images: Sequence[DatasetImage]) -> str:
     return listed([image.shown for image in images])
 
 
-def _missing(images: Sequence[Picture], folder: Path) -> list[Problem]:
+def _missing(images: Sequence[DatasetImage], folder: Path) -> list[Problem]:
     bare = [image for image in images if not image.caption]
     if not bare:
         return []
@@ -79,7 +79,7 @@ def _missing(images: Sequence[Picture], folder: Path) -> list[Problem]:
     return [Problem("data_folder", "warning", text, f"They are trained with an empty caption. {what}")]
 
 
-def _generation_data(images: Sequence[Picture]) -> list[Problem]:
+def _generation_data(images: Sequence[DatasetImage]) -> list[Problem]:
     cut = [image for image in images if image.is_cut]
     if not cut:
         return []
@@ -88,11 +88,11 @@ def _generation_data(images: Sequence[Picture]) -> list[Problem]:
     return [Problem("data_folder", "warning", text, hint)]
 
 
-def _count(images: Sequence[Picture]) -> str:
+def _count(images: Sequence[DatasetImage]) -> str:
     return f"{len(images)} image{'s' if len(images) != 1 else ''}"
 
 
-def _syntax(images: Sequence[Picture]) -> list[Problem]:
+def _syntax(images: Sequence[DatasetImage]) -> list[Problem]:
     problems = []
     for what, pattern in _SYNTAX:
         found = [(image, match) for image in images if (match := re.search(pattern, image.caption or ""))]
@@ -105,7 +105,7 @@ def _syntax(images: Sequence[Picture]) -> list[Problem]:
     return problems
 
 
-def _long(images: Sequence[Picture], tokenizer: Callable[[str], list[int]] | None) -> list[Problem]:
+def _long(images: Sequence[DatasetImage], tokenizer: Callable[[str], list[int]] | None) -> list[Problem]:
     counts = {image.shown: _length(image.caption or "", tokenizer) for image in images}
     found = [f"{name} (about {count})" for name, count in counts.items() if count > _MOST_TOKENS]
     if not found:
@@ -125,7 +125,7 @@ def _length(caption: str, tokenizer: Callable[[str], list[int]] | None) -> int:
     return count * len(caption) // len(text)
 
 
-def _concepts(images: Sequence[Picture], config: TrainConfig) -> list[Problem]:
+def _concepts(images: Sequence[DatasetImage], config: TrainConfig) -> list[Problem]:
     concepts = [concept for concept in config.concepts if concept.name.strip()]
     if not images or not concepts:
         return []

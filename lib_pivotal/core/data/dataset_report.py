@@ -13,7 +13,7 @@ from PIL import Image
 from lib_pivotal.core.data.bucket_image import KeptImages, fit
 from lib_pivotal.core.data.folder import find_folder, list_folder
 from lib_pivotal.core.data.image_file import UnusableImage, read_bytes, read_image
-from lib_pivotal.core.data.scan import Flaw, Picture, scan_entries
+from lib_pivotal.core.data.scan import DatasetImage, Flaw, scan_entries
 from lib_pivotal.core.data.shown import shown_path
 from lib_pivotal.core.errors import Problem
 
@@ -37,14 +37,14 @@ class DatasetReport:
     """
 
     folder: Path
-    images: tuple[Picture, ...] = ()
-    copies: tuple[tuple[Picture, Picture], ...] = ()
+    images: tuple[DatasetImage, ...] = ()
+    copies: tuple[tuple[DatasetImage, DatasetImage], ...] = ()
     unused: Mapping[str, int] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     kept: KeptImages | None = None
 
     @property
-    def usable(self) -> tuple[Picture, ...]:
+    def usable(self) -> tuple[DatasetImage, ...]:
         """The images that can be trained on."""
         return tuple(image for image in self.images if not image.flaws)
 
@@ -72,9 +72,9 @@ def read_dataset(data_folder: str, *, kept: KeptImages | None = None) -> Dataset
     if problem:
         return DatasetReport(folder, problems=(Problem("data_folder", "error", *problem),))
     contents = list_folder(folder)
-    images: list[Picture] = []
-    copies: list[tuple[Picture, Picture]] = []
-    seen: dict[str, Picture] = {}
+    images: list[DatasetImage] = []
+    copies: list[tuple[DatasetImage, DatasetImage]] = []
+    seen: dict[str, DatasetImage] = {}
     for image in scan_entries(folder, contents.images):
         read, pixels = _read(image, kept)
         images.append(read)
@@ -96,7 +96,7 @@ def _closed(path: Path, reason: str, folder: Path) -> Problem:
     return Problem("data_folder", "error", f"The folder {name} cannot be read ({reason}).", hint)
 
 
-def _read(image: Picture, kept: KeptImages | None) -> tuple[Picture, str]:
+def _read(image: DatasetImage, kept: KeptImages | None) -> tuple[DatasetImage, str]:
     """The image with its hash and its size as decoded, or with what is wrong; and a digest of its pixels."""
     if not image.width:
         return image, ""

@@ -8,7 +8,7 @@ from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.caption_findings import caption_problems
 from lib_pivotal.core.data.dataset_report import DatasetReport
 from lib_pivotal.core.data.image_file import readable_suffixes
-from lib_pivotal.core.data.scan import Picture
+from lib_pivotal.core.data.scan import DatasetImage
 from lib_pivotal.core.data.shown import listed, shown_path
 from lib_pivotal.core.errors import Problem
 
@@ -74,11 +74,11 @@ def _counted(kind: str, count: int) -> str:
     return f"{count} {kind if count == 1 else _PLURALS.get(kind, kind)}"
 
 
-def _names(images: Sequence[Picture]) -> str:
+def _names(images: Sequence[DatasetImage]) -> str:
     return listed([image.shown for image in images])
 
 
-def _flaws(images: Sequence[Picture]) -> list[Problem]:
+def _flaws(images: Sequence[DatasetImage]) -> list[Problem]:
     found = [
         Problem(image.shown, "error", f"The image {image.shown} {flaw.reason}.", flaw.hint)
         for image in images
@@ -91,7 +91,7 @@ def _flaws(images: Sequence[Picture]) -> list[Problem]:
     return [*found[: 2 * _LISTED], Problem("data_folder", "error", text, "Solve these problems first.")]
 
 
-def _copies(copies: Sequence[tuple[Picture, Picture]]) -> list[Problem]:
+def _copies(copies: Sequence[tuple[DatasetImage, DatasetImage]]) -> list[Problem]:
     problems = [
         Problem(
             second.shown,
@@ -107,7 +107,7 @@ def _copies(copies: Sequence[tuple[Picture, Picture]]) -> list[Problem]:
     return problems
 
 
-def _sizes(images: Sequence[Picture], resolution: int) -> list[Problem]:
+def _sizes(images: Sequence[DatasetImage], resolution: int) -> list[Problem]:
     problems = []
     tiny = [image for image in images if min(image.width, image.height) < _SMALLEST]
     others = [image for image in images if min(image.width, image.height) >= _SMALLEST]

@@ -12,7 +12,7 @@ from lib_pivotal.core.data.folder import ImageEntry, list_folder
 from lib_pivotal.core.data.image_file import UnusableImage, image_size
 from lib_pivotal.core.data.shown import shown_path
 
-__all__ = ["Flaw", "Picture", "scan", "scan_entries"]
+__all__ = ["DatasetImage", "Flaw", "scan", "scan_entries"]
 
 _REPEATS = re.compile(r"(\d{1,3})_")
 """Longer numbers are dates, not counts."""
@@ -26,7 +26,7 @@ class Flaw(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Picture:
+class DatasetImage:
     """One image of the dataset.
 
     Attributes:
@@ -54,7 +54,7 @@ class Picture:
     lookalikes: tuple[str, ...] = ()
 
 
-def scan(folder: Path) -> list[Picture]:
+def scan(folder: Path) -> list[DatasetImage]:
     """All images below ``folder``, sorted by relative path; reads headers and captions only.
 
     See :func:`lib_pivotal.core.data.folder.list_folder` for what is left out. A missing folder gives an empty list.
@@ -62,12 +62,12 @@ def scan(folder: Path) -> list[Picture]:
     return scan_entries(folder, list_folder(folder).images)
 
 
-def scan_entries(folder: Path, entries: list[ImageEntry]) -> list[Picture]:
+def scan_entries(folder: Path, entries: list[ImageEntry]) -> list[DatasetImage]:
     """The images of a folder that has been listed."""
-    return [_picture(entry, folder) for entry in entries]
+    return [_image(entry, folder) for entry in entries]
 
 
-def _picture(entry: ImageEntry, folder: Path) -> Picture:
+def _image(entry: ImageEntry, folder: Path) -> DatasetImage:
     flaws: list[Flaw] = []
     width = height = 0
     try:
@@ -80,7 +80,7 @@ def _picture(entry: ImageEntry, folder: Path) -> Picture:
         text, is_cut = caption.text, caption.is_cut
         if caption.problem:
             flaws.append(Flaw(caption.problem, caption.hint))
-    return Picture(
+    return DatasetImage(
         path=entry.path,
         caption=text,
         repeats=_repeats(entry.path, folder),

@@ -44,7 +44,7 @@ def min_snr_weight(snr: torch.Tensor, gamma: float, *, is_v_prediction: bool) ->
 
 
 _MOST_SNR = 1000.0
-"""Of the debiased weight, whose values would vanish for nearly clean pictures."""
+"""Of the debiased weight, whose values would vanish for nearly clean images."""
 
 
 def debiased_weight(snr: torch.Tensor, *, is_v_prediction: bool) -> torch.Tensor:
@@ -64,7 +64,7 @@ def debiased_weight(snr: torch.Tensor, *, is_v_prediction: bool) -> torch.Tensor
 
 
 def zero_terminal(alphas_cumprod: torch.Tensor) -> torch.Tensor:
-    """A schedule moved and stretched so that nothing of the picture is left at the last timestep.
+    """A schedule moved and stretched so that nothing of the image is left at the last timestep.
 
     Args:
         alphas_cumprod: shape ``(T,)``, falling, 0 … 1.

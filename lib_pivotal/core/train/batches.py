@@ -12,7 +12,7 @@ from lib_pivotal.core.data.bucket import bucket_for, crop
 from lib_pivotal.core.data.caption import CaptionMaker
 from lib_pivotal.core.data.latents import LatentEntry, LatentItem
 from lib_pivotal.core.data.plan import Plan
-from lib_pivotal.core.data.scan import Picture
+from lib_pivotal.core.data.scan import DatasetImage
 from lib_pivotal.core.diffusion.noise import item_noise, item_seed
 from lib_pivotal.core.ports import ImageSize
 
@@ -45,13 +45,13 @@ class Batch:
     weights: torch.Tensor | None = None
 
 
-def latent_entries(pictures: Sequence[Picture], config: TrainConfig) -> list[LatentEntry]:
-    """What has to be encoded: every picture in its bucket, and mirrored behind them all with ``flip``."""
+def latent_entries(images: Sequence[DatasetImage], config: TrainConfig) -> list[LatentEntry]:
+    """What has to be encoded: every image in its bucket, and mirrored behind them all with ``flip``."""
     plain = [
         LatentEntry(
             p.path, bucket_for(p.width, p.height, config.resolution), mirrored=False, sha256=p.sha256, shown=p.shown
         )
-        for p in pictures
+        for p in images
     ]
     return plain + ([replace(entry, mirrored=True) for entry in plain] if config.flip else [])
 
@@ -60,7 +60,7 @@ class Batcher:
     """Makes the batches of any step, in any order, always the same.
 
     Args:
-        pictures: of the data set.
+        images: of the data set.
         entries: see :func:`latent_entries`.
         items: latents of the entries.
         config: settings.
@@ -72,7 +72,7 @@ class Batcher:
 
     def __init__(
         self,
-        pictures: Sequence[Picture],
+        images: Sequence[DatasetImage],
         entries: Sequence[LatentEntry],
         items: Sequence[LatentItem],
         config: TrainConfig,
@@ -87,12 +87,12 @@ class Batcher:
         self._timestep_count = timestep_count
         self._per_process = config.batch_size * config.accumulation
         self._first = rank * self._per_process
-        self._captions = [picture.caption or "" for picture in pictures]
+        self._captions = [image.caption or "" for image in images]
         self._maker = CaptionMaker(config.concepts, config)
-        buckets = [entry.bucket for entry in entries[: len(pictures)]]
-        repeats = [picture.repeats for picture in pictures]
+        buckets = [entry.bucket for entry in entries[: len(images)]]
+        repeats = [image.repeats for image in images]
         self._plan = Plan(buckets, repeats, self._per_process * processes, config.seed)
-        self._sizes = [_size(picture, bucket) for picture, bucket in zip(pictures, buckets, strict=True)]
+        self._sizes = [_size(image, bucket) for image, bucket in zip(images, buckets, strict=True)]
         size = sum(item.mean.numel() * 8 for item in items)
         self._home = device if size <= _ON_DEVICE_BYTES else torch.device("cpu")
         self._latents: dict[tuple[int, int], torch.Tensor] = {}
@@ -147,6 +147,6 @@ class Batcher:
         return tensor.to(self._device)
 
 
-def _size(picture: Picture, bucket: tuple[int, int]) -> ImageSize:
-    cut = crop(picture.width, picture.height, bucket)
-    return ImageSize((picture.height, picture.width), (cut.top, cut.left), (bucket[1], bucket[0]))
+def _size(image: DatasetImage, bucket: tuple[int, int]) -> ImageSize:
+    cut = crop(image.width, image.height, bucket)
+    return ImageSize((image.height, image.width), (cut.top, cut.left), (bucket[1], bucket[0]))

@@ -21,7 +21,7 @@ from lib_pivotal.core.families import FAMILIES, Family
 from lib_pivotal.core.printable import printable
 from lib_pivotal.core.train.output_check import ValuesPerRank, check_output
 
-__all__ = ["Checked", "check", "check_settings", "family_hints", "with_misread"]
+__all__ = ["Checked", "check", "check_settings", "family_hints", "with_parse_problems"]
 
 _MOST_VECTORS = 75
 _MOST_UNKNOWN_KEYS = 12
@@ -88,13 +88,13 @@ def _folder_spelling(data_folder: str) -> list[Problem]:
     return check_path("data_folder", bare) if bare else []
 
 
-def with_misread(misread: Sequence[Problem], found: Sequence[Problem]) -> list[Problem]:
+def with_parse_problems(parse_problems: Sequence[Problem], found: Sequence[Problem]) -> list[Problem]:
     """What :func:`lib_pivotal.core.config.io.read_dict` could not read, then what the checks found elsewhere.
 
     Where a value could not be read its default was checked, of which the user need not hear.
     """
-    told = {problem.field for problem in misread}
-    return [*misread, *(item for item in found if not told & {item.field, item.field.partition("].")[0] + "]"})]
+    told = {problem.field for problem in parse_problems}
+    return [*parse_problems, *(item for item in found if not told & {item.field, item.field.partition("].")[0] + "]"})]
 
 
 def check_settings(config: TrainConfig) -> list[Problem]:

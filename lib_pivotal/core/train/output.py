@@ -1,4 +1,4 @@
-"""What a run produces: bundles, states and sample pictures."""
+"""What a run produces: bundles, states and sample images."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Output:
     Args:
         setup: the run.
         folders: where to write.
-        sampler: makes preview pictures; None makes none.
+        sampler: makes preview images; None makes none.
         emit: takes events.
         earlier: state of the attempt that is being resumed; None for a new run.
     """
@@ -152,7 +152,7 @@ class Output:
             model_name=setup.model.model_name,
             model_hash=setup.model.model_hash,
             is_v_prediction=setup.model.is_v_prediction,
-            picture_count=setup.picture_count,
+            image_count=setup.image_count,
             date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             covers=[self._cover] if self._cover is not None else (),
         )
@@ -191,7 +191,7 @@ class Output:
         return True
 
     def make_samples(self, step: int) -> None:
-        """Make the preview pictures; a failure is told and does not end the run."""
+        """Make the preview images; a failure is told and does not end the run."""
         if self._sampler is None:
             return
         embeddings = self._setup.embeddings()

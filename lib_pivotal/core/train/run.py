@@ -63,7 +63,7 @@ def train(
     Args:
         config: the settings.
         model: the borrowed model; unchanged afterwards, whatever happens.
-        sampler: makes preview pictures, or None.
+        sampler: makes preview images, or None.
         sinks: take the events.
         control: requests from outside.
         folders: where to write.
@@ -86,7 +86,7 @@ def train(
     state = states.newest() if states is not None else None
     checked = _check(config, model, folders, taken_names, emit, checked, group, resumes=state is not None)
     first_step = state.step if state is not None else 0
-    stage, recorder = "encoding pictures", None
+    stage, recorder = "encoding images", None
     try:
         setup = prepare(
             config,

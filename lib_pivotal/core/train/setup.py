@@ -37,7 +37,7 @@ class Setup:
         layout: rows of each embedding in the tables.
         tables: encoder name → embeddings; empty when none are trained.
         lr_factors: learning-rate multiplier of each parameter group as a function of the step.
-        data_digest: changes when pictures or captions change.
+        data_digest: changes when images or captions change.
         memory: how the device's memory is used.
     """
 
@@ -52,7 +52,7 @@ class Setup:
     tables: dict[str, EmbeddingTable]
     optimizer: Optimizer
     lr_factors: list[Callable[[int], float]]
-    picture_count: int
+    image_count: int
     data_digest: str
     memory: MemoryPlan
 
@@ -76,9 +76,9 @@ class Setup:
         return result
 
 
-def total_steps(config: TrainConfig, picture_count: int) -> int:
-    """The asked number of steps, or 20 a picture within 600 … 1500."""
-    return config.steps or max(600, min(1500, 20 * picture_count))
+def total_steps(config: TrainConfig, image_count: int) -> int:
+    """The asked number of steps, or 20 an image within 600 … 1500."""
+    return config.steps or max(600, min(1500, 20 * image_count))
 
 
 def prepare(
@@ -168,7 +168,7 @@ def prepare(
             groups, clip_norm=config.clip_norm, uses_fp16=model.needs_loss_scaling, device=model.device
         ),
         lr_factors=lr_factors,
-        picture_count=len(data.images),
+        image_count=len(data.images),
         data_digest=data.digest,
         memory=memory,
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.dataset_report import DatasetReport, read_dataset
 from lib_pivotal.core.data.latents import LatentEntry, LatentItem, encode_all
-from lib_pivotal.core.data.scan import Picture
+from lib_pivotal.core.data.scan import DatasetImage
 from lib_pivotal.core.errors import DatasetError, Interrupted, PivotalError
 from lib_pivotal.core.ports import VAE, ProcessGroup
 from lib_pivotal.core.train.batches import latent_entries
@@ -31,7 +31,7 @@ class TrainingData:
         digest: changes when images or captions change.
     """
 
-    images: Sequence[Picture]
+    images: Sequence[DatasetImage]
     entries: list[LatentEntry]
     items: list[LatentItem]
     digest: str

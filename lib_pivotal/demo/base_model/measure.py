@@ -17,7 +17,7 @@ import torch
 from diffusers import DDIMScheduler
 from PIL import Image
 
-from lib_pivotal.demo.assets import materialise
+from lib_pivotal.demo.assets import materialize
 from lib_pivotal.demo.base_model.reader import read
 from lib_pivotal.demo.world import Scene, caption, random_scene
 from lib_pivotal.host.diffusers.checkpoint import Networks, load_networks
@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--sheets", type=Path, help="folder for contact sheets of the first images")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        bases = materialise(Path(folder))
+        bases = materialize(Path(folder))
         for base, path in (("a", bases.a), ("b", bases.b)):
             if base not in options.bases:
                 continue

@@ -197,19 +197,19 @@ def preview(prompt: str = "probeword on a red circle", interrupt: bool = False) 
             sample = borrowed.sampler.make(request, one)
             borrowed.model.poll_requests()
             return {"none": sample is None, "stop": control.stop_requested}
-        pictures = [borrowed.sampler.make(request, item) for item in (one, one, other, {})]
+        images = [borrowed.sampler.make(request, item) for item in (one, one, other, {})]
         after = (float(torch.rand(1)), float(np.random.rand()), random.random())
         torch.manual_seed(11)
         np.random.seed(12)
         random.seed(13)
         expected = (float(torch.rand(1)), float(np.random.rand()), random.random())
-        hashes = [digest(torch.from_numpy(np.asarray(item.image).copy())) for item in pictures]
+        hashes = [digest(torch.from_numpy(np.asarray(item.image).copy())) for item in images]
         grad = [item.is_inference() for item in shared.sd_model.parameters()]
         return {
             "same": hashes[0] == hashes[1],
             "vectors_matter": hashes[0] != hashes[2] and hashes[0] != hashes[3],
-            "infotext": pictures[0].infotext,
-            "size": list(pictures[0].image.size),
+            "infotext": images[0].infotext,
+            "size": list(images[0].image.size),
             "rng_untouched": after == expected,
             "state": [shared.state.job_no, shared.state.job_count, shared.state.textinfo],
             "left_behind": "probeword" in sd_hijack.model_hijack.embedding_db.word_embeddings,

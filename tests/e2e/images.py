@@ -15,12 +15,12 @@ _GROUNDS = {"red": (200, 40, 40), "green": (40, 160, 60), "blue": (40, 60, 190),
 
 
 def draw(folder: Path) -> Path:
-    """Eight pictures of 64 by 64 px, four of each concept, a caption beside each."""
+    """Eight images of 64 by 64 px, four of each concept, a caption beside each."""
     folder.mkdir(parents=True, exist_ok=True)
-    for number, (word, colour) in enumerate(_GROUNDS.items()):
+    for number, (word, color) in enumerate(_GROUNDS.items()):
         for name in NAMES:
-            picture = Image.new("RGB", (64, 64), colour)
-            pen = ImageDraw.Draw(picture)
+            image = Image.new("RGB", (64, 64), color)
+            pen = ImageDraw.Draw(image)
             left = 8 + 5 * number
             if name == NAMES[0]:
                 pen.ellipse((left, 14, left + 30, 44), fill=(240, 240, 240), outline=(0, 0, 0), width=3)
@@ -29,7 +29,7 @@ def draw(folder: Path) -> Path:
                 pen.polygon([(left, 50), (left + 15, 10), (left + 30, 50)], fill=(250, 150, 200))
                 pen.line((left, 56, left + 30, 56), fill=(0, 0, 0), width=4)
             path = folder / f"{name}_{word}.png"
-            picture.save(path)
+            image.save(path)
             path.with_suffix(".txt").write_text(f"{name}, {word} background")
     return folder
 
