@@ -153,6 +153,6 @@ MESSAGES = {
     "kind_for": "This file: {kind}, for {family}",
     "lora": "LoRA: rank {ranks}, alpha {alphas}; layers: {layers}",
     "lora_kind": "{kind}, layers: {layers}; read by {read_by}",
-    "no_lora": "No LoRA is in it.",
-    "no_embeddings": "No embeddings are in it: it is a plain LoRA.",
+    "no_lora": "There is no LoRA in it.",
+    "no_embeddings": "There are no embeddings in it.",
 }
