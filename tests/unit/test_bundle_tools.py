@@ -274,7 +274,9 @@ def test_verify_asks_the_tokenizer_whether_two_names_are_one(tmp_path, runs):
     path = tmp_path / "x.safetensors"
     save_file({**LORA, **{f"bundle_emb.{name}.emb_params": sd1(1, index) for index, name in enumerate(runs)}}, path)
     found = [
-        problem for problem in verify(path, tokenizer=lambda text: runs.get(text, [1, 2, 3])) if "are one name" in problem.message
+        problem
+        for problem in verify(path, tokenizer=lambda text: runs.get(text, [1, 2, 3]))
+        if "are one name" in problem.message
     ]
     assert [problem.is_error for problem in found] == [True]
     assert all(name in found[0].message for name in runs)
