@@ -146,7 +146,7 @@ MESSAGES = {
     "lora": "LoRA: rank {ranks}, alpha {alphas}; layers: {layers}",
     "lora_kind": "{kind}, layers: {layers}; read by {read_by}",
     "no_lora": "It contains no LoRA.",
-    "no_embeddings": "It contains no embeddings: it is a plain LoRA.",
+    "no_embeddings": "It contains no embeddings.",
 }
 
 

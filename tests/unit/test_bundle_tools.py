@@ -268,6 +268,22 @@ def test_verify_sees_what_does_not_fit_together(tmp_path):
     assert verify(tmp_path / "bad.safetensors")[0].is_error
 
 
+@pytest.mark.parametrize("runs", [{"Ｚｏｇ": [5], "zog": [5]}, {"初": [7, 8], "始": [7, 8]}])
+def test_verify_asks_the_tokenizer_whether_two_names_are_one(tmp_path, runs):
+    """Tokenizers differ in what they take for one letter; only the loaded model's own can say."""
+    path = tmp_path / "x.safetensors"
+    save_file({**LORA, **{f"bundle_emb.{name}.emb_params": sd1(1, index) for index, name in enumerate(runs)}}, path)
+    found = [
+        problem
+        for problem in verify(path, tokenizer=lambda text: runs.get(text, [1, 2, 3]))
+        if "are one name" in problem.message
+    ]
+    assert [problem.is_error for problem in found] == [True]
+    assert all(name in found[0].message for name in runs)
+    assert "are one name" not in str(verify(path))
+    assert "are one name" not in str(verify(path, tokenizer=lambda text: [ord(letter) for letter in text]))
+
+
 # -- LyCORIS
 
 

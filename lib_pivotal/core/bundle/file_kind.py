@@ -19,7 +19,7 @@ _PICKLE = (
     "it is a pickle (.pt, .ckpt, .bin) under another name",
     "Convert it to safetensors with a program that you trust; pickles can run commands when they are loaded.",
 )
-_IMAGE = ("it is an image under another name", "Give the file that belongs to it.")
+_IMAGE = ("it is an image", "Give the file that belongs to it. An embedding in an image can be packed into a LoRA.")
 _ARCHIVE = ("it is an archive", "Unpack it and give the file inside.")
 _PAGE = (
     "it is a web page, saved in place of the file",

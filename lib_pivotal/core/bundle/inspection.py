@@ -181,6 +181,7 @@ def _bundle_problems(shown: str, contents: _Contents, tokenizer: Tokenizer | Non
     else:
         # A name that is bad style works all the same: only the loader's own rules are errors in a finished file.
         problems += as_warnings(name_problems(found.embeddings, tokenizer))
+        problems += _same_runs(found, tokenizer)
         if not network.modules:
             text = "There is no LoRA in it." + (" Its keys are of no known kind." if network.others else "")
             problems.append(Problem(shown, "warning", text, "" if found.keys else "Ask where it comes from."))
@@ -189,6 +190,20 @@ def _bundle_problems(shown: str, contents: _Contents, tokenizer: Tokenizer | Non
         text = f"It has {len(found.keys)} embedding tensors; Forge without this extension rejects more than 12."
         problems.append(Problem(shown, "warning", text, "Split it for Forge users."))
     return problems + _contradictions(shown, contents, found)
+
+
+def _same_runs(found: BundledEmbeddings, tokenizer: Tokenizer | None) -> list[Problem]:
+    """Names that are different as texts and the same token ids to the loaded model."""
+    if tokenizer is None:
+        return []
+    first: dict[tuple[int, ...], str] = {}
+    problems = []
+    for name in found.embeddings:
+        other = first.setdefault(tuple(tokenizer(name)), name)
+        if other != name:
+            text = f"'{printable(other)}' and '{printable(name)}' are one name to the tokenizer."
+            problems.append(Problem(printable(name), "error", text, "Only the first one works; rename the other."))
+    return problems
 
 
 def _reader_problems(contents: _Contents) -> list[Problem]:
