@@ -90,12 +90,14 @@ def test_what_training_writes_is_not_data(tmp_path):
     for cover in ("zog.png", "zog-000100.png", "other.preview.png"):
         save_image(tmp_path / "bundles" / cover)
         (tmp_path / "bundles" / cover.replace(".preview", "")).with_suffix(".safetensors").write_bytes(b"x")
+    (tmp_path / "bundles" / "zog.json").write_text("{}")
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / ("0" * 64 + ".safetensors")).write_bytes(b"x")
     assert names(tmp_path) == ["a0.png", "a1.png"]
     text = not_used(tmp_path)
-    for part in ("2 run folders", "3 cover images of bundles", "1 stored latents"):
+    for part in ("2 run folders", "3 cover images of bundles", "4 files of models", "1 stored latents"):
         assert part in text
+    assert "What training writes is never used as data." in text
     # A name alone tells nothing.
     save_image(tmp_path / "runs" / "mine" / "a.png")
     assert names(tmp_path)[-1] == "runs/mine/a.png"

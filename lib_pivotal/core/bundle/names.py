@@ -217,8 +217,8 @@ def _advice(field: str, name: str, tokenizer: Tokenizer | None) -> list[Problem]
     """What is good to know of a name that can be used."""
     problems = []
     if tokenizer is not None and is_everyday_tag(name, tokenizer, rare_from=COMMON_TOKENS_BELOW):
-        text = f"{name} is a tag in many prompts, so it would be found where nobody means the concept."
-        problems.append(Problem(field, "warning", text, f"Use {name}_v1."))
+        text = f"{name} is a tag of many prompts, so it would be found where nobody means the concept."
+        problems.append(Problem(field, "warning", text, f"Use {'_'.join(name.split())}_v1."))
     if any(unicodedata.name(letter, "").startswith(_WITHOUT_SPACES) for letter in (name[0], name[-1])):
         text = f"{name} is found only between spaces or punctuation, not within a run of letters."
         problems.append(Problem(field, "warning", text, "Put spaces or commas around it, in captions as in prompts."))

@@ -91,9 +91,9 @@ def read_dataset(data_folder: str, *, kept: KeptImages | None = None) -> Dataset
 
 
 def _closed(path: Path, reason: str, folder: Path) -> Problem:
-    name = shown_path(path, folder)
-    hint = "Give yourself permission to read it, or move it out of the data folder."
-    return Problem("data_folder", "error", f"The folder {name} cannot be read ({reason}).", hint)
+    text = f"The folder {shown_path(path, folder)} cannot be read ({reason})."
+    hint = "Give yourself permission to read it" + ("." if path == folder else ", or move it out of the data folder.")
+    return Problem("data_folder", "error", text, hint)
 
 
 def _read(image: DatasetImage, kept: KeptImages | None) -> tuple[DatasetImage, str]:

@@ -25,6 +25,7 @@ _MOST_KINDS = 12
 _PLURALS = {
     "run folder": "run folders",
     "cover image of a bundle": "cover images of bundles",
+    "file of a model": "files of models",
     "stored latents": "files of stored latents",
     "mask (-masklabel)": "masks (-masklabel)",
     "special file": "special files",
@@ -64,7 +65,7 @@ def _unused(report: DatasetReport) -> list[Problem]:
     more = sum(count for _, count in kinds[_MOST_KINDS:])
     if more:
         counted.append(f"{more} more files")
-    hint = "Results of training and stored latents are never used as data."
+    hint = "What training writes is never used as data."
     if any(kind.startswith(".") for kind, _ in kinds):
         hint = "Convert images to PNG or JPEG, and give each caption the name of its image with the ending .txt."
     return [Problem("data_folder", "warning", f"Not used: {', '.join(counted)}.", hint)]

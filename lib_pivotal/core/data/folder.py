@@ -192,7 +192,7 @@ def _sort_out(folder: Path, entries: list[os.DirEntry[str]], contents: FolderCon
         caption = captions.get(name)
         lookalikes = () if caption else tuple(similar.get(_alike(_split(name)[0]), ()))
         contents.images.append(ImageEntry(folder / name, folder / caption if caption else None, lookalikes))
-    contents.unused.update(_kind(name) if name in files else "special file" for name in rest)
+    contents.unused.update(_kind(name, files) if name in files else "special file" for name in rest)
 
 
 def _captions(images: list[str], others: list[str]) -> dict[str, str]:
@@ -238,10 +238,13 @@ def _alike(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _kind(name: str) -> str:
+def _kind(name: str, files: set[str]) -> str:
     if _LATENTS.fullmatch(name):
         return "stored latents"
-    suffix = _split(name)[1].lower()
+    stem, suffix = _split(name)
+    suffix = suffix.lower()
+    if suffix in (".safetensors", ".json") and f"{stem}.safetensors" in files:
+        return "file of a model"
     if suffix == _CAPTION:
         return f"{_CAPTION} without an image"
     return suffix if 1 < len(suffix) <= _LONGEST_SUFFIX and suffix.isprintable() else "other file"
