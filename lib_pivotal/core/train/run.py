@@ -77,6 +77,7 @@ def train(
         TrainingDiverged: the loss is no number any more; the last good values have been saved.
         OutOfMemory: with the setting most likely to help.
         BundleError: the result cannot be written.
+        PivotalError: there is no state to resume from, or all of them are damaged.
     """
     group = group or SingleProcess()
     emit = _Emitter(sinks)
