@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import sys
+from typing import TextIO
 
 __all__ = ["make_tolerant", "say"]
 
@@ -33,17 +34,24 @@ def say(text: str, *, is_error: bool = False) -> None:
         stream.write(text)
         stream.flush()
     except (OSError, ValueError):
-        _silence()
+        _silence(stream)
 
 
-def _silence() -> None:
+def _silence(broken: TextIO) -> None:
     """Send what follows nowhere, so that neither progress bars nor Python's own flush at the end fail."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for stream in (sys.stdout, sys.stderr):
-            try:
-                stream.flush()
-            except (OSError, ValueError, AttributeError):
-                with contextlib.suppress(OSError, ValueError, AttributeError):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                if stream is broken or _has_gone(stream.fileno()):
                     os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
+
+
+def _has_gone(descriptor: int) -> bool:
+    """Whether a terminal was closed: it refuses even to be written nothing."""
+    try:
+        os.write(descriptor, b"")
+    except OSError:
+        return True
+    return False

@@ -140,14 +140,31 @@ def test_without_a_console_nothing_is_said(monkeypatch):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
-def test_output_that_fails_goes_nowhere_from_then_on(monkeypatch):
-    """Python's own flush at the end would fail otherwise, and with it the command."""
-    with Path("/dev/full").open("w", encoding="utf-8") as stream, Path(os.devnull).open("w", encoding="utf-8") as other:
-        monkeypatch.setattr(sys, "stdout", stream)
-        monkeypatch.setattr(sys, "stderr", other)
-        say("x")
-        stream.write("and this")
-        stream.flush()
+@pytest.mark.parametrize("is_error", [False, True])
+def test_output_that_fails_goes_nowhere_from_then_on(monkeypatch, tmp_path, is_error):
+    """Python's own flush at the end would fail otherwise, and with it the command. What works goes on working."""
+    with Path("/dev/full").open("w", encoding="utf-8") as broken, (tmp_path / "good").open("w") as good:
+        monkeypatch.setattr(sys, "stderr" if is_error else "stdout", broken)
+        monkeypatch.setattr(sys, "stdout" if is_error else "stderr", good)
+        say("x", is_error=is_error)
+        broken.write("and this")
+        broken.flush()
+        say("y", is_error=not is_error)
+    assert (tmp_path / "good").read_text() == "y"
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="POSIX")
+def test_both_streams_of_a_terminal_that_has_gone_go_nowhere(monkeypatch):
+    """Nothing waits to be written to one of them, so only asking shows that it has gone."""
+    master, terminal = os.openpty()
+    with open(terminal, "w") as out, open(os.dup(terminal), "w") as error:  # noqa: PTH123  (descriptors)
+        monkeypatch.setattr(sys, "stdout", out)
+        monkeypatch.setattr(sys, "stderr", error)
+        os.close(master)
+        say("x", is_error=True)
+        for stream in (out, error):
+            stream.write("and this")
+            stream.flush()
 
 
 def test_letters_that_a_console_lacks_are_replaced(monkeypatch, tmp_path):
