@@ -20,7 +20,7 @@ from lib_pivotal.core.config.user_path import check_path
 from lib_pivotal.core.errors import ConfigError, HostError, Problem
 from lib_pivotal.core.events import Control, Warned
 from lib_pivotal.core.train.checks import Checked, check, with_parse_problems
-from lib_pivotal.core.train.out_of_memory import explained
+from lib_pivotal.core.train.out_of_memory import explaining
 from lib_pivotal.core.train.run import Outcome, train
 from lib_pivotal.core.train.run_folder import Folders, guarded, make_run_folder
 from lib_pivotal.host.diffusers import load
@@ -28,7 +28,6 @@ from lib_pivotal.host.diffusers.checkpoint import load_tokenizer
 from lib_pivotal.host.diffusers.checkpoint_check import check_checkpoint
 from lib_pivotal.host.diffusers.distributed import is_first_process, local_device, open_group
 from lib_pivotal.host.diffusers.lora_size import values_per_rank
-from lib_pivotal.host.diffusers.model import DiffusersModel
 from lib_pivotal.host.diffusers.progress import ConsoleProgress
 from lib_pivotal.host.diffusers.sample import DiffusersSampler
 
@@ -132,7 +131,13 @@ def train_run(
         checked = _checked(config, parse_problems, out, resume, keeps_images=True)
         if checked.has_errors:
             raise ConfigError(checked.problems)
-    model = _loaded(config, device)
+    with explaining(lambda: "loading the model"):
+        model = load(
+            Path(config.checkpoint).expanduser(),
+            clip_skip=config.clip_skip,
+            precision=config.precision,
+            device=local_device(device),
+        )
     control = Control()
     with open_group(model.device) as group:
         is_first = group.rank == 0
@@ -163,21 +168,6 @@ def train_run(
         if is_first:
             _tell(config, outcome, run)
         return outcome
-
-
-def _loaded(config: TrainConfig, device: str | None) -> DiffusersModel:
-    try:
-        return load(
-            Path(config.checkpoint).expanduser(),
-            clip_skip=config.clip_skip,
-            precision=config.precision,
-            device=local_device(device),
-        )
-    except (RuntimeError, MemoryError, OSError) as error:
-        reason = explained(error, "loading the model")
-        if reason is error:
-            raise
-        raise reason from error
 
 
 def _frame(folders: Folders, progress: ConsoleProgress, *, is_first: bool) -> AbstractContextManager[None]:

@@ -70,7 +70,8 @@ def read_checkpoint_file(path: Path) -> CheckpointFile:
     except (Unreadable, SafetensorError) as error:
         hint = getattr(error, "hint", "") or "Download it again."
         raise HostError(f"{path.name} cannot be read: {error}.", hint=hint) from error
-    except (OSError, ValueError) as error:
+    # RuntimeError: a process that may not map so large a file.
+    except (OSError, ValueError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise HostError(f"{path.name} cannot be read: {reason}.", hint="Check the path and its permissions.") from error
     family = family_of_tensors(entries, path.name)

@@ -64,6 +64,13 @@ def test_what_is_in_the_way_is_named(tmp_path, make, where):
     assert "cannot be written" in found
 
 
+@pytest.mark.parametrize("make", [a_file, a_broken_link, a_loop])
+def test_what_is_in_the_way_of_the_runs_is_named(tmp_path, make):
+    make(tmp_path / "runs")
+    (found,) = errors(tmp_path)
+    assert f"{tmp_path / 'runs'} cannot be written" in found
+
+
 def test_a_name_that_no_system_takes_is_an_error_and_no_crash(tmp_path):
     assert errors(tmp_path / ("x" * 300) / "y")
     assert errors(tmp_path / "a\0b")

@@ -176,6 +176,13 @@ def test_a_link_out_of_a_foreign_run_folder_is_refused(folders, tmp_path, name):
     assert not list((tmp_path / "precious").iterdir())
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="POSIX")
+def test_a_pipe_in_a_foreign_run_folder_is_refused_and_not_waited_for(folders):
+    os.mkfifo(folders.run / "log.txt")
+    with pytest.raises(PivotalError, match="neither a file nor a folder"):
+        enter(folders)
+
+
 def test_a_run_folder_that_is_a_link_itself_is_used(folders, tmp_path):
     (tmp_path / "link").symlink_to(folders.run)
     enter(Folders(tmp_path / "link", folders.bundles, folders.cache))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+from collections.abc import Callable, Iterator
 
 from lib_pivotal.core.errors import OutOfMemory
 
-__all__ = ["explained", "is_out_of_memory"]
+__all__ = ["explained", "explaining", "is_out_of_memory"]
 
 _TEXTS = (
     # torch on CUDA, ROCm, MPS, XPU: "CUDA out of memory. Tried to allocate …", "MPS backend out of memory …".
@@ -34,8 +36,26 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _TEXTS)
 
 
+@contextlib.contextmanager
+def explaining(stage: Callable[[], str]) -> Iterator[None]:
+    """Within the context an error that means this becomes one with a remedy.
+
+    Args:
+        stage: what is being done when it happens: "training", "loading the model".
+
+    Raises:
+        OutOfMemory: memory has run out.
+    """
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise OutOfMemory(stage(), hint=_HINT) from error
+        raise
+
+
 def explained(error: BaseException, stage: str) -> BaseException:
-    """The error itself, or an :class:`OutOfMemory` with a remedy where that is what it means.
+    """The same for an error that is not raised again: itself, or what it means.
 
     Args:
         error: any.

@@ -59,7 +59,10 @@ def check_output(
         is_windows: whether Windows' limit of a path's length holds.
     """
     problems = []
-    for folder in dict.fromkeys((bundles, run_root)):
+    folders = dict.fromkeys((bundles, run_root))
+    if os.path.lexists(run_root / "runs"):
+        folders[run_root / "runs"] = None
+    for folder in folders:
         reason = _why_not_writable(folder)
         if reason:
             text = f"{folder} cannot be written: {reason}."

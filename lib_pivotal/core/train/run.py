@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ from lib_pivotal.core.ports import DiffusionModel, ProcessGroup, ProgressSink, S
 from lib_pivotal.core.train.checks import Checked, check, family_hints
 from lib_pivotal.core.train.loop import Loop
 from lib_pivotal.core.train.memory import MemoryPlan, peak_bytes, watch_peak
-from lib_pivotal.core.train.out_of_memory import explained
+from lib_pivotal.core.train.out_of_memory import explaining
 from lib_pivotal.core.train.output import Output, load_state, misfit
 from lib_pivotal.core.train.output_check import check_space
 from lib_pivotal.core.train.recorder import Recorder
@@ -79,6 +80,7 @@ def train(
         TrainingDiverged: the loss is no number any more; the last good values have been saved.
         OutOfMemory: with the setting most likely to help.
         BundleError: the result cannot be written.
+        PivotalError: there is no state to resume from, or all of them are damaged.
     """
     group = group or SingleProcess()
     emit = _Emitter(sinks)
@@ -86,47 +88,54 @@ def train(
     state = states.newest() if states is not None else None
     checked = _check(config, model, folders, taken_names, emit, checked, group, resumes=state is not None)
     first_step = state.step if state is not None else 0
-    stage, recorder = "encoding images", None
+    stage = "encoding images"
     try:
-        setup = prepare(
-            config,
-            model,
-            cache=folders.cache,
-            group=group,
-            progress=lambda name, done, total: emit(Preparing(name, done, total)),
-            stopped=lambda: _is_stopped(model, control),
-            dataset=checked.dataset if checked is not None else None,
-        )
-        if states is not None and state is not None:
-            state = _resume(setup, states, state, emit, is_first=group.rank == 0)
-            first_step = state.step
-        output = None
-        if group.rank == 0:
-            _report(check_space(folders.bundles, folders.run, config, setup.trainable_count), emit)
-            output = Output(setup, folders, sampler, emit, state)
-            recorder = Recorder(folders.run, first_step, lambda text: emit(Warned(text)))
-            emit.sinks.append(recorder)
-            _keep_settings(folders.run / "config.json", config, emit)
-        _tell_memory(setup.memory, emit, None)
-        watch_peak(model.device)
-        emit(Prepared(first_step, setup.steps, setup.trainable_count))
-        stage = "training"
-        outcome = _run_loop(Loop(setup, output, emit, control, group), first_step, setup, output, control)
-        _tell_peak(setup, emit)
+        with contextlib.ExitStack() as closing, explaining(lambda: stage):
+            setup = prepare(
+                config,
+                model,
+                cache=folders.cache,
+                group=group,
+                progress=lambda name, done, total: emit(Preparing(name, done, total)),
+                stopped=lambda: _is_stopped(model, control),
+                dataset=checked.dataset if checked is not None else None,
+            )
+            if states is not None and state is not None:
+                state = _resume(setup, states, state, emit, is_first=group.rank == 0)
+                first_step = state.step
+            output = None
+            if group.rank == 0:
+                output = _open_output(setup, folders, sampler, emit, state, closing)
+            _tell_memory(setup.memory, emit, None)
+            watch_peak(model.device)
+            emit(Prepared(first_step, setup.steps, setup.trainable_count))
+            stage = "training"
+            outcome = _run_loop(Loop(setup, output, emit, control, group), first_step, setup, output, control)
+            _tell_peak(setup, emit)
     except Interrupted:
         # Nothing has been trained yet, so there is nothing to keep either way.
         word = "discarded" if control.discard_requested else "stopped"
         outcome = Outcome(word, first_step, None)
-    except (RuntimeError, MemoryError, OSError) as error:
-        reason = explained(error, stage)
-        if reason is error:
-            raise
-        raise reason from error
-    finally:
-        if recorder is not None:
-            recorder.close()
     emit(Finished(outcome.step, outcome.outcome, outcome.bundle_path))
     return outcome
+
+
+def _open_output(
+    setup: Setup,
+    folders: Folders,
+    sampler: SampleMaker | None,
+    emit: _Emitter,
+    state: State | None,
+    closing: contextlib.ExitStack,
+) -> Output:
+    """Begin to write into the run folder."""
+    _report(check_space(folders.bundles, folders.run, setup.config, setup.trainable_count), emit)
+    output = Output(setup, folders, sampler, emit, state)
+    recorder = Recorder(folders.run, state.step if state is not None else 0, lambda text: emit(Warned(text)))
+    closing.callback(recorder.close)
+    emit.sinks.append(recorder)
+    _keep_settings(folders.run / "config.json", setup.config, emit)
+    return output
 
 
 def _check(

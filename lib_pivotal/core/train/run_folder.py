@@ -90,7 +90,7 @@ def guarded(folders: Folders, warn: Callable[[str], None], *, on_console: bool =
     Raises:
         PivotalError: another process uses the run folder, it cannot be written, or a link in it leads out of it.
     """
-    _refuse_links(folders.run)
+    _refuse_strangers(folders.run)
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(locked(folders.run / _LOCK))
@@ -126,16 +126,19 @@ def is_in_use(run: Path) -> bool:
         return False
 
 
-def _refuse_links(run: Path) -> None:
-    """See that everything in a run folder, which may be somebody else's, really lies in it.
+def _refuse_strangers(run: Path) -> None:
+    """See that everything in a run folder, which may be somebody else's, is a file or folder that really lies in it.
 
     Raises:
-        PivotalError: naming the link that leads elsewhere.
+        PivotalError: naming a link that leads elsewhere, or a pipe, which would never end.
     """
     top = Path(os.path.realpath(run))
     for folder, folders, files in os.walk(run):
-        for name in (*folders, *files):
-            real = Path(os.path.realpath(Path(folder, name)))
+        for path in (Path(folder, name) for name in (*folders, *files)):
+            real = Path(os.path.realpath(path))
             if top not in real.parents:
-                message = f"{Path(folder, name)} is a link to {real}, which is outside the run folder."
+                message = f"{path} is a link to {real}, which is outside the run folder."
                 raise PivotalError(message, hint="Replace the link with the file or folder itself.")
+            if path.exists() and not (path.is_file() or path.is_dir()):
+                message = f"{path} is neither a file nor a folder."
+                raise PivotalError(message, hint="Remove it.")
