@@ -99,7 +99,7 @@ class BundleLibrary:
         return sorted(_listed(self._host.lora_folder(), (_BUNDLE,)), key=str.lower)
 
     def embedding_files(self) -> list[str]:
-        """Files in the embeddings folder and its subfolders, as relative paths, without preview images of other files."""
+        """Files in the embeddings folder and its subfolders, as relative paths; preview images are omitted."""
         return sorted(self._embedding_files(), key=str.lower)
 
     def describe(self, name: str) -> dict[str, Any]:
