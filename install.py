@@ -1,8 +1,8 @@
-"""Run by the webui at each of its starts, in a process of its own: looks, tells, installs nothing.
+"""Run by the webui in a separate process at every start: checks the requirements and installs nothing.
 
-The webui brings every package that the extension uses, so there is nothing to install, and nothing that an
-update of another project could break. When one is missing the webui itself is incomplete, and saying so
-here is clearer than an import error in the tab.
+The webui already has every package that the extension uses, so there is nothing to install, and updates of other
+projects cannot break anything here. If a package is missing, the webui itself is incomplete; a message here is clearer
+than an import error in the tab.
 
 Host: modules/launch_utils.py, run_extension_installer, A1111 1.7-1.10.1: the output is shown in the console;
 ``modules.shared`` is not usable in this process.
@@ -15,13 +15,13 @@ import importlib.util
 import sys
 
 _NEEDED = {"torch": "torch", "numpy": "numpy", "PIL": "Pillow", "safetensors": "safetensors"}
-"""Import name → name for pip."""
+"""Import name → package name for pip."""
 
 _OLDEST_PYTHON = (3, 10)
 
 
 def is_skipped() -> bool:
-    """Whether the user told the webui to leave packages alone (``--skip-install``)."""
+    """Whether the user wants no package checks (``--skip-install``)."""
     try:
         import launch
     except ImportError:
@@ -31,10 +31,10 @@ def is_skipped() -> bool:
 
 
 def find_problems() -> list[str]:
-    """What is missing, one line each; packages are looked up, not imported."""
+    """Messages about missing requirements; packages are looked up but not imported."""
     problems = []
     if sys.version_info < _OLDEST_PYTHON:
-        problems.append(f"Python {sys.version.split()[0]} is too old; the webui itself asks for 3.10.")
+        problems.append(f"Python {sys.version.split()[0]} is too old; the webui itself requires 3.10.")
     missing = [package for module, package in _NEEDED.items() if importlib.util.find_spec(module) is None]
     if missing:
         problems.append(f"The webui lacks {', '.join(missing)}; start it once without --skip-prepare-environment.")
@@ -42,7 +42,7 @@ def find_problems() -> list[str]:
 
 
 if __name__ == "__main__" and not is_skipped():
-    # A webui without a console, or one whose log is full, starts all the same.
+    # The webui must start even without a console or with a full disk.
     with contextlib.suppress(AttributeError, OSError, ValueError):
         for line in find_problems():
             sys.stdout.write(f"Pivotal Tuning: {line}\n")

@@ -1,14 +1,14 @@
-"""The one command for newcomers and developers; needs Python 3.11 or newer and nothing else.
+"""Runs the demo, the tests, the checks and the benchmarks; needs only Python 3.11 or newer.
 
-    python run.py demo            the main job on the embedded small model, with images and numbers
-    python run.py test [ARGS]     all tests, in a real webui too if one is found; ARGS go to pytest
+    python run.py demo            train on the embedded small model and show images and numbers
+    python run.py test [ARGS]     all tests, also in a real webui if one is found; ARGS go to pytest
     python run.py check           linters, spelling, types, direction of imports
-    python run.py e2e [--webui DIR] [ARGS]      the suite in a real webui
-    python run.py browser [ARGS]  the page in a real browser on a real webui
-    python run.py bench NAME      a measuring program of benchmarks/
+    python run.py e2e [--webui DIR] [ARGS]      the tests in a real webui
+    python run.py browser [ARGS]  the tests of the page, in a real browser and a real webui
+    python run.py bench NAME      a benchmark from benchmarks/
 
-Each sets up what it needs on first use (.venv and, for the tab's tests, .venv-gradio3 and .venv-gradio4) from
-pinned packages; later calls start in seconds.
+The first use of a command sets up the environments it needs from pinned packages: .venv and, for the tests of the tab,
+.venv-gradio3 and .venv-gradio4. Later calls start in seconds.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ CONSTRAINTS = ROOT / ".ci" / "constraints.txt"
 HEADLESS = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "pillow", "pyyaml", "tqdm",
             "pytest", "hypothesis", "playwright", "ruff", "mypy", "types-tqdm", "codespell")  # fmt: skip
 _NO_TESTS = 5
-"""pytest's exit code when nothing was collected."""
+"""pytest's exit code if no tests were collected."""
 WITHOUT_DEPENDENCIES = ("open_clip_torch",)
-"""Only a vocabulary file is taken from it; what it depends on (torchvision) would bring gigabytes."""
+"""Only a vocabulary file of it is used; its dependencies (torchvision) would add gigabytes."""
 
 
 def say(text: str) -> None:
-    """One line to the user, at once."""
+    """Print a line and flush."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
-def say_line(text: str) -> None:
-    """A line that has its end already."""
+def say_raw(text: str) -> None:
+    """Print text that already ends with a line break, and flush."""
     sys.stdout.write(text)
     sys.stdout.flush()
 
@@ -55,33 +55,33 @@ def python_of(folder: Path) -> Path:
 
 
 def has_pip(python: Path) -> bool:
-    """Whether an interpreter is there and can install packages."""
+    """Whether an interpreter exists and has pip."""
     return (
         python.exists() and not subprocess.run([python, "-m", "pip", "-V"], capture_output=True, check=False).returncode
     )
 
 
 def make_environment(folder: Path) -> None:
-    """Make a virtual environment, anew where half of one is there already."""
+    """Create a virtual environment, replacing an incomplete one."""
     hint = "On Debian and Ubuntu: apt install python3-venv."
     if importlib.util.find_spec("ensurepip") is None:
-        sys.exit(f"This Python cannot make an environment with pip, as its module ensurepip is missing. {hint}")
+        sys.exit(f"This Python cannot create an environment with pip: its module ensurepip is missing. {hint}")
     try:
         venv.create(folder, with_pip=True, clear=True)
     except subprocess.CalledProcessError as error:
-        sys.exit(f"No pip could be put into {folder.name}: {error}. {hint}")
+        sys.exit(f"pip could not be installed in {folder.name}: {error}. {hint}")
 
 
 def set_up(name: str, steps: list[list[str]], sources: list[Path]) -> Path:
-    """Make a virtual environment unless it is there already, made from the same sources.
+    """Set up a virtual environment, unless one from the same sources exists already.
 
     Args:
-        name: folder below the project.
+        name: folder in the project.
         steps: arguments of the pip calls.
-        sources: files that decide its contents.
+        sources: files that determine its contents.
 
     Returns:
-        Its interpreter.
+        The environment's interpreter.
     """
     folder = ROOT / name
     stamp = folder / "pivotal-stamp"
@@ -96,21 +96,21 @@ def set_up(name: str, steps: list[list[str]], sources: list[Path]) -> Path:
         if subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, check=False).returncode:
             result = subprocess.run(command, cwd=ROOT, check=False)
             if result.returncode:
-                sys.exit(f"pip failed while setting up {name}; its words are above.")
+                sys.exit(f"pip failed while setting up {name}; see its output above.")
     stamp.write_text(digest)
     return python_of(folder)
 
 
 def headless() -> Path:
-    """Interpreter of the environment for everything without a webui."""
+    """Interpreter of the environment for everything that needs no webui."""
     if sys.version_info < (3, 11):
-        sys.exit("The pinned packages need Python 3.11 or newer; start run.py with one.")
+        sys.exit("The pinned packages need Python 3.11 or newer; run run.py with such a version.")
     pins = ["-c", str(CONSTRAINTS)]
     return set_up(".venv", [[*HEADLESS, *pins], ["--no-deps", *WITHOUT_DEPENDENCIES, *pins]], [CONSTRAINTS])
 
 
 def tab(major: int) -> Path:
-    """Interpreter of the environment for the tab's tests with one Gradio."""
+    """Interpreter of the environment for testing the tab under one version of Gradio."""
     requirements = ROOT / "tests" / "ui" / f"requirements-gradio{major}.txt"
     return set_up(f".venv-gradio{major}", [["-r", str(requirements)]], [requirements])
 
@@ -121,37 +121,37 @@ def call(command: list[str], **environment: str) -> int:
 
 
 def find_webui() -> Path | None:
-    """``$PIVOTAL_WEBUI``, else ``~/stable-diffusion-webui``; None where there is none."""
+    """``$PIVOTAL_WEBUI``, or else ``~/stable-diffusion-webui``; None if there is no webui."""
     chosen = os.environ.get("PIVOTAL_WEBUI")
     folder = Path(chosen) if chosen else Path.home() / "stable-diffusion-webui"
     return folder if (folder / "launch.py").exists() else None
 
 
 class Suites:
-    """Runs suites of tests and adds up what they say."""
+    """Runs test suites and adds up their results."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.counts = {"passed": 0, "failed": 0, "skipped": 0}
         self.left_out: list[str] = []
-        self._beside: list[threading.Thread] = []
+        self._background: list[threading.Thread] = []
 
     def run(self, title: str, python: Path, arguments: list[str]) -> None:
-        """Run pytest and show its output as it comes."""
+        """Run pytest and show its output as it appears."""
         say(f"\n== {title}")
-        self._run(title, python, arguments, say_line)
+        self._run(title, python, arguments, say_raw)
 
-    def run_beside(self, title: str, python: Path, arguments: list[str]) -> None:
-        """Run pytest beside the suites that follow; its output is shown as a whole when it ends."""
+    def run_in_background(self, title: str, python: Path, arguments: list[str]) -> None:
+        """Run pytest in parallel with the suites that follow; its output is shown when it has finished."""
 
         def work() -> None:
             lines: list[str] = []
             self._run(title, python, arguments, lines.append)
-            say_line(f"\n== {title} (ran beside the others)\n{''.join(lines)}")
+            say_raw(f"\n== {title} (ran in parallel)\n{''.join(lines)}")
 
         thread = threading.Thread(target=work)
         thread.start()
-        self._beside.append(thread)
+        self._background.append(thread)
 
     def _run(self, title: str, python: Path, arguments: list[str], show: Callable[[str], object]) -> None:
         started = time.monotonic()
@@ -168,21 +168,21 @@ class Suites:
         code = process.wait()
         found = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|skipped|error)", last)}
         found["failed"] = found.get("failed", 0) + found.pop("error", 0)
-        # A suite that broke before it could count anything has failed all the same.
+        # A suite that crashed before it could count anything has failed, too.
         if code not in (0, _NO_TESTS) and not found["failed"]:
             found["failed"] = 1
         for word, number in found.items():
             self.counts[word] += number
         if code in (0, _NO_TESTS) and not found.get("passed"):
-            verdict = "NOT RUN (no test was chosen)" if code else "NOT RUN (all skipped, see above)"
+            verdict = "NOT RUN (no test was selected)" if code else "NOT RUN (all skipped, see above)"
             self.left_out.append(title)
         else:
             verdict = "FAILED" if code else "passed"
         self.lines.append(f"{title}: {verdict} in {time.monotonic() - started:.0f} s")
 
     def finish(self) -> int:
-        """Wait for all; say how it went, in clear last lines."""
-        for thread in self._beside:
+        """Wait for all suites, print a summary and return the exit code."""
+        for thread in self._background:
             thread.join()
         say("\n" + "\n".join(self.lines))
         counts = self.counts
@@ -193,28 +193,28 @@ class Suites:
 
 
 def run_tests(arguments: list[str]) -> int:
-    """Everything that this machine can run."""
+    """Run all tests that are possible on this machine."""
     python = headless()
     suites = Suites()
     has_webui = find_webui() is not None
     if has_webui:
-        suites.run_beside("real webui", python, ["tests/e2e", *arguments])
+        suites.run_in_background("real webui", python, ["tests/e2e", *arguments])
     suites.run("engine, contract, headless host", python, arguments)
     for major in (3, 4):
         suites.run(f"tab under Gradio {major}", tab(major), ["tests/ui", *arguments])
     if has_webui:
         suites.run("page in a real browser", python, ["tests/browser", *arguments])
     else:
-        suites.left_out.append("the suites in a real webui, as none was found; set PIVOTAL_WEBUI to the folder of one")
+        suites.left_out.append("the suites in a real webui: none was found; set PIVOTAL_WEBUI to the folder of one")
     return suites.finish()
 
 
 def run_suite(title: str, folder: str, arguments: list[str]) -> int:
-    """One suite that needs a real webui."""
+    """Run one suite that needs a real webui."""
     if "--webui" in arguments:
         at = arguments.index("--webui")
         if not arguments[at + 1 :]:
-            say("--webui needs the folder of a webui behind it: --webui DIR.")
+            say("--webui needs the folder of a webui: --webui DIR.")
             return 2
         os.environ["PIVOTAL_WEBUI"] = arguments[at + 1]
         arguments = arguments[:at] + arguments[at + 2 :]
@@ -228,7 +228,7 @@ def run_suite(title: str, folder: str, arguments: list[str]) -> int:
 
 
 def run_checks() -> int:
-    """Linters, spelling, types and the direction of imports; says at the end which of them complained."""
+    """Check linters, spelling, types and the direction of imports; the last line lists what failed."""
     python = str(headless())
     steps = {
         "ruff check": ["ruff", "check", "."],
@@ -243,22 +243,22 @@ def run_checks() -> int:
 
 
 def run_bench(arguments: list[str]) -> int:
-    """A measuring program; its own arguments follow its name."""
+    """Run a benchmark; its arguments follow its name."""
     names = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py"))
     if not arguments or arguments[0] not in names:
-        say(f"Which one? {', '.join(names)}")
+        say(f"Choose a benchmark: {', '.join(names)}")
         return 1
     return call([str(headless()), "-m", f"benchmarks.{arguments[0]}", *arguments[1:]])
 
 
 def run_demo(arguments: list[str]) -> int:
-    """The demonstration."""
+    """Run the demo."""
     code = call([str(headless()), "-m", "lib_pivotal.demo", *arguments])
-    say("The demo ended well." if code == 0 else "The demo FAILED; its words are above.")
+    say("Demo finished." if code == 0 else "The demo FAILED; see the output above.")
     return code
 
 
-VERBS = {
+COMMANDS = {
     "demo": run_demo,
     "test": run_tests,
     "check": lambda _: run_checks(),
@@ -269,15 +269,15 @@ VERBS = {
 
 
 def main(arguments: list[str]) -> int:
-    """Run one verb; returns the exit code."""
-    # A Windows console knows few letters: what we start writes UTF-8, and what we write ourselves never fails.
+    """Run one command; returns the exit code."""
+    # A Windows console can show few characters: child processes write UTF-8, and our own output never fails.
     os.environ["PYTHONUTF8"] = "1"
-    verb = arguments[0] if arguments else "help"
+    name = arguments[0] if arguments else "help"
     with guarded():
-        if verb in VERBS:
-            return VERBS[verb](arguments[1:])
+        if name in COMMANDS:
+            return COMMANDS[name](arguments[1:])
         say(__doc__ or "")
-        return 0 if verb in ("-h", "--help", "help") else 2
+        return 0 if name in ("-h", "--help", "help") else 2
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""What bundled embeddings cost in a real webui, compared with the webui alone: ``python run.py bench loader``.
+"""Measures what bundled embeddings cost in a real webui, compared with the webui alone: ``python run.py bench loader``.
 
-The same bundle of 16 embeddings and the same prompts in two webuis that differ in our extension only. Needs a webui
-(``$PIVOTAL_WEBUI`` or ``~/stable-diffusion-webui``). Medians; alternating starts even out a busy machine.
+Uses the same bundle of 16 embeddings and the same prompts in a webui with and without this extension. Needs a webui
+(``$PIVOTAL_WEBUI`` or ``~/stable-diffusion-webui``). Prints medians; the two webuis are started alternately, which
+evens out the load of a busy machine.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ _E2E = Path(__file__).resolve().parents[1] / "tests" / "e2e"
 
 MET, MET_NAMES = 20, 32
 ROWS = {
-    "activate": "activating the loaded bundle again, encodings kept",
-    "switch": "switching between the bundle and nothing",
+    "activate": "activating the loaded bundle again, encodings cached",
+    "switch": "switching between the bundle and no LoRA",
     "first": "loading the bundle from its file",
-    "none": "activating nothing",
-    "met": f"activating nothing after {MET} bundles of {MET_NAMES} names were used",
-    "plain": "a whole generation of one step without any LoRA",
+    "none": "activating no LoRA",
+    "met": f"activating no LoRA after using {MET} bundles of {MET_NAMES} names",
+    "plain": "a complete generation with one step and no LoRA",
 }
 
 
@@ -49,7 +50,7 @@ def main() -> None:
                 data = Path(folder) / f"data-{start}-{with_us}"
                 for row, values in _measure(tree, python, data, Path(folder), with_us, options.rounds).items():
                     times[with_us].setdefault(row, []).extend(values)
-    lines = [f"{'ms, median':<67} alone   with us   more"]
+    lines = [f"{'ms, median':<67} alone   with it   more"]
     for row, title in ROWS.items():
         alone, ours = (1000 * statistics.median(times[with_us][row]) for with_us in (False, True))
         lines.append(f"{title:<67} {alone:6.2f}  {ours:6.2f}  {ours - alone:+6.2f}")

@@ -1,8 +1,8 @@
-"""Memory of a training step of full-size networks with random weights: ``python run.py bench memory``.
+"""Measures the memory of a training step with full-size networks and random weights: ``python run.py bench memory``.
 
-Without a GPU it counts the bytes that one step keeps for its backward pass, by torch's own hooks, per latent cell and
-image: these figures are in ``core/families.py``. With a GPU it also measures the peak of whole steps of the
-engine, weights included, and, where peft is installed, of a plain loop over diffusers and peft in the same run.
+Without a GPU it counts the bytes that a step keeps for its backward pass, per latent cell and image, using torch's
+saved-tensor hooks; these are the figures in ``core/families.py``. With a GPU it also measures the peak of complete
+steps of the engine, including weights, and, if peft is installed, of a plain loop with diffusers and peft.
 """
 
 from __future__ import annotations
@@ -32,19 +32,21 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("families", nargs="*", default=list(FAMILIES))
-    parser.add_argument("--side", type=int, default=0, help="px; 0: the usual one, half of it on a CPU")
+    parser.add_argument(
+        "--side", type=int, default=0, help="px; 0: the family's native resolution, half of it on a CPU"
+    )
     options = parser.parse_args()
     on_gpu = torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
     name = torch.cuda.get_device_name() if on_gpu else "cpu"
     _say(f"device {name}, torch {torch.__version__}, bf16 autocast, LoRA rank {_RANK} on attention and feed-forward")
     for family in options.families:
-        usual = FAMILIES[family].native_resolution
+        native = FAMILIES[family].native_resolution
         width = sum(encoder.width for encoder in FAMILIES[family].text_encoders)
-        side = options.side or (usual if on_gpu else usual // 2)
+        side = options.side or (native if on_gpu else native // 2)
         unet = _unet(family, device)
         for checkpointing in (False, True):
-            _one(family, unet, side, width, device, checkpointing=checkpointing)
+            _measure(family, unet, side, width, device, checkpointing=checkpointing)
         if on_gpu:
             _peft(family, unet, side, width, device)
         del unet
@@ -57,7 +59,7 @@ def _say(text: str) -> None:
 
 
 def _unet(family: str, device: torch.device) -> Any:
-    """A full-size UNet of random weights, bf16, frozen."""
+    """A full-size UNet with random weights, bf16, frozen."""
     shape = unet_shape(unet_params(standard_config(family)["model"]["params"]))
     with torch.device("meta"):
         unet = diffusers.UNet2DConditionModel.from_config(shape)
@@ -88,8 +90,8 @@ def _lora(family: str, unet: Any, device: torch.device) -> AdapterSet:
     return AdapterSet.with_ranks("unet", chosen, 0.5, 0, device)
 
 
-def _one(family: str, unet: Any, side: int, width: int, device: torch.device, *, checkpointing: bool) -> None:
-    """What a step with the engine's LoRA keeps for its backward pass, and on a GPU the peak and time of whole steps."""
+def _measure(family: str, unet: Any, side: int, width: int, device: torch.device, *, checkpointing: bool) -> None:
+    """Print what a step with the engine's LoRA keeps for its backward pass; on a GPU also peak and time of steps."""
     inputs = _inputs(family, side, width, device)
     lora = _lora(family, unet, device)
     if checkpointing:
@@ -97,14 +99,14 @@ def _one(family: str, unet: Any, side: int, width: int, device: torch.device, *,
     try:
         with attach([lora]):
             kept = _kept(unet, inputs, lora)
-            measured = _whole_steps(unet, inputs, lora) if device.type == "cuda" else ""
+            measured = _full_steps(unet, inputs, lora) if device.type == "cuda" else ""
     finally:
         unet.disable_gradient_checkpointing()
     cells = (side // 8) ** 2
     state = "on " if checkpointing else "off"
     _say(
         f"{family}, {side} px, checkpointing {state}: {kept / 2**20:8.0f} MiB kept, "
-        f"{kept / cells / 1024:6.0f} KiB a latent cell{measured}"
+        f"{kept / cells / 1024:6.0f} KiB per latent cell{measured}"
     )
     gc.collect()
 
@@ -118,7 +120,7 @@ def _loss(unet: Any, inputs: tuple[torch.Tensor, torch.Tensor, Any]) -> torch.Te
 
 
 def _kept(unet: Any, inputs: tuple[torch.Tensor, torch.Tensor, Any], lora: AdapterSet) -> int:
-    """Bytes of the tensors that wait for the backward pass, each once, weights left out."""
+    """Bytes of all tensors kept for the backward pass, each counted once, without weights."""
     own = {parameter.untyped_storage().data_ptr() for parameter in unet.parameters()}
     own.add(lora.flat.values.untyped_storage().data_ptr())
     kept: dict[int, int] = {}
@@ -135,8 +137,8 @@ def _kept(unet: Any, inputs: tuple[torch.Tensor, torch.Tensor, Any], lora: Adapt
     return sum(kept.values())
 
 
-def _whole_steps(unet: Any, inputs: tuple[torch.Tensor, torch.Tensor, Any], lora: AdapterSet) -> str:
-    """Peak and time of steps with the engine's optimizer, after a first one that warms up."""
+def _full_steps(unet: Any, inputs: tuple[torch.Tensor, torch.Tensor, Any], lora: AdapterSet) -> str:
+    """Peak memory of three steps with the engine's optimizer, and the time of the last one."""
     group = ParameterGroup("unet", lora.flat.values, 1e-4, 1e-3)
     optimizer = Optimizer([group], clip_norm=1.0, uses_fp16=False, device=inputs[0].device)
     torch.cuda.reset_peak_memory_stats()
@@ -147,13 +149,11 @@ def _whole_steps(unet: Any, inputs: tuple[torch.Tensor, torch.Tensor, Any], lora
         optimizer.step()
         torch.cuda.synchronize()
     seconds = time.perf_counter() - started
-    return (
-        f", {seconds:6.2f} s a step, peak {torch.cuda.max_memory_allocated() / 2**20:8.0f} MiB with the UNet's weights"
-    )
+    return f", {seconds:6.2f} s/step, peak {torch.cuda.max_memory_allocated() / 2**20:8.0f} MiB including weights"
 
 
 def _peft(family: str, unet: Any, side: int, width: int, device: torch.device) -> None:
-    """The same step as a plain loop over diffusers and peft makes it."""
+    """Print the same figures for a plain loop with diffusers and peft."""
     try:
         from peft import LoraConfig
     except ImportError:
@@ -175,7 +175,7 @@ def _peft(family: str, unet: Any, side: int, width: int, device: torch.device) -
             torch.cuda.synchronize()
         seconds, peak = time.perf_counter() - started, torch.cuda.max_memory_allocated() / 2**20
         state = "on " if checkpointing else "off"
-        _say(f"{family}, peft loop, checkpointing {state}: {seconds:6.2f} s a step, peak {peak:8.0f} MiB")
+        _say(f"{family}, peft loop, checkpointing {state}: {seconds:6.2f} s/step, peak {peak:8.0f} MiB")
     unet.delete_adapters("default")
 
 

@@ -1,8 +1,8 @@
-"""Time of a training step against the bare frozen UNet, on the small model: ``python run.py bench step``.
+"""Compares a training step with the bare frozen UNet, on the small model: ``python run.py bench step``.
 
-Both run in this process, in turn, on the same latents, timesteps and captions' length: first the UNet alone
-(frozen, forward and backward to its text condition), then the engine's whole step: captions, text encoder
-with live vectors, UNet with LoRA, loss, clipping, AdamW. Medians of the rounds and their ratio are printed.
+Both run alternately in this process, with the same latents, timesteps and caption length: first only the frozen UNet
+(forward, and backward to its text conditioning), then the engine's complete step: captions, text encoder with trained
+vectors, UNet with LoRA, loss, gradient clipping and AdamW. Prints the medians and their ratio.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--resolution", type=int, default=64, help="side of the images in px")
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--steps", type=int, default=6, help="steps a round")
+    parser.add_argument("--steps", type=int, default=6, help="steps per round")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         bare, engine = _measure(Path(folder), options)
@@ -44,15 +44,15 @@ def main() -> None:
     lines = [
         f"device {torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu'}, torch {torch.__version__}, "
         f"threads {torch.get_num_threads()}, {options.resolution} px, batch {options.batch}, rank {options.rank}",
-        f"bare frozen UNet, forward and backward: {1000 * statistics.median(bare):8.1f} ms a step",
-        f"engine, whole step:                     {1000 * statistics.median(engine):8.1f} ms a step",
+        f"bare frozen UNet, forward and backward: {1000 * statistics.median(bare):8.1f} ms/step",
+        f"engine, complete step:                  {1000 * statistics.median(engine):8.1f} ms/step",
         f"ratio (median of {options.rounds} pairs):            {ratio:8.2f}",
     ]
     sys.stdout.write("\n".join(lines) + "\n")
 
 
 def _measure(folder: Path, options: argparse.Namespace) -> tuple[list[float], list[float]]:
-    """Seconds a step of both, one value a round."""
+    """Seconds per step of both, one value per round."""
     model = load_model(materialize(folder / "model").a)
     for name in list(CHARACTERS)[:2]:
         write_dataset(folder / "data" / name, name)
@@ -63,7 +63,7 @@ def _measure(folder: Path, options: argparse.Namespace) -> tuple[list[float], li
         batch_size=options.batch,
         rank=options.rank,
         steps=100_000,
-        # Otherwise the embeddings would learn alone for a fifth of the steps, and no LoRA be measured.
+        # Otherwise only the embeddings would train for the first fifth of the steps, without a LoRA to measure.
         lora_start=0.0,
         sample_every=0,
         output_name="bench",
@@ -96,7 +96,7 @@ def _measure(folder: Path, options: argparse.Namespace) -> tuple[list[float], li
         with attach(setup.adapters):
             seconds_engine = _time(lambda: loop.train_step(next(counter)), options.steps)
         if not setup.adapters or not all(lora.enabled for lora in setup.adapters):
-            raise SystemExit("The LoRA is not enabled, so this would not be a whole step.")
+            raise SystemExit("The LoRA is not enabled, so this would not be a complete step.")
         if number:  # the first round warms up
             bare.append(seconds_bare)
             engine.append(seconds_engine)
@@ -104,7 +104,7 @@ def _measure(folder: Path, options: argparse.Namespace) -> tuple[list[float], li
 
 
 def _time(action, steps: int) -> float:  # type: ignore[no-untyped-def]
-    """Mean seconds of an action."""
+    """Mean seconds per call of an action."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     started = time.perf_counter()

@@ -1,5 +1,5 @@
 /* The page's side of the Pivotal Tuning tab: polls the server while training is in progress and shows the webui's own
-   progress bar. It stores nothing about a run: everything comes from the server, so a reloaded page knows just as much. */
+   progress bar. It stores nothing about a run: everything comes from the server, so nothing is lost when the page is reloaded. */
 
 var pivotal = (function() {
     "use strict";
@@ -9,9 +9,9 @@ var pivotal = (function() {
 
     let isActive = false;
     let hasAnswer = false;
-    let askedAt = 0;
+    let requestedAt = 0;
     let isWaiting = false;
-    let barOf = null;
+    let barTaskId = null;
 
     function element(id) {
         return gradioApp().getElementById(id) || document.getElementById(id);
@@ -28,19 +28,19 @@ var pivotal = (function() {
 
     function refresh() {
         isWaiting = press("pivotal_run_refresh");
-        askedAt = Date.now();
+        requestedAt = Date.now();
     }
 
     function attachBar(taskId) {
         const container = element("pivotal_progress_here");
         // The webui hides the bar until its settings have been loaded: wait for the next answer.
-        if (barOf === taskId || !container || !("show_progressbar" in opts)) {
+        if (barTaskId === taskId || !container || !("show_progressbar" in opts)) {
             return;
         }
-        barOf = taskId;
+        barTaskId = taskId;
         requestProgress(taskId, container, element("pivotal_live"), function() {
-            barOf = null;
-            // The model is being restored: refresh when that is over, and attach again if the bar disappeared too early.
+            barTaskId = null;
+            // The model is being restored: refresh when that is done, and attach the bar again if it disappeared too early.
             setTimeout(refresh, POLL_MS / 2);
         }, null);
     }
@@ -54,20 +54,20 @@ var pivotal = (function() {
         } catch (error) {
             return;
         }
-        const isNews = !hasAnswer || (status.is_active && !isActive);
+        const isChange = !hasAnswer || (status.is_active && !isActive);
         hasAnswer = true;
         isActive = status.is_active;
         if (isActive) {
             attachBar(status.task_id);
         }
-        if (isNews) {
+        if (isChange) {
             refresh();
         }
     }
 
     function poll() {
         const now = Date.now();
-        const answerIsLost = isWaiting && now - askedAt > ANSWER_LOST_MS;
+        const answerIsLost = isWaiting && now - requestedAt > ANSWER_LOST_MS;
         if (isActive && !document.hidden && (!isWaiting || answerIsLost)) {
             refresh();
         }

@@ -41,7 +41,7 @@ var pivotalCompletion = (function() {
         return lists.flat();
     }
 
-    // The names that the text before the caret may be the start of, and how many letters of each are already there.
+    // The names that the text before the caret may be a prefix of, and how many of their characters are already typed.
     function matches(before, names) {
         const text = before.toLowerCase();
         const result = [];
@@ -86,7 +86,7 @@ var pivotalCompletion = (function() {
             const count = document.createElement("small");
             count.textContent = item.vectors === 1 ? "1 vector" : `${item.vectors} vectors`;
             row.append(item.name, count);
-            // Before the text loses the focus.
+            // On mousedown, which comes before the text field loses the focus.
             row.addEventListener("mousedown", (event) => {
                 event.preventDefault();
                 insert(item);
@@ -151,7 +151,7 @@ var pivotalCompletion = (function() {
         return typeof PARSERS !== "undefined" && typeof BaseTagParser !== "undefined";
     }
 
-    // What tagcomplete asks for at every key press: the names known so far.
+    // Tagcomplete asks for suggestions at every key press; it gets the names loaded so far.
     function feedTagcomplete() {
         const offered = () => {
             const area = document.activeElement;
@@ -162,7 +162,7 @@ var pivotalCompletion = (function() {
             const names = Array.from(new Set(tags), (tag) => (known.get(tag) || {names: []}).names).flat();
             return matches(area.value.slice(0, area.selectionStart), names);
         };
-        // It replaces exactly the word that it found before the caret.
+        // Tagcomplete replaces exactly the word that it found before the caret.
         const replaceable = () => offered().filter(
             (item) => typeof tagword === "undefined" || item.length === tagword.length);
         PARSERS.push(new class extends BaseTagParser {

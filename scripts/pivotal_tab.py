@@ -1,10 +1,10 @@
-"""Registers the tab, its settings, routes and clean-up with the webui; everything else is in ``lib_pivotal``."""
+"""Registers the tab, its settings, API routes and cleanup with the webui; everything else is in ``lib_pivotal``."""
 
 from __future__ import annotations
 
 from modules import script_callbacks
 
-# Imported here and not later: the extension's folder is on sys.path only while this file is being loaded.
+# Imported now: the extension's folder is on sys.path only while this file is being loaded.
 from lib_pivotal.app.api import register
 from lib_pivotal.app.bundle_library import BundleLibrary
 from lib_pivotal.app.session import session_for
@@ -27,7 +27,7 @@ def _add_routes(_blocks, app):
         register(app, session_for(host), api_access.api_credentials(), api_access.is_allowed_origin)
 
 
-def _end_run():
+def _stop_run():
     host, _ = current_host()
     if host is not None:
         session_for(host).stop()
@@ -36,4 +36,4 @@ def _end_run():
 script_callbacks.on_ui_settings(folders.add_data_folder_setting)
 script_callbacks.on_ui_tabs(_add_tab)
 script_callbacks.on_app_started(_add_routes)
-script_callbacks.on_script_unloaded(_end_run)
+script_callbacks.on_script_unloaded(_stop_run)

@@ -1,4 +1,4 @@
-"""The running application: one session, its runs, presets and HTTP API; knows hosts only as a port.
+"""The application: the training session, the bundle library and the HTTP API; hosts are known only through a port.
 
 Status: free; ``api.py`` routes are frozen.
 """

@@ -1,8 +1,8 @@
-"""HTTP routes below ``/pivotal/v1``; described in docs/api.md.
+"""HTTP routes under ``/pivotal/v1``; described in docs/api.md.
 
-Endpoints work in a thread of their own (a blocking one must not stop the server) and read their bodies themselves:
-of any length, in any shape and without models, so that they are the same under pydantic 1 and 2. FastAPI comes with
-the webui.
+Endpoints do their work in a thread pool, so that a slow one does not block the server. They read request bodies
+themselves instead of declaring models: that works the same under pydantic 1 and 2, and every invalid body gets a clear
+answer. FastAPI comes with the webui.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ PUBLIC = (
     "losses",
     "task_id",
 )
-"""Fields of the status that are told without credentials: no path, no caption, no name."""
+"""Status fields that are also sent without credentials; they contain no paths, captions or names."""
 
 _basic = HTTPBasic(auto_error=False)
-# As default values, for FastAPI knows ``Annotated`` from 0.95 and A1111 has 0.94.
+# Passed as default values: FastAPI supports ``Annotated`` only from 0.95 on, and A1111 has 0.94.
 _LOGIN: Any = Depends(_basic)
-# For the page /docs, where requests can be tried.
+# For the page /docs, where requests can be tried out.
 _BODY = {"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}}
 
 
@@ -62,8 +62,8 @@ def register(
     Args:
         app: the webui's application.
         session: what the routes act on.
-        credentials: user → password of the webui's API; empty when it asks for none.
-        is_trusted: whether pages of an origin (``https://name:port``) may use the webui from elsewhere.
+        credentials: user → password of the webui's API; empty if it requires none.
+        is_trusted: whether pages from this other origin (``https://name:port``) may use the webui.
     """
     routes = _Routes(session, credentials, is_trusted)
     app.add_api_route(f"{_PREFIX}/status", routes.status, methods=["GET"], response_model=None)
@@ -88,32 +88,32 @@ class _Routes:
 
     def require_login(self, login: Any = _LOGIN) -> None:
         if not self._is_known(login):
-            raise _unauthorized("Credentials of the webui's API are needed")
+            raise _unauthorized("The credentials of the webui's API are required")
 
     def status(self, login: Any = _LOGIN) -> Any:
         status = self._session.status()
-        return _Answer(status if self._is_known(login) else {name: status[name] for name in PUBLIC})
+        return _Response(status if self._is_known(login) else {name: status[name] for name in PUBLIC})
 
     async def check(self, request: Request) -> Any:
-        return await self._answer(request, lambda body: _check(self._session, _settings(body)))
+        return await self._respond(request, lambda body: _check(self._session, _settings(body)))
 
     async def train(self, request: Request) -> Any:
-        return await self._answer(request, lambda body: _start(self._session, _settings(body)))
+        return await self._respond(request, lambda body: _start(self._session, _settings(body)))
 
     async def stop(self, request: Request) -> Any:
-        return await self._answer(request, lambda body: _stop(self._session, parse_settings(body) if body else {}))
+        return await self._respond(request, lambda body: _stop(self._session, parse_settings(body) if body else {}))
 
     async def save(self, request: Request) -> Any:
-        return await self._answer(request, lambda _: _require_run(self._session.save_now()))
+        return await self._respond(request, lambda _: _require_run(self._session.save_now()))
 
     async def sample(self, request: Request) -> Any:
-        return await self._answer(request, lambda _: _require_run(self._session.sample_now()))
+        return await self._respond(request, lambda _: _require_run(self._session.sample_now()))
 
-    async def _answer(self, request: Request, work: Callable[[bytes], dict[str, Any]]) -> Any:
-        """What ``work`` answers to the request's body, or an error as JSON with its HTTP status."""
+    async def _respond(self, request: Request, work: Callable[[bytes], dict[str, Any]]) -> Any:
+        """The result of ``work`` for the request's body, or the error as JSON with its HTTP status."""
         try:
             body = await self._receive(request)
-            return _Answer(await run_in_threadpool(work, body))
+            return _Response(await run_in_threadpool(work, body))
         except ConfigError as error:
             return _failure(422, str(error), "", error.problems)
         except _Refused as error:
@@ -128,10 +128,10 @@ class _Routes:
             return _failure(500, text, "The details are in the webui's console.")
 
     async def _receive(self, request: Request) -> bytes:
-        """The body of a request that may be obeyed.
+        """The body of a request, if the request is allowed.
 
         Raises:
-            _Refused: another site sends it, or its body is too long or not JSON by its own words.
+            _Refused: the request comes from another site, or its body is too long or not declared as JSON.
         """
         origin = foreign_origin(request.headers, self._is_trusted, asks_for_login=bool(self._credentials))
         if origin:
@@ -140,7 +140,7 @@ class _Routes:
             raise _Refused(403, text, hint)
         body = b""
         length = 0
-        # Read to its end in any case, for many programs listen only then.
+        # Always read to the end: many clients look at the response only after they have sent everything.
         async for piece in request.stream():
             length += len(piece)
             body = body + piece if length <= LONGEST_SETTINGS else b""
@@ -149,7 +149,7 @@ class _Routes:
             raise _Refused(413, text, "Send settings only; images are read from their folder.")
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if body and kind != "application/json":
-            text = f"The body is {printable(kind) or 'of no named type'}; it must be JSON and say so."
+            text = f"The body must be JSON; its Content-Type is {printable(kind) or 'missing'}."
             raise _Refused(415, text, "Send the header Content-Type: application/json.")
         return body
 
@@ -160,9 +160,9 @@ class _Routes:
         if login is None:
             return False
         expected = self._credentials.get(login.username)
-        # The comparison takes as long for an unknown user.
-        fits = secrets.compare_digest(login.password.encode(), (expected or secrets.token_hex(16)).encode())
-        if expected is None or not fits:
+        # Unknown users are compared as well, so that the time taken does not reveal which users exist.
+        matches = secrets.compare_digest(login.password.encode(), (expected or secrets.token_hex(16)).encode())
+        if expected is None or not matches:
             raise _unauthorized("Wrong user or password")
         return True
 
@@ -182,7 +182,7 @@ def _check(session: Session, body: Any) -> dict[str, Any]:
         problems = session.check(*read_dict(body))
     except ConfigError as error:
         problems = error.problems
-    return {"ok": not any(problem.is_error for problem in problems), "problems": _plain(problems)}
+    return {"ok": not any(problem.is_error for problem in problems), "problems": _as_dicts(problems)}
 
 
 def _start(session: Session, body: Any) -> dict[str, Any]:
@@ -197,34 +197,34 @@ def _stop(session: Session, body: Any) -> dict[str, Any]:
     return _require_run(session.stop(discard=discard))
 
 
-def _require_run(was_on: bool) -> dict[str, Any]:
-    if not was_on:
-        raise _Refused(409, "No run is on.", "Start one first.")
+def _require_run(was_active: bool) -> dict[str, Any]:
+    if not was_active:
+        raise _Refused(409, "No training in progress.", "Start training first.")
     return {"ok": True}
 
 
 class _Refused(PivotalError):
-    """A request that is not obeyed, with its HTTP status."""
+    """A rejected request, with its HTTP status."""
 
     def __init__(self, status: int, message: str, hint: str) -> None:
         super().__init__(message, hint=hint)
         self.status = status
 
 
-class _Answer(JSONResponse):
-    """JSON that every program can read, whatever texts and numbers are in it."""
+class _Response(JSONResponse):
+    """JSON that every client can parse, whatever strings and numbers it contains."""
 
     def render(self, content: Any) -> bytes:
         try:
             text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         except ValueError:
             text = json.dumps(_finite(content), ensure_ascii=False, separators=(",", ":"))
-        # File names may have halves of characters, which UTF-8 has not; they are shown as \\udc80.
+        # File names may contain lone surrogates, which UTF-8 cannot encode; they are shown as \\udc80.
         return HALF_PAIR.sub(lambda half: f"\\\\u{ord(half.group()):x}", text).encode("utf-8")
 
 
 def _finite(content: Any) -> Any:
-    """The same with null for numbers that JSON does not have."""
+    """The same content with null for NaN and infinity, which JSON does not have."""
     if isinstance(content, float):
         return content if math.isfinite(content) else None
     if isinstance(content, dict):
@@ -233,10 +233,10 @@ def _finite(content: Any) -> Any:
 
 
 def _failure(status: int, message: str, hint: str, problems: list[Problem] | None = None) -> JSONResponse:
-    return _Answer({"message": message, "hint": hint, "problems": _plain(problems or [])}, status_code=status)
+    return _Response({"message": message, "hint": hint, "problems": _as_dicts(problems or [])}, status_code=status)
 
 
-def _plain(problems: list[Problem]) -> list[dict[str, str]]:
+def _as_dicts(problems: list[Problem]) -> list[dict[str, str]]:
     return [
         {"field": item.field, "severity": item.severity, "message": item.message, "hint": item.hint}
         for item in problems

@@ -1,4 +1,4 @@
-"""The bundle tools on the files of the webui's Lora folder, by name: what the tab offers."""
+"""The bundle tools of the tab, for files in the webui's Lora folder, by name."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ _IMAGES = (".png", ".webp", ".avif", ".jxl")
 
 
 class BundleToolsHost(Protocol):
-    """A webui, seen by the bundle tools; any that has a Lora folder will do."""
+    """What the bundle tools need from a webui; any webui with a Lora folder can provide it."""
 
     def lora_folder(self) -> Path:
-        """Where LoRAs and bundles are."""
+        """The folder of LoRAs and bundles."""
         ...
 
     def embedding_folder(self) -> Path:
-        """Where ordinary embedding files are."""
+        """The folder of ordinary embedding files."""
         ...
 
     def split_folder(self) -> Path:
-        """Where split bundles go, a folder each; made when needed."""
+        """The folder for split bundles, one subfolder per bundle; created when needed."""
         ...
 
     def tokenizer(self) -> Callable[[str], list[int]] | None:
-        """Ids of a text under the loaded model's tokenizer, or None while no model is loaded."""
+        """The loaded model's tokenizer (text → token ids), or None while no model is loaded."""
         ...
 
     def load_safely(self, path: Path) -> Mapping[str, Any]:
-        """Contents of a ``.pt`` or ``.bin`` file, by a reader that runs nothing of what is in it.
+        """Contents of a ``.pt`` or ``.bin`` file, read without executing any code that is in it.
 
         Raises:
-            Exception: it cannot be read so.
+            Exception: the file cannot be read safely.
         """
         ...
 
@@ -58,8 +58,8 @@ class Destination:
     """Where a tool writes.
 
     Attributes:
-        name: of the new bundle in the Lora folder, without suffix; empty takes a free one like the old.
-        overwrite: replace a file of this name.
+        name: of the new bundle in the Lora folder, without suffix; empty picks a free name like the old one.
+        overwrite: replace an existing file with this name.
     """
 
     name: str = ""
@@ -71,7 +71,7 @@ class ToolResult:
     """What a tool did.
 
     Attributes:
-        name: of the new bundle, as :meth:`BundleLibrary.bundles` lists it; empty when the files lie elsewhere.
+        name: of the new bundle, as :meth:`BundleLibrary.bundles` lists it; empty if the files are in another folder.
         paths: files written.
         problems: what the user should know.
     """
@@ -82,10 +82,10 @@ class ToolResult:
 
 
 class BundleLibrary:
-    """The tools by the names of files, which must be among those listed: no other file can be reached.
+    """Applies the tools to files given by name; only listed files can be reached.
 
-    Every method that takes a name raises :class:`BundleError` for one that is not there, and what the tool of its name
-    in ``core.bundle`` raises.
+    Every method that takes a name raises :class:`BundleError` if there is no such file, and everything that the tool of
+    the same name in ``core.bundle`` raises.
 
     Args:
         host: the webui.
@@ -95,39 +95,39 @@ class BundleLibrary:
         self._host = host
 
     def bundles(self) -> list[str]:
-        """LoRA files below the Lora folder: path in it without suffix."""
+        """LoRA files in the Lora folder and its subfolders, as relative paths without suffix."""
         return sorted(_listed(self._host.lora_folder(), (_BUNDLE,)), key=str.lower)
 
     def embedding_files(self) -> list[str]:
-        """Files below the folder of embeddings: path in it. Images that are previews of another file are left out."""
+        """Files in the embeddings folder and its subfolders, as relative paths; preview images are omitted."""
         return sorted(self._embedding_files(), key=str.lower)
 
     def describe(self, name: str) -> dict[str, Any]:
-        """Contents of a file, as ``core.bundle.inspection.describe`` gives them."""
+        """Contents of a file, as ``core.bundle.inspection.describe`` returns them."""
         from lib_pivotal.core.bundle.inspection import describe
 
         return describe(self._bundle(name))
 
     def verify(self, name: str) -> list[Problem]:
-        """Everything that is wrong with a file."""
+        """All problems of a file."""
         from lib_pivotal.core.bundle.inspection import verify
 
         return verify(self._bundle(name), tokenizer=self._host.tokenizer())
 
     def rename(self, name: str, old: str, new: str, target: Destination) -> ToolResult:
-        """Give one embedding another name."""
+        """Rename one embedding."""
         from lib_pivotal.core.bundle.tools import rename
 
         path, out = self._bundle(name), self._out(name, target)
         tokenizer = self._host.tokenizer()
         return self._done(rename(path, {old: new.strip()}, out, tokenizer=tokenizer, overwrite=target.overwrite))
 
-    def remove(self, name: str, gone: Sequence[str], target: Destination) -> ToolResult:
-        """Leave embeddings out."""
+    def remove(self, name: str, removed: Sequence[str], target: Destination) -> ToolResult:
+        """Remove embeddings."""
         from lib_pivotal.core.bundle.tools import remove
 
         path, out = self._bundle(name), self._out(name, target)
-        return self._done(remove(path, gone, out, overwrite=target.overwrite))
+        return self._done(remove(path, removed, out, overwrite=target.overwrite))
 
     def merge(self, name: str, other: str, target: Destination) -> ToolResult:
         """Add another bundle's embeddings."""
@@ -142,8 +142,8 @@ class BundleLibrary:
         Args:
             name: LoRA or bundle.
             files: see :meth:`embedding_files`.
-            new: name of the embedding if there is one file; empty takes the file's own.
-            target: where to.
+            new: name of the embedding if there is only one file; empty keeps the file's own name.
+            target: where to write.
         """
         from lib_pivotal.core.bundle.embedding_file import embedding_name
         from lib_pivotal.core.bundle.tools_add import pack
@@ -156,15 +156,15 @@ class BundleLibrary:
             own = new.strip() if new.strip() and len(files) == 1 else embedding_name(chosen)
             if own in named:
                 text = "Two of the files have this name."
-                raise ConfigError([Problem(printable(own), "error", text, "Pack one by one.")])
+                raise ConfigError([Problem(printable(own), "error", text, "Pack them one at a time.")])
             named[own] = chosen
         tokenizer, load = self._host.tokenizer(), self._host.load_safely
         return self._done(pack(path, named, out, load_other=load, tokenizer=tokenizer, overwrite=target.overwrite))
 
     def split(self, name: str, target: Destination) -> ToolResult:
-        """The LoRA and every embedding as files of their own, in a folder outside the webui's lists.
+        """Write the LoRA and every embedding as separate files, in a folder that the webui does not list.
 
-        There they change no prompt; they are for programs that know no bundles.
+        They are for programs that cannot read bundles, and must not change prompts in this webui.
         """
         from lib_pivotal.core.bundle.tools import split
 
@@ -182,7 +182,7 @@ class BundleLibrary:
         return _chosen(_listed(self._host.lora_folder(), (_BUNDLE,)), name)
 
     def _out(self, name: str, target: Destination) -> Path:
-        """The file to write: beside the old one, or in the Lora folder under a name of its own."""
+        """The file to write: next to the old one, or in the Lora folder under the requested name."""
         from lib_pivotal.core.atomic_file import free_name
         from lib_pivotal.core.bundle.names import check_file_name
 
@@ -204,13 +204,13 @@ class BundleLibrary:
 
 
 def _listed(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
-    """Files below a folder by the name that the page shows."""
+    """Files in a folder and its subfolders, by the name that the page shows."""
     wanted = (path for path in files_below(folder) if path.suffix.lower() in suffixes and not path.name.startswith("."))
     return {_name(path, folder, suffixes): path for path in wanted}
 
 
 def _is_preview(path: Path, embeddings: set[Path]) -> bool:
-    """Whether an image only shows what an embedding does.
+    """Whether an image is only the preview of an embedding.
 
     Host: modules/ui_extra_networks.py, ``find_preview``, A1111 1.6.1-1.10.1: ``NAME.png`` and ``NAME.preview.png`` are
         the image of the card of ``NAME``.
@@ -221,14 +221,14 @@ def _is_preview(path: Path, embeddings: set[Path]) -> bool:
 
 
 def _name(path: Path, folder: Path, suffixes: Sequence[str]) -> str:
-    """How the page calls a file; a file name that is not UTF-8 could not even be sent to it."""
+    """The name that the page shows for a file; printable, since a name that is not UTF-8 could not even be sent."""
     relative = path.relative_to(folder)
     return printable((relative.with_suffix("") if len(suffixes) == 1 else relative).as_posix(), None)
 
 
 def _chosen(known: Mapping[str, Path], name: str) -> Path:
     if not name:
-        raise BundleError("No file is chosen.", hint="Choose one in the list.")
+        raise BundleError("No file is selected.", hint="Select one in the list.")
     if name not in known:
-        raise BundleError(f"There is no file {printable(name, 200)} any more.", hint="Refresh the list.")
+        raise BundleError(f"The file {printable(name, 200)} no longer exists.", hint="Refresh the list.")
     return known[name]

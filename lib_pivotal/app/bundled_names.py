@@ -1,4 +1,4 @@
-"""What the page asks while somebody types a prompt: the names that a LoRA brings along."""
+"""The route for completion while typing a prompt: the embedding names that a LoRA contains."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _LONGEST = 500
 
 
 def add_route(app: Any, names_of_tag: Callable[[str], Sequence[tuple[str, int]]]) -> None:
-    """Answer ``GET /pivotal/page/bundled?tag=NAME:1``, for visitors of the page only.
+    """Answer ``GET /pivotal/page/bundled?tag=NAME:1``, only for visitors who may see the page.
 
     Args:
-        app: the webui's server; without a page it gets no route.
-        names_of_tag: the inside of a tag without ``lora:`` → names and numbers of vectors.
+        app: the webui's server; if it serves no page, no route is added.
+        names_of_tag: content of a LoRA tag without ``lora:`` → names and their numbers of vectors.
 
     Host: gradio/routes.py, ``App.auth`` and ``App.tokens``, gradio 3.41.2 and 4.40.0: a page with a login keeps its
-        visitors' tokens there; routes that extensions add are protected by nothing.
+        visitors' tokens there; routes added by extensions are not protected.
     """
     from fastapi import HTTPException, Request
 
@@ -31,6 +31,6 @@ def add_route(app: Any, names_of_tag: Callable[[str], Sequence[tuple[str, int]]]
             raise HTTPException(status_code=401, detail="Log in on the page first.")
         return {"names": [{"name": name, "vectors": count} for name, count in names_of_tag(tag[:_LONGEST])]}
 
-    # The annotations are texts here, and FastAPI looks for their names among the module's.
+    # Annotations are strings here, and FastAPI would look up their names in the module.
     bundled.__annotations__.update(request=Request, tag=str)
     app.add_api_route("/pivotal/page/bundled", bundled, methods=["GET"], include_in_schema=False)

@@ -1,4 +1,4 @@
-"""What session, tab and API need from a host, besides the model itself."""
+"""What the session, the tab and the API need from a host."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ __all__ = ["AppHost", "Borrowed"]
 
 @dataclass(frozen=True)
 class Borrowed:
-    """What training gets for the length of a run."""
+    """What the host lends to a training run."""
 
     model: DiffusionModel
     sampler: SampleMaker
 
 
 class AppHost(Protocol):
-    """A webui, seen by session, tab and API."""
+    """What the session, the tab and the API need from a webui."""
 
     name: str
-    """Host and version for people, e.g. ``A1111 1.10.1``."""
+    """Host and version, as shown to users, e.g. ``A1111 1.10.1``."""
 
     def lora_folder(self) -> Path:
-        """Where bundles go so that ``<lora:NAME:1>`` finds them."""
+        """The folder in which ``<lora:NAME:1>`` finds bundles."""
         ...
 
     def data_root(self) -> Path:
-        """Our own folder for runs, presets and caches; exists or can be made."""
+        """The extension's folder for runs and caches; it exists or can be created."""
         ...
 
     def taken_names(self) -> dict[str, str]:
@@ -43,7 +43,7 @@ class AppHost(Protocol):
         ...
 
     def tokenizer(self) -> Callable[[str], list[int]] | None:
-        """Ids of a text under the loaded model's tokenizer, or None while no model is loaded."""
+        """The loaded model's tokenizer (text → token ids), or None while no model is loaded."""
         ...
 
     def problems(self, config: TrainConfig) -> list[Problem]:
@@ -51,11 +51,11 @@ class AppHost(Protocol):
         ...
 
     def exclusive(self, task_id: str) -> AbstractContextManager[ProgressSink]:
-        """Wait in the host's queue, then hold it; the sink feeds the host's own progress bar."""
+        """Wait for a turn in the host's queue, then keep it; the sink updates the host's own progress bar."""
         ...
 
     def borrow(self, config: TrainConfig, control: Control) -> AbstractContextManager[Borrowed]:
-        """Lend the loaded model, prepared for training; on leaving everything is as it was.
+        """Borrow the loaded model, prepared for training; on exit everything is restored.
 
         Raises:
             HostError: the model cannot be trained; nothing has been changed.

@@ -1,4 +1,4 @@
-"""The settings used last."""
+"""Saves and loads the settings of the last run."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _LAST = "last.json"
 
 
 def save_last(data_root: Path, config: TrainConfig) -> None:
-    """Remember the settings of a run that starts.
+    """Save the settings of a run that is about to start.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: the file cannot be written.
     """
     data_root.mkdir(parents=True, exist_ok=True)
     with replacing(data_root / _LAST, keep=False) as partial:
@@ -29,7 +29,7 @@ def load_last(data_root: Path) -> TrainConfig | None:
     """The settings of the run started last, or None before the first.
 
     Raises:
-        ConfigError: the file cannot be read or understood.
+        ConfigError: the file cannot be read or parsed.
     """
     path = data_root / _LAST
     return from_json(read_settings_file(path)) if path.exists() else None

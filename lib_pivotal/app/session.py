@@ -1,4 +1,4 @@
-"""The one training run of a process: start, stop, look at it; tab and API share it."""
+"""The training session of the process: starts, stops and reports the current run; shared by tab and API."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ logger = logging.getLogger("pivotal.session")
 
 
 class Busy(PivotalError):
-    """A run is on, and there is only one at a time."""
+    """Training is already running; only one run at a time is possible."""
 
 
 class Session:
-    """Starts runs in a thread of their own and knows the state of the latest.
+    """Starts runs in a background thread and knows the state of the latest run.
 
     Args:
-        host: the webui; may be exchanged for a new object of the same webui while no run is on.
-        engine: trains; tests give their own.
+        host: the webui; may be replaced by a new object for the same webui while no run is active.
+        engine: does the training; tests pass their own.
     """
 
     def __init__(self, host: AppHost, engine: Engine = run_engine) -> None:
@@ -49,15 +49,15 @@ class Session:
 
     @property
     def is_active(self) -> bool:
-        """Whether a run is queued or on."""
+        """Whether a run is queued or running."""
         return self._run is not None and self._run.is_active
 
     def check(self, config: TrainConfig, parse_problems: Sequence[Problem] = ()) -> list[Problem]:
-        """All problems of these settings on this host, errors and warnings.
+        """All problems, errors and warnings, of these settings on this host.
 
         Args:
             config: the settings.
-            parse_problems: what could not be read of them, see ``core.config.io.read_dict``.
+            parse_problems: values that could not be read, see ``core.config.io.read_dict``.
         """
         return self._checked(config, parse_problems).problems
 
@@ -84,12 +84,12 @@ class Session:
             parse_problems: as in :meth:`check`.
 
         Returns:
-            The task id, ``task(…)``, under which the host shows its progress.
+            The task id, ``task(…)``, under which the host shows the progress.
 
         Raises:
-            Busy: a run is on.
-            ConfigError: with every problem, when one of them prevents the start.
-            PivotalError: the run folder cannot be made.
+            Busy: training is already running.
+            ConfigError: with all problems, if at least one is an error.
+            PivotalError: the run folder cannot be created.
         """
         self._refuse_when_busy()
         checked = self._checked(config, parse_problems, keeps_images=True)
@@ -100,7 +100,7 @@ class Session:
             self._refuse_when_busy()
             self._is_starting = True
         try:
-            # Outside the lock: a disk that hangs must not keep others from asking for the status.
+            # Outside the lock: a disk that hangs must not block status requests.
             host = self.host
             folders = _make_folders(host, config)
             run = RunStatus(config, task_id, folders.run)
@@ -117,48 +117,48 @@ class Session:
         try:
             thread.start()
         except Exception as error:
-            # The system allows no more threads, so nobody else would end this run.
+            # The system allows no more threads; no thread will ever finish this run.
             self._thread = None
             failure = PivotalError(f"The training cannot be started: {error}.", hint="Restart the webui.")
             job.run.fail(failure)
             raise failure from error
 
     def stop(self, *, discard: bool = False) -> bool:
-        """End the run after the step it is in; what is trained is kept unless ``discard``.
+        """Stop the run after the current step; progress is kept unless ``discard``.
 
         Returns:
-            Whether there was a run to end.
+            Whether there was a run to stop.
         """
         with self._lock:
             if self._run is None or not self._run.is_active:
                 return False
-            self._run.ask_stop()
+            self._run.request_stop()
             self._control.stop(discard=discard)
             return True
 
     def save_now(self) -> bool:
-        """Write a bundle and a state after the step the run is in; False when no run is on."""
-        return self._ask(self._control.save_now)
+        """Save a bundle and a state after the current step; False if no run is active."""
+        return self._request(self._control.save_now)
 
     def sample_now(self) -> bool:
-        """Make the preview images after the step the run is in; False when no run is on."""
-        return self._ask(self._control.sample_now)
+        """Make the preview images after the current step; False if no run is active."""
+        return self._request(self._control.sample_now)
 
     def status(self) -> dict[str, Any]:
-        """State of the latest run; keys as in ``app.status.IDLE``, values JSON-able."""
+        """State of the latest run; keys as in ``app.status.IDLE``, values serializable as JSON."""
         run = self._run
         return copy.deepcopy(IDLE) if run is None else run.snapshot()
 
     def last_config(self) -> TrainConfig | None:
-        """Settings of the run started last, also by an earlier process; None before the first.
+        """Settings of the last run, even if an earlier process started it; None before the first run.
 
         Raises:
-            ConfigError: the file cannot be understood.
+            ConfigError: the file cannot be read or parsed.
         """
         try:
             return load_last(self.host.data_root())
         except OSError as error:
-            problem = Problem("last.json", "error", f"It cannot be read: {error}.", "Start a run to write it anew.")
+            problem = Problem("last.json", "error", f"It cannot be read: {error}.", "Start a run to replace it.")
             raise ConfigError([problem]) from error
 
     def join(self, timeout_s: float | None = None) -> None:
@@ -166,7 +166,7 @@ class Session:
         if self._thread is not None:
             self._thread.join(timeout_s)
 
-    def _ask(self, request: Any) -> bool:
+    def _request(self, request: Any) -> bool:
         if not self.is_active:
             return False
         request()
@@ -183,17 +183,17 @@ def _make_folders(host: AppHost, config: TrainConfig) -> Folders:
         save_last(root, config)
         return Folders(make_run_folder(root, config.output_name), host.lora_folder(), root / "cache")
     except OSError as error:
-        message = f"The folder {root} cannot be written: {error.strerror or error}."
+        message = f"The folder {root} cannot be written to: {error.strerror or error}."
         raise PivotalError(message, hint="Choose another one in Settings, Pivotal Tuning.") from error
 
 
 _current: list[Session] = []
-"""The session of this process; packages outlive the webui's Reload UI, scripts do not."""
+"""The session of this process. It is kept in this package because the webui's Reload UI reloads only scripts."""
 _current_lock = threading.Lock()
 
 
 def session_for(host: AppHost) -> Session:
-    """The one session of this process, made at the first call."""
+    """The only session of this process, created on the first call."""
     with _current_lock:
         if not _current:
             _current.append(Session(host))

@@ -1,4 +1,4 @@
-"""What is known of a run while it goes on: one sink that tab and API read."""
+"""The live status of a run, collected from its events; tab and API read it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ logger = logging.getLogger("pivotal.status")
 _MOST_POINTS = 500
 _MOST_WARNINGS = 50
 _SMOOTHING = 0.95
-"""Share of the earlier mean in the smoothed loss."""
+"""Weight of the previous mean in the smoothed loss."""
 
 IDLE: dict[str, Any] = {
     "state": "idle",
@@ -60,11 +60,11 @@ IDLE: dict[str, Any] = {
     "log_path": None,
     "config": None,
 }
-"""The status while no run has been started."""
+"""The status before the first run."""
 
 
 def words_to_type(config: TrainConfig, bundle_name: str) -> str:
-    """The prompt that calls a bundle: ``<lora:NAME:1>`` and the names of its embeddings."""
+    """The prompt that uses a bundle: ``<lora:NAME:1>`` and the names of its embeddings."""
     return " ".join([f"<lora:{bundle_name}:1>", ", ".join(concept.name for concept in config.concepts)]).strip()
 
 
@@ -75,24 +75,24 @@ def _log(event: Event) -> None:
         logger.info("Step %d: saved %s", event.step, event.path)
 
 
-def _words(error: BaseException) -> tuple[str, str]:
-    """Message and hint of any error, even of one that cannot be put into words."""
+def _message_and_hint(error: BaseException) -> tuple[str, str]:
+    """Message and hint of any error, even if formatting the error fails."""
     try:
         error = explained(error, "preparing or training")
         if isinstance(error, PivotalError):
             return error.message, error.hint
-        return f"The training failed: {type(error).__name__}: {error}", "The details are in the log."
+        return f"Training failed: {type(error).__name__}: {error}", "See the log for details."
     except Exception:
-        return f"The training failed: {type(error).__name__}", "The details are in the log."
+        return f"Training failed: {type(error).__name__}", "See the log for details."
 
 
 class RunStatus:
     """Collects a run's events; every method may be called from any thread.
 
     Args:
-        config: its settings.
-        task_id: ``task(…)``, under which the host shows its progress.
-        run_folder: where it writes.
+        config: settings of the run.
+        task_id: ``task(…)``, under which the host shows the progress.
+        run_folder: folder that the run writes to.
     """
 
     def __init__(self, config: TrainConfig, task_id: str, run_folder: Path) -> None:
@@ -119,19 +119,19 @@ class RunStatus:
 
     @property
     def is_active(self) -> bool:
-        """Whether the run is queued or on."""
+        """Whether the run is queued or running."""
         with self._lock:
             return bool(self._values["is_active"])
 
     @property
     def bundle_path(self) -> Path | None:
-        """The bundle written last."""
+        """The last bundle saved."""
         with self._lock:
             path = self._values["bundle_path"]
         return Path(path) if path else None
 
     def handle(self, event: Event) -> None:
-        """Take one event of the engine."""
+        """Process one event of the engine."""
         _log(event)
         if isinstance(event, MemoryTold):
             self._take_memory(event)
@@ -151,39 +151,39 @@ class RunStatus:
             elif isinstance(event, Warned):
                 self._values["warnings"] = [*self._values["warnings"], event.message][-_MOST_WARNINGS:]
             elif isinstance(event, Finished):
-                # Active until the host has its model back and the queue is free again.
-                self._values.update(state="saving", stage="giving the model back", outcome=event.outcome, eta_s=None)
+                # Active until the host's model is restored and the queue is free again.
+                self._values.update(state="saving", stage="restoring the model", outcome=event.outcome, eta_s=None)
                 self._values["message"] = event.message
 
     def enter(self, state: str, stage: str) -> None:
-        """Say what is done before the engine's first event, or after its last."""
+        """Set state and stage before the engine's first event, or after its last."""
         with self._lock:
             self._values.update(state=state, stage=stage)
 
-    def ask_stop(self) -> None:
-        """Note that the run has been asked to end."""
+    def request_stop(self) -> None:
+        """Record that the run has been asked to stop."""
         with self._lock:
             self._values["is_stopping"] = True
 
     def finish(self, outcome: str = "") -> None:
-        """The run is over and everything has been given back.
+        """Record that the run has ended and everything has been restored.
 
         Args:
-            outcome: how it ended; empty takes the engine's own word.
+            outcome: how it ended; empty uses the outcome that the engine reported.
         """
         with self._lock:
-            word = outcome or self._values.get("outcome", "done")
-            self._values.update(state=word, is_active=False, is_stopping=False, stage="", eta_s=None)
+            state = outcome or self._values.get("outcome", "done")
+            self._values.update(state=state, is_active=False, is_stopping=False, stage="", eta_s=None)
 
     def fail(self, error: BaseException) -> None:
-        """The run ended in an error; everything has been given back."""
-        message, hint = _words(error)
+        """Record that the run has ended with an error and everything has been restored."""
+        message, hint = _message_and_hint(error)
         with self._lock:
             self._values.update(state="failed", is_active=False, is_stopping=False, stage="", eta_s=None)
             self._values.update(message=message, hint=hint)
 
     def snapshot(self) -> dict[str, Any]:
-        """Everything known now, as JSON-able values; lists are the caller's own."""
+        """The current status, serializable as JSON; its lists are copies."""
         with self._lock:
             values = {name: value for name, value in self._values.items() if name != "outcome"}
             values["samples"] = [dict(sample) for sample in values["samples"]]
@@ -193,8 +193,8 @@ class RunStatus:
         return values
 
     def _take_memory(self, event: MemoryTold) -> None:
-        told = {"needed_mib": event.needed, "free_mib": event.free, "peak_mib": event.peak}
-        in_mib = {name: None if count is None else round(count / 2**20) for name, count in told.items()}
+        amounts = {"needed_mib": event.needed, "free_mib": event.free, "peak_mib": event.peak}
+        in_mib = {name: None if count is None else round(count / 2**20) for name, count in amounts.items()}
         logger.info("GPU memory: %s, saving: %s", in_mib, event.saves)
         with self._lock:
             self._values["memory"] = {**in_mib, "saves": event.saves}
@@ -215,7 +215,7 @@ class RunStatus:
 
     def _take_sample(self, event: SampleReady) -> None:
         if event.step == self._first_step:
-            # The images before training say nothing about the pace of the steps.
+            # The time taken by the images before training does not count as time for steps.
             self._started = time.monotonic()
         path = sample_path(self.run_folder, event.step, event.index)
         sample = {"step": event.step, "index": event.index, "prompt": event.prompt, "path": str(path)}
@@ -228,7 +228,7 @@ class RunStatus:
 
 
 def _thin_out(points: Sequence[tuple[int, float, float]]) -> list[list[float]]:
-    """At most 500 points: mean loss of each stretch of steps, its last step and its last smoothed loss."""
+    """At most 500 points: for each range of steps its last step, mean loss and last smoothed loss."""
     stride = -(-len(points) // _MOST_POINTS) or 1
-    stretches = [points[start : start + stride] for start in range(0, len(points), stride)]
-    return [[part[-1][0], sum(loss for _, loss, _ in part) / len(part), part[-1][2]] for part in stretches]
+    ranges = [points[start : start + stride] for start in range(0, len(points), stride)]
+    return [[part[-1][0], sum(loss for _, loss, _ in part) / len(part), part[-1][2]] for part in ranges]

@@ -1,4 +1,4 @@
-"""One run from its place in the webui's queue to the end, in a thread of its own."""
+"""One training run in a background thread, from waiting in the webui's queue to the end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ logger = logging.getLogger("pivotal.job")
 
 
 class Engine(Protocol):
-    """Trains on the borrowed model; tests use their own."""
+    """Trains on the borrowed model; tests pass their own."""
 
     def __call__(
         self,
@@ -34,7 +34,7 @@ class Engine(Protocol):
         taken_names: Mapping[str, str],
         checked: Checked,
     ) -> None:
-        """Train and save; the last event says how it ended.
+        """Train and save; the last event reports the outcome.
 
         Raises:
             PivotalError: with a message for the user.
@@ -58,15 +58,15 @@ def run_engine(
 
 
 class TrainingJob:
-    """Runs the engine inside everything that has to be undone afterwards.
+    """Runs the engine and afterwards undoes all changes to the host.
 
     Args:
         host: the webui.
-        engine: trains.
-        run: takes the events.
-        control: requests to the engine.
-        folders: where the run writes.
-        checked: what the check before the start found.
+        engine: does the training.
+        run: receives the events.
+        control: passes requests to the engine.
+        folders: folders that the run writes to.
+        checked: result of the check before the start.
     """
 
     def __init__(
@@ -79,11 +79,11 @@ class TrainingJob:
         self._folders = folders
         self._checked = checked
         self._is_over = False
-        """Whether the engine's work has ended; what fails after that does not change its result."""
+        """Whether the engine has finished; failures after that do not change the outcome."""
         self._error: BaseException | None = None
 
     def work(self) -> None:
-        """Body of the thread: nothing may escape, and the run is over only when the host has everything back."""
+        """Body of the thread. It never raises, and the run ends only after everything on the host has been restored."""
         try:
             with guarded(self._folders, lambda text: self.run.handle(Warned(text))):
                 self._try_to_train()
@@ -99,15 +99,15 @@ class TrainingJob:
             self.run.finish()
 
     def _try_to_train(self) -> None:
-        """Train and note how the engine ended: the first error counts, and after a success none does."""
+        """Train and record the outcome: the first error counts, and errors after a success do not."""
         try:
             self._train()
-        # SystemExit and the like, too: they would end this thread only, and leave the run active forever.
+        # Also SystemExit and the like: they would end only this thread and leave the run active forever.
         except BaseException as error:
             if not self._is_over:
                 self._error, self._is_over = error, True
             if not isinstance(error, Interrupted):
-                logger.exception("The run ended in an error")
+                logger.exception("The run ended with an error")
             if self._error is None:
                 text = f"The result is complete, but something failed after that: {type(error).__name__}: {error}."
                 self.run.handle(Warned(f"{text} Restart the webui if it behaves strangely."))
@@ -118,13 +118,13 @@ class TrainingJob:
         logger.info("Run %s queued on %s", run.run_folder.name, host.name)
         with host.exclusive(run.task_id) as sink:
             if self.control.stop_requested:
-                raise Interrupted("Stopped before it began.")
+                raise Interrupted("Stopped before training began.")
             run.enter("preparing", "loading the model")
             try:
                 with host.borrow(run.config, self.control) as borrowed:
                     self._run_engine(borrowed, [sink, run])
             finally:
-                # Also after a failure: what was saved before it can be used.
+                # Also after a failure: a bundle that was saved before it can be used.
                 if run.bundle_path is not None:
                     self._announce(run.bundle_path)
 
@@ -139,11 +139,11 @@ class TrainingJob:
             self._is_over = True
 
     def _announce(self, bundle: Path) -> None:
-        """Let the webui list the new bundle."""
+        """Make the webui list the new bundle."""
         self.run.enter("saving", "updating the list of LoRAs")
         try:
             self._host.bundle_written(bundle)
         except BaseException as error:
-            logger.exception("The Lora list does not know %s", bundle)
+            logger.exception("The Lora list could not be updated with %s", bundle)
             text = f"The list of LoRAs could not be updated ({type(error).__name__}: {error})."
             self.run.handle(Warned(f"{text} Click Refresh on the Lora tab to see {bundle.stem}."))

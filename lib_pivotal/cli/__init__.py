@@ -1,4 +1,4 @@
-"""The command line: thin over core and the headless host.
+"""The command line, a thin layer over core and the headless host.
 
 Status: free.
 """

@@ -1,4 +1,4 @@
-"""``bundle``: tools for bundle files."""
+"""The ``bundle`` command: tools for bundle files."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ _REFUSED = 2
 
 
 def add_inspect(commands: Any) -> None:
-    """Add ``inspect``, which is a command of its own and one of ``bundle``."""
-    inspect = commands.add_parser("inspect", help="say what a file is and what it holds")
+    """Add ``inspect``, which is both a top-level command and a subcommand of ``bundle``."""
+    inspect = commands.add_parser("inspect", help="show what a file is and what it contains")
     inspect.add_argument("file", type=Path, help=".safetensors file")
-    inspect.add_argument("--json", action="store_true", help="as JSON")
+    inspect.add_argument("--json", action="store_true", help="print JSON")
     inspect.set_defaults(run=_inspect)
 
 
 def add_bundle_commands(commands: Any) -> None:
-    """Add all of them.
+    """Add all subcommands of ``bundle``.
 
     Args:
-        commands: what ``add_subparsers`` returned.
+        commands: return value of ``add_subparsers``.
     """
     add_inspect(commands)
-    verify = commands.add_parser("verify", help="say everything that is wrong with a file")
+    verify = commands.add_parser("verify", help="list all problems of a file")
     verify.add_argument("file", type=Path, help=".safetensors file")
     verify.set_defaults(run=_verify)
 
@@ -45,22 +45,22 @@ def add_bundle_commands(commands: Any) -> None:
         "embeddings",
         nargs="+",
         metavar="[NAME=]FILE",
-        help="embedding, .safetensors, .pt, .bin, .pti or an image; the name is the file's own unless another is given",
+        help="embedding file (.safetensors, .pt, .bin, .pti or an image); NAME replaces the file's own name",
     )
     _add_output(pack, _pack)
 
-    split = commands.add_parser("split", help="write the LoRA alone and each embedding as an ordinary file")
+    split = commands.add_parser("split", help="write the LoRA and each embedding to separate files")
     split.add_argument("file", type=Path, help="bundle")
-    split.add_argument("--out", type=Path, metavar="FOLDER", help="where to (default: next to the bundle)")
+    split.add_argument("--out", type=Path, metavar="FOLDER", help="output folder (default: next to the bundle)")
     split.add_argument("--overwrite", action="store_true", help="replace existing files")
     split.set_defaults(run=_split)
 
-    rename = commands.add_parser("rename", help="give embeddings other names")
+    rename = commands.add_parser("rename", help="rename embeddings")
     rename.add_argument("file", type=Path, help="bundle")
     rename.add_argument("names", nargs="+", metavar="OLD=NEW")
     _add_output(rename, _rename)
 
-    remove = commands.add_parser("remove", help="leave embeddings out")
+    remove = commands.add_parser("remove", help="remove embeddings")
     remove.add_argument("file", type=Path, help="bundle")
     remove.add_argument("names", nargs="+", metavar="NAME")
     _add_output(remove, _remove)
@@ -105,19 +105,19 @@ def _pack(options: argparse.Namespace) -> int:
         name = name or embedding_name(path)
         if name in files:
             problem = "Two of the files have this name."
-            raise ConfigError([Problem(printable(name), "error", problem, "Give another: NAME=FILE.")])
+            raise ConfigError([Problem(printable(name), "error", problem, "Choose another name: NAME=FILE.")])
         files[name] = path
-    return _tell(pack(options.lora, files, options.out, load_other=_load_safely, overwrite=options.overwrite))
+    return _print_written(pack(options.lora, files, options.out, load_other=_load_safely, overwrite=options.overwrite))
 
 
 def _named_file(text: str) -> tuple[str, Path]:
-    """The two parts of ``NAME=FILE``; a file whose own name has an equals sign is meant as a whole if it is there."""
+    """Split ``NAME=FILE``, unless a file with this whole text as its name exists."""
     name, _, path = text.partition("=") if not os.path.lexists(text) else ("", "", text)
     return (name, Path(path)) if path else ("", Path(text))
 
 
 def _load_safely(path: Path) -> Mapping[str, Any]:
-    """Contents of a ``.pt`` or ``.bin`` file; torch refuses to run anything that is in it."""
+    """Contents of a ``.pt`` or ``.bin`` file, without executing any code that is in it."""
     import torch
 
     contents = torch.load(str(path), map_location="cpu", weights_only=True)
@@ -129,7 +129,7 @@ def _load_safely(path: Path) -> Mapping[str, Any]:
 def _split(options: argparse.Namespace) -> int:
     from lib_pivotal.core.bundle.tools import split
 
-    return _tell(split(options.file, options.out or options.file.parent, overwrite=options.overwrite))
+    return _print_written(split(options.file, options.out or options.file.parent, overwrite=options.overwrite))
 
 
 def _rename(options: argparse.Namespace) -> int:
@@ -141,22 +141,22 @@ def _rename(options: argparse.Namespace) -> int:
         if not equals:
             raise ConfigError([Problem(text, "error", "This is not OLD=NEW.", "Write, for example, zog=zog_v2.")])
         names[old] = new
-    return _tell(rename(options.file, names, options.out, overwrite=options.overwrite))
+    return _print_written(rename(options.file, names, options.out, overwrite=options.overwrite))
 
 
 def _remove(options: argparse.Namespace) -> int:
     from lib_pivotal.core.bundle.tools import remove
 
-    return _tell(remove(options.file, options.names, options.out, overwrite=options.overwrite))
+    return _print_written(remove(options.file, options.names, options.out, overwrite=options.overwrite))
 
 
 def _merge(options: argparse.Namespace) -> int:
     from lib_pivotal.core.bundle.tools_add import merge
 
-    return _tell(merge(options.file, options.other, options.out, overwrite=options.overwrite))
+    return _print_written(merge(options.file, options.other, options.out, overwrite=options.overwrite))
 
 
-def _tell(written: Written) -> int:
+def _print_written(written: Written) -> int:
     _print_problems(written.problems)
     for path in written.paths:
         sys.stdout.write(f"{printable(path, None)}\n")

@@ -1,7 +1,7 @@
-"""What we print reaches the console, a pipe or a file in any encoding, or is given up without a traceback.
+"""Printing that never fails, whatever the output is.
 
-Windows' console knows the letters of one code page, a pipe may be closed by whoever reads it (``| head``), a disk may
-be full, and a program started without a console has no output at all. None of this may end a training.
+A Windows console can show only the characters of its code page, the reader of a pipe may close it (``| head``), a disk
+may be full, and a program started without a console has no output at all. None of this may end a training run.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ _PLAIN = str.maketrans(
         "\u00a0": " ",
     }
 )
-"""Signs in our own sentences, as every console has them."""
+"""Non-ASCII characters in our messages and their ASCII replacements."""
 
 
 class GuardedStream:
-    """A text stream that never raises when something is written to it.
+    """A text stream that never raises an error on writing.
 
     Args:
-        stream: where the text goes; None when the program has no such output.
+        stream: where the text goes; None if the program has no such output.
 
     Attributes:
-        failure: why something could not be written; None when all was.
+        failure: why something could not be written; None if everything was.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
@@ -50,48 +50,48 @@ class GuardedStream:
 
     @property
     def is_broken_pipe(self) -> bool:
-        """Whether the reader has gone away, which it may."""
+        """Whether the reader has closed the pipe, which is not an error."""
         # Windows reports a pipe without a reader as an invalid argument.
         return isinstance(self.failure, BrokenPipeError) or (
             os.name == "nt" and getattr(self.failure, "errno", None) == 22
         )
 
     def write(self, text: str) -> int:
-        """Write a text; letters that the encoding lacks are replaced by similar ones or by their numbers."""
+        """Write a text; characters that the encoding lacks are replaced by similar ones or by escapes."""
         if self._stream is None:
             self.failure = self.failure or OSError("there is no output")
         elif self.failure is None:
             with self._watched():
                 self._stream.write(_encodable(text, self.encoding))
-                # Else the failure would come when the program ends, as a traceback of Python's own.
+                # Otherwise the failure would appear when the program ends, as a traceback from Python.
                 if "\n" in text or "\r" in text:
                     self._stream.flush()
         return len(text)
 
     def writelines(self, lines: Any) -> None:
-        """Write several texts."""
+        """Write each of the texts."""
         for line in lines:
             self.write(line)
 
     def flush(self) -> None:
-        """Write what is held back."""
+        """Write what is buffered."""
         if self._stream is not None and self.failure is None:
             with self._watched():
                 self._stream.flush()
 
     def isatty(self) -> bool:
-        """Whether a person sees it at once."""
+        """Whether the output is a terminal."""
         try:
             return self._stream is not None and self._stream.isatty()
         except ValueError:
             return False
 
     def writable(self) -> bool:
-        """Text can be written."""
+        """Always true."""
         return True
 
     def __getattr__(self, name: str) -> Any:
-        """Everything else as the stream has it."""
+        """Forward everything else to the stream."""
         return getattr(self._stream, name)
 
     @contextlib.contextmanager
@@ -102,7 +102,7 @@ class GuardedStream:
         except (OSError, ValueError) as error:
             self.failure = error
         except RuntimeError:
-            # A signal came in the middle of another text; that one matters more.
+            # A signal handler tried to write while another text was being written, which takes precedence.
             pass
 
 
@@ -119,10 +119,10 @@ def _encodable(text: str, encoding: str) -> str:
 
 @contextlib.contextmanager
 def guarded() -> Iterator[GuardedStream]:
-    """Within the context ``sys.stdout`` and ``sys.stderr`` are guarded, for us and for the libraries.
+    """Guard ``sys.stdout`` and ``sys.stderr``, for us and for all libraries, while in the context.
 
     Yields:
-        Standard output, to be asked afterwards whether all was written.
+        The guarded standard output; its ``failure`` says whether everything was written.
     """
     before = sys.stdout, sys.stderr
     _occupy_closed_descriptors()
@@ -136,11 +136,11 @@ def guarded() -> Iterator[GuardedStream]:
 
 
 def say(text: str, *, is_error: bool = False) -> None:
-    """Write text at once.
+    """Write text and flush.
 
     Args:
-        text: with its line ends.
-        is_error: to stderr instead of stdout.
+        text: including line breaks.
+        is_error: write to stderr instead of stdout.
     """
     stream = sys.stderr if is_error else sys.stdout
     stream.write(text)
@@ -148,8 +148,8 @@ def say(text: str, *, is_error: bool = False) -> None:
 
 
 def _occupy_closed_descriptors() -> None:
-    """Files that are opened later must not get the numbers of outputs that are closed: libraries print there."""
+    """Keep files that are opened later from getting the descriptors of closed outputs, to which libraries print."""
     with contextlib.suppress(OSError):
-        while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
-            os.set_inheritable(number, True)
-        os.close(number)
+        while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+            os.set_inheritable(descriptor, True)
+        os.close(descriptor)

@@ -1,4 +1,4 @@
-"""``inspect``: what a file is and holds, as text."""
+"""The output of ``inspect``: what a file is and what it contains."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _LONGEST_SHOWN = 100
 
 
 def render(description: dict[str, Any], *, as_json: bool) -> str:
-    """A description as text for people or as JSON; whatever is in the file, it can be printed.
+    """A description as readable text or as JSON; always printable, whatever is in the file.
 
     Args:
         description: see ``core.bundle.inspection.describe``.
-        as_json: as JSON, with everything in it.
+        as_json: return complete JSON.
     """
     if as_json:
         return printable_json(description)

@@ -1,4 +1,4 @@
-"""Arguments, and errors as people read them."""
+"""Parses the arguments, runs a command, and reports errors as readable messages."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ logger = logging.getLogger("pivotal.cli")
 
 _FAILED = 1
 _REFUSED = 2
-"""Exit codes: something broke; the input cannot be used (the message says why)."""
+"""Exit codes: an unexpected failure; the input cannot be used (the message says why)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        arguments: without the program's name; None takes the process's own.
+        arguments: without the program's name; None uses those of the process.
 
     Returns:
-        0 when all went well, 2 when the input cannot be used, 1 when something broke.
+        0 on success, 2 if the input cannot be used, 1 on any other failure.
     """
     with guarded() as out:
         options = _parser().parse_args(arguments)
         code = _run(options)
-        # A reader that has seen enough is no failure, and neither is a training that nobody watches.
+        # A pipe closed by its reader is not a failure, and neither is training whose output cannot be shown.
         if out.failure is not None and not out.is_broken_pipe and not code and options.prints:
             reason = getattr(out.failure, "strerror", None) or out.failure
-            _complain(f"Error: The output cannot be written ({reason}).")
+            _print_error(f"Error: The output cannot be written ({reason}).")
             code = _FAILED
     return code
 
@@ -48,8 +48,8 @@ def _run(options: argparse.Namespace) -> int:
     try:
         return int(options.run(options))
     except PivotalError as error:
-        logger.debug("refused", exc_info=True)
-        _complain(f"Error: {error.message}", error.hint)
+        logger.debug("input rejected", exc_info=True)
+        _print_error(f"Error: {error.message}", error.hint)
         return _REFUSED
     except KeyboardInterrupt:
         say("Interrupted; nothing further was saved.\n", is_error=True)
@@ -59,23 +59,23 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _report_failure(error: Exception) -> int:
-    """Report an error: in a sentence where the system is the cause, else with its traceback in the log."""
+    """Report an error: in one sentence if the system caused it, otherwise with a traceback in the log."""
     reason = explained(error, "starting")
     if isinstance(reason, PivotalError):
-        _complain(f"Error: {reason.message}", reason.hint)
+        _print_error(f"Error: {reason.message}", reason.hint)
     elif isinstance(error, OSError):
-        logger.debug("the system refused", exc_info=True)
+        logger.debug("system error", exc_info=True)
         where = f"{error.filename} cannot be read or written" if error.filename else "Reading or writing failed"
         hint = "Check the path, free disk space and write permission."
-        _complain(f"Error: {printable(where, None)} ({error.strerror or error}).", hint)
+        _print_error(f"Error: {printable(where, None)} ({error.strerror or error}).", hint)
     else:
         logger.exception("the command failed")
-        _complain(f"Error: unexpected {type(error).__name__}: {error}")
+        _print_error(f"Error: unexpected {type(error).__name__}: {error}")
     return _FAILED
 
 
-def _complain(*lines: str) -> None:
-    # One complaint is enough when several processes train together.
+def _print_error(*lines: str) -> None:
+    # One message is enough if several processes train together.
     if os.environ.get("RANK", "0") == "0":
         say("\n".join(line for line in lines if line) + "\n", is_error=True)
 
@@ -90,21 +90,33 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="train the embeddings and the LoRA of a settings file")
     train.add_argument(
-        "config", type=Path, nargs="?", help="JSON settings; may be left out with --resume, which has its own"
+        "config",
+        type=Path,
+        nargs="?",
+        help="JSON settings file; not needed with --resume, as the run folder contains one",
     )
-    train.add_argument("--out", type=Path, help="folder of the bundle; runs go to its sub-folder runs (default: here)")
     train.add_argument(
-        "--resume", type=Path, metavar="RUN_FOLDER", help="go on from the newest state of this run (OUT/runs/NAME-TIME)"
+        "--out",
+        type=Path,
+        help="folder for the bundle; run folders go to its subfolder runs (default: the current folder)",
     )
-    train.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the GPU where there is one)")
     train.add_argument(
-        "--check", action="store_true", help="only say what is wrong with settings, checkpoint and images"
+        "--resume",
+        type=Path,
+        metavar="RUN_FOLDER",
+        help="continue from the newest state of this run (OUT/runs/NAME-TIME)",
+    )
+    train.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the GPU if there is one)")
+    train.add_argument(
+        "--check", action="store_true", help="only list problems with settings, checkpoint, images and output folder"
     )
     train.set_defaults(run=_train)
 
     add_inspect(commands)
-    bundle = commands.add_parser("bundle", help="look at bundle files, pack, split, rename, remove, merge")
-    add_bundle_commands(bundle.add_subparsers(required=True, metavar="WHAT"))
+    bundle = commands.add_parser(
+        "bundle", help="tools for bundle files: inspect, verify, pack, split, rename, remove, merge"
+    )
+    add_bundle_commands(bundle.add_subparsers(required=True, metavar="TOOL"))
 
     options = commands.add_parser("options", help="print the table of all settings (docs/options.md)")
     options.set_defaults(run=_print_options)
@@ -112,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _train(options: argparse.Namespace) -> int:
-    # Imported here: torch and diffusers take seconds, which --help should not.
+    # Imported here: torch and diffusers take seconds to import, and --help should be fast.
     from lib_pivotal.cli.resume import find_run, output_folder_of
     from lib_pivotal.cli.train import check_run, read_settings, train_run
 

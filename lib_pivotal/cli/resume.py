@@ -1,4 +1,4 @@
-"""What ``--resume`` may be given, and whether the run can go on."""
+"""Finds the run folder that ``--resume`` means, and checks whether the run can continue."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _GIVE = "Give the run folder, OUT/runs/NAME-TIME."
 
 
 def find_run(given: Path) -> Path:
-    """The run folder that is meant: itself, its ``states`` folder, or any file in one of them.
+    """The run folder, given itself, its ``states`` folder, or any file in either.
 
     Raises:
-        ConfigError: it is something else, or nothing; says what to give.
+        ConfigError: the path is something else or does not exist; says what to give instead.
     """
     try:
         for folder in (given, given.parent, given.parent.parent):
@@ -36,22 +36,22 @@ def find_run(given: Path) -> Path:
 
 
 def output_folder_of(run: Path) -> Path:
-    """Where a resumed run writes unless told otherwise: ``OUT`` of ``OUT/runs/NAME``, else here."""
-    for path in (Path(os.path.abspath(run)), run.resolve()):  # noqa: PTH100  (links above it stay as they are)
+    """The default output folder of a resumed run: ``OUT`` of ``OUT/runs/NAME``, otherwise the current folder."""
+    for path in (Path(os.path.abspath(run)), run.resolve()):  # noqa: PTH100  (does not resolve links)
         if path.parent.name == "runs":
             return path.parents[1]
     return Path()
 
 
 def resume_problems(run: Path, config: TrainConfig) -> list[Problem]:
-    """Why a run cannot go on with these settings; whether data and model are the same shows only in the run.
+    """Why a run cannot continue with these settings; data and model are compared only during the run.
 
     Args:
         run: a run folder.
         config: the settings.
     """
     field = f"--resume {run}"
-    # Asking means holding it for a moment, which several processes of one run must not do at once.
+    # This check locks the folder for a moment, which several processes of one run must not do at once.
     if os.environ.get("RANK", "0") == "0" and is_in_use(run):
         return [Problem(field, "error", "Another process is using this run.", "Wait until it has ended, or stop it.")]
     states = SavedStates(run / "states")
@@ -60,7 +60,9 @@ def resume_problems(run: Path, config: TrainConfig) -> list[Problem]:
     except PivotalError as error:
         return [Problem(field, "error", error.message, error.hint)]
     problems = [
-        Problem(field, "warning", f"{path.name} cannot be used ({reason}).", f"The run goes on from step {state.step}.")
+        Problem(
+            field, "warning", f"{path.name} cannot be used ({reason}).", f"The run continues from step {state.step}."
+        )
         for path, reason in states.skipped.items()
     ]
     before = state.facts.get("config")
@@ -69,22 +71,22 @@ def resume_problems(run: Path, config: TrainConfig) -> list[Problem]:
 
 
 def _is_run(folder: Path) -> bool:
-    """Whether a folder is that of a run; an image folder with a config.json of its own is not."""
+    """Whether a folder is a run folder; an image folder that happens to contain a config.json is not."""
     if any((folder / "states").glob("state-*.safetensors*")):
         return True
     return (folder / "config.json").is_file() and any((folder / name).exists() for name in ("loss.csv", "log.txt"))
 
 
 def _what_it_is(given: Path) -> tuple[str, str]:
-    """Message and hint for what is not a run folder."""
+    """Message and hint for a path that is not a run folder."""
     if not os.path.lexists(given):
-        near = difflib.get_close_matches(given.name, [path.name for path in _runs_in(given.parent)], 1)
-        hint = f"Did you mean {given.parent / near[0]}?" if near else _GIVE
-        return "There is nothing of this name.", hint
+        similar = difflib.get_close_matches(given.name, [path.name for path in _runs_in(given.parent)], 1)
+        hint = f"Did you mean {given.parent / similar[0]}?" if similar else _GIVE
+        return "It does not exist.", hint
     if given.is_file():
         runs = _runs_in(given.parent / "runs", f"{given.stem}-")
         hint = f"Give the run folder, perhaps {runs[-1]}." if runs else _GIVE
-        return "A file is not a run folder.", hint
+        return "This is a file, not a run folder.", hint
     runs = _runs_in(given / "runs") or _runs_in(given)
     hint = f"Give one of its runs, for example {runs[-1]}." if runs else _GIVE
     return "This is not a run folder.", hint

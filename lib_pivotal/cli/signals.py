@@ -1,4 +1,4 @@
-"""Signals that ask a training run to end: all of them keep what has been learned."""
+"""Signals that stop a training run; the progress is kept."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ __all__ = ["stopping"]
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 """Ctrl-C; kill, docker stop, job schedulers; a closed terminal; Ctrl-Break and a closed console on Windows."""
 _SAME_REQUEST = 1.0
-"""Seconds in which another kind of signal is the same request: torchrun answers Ctrl-C, which reaches all of its
-processes anyway, by sending each a SIGTERM."""
+"""Seconds in which a different signal counts as the same request: on Ctrl-C, which all processes receive anyway,
+torchrun also sends each of them a SIGTERM."""
 
 
 @contextlib.contextmanager
 def stopping(control: Control, *, is_first: bool) -> Iterator[None]:
-    """Within the context a signal ends the run after its step and keeps the result; a second one ends the process.
+    """While in the context, a signal stops the run after the current step; a second one ends the process.
 
-    A terminal that is closed may send SIGHUP twice, so that one never ends the process; where it is ignored (nohup)
-    it stays so. In any thread but the main one, which alone gets signals, nothing is changed.
+    Closing a terminal may send SIGHUP twice, so SIGHUP never ends the process; if it is ignored (nohup), it remains
+    ignored. Only the main thread receives signals, so nothing changes in other threads.
 
     Args:
-        control: of the run.
-        is_first: whether this process talks to the user.
+        control: the run's control.
+        is_first: whether this process prints messages.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -46,9 +46,9 @@ def stopping(control: Control, *, is_first: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        for number, kept in before.items():
-            # None: it was not set from Python and cannot be set back from here.
-            signal.signal(number, signal.SIG_DFL if kept is None else kept)
+        for number, old in before.items():
+            # None: the handler was not installed from Python and cannot be restored from here.
+            signal.signal(number, signal.SIG_DFL if old is None else old)
 
 
 class _Handler:
@@ -63,18 +63,18 @@ class _Handler:
             self._first, self._at = number, time.monotonic()
             self._control.stop()
             if self._is_first:
-                text = "Stopping after this step; the result is kept. Press Ctrl-C again to end at once."
+                text = "Stopping after the current step; progress is kept. Press Ctrl-C again to quit immediately."
                 say(f"\n{text}\n", is_error=True)
             return
         is_same_request = number != self._first and time.monotonic() - self._at < _SAME_REQUEST
         if is_same_request or number == getattr(signal, "SIGHUP", None):
             return
         if self._is_first:
-            say("\nEnded at once; nothing more was saved.\n", is_error=True)
+            say("\nQuit immediately; nothing more was saved.\n", is_error=True)
         _die(number)
 
 
 def _die(number: Any) -> None:
-    """End the process as if the signal had never been handled; nothing is cleaned up, which the next start does."""
+    """End the process as the signal does by default; the next start cleans up what is left."""
     signal.signal(number, signal.SIG_DFL)
     signal.raise_signal(number)

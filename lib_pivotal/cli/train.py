@@ -1,4 +1,4 @@
-"""``train``: settings file in, bundle out."""
+"""The ``train`` command: from a settings file to a bundle."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ logger = logging.getLogger("pivotal.cli.train")
 
 
 def read_settings(path: Path | None, resume: Path | None) -> tuple[TrainConfig, list[Problem]]:
-    """Settings of a file, or those that a run folder keeps, and what could not be read of them.
+    """The settings from a file or a run folder, and the values that could not be read.
 
     Raises:
         ConfigError: there is no such file, or it is not a JSON object.
@@ -50,10 +50,10 @@ def read_settings(path: Path | None, resume: Path | None) -> tuple[TrainConfig, 
 
 
 def check_run(config: TrainConfig, parse_problems: Sequence[Problem], out: Path, *, resume: Path | None = None) -> bool:
-    """Print every problem of settings, images, checkpoint, output and run folder.
+    """Print all problems of settings, images, checkpoint, output folder and run folder.
 
     Returns:
-        Whether one of them prevents the start.
+        Whether any of them is an error, so that training cannot start.
     """
     checked = _checked(config, parse_problems, out, resume)
     for problem in checked.problems:
@@ -80,7 +80,7 @@ def _checked(
 
     def tokenize(text: str) -> list[int]:
         assert tokenizer is not None
-        # Without a word about texts longer than the model's 77 tokens, which are encoded in pieces.
+        # verbose=False: no warning about more than 77 tokens, since long texts are encoded in chunks.
         return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     checked = check(
@@ -94,7 +94,7 @@ def _checked(
     )
     found = checked.problems
     if resume is not None:
-        # A run that goes on writes over its own bundle.
+        # A resumed run overwrites its own bundle.
         found = [problem for problem in found if problem.field != "output_name"] + resume_problems(resume, config)
     return replace(checked, problems=with_parse_problems(parse_problems, missing + found))
 
@@ -114,17 +114,17 @@ def train_run(
     resume: Path | None = None,
     device: str | None = None,
 ) -> Outcome:
-    """Train and tell on the console; several processes when a launcher started them.
+    """Train and report on the console; also in several processes, if a launcher started them.
 
     Args:
         config: the settings.
-        parse_problems: what could not be read of them; refused together with all else that is wrong.
-        out: folder of the bundle; runs go to ``out/runs``.
-        resume: run folder to go on from.
-        device: torch device; None takes the GPU where there is one.
+        parse_problems: values that could not be read; reported together with all other problems.
+        out: folder for the bundle; run folders go to ``out/runs``.
+        resume: run folder to continue.
+        device: torch device; None uses the GPU if there is one.
 
     Raises:
-        PivotalError: as of :func:`lib_pivotal.core.train.run.train`, or the model cannot be loaded.
+        PivotalError: the model cannot be loaded, or see :func:`lib_pivotal.core.train.run.train`.
     """
     checked = None
     if is_first_process():
@@ -146,14 +146,14 @@ def train_run(
         progress = ConsoleProgress()
         with (
             contextlib.closing(progress),
-            _frame(folders, progress, is_first=is_first),
+            _run_folder_guard(folders, progress, is_first=is_first),
             stopping(control, is_first=is_first),
         ):
             try:
                 outcome = train(
                     config,
                     model,
-                    # Not stopped by Control: the last preview is made after a stop too.
+                    # Does not get the Control: the last preview is made even after a stop.
                     DiffusersSampler(model) if is_first else None,
                     [progress] if is_first else [],
                     control,
@@ -166,25 +166,25 @@ def train_run(
                 logger.exception("the run failed")
                 raise
         if is_first:
-            _tell(config, outcome, run)
+            _print_result(config, outcome, run)
         return outcome
 
 
-def _frame(folders: Folders, progress: ConsoleProgress, *, is_first: bool) -> AbstractContextManager[None]:
-    """What guards the run folder; tracebacks go to its log and not to the console. Only the first process writes."""
+def _run_folder_guard(folders: Folders, progress: ConsoleProgress, *, is_first: bool) -> AbstractContextManager[None]:
+    """Lock the run folder and send tracebacks to its log instead of the console, in the first process only."""
     if not is_first:
         return contextlib.nullcontext()
     return guarded(folders, lambda text: progress.handle(Warned(text)), on_console=False)
 
 
-def _tell(config: TrainConfig, outcome: Outcome, run: Path) -> None:
+def _print_result(config: TrainConfig, outcome: Outcome, run: Path) -> None:
     if outcome.bundle_path is None:
         if outcome.outcome == "stopped":
             say("Stopped before the first step; there is nothing to keep.\n")
             return
-        say(f"Ended at step {outcome.step} ({outcome.outcome}); no bundle was written.\n")
+        say(f"Ended at step {outcome.step} ({outcome.outcome}); no bundle was saved.\n")
         return
-    words = {"done": "Done", "stopped": "Stopped, result kept"}[outcome.outcome]
+    words = {"done": "Done", "stopped": "Stopped, progress kept"}[outcome.outcome]
     name = outcome.bundle_path.stem
     say(
         f"{words} at step {outcome.step}: {outcome.bundle_path}\n"

@@ -19,7 +19,7 @@ from lib_pivotal.cli.console import guarded
 from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.events import Control, Event, StepDone
-from lib_pivotal.core.lora.inject import attach
+from lib_pivotal.core.lora.adapter_set import attach
 from lib_pivotal.core.ports import SampleRequest
 from lib_pivotal.core.train.run import Folders, train
 from lib_pivotal.demo.assets import materialize

@@ -1,4 +1,4 @@
-"""What depends on a host: the adapters that implement the engine's ports, what webuis share, bundles in prompts.
+"""Everything that depends on a host: adapters for the engine's ports, code shared by webuis, and bundles in prompts.
 
 Status: careful, see tests/contract.
 """

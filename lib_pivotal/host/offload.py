@@ -1,4 +1,4 @@
-"""Parts of a model that wait in main memory and come to the device only while they are needed."""
+"""Keeps parts of a model in main memory and moves them to the device only while they are needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tab: words, fields and their wiring; knows the session and no host.
+"""The tab: its texts, its fields and their wiring; it uses the session and does not depend on a host.
 
-Status: free; element ids are frozen. ``compat.py`` is the only file that knows two Gradios.
+Status: free; element ids are frozen. ``compat.py`` is the only file that distinguishes Gradio 3 and 4.
 """

@@ -1,4 +1,4 @@
-"""What the buttons of the part "Bundles" do: values by name in, outputs by name out."""
+"""What the buttons of "Bundle tools" do; inputs and outputs are passed by name."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from lib_pivotal.core.errors import ConfigError, Problem
 from lib_pivotal.ui import panels
 from lib_pivotal.ui.bundle_view import show_bundle, show_written
 
-__all__ = ["ASKED", "LISTS", "BundleHandlers"]
+__all__ = ["INPUTS", "LISTS", "BundleHandlers"]
 
-ASKED = (
+INPUTS = (
     "bundle",
     "bundle_target",
     "bundle_overwrite",
@@ -23,7 +23,7 @@ ASKED = (
     "bundle_other",
     "bundle_files",
 )
-"""Everything that a tool may want to know."""
+"""Inputs that a tool may use."""
 
 LISTS = ("bundle_notice", "bundle_view", "bundle", "bundle_names", "bundle_other", "bundle_files")
 """Outputs that a tool may change."""
@@ -43,7 +43,7 @@ class BundleHandlers:
         self._library = library
 
     def refresh(self, values: Values) -> Outputs:
-        """List the files again; what is chosen stays, unless it has gone."""
+        """List the files again; the selection stays, unless the file no longer exists."""
         bundles = self._library.bundles()
         outputs: Outputs = {"bundle_files": gr.update(choices=self._library.embedding_files())}
         for name in ("bundle", "bundle_other"):
@@ -52,7 +52,7 @@ class BundleHandlers:
         return outputs
 
     def look(self, values: Values) -> Outputs:
-        """Show what is in the chosen file."""
+        """Show what is in the selected file."""
         if not values["bundle"]:
             return {"bundle_view": "", "bundle_names": gr.update(choices=[], value=[])}
         cleared = {"bundle_notice": "", "bundle_names": gr.update(choices=[], value=[])}
@@ -61,49 +61,49 @@ class BundleHandlers:
         return {**cleared, "bundle_view": show_bundle(described), "bundle_names": names}
 
     def verify(self, values: Values) -> Outputs:
-        """Say everything that is wrong with the chosen file."""
+        """Show all problems of the selected file."""
         return {"bundle_notice": panels.show_problems(self._library.verify(values["bundle"] or ""), purpose="use")}
 
     def rename(self, values: Values) -> Outputs:
-        """Rename the one chosen embedding."""
+        """Rename the selected embedding."""
         names = values["bundle_names"] or []
         if len(names) != 1:
-            raise ConfigError([Problem("bundle_names", "error", "One name can be changed at a time.", "Choose one.")])
+            raise ConfigError([Problem("bundle_names", "error", "One name can be changed at a time.", "Select one.")])
         target = _target(values)
-        return self._tell(
+        return self._show(
             values, self._library.rename(_file(values), names[0], values["bundle_new_name"] or "", target)
         )
 
     def remove(self, values: Values) -> Outputs:
-        """Leave the chosen embeddings out."""
+        """Remove the selected embeddings."""
         names = values["bundle_names"] or []
         if not names:
-            raise ConfigError([Problem("bundle_names", "error", "No embedding is chosen.", "Choose one or more.")])
-        return self._tell(values, self._library.remove(_file(values), names, _target(values)))
+            raise ConfigError([Problem("bundle_names", "error", "No embedding is selected.", "Select one or more.")])
+        return self._show(values, self._library.remove(_file(values), names, _target(values)))
 
     def merge(self, values: Values) -> Outputs:
         """Add the embeddings of the other file."""
-        return self._tell(values, self._library.merge(_file(values), values["bundle_other"] or "", _target(values)))
+        return self._show(values, self._library.merge(_file(values), values["bundle_other"] or "", _target(values)))
 
     def pack(self, values: Values) -> Outputs:
-        """Put the chosen embedding files in."""
+        """Add the selected embedding files."""
         files = values["bundle_files"] or []
         if not files:
-            raise ConfigError([Problem("bundle_files", "error", "No file is chosen.", "Choose one or more.")])
+            raise ConfigError([Problem("bundle_files", "error", "No file is selected.", "Select one or more.")])
         new = values["bundle_new_name"] or ""
-        return self._tell(values, self._library.pack(_file(values), files, new, _target(values)))
+        return self._show(values, self._library.pack(_file(values), files, new, _target(values)))
 
     def split(self, values: Values) -> Outputs:
-        """Write LoRA and embeddings as files of their own."""
-        return self._tell(values, self._library.split(_file(values), _target(values)))
+        """Write the LoRA and the embeddings to separate files."""
+        return self._show(values, self._library.split(_file(values), _target(values)))
 
-    def _tell(self, values: Values, done: ToolResult) -> Outputs:
-        """The answer to a tool's work; a new bundle is the chosen one from now on."""
-        told = {"bundle_notice": show_written(done.paths, done.problems)}
-        if not done.name:
-            return told
-        shown = self.look({**values, "bundle": done.name})
-        return {**self.refresh({**values, "bundle": done.name}), **shown, **told}
+    def _show(self, values: Values, result: ToolResult) -> Outputs:
+        """Show what a tool did; a new bundle becomes the selected one."""
+        notice = {"bundle_notice": show_written(result.paths, result.problems)}
+        if not result.name:
+            return notice
+        shown = self.look({**values, "bundle": result.name})
+        return {**self.refresh({**values, "bundle": result.name}), **shown, **notice}
 
 
 def _file(values: Values) -> str:

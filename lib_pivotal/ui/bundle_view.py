@@ -1,4 +1,4 @@
-"""What the page shows of a bundle file, as HTML; every text from a file is made printable and escaped here."""
+"""HTML for the contents of a bundle file; every text from a file is made printable and escaped here."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _norms(norms: Sequence[float]) -> str:
 
 
 def show_written(paths: Sequence[Any], problems: Sequence[Any]) -> str:
-    """Where the results of a tool are, and what should be known of them."""
+    """The files that a tool wrote, and the problems it found."""
     lines = "".join(f'<div class="pivotal-path">{escape_html(str(path))}</div>' for path in paths)
     notes = "".join(f"<li>{escape_html(str(problem))}</li>" for problem in problems)
     tail = f'<ul class="pivotal-warnings">{notes}</ul>' if notes else ""

@@ -1,4 +1,4 @@
-"""The differences between Gradio 3.41 (A1111, reForge) and 4.40 (Forge); no other file knows them."""
+"""The differences between Gradio 3.41 (A1111, reForge) and 4.40 (Forge); no other file depends on them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _IS_GRADIO_3 = gr.__version__.startswith("3.")
 
 
 def javascript(code: str) -> dict[str, str]:
-    """Keyword of an event listener that runs ``code`` in the page."""
+    """Keyword argument that makes an event listener run ``code`` in the page."""
     return {"_js": code} if _IS_GRADIO_3 else {"js": code}
 
 

@@ -1,4 +1,4 @@
-"""Text of files and other people as it may stand in the page's HTML."""
+"""Makes text from files and other people safe for the page's HTML."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ __all__ = ["escape_html"]
 
 
 def escape_html(text: str) -> str:
-    """A text without markup, control characters and changes of the reading direction."""
+    """The text with markup escaped, without control characters or changes of the reading direction."""
     return html.escape(printable_lines(text))

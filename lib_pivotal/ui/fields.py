@@ -1,4 +1,4 @@
-"""Components from the settings' schema, and values by name both ways."""
+"""Makes components from the settings' schema, and converts between their values and settings."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _EMPTY_CONCEPT = Concept()
 
 
 def settings_of(block: str, *levels: str) -> list[str]:
-    """Names of the settings of a block (empty: of all) with one of these levels, in the schema's order."""
+    """Names of the settings with one of these levels in a block (empty: in all blocks), in the schema's order."""
     return [
         name for name, info in field_info().items() if info["level"] in levels and (not block or info["block"] == block)
     ]
@@ -47,7 +47,7 @@ def concept_key(row: int, name: str) -> str:
 
 
 def input_names() -> list[str]:
-    """Every value of the tab that belongs to a run's settings, in the order in which they are sent."""
+    """Names of all values on the tab that belong to a run's settings, in the order in which they are sent."""
     cells = [concept_key(row, name) for row in range(CONCEPT_ROWS) for name in _CONCEPT_FIELDS]
     return cells + settings_of("", "basic", "advanced", "expert")
 
@@ -55,8 +55,8 @@ def input_names() -> list[str]:
 def make_setting(name: str) -> Any:
     """The component of a setting.
 
-    Fractions are text fields: a number field steps by 1 and shows 2e-4 as a row of zeros. Limits are left to the
-    checks, which report all problems at once.
+    Fractions are text fields: a number field steps by 1 and shows 2e-4 as many zeros. Limits are left to the
+    checks, which report all problems together.
     """
     info = field_info()[name]
     label = f"{info['label']} ({info['unit']})" if info["unit"] else info["label"]
@@ -85,14 +85,14 @@ def _make(kind: str, value: Any, common: dict[str, Any], choices: tuple[str, ...
         component = gr.Number(value=value, min_width=120, **common)
     else:
         component = gr.Textbox(value=value, lines=lines, max_lines=lines, min_width=120, **common)
-    # Host: modules/ui_loadsave.py, A1111 1.6.1-1.10.1: otherwise the default of the first start is frozen into the
-    # user's ui-config.json. Our own last.json remembers the settings.
+    # Host: modules/ui_loadsave.py, A1111 1.6.1-1.10.1: otherwise the default at the first start would be kept forever
+    # in the user's ui-config.json. Our own last.json remembers the settings.
     component.do_not_save_to_config = True
     return component
 
 
 def read_config(values: Mapping[str, Any]) -> tuple[TrainConfig, list[Problem]]:
-    """The settings on the tab, and what cannot be read of them, see ``core.config.io.read_dict``.
+    """The settings on the tab, and the values that cannot be read, see ``core.config.io.read_dict``.
 
     Args:
         values: by name, see :func:`input_names`.
@@ -104,7 +104,7 @@ def read_config(values: Mapping[str, Any]) -> tuple[TrainConfig, list[Problem]]:
 
 
 def in_rows(problems: Sequence[Problem], values: Mapping[str, Any]) -> list[Problem]:
-    """Problems of concepts under their rows on the tab, where empty rows are not concepts.
+    """Problems with concept numbers changed to row numbers of the tab, where empty rows are not concepts.
 
     Args:
         problems: of the settings from :func:`read_config`.
@@ -159,7 +159,7 @@ def _show(value: Any, kind: str) -> Any:
 
 
 def _read(value: Any, kind: str) -> Any:
-    """The value as in JSON; what cannot be read stays as it is and is reported by ``read_dict``."""
+    """The value as in JSON; if it cannot be read, it stays as it is and ``read_dict`` reports it."""
     if kind == "str":
         return (value or "").strip()
     if kind == "tuple":

@@ -1,4 +1,4 @@
-"""What the buttons do; inputs and outputs go by name."""
+"""What the training buttons do; inputs and outputs are passed by name."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ VIEW = (
     "sample_now",
     "page_status",
 )
-"""Outputs of the handlers that show the state of the run."""
+"""Outputs that show the state of the run."""
 
 Values = Mapping[str, Any]
 Outputs = dict[str, Any]
@@ -88,12 +88,12 @@ class Handlers:
         return {"notice": panels.show_message(MESSAGES["restored"], "good"), **_show_settings(config)}
 
     def load(self, _values: Values) -> Outputs:
-        """The same when the page is opened, without a message if there is nothing to restore."""
+        """Fill in the last settings when the page is opened, without a message if there are none."""
         answer = self._page_status()
         try:
             config = self._session.last_config()
         except PivotalError as error:
-            # The page's script waits for the status in any case.
+            # Include the status, which the page's script always waits for.
             return {**answer, "notice": panels.show_error(error)}
         return answer if config is None else {**answer, **_show_settings(config)}
 
@@ -110,7 +110,7 @@ class Handlers:
         """Show the state of the run."""
         status = self._session.status()
         is_active = status["is_active"]
-        can_ask = gr.update(interactive=is_active and not status["is_stopping"])
+        can_request = gr.update(interactive=is_active and not status["is_stopping"])
         outputs = {
             "status": panels.show_status(status),
             "plot": panels.show_plot(status),
@@ -119,7 +119,7 @@ class Handlers:
             "result": panels.show_result(status),
             "train": gr.update(interactive=not is_active),
             "discard": gr.update(interactive=is_active),
-            **dict.fromkeys(("stop", "save_now", "sample_now"), can_ask),
+            **dict.fromkeys(("stop", "save_now", "sample_now"), can_request),
             **self._page_status(),
         }
         if not is_active and _was_active(values["page_status"]):
@@ -127,12 +127,12 @@ class Handlers:
             outputs["notice"] = ""
         return {**outputs, **_gallery(status, values["gallery_shows"])}
 
-    def _answer(self, was_active: bool, word: str) -> Outputs:
-        text = MESSAGES[word] if was_active else MESSAGES["no_run"]
+    def _answer(self, was_active: bool, message: str) -> Outputs:
+        text = MESSAGES[message] if was_active else MESSAGES["no_run"]
         return {"notice": panels.show_message(text), **self._page_status()}
 
     def _page_status(self) -> Outputs:
-        """What the page's script needs, without paths and captions."""
+        """The part of the status that the page's script needs, without paths and captions."""
         status = self._session.status()
         return {"page_status": json.dumps({name: status[name] for name in ("state", "is_active", "task_id")})}
 
@@ -149,7 +149,7 @@ def _was_active(page_status: str) -> bool:
 
 
 def _gallery(status: dict[str, Any], shown: str) -> Outputs:
-    """The samples, newest first, if the page shows others."""
+    """The samples, newest first, unless the page already shows them."""
     # A sample is announced before its file is written.
     samples = [sample for sample in status["samples"] if Path(sample["path"]).exists()]
     marker = f"{status['task_id']} {len(samples)}"

@@ -1,7 +1,7 @@
-"""Element ids; frozen, since users' styles and other scripts depend on them.
+"""Element ids; frozen, because users' styles and other scripts depend on them.
 
 Host: script.js, the key handlers, A1111 1.6.1-1.10.1: Ctrl+Enter, Alt+Enter and Esc press the button of the current tab
-whose id ends in ``_generate``, ``_skip`` or ``_interrupt``. None of ours does.
+whose id ends in ``_generate``, ``_skip`` or ``_interrupt``. None of our ids ends that way.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the page shows of problems and of a run, as HTML; every foreign text is escaped here."""
+"""HTML for problems, messages and the state of a run; all text from outside is escaped here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STATES_WITH_RESULT = ("done", "stopped", "failed")
 
 
 def show_message(text: str, kind: str = "plain", hint: str = "") -> str:
-    """A boxed line; ``kind`` is plain, good or bad."""
+    """A message box; ``kind`` is plain, good or bad."""
     tail = f"<br>{escape_html(hint)}" if hint else ""
     return f'<div class="pivotal-box pivotal-{kind}" role="status">{escape_html(text)}{tail}</div>'
 
@@ -38,7 +38,7 @@ _VERDICTS = {
     "train": ("no_problems", "errors", "only_warnings"),
     "use": ("file_is_good", "file_errors", "file_warnings"),
 }
-"""Purpose → words for no problems, for errors, for warnings only."""
+"""Purpose → keys of the messages for no problems, for errors, and for warnings only."""
 
 
 def show_problems(problems: Sequence[Problem], *, purpose: str = "train") -> str:
@@ -46,7 +46,7 @@ def show_problems(problems: Sequence[Problem], *, purpose: str = "train") -> str
 
     Args:
         problems: to show.
-        purpose: ``train`` with settings, or ``use`` of a file.
+        purpose: ``train`` for settings, ``use`` for a file.
     """
     good, bad, fair = _VERDICTS[purpose]
     if not problems:
@@ -74,7 +74,7 @@ def _problem_list(problems: list[Problem], kind: str) -> str:
 
 
 def _field_label(field: str) -> str:
-    """A field in the tab's words; files and folders stay as they are."""
+    """The label of a field on the tab; files and folders stay as they are."""
     cell = re.fullmatch(r"concepts\[(\d+)\]\.(\w+)", field)
     if cell and cell[2] in concept_field_info():
         return concept_label(int(cell[1]), cell[2])
@@ -86,7 +86,7 @@ def _field_label(field: str) -> str:
 
 
 def show_status(status: dict[str, Any]) -> str:
-    """State, step, loss and time left; then what went wrong, and what should be known."""
+    """State, step, loss and time left, then errors and warnings."""
     state = status["state"]
     is_empty = state == "stopped" and not status["bundle_path"]
     parts = [MESSAGES["stopped_early"] if is_empty else STATES[state]]
@@ -118,8 +118,8 @@ def show_status(status: dict[str, Any]) -> str:
 def _memory_line(memory: dict[str, Any] | None) -> str:
     if not memory or memory["free_mib"] is None:
         return ""
-    told = {name: f"{memory[f'{name}_mib'] / 1024:.1f}" for name in ("needed", "free")}
-    text = MESSAGES["memory"].format(**told)
+    amounts = {name: f"{memory[f'{name}_mib'] / 1024:.1f}" for name in ("needed", "free")}
+    text = MESSAGES["memory"].format(**amounts)
     if memory["saves"]:
         text += MESSAGES["memory_saves"]
     if memory["peak_mib"] is not None:
@@ -136,13 +136,13 @@ def _duration(seconds: float) -> str:
 
 
 def show_plot(status: dict[str, Any]) -> str:
-    """The loss curve, or a word about when it comes."""
+    """The loss curve, or a placeholder until there is one."""
     drawing = draw_losses(status["losses"], total_steps=status["total_steps"], title=MESSAGES["plot_title"])
     return drawing or f'<div class="pivotal-later">{escape_html(MESSAGES["plot_later"])}</div>'
 
 
 def show_result(status: dict[str, Any]) -> str:
-    """Where the result of a finished run lies; empty while there is none."""
+    """The paths of a finished run's results; empty while there are none."""
     if status["is_active"] or status["state"] not in _STATES_WITH_RESULT:
         return ""
     lines = []

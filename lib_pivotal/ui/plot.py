@@ -16,16 +16,16 @@ def draw_losses(points: Sequence[Sequence[float]], *, total_steps: int = 0, titl
     """An SVG element with the raw and the smoothed loss over the steps.
 
     The vertical range follows the 2 % and 98 % quantiles of the raw values, so that a single spike does not flatten
-    the rest; the smoothed line is always inside.
+    the rest; the smoothed line always fits.
 
     Args:
         points: (step, loss, smoothed loss), steps ascending; losses dimensionless. NaN and infinite points are
             left out.
         total_steps: right end of the horizontal axis; 0 ends at the last point.
-        title: read out by screen readers; plain text.
+        title: plain text for screen readers.
 
     Returns:
-        An ``<svg>`` text, or an empty text if fewer than two points are left. Colors come from the CSS classes
+        An ``<svg>`` element as text, empty if fewer than two points are left. Colors come from the CSS classes
         ``pivotal-plot-raw``, ``-smooth``, ``-grid`` and ``-text``.
     """
     finite = [(float(s), float(raw), float(smooth)) for s, raw, smooth in points if math.isfinite(raw + smooth)]

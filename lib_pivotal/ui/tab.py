@@ -1,4 +1,4 @@
-"""The tab "Pivotal Tuning": its parts, put together and wired by name."""
+"""The tab "Pivotal Tuning": puts its parts together and connects them by name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lib_pivotal.ui.blocks.bundles import create_bundles
 from lib_pivotal.ui.blocks.concepts import ROW_COUNT, row_key
 from lib_pivotal.ui.blocks.run import create_buttons, create_monitor
 from lib_pivotal.ui.blocks.settings import create_settings
-from lib_pivotal.ui.bundle_handlers import ASKED, LISTS, BundleHandlers
+from lib_pivotal.ui.bundle_handlers import INPUTS, LISTS, BundleHandlers
 from lib_pivotal.ui.compat import javascript, unchanged
 from lib_pivotal.ui.fields import CONCEPT_ROWS, input_names
 from lib_pivotal.ui.handlers import VIEW, Handlers, Outputs, Values
@@ -29,15 +29,15 @@ logger = logging.getLogger("pivotal.tab")
 
 Handler = Callable[[Values], Outputs]
 
-_TELL_SCRIPT = "(text) => { pivotal.update(text); return []; }"
+_UPDATE_PAGE = "(text) => { pivotal.update(text); return []; }"
 
 
 def build_tab(session: Session, library: BundleLibrary) -> gr.Blocks:
-    """The tab of a webui that can be trained in.
+    """The tab in a webui that supports training.
 
     Args:
-        session: what the buttons of training act on.
-        library: what those of the bundles act on.
+        session: what the training buttons act on.
+        library: what the bundle tools act on.
     """
     with gr.Blocks(analytics_enabled=False) as blocks, gr.Tabs(elem_id="pivotal_tab"):
         with _part("train"), gr.Row(equal_height=False):
@@ -51,11 +51,11 @@ def build_tab(session: Session, library: BundleLibrary) -> gr.Blocks:
 
 
 def build_tab_without_host(reason: str, library: BundleLibrary) -> gr.Blocks:
-    """The tab of a webui that cannot be trained in: it says why, and has the bundles.
+    """The tab in a webui that does not support training: it says why, and has only the bundle tools.
 
     Args:
-        reason: for people.
-        library: what the buttons of the bundles act on.
+        reason: shown to the user.
+        library: what the bundle tools act on.
     """
     with gr.Blocks(analytics_enabled=False) as blocks, gr.Tabs(elem_id="pivotal_tab"):
         with _part("train"):
@@ -79,7 +79,7 @@ def _add_bundles(library: BundleLibrary) -> None:
     listen.on(parts["bundle"].input, handlers.look, ["bundle"], ["bundle_notice", "bundle_view", "bundle_names"])
     listen("bundle_verify", handlers.verify, ["bundle"], ["bundle_notice"], spinner=True)
     for name in ("rename", "remove", "merge", "pack", "split"):
-        listen(f"bundle_{name}", getattr(handlers, name), ASKED, LISTS, spinner=True)
+        listen(f"bundle_{name}", getattr(handlers, name), INPUTS, LISTS, spinner=True)
 
 
 def _wire(parts: dict[str, Any], handlers: Handlers) -> None:
@@ -102,11 +102,11 @@ def _wire(parts: dict[str, Any], handlers: Handlers) -> None:
 
 
 class _Listener:
-    """Connects events with handlers; gives and takes values by name.
+    """Connects events to handlers; values are passed by name.
 
     Args:
         parts: all components by name.
-        notice: name of the line in which errors are told.
+        notice: name of the component that shows errors.
     """
 
     def __init__(self, parts: dict[str, Any], notice: str = "notice") -> None:
@@ -116,16 +116,16 @@ class _Listener:
     def __call__(
         self, button: str, handler: Handler, inputs: Sequence[str], outputs: Sequence[str], *, spinner: bool = False
     ) -> None:
-        """Connect the press of a button."""
+        """Connect a click on a button."""
         event = self.on(self._parts[button].click, handler, inputs, outputs, spinner=spinner)
         if "page_status" in outputs:
             status = self._parts["page_status"]
-            event.then(fn=None, inputs=[status], outputs=[], **javascript(_TELL_SCRIPT))
+            event.then(fn=None, inputs=[status], outputs=[], **javascript(_UPDATE_PAGE))
 
     def on(
         self, event: Any, handler: Handler, inputs: Sequence[str], outputs: Sequence[str], *, spinner: bool = False
     ) -> Any:
-        """Connect any event; returns what Gradio makes of it."""
+        """Connect any event; returns what Gradio returns."""
         return event(
             fn=guard(handler, inputs, outputs, self._notice),
             inputs=[self._parts[name] for name in inputs],
@@ -138,7 +138,7 @@ class _Listener:
 def guard(
     handler: Handler, inputs: Sequence[str], outputs: Sequence[str], notice: str = "notice"
 ) -> Callable[..., Any]:
-    """The handler as Gradio calls it: positional values in, one value per output back, whatever happens.
+    """Wrap a handler for Gradio: positional values in, one value per output back; it never raises.
 
     An error becomes the notice; outputs that the handler does not name stay as they are.
     """
@@ -149,7 +149,7 @@ def guard(
         except PivotalError as error:
             changed = {notice: panels.show_error(error)}
         except Exception as error:
-            logger.exception("A button of the tab failed")
+            logger.exception("A button on the tab failed")
             changed = {notice: panels.show_error(error)}
         result = [changed.get(name, unchanged()) for name in outputs]
         return result[0] if len(result) == 1 else result

@@ -1,7 +1,7 @@
 """Every text on the tab that is not in the settings' schema.
 
-Texts with braces are templates for ``str.format``; none is put together from pieces, because translations are looked up
-by the whole English text.
+Texts with braces are templates for ``str.format``. Sentences are never assembled from pieces, because translations are
+looked up by the complete English text.
 """
 
 from __future__ import annotations
@@ -80,12 +80,15 @@ BUNDLE_HEADINGS = {
 
 BUNDLE_FIELDS = {
     "bundle": ("Bundle", "A file from the Lora folder; its contents are shown below."),
-    "bundle_target": ("File name", "Name in the Lora folder; if empty, the old name with a number."),
+    "bundle_target": ("File name", "Name in the Lora folder; if empty, the old name with a number is used."),
     "bundle_overwrite": ("Overwrite existing file", "If off, existing files are not overwritten."),
     "bundle_names": ("Embeddings", "Select one to rename it, or several to remove them."),
-    "bundle_new_name": ("New name", "The word you will type in prompts, when you rename an embedding or add one file."),
+    "bundle_new_name": ("New name", "The word to type in prompts, when you rename an embedding or add a single file."),
     "bundle_other": ("Other bundle", "Its embeddings are added; its LoRA is not used."),
-    "bundle_files": ("Embedding files", "From the webui's embeddings folder; each file gives the name."),
+    "bundle_files": (
+        "Embedding files",
+        "From the webui's embeddings folder; each file's name becomes the embedding's name.",
+    ),
 }
 """Field of the bundle tools → label and help."""
 
@@ -151,5 +154,5 @@ MESSAGES = {
 
 
 def concept_label(row: int, name: str) -> str:
-    """Label of a cell of the concepts table; rows count from 0, for people from 1."""
+    """Label of a cell of the concepts table; ``row`` counts from 0, the label from 1."""
     return f"{concept_field_info()[name]['label']} {row + 1}"

@@ -170,7 +170,7 @@ def test_every_signal_keeps_the_result(settings, tmp_path):
     for name, process in processes.items():
         output, _ = process.communicate(timeout=120)
         assert process.returncode == 0, output
-        assert "Stopped, result kept" in output
+        assert "Stopped, progress kept" in output
         assert read_bundle(outs[name] / "hero.safetensors").embeddings
         assert load_newest(the_run(outs[name]) / "states").step > 0
         assert {path.name for path in the_run(outs[name]).iterdir()} >= {"log.txt", "files.json", "config.json"}

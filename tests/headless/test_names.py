@@ -6,13 +6,13 @@ import json
 
 import pytest
 import transformers
-from lib_pivotal.core.pivot.prompt import TextPlacer
 
 from lib_pivotal.cli.main import main
 from lib_pivotal.core.bundle.embedding_file import embedding_name
 from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.bundle.names import check_names, suggest_name, token_key
 from lib_pivotal.core.config.schema import Concept
+from lib_pivotal.core.textual_inversion.prompt_chunks import PromptChunker
 from lib_pivotal.host.diffusers.tokenizer import write_tokenizer
 from tests.unit.toy import write_images
 
@@ -59,7 +59,7 @@ def problems(encoder, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_an_accepted_name_is_found_wherever_it_stands_alone(encoder, name):
     assert not [problem for problem in problems(encoder, name) if problem.is_error]
-    placer = TextPlacer(encoder, {name: (0, 2)})
+    placer = PromptChunker(encoder, {name: (0, 2)})
     for text in TEXTS:
         assert placer.place(text.format(name)).vectors == (0, 1), text
         assert placer.place(text.format(name.upper() if name.upper().lower() == name.lower() else name)).vectors == (
@@ -72,18 +72,18 @@ def test_an_accepted_name_is_found_wherever_it_stands_alone(encoder, name):
 @pytest.mark.parametrize("name", ["हिन्दी", "ไทยี", "zog_", "my-", "(zog)", "<s0>"])
 def test_why_a_name_must_end_in_a_letter_or_digit(encoder, name):
     """Before a comma the tokenizer joins the sign with it, and the name is not found."""
-    assert not TextPlacer(encoder, {name: (0, 1)}).place(f"{name}, red hat").vectors
+    assert not PromptChunker(encoder, {name: (0, 1)}).chunk(f"{name}, red hat").vectors
     (problem,) = problems(encoder, name)
     suggested = suggest_name(name, encoder.tokenize)
     assert problem.is_error
     assert suggested in problem.hint
-    assert TextPlacer(encoder, {suggested: (0, 1)}).place(f"{suggested}, red hat").vectors
+    assert PromptChunker(encoder, {suggested: (0, 1)}).chunk(f"{suggested}, red hat").vectors
 
 
 @pytest.mark.parametrize("name", ["初音ミク", "ไทย_ก", "한국어"])
 def test_scripts_without_spaces_are_warned_of(encoder, name):
     """Within a run of letters a name is not found, and Check says so."""
-    assert not TextPlacer(encoder, {name: (0, 1)}).place(f"{name}写真").vectors
+    assert not PromptChunker(encoder, {name: (0, 1)}).chunk(f"{name}写真").vectors
     assert "run of letters" in str(problems(encoder, name))
 
 

@@ -90,12 +90,12 @@ def test_every_tool_gets_what_the_fields_say(page, library, tool, arguments):
 
 
 def test_what_is_missing_is_asked_for(page, library):
-    for tool, words in (("rename", "One name"), ("remove", "No embedding"), ("pack", "No file is chosen")):
+    for tool, words in (("rename", "One name"), ("remove", "No embedding"), ("pack", "No file is selected")):
         page.press(part(tool))
         assert words in page.values[NOTICE]
     choose(page, bundle="people/x", names=["zog <b>", "nim"])
     page.press(part("rename"))
-    assert "Choose one." in page.values[NOTICE]
+    assert "Select one." in page.values[NOTICE]
     assert library.calls == []
 
 

@@ -176,7 +176,7 @@ def test_files_do_not_get_the_number_of_a_closed_output(tmp_path):
 @pytest.mark.parametrize("encoding", ["cp437", "ascii"])
 def test_the_command_for_newcomers_prints_as_well(monkeypatch, encoding):
     monkeypatch.setenv("PYTHONUTF8", "0")
-    monkeypatch.setitem(run.VERBS, "demo", lambda _: run.say("größe … ≤ 日本") or run.say_line("…\n") or 0)
+    monkeypatch.setitem(run.COMMANDS, "demo", lambda _: run.say("größe … ≤ 日本") or run.say_raw("…\n") or 0)
     raw = encoded_stdout(monkeypatch, encoding)
     assert run.main(["demo"]) == 0
     assert raw.getvalue().decode(encoding).endswith("...\n")

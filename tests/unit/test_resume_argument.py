@@ -46,14 +46,14 @@ def test_a_run_without_a_state_yet_is_a_run(run):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ("out/zog.safetensors", "A file is not a run folder. .*runs/zog-20260101-120000"),
-        ("out/runs/zog-20260101-120001", "nothing of this name. Did you mean .*runs/zog-20260101-120000"),
-        ("nope", "nothing of this name. Give the run folder"),
+        ("out/zog.safetensors", "This is a file, not a run folder. .*runs/zog-20260101-120000"),
+        ("out/runs/zog-20260101-120001", "does not exist. Did you mean .*runs/zog-20260101-120000"),
+        ("nope", "does not exist. Give the run folder"),
         ("out", "not a run folder. .*example .*runs/zog-20260101-120000"),
         ("out/runs", "not a run folder. .*example .*runs/zog-20260101-120000"),
         ("images", "not a run folder. Give the run folder"),
-        ("images/00.png", "A file is not a run folder. Give the run folder"),
-        ("x" * 300, "File name too long|nothing of this name"),
+        ("images/00.png", "This is a file, not a run folder. Give the run folder"),
+        ("x" * 300, "File name too long|does not exist"),
     ],
 )
 def test_anything_else_is_named_and_left_as_it_is(run, tmp_path, given, words):

@@ -36,7 +36,7 @@ def test_letters_that_the_console_does_not_know_end_nothing(tmp_path):
             code = run.call([sys.executable, "-c", "print(chr(0x2264))"])
             suites.run("suite", Path({str(pytest_like)!r}), [])
             return code or suites.finish()
-        run.VERBS["demo"] = both
+        run.COMMANDS["demo"] = both
         sys.exit(run.main(["demo"]))
     """
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}

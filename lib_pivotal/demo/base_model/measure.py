@@ -39,7 +39,7 @@ def generate(
         captions: one per image.
         seed: of the initial noise.
         steps: denoising steps.
-        guidance: weight of the caption against the empty caption; 1 is no guidance.
+        guidance: weight of the caption against the empty caption; 1 means no guidance.
 
     Returns:
         uint8, shape ``(len(captions), 64, 64, 3)``.

@@ -33,7 +33,7 @@ def family_of(model: Any) -> str:
     return "sd2" if getattr(model, "is_sd2", False) else "sd1"
 
 
-def _oddity(model: Any) -> str:
+def _untrainable_kind(model: Any) -> str:
     """What a model is that cannot be trained, such as "an SDXL refiner"; empty for one that can.
 
     Host: modules/sd_models.py, ``set_model_type``, A1111 1.6.1-1.10.1: the flag ``is_ssd``; ``is_sd3`` and
@@ -43,14 +43,14 @@ def _oddity(model: Any) -> str:
         return "SD3"
     family = FAMILIES[family_of(model)]
     if family.has_conditioner:
-        return _conditioner_oddity(model)
-    odd = _ldm_oddity(model, family.title)
-    if odd or family.text_encoders[0].is_open_clip or _has_clip_l(model):
-        return odd
+        return _untrainable_conditioner(model)
+    reason = _untrainable_ldm(model, family.title)
+    if reason or family.text_encoders[0].is_open_clip or _has_clip_l(model):
+        return reason
     return f"a model with the text encoder {type(model.cond_stage_model).__name__}"
 
 
-def _ldm_oddity(model: Any, title: str) -> str:
+def _untrainable_ldm(model: Any, title: str) -> str:
     """The same for models in the layout of latent diffusion."""
     key = getattr(model.model, "conditioning_key", None)
     if getattr(model, "cond_stage_key", None) == "edit":
@@ -60,7 +60,7 @@ def _ldm_oddity(model: Any, title: str) -> str:
     return "" if key == "crossattn" else f"a {title} model with the unusual conditioning {key!r}"
 
 
-def _conditioner_oddity(model: Any) -> str:
+def _untrainable_conditioner(model: Any) -> str:
     """The same for models in the layout of generative-models."""
     encoders = [embedder for embedder in model.conditioner.embedders if hasattr(embedder, "wrapped")]
     if len(encoders) == 1:
@@ -96,12 +96,14 @@ def require_trainable(model: Any) -> None:
     """
     if model is None:
         raise HostError("No checkpoint is loaded in the webui.", hint="Select a checkpoint that loads, then train.")
-    odd = _oddity(model)
-    if odd:
+    untrainable = _untrainable_kind(model)
+    if untrainable:
         name = getattr(getattr(model, "sd_checkpoint_info", None), "name", "The selected checkpoint")
         titles = [family.title for family in FAMILIES.values()]
         trainable = f"{', '.join(titles[:-1])} and {titles[-1]}"
-        raise HostError(f"{name} is {odd}.", hint=f"{trainable} checkpoints can be trained; select one of them.")
+        raise HostError(
+            f"{name} is {untrainable}.", hint=f"{trainable} checkpoints can be trained; select one of them."
+        )
     if getattr(model, "lowvram", False):
         raise HostError(
             "The model is loaded in a low-memory mode.",

@@ -1,4 +1,4 @@
-"""An A1111 webui as session, tab and API see it."""
+"""An A1111 webui as the session, the tab and the API see it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class A1111Host:
         }
 
     def tokenizer(self) -> Callable[[str], list[int]] | None:
-        """Gives a text's token ids under the loaded model; None while no model is loaded.
+        """The loaded model's tokenizer (text → token ids), or None while no model is loaded.
 
         Host: modules/sd_hijack_clip.py, ``tokenize``, A1111 1.6.1-1.10.1: takes a list, adds no start and end tokens.
         SDXL's conditioner has no such method (modules/sd_models_xl.py adds one from 1.7).
@@ -75,11 +75,11 @@ class A1111Host:
         return find_obstacles(config)
 
     def exclusive(self, task_id: str) -> AbstractContextManager[WebuiProgress]:
-        """Wait in the webui's queue, then hold it; the sink feeds the webui's progress bar."""
+        """Wait for a turn in the webui's queue, then keep it; the sink updates the webui's progress bar."""
         return exclusive(task_id)
 
     def borrow(self, config: TrainConfig, control: Control) -> AbstractContextManager[Borrowed]:
-        """Lend the model, prepared for training; call within :meth:`exclusive`.
+        """Borrow the model, prepared for training; call within :meth:`exclusive`.
 
         Raises:
             HostError: the model cannot be trained.

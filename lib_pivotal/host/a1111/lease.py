@@ -1,4 +1,4 @@
-"""Borrowing the webui's model: prepare it for training, and put everything back."""
+"""Borrows the webui's model: prepares it for training and restores everything afterwards."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _log = logging.getLogger("pivotal.host.lease")
 
 
 class Borrowed(NamedTuple):
-    """What a run gets; has the fields of ``app.ports.Borrowed``, which a host cannot import."""
+    """What the webui lends to a run; has the fields of ``app.ports.Borrowed``, which a host cannot import."""
 
     model: A1111Model
     sampler: A1111Sampler
@@ -56,7 +56,7 @@ def borrow(config: TrainConfig, control: Control) -> Iterator[Borrowed]:
 
 
 def _undo(stack: ExitStack, what: str, step: Callable[..., Any], *arguments: Any) -> None:
-    """Schedule ``step`` for the end; if it fails, that is logged and the other steps still run."""
+    """Schedule ``step`` for the end; if it fails, the failure is logged and the other steps still run."""
 
     def attempt() -> None:
         try:
@@ -78,7 +78,7 @@ def _load(name: str, stack: ExitStack) -> Any:
 
     info = sd_models.get_closet_checkpoint_match(name) if name else None
     try:
-        # The first access may have to wait for the loading that another thread began when the webui started.
+        # The first access may have to wait for another thread, which started loading the model when the webui started.
         if shared.sd_model is None:
             _log.info("No checkpoint is loaded; the selected one is loaded now.")
         if info is None:
@@ -137,7 +137,7 @@ def _move_to_device(model: Any, stack: ExitStack) -> None:
 
 
 def _remove_leftovers(model: Any, stack: ExitStack) -> None:
-    """Take out of the model what earlier generations and other extensions left in it.
+    """Remove from the model what earlier generations and other extensions left in it.
 
     Host: modules/sd_unet.py, ``apply_unet``, A1111 1.6.1-1.10.1: a TensorRT UNet would run instead of the borrowed one.
     Host: modules/sd_hijack.py, ``apply_circular``, A1111 1.6.1-1.10.1: a tiling generation leaves convolutions
@@ -167,7 +167,7 @@ def _remove_leftovers(model: Any, stack: ExitStack) -> None:
 
 
 def _freeze(model: Any, stack: ExitStack) -> None:
-    """Let no parameter require a gradient and no block use the host's own checkpointing.
+    """Turn off gradients for all parameters and the host's own checkpointing for all blocks.
 
     Host: modules/sd_models.py, A1111 1.6.1-1.10.1: nothing freezes the UNet, so a plain backward pass would compute a
     gradient for each of its weights.
@@ -187,7 +187,7 @@ def _freeze(model: Any, stack: ExitStack) -> None:
 
 
 def _choose_attention(stack: ExitStack) -> None:
-    """Use PyTorch's own attention during training and the user's choice afterwards.
+    """Use PyTorch's attention during training and the user's choice afterwards.
 
     Host: modules/sd_hijack.py, ``optimizers`` and ``apply_optimizations``, A1111 1.6.1-1.10.1: the others keep whole
     attention matrices for the backward pass. Without an argument the user's setting is applied.
@@ -200,5 +200,5 @@ def _choose_attention(stack: ExitStack) -> None:
     if found:
         hijack.apply_optimizations(found[0].title())
     else:
-        _log.warning("This webui has no sdp attention. Training uses the plain attention and needs more memory.")
+        _log.warning("This webui has no sdp attention. Training uses standard attention and needs more memory.")
         sd_hijack.undo_optimizations()

@@ -156,7 +156,7 @@ class A1111Model:
                 )
 
     def poll_requests(self) -> None:
-        """Pass on the webui's Interrupt: the current step is finished and what is trained is kept.
+        """Pass on the webui's Interrupt: training stops after the current step and progress is kept.
 
         Host: modules/shared_state.py, ``interrupted``, A1111 1.6.1-1.10.1, and ``stopping_generation``, from 1.8:
         flags of the whole webui, also set by Interrupt for a generation that waits in the queue.

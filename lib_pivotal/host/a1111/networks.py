@@ -1,4 +1,4 @@
-"""Taking LoRAs and hypernetworks out of the model."""
+"""Removes LoRAs and hypernetworks from the model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["hypernetworks_off", "unload_all"]
 
 
 def unload_all(model: Any) -> None:
-    """Take every LoRA out of the weights now, as after a generation whose prompt names none.
+    """Remove all LoRAs from the weights now, as after a generation whose prompt names none.
 
     Host: networks.py, ``load_networks`` and ``network_apply_weights``, A1111 1.6.1-1.10.1: a generation leaves its
     LoRAs merged; restoring is lazy, layer by layer, and copies into parameters in place, which fails in grad
@@ -32,7 +32,7 @@ def unload_all(model: Any) -> None:
 
 @contextlib.contextmanager
 def hypernetworks_off() -> Iterator[None]:
-    """Within the context no hypernetwork is active; afterwards the same ones are again.
+    """While in the context, no hypernetwork is active; afterwards the same ones are active again.
 
     Host: modules/hypernetworks/hypernetwork.py, ``apply_hypernetworks``, A1111 1.6.1-1.10.1: every attention layer
     reads the list ``shared.loaded_hypernetworks``, which the last generation left filled.

@@ -19,7 +19,7 @@ __all__ = ["find_obstacles"]
 
 
 def find_obstacles(config: TrainConfig) -> list[Problem]:
-    """Every start option, checkpoint and precision that prevents a run, all at once."""
+    """All reasons why a run cannot start: start options, checkpoint and precision."""
     return [*_start_options(), *_checkpoint(config), *_precision(config.precision)]
 
 
@@ -50,7 +50,7 @@ def _start_options() -> list[Problem]:
 
 
 def _checkpoint(config: TrainConfig) -> list[Problem]:
-    """Host: modules/sd_models.py, ``get_closet_checkpoint_match``, A1111 1.6.1-1.10.1 (the name is spelt so)."""
+    """Host: modules/sd_models.py, ``get_closet_checkpoint_match``, A1111 1.6.1-1.10.1 (sic)."""
     from modules import sd_models
 
     name = config.checkpoint
@@ -69,7 +69,7 @@ def _checkpoint(config: TrainConfig) -> list[Problem]:
 
 
 def _file(info: Any) -> list[Problem]:
-    """What speaks against a checkpoint's file; of one that is loaded the model itself tells more.
+    """Problems with a checkpoint's file; if the checkpoint is loaded, the model itself reveals more.
 
     Host: modules/sd_models.py, ``load_model_weights``, A1111 1.6.1-1.10.1: a file without a VAE is loaded without a
     word, and the VAE then has random weights unless another one is chosen.
@@ -93,7 +93,7 @@ def _file(info: Any) -> list[Problem]:
         text = f"{path.name} has no {' and no '.join(part for part in missing if part != 'VAE')}."
         problems.append(Problem("checkpoint", "error", text, "Select a checkpoint that has all parts."))
     if "VAE" in missing and not _has_chosen_vae(info.filename):
-        text = f"{path.name} has no VAE, and the webui has chosen none for it."
+        text = f"{path.name} has no VAE, and no VAE is selected for it in the webui."
         problems.append(Problem("checkpoint", "error", text, "Choose one in Settings, VAE, SD VAE."))
     return problems
 
@@ -159,5 +159,5 @@ def _precision(wanted: str) -> list[Problem]:
     if wanted == "fp16" and device != "cuda":
         return [Problem("precision", "error", f"fp16 is not possible on {device}.", "Choose auto.")]
     if wanted == "bf16" and device == "cuda" and not torch.cuda.is_bf16_supported():
-        return [Problem("precision", "error", "This GPU cannot calculate in bf16.", "Choose auto.")]
+        return [Problem("precision", "error", "This GPU does not support bf16.", "Choose auto.")]
     return []

@@ -16,11 +16,11 @@ __all__ = ["PackedAttention", "unpacked"]
 
 
 class _Part(torch.nn.Module):
-    """One third of a packed input projection; looks like a Linear layer but has no weight of its own."""
+    """One third of a packed input projection; looks like a Linear layer but has no separate weight."""
 
     def __init__(self, attention: Any, index: int) -> None:
         super().__init__()
-        # Not registered as a submodule: that would make the attention a part of its own part.
+        # Not registered as a submodule: that would make the attention a child of its own child.
         object.__setattr__(self, "attention", attention)
         self.in_features = self.out_features = int(attention.embed_dim)
         self._rows = slice(index * self.out_features, (index + 1) * self.out_features)
@@ -62,7 +62,7 @@ class PackedAttention:
     ) -> tuple[torch.Tensor, None]:
         """Replaces the attention's own forward; all three inputs have shape ``(length, batch, width)``."""
         assert key_padding_mask is None, "open_clip passes none"
-        assert not need_weights, "open_clip does not ask for them"
+        assert not need_weights, "open_clip does not request them"
         length, batch, width = query.shape
         heads = self.attention.num_heads
         shape = (length, batch, heads, width // heads)

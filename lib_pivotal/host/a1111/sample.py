@@ -193,7 +193,7 @@ def _same_progress() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _pinned_options(values: Mapping[str, Any]) -> Iterator[None]:
-    """Within the context settings have other values; no callbacks run, and what the user changes meanwhile is kept.
+    """Within the context settings have other values; no callbacks run, and the user's own changes are kept.
 
     Host: modules/options.py, ``Options.data``, A1111 1.6.1-1.10.1: setting an option any other way runs callbacks that
     wait for the queue that we hold, and fails with ``--freeze-settings``.
@@ -241,7 +241,7 @@ def _same_prompt_history() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _registered(model: Any, embeddings: LiveEmbeddings) -> Iterator[None]:
-    """Within the context ``embeddings`` work in prompts; installed ones of the same name are put aside.
+    """Within the context ``embeddings`` work in prompts; installed ones with the same name are set aside.
 
     Host: modules/textual_inversion/textual_inversion.py, ``Embedding``, A1111 1.6.1-1.10.1: one that is not loaded from
     a file must be given ``vectors`` (with 0 the name disappears from the prompt) and ``filename`` (None breaks the page

@@ -1,4 +1,4 @@
-"""What SDXL's UNet gets besides the text: pooled text and image sizes in one vector."""
+"""SDXL's additional conditioning: pooled text and image sizes in one vector."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The names that prompts know now; all hooks ask it."""
+"""The names that currently work in prompts; used by all hooks."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class ActiveNames:
         self._thread = threading.local()
 
     def pause(self) -> None:
-        """Ignore activations until :meth:`resume`; the names of now stay active until :meth:`begin_pass`."""
+        """Ignore activations until :meth:`resume`; the current names stay active until :meth:`begin_pass`."""
         self._kept = tuple(self._loras())
         self.is_paused = True
 
@@ -61,11 +61,11 @@ class ActiveNames:
         self.is_paused = False
 
     def begin_pass(self) -> None:
-        """A new pass begins: only its own LoRAs count."""
+        """Begin a new pass, in which only its own LoRAs count."""
         self._kept = ()
 
     def set_options(self, options: Mapping[str, NameOptions]) -> None:
-        """Note what the prompt's tags say about names, by LoRA label."""
+        """Set what the prompt's tags say about names, by LoRA label."""
         self._options = dict(options)
 
     def sync(self) -> TokenTable:
@@ -98,7 +98,7 @@ class ActiveNames:
         return self._built.table
 
     def inactive_names(self, texts: Sequence[str]) -> dict[str, str]:
-        """Names in texts that belong to a LoRA of an earlier prompt which is not active now: name → LoRA.
+        """Names in texts that belong to an inactive LoRA of an earlier prompt: name → LoRA.
 
         Args:
             texts: the prompts of the pass that begins.
@@ -113,7 +113,7 @@ class ActiveNames:
         )
 
     def cond_key(self) -> tuple[Any, ...] | None:
-        """What encodings depend on besides the webui's own key; None where there is nothing to add."""
+        """What encodings depend on in addition to the webui's own key; None if there is nothing to add."""
         table = self.sync()
         if not self._built.files:
             return None
@@ -126,7 +126,7 @@ class ActiveNames:
 
     @contextlib.contextmanager
     def counting(self, table: TokenTable) -> Iterator[None]:
-        """Within the context this thread uses a table of its own."""
+        """While in the context, this thread uses a separate table."""
         self._thread.table = table
         try:
             yield

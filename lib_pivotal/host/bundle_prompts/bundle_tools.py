@@ -1,4 +1,4 @@
-"""What the bundle tools of the tab need from a webui; the same for every webui."""
+"""What the tab's bundle tools need from a webui; works in every webui."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ class WebuiBundleTools:
     """Implements ``app.bundle_library.BundleToolsHost`` for every webui with bundle prompts."""
 
     def lora_folder(self) -> Path:
-        """Where LoRAs and bundles are."""
+        """The folder of LoRAs and bundles."""
         return folders.lora_folder()
 
     def embedding_folder(self) -> Path:
-        """Where ordinary embedding files are."""
+        """The folder of ordinary embedding files."""
         return folders.embedding_folder()
 
     def split_folder(self) -> Path:
-        """``split`` in our data folder."""
+        """The folder ``split`` in the extension's data folder."""
         return folders.data_folder() / "split"
 
     def tokenizer(self) -> Callable[[str], list[int]] | None:
-        """Token ids of a text by the loaded model's first tokenizer, or None while no model is loaded."""
+        """The loaded model's first tokenizer (text → token ids), or None while no model is loaded."""
         names = active_names()
         encoders = names.encoders() if names is not None else None
         if encoders is None:

@@ -1,4 +1,4 @@
-"""Cards of LoRAs and their editor show the embeddings inside; the page of embeddings does not break."""
+"""Shows embeddings on the cards of LoRAs and in their editor, and keeps the embeddings page from breaking."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["add_card_hooks"]
 
 
 def add_card_hooks(hooks: Hooks) -> None:
-    """Let cards show and insert the names of bundled embeddings.
+    """Make cards show and insert the names of bundled embeddings.
 
     Args:
         hooks: takes the hooks.

@@ -1,4 +1,4 @@
-"""Encodings that the webui keeps, and the hashes of embeddings that belong to them."""
+"""The webui's cached encodings, and the hashes of embeddings that belong to them."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ __all__ = ["add_counter_hook"]
 
 
 def add_counter_hook(hooks: Hooks, names: ActiveNames) -> None:
-    """Count with the names of the LoRAs in the text and no others, whether an image was made of it or not.
+    """Count only with the names of the LoRAs in the text, even before an image was made with it.
 
     A negative prompt has no tags: it is counted with the LoRAs of the prompt that was counted last.
 
@@ -24,7 +24,7 @@ def add_counter_hook(hooks: Hooks, names: ActiveNames) -> None:
         names: makes the tables.
 
     Host: modules/ui.py, ``update_token_counter``, A1111 1.6.1-1.10.1, Forge: takes the text first and, from 1.8, the
-        styles third; from 1.7 ``is_positive=False`` for a negative prompt, which 1.6.1 does not tell apart. It runs
+        styles third; from 1.7 ``is_positive=False`` for a negative prompt, which 1.6.1 does not distinguish. It runs
         on a thread of the page while a generation may be under way on another.
     """
     from modules import ui

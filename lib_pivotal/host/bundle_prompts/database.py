@@ -1,4 +1,4 @@
-"""The webui's store of embeddings: what a look-up found, and embeddings as the webui wants them."""
+"""The webui's store of embeddings: results of look-ups, and embeddings in the form that the webui needs."""
 
 from __future__ import annotations
 

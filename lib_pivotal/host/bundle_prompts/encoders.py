@@ -118,7 +118,7 @@ class LiveEncoders:
         return self._weakly(widths, encoders) if widths and encoders else None
 
     def _weakly(self, widths: dict[str, int], encoders: list[Any]) -> Encoders:
-        """Encoders that do not keep the model in memory."""
+        """The encoders with weak references, which do not keep the model in memory."""
         references = [weakref.ref(encoder) for encoder in encoders]
 
         def tokenizer(encoder: Any) -> Tokenize:
@@ -132,5 +132,5 @@ class LiveEncoders:
 
 
 def _upper_parts(root: Any) -> tuple[int, ...]:
-    """Differs when the webui has exchanged an encoder: encoders are one or two levels below the root."""
+    """Changes when the webui replaces an encoder: encoders are one or two levels below the root."""
     return tuple(id(part) for child in root.children() for part in (child, *child.children()))

@@ -1,4 +1,4 @@
-"""Wrapping functions of the webui, and taking the wrappers off again."""
+"""Wraps functions of the webui and removes the wrappers again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _logged: set[tuple[str, str]] = set()
 
 
 class Hooks:
-    """Functions of the webui that call ours instead; all of them are put back together.
+    """Functions of the webui that are replaced by ours; all of them are restored together.
 
     Another extension may have wrapped our wrapper meanwhile. Then ours stays in place and only calls the original.
     """
@@ -50,7 +50,7 @@ class Hooks:
         return True
 
     def remove(self) -> None:
-        """Put every function back."""
+        """Restore all functions."""
         self._is_on = False
         for owner, name, original, wrapper in reversed(self._wrapped):
             if getattr(owner, name, None) is wrapper:
@@ -59,7 +59,7 @@ class Hooks:
 
 
 def guarded(what: str, action: Callable[[], _Result], otherwise: _Result) -> _Result:
-    """Run a part of ours inside the webui's work; an error in it is logged and stops nothing.
+    """Run our code inside the webui's; an error in it is logged and stops nothing.
 
     Args:
         what: for the log, what was being done, such as ``reading tags``.

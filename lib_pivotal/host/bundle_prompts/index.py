@@ -26,7 +26,7 @@ def names_in(path: str) -> list[tuple[str, int]]:
     def read() -> dict[str, Any]:
         return {"names": _names(path, with_paired=False)}
 
-    # Files next to a LoRA change without it, so a kept answer could be out of date; few LoRAs have such files.
+    # Files next to a LoRA change independently, so a cached answer could be out of date; few LoRAs have such files.
     if read_settings().with_paired and paired_files(Path(path)):
         return _names(path, with_paired=True)
     kept = cache.cached_data_for_file(_SECTION, path, path, read) or {}

@@ -19,7 +19,7 @@ def unhooked_find() -> Callable[[Sequence[int]], tuple[Any, Any]]:
     """The webui's own look-up of a token run; call it before our hook is installed.
 
     Host: textual_inversion.py, ``EmbeddingDatabase.find_embedding_at_position``, A1111 1.6.1-1.10.1, Forge, reForge:
-        the longest registered run at an offset, as embedding and length; both are None where there is none.
+        the longest registered run at an offset, as embedding and length; both are None if there is none.
     """
     original = store_module().EmbeddingDatabase.find_embedding_at_position
 
@@ -64,8 +64,8 @@ def add_lookup_hooks(hooks: Hooks, names: ActiveNames) -> None:
         if ours is None:
             return theirs
         length = len(ours.ids)
-        # The longer name wins. Of two equally long ones the installed one does, unless the user wants it otherwise: the
-        # table has ours all the same, since files of embeddings come and go.
+        # The longer name wins; if they are equally long, the installed one, unless a setting says otherwise. The
+        # table contains ours anyway, because embedding files come and go.
         if theirs[0] is not None and (theirs[1] > length or (theirs[1] == length and not read_settings().bundle_wins)):
             return theirs
         made = guarded("making an embedding", lambda: embedding_of(ours), None)

@@ -34,7 +34,7 @@ class TaggedLora:
 
 
 class _Fingerprint(NamedTuple):
-    """Everything that decides a table, besides the webui's own embeddings; equal for equal tables."""
+    """Everything that determines a table, except the webui's own embeddings; equal for equal tables."""
 
     loras: tuple[TaggedLora, ...]
     files: tuple[FileState | None, ...]
@@ -74,7 +74,7 @@ class NameTables:
     def up_to_date(
         self, known: BuiltTable, loras: Sequence[TaggedLora], encoders: Encoders | None, settings: NameSettings
     ) -> BuiltTable:
-        """``known`` if nothing has changed since it was built, else a new table.
+        """``known`` if nothing has changed since it was built, otherwise a new table.
 
         Args:
             known: the last result.

@@ -55,7 +55,7 @@ def add_takeover_hooks(hooks: Hooks, names: ActiveNames) -> None:
 
 
 def _add_forge_hook(hooks: Hooks, names: ActiveNames, extension: Any) -> None:
-    """Keep our keys from Forge's loader too.
+    """Also hide our keys from Forge's loader.
 
     Host: networks.py, ``load_lora_state_dict``, Forge, old Forge, reForge, Forge-classic: an ``lru_cache`` by file
         name, even if the file was replaced; what it returns goes to a loader that drops the whole LoRA when it has more
@@ -88,7 +88,7 @@ def _keys_left_out(names: ActiveNames, path: str) -> frozenset[str]:
 
 
 def _load_without(original: Any, extension: Any, keys: frozenset[str], *arguments: Any) -> Any:
-    """Load a LoRA as if its file did not have ``keys``.
+    """Load a LoRA as if ``keys`` were not in its file.
 
     Host: networks.py, ``load_network``, A1111 1.6.1-1.10.1: reads the file by ``sd_models.read_state_dict``, under
         the queue lock. Only the name ``sd_models`` in that one module is exchanged meanwhile.
@@ -118,7 +118,7 @@ class _Filtered:
 
 
 def reload_outdated(names: ActiveNames) -> None:
-    """Have LoRAs read again whose files were replaced, or that the current settings want read in another way."""
+    """Make the webui read LoRAs again if their files were replaced or the current settings require it."""
     read_again(lambda net: _is_outdated(net, names))
 
 

@@ -28,7 +28,7 @@ def store_module() -> Any:
 
 
 def tokenizing_classes() -> list[type]:
-    """This webui's classes with a ``tokenize`` of their own that gets the prompts."""
+    """This webui's classes that have their own ``tokenize``, which gets the prompts."""
     found = [getattr(_module(module), name, None) for module, name in _TOKENIZING]
     return [owner for owner in found if owner is not None and "tokenize" in vars(owner)]
 
@@ -44,7 +44,7 @@ def engines_of(model: Any) -> list[Any]:
 
 
 def common_store() -> Any:
-    """The webui's store of embeddings for all models and encoders, or None where there is none.
+    """The webui's store of embeddings for all models and encoders, or None if there is none.
 
     Host: modules/sd_hijack.py, ``model_hijack.embedding_db``, A1111 1.6.1-1.10.1, old Forge, reForge, Forge-classic:
         one for all. Forge since August 2024 has one per text engine instead.
@@ -65,7 +65,7 @@ def live_stores() -> list[Any]:
 
 
 def _module(name: str) -> Any:
-    """A module of the webui, or None where it has no such module."""
+    """A module of the webui, or None if it has no such module."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError:

@@ -1,4 +1,4 @@
-"""Whether a checkpoint can be loaded, said before the long work; only headers and configurations are read."""
+"""Checks quickly whether a checkpoint can be loaded; only headers and configurations are read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 
 
 def check_checkpoint(path: Path) -> list[Problem]:
-    """Everything that would keep a model from being loaded.
+    """All problems that would prevent a model from being loaded.
 
     Args:
         path: ``.safetensors`` file or diffusers folder.
@@ -32,7 +32,7 @@ def check_checkpoint(path: Path) -> list[Problem]:
 
 
 def _gather(*checks: Callable[[], None]) -> list[Problem]:
-    """The first problem of a file; what comes after it would be about the same."""
+    """The first problem of a file; further problems would have the same cause."""
     for check in checks:
         try:
             check()
@@ -65,7 +65,7 @@ def _require_parts(path: Path) -> None:
 
 
 def _check_folder(path: Path) -> list[Problem]:
-    """Of a folder every part that is wrong, for one that was downloaded in pieces may lack several."""
+    """All invalid parts of a folder: an incomplete download may lack several."""
     if not (path / "model_index.json").exists():
         hint = "Give a folder with a model_index.json, or a .safetensors file."
         return [Problem("checkpoint", "error", f"{path} is not a diffusers model.", hint)]
@@ -84,12 +84,12 @@ def _require_part(folder: Path) -> None:
         raise HostError(f"{folder.parent.name} has no {folder.name}.", hint=_missing_hint(folder))
     config = _read_json(folder / "config.json")
     if folder.name == "unet" and config.get("in_channels", 4) != 4:
-        raise HostError(f"{folder.parent.name} is an inpainting or editing model.", hint="Give a plain one.")
+        raise HostError(f"{folder.parent.name} is an inpainting or editing model.", hint="Use a text-to-image model.")
     require_readable(find_weights(folder))
 
 
 def _missing_hint(folder: Path) -> str:
-    """What a folder without a UNet is, where another folder tells."""
+    """The hint for a missing part: what the folder is, if another part shows it."""
     if folder.name == "unet" and (folder.parent / "transformer").is_dir():
         return "It is a model of SD3, Flux or a later family; give one of Stable Diffusion 1, 2 or XL."
     if folder.name == "text_encoder" and (folder.parent / "text_encoder_2").is_dir():

@@ -1,4 +1,4 @@
-"""The CLIP tokenizer of a checkpoint that does not hold one itself."""
+"""The CLIP tokenizer for a checkpoint that does not contain one."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def clip_tokenizer(params: Mapping[str, Any], path: Path) -> Any:
 
 
 def _stored_tokenizer(source: str | Path) -> Any:
-    """A tokenizer on this machine, or None where there is none of this name."""
+    """A tokenizer on this machine, or None if there is none with this name."""
     try:
         tokenizer = transformers.CLIPTokenizer.from_pretrained(source, local_files_only=True)
     except (OSError, ValueError):

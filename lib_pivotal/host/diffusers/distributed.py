@@ -52,7 +52,7 @@ class TorchGroup:
 
 
 def is_first_process() -> bool:
-    """Whether this is the process that checks, encodes and writes; known before the group is there."""
+    """Whether this is the process that checks, encodes and writes; works before the group is opened."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
@@ -65,7 +65,7 @@ def local_device(name: str | None) -> str | None:
 
 @contextlib.contextmanager
 def open_group(device: torch.device) -> Iterator[ProcessGroup]:
-    """The group that the launcher describes in the environment; a group of one process where there is no launcher.
+    """The group that the launcher describes in the environment; a group of one process without a launcher.
 
     Args:
         device: of this process; decides between NCCL and Gloo.

@@ -63,7 +63,7 @@ def tokenizer_of_folder(path: Path) -> Any:
     """
     try:
         return transformers.CLIPTokenizer.from_pretrained(path / "tokenizer", local_files_only=True)
-    # The tokenizers library has no error class of its own for files it does not understand.
+    # The tokenizers library has no specific error class for files that it cannot parse.
     except Exception as error:
         text = f"The tokenizer of {path.name} cannot be read ({str(error).splitlines()[0]})."
         raise HostError(text, hint="Download its folder tokenizer again.") from error

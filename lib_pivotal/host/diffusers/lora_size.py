@@ -1,4 +1,4 @@
-"""How large a LoRA for a checkpoint gets, from the shapes in its header alone."""
+"""The size of a LoRA for a checkpoint, from the shapes in the checkpoint's header."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TEXT_FILE = ("cond_stage_model.", "conditioner.")
 
 
 def values_per_rank(checkpoint: Path) -> ValuesPerRank | None:
-    """Trained values that one unit of rank adds; None where that cannot be told from the files' headers."""
+    """Trained values that one unit of rank adds; None if the files' headers do not show it."""
     try:
         if checkpoint.is_file():
             unet, text = _split(checkpoint)
@@ -50,5 +50,5 @@ def _shapes(paths: list[Path]) -> dict[str, tuple[int, ...]]:
 
 
 def _values(shapes: list[tuple[int, ...]]) -> int:
-    """Of a LoRA of rank 1 on layers of these shapes, ``(out, in)`` or ``(out, in, kh, kw)``."""
+    """Number of values in a LoRA of rank 1 on layers of these shapes, ``(out, in)`` or ``(out, in, kh, kw)``."""
     return sum(out + math.prod(inside) for out, *inside in shapes)

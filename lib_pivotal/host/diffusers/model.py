@@ -32,7 +32,7 @@ def load_model(path: Path, *, clip_skip: int = 1, precision: str = "auto", devic
     Args:
         path: ``.safetensors`` checkpoint or diffusers folder.
         clip_skip: 1 is the last layer.
-        precision: of the forward pass: ``fp32``, ``fp16``, ``bf16``; ``auto`` is fp16 on a GPU, else fp32.
+        precision: of the forward pass: ``fp32``, ``fp16``, ``bf16``; ``auto`` is fp16 on a GPU, otherwise fp32.
         device: torch device; None takes the GPU where there is one.
 
     Raises:
@@ -147,7 +147,7 @@ class DiffusersModel:
         """Does nothing: only this process uses the model."""
 
     def poll_requests(self) -> None:
-        """Does nothing: there is no host that users could ask for anything."""
+        """Does nothing: without a webui there are no requests."""
 
 
 def _recompute(block: Any, *arguments: Any) -> Any:

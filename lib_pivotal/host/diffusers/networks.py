@@ -17,7 +17,7 @@ __all__ = ["Networks"]
 
 @dataclass
 class Networks:
-    """What a checkpoint holds, on the CPU, in fp32, frozen.
+    """The contents of a checkpoint, on the CPU, in fp32, frozen.
 
     Attributes:
         source: file or folder it was read from.

@@ -44,7 +44,7 @@ class ConsoleProgress:
     def close(self) -> None:
         """End the line."""
         if self._bar is not None:
-            # A terminal that has gone is no reason to fail.
+            # A closed terminal is not a reason to fail.
             with contextlib.suppress(OSError, ValueError):
                 self._bar.close()
             self._bar = None

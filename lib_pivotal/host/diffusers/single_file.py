@@ -177,10 +177,10 @@ def _unet(tensors: Mapping[str, torch.Tensor], params: Mapping[str, Any], path: 
 
 def _vae(tensors: Mapping[str, torch.Tensor], params: Mapping[str, Any], path: Path) -> Any:
     config = {"model": {"params": dict(params)}}
-    # diffusers removes the keys that it knows from the mapping, so it gets one of its own.
+    # diffusers removes the keys that it knows from the mapping, so it gets a copy.
     own = {key: value for key, value in tensors.items() if key.startswith("first_stage_model.")}
     try:
         return diffusers.AutoencoderKL.from_single_file(own, original_config=config, torch_dtype=torch.float32)
-    # diffusers has classes of its own for this, too.
+    # diffusers has separate classes for this, too.
     except Exception as error:
         raise HostError(f"The VAE of {path.name} does not fit its configuration.", hint=_USE_ITS_YAML) from error

@@ -63,7 +63,7 @@ def _printable() -> list[int]:
 
 
 def _byte_letters() -> dict[int, str]:
-    """A printable character for every byte: itself where it is printable, else one from U+0100 on."""
+    """A printable character for every byte: the byte itself if it is printable, otherwise one from U+0100 on."""
     printable = _printable()
     letters = {byte: chr(byte) for byte in printable}
     hidden = [byte for byte in range(256) if byte not in letters]

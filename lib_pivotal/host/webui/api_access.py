@@ -18,7 +18,7 @@ def has_api() -> bool:
 
 
 def api_credentials() -> dict[str, str]:
-    """User → password of the webui's API; empty when it asks for none.
+    """User → password of the webui's API; empty if it requires none.
 
     Host: modules/api/api.py, ``Api.__init__``, A1111 1.6.1-1.10.1: ``--api-auth "u:p,u2:p2"``; the webui protects only
         routes that are added through ``add_api_route``. The user of ``":password"`` is the empty one.
@@ -30,7 +30,7 @@ def api_credentials() -> dict[str, str]:
 
 
 def is_allowed_origin(origin: str) -> bool:
-    """Whether the user lets pages of another site use the webui.
+    """Whether the user allows pages of another site to use the webui.
 
     Host: modules/cmd_args.py, ``--cors-allow-origins`` and ``--cors-allow-origins-regex``, A1111 1.6.1-1.10.1: names
         separated by commas, ``*`` for all; the expression is matched against the whole origin.

@@ -1,4 +1,4 @@
-"""The webui's folders, and our own folder for runs and caches."""
+"""The webui's folders, and the extension's folder for runs and caches."""
 
 from __future__ import annotations
 

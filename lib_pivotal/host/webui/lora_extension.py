@@ -25,7 +25,7 @@ class ActiveLora:
 
 
 def lora_extension() -> Any:
-    """The Lora extension's module, or None where it is disabled.
+    """The Lora extension's module, or None if it is disabled.
 
     Host: extensions-builtin/Lora/networks.py, A1111 1.6.1-1.10.1, Forge, reForge: imported under the top-level name
         ``networks``, which another extension may have taken, hence the look at its contents.
@@ -92,7 +92,7 @@ def find_file(name: str) -> str | None:
 
 
 def list_files_again() -> None:
-    """Have the webui list its LoRA files again.
+    """Make the webui list its LoRA files again.
 
     Host: networks.py, ``list_available_networks``, A1111 1.6.1-1.10.1, Forge, reForge: what the refresh button calls.
     """

@@ -87,7 +87,7 @@ def holding_queue() -> bool:
 
 @contextlib.contextmanager
 def exclusive(task_id: str) -> Iterator[WebuiProgress]:
-    """Wait in the webui's queue, then hold it; usable from any thread.
+    """Wait for a turn in the webui's queue, then keep it; usable from any thread.
 
     Nothing is put into ``recorded_results``: it keeps only two results, and ours, which the session keeps itself, would
     replace a generation of the user's.

@@ -1,4 +1,4 @@
-"""In which ways this webui differs from the others, as questions with a name."""
+"""Differences between webuis, as named questions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LoRA files that were replaced under their old name: the webui reads them again and applies them again."""
+"""Makes the webui reload and reapply LoRA files that were replaced under their old name."""
 
 from __future__ import annotations
 

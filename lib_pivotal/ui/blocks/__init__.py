@@ -1,4 +1,4 @@
-"""The parts of the tab: each makes its components and returns them by name; ``tab.py`` wires them.
+"""The parts of the tab: each creates its components and returns them by name; ``tab.py`` connects them.
 
 Status: free.
 """

@@ -1,4 +1,4 @@
-"""The part "Bundles": a file and what is in it, and the tools."""
+"""The part "Bundle tools": a file, its contents, and the tools."""
 
 from __future__ import annotations
 
@@ -60,8 +60,9 @@ def _id(name: str) -> str:
 
 
 def _dropdown(name: str, *, multiselect: bool = False, scale: int | None = None) -> Any:
-    # Choices come when the part is opened. Gradio 4 refuses a value that is not among the first ones, Gradio 3 has no
-    # such values in lists of several; what is sent is checked in any case.
+    # The choices are filled in when this part is opened. Gradio 4 rejects values that were not among the initial
+    # choices unless custom values are allowed, and Gradio 3 does not allow those in multiselect. The library checks
+    # all values anyway.
     return _volatile(
         gr.Dropdown(
             value=[] if multiselect else None,

@@ -14,14 +14,14 @@ from lib_pivotal.ui.text import BUTTONS
 __all__ = ["ROW_COUNT", "create_concepts", "row_key", "show_rows"]
 
 ROW_COUNT = "concept_rows"
-"""Name of the hidden number of visible rows."""
+"""Name of the hidden component that holds the number of visible rows."""
 
 _NUMBERS = [name for name, info in concept_field_info().items() if info["type"] in ("int", "float")]
 _TEXTS = [name for name in concept_field_info() if name not in _NUMBERS]
 
 
 def row_key(row: int) -> str:
-    """Name of a row as a whole."""
+    """Name of a whole row."""
     return f"concept_row_{row}"
 
 

@@ -13,12 +13,12 @@ __all__ = ["create_buttons", "create_monitor"]
 
 _ON_TOP = {"check": "secondary", "train": "primary", "stop": "stop", "discard": "secondary", "restore": "secondary"}
 
-# The webui's own script puts its progress bar and its live preview into these two.
+# The webui's own script puts its progress bar and its live preview into these two elements.
 _PROGRESS = '<div class="pivotal-progress"><div id="pivotal_progress_here"></div></div><div id="pivotal_live"></div>'
 
 
 def create_buttons() -> dict[str, Any]:
-    """Check, Train, Stop, Discard, Restore and the notice that answers every press."""
+    """Check, Train, Stop, Discard, Restore and the notice that responds to every click."""
     with gr.Row(elem_id=element_id("run", "buttons"), elem_classes=["pivotal-buttons"]):
         parts: dict[str, Any] = {name: _button(name, variant) for name, variant in _ON_TOP.items()}
     parts["notice"] = gr.HTML("", elem_id=element_id("run", "notice"))
