@@ -12,7 +12,7 @@ from lib_pivotal.core.data.dataset_report import read_dataset
 from lib_pivotal.core.data.latents import encode_all
 from lib_pivotal.core.train.batches import Batcher, latent_entries
 from lib_pivotal.core.train.setup import total_steps
-from tests.unit.toy import ToyCodec, toy_config, write_images
+from tests.unit.toy import ToyVae, toy_config, write_images
 
 
 def batcher_of(folder, **changes) -> Batcher:
@@ -21,7 +21,7 @@ def batcher_of(folder, **changes) -> Batcher:
     images = read_dataset(str(folder)).usable
     entries = latent_entries(images, config)
     items = encode_all(
-        entries, ToyCodec(), batch_size=4, folder=None, progress=lambda *_: None, stopped=lambda: False
+        entries, ToyVae(), batch_size=4, folder=None, progress=lambda *_: None, stopped=lambda: False
     )  # fmt: skip
     return Batcher(images, entries, items, config, timestep_count=1000, device=torch.device("cpu"))
 

@@ -21,7 +21,7 @@ from lib_pivotal.core.data.latents import LatentEntry, encode_all
 from lib_pivotal.core.data.pixels import load_pixels
 from lib_pivotal.core.data.plan import Plan
 from lib_pivotal.core.errors import DatasetError, Interrupted
-from tests.unit.toy import ToyCodec, write_images
+from tests.unit.toy import ToyVae, write_images
 
 # -- captions
 
@@ -189,7 +189,7 @@ def test_turned_and_sixteen_bit_images_are_read_as_shown(tmp_path):
     assert abs(float(load_pixels(tmp_path / "gray.png", (64, 64), mirrored=False).mean())) < 0.01
 
 
-class CountingCodec(ToyCodec):
+class CountingVae(ToyVae):
     def __init__(self, identity="toy"):
         self.encoded, self._identity = 0, identity
 
@@ -216,24 +216,24 @@ def test_latents_are_cached_by_content_crop_flip_and_codec(tmp_path):
     write_images(tmp_path, 2)
     a = tmp_path / "00.png"
     entries = [entry(a), entry(a, mirrored=True), entry(a)]
-    other_bucket = encode([*entries, entry(a, (64, 128))], CountingCodec())
+    other_bucket = encode([*entries, entry(a, (64, 128))], CountingVae())
     assert other_bucket[3].mean.shape == (4, 16, 8)
-    first = CountingCodec()
+    first = CountingVae()
     items = encode(entries, first, tmp_path / "cache")
     assert first.encoded == 2 and torch.equal(items[0].mean, items[2].mean)
-    again = CountingCodec()
+    again = CountingVae()
     stored = encode(entries, again, tmp_path / "cache")
     assert again.encoded == 0 and torch.equal(stored[1].mean, items[1].mean)
-    other = CountingCodec("other")
+    other = CountingVae("other")
     encode(entries, other, tmp_path / "cache")
     assert other.encoded == 2
     for file in (tmp_path / "cache").iterdir():
         file.write_bytes(b"damaged")
-    repaired = CountingCodec()
+    repaired = CountingVae()
     encode(entries, repaired, tmp_path / "cache")
     assert repaired.encoded == 2
     a.write_bytes((tmp_path / "01.png").read_bytes())
-    changed = CountingCodec()
+    changed = CountingVae()
     encode([entry(a), entry(a, mirrored=True)], changed, tmp_path / "cache")
     assert changed.encoded == 2
 
@@ -241,7 +241,7 @@ def test_latents_are_cached_by_content_crop_flip_and_codec(tmp_path):
 def test_bad_latents_name_the_file(tmp_path):
     write_images(tmp_path, 1)
 
-    class Bad(ToyCodec):
+    class Bad(ToyVae):
         def encode(self, pixels):
             mean, std = super().encode(pixels)
             return mean * float("nan"), std
@@ -249,9 +249,9 @@ def test_bad_latents_name_the_file(tmp_path):
     with pytest.raises(DatasetError, match=r"00\.png"):
         encode([entry(tmp_path / "00.png")], Bad())
     with pytest.raises(DatasetError, match=r"none\.png"):
-        encode([entry(tmp_path / "none.png")], ToyCodec())
+        encode([entry(tmp_path / "none.png")], ToyVae())
     with pytest.raises(Interrupted):
-        encode([entry(tmp_path / "00.png")], ToyCodec(), stopped=lambda: True)
+        encode([entry(tmp_path / "00.png")], ToyVae(), stopped=lambda: True)
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
@@ -259,7 +259,7 @@ def test_latents_are_stored_whatever_their_strides(tmp_path, memory_format):
     """Of batches, some VAEs return the channels last, and safetensors does not store such tensors."""
     write_images(tmp_path, 6)
 
-    class Codec(CountingCodec):
+    class Codec(CountingVae):
         def encode(self, pixels):
             return tuple(part.contiguous(memory_format=memory_format) for part in super().encode(pixels))
 
@@ -281,7 +281,7 @@ def test_latents_that_cannot_be_stored_end_nothing(tmp_path, monkeypatch, caplog
         raise error
 
     monkeypatch.setattr("lib_pivotal.core.data.latents.save_file", fail)
-    assert encode([entry(tmp_path / "00.png")], ToyCodec(), tmp_path / "cache")
+    assert encode([entry(tmp_path / "00.png")], ToyVae(), tmp_path / "cache")
     assert "cannot be stored" in caplog.text
     assert not list((tmp_path / "cache").iterdir())
 
@@ -291,17 +291,17 @@ def test_an_image_that_was_exchanged_after_the_check_is_not_trained_on(tmp_path)
     checked = entry(tmp_path / "00.png")
     (tmp_path / "00.png").write_bytes((tmp_path / "01.png").read_bytes())
     with pytest.raises(DatasetError, match=r"00\.png has changed since it was checked"):
-        encode([checked], ToyCodec())
+        encode([checked], ToyVae())
 
 
 def test_kept_images_need_no_file(tmp_path):
     write_images(tmp_path, 2)
     entries = [entry(tmp_path / "00.png", (128, 64)), entry(tmp_path / "00.png", (128, 64), mirrored=True)]
-    read = encode(entries, ToyCodec())
+    read = encode(entries, ToyVae())
     kept = KeptImages(96)
     kept.keep(entries[0].sha256, read_image((tmp_path / "00.png").read_bytes()))
     (tmp_path / "00.png").unlink()
-    from_memory = encode(entries, ToyCodec(), kept=kept)
+    from_memory = encode(entries, ToyVae(), kept=kept)
     for one, two in zip(read, from_memory):
         assert torch.equal(one.mean, two.mean)
     assert kept.take(entries[0].sha256, (128, 64)) is None

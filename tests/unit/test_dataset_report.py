@@ -26,7 +26,7 @@ from lib_pivotal.core.train.run import Folders, train
 from lib_pivotal.core.train.training_data import load_training_data
 from tests.ui.fake_host import FakeHost
 from tests.unit.dataset_files import save_image, write_captions
-from tests.unit.toy import ToyCodec, ToyEncoder, ToyModel, toy_config, write_images
+from tests.unit.toy import ToyEncoder, ToyModel, ToyVae, toy_config, write_images
 
 # -- how often files are touched
 
@@ -162,7 +162,7 @@ def checked_config(tmp_path):
 def load(config, dataset, group=None, codec=None, cache=Path("unused"), progress=lambda *_: None):
     return load_training_data(
         config,
-        codec or ToyCodec(),
+        codec or ToyVae(),
         dataset,
         cache=cache,
         group=group or SingleProcess(),
@@ -286,7 +286,7 @@ def test_one_process_encodes_for_all(tmp_path, counting, monkeypatch):
     ],
 )
 def test_the_others_do_not_wait_for_a_process_that_failed(tmp_path, error, kind, words):
-    class Bad(ToyCodec):
+    class Bad(ToyVae):
         def encode(self, pixels):
             raise error
 

@@ -13,24 +13,12 @@ from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.events import Control, Saved, Warned
 from lib_pivotal.core.train.own_files import OwnFiles
 from lib_pivotal.core.train.run import Folders
-from tests.unit.test_states import rewrite
-from tests.unit.test_train import Listener, folders, run
-from tests.unit.toy import toy_config, write_images
-
-
-@pytest.fixture
-def data(tmp_path):
-    write_images(tmp_path / "data")
-    return tmp_path / "data"
+from tests.unit.harness import Listener, folders, rewrite_state, run, stopped_run
+from tests.unit.toy import toy_config
 
 
 class KilledError(BaseException):
     """Ends a run like a kill, as far as that goes within a process."""
-
-
-def stopped_run(config, where, at=4):
-    control = Control()
-    return run(config, where, listener=Listener(control, at), control=control)
 
 
 def bundles(where: Folders) -> list[str]:
@@ -87,7 +75,7 @@ def test_a_bundle_whose_side_car_failed_is_its_own(tmp_path, data):
 
 def without_written(where: Folders) -> None:
     for path in (where.run / "states").iterdir():
-        rewrite(path, facts={"written": None})
+        rewrite_state(path, facts={"written": None})
 
 
 @pytest.mark.parametrize(
@@ -159,7 +147,7 @@ def test_a_foreign_run_folder_writes_only_where_the_user_chose(tmp_path, data, p
     if place == "state":
         record.unlink()
         for path in (where.run / "states").iterdir():
-            rewrite(path, facts={"bundle_path": str(precious), "written": {str(precious): "0"}})
+            rewrite_state(path, facts={"bundle_path": str(precious), "written": {str(precious): "0"}})
     else:
         content = json.loads(record.read_text())
         record.write_text(json.dumps({**content, "bundle": "../precious", "files": {"../precious.safetensors": ["0"]}}))

@@ -15,7 +15,7 @@ from lib_pivotal.core.errors import OutOfMemory, TrainingDiverged
 from lib_pivotal.core.events import Control, Prepared, SampleReady, Saved, StepDone, Warned
 from lib_pivotal.core.ports import Sample
 from lib_pivotal.core.train.run import Folders, train
-from tests.unit.toy import ToyCodec, ToyModel, toy_config, write_images
+from tests.unit.toy import ToyModel, ToyVae, toy_config
 
 
 class Watcher:
@@ -42,12 +42,6 @@ class Painter:
         color = ((255, 0, 0), (0, 255, 0), (0, 0, 255))[self.made % 3]
         self.made += 1
         return Sample(Image.new("RGB", (64, 64), color), "")
-
-
-@pytest.fixture
-def data(tmp_path):
-    write_images(tmp_path / "data")
-    return tmp_path / "data"
 
 
 def run(tmp_path, config, *, model=None, watcher=None, control=None, sampler=None):
@@ -89,7 +83,7 @@ def test_sample_now_makes_the_previews_once_and_goes_on(tmp_path, data):
 def test_stop_while_images_are_encoded_ends_at_once_and_writes_nothing(tmp_path, data):
     control, model = Control(), ToyModel()
 
-    class Codec(ToyCodec):
+    class Codec(ToyVae):
         encoded = 0
 
         def encode(self, pixels):

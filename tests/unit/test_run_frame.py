@@ -15,17 +15,10 @@ from lib_pivotal.core.errors import ConfigError, OutOfMemory, TrainingDiverged
 from lib_pivotal.core.events import Finished, StepDone, Warned
 from lib_pivotal.core.train.out_of_memory import explained, is_out_of_memory
 from lib_pivotal.core.train.recorder import Recorder, read_losses
-from tests.unit.test_keeping import ImageMaker, stopped_run
-from tests.unit.test_train import Listener, folders, run
-from tests.unit.toy import ToyModel, toy_config, write_images
+from tests.unit.harness import ImageMaker, Listener, folders, run, stopped_run
+from tests.unit.toy import ToyModel, toy_config
 
 FULL = Path("/dev/full")
-
-
-@pytest.fixture
-def data(tmp_path):
-    write_images(tmp_path / "data")
-    return tmp_path / "data"
 
 
 def warnings_of(listener) -> list[str]:

@@ -17,9 +17,8 @@ from lib_pivotal.core.events import Control, StepDone, Warned
 from lib_pivotal.core.train.output_check import check_output
 from lib_pivotal.core.train.run import Folders, train
 from lib_pivotal.core.train.run_folder import guarded, make_run_folder
-from tests.unit.test_keeping import ImageMaker
-from tests.unit.test_train import Listener
-from tests.unit.toy import ToyModel, toy_config, write_images
+from tests.unit.harness import ImageMaker, Listener
+from tests.unit.toy import ToyModel, toy_config
 
 
 def mount(place: Path, options: str) -> None:
@@ -36,12 +35,6 @@ def disk(tmp_path) -> Iterator[Path]:
     yield place
     if os.path.ismount(place):
         subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-@pytest.fixture
-def data(tmp_path):
-    write_images(tmp_path / "data")
-    return tmp_path / "data"
 
 
 def attempt(config, root: Path, bundles: Path, resume: Path | None = None):

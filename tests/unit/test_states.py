@@ -7,7 +7,6 @@ import shutil
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 
 from lib_pivotal.core.config.io import to_dict
@@ -17,7 +16,7 @@ from lib_pivotal.core.events import Control, StepDone, Warned
 from lib_pivotal.core.train import state as state_module
 from lib_pivotal.core.train.run import Folders
 from lib_pivotal.core.train.state import State, changed_settings, load_newest, save_state
-from tests.unit.test_train import Listener, run
+from tests.unit.harness import Listener, rewrite_state, run
 from tests.unit.toy import toy_config, write_images
 
 FILES = ("state-000004.safetensors", "state-000008.safetensors")
@@ -56,19 +55,6 @@ def resume(copy, stopped, **changes):
     return run(config, copy, listener=listener, control=control, resume_from=copy.run)
 
 
-def rewrite(path, *, facts=None, tensors=None) -> None:
-    """Change facts (None removes one) or tensors of a state."""
-    with safe_open(str(path), framework="pt") as file:
-        header = json.loads(file.metadata()["pivotal_state"])
-        values = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    for changes, into in ((facts or {}, header), (tensors or {}, values)):
-        for key, value in changes.items():
-            into.pop(key, None)
-            if value is not None:
-                into[key] = value
-    save_file(values, path, {"pivotal_state": json.dumps(header)})
-
-
 def cut(path):
     path.write_bytes(path.read_bytes()[:5000])
 
@@ -80,22 +66,24 @@ ODD = {
     "no header": lambda path: save_file({"a": torch.zeros(1)}, path),
     "header is not JSON": lambda path: save_file({}, path, {"pivotal_state": "[" * 100_000}),
     "header is a list": lambda path: save_file({}, path, {"pivotal_state": "[]"}),
-    "no bundle path": lambda path: rewrite(path, facts={"bundle_path": None}),
-    "bundle path is a number": lambda path: rewrite(path, facts={"bundle_path": 7}),
-    "written is a list": lambda path: rewrite(path, facts={"written": []}),
-    "written holds numbers": lambda path: rewrite(path, facts={"written": {"a": 1}}),
-    "config is a list": lambda path: rewrite(path, facts={"config": []}),
-    "step is a text": lambda path: rewrite(path, facts={"step": "8"}),
-    "step is negative": lambda path: rewrite(path, facts={"step": -5}),
-    "step is NaN": lambda path: rewrite(path, facts={"step": float("nan")}),
-    "no LoRA": lambda path: rewrite(path, tensors={"lora/unet": None}),
-    "LoRA of another shape": lambda path: rewrite(path, tensors={"lora/unet": torch.zeros(3)}),
-    "no embeddings": lambda path: rewrite(path, tensors={"table/clip_l": None}),
-    "embeddings are NaN": lambda path: rewrite(path, tensors={"table/clip_l": torch.full((3, 16), float("nan"))}),
-    "embeddings are whole numbers": lambda path: rewrite(path, tensors={"table/clip_l": torch.zeros(3, 16).int()}),
-    "half of the moments": lambda path: rewrite(path, tensors={"optimiser/unet/exp_avg": None}),
-    "moments of another shape": lambda path: rewrite(path, tensors={"optimiser/unet/exp_avg_sq": torch.zeros(2)}),
-    "step count of another shape": lambda path: rewrite(path, tensors={"optimiser/unet/step": torch.zeros(2)}),
+    "no bundle path": lambda path: rewrite_state(path, facts={"bundle_path": None}),
+    "bundle path is a number": lambda path: rewrite_state(path, facts={"bundle_path": 7}),
+    "written is a list": lambda path: rewrite_state(path, facts={"written": []}),
+    "written holds numbers": lambda path: rewrite_state(path, facts={"written": {"a": 1}}),
+    "config is a list": lambda path: rewrite_state(path, facts={"config": []}),
+    "step is a text": lambda path: rewrite_state(path, facts={"step": "8"}),
+    "step is negative": lambda path: rewrite_state(path, facts={"step": -5}),
+    "step is NaN": lambda path: rewrite_state(path, facts={"step": float("nan")}),
+    "no LoRA": lambda path: rewrite_state(path, tensors={"lora/unet": None}),
+    "LoRA of another shape": lambda path: rewrite_state(path, tensors={"lora/unet": torch.zeros(3)}),
+    "no embeddings": lambda path: rewrite_state(path, tensors={"table/clip_l": None}),
+    "embeddings are NaN": lambda path: rewrite_state(path, tensors={"table/clip_l": torch.full((3, 16), float("nan"))}),
+    "embeddings are whole numbers": lambda path: rewrite_state(
+        path, tensors={"table/clip_l": torch.zeros(3, 16).int()}
+    ),
+    "half of the moments": lambda path: rewrite_state(path, tensors={"optimiser/unet/exp_avg": None}),
+    "moments of another shape": lambda path: rewrite_state(path, tensors={"optimiser/unet/exp_avg_sq": torch.zeros(2)}),
+    "step count of another shape": lambda path: rewrite_state(path, tensors={"optimiser/unet/step": torch.zeros(2)}),
 }
 
 

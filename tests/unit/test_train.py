@@ -10,50 +10,13 @@ import torch
 from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.config.schema import Concept
 from lib_pivotal.core.errors import ConfigError, TrainingDiverged
-from lib_pivotal.core.events import Control, SampleReady, Saved, StepDone, Warned
+from lib_pivotal.core.events import Control, SampleReady, Saved, Warned
 from lib_pivotal.core.ports import Sample
 from lib_pivotal.core.train.recorder import read_losses
-from lib_pivotal.core.train.run import Folders, train
+from lib_pivotal.core.train.run import train
 from lib_pivotal.core.train.state import load_newest
-from tests.unit.toy import ToyModel, toy_config, write_images
-
-
-class Listener:
-    """Collects events; may stop the run at a step."""
-
-    def __init__(self, control: Control | None = None, stop_at: int = 0, *, discard: bool = False) -> None:
-        self.events = []
-        self.control, self.stop_at, self.discard = control, stop_at, discard
-
-    def handle(self, event) -> None:
-        self.events.append(event)
-        if isinstance(event, StepDone) and event.step == self.stop_at:
-            self.control.stop(discard=self.discard)
-
-    @property
-    def losses(self) -> list[float]:
-        return [event.loss for event in self.events if isinstance(event, StepDone)]
-
-    def of(self, kind) -> list:
-        return [event for event in self.events if isinstance(event, kind)]
-
-
-@pytest.fixture
-def data(tmp_path):
-    write_images(tmp_path / "data")
-    return tmp_path / "data"
-
-
-def folders(tmp_path, name: str = "run") -> Folders:
-    (tmp_path / name).mkdir(exist_ok=True)
-    return Folders(tmp_path / name, tmp_path / f"{name}-bundles", tmp_path / "cache")
-
-
-def run(config, where, model=None, listener=None, control=None, sampler=None, resume_from=None):
-    control = control or Control()
-    listener = listener or Listener(control)
-    model = model or ToyModel()
-    return train(config, model, sampler, [listener], control, where, resume_from=resume_from), listener
+from tests.unit.harness import Listener, folders, run
+from tests.unit.toy import ToyModel, toy_config
 
 
 def test_loss_sequence_is_pinned(tmp_path, data):

@@ -45,7 +45,7 @@ class ToyEncoder:
         return EncodedText(self.layer(embedded, src_mask=self.mask.to(ids.device)))
 
 
-class ToyCodec:
+class ToyVae:
     """Average color of 8×8 px plus brightness contrast; scaled to about unit spread."""
 
     scale_factor = 8
@@ -115,7 +115,7 @@ class ToyModel:
         torch.manual_seed(0)
         self.unet = ToyUNet().eval().requires_grad_(False)
         self.text_encoders = [ToyEncoder()]
-        self.vae = ToyCodec()
+        self.vae = ToyVae()
         betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
         self.alphas_cumprod = torch.cumprod(1 - betas, 0).float()
         self.broken_at: int | None = None

@@ -18,30 +18,12 @@ from lib_pivotal.core.events import Control, Finished, Saved, StepDone, Warned
 from lib_pivotal.core.ports import Sample
 from lib_pivotal.core.train.recorder import read_losses
 from lib_pivotal.core.train.state import State, load_newest, save_state
-from tests.unit.test_train import Listener, folders, run
-from tests.unit.toy import toy_config, write_images
-
-
-@pytest.fixture
-def data(tmp_path):
-    write_images(tmp_path / "data")
-    return tmp_path / "data"
+from tests.unit.harness import ImageMaker, Listener, folders, run, stopped_run
+from tests.unit.toy import toy_config
 
 
 def full_disk(*_):
     raise OSError(errno.ENOSPC, "No space left on device")
-
-
-class ImageMaker:
-    """Makes preview images of one color."""
-
-    def make(self, request, embeddings):
-        return Sample(Image.new("RGB", (8, 8), (1, 2, 3)), "info")
-
-
-def stopped_run(config, where, at=4, **options):
-    control = Control()
-    return run(config, where, listener=Listener(control, at), control=control, **options)
 
 
 # -- full disks

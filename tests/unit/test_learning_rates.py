@@ -10,19 +10,13 @@ import torch
 from lib_pivotal.core.config.schema import Concept
 from lib_pivotal.core.events import StepDone
 from lib_pivotal.core.train.state import load_newest
-from tests.unit.test_train import folders, run
-from tests.unit.toy import toy_config, write_images
+from tests.unit.harness import folders, run
+from tests.unit.toy import toy_config
 
 CONCEPTS = (
     Concept("zog_x", vectors=2, lr_multiplier=2.0, stop_at=0.5),
     Concept("tag 1", vectors=1, stop_at=1.0),
 )
-
-
-@pytest.fixture
-def data(tmp_path):
-    write_images(tmp_path / "data")
-    return tmp_path / "data"
 
 
 def rates_of(tmp_path, data, **changes) -> dict[str, list[float]]:
