@@ -1,4 +1,4 @@
-"""The tab in a browser, in the user's words."""
+"""The tab in a browser, controlled by the labels that users see."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def test_tagcomplete_gets_only_what_its_word_is_the_beginning_of(page: Page, url
     page.evaluate("tagword = 'asu'")
     page.wait_for_function("PARSERS[0].triggerCondition()")
     assert page.evaluate(texts) == ["asuka \\(eva\\)"]
-    # Its word begins anew after a space, so it would put the whole name behind the first half.
+    # It starts a new word after a space, so it would insert the whole name after the first half.
     page.locator(PROMPT).press_sequentially("ka \\(ev")
     page.evaluate("tagword = '(ev'")
     page.wait_for_timeout(300)

@@ -1,4 +1,4 @@
-"""A person at the page: fills, checks, trains, watches, reloads, stops, uses the result."""
+"""The tab in a browser: fill in, check, train, watch, reload, stop, use the result."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def brightness(color: str) -> float:
     return sum(float(number) for number in re.findall(r"[\d.]+", color)[:3]) / 3
 
 
-def test_odd_answers_leave_the_script_alive(tab):
+def test_the_script_survives_invalid_answers(tab):
     tab.page.evaluate("pivotal.update('no json'); pivotal.update('')")
     tab.page.fill("#pivotal_output_output_name input", "")
     tab.press("run_check")

@@ -1,4 +1,4 @@
-"""A package ``modules`` that has what ``host/contract.json`` lists, and refuses everything else."""
+"""A package ``modules`` with exactly the symbols that ``host/contract.json`` lists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Borrowing and returning, on the fake webui and a toy model."""
+"""Borrowing a model and returning it, with the fake webui and a toy model."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_a_setting_the_user_changes_during_a_preview_stays_changed(monkeypatch: 
     assert options.data == {"sd_model_checkpoint": "c", "sd_unet": "x"}
 
 
-def test_an_installed_embedding_of_the_same_name_steps_aside_for_a_preview(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_installed_embedding_of_the_same_name_is_hidden_during_a_preview(monkeypatch: pytest.MonkeyPatch) -> None:
     webui, model = toy_webui(monkeypatch)
     database = webui.modules["sd_hijack"].model_hijack.embedding_db
     registered: list[str] = []

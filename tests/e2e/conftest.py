@@ -40,7 +40,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def _checkpoints(tree: Path, python: Path, folder: Path) -> list[Path]:
-    """The demo's trained base where it is at hand, and a random one."""
+    """The demo's trained base if it is there, and a random one."""
     from lib_pivotal.demo import assets
 
     result = []

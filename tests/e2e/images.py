@@ -15,7 +15,7 @@ _GROUNDS = {"red": (200, 40, 40), "green": (40, 160, 60), "blue": (40, 60, 190),
 
 
 def draw(folder: Path) -> Path:
-    """Eight images of 64 by 64 px, four of each concept, a caption beside each."""
+    """Eight images of 64 by 64 px, four of each concept, with a caption next to each."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, (word, color) in enumerate(_GROUNDS.items()):
         for name in NAMES:

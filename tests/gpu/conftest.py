@@ -1,4 +1,4 @@
-"""Tests that need CUDA; without it every one is skipped, and that is said."""
+"""Tests that need CUDA; without it they are all skipped, with a warning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole runs on a GPU, in every precision: they learn what they learn on a CPU, resume, stop and leave nothing."""
+"""Whole runs on a GPU in every precision: they learn the same as on a CPU, resume, stop and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_losses_are_those_of_a_cpu(tmp_path, data, device, precision, tolerance)
 
 
 @pytest.mark.parametrize("precision", list(TYPES))
-def test_ten_and_ten_are_twenty(tmp_path, data, device, precision):
+def test_a_run_stopped_and_resumed_equals_one_without_a_stop(tmp_path, data, device, precision):
     config = toy_config(data, steps=20, text_encoder_rank=2, lora_start=0.3)
     _, straight = run(config, folders(tmp_path, "whole"), GpuModel(device, precision))
     where, control = folders(tmp_path, "parts"), Control()

@@ -1,4 +1,4 @@
-"""Names in every alphabet, under CLIP's real tokenizer: what Check accepts is found in captions and prompts."""
+"""Names in every alphabet with CLIP's real tokenizer: what Check accepts is found in captions and prompts."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_why_a_name_must_end_in_a_letter_or_digit(encoder, name):
 
 
 @pytest.mark.parametrize("name", ["初音ミク", "ไทย_ก", "한국어"])
-def test_scripts_without_spaces_are_warned_of(encoder, name):
+def test_scripts_without_spaces_give_a_warning(encoder, name):
     """Within a run of letters a name is not found, and Check says so."""
     assert not TextPlacer(encoder, {name: (0, 1)}).place(f"{name}写真").vectors
     assert "run of letters" in str(problems(encoder, name))

@@ -127,7 +127,7 @@ def test_restore_shows_as_many_rows_as_concepts(page, session, host, images):
     assert visible == [True] * 3 + [False] * 5
 
 
-def test_unreadable_last_settings_are_told(page, host):
+def test_unreadable_last_settings_are_reported(page, host):
     host.data_root().mkdir(parents=True)
     (host.data_root() / "last.json").write_text('{"ranck": 3}')
     for name in ("restore", "load"):
@@ -137,7 +137,7 @@ def test_unreadable_last_settings_are_told(page, host):
     assert element_id("run", "page_status") in changed, "the page's script would wait for ever"
 
 
-def test_rows_of_concepts_come_and_go(page):
+def test_concept_rows_can_be_added_and_removed(page):
     add, remove = element_id("concepts", "add_concept"), element_id("concepts", "remove_concept")
     for _ in range(CONCEPT_ROWS + 2):
         changed = page.press(add)
@@ -171,8 +171,8 @@ def test_train_with_errors_starts_nothing_and_lists_all(page, session):
     assert session.status()["state"] == "idle"
 
 
-def test_check_tells_everything_at_once(page, host, images):
-    """A value that is no number hides neither the data set nor the names nor the webui."""
+def test_check_reports_everything_at_once(page, host, images):
+    """A value that is not a number hides no report on the dataset, the names or the webui."""
     fill(page, good_config(images))
     (images / "broken.png").write_bytes(b"x")
     host.obstacles = [Problem("webui", "error", "Low memory.", "Restart.")]

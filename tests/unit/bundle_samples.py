@@ -1,4 +1,4 @@
-"""Bundle files as each known program writes them, from made-up vectors; keys only, nobody's code."""
+"""Bundle files with the keys that each known program writes, and made-up vectors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kills a small run at every rename and at random moments, resumes it, and compares it with one that was not killed.
+"""Kills a small run at every rename and at random moments, resumes it, and compares it with an undisturbed one.
 
     python -m tests.unit.kill_points                        before and after every rename, then at random moments, until
                                                             50 runs and more have been resumed

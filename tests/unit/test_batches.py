@@ -1,4 +1,4 @@
-"""What a step is shown: repeats of kohya folders, aliases, and noise that follows the seed."""
+"""What a step trains on: repeats of kohya folders, aliases, and noise that follows the seed."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def captions(batcher: Batcher, steps: int) -> list[str]:
     return [caption for number in range(steps) for batch in batcher.step(number) for caption in batch.captions]
 
 
-def test_images_of_a_repeat_folder_are_shown_as_often_as_its_name_says(tmp_path):
+def test_images_of_a_repeat_folder_are_used_as_often_as_its_name_says(tmp_path):
     write_images(tmp_path / "3_zog", 2, "zog_x")
-    write_images(tmp_path / "1_rest", 2, "zog_x rests")
+    write_images(tmp_path / "1_sitting", 2, "zog_x sits")
     shown = Counter(caption.split(",")[0] for caption in captions(batcher_of(tmp_path), 40))
-    assert shown == {"zog_x": 60, "zog_x rests": 20}
+    assert shown == {"zog_x": 60, "zog_x sits": 20}
 
 
 def test_aliases_are_shown_as_the_name(tmp_path):
@@ -45,7 +45,7 @@ def test_aliases_are_shown_as_the_name(tmp_path):
     assert not any("hexagon" in caption for caption in shown)
 
 
-def test_noise_and_timesteps_follow_the_seed_the_step_and_the_place(tmp_path):
+def test_noise_and_timesteps_follow_the_seed_the_step_and_the_position(tmp_path):
     write_images(tmp_path, 1)
     same, again, other = (batcher_of(tmp_path, seed=seed) for seed in (1, 1, 2))
     (one,), (two,), (three,) = same.step(4), again.step(4), other.step(4)
@@ -80,6 +80,6 @@ def test_noise_is_standard_normal_and_timesteps_span_the_schedule(tmp_path):
 
 
 @pytest.mark.parametrize(("images", "expected"), [(1, 600), (30, 600), (31, 620), (50, 1000), (75, 1500), (900, 1500)])
-def test_automatic_steps_are_twenty_a_image_within_limits(tmp_path, images, expected):
+def test_automatic_steps_are_twenty_per_image_within_limits(tmp_path, images, expected):
     assert total_steps(toy_config(tmp_path, steps=0), images) == expected
     assert total_steps(toy_config(tmp_path, steps=7), images) == 7

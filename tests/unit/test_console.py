@@ -1,4 +1,4 @@
-"""Output to any console, pipe or file: never a traceback, and an exit code that says what happened."""
+"""Output to any console, pipe or file: never a traceback, and an exit code that tells success from failure."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Broken(io.StringIO):
         (BrokenPipeError(32, "Broken pipe"), 0),
     ],
 )
-def test_output_that_fails_is_told_once_and_ends_nothing(monkeypatch, capsys, error, code):
+def test_failing_output_is_reported_once_and_does_not_end_the_program(monkeypatch, capsys, error, code):
     stream = Broken(error)
     monkeypatch.setattr(sys, "stdout", stream)
     assert main(["options"]) == code
@@ -125,7 +125,7 @@ def test_a_program_without_any_console_runs(monkeypatch):
     assert main(["inspect", "no such file"]) == 2
 
 
-def test_a_guarded_stream_goes_on_where_it_can():
+def test_a_guarded_stream_continues_where_it_can():
     inner = Broken(OSError(5, "Input/output error"), writes=2)
     stream = GuardedStream(inner)
     stream.writelines(["a\n", "b\n", "c\n", "d\n"])
@@ -158,7 +158,7 @@ def test_redirections_of_a_shell(redirection, code):
 
 
 @only_posix
-def test_files_do_not_get_the_number_of_a_closed_output(tmp_path):
+def test_files_do_not_get_the_descriptor_of_a_closed_output(tmp_path):
     program = (
         "import os; from lib_pivotal.cli.console import guarded\n"
         "with guarded():\n"
@@ -174,7 +174,7 @@ def test_files_do_not_get_the_number_of_a_closed_output(tmp_path):
 
 
 @pytest.mark.parametrize("encoding", ["cp437", "ascii"])
-def test_the_command_for_newcomers_prints_as_well(monkeypatch, encoding):
+def test_run_py_also_prints_in_every_encoding(monkeypatch, encoding):
     monkeypatch.setenv("PYTHONUTF8", "0")
     monkeypatch.setitem(run.VERBS, "demo", lambda _: run.say("größe … ≤ 日本") or run.say_line("…\n") or 0)
     raw = encoded_stdout(monkeypatch, encoding)
@@ -186,7 +186,7 @@ def test_the_command_for_newcomers_prints_as_well(monkeypatch, encoding):
     assert run.main(["demo"]) == 0
 
 
-def test_what_the_installer_says_is_plain(monkeypatch):
+def test_messages_of_the_installer_are_ascii(monkeypatch):
     monkeypatch.setattr(install, "_OLDEST_PYTHON", (99, 0))
     monkeypatch.setattr(install, "_NEEDED", {"no_such_module": "nothing"})
     problems = install.find_problems()

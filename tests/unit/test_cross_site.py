@@ -1,4 +1,4 @@
-"""Which requests another site sends, told from what browsers add to them."""
+"""Requests of other sites are recognized by the headers that browsers add."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def found(headers, **options):
 
 
 @pytest.mark.parametrize("headers", OWN, ids=str)
-def test_own_requests_are_obeyed(headers):
+def test_own_requests_are_accepted(headers):
     assert found(headers) == ""
 
 
@@ -68,7 +68,7 @@ def test_other_sites_are_recognized(headers):
         assert found(headers) == headers["origin"]
 
 
-def test_a_site_that_the_user_allows_is_no_other_site():
+def test_a_site_that_the_user_allows_is_accepted():
     headers = {"host": HERE, "origin": "https://mine.example.com", "sec-fetch-site": "cross-site"}
     assert found(headers, is_trusted=lambda origin: origin == "https://mine.example.com") == ""
     assert found(headers, is_trusted=lambda origin: origin == "https://other.example.com")

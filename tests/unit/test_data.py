@@ -1,4 +1,4 @@
-"""From a folder to what a step sees."""
+"""From a folder to the batch of a step: captions, buckets, pixels, latents and the plan."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ def test_a_name_within_a_tag_is_a_mention():
 
 
 @pytest.mark.parametrize("caption", ["a g\u0131rl sits", "mag\u0131cal", "a \u017fign here", "G\u0130RL"])
-def test_letters_without_a_pair_are_no_alias_and_no_failure(caption):
-    """Python finds the dotless i and the long s where i and s are looked for in any case."""
+def test_letters_that_lower_to_others_are_not_an_alias_and_cause_no_error(caption):
+    """Ignoring case, Python finds the dotless i where i is searched for, and the long s for s."""
     make = maker(Concept("zog_v1", aliases=("girl", "magical", "sign")))
     assert make.normalize(caption) == caption
 
@@ -128,7 +128,7 @@ def test_names_stay_in_front_and_are_never_dropped():
     assert any(text.index("left") > text.index("blue") for text in seen if "left" in text and "blue" in text)
 
 
-def test_dropouts_happen_as_often_as_asked():
+def test_dropouts_happen_as_often_as_requested():
     make = maker(ZOG, name_only=0.3, caption_dropout=0.2)
     texts_seen = [make.vary("zog, left", random.Random(seed)) for seed in range(2000)]
     assert 0.16 < texts_seen.count("") / 2000 < 0.24
@@ -206,13 +206,13 @@ def entry(path, bucket=(64, 64), *, mirrored=False):
     return LatentEntry(path, bucket, mirrored=mirrored, sha256=sha256, shown=path.name)
 
 
-def encode(entries, codec, folder=None, stopped=lambda: False, kept=None):
+def encode(entries, vae, folder=None, stopped=lambda: False, kept=None):
     return encode_all(
-        entries, codec, batch_size=2, folder=folder, progress=lambda *_: None, stopped=stopped, kept=kept
+        entries, vae, batch_size=2, folder=folder, progress=lambda *_: None, stopped=stopped, kept=kept
     )  # fmt: skip
 
 
-def test_latents_are_cached_by_content_crop_flip_and_codec(tmp_path):
+def test_latents_are_cached_by_content_crop_flip_and_vae(tmp_path):
     write_images(tmp_path, 2)
     a = tmp_path / "00.png"
     entries = [entry(a), entry(a, mirrored=True), entry(a)]
@@ -259,13 +259,13 @@ def test_latents_are_stored_whatever_their_strides(tmp_path, memory_format):
     """Of batches, some VAEs return the channels last, and safetensors does not store such tensors."""
     write_images(tmp_path, 6)
 
-    class Codec(CountingVae):
+    class TransposingVae(CountingVae):
         def encode(self, pixels):
             return tuple(part.contiguous(memory_format=memory_format) for part in super().encode(pixels))
 
     entries = [entry(tmp_path / f"{number:02d}.png", (128, 64)) for number in range(6)]
-    items = encode(entries, Codec(), tmp_path / "cache")
-    again = Codec()
+    items = encode(entries, TransposingVae(), tmp_path / "cache")
+    again = TransposingVae()
     stored = encode(entries, again, tmp_path / "cache")
     assert again.encoded == 0
     for one, two in zip(items, stored):
@@ -274,7 +274,7 @@ def test_latents_are_stored_whatever_their_strides(tmp_path, memory_format):
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("non contiguous tensor")])
-def test_latents_that_cannot_be_stored_end_nothing(tmp_path, monkeypatch, caplog, error):
+def test_latents_that_cannot_be_stored_do_not_end_the_run(tmp_path, monkeypatch, caplog, error):
     write_images(tmp_path, 1)
 
     def fail(*_):
@@ -286,7 +286,7 @@ def test_latents_that_cannot_be_stored_end_nothing(tmp_path, monkeypatch, caplog
     assert not list((tmp_path / "cache").iterdir())
 
 
-def test_an_image_that_was_exchanged_after_the_check_is_not_trained_on(tmp_path):
+def test_an_image_that_was_replaced_after_the_check_is_not_trained_on(tmp_path):
     write_images(tmp_path, 2)
     checked = entry(tmp_path / "00.png")
     (tmp_path / "00.png").write_bytes((tmp_path / "01.png").read_bytes())
@@ -354,7 +354,7 @@ def test_no_image_twice_in_a_step(images, repeats):
     )
 
 
-def test_plan_does_not_depend_on_what_was_asked_before():
+def test_plan_does_not_depend_on_earlier_requests():
     buckets, repeats = ["a"] * 5 + ["b"] * 3, [1] * 8
     straight = Plan(buckets, repeats, 2, 1)
     order = [straight.step(number) for number in range(30)]

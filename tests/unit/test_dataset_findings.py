@@ -1,4 +1,4 @@
-"""What is wrong with a dataset is found before the start, all of it, each with a remedy."""
+"""Problems of a dataset are found before the start, all of them, each with a remedy."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ INFOTEXT = (
     ],
     ids=["lines", "crlf", "one line", "no negative prompt", "only negative prompt"],
 )
-def test_of_the_webuis_generation_data_the_prompt_is_used(tmp_path, caption):
+def test_the_prompt_of_the_webuis_generation_data_is_used(tmp_path, caption):
     write_captions(tmp_path, caption, "zog")
     (warning,) = texts(problems_of(tmp_path), "warning")
     assert "captions of 1 image contain the webui's generation data: a0.png." in warning
@@ -175,7 +175,7 @@ def test_prose_about_steps_is_not_generation_data(tmp_path):
         ("zog AND hat", "A keyword of prompts such as AND"),
     ],
 )
-def test_syntax_that_means_nothing_in_a_caption_is_a_warning(tmp_path, caption, words):
+def test_prompt_syntax_in_a_caption_is_a_warning(tmp_path, caption, words):
     write_captions(tmp_path, caption, "zog, hat")
     (warning,) = texts(problems_of(tmp_path), "warning")
     assert words in warning

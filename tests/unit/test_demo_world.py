@@ -6,6 +6,7 @@ import numpy as np
 
 from lib_pivotal.demo.world import caption, draw, random_scene
 
+
 def test_images_repeat_with_their_seed():
     scene = random_scene(np.random.default_rng(1))
     first, second = (draw(scene, "b", np.random.default_rng(2)) for _ in range(2))

@@ -1,4 +1,4 @@
-"""Embeddings in images, as the webui saves them, and images made to do harm."""
+"""Embeddings in images, as the webui saves them, and malicious images."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_images_of_any_size_cost_little(tmp_path, side, words):
     assert time.process_time() - started < 1
 
 
-def test_a_small_image_of_a_large_text_takes_no_memory(tmp_path):
+def test_a_small_image_that_unpacks_to_a_large_text_takes_no_memory(tmp_path):
     strip_image(b"", packed=zlib.compress(bytes(200 * 2**20), 9)).save(tmp_path / "hat.png")
     tracemalloc.start()
     try:

@@ -1,4 +1,4 @@
-"""What differs between model families is decided in one place, and the facts there are the known ones."""
+"""Differences between model families are decided in one place, and the values there are the known ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""install.py: quick, quiet, and it leaves the user's webui as it is."""
+"""install.py is quick and quiet, and does not change the user's webui."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def install(webui: Path, arguments: str = "", *flags: str) -> subprocess.Complet
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_it_installs_and_says_nothing(webui):
+def test_it_installs_silently(webui):
     result = install(webui)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
-def test_a_missing_package_is_told_unless_installing_is_skipped(webui):
+def test_a_missing_package_is_reported_unless_installing_is_skipped(webui):
     # Without site packages nothing of the webui's is there.
     assert "The webui lacks torch" in install(webui, "", "-S").stdout
     assert install(webui, "--medvram --skip-install", "-S").stdout == ""
@@ -81,6 +81,6 @@ def test_it_adds_less_than_a_third_of_a_second(webui):
     assert min(seconds(lambda: install(webui)) for _ in range(3)) - bare < 0.3
 
 
-def test_by_hand_it_works_without_a_webui():
+def test_it_also_runs_without_a_webui():
     result = subprocess.run([sys.executable, str(ROOT / "install.py")], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (0, "")

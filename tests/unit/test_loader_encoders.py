@@ -1,4 +1,4 @@
-"""Finding the text encoders of the loaded model, also when the webui exchanges them inside it."""
+"""Finding the text encoders of the loaded model, also after the webui replaced them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LoRA layers: the file says exactly what training did, and attaching leaves no trace."""
+"""LoRA layers: the file contains exactly what was trained, and attaching leaves no trace."""
 
 from __future__ import annotations
 

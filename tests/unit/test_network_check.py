@@ -121,7 +121,7 @@ GOOD = {"dtype": "F32", "shape": [4, 1], "data_offsets": [0, 16]}
         ({"data_offsets": [8, 16], "shape": [2, 1]}, "belong to no tensor"),
     ],
 )
-def test_what_other_programs_refuse_a_file_for(tmp_path, changes, words):
+def test_what_makes_other_programs_refuse_a_file(tmp_path, changes, words):
     header = {
         "lora_unet_a.lora_down.weight": {**GOOD, **changes},
         "lora_unet_a.lora_up.weight": {**GOOD, "shape": [0, 4], "data_offsets": [16, 16]},

@@ -284,7 +284,7 @@ def test_every_setting_of_a_concept_has_an_effect(run_of, name):
         ({"rank": 0, "conv_rank": 8, "text_encoder_rank": 2}, {8: 2.0, 2: 0.5}),
     ],
 )
-def test_alpha_belongs_to_the_rank_or_the_largest_there_is(run_of, ranks, expected):
+def test_alpha_belongs_to_the_rank_or_the_largest_of_the_other_ranks(run_of, ranks, expected):
     run = run_of({**ranks, "steps": 2})
     found = {}
     with safe_open(run.outcome.bundle_path, "pt") as file:

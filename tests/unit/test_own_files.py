@@ -1,4 +1,4 @@
-"""What a run owns: its own names again after a kill at any moment, and nothing of anybody else's."""
+"""Which files belong to a run: it gets its own names again after a kill, and never those of other files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def bundles(where: Folders) -> list[str]:
     return sorted(path.name for path in where.bundles.glob("*.safetensors"))
 
 
-def test_killed_between_bundle_and_state_it_gets_its_own_name_again(tmp_path, data, monkeypatch):
+def test_a_run_killed_between_bundle_and_state_gets_its_own_name_again(tmp_path, data, monkeypatch):
     where = folders(tmp_path)
     config = toy_config(data, steps=12, save_every=4)
     run(toy_config(data, steps=5, save_every=4), where)
@@ -64,7 +64,7 @@ def test_a_number_chosen_at_the_start_is_kept(tmp_path, data, monkeypatch):
     assert [name for name in bundles(where) if "0" not in name] == ["toy-2.safetensors", "toy.safetensors"]
 
 
-def test_a_bundle_whose_side_car_failed_is_its_own(tmp_path, data):
+def test_a_bundle_whose_sidecar_failed_still_belongs_to_its_run(tmp_path, data):
     where = folders(tmp_path)
     (where.bundles / "toy.json").mkdir(parents=True)
     config = toy_config(data, steps=8)
@@ -86,7 +86,7 @@ def without_written(where: Folders) -> None:
         (without_written, ["toy-2.safetensors", "toy.safetensors"]),
     ],
 )
-def test_run_folders_of_earlier_releases_go_on(tmp_path, data, change, names):
+def test_run_folders_of_earlier_releases_can_be_resumed(tmp_path, data, change, names):
     where = folders(tmp_path)
     config = toy_config(data, steps=8)
     stopped_run(config, where)
@@ -96,7 +96,7 @@ def test_run_folders_of_earlier_releases_go_on(tmp_path, data, change, names):
     assert outcome.step == 8 and bundles(where) == names
 
 
-def test_a_moved_results_folder_goes_on_where_it_is(tmp_path, data):
+def test_a_run_in_a_moved_results_folder_resumes_where_it_is(tmp_path, data):
     old, new = tmp_path / "old", tmp_path / "new"
     where = Folders(old / "runs" / "toy-1", old, old / "cache")
     where.run.mkdir(parents=True)
@@ -162,14 +162,14 @@ def test_a_foreign_run_folder_writes_only_where_the_user_chose(tmp_path, data, p
 @pytest.mark.parametrize(
     "text", ["", "[]", "[" * 100_000, '{"files": 1, "bundle": 2}', '{"files": {"toy.png": 3}}', "\udcff"]
 )
-def test_a_record_that_cannot_be_understood_is_as_good_as_none(tmp_path, text):
+def test_an_unreadable_record_is_treated_as_missing(tmp_path, text):
     (tmp_path / "files.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     own = OwnFiles(tmp_path, tmp_path, [].append)
     own.load({"bundle_path": "C:\\Lora\\hero.safetensors"})
     assert own.bundle_name == "hero" and own.facts() == {}
 
 
-def test_its_names_are_on_record_before_they_are_given(tmp_path):
+def test_names_are_recorded_before_the_files_get_them(tmp_path):
     own, contents = OwnFiles(tmp_path, tmp_path, [].append), tmp_path / "contents"
     path = tmp_path / "hero.safetensors"
 
@@ -189,7 +189,7 @@ def test_its_names_are_on_record_before_they_are_given(tmp_path):
     assert not own.has(path) and not again().has(path)
 
 
-def test_a_record_that_cannot_be_written_costs_one_warning_and_not_the_bundle(tmp_path, data, monkeypatch):
+def test_a_record_that_cannot_be_written_is_one_warning_and_the_bundle_is_saved(tmp_path, data, monkeypatch):
     where = folders(tmp_path)
     write_text = Path.write_text
 

@@ -61,7 +61,7 @@ def temporary(disk: Path) -> list[Path]:
 @pytest.mark.parametrize(
     "size", ["size=4k", "size=40k", "size=80k", "size=160k", "nr_inodes=3", "nr_inodes=6", "nr_inodes=16"]
 )
-def test_a_disk_that_fills_up_is_a_success_or_a_sentence(disk, data, size, capsys):
+def test_a_disk_that_fills_up_gives_a_success_or_a_clear_message(disk, data, size, capsys):
     """The bundle is there and whole, or the error says why; what comes before the bundle never decides it."""
     mount(disk, size)
     error, _ = attempt(settings(data), disk, disk)
@@ -77,7 +77,7 @@ def test_a_disk_that_fills_up_is_a_success_or_a_sentence(disk, data, size, capsy
 
 
 @pytest.mark.parametrize("size", ["size=4k", "size=40k", "nr_inodes=6", "nr_inodes=9"])
-def test_a_full_run_folder_costs_no_bundle_on_another_disk(disk, data, tmp_path, size, capsys):
+def test_a_full_run_folder_does_not_prevent_a_bundle_on_another_disk(disk, data, tmp_path, size, capsys):
     mount(disk, size)
     error, listener = attempt(settings(data), disk, tmp_path / "Lora")
     assert capsys.readouterr().err == ""
@@ -88,7 +88,7 @@ def test_a_full_run_folder_costs_no_bundle_on_another_disk(disk, data, tmp_path,
         assert "cannot be written" in str(error) and not listener.of(StepDone)
 
 
-def test_with_space_again_the_run_goes_on_under_its_own_name(disk, data):
+def test_a_run_continues_under_its_own_name_once_there_is_space(disk, data):
     """The bundle fits and the state does not."""
     mount(disk, "size=4m")
     filler = disk / "filler"

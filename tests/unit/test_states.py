@@ -1,4 +1,4 @@
-"""Resume states: the newest good one is taken, damaged ones are passed over with a word, the one just saved stays."""
+"""Resume states: the newest valid one is loaded, damaged ones are skipped with a warning, the latest is kept."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("kind", ODD)
-def test_an_odd_state_is_passed_over_and_put_aside(copy, stopped, kind):
+def test_an_invalid_state_is_skipped_and_set_aside(copy, stopped, kind):
     states = copy.run / "states"
     ODD[kind](states / FILES[1])
     outcome, listener = resume(copy, stopped)
@@ -104,7 +104,7 @@ def test_an_odd_state_is_passed_over_and_put_aside(copy, stopped, kind):
 
 
 @pytest.mark.parametrize("kind", ["cut short", "no bundle path", "no LoRA"])
-def test_with_all_states_damaged_that_is_said(copy, stopped, kind):
+def test_an_error_says_that_all_states_are_damaged(copy, stopped, kind):
     before = {path.name for path in (copy.run / "states").iterdir()}
     for name in FILES:
         ODD[kind](copy.run / "states" / name)
@@ -115,13 +115,13 @@ def test_with_all_states_damaged_that_is_said(copy, stopped, kind):
 
 
 @pytest.mark.parametrize("make", [lambda folder: None, lambda folder: folder.mkdir()])
-def test_without_a_state_that_is_said(tmp_path, make):
+def test_an_error_says_that_there_is_no_state(tmp_path, make):
     make(tmp_path / "states")
     with pytest.raises(PivotalError, match="There is no state"):
         load_newest(tmp_path / "states")
 
 
-def test_a_changed_setting_is_refused_and_not_taken_for_damage(copy, stopped):
+def test_a_changed_setting_is_refused_and_not_mistaken_for_damage(copy, stopped):
     with pytest.raises(ConfigError) as caught:
         resume(copy, stopped, rank=8)
     assert [problem.field for problem in caught.value.problems] == ["rank"]
@@ -153,7 +153,7 @@ def test_older_states_are_removed_beyond_the_number_asked_for(tmp_path, keep, le
     assert [int(path.name[6:12]) for path in sorted(tmp_path.iterdir())] == left
 
 
-def test_a_million_steps_are_more_than_999999(tmp_path):
+def test_states_are_ordered_by_number_beyond_six_digits(tmp_path):
     for step in (999_999, 1_000_000):
         save(tmp_path, step, 2)
     assert load_newest(tmp_path).step == 1_000_000

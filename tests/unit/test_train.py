@@ -1,4 +1,4 @@
-"""What users rely on in a run: it learns, repeats itself, resumes exactly, and leaves the model alone."""
+"""What users rely on in a run: it learns, is repeatable, resumes exactly, and does not change the model."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_model_is_left_alone(tmp_path, data, kind):
 
 
 @pytest.mark.parametrize("lora_start", [0.0, 0.75])
-def test_ten_and_ten_are_twenty(tmp_path, data, lora_start):
+def test_a_run_stopped_and_resumed_equals_one_without_a_stop(tmp_path, data, lora_start):
     config = toy_config(data, steps=20, text_encoder_rank=2, flip=True, lora_start=lora_start)
     _whole, straight = run(config, folders(tmp_path, "whole"))
     where, control = folders(tmp_path, "parts"), Control()
@@ -83,7 +83,7 @@ def test_resume_refuses_another_run(tmp_path, data):
     assert {problem.field for problem in caught.value.problems} == {"unet_lr", "seed", "data"}
 
 
-def test_previews_change_nothing(tmp_path, data):
+def test_previews_do_not_change_training(tmp_path, data):
     class Sampler:
         def __init__(self):
             self.requests = []
@@ -196,7 +196,7 @@ def test_discard_writes_no_bundle(tmp_path, data):
     assert outcome.outcome == "discarded" and not (tmp_path / "run-bundles").exists()
 
 
-def test_existing_bundle_is_never_overwritten_unasked(tmp_path, data):
+def test_existing_bundle_is_not_overwritten_without_permission(tmp_path, data):
     where = folders(tmp_path)
     first, _ = run(toy_config(data), where)
     kept = first.bundle_path.read_bytes()
@@ -209,7 +209,7 @@ def test_existing_bundle_is_never_overwritten_unasked(tmp_path, data):
     assert third.bundle_path == first.bundle_path and third.bundle_path.read_bytes() != kept
 
 
-def test_unfindable_sampler_is_told_not_fatal(tmp_path, data):
+def test_a_failing_sampler_is_a_warning_and_does_not_end_the_run(tmp_path, data):
     from lib_pivotal.core.errors import HostError
 
     class Sampler:

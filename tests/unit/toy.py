@@ -1,4 +1,4 @@
-"""A toy diffusion model of some 20 000 parameters that implements the engine's ports."""
+"""A toy diffusion model with about 20,000 parameters that implements the ports of the engine."""
 
 from __future__ import annotations
 

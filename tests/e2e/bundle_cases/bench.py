@@ -1,4 +1,4 @@
-"""What the cases are made with: a webui with files, and what a case says about itself."""
+"""The tools of the cases: a webui with files, and the description of a case."""
 
 from __future__ import annotations
 
