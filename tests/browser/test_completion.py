@@ -25,7 +25,7 @@ window.ResultType = {embedding: 3};
 window.tagword = "zog";
 window.AutocompleteResult = class { constructor(text, type) { this.text = text; this.type = type; } };
 """
-"""What our script uses of the extension of that name."""
+"""The parts of the tagcomplete extension that our script uses."""
 
 
 @pytest.fixture(scope="module")

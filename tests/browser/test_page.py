@@ -112,7 +112,7 @@ def use_the_result(tab, webui, shoot) -> None:
     expect(page.locator("#txt2img_gallery img").first).to_be_visible(timeout=WAIT_MS)
     infotext = page.locator("#html_info_txt2img").first
     expect(infotext).to_contain_text("two-shapes", timeout=WAIT_MS)
-    # The webui lists networks that it could not find; ours it has found.
+    # The webui lists networks that it could not find; it found ours.
     expect(page.locator("#html_log_txt2img").first).not_to_contain_text("not found")
     # Gradio 3.41 stumbles over the webui's own generation, with or without us.
     tab.forgive("reading 'props'")

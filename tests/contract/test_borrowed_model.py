@@ -77,7 +77,7 @@ def test_weights_in_eight_bits_are_refused_with_the_remedy(monkeypatch: pytest.M
     assert "fp8" in found[0].message
     assert "FP8 weight to Disable" in found[0].hint
     if where == "weights":
-        # The check is not repeated when the run's turn comes; what was loaded by then is looked at.
+        # The check is not repeated when the queued run starts; the model loaded by then is examined.
         with pytest.raises(HostError, match="fp8"), borrow(TrainConfig(), Control()):
             pass
     assert "apply_optimizations" not in webui.calls

@@ -48,7 +48,7 @@ def test_everything_comes_back_however_the_run_ends(
     assert model.model.diffusion_model.__dict__["forward"] is foreign
     assert model.model.diffusion_model.use_checkpoint is True
     assert webui.calls.count("apply_circular") == 2
-    # The user's attention comes back before caches and lists are renewed.
+    # The user's attention is restored before caches and lists are refreshed.
     assert webui.calls.index("load_textual_inversion_embeddings") > webui.calls.index("undo_optimizations")
     assert webui.calls[-1] == "torch_gc"
 
@@ -120,7 +120,7 @@ def test_a_velocity_model_that_the_webui_uses_wrongly_is_an_error(
     assert any("velocity" in item.message and item.is_error for item in found)
     model.parameterization = "v"
     assert not any("velocity" in item.message for item in A1111Host("").problems(TrainConfig()))
-    # What the file says of its schedule holds, too.
+    # The schedule that the file declares counts as well.
     assert noise_schedule_of(model)[-1] < 1e-7
 
 

@@ -115,7 +115,7 @@ def test_a_vae_selected_in_the_webui_is_enough(case: _Case) -> None:
 
 def test_a_loaded_checkpoint_is_checked_by_its_model(case: _Case) -> None:
     case.load()
-    # Gone since, or replaced by rubbish: what is in memory can be trained on all the same.
+    # Removed since, or replaced by garbage: the model in memory can still be trained on.
     assert [problem.message for problem in case.problems()] == ["model is an SDXL refiner."]
     case.path.write_bytes(b"")
     assert len(case.problems()) == 1

@@ -228,7 +228,7 @@ def test_forge_reads_a_file_again_that_was_replaced_while_it_was_inactive(loadin
 
 
 def test_forge_never_sees_our_keys_while_bundled_embeddings_are_on(loading: Any) -> None:
-    """It has no handling of its own that could stand back or come first."""
+    """Forge has no bundle handling of its own, so the priority setting does not matter."""
     data = sys.modules["modules.shared"].opts.data
     data["pivotal_loader_takes_over"] = False
     assert set(loading.networks.load_lora_state_dict(str(loading.path))) == set(_LORA)

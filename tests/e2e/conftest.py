@@ -58,7 +58,7 @@ def _random_checkpoints(tree: Path, python: Path, folder: Path, families: tuple[
 
 
 def _found() -> tuple[Path, Path]:
-    """Tree and interpreter of the webui; skips where there is none."""
+    """Tree and interpreter of the webui; skips if there is none."""
     tree = find_webui()
     python = find_python(tree) if tree else None
     if tree is None or python is None:

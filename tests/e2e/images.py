@@ -44,7 +44,7 @@ def settings(folder: Path, output_name: str, **changes: Any) -> dict[str, Any]:
         "data_folder": str(folder),
         "resolution": 64,
         "steps": 6,
-        # Of so few steps none is to pass without the LoRA.
+        # The LoRA is trained from the first of these few steps on.
         "lora_start": 0.0,
         "batch_size": 2,
         "rank": 4,

@@ -199,7 +199,7 @@ def test_a_bundle_of_another_family_says_so(all_families: Webui, data: Path) -> 
     choose(webui, "sdxl")
     train(webui, settings(data, "only_sdxl", steps=2, sample_every=0))
     choose(webui, "random")
-    # The LoRA is the webui's affair; it takes the layers that happen to have the same names.
+    # The webui applies the LoRA to the layers that happen to have the same names.
     without = webui.pixels(f"{NAMES[0]} <lora:only_sdxl:1:ti=off>")
     webui.post("/pivotal-test/take")
     assert webui.pixels(f"{NAMES[0]} <lora:only_sdxl:1>") == without

@@ -107,7 +107,7 @@ def test_bundle_cases_fail_in_the_webui_alone_as_documented(alone: Bench, case: 
 def test_bundle_cases_fail_in_a_fresh_webui_alone_as_documented(
     tmp_path: Path, random_checkpoints: list[Path], case: Case
 ) -> None:
-    """After one such case every other one would fail in that webui, whatever it is about."""
+    """After such a case, every other one would fail in that webui."""
     with _started(tmp_path / "data", random_checkpoints, with_extension=False) as bench:
         _fails_as_we_say(bench, case)
 

@@ -35,7 +35,7 @@ def families(small, tmp_path_factory):
 
 
 def copied(small, where: Path) -> Path:
-    """The file with what belongs to it; its tensors may be changed."""
+    """The file and the files that belong to it; its tensors may be changed."""
     shutil.copy(small.file, where / "small.safetensors")
     shutil.copy(small.file.with_suffix(".yaml"), where / "small.yaml")
     if (small.file.parent / "text").exists():
@@ -118,7 +118,7 @@ def test_a_file_that_cannot_be_loaded_is_named_with_the_reason(small, tmp_path, 
     assert problem.hint
     assert "small" in problem.message
     assert all(word in str(problem) for word in words), str(problem)
-    # Who does not ask before gets the same words.
+    # Training without a check before it gives the same message.
     with pytest.raises(HostError) as caught:
         load(path, device="cpu")
     assert caught.value.message == problem.message

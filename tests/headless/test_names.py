@@ -71,7 +71,7 @@ def test_an_accepted_name_is_found_wherever_it_stands_alone(encoder, name):
 
 @pytest.mark.parametrize("name", ["हिन्दी", "ไทยี", "zog_", "my-", "(zog)", "<s0>"])
 def test_why_a_name_must_end_in_a_letter_or_digit(encoder, name):
-    """Before a comma the tokenizer joins the sign with it, and the name is not found."""
+    """The tokenizer joins such a character with a following comma, and then the name is not found."""
     assert not TextPlacer(encoder, {name: (0, 1)}).place(f"{name}, red hat").vectors
     (problem,) = problems(encoder, name)
     suggested = suggest_name(name, encoder.tokenize)

@@ -90,7 +90,7 @@ def world(tmp_path_factory):
 
 
 def gain(world, *, is_known: bool) -> float:
-    """Share of the error that training takes away on images never trained on."""
+    """Fraction of the error that training removes, on images that were not trained on."""
     folder, base = world
     model = VelocityModel(base, is_known=is_known)
     name = "known" if is_known else "mistaken"

@@ -31,7 +31,7 @@ class _Lent:
 
 
 class FakeHost:
-    """Remembers what was asked of it; ``queue`` is held by whoever generates."""
+    """Records what was requested; ``queue`` is held by whoever generates."""
 
     name = "Fake 1.0"
 
@@ -145,7 +145,7 @@ class GatedEngine:
 
 
 class FakeBundleLibrary:
-    """What ``app.bundle_library.BundleLibrary`` offers, without files: remembers what was asked."""
+    """What ``app.bundle_library.BundleLibrary`` offers, without files: records what was requested."""
 
     def __init__(self) -> None:
         self.files = ["people/x", "y"]

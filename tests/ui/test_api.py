@@ -49,7 +49,7 @@ def test_bad_settings_are_listed_completely(session):
     assert {"rank", "batch_size", "data_folder", "output_name", "concepts[0].name"} <= fields
     assert all(problem["hint"] for problem in answer.json()["problems"])
     assert answer.json()["message"].startswith("5 problems")
-    # A value of a wrong type hides nothing else.
+    # A value of a wrong type hides no other problem.
     for route in ("check", "train"):
         body = {"unet_lr": "fast", "concepts": [7, {"name": "a,b"}], "output_name": "x"}
         problems = client.post(f"{V1}/{route}", json=body).json()["problems"]
@@ -93,7 +93,7 @@ def test_credentials_are_asked_for(session, images, engine):
     assert session.status()["state"] == "idle"
     assert client.post(f"{V1}/check", json=body, auth=("anna", "pa:ss")).status_code == 200
     assert client.post(f"{V1}/train", json=body, auth=("bert", "secret")).status_code == 200
-    # Without a login the status tells no path, caption or name.
+    # Without a login the status contains no path, caption or name.
     status = client.get(f"{V1}/status")
     assert set(status.json()) == set(PUBLIC)
     assert "zog" not in status.text
@@ -146,7 +146,7 @@ def test_a_body_must_be_declared_as_json(session, kind):
     answer = client.post(f"{V1}/check", content=b"{}", headers=headers)
     assert answer.status_code == 415
     assert "Content-Type: application/json" in answer.json()["hint"]
-    # What is empty needs no type.
+    # An empty body needs no type.
     assert client.post(f"{V1}/stop", content=b"", headers=headers).status_code == 409
     for good in ("application/json", "Application/JSON; charset=utf-8"):
         assert client.post(f"{V1}/check", content=b"{}", headers={"Content-Type": good}).status_code == 200

@@ -47,7 +47,7 @@ def fill(page: Page, config: TrainConfig) -> None:
 
 
 def distinct_config(images: Path) -> TrainConfig:
-    """A value of its own, valid and not the default, for every setting and every cell."""
+    """A different valid value, not the default, for every setting and every cell."""
     values: dict[str, object] = {}
     for number, (name, info) in enumerate(field_info().items()):
         if info["level"] == "headless":
@@ -80,7 +80,7 @@ def wait_until(condition) -> None:
 
 def test_every_value_reaches_the_engine_under_its_own_name(page, session, engine, images, monkeypatch):
     config = distinct_config(images)
-    # The checks have tests of their own; made-up captions would not pass them.
+    # The checks have their own tests; made-up captions would not pass them.
     monkeypatch.setattr("lib_pivotal.app.session.check", lambda config, **_: [])
     fill(page, config)
     page.press(RUN["train"])

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.toy import write_images
+
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """A folder of small images with captions that mention ``zog_x``."""
-    # Some environments run these tests without torch, which the toy model needs.
-    from tests.unit.toy import write_images
-
     write_images(tmp_path / "data")
     return tmp_path / "data"

@@ -64,7 +64,7 @@ def test_files_get_ordinary_rights_whoever_writes_them(tmp_path, umask):
     before = os.umask(umask)
     try:
         with replacing(tmp_path / "a.safetensors") as partial:
-            # Newer versions give rights to the owner alone.
+            # Newer versions give rights to the owner only.
             save_file({"x": torch.zeros(1)}, partial)
             partial.chmod(0o600)
         write(tmp_path / "b.json")
@@ -186,7 +186,7 @@ def test_only_files_of_ended_processes_are_removed(tmp_path, dead_pid):
 def test_a_temporary_file_unchanged_for_an_hour_is_stale(tmp_path, dead_pid):
     for name in names(tmp_path, dead_pid):
         os.utime(tmp_path / name, (time.time() - 7200,) * 2)
-    # Of this name there may be files of others: it must also be the beginning of a safetensors file.
+    # Others may have files of this name, so it must also start like a safetensors file.
     (tmp_path / ".tmpNote12").write_text("remember the milk")
     (tmp_path / ".tmpHalf12").write_bytes((100).to_bytes(8, "little") + b'{"x":')
     for name in (".tmpNote12", ".tmpHalf12"):

@@ -54,7 +54,7 @@ def test_noise_and_timesteps_follow_the_seed_the_step_and_the_position(tmp_path)
     assert torch.equal(one.timesteps, two.timesteps)
     assert not torch.equal(one.noise, three.noise)
     assert not torch.equal(one.timesteps, three.timesteps)
-    # One image, so only the drawn part of the latents can differ.
+    # One image, so only the sampled part of the latents can differ.
     assert not torch.equal(one.latents, three.latents)
     assert not torch.equal(one.noise, same.step(5)[0].noise)
     assert not torch.equal(one.noise[0], one.noise[1])

@@ -93,7 +93,7 @@ def test_circular_links_do_not_loop(library, host):
 
 
 def test_file_names_that_are_not_utf8_can_be_chosen(library, host):
-    """On their way to the page they must be valid text; one such file must not hide all others."""
+    """The page needs valid text; one such file must not hide all others."""
     try:
         (host.lora_folder() / "y.safetensors").rename(host.lora_folder() / "caf\udce9\x1b.safetensors")
     except (OSError, UnicodeError):

@@ -272,7 +272,7 @@ def test_verify_finds_parts_that_do_not_match(tmp_path):
 
 
 def test_bundle_of_lycoris_and_back(tmp_path):
-    """Its tool's file in, ours out; its tool made of ours what ``lycoris_unpacked.json`` says (run once by hand)."""
+    """Read the file of LyCORIS's tool and write ours; the tool unpacked ours to ``lycoris_unpacked.json`` (run once)."""
     source = GOLDEN / "lycoris_bundle.safetensors"
     recorded = json.loads((GOLDEN / "lycoris_unpacked.json").read_text("utf-8"))["files"]
     lora, *embeddings = split(source, tmp_path).paths
@@ -281,7 +281,7 @@ def test_bundle_of_lycoris_and_back(tmp_path):
     tensors = load_file(out)
     for name, keys in recorded.items():
         for end, (shape, digest) in keys.items():
-            # Its tool takes the name up to the first dot and the last part of the rest.
+            # LyCORIS's tool uses the name up to the first dot, and the last part of the rest.
             prefix = "" if name == "(LoRA)" else f"bundle_emb.{name}."
             value = tensors.pop(next(key for key in tensors if key.startswith(prefix) and key.endswith(end)))
             assert list(value.shape) == shape

@@ -48,7 +48,7 @@ def test_a_value_that_cannot_be_read_hides_no_other_problem():
     concepts = [{"name": 5, "vectors": "x"}, "no object", {"name": "zog_x", "stop_at": "late", "lr_multiplier": 2}]
     config, parse_problems = read_dict({"unet_lr": "fast", "rank": 8, "concepts": concepts})
     assert (config.unet_lr, config.rank) == (TrainConfig().unet_lr, 8)
-    # Every concept keeps its place, so that what the checks say of it is about the right one.
+    # Every concept keeps its position, so that problems refer to the right one.
     assert config.concepts == (Concept(""), Concept(""), Concept("zog_x", lr_multiplier=2.0))
     fields_found = [problem.field for problem in parse_problems]
     assert fields_found == ["unet_lr", "concepts[0].name", "concepts[0].vectors", "concepts[1]", "concepts[2].stop_at"]

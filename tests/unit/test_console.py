@@ -36,7 +36,7 @@ def test_the_table_of_settings_is_printed_in_every_encoding(monkeypatch, encodin
     assert main(["options"]) == 0
     text = raw.getvalue().decode(encoding)
     assert "`resolution`" in text
-    # A range is written with a sign that many code pages lack.
+    # Ranges contain a character that many code pages lack.
     assert ("64 … 2048" if encoding in ("cp1252", "utf-8", "utf-16") else "64 ... 2048") in text
 
 
@@ -55,7 +55,7 @@ def test_paths_and_names_of_any_letters_are_printed(monkeypatch, tmp_path, encod
 @pytest.mark.parametrize("encoding", ["cp437", "ascii", "utf-8"])
 def test_errors_and_logs_are_printed_as_well(monkeypatch, tmp_path, encoding):
     raw = io.BytesIO()
-    # Python's own standard error never fails; one that somebody has replaced may.
+    # Python's own standard error never fails; a replaced one may.
     monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(raw, encoding=encoding, newline="\n"))
     monkeypatch.setattr(logging, "raiseExceptions", True)
     logger = logging.getLogger("pivotal.test_console")
@@ -145,7 +145,7 @@ def test_a_guarded_stream_continues_where_it_can():
     [(">&-", 1), (">/dev/full", 1), ("| true", 0), (">&- 2>&-", 1), (">/dev/full 2>/dev/full", 1)],
 )
 def test_redirections_of_a_shell(redirection, code):
-    """With the interpreter's own streams, and its own end."""
+    """With the interpreter's own streams and exit."""
     if "/dev/full" in redirection and not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full")
     # bash has the exit code of the first program of a pipe.

@@ -256,7 +256,7 @@ def test_bad_latents_name_the_file(tmp_path):
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_latents_are_stored_whatever_their_strides(tmp_path, memory_format):
-    """Of batches, some VAEs return the channels last, and safetensors does not store such tensors."""
+    """Some VAEs return batches with the channels last, and safetensors does not store such tensors."""
     write_images(tmp_path, 6)
 
     class TransposingVae(CountingVae):

@@ -33,7 +33,7 @@ def test_every_bad_image_is_named_at_once(tmp_path):
     errors = texts(problems_of(tmp_path))
     for name in ("broken.png", "cut.png", "tiny.png"):
         assert sum(name in error for error in errors) == 1
-    # Two things are wrong with it, and each has its own remedy.
+    # It has two problems, each with its own remedy.
     assert sum("both.png" in error for error in errors) == 2
     assert any("Save both.txt as UTF-8." in error for error in errors)
     assert not any("00.png" in error for error in errors)
@@ -213,7 +213,7 @@ def test_endless_captions_are_a_warning_that_names_them(tmp_path, has_tokenizer)
 
 @pytest.mark.parametrize("piece", ["(", "[:", "{|", "__a", " ", "((a:", "\\", ": ", ",", "zog "])
 def test_a_hostile_caption_costs_no_time(tmp_path, piece):
-    """A search that goes back over the text again and again would take hours."""
+    """A regular expression that backtracks would take hours."""
     write_captions(tmp_path, "zog, (" + piece * (100_000 // len(piece)) + "x")
     begin = process_time()
     problems_of(tmp_path, concepts=(Concept("zog", aliases=("red hat",)),))

@@ -96,7 +96,7 @@ def test_files_written_by_training_are_not_data(tmp_path):
     text = not_used(tmp_path)
     for part in ("2 run folders", "3 cover images of bundles", "1 stored latents"):
         assert part in text
-    # A name alone tells nothing.
+    # The name alone is not enough.
     save_image(tmp_path / "runs" / "mine" / "a.png")
     assert names(tmp_path)[-1] == "runs/mine/a.png"
 

@@ -201,7 +201,7 @@ def test_an_image_that_changes_after_it_was_encoded_changes_nothing(tmp_path, ch
 
 
 def digest_of(*images: tuple[bytes, str, str, str]) -> str:
-    """As every release so far has made it: states of unfinished runs hold it."""
+    """As every release so far has computed it: states of unfinished runs contain it."""
     parts = [b"\0".join([name, *(text.encode() for text in texts)]) for name, *texts in images]
     return hashlib.sha256(b"".join(parts)).hexdigest()
 

@@ -23,7 +23,7 @@ FROM_ELSEWHERE = {
     "optim/build.py": ("Optimizer",),
     "bundle/metadata.py": ("build_metadata",),
 }
-"""Formulas and formats that somebody else has published; "" is the file's own docstring."""
+"""Formulas and formats published by others; "" is the file's own docstring."""
 
 UNITS = {
     "width": r"\bpx\b|pixel|length of a token",
@@ -34,7 +34,7 @@ UNITS = {
     "seconds": r"\bs\b|second",
     "size_limit": r"byte",
 }
-"""Names of arguments and attributes that are measured in something, and how their docstring may say it."""
+"""Names of arguments and attributes with a unit, and how their docstring may give it."""
 
 
 def public(body: list[ast.stmt], prefix: str = "") -> list[tuple[str, ast.AST]]:

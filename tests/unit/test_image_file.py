@@ -24,7 +24,7 @@ _TURNED = (0x112, _SHORT, 1, struct.pack("<HH", 6, 0))
 
 
 def exif(*entries: tuple[int, int, int, bytes]) -> bytes:
-    """EXIF data of tag, type, count and value; Pillow would not write odd ones."""
+    """EXIF data of tag, type, count and value; Pillow would not write invalid ones."""
     packed = b"".join(struct.pack("<HHI", tag, kind, count) + value for tag, kind, count, value in entries)
     return b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries)) + packed + bytes(4)
 
@@ -70,7 +70,7 @@ def test_every_orientation_is_applied_as_pillow_does(orientation):
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".avif"])
 def test_the_header_and_the_pixels_agree_which_way_is_up(tmp_path, suffix, orientation):
-    """Pillow turns TIFF itself, some versions when they open the file and some when they decode it."""
+    """Pillow rotates TIFF images itself: some versions when opening the file, others when decoding it."""
     if suffix not in readable_suffixes():
         pytest.skip(f"this Pillow cannot read {suffix}")
     data = Image.Exif()
@@ -151,7 +151,7 @@ def test_floating_point_images_are_refused(tmp_path):
 
 
 def black_png(width: int, height: int, *, rows: int | None = None) -> bytes:
-    """A gray image, whose file is a thousandth of it; with fewer rows than it says."""
+    """A gray image that unpacks to a thousand times its file; with fewer rows than its header says."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -47,7 +47,7 @@ assert not heavy, f"imported {heavy}"
 
 @pytest.fixture
 def webui(tmp_path):
-    """Stands for a webui's folder: its ``launch`` has what the real one has, and refuses every change."""
+    """Stands for a webui's folder: its ``launch`` has what the real one has, and rejects every change."""
     (tmp_path / "launch.py").write_text(_LAUNCH)
     (tmp_path / "guard.py").write_text(_GUARD)
     return tmp_path
@@ -65,7 +65,7 @@ def test_it_installs_silently(webui):
 
 
 def test_a_missing_package_is_reported_unless_installing_is_skipped(webui):
-    # Without site packages nothing of the webui's is there.
+    # Without site-packages, none of the webui's packages is available.
     assert "The webui lacks torch" in install(webui, "", "-S").stdout
     assert install(webui, "--medvram --skip-install", "-S").stdout == ""
 
@@ -76,7 +76,7 @@ def test_it_adds_less_than_a_third_of_a_second(webui):
         run()
         return time.perf_counter() - started
 
-    # The best of some, against a bare Python: a busy machine must not decide.
+    # The best of several, compared with a bare Python, so that a busy machine does not decide.
     bare = min(seconds(lambda: subprocess.run([sys.executable, "-c", ""], check=True)) for _ in range(3))
     assert min(seconds(lambda: install(webui)) for _ in range(3)) - bare < 0.3
 

@@ -20,7 +20,7 @@ CONCEPTS = (
 
 
 def rates_of(tmp_path, data, **changes) -> dict[str, list[float]]:
-    """Group → its rate at each of ten steps, as a multiple of 1e-3."""
+    """Group → its learning rate at each of ten steps, as a multiple of 1e-3."""
     values = {"steps": 10, "concepts": CONCEPTS, "warmup": 0.0, "schedule": "constant", "text_encoder_rank": 1}
     rates = {"unet_lr": 1e-3, "embedding_lr": 1e-3, "text_encoder_lr": 3e-3}
     _, listener = run(toy_config(data, **{**values, **rates, **changes}), folders(tmp_path))
@@ -68,7 +68,7 @@ def test_without_concepts_the_lora_starts_at_once(tmp_path, data):
 
 
 def test_start_values_follow_the_seed(tmp_path, data):
-    # With all rates 0 the state after a step is the start.
+    # With all learning rates 0, the state after one step has the initial values.
     def start(seed: int, name: str) -> dict[str, torch.Tensor]:
         still = {"unet_lr": 0.0, "embedding_lr": 0.0, "text_encoder_lr": 0.0, "text_encoder_rank": 1}
         where = folders(tmp_path, name)

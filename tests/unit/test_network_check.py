@@ -85,7 +85,7 @@ def test_magnitudes_change_something_even_where_the_product_is_zero(tmp_path):
 
 
 def test_an_alpha_that_no_program_uses_is_not_judged(tmp_path):
-    """Of two whole matrices LyCORIS stores a very large alpha, which loaders pass over."""
+    """With two full matrices LyCORIS stores a very large alpha, which loaders ignore."""
     layer = next(iter(NETWORKS["LoKr (whole)"][0])).partition(".")[0]
     assert not found(tmp_path, {**NETWORKS["LoKr (whole)"][0], f"{layer}.alpha": torch.tensor(1e10)})
 

@@ -29,7 +29,7 @@ def objective(**options) -> Objective:
 
 
 def filled(*numbers: float) -> torch.Tensor:
-    """One item of 4 × 2 × 2 equal values a number."""
+    """One item of 4 × 2 × 2 equal values per number."""
     return torch.tensor(numbers).view(-1, 1, 1, 1).expand(-1, 4, 2, 2).clone()
 
 

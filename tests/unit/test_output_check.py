@@ -71,7 +71,7 @@ def test_a_name_that_no_system_accepts_is_an_error_not_a_crash(tmp_path):
 
 @pytest.mark.parametrize("mode", [0o555, 0o444, 0o000])
 def test_missing_rights_are_found(tmp_path, monkeypatch, mode):
-    """Root may do everything, so the system's answer is given where it would be for others."""
+    """Root may write everywhere, so the system's refusal is simulated."""
     closed = tmp_path / "closed"
     closed.mkdir()
 

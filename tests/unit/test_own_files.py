@@ -18,7 +18,7 @@ from tests.unit.toy import toy_config
 
 
 class KilledError(BaseException):
-    """Ends a run like a kill, as far as that goes within a process."""
+    """Ends a run like a kill, as far as possible within a process."""
 
 
 def bundles(where: Folders) -> list[str]:
@@ -82,7 +82,7 @@ def without_written(where: Folders) -> None:
     ("change", "names"),
     [
         (lambda where: None, ["toy.safetensors"]),
-        # The first releases do not say what is theirs, so nothing is.
+        # The first releases did not record their files, so none belongs to the run.
         (without_written, ["toy-2.safetensors", "toy.safetensors"]),
     ],
 )
@@ -203,6 +203,6 @@ def test_a_record_that_cannot_be_written_is_one_warning_and_the_bundle_is_saved(
     assert read_bundle(outcome.bundle_path).lora
     assert ["files.json" in event.message for event in listener.of(Warned)] == [True]
     monkeypatch.undo()
-    # The state says it, too.
+    # The state records it as well.
     outcome, _ = run(toy_config(data, steps=12, save_every=4), where, resume_from=where.run)
     assert outcome.bundle_path.name == "toy.safetensors"

@@ -10,7 +10,7 @@ from lib_pivotal.core.train.readback import Readback
 
 
 class OnGpu(torch.Tensor):
-    """Says that it is on a GPU."""
+    """A tensor that claims to be on a GPU."""
 
     @property
     def device(self):
@@ -18,7 +18,7 @@ class OnGpu(torch.Tensor):
 
 
 class HandMadeEvent:
-    """An event that is over when the test says so, or when somebody waits for it."""
+    """An event that completes when the test says so, or when it is waited for."""
 
     made: list[HandMadeEvent]
 

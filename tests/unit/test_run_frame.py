@@ -33,7 +33,7 @@ def warnings_of(listener) -> list[str]:
 def test_a_loss_table_that_cannot_be_written_does_not_end_the_run_or_hide_its_error(
     tmp_path, data, monkeypatch, breaks
 ):
-    """Also at its end, where what is still in memory is written."""
+    """Also at the end, when buffered lines are written."""
     path_open = Path.open
 
     def full(path, mode="r", *arguments, **options):
@@ -53,7 +53,7 @@ def test_a_loss_table_that_cannot_be_written_does_not_end_the_run_or_hide_its_er
 
 
 def refusing(monkeypatch, names, error=errno.ENOSPC):
-    """Let files whose names begin so be impossible to make."""
+    """Make it impossible to create files whose names start like this."""
     path_open = Path.open
 
     def refuse(path, mode="r", *arguments, **options):

@@ -75,7 +75,7 @@ def test_a_state_on_a_full_disk_is_an_error(tmp_path, monkeypatch):
 def test_a_refused_resume_does_not_change_the_run(tmp_path, data):
     where = folders(tmp_path)
     stopped_run(toy_config(data, steps=20), where, at=5)
-    # The last saved state is older than the table.
+    # The loss table goes further than the last saved state.
     before = {path: path.read_bytes() for path in where.run.rglob("*") if path.is_file()}
     (where.run / "loss.csv").write_bytes(before[where.run / "loss.csv"] + b"6,0.5,0.1,0,0,0,0,0\n")
     before[where.run / "loss.csv"] = (where.run / "loss.csv").read_bytes()
@@ -181,7 +181,7 @@ def test_notes_and_image_of_the_user_are_kept(tmp_path, data):
     found = json.loads((where.bundles / "toy.json").read_text(encoding="utf-8"))
     assert found == {**notes, "activation text": "zog_x", "sd version": "SD1"}
     assert (where.bundles / "toy.png").read_bytes() == b"the user's image"
-    # Asked for it, the image is replaced; the notes are never lost.
+    # With if_exists="overwrite" the image is replaced; the notes are always kept.
     run(toy_config(data, sample_every=4, if_exists="overwrite"), where, sampler=ImageMaker())
     with Image.open(where.bundles / "toy.png") as image:
         assert image.size == (8, 8)

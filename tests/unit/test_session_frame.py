@@ -100,7 +100,7 @@ def test_a_thread_that_cannot_be_started_is_an_error(host, config, monkeypatch):
 
 
 def failing(host, name: str, moment: str, error: BaseException) -> None:
-    """Let one of the host's contexts fail when it is entered or left, after it has done its work."""
+    """Make one of the host's contexts fail when it is entered or left, after it has done its work."""
     real = getattr(host, name)
 
     @contextlib.contextmanager

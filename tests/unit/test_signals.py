@@ -124,7 +124,7 @@ def test_a_signal_handler_survives_a_terminal_that_has_gone(monkeypatch, error):
     monkeypatch.setattr(sys, "stderr", Broken(error))
     monkeypatch.setattr(sys, "stdout", Broken(error))
     control = Control()
-    # As every command runs.
+    # Every command runs inside this.
     with guarded(), stopping(control, is_first=True):
         signal.raise_signal(signal.SIGTERM)
         say("no failure")

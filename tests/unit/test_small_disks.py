@@ -38,7 +38,7 @@ def disk(tmp_path) -> Iterator[Path]:
 
 
 def attempt(config, root: Path, bundles: Path, resume: Path | None = None):
-    """A run as the command line makes it: its error or None, and what it said."""
+    """A run as the command line makes it; returns its error or None, and the listener."""
     listener = Listener()
     try:
         folders = Folders(resume or make_run_folder(root, "toy"), bundles, root / "cache")
@@ -62,7 +62,7 @@ def temporary(disk: Path) -> list[Path]:
     "size", ["size=4k", "size=40k", "size=80k", "size=160k", "nr_inodes=3", "nr_inodes=6", "nr_inodes=16"]
 )
 def test_a_disk_that_fills_up_gives_a_success_or_a_clear_message(disk, data, size, capsys):
-    """The bundle is there and whole, or the error says why; what comes before the bundle never decides it."""
+    """Either the bundle is complete or the error says why; failures before the bundle do not matter."""
     mount(disk, size)
     error, _ = attempt(settings(data), disk, disk)
     bundles = [path.name for path in disk.glob("*.safetensors")]
@@ -84,7 +84,7 @@ def test_a_full_run_folder_does_not_prevent_a_bundle_on_another_disk(disk, data,
     if error is None:
         assert read_bundle(tmp_path / "Lora" / "toy.safetensors").lora and listener.of(Warned)
     else:
-        # Not even the log can be made.
+        # Not even the log can be created.
         assert "cannot be written" in str(error) and not listener.of(StepDone)
 
 

@@ -37,7 +37,7 @@ def stopped(tmp_path_factory):
 
 @pytest.fixture
 def copy(stopped, tmp_path):
-    """Folders of a copy of it, bundles included."""
+    """Folders of a copy of that run, including its bundles."""
     for name in ("run", "bundles"):
         shutil.copytree(stopped / name, tmp_path / name)
     return Folders(tmp_path / "run", tmp_path / "bundles", tmp_path / "cache")
@@ -45,7 +45,7 @@ def copy(stopped, tmp_path):
 
 def resume(copy, stopped, **changes):
     control = Control()
-    # Two steps more are enough.
+    # A few more steps are enough.
     listener = Listener(control)
     listener.handle = lambda event, handle=listener.handle: (
         handle(event),
@@ -135,7 +135,7 @@ def save(folder, step, keep=1):
 
 
 def test_the_state_just_saved_is_never_removed(tmp_path):
-    """A damaged one of a later step is not newer than it."""
+    """A damaged state of a later step does not count as newer."""
     save(tmp_path, 8)
     (tmp_path / "state-000012.safetensors").write_bytes(b"damaged")
     assert save(tmp_path, 10).exists()

@@ -20,7 +20,7 @@ _COMMON = {"art": 794, "masterpiece": 14241}
 
 
 def _run(text: str) -> tuple[int, ...]:
-    """Ids as CLIP cuts a text: words, digits one by one, punctuation in one piece."""
+    """Ids like CLIP's: words, single digits, and runs of punctuation."""
     pieces = re.findall(r"[^\W\d_]+|\d|[^\w\s]+|_+", text.lower())
     return tuple(_COMMON.get(piece) or _WORDS.setdefault(piece, 40_000 + len(_WORDS)) for piece in pieces)
 

@@ -20,7 +20,7 @@ from tests.unit.toy import ToyModel, toy_config
 
 
 def test_loss_sequence_is_pinned(tmp_path, data):
-    """A change of these numbers changes every user's result: bump the version and say so."""
+    """If these numbers change, every user's results change: raise the version and mention it in the changelog."""
     _, listener = run(toy_config(data), folders(tmp_path))
     assert [round(loss, 4) for loss in listener.losses] == PINNED
 
@@ -145,7 +145,7 @@ def test_lora_waits_for_its_start(tmp_path, data):
     assert torch.equal(seen[1]["lora/unet"], seen[4]["lora/unet"])
     assert not torch.equal(seen[4]["lora/unet"], seen[5]["lora/unet"])
     assert not torch.equal(seen[1]["table/clip_l"], seen[2]["table/clip_l"])
-    # Its first step is one of a fresh optimizer: no moments were gathered while it waited.
+    # Its optimizer starts fresh: it gathered no moments while it waited.
     assert not any(key.startswith("optimiser/unet/") for key in seen[4])
     assert any(key.startswith("optimiser/unet/") for key in seen[5])
     _, alone = run(toy_config(data, rank=0), folders(tmp_path, "b"))

@@ -191,7 +191,7 @@ def toy_config(folder: Path, **changes) -> TrainConfig:
         "batch_size": 2,
         "rank": 4,
         "alpha": 2.0,
-        # Of so few steps none is to pass without the LoRA.
+        # The LoRA is trained from the first of these few steps on.
         "lora_start": 0.0,
         "output_name": "toy",
         "sample_every": 0,
