@@ -23,7 +23,7 @@ _MOST_BYTES = 100_000
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--shots", action="store_true", help="write the screenshots of docs/img anew")
+    parser.addoption("--shots", action="store_true", help="write the screenshots of docs/img again")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -40,7 +40,7 @@ def _skip_loudly(reason: str) -> None:
 
 
 def _checkpoints(tree: Path, python: Path, folder: Path) -> list[Path]:
-    """The demo's trained base where it is at hand, else a random one."""
+    """The demo's trained base if it is there, otherwise a random one."""
     from lib_pivotal.demo import assets
 
     if assets.BASE_A.exists() and assets.BASE_B_UNET.exists():

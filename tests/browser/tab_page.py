@@ -1,4 +1,4 @@
-"""The tab in a browser, in the user's words."""
+"""The tab in a browser, controlled by the labels that users see."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class TabPage:
                 self.page.locator(f"#pivotal_{blocks[name]}_{name}").locator("input, textarea").fill(str(value))
 
     def press(self, name: str) -> None:
-        """Press a button of ours."""
+        """Press one of our buttons."""
         self.page.click(f"#pivotal_{name}")
 
     def forgive(self, words: str) -> None:
@@ -72,7 +72,7 @@ class TabPage:
         return self.page.locator("#pivotal_run_progress .progressDiv")
 
     def width(self) -> int:
-        """Width of what there is to scroll, in px."""
+        """Width of the scrollable content, in px."""
         return int(self.page.evaluate("document.documentElement.scrollWidth"))
 
     def read_last(self, data: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A person at the part "Bundles": looks into a file, renames, sees the result, is told what is wrong."""
+"""The part "Bundles" in a browser: inspect a file, rename an embedding, see the result and a problem."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def choose(page: Page, field: str, text: str) -> None:
     page.locator(f"#pivotal_bundles_{field} ul li", has_text=text).first.click()
 
 
-def test_look_rename_and_be_told(page, webui, shoot):
+def test_inspect_rename_and_see_a_problem(page, webui, shoot):
     choose(page, "bundle", "two")
     view = page.locator("#pivotal_bundles_view").first
     expect(view).to_contain_text("zog_v1", timeout=WAIT_MS)

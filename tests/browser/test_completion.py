@@ -25,7 +25,7 @@ window.ResultType = {embedding: 3};
 window.tagword = "zog";
 window.AutocompleteResult = class { constructor(text, type) { this.text = text; this.type = type; } };
 """
-"""What our script uses of the extension of that name."""
+"""The parts of the tagcomplete extension that our script uses."""
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_tagcomplete_gets_only_what_its_word_is_the_beginning_of(page: Page, url
     page.evaluate("tagword = 'asu'")
     page.wait_for_function("PARSERS[0].triggerCondition()")
     assert page.evaluate(texts) == ["asuka \\(eva\\)"]
-    # Its word begins anew after a space, so it would put the whole name behind the first half.
+    # It starts a new word after a space, so it would insert the whole name after the first half.
     page.locator(PROMPT).press_sequentially("ka \\(ev")
     page.evaluate("tagword = '(ev'")
     page.wait_for_timeout(300)

@@ -1,4 +1,4 @@
-"""A person at the page: fills, checks, trains, watches, reloads, stops, uses the result."""
+"""The tab in a browser: fill in, check, train, watch, reload, stop, use the result."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def use_the_result(tab, webui, shoot) -> None:
     expect(page.locator("#txt2img_gallery img").first).to_be_visible(timeout=WAIT_MS)
     infotext = page.locator("#html_info_txt2img").first
     expect(infotext).to_contain_text("two-shapes", timeout=WAIT_MS)
-    # The webui lists networks that it could not find; ours it has found.
+    # The webui lists networks that it could not find; it found ours.
     expect(page.locator("#html_log_txt2img").first).not_to_contain_text("not found")
     # Gradio 3.41 stumbles over the webui's own generation, with or without us.
     tab.forgive("reading 'props'")
@@ -188,7 +188,7 @@ def brightness(color: str) -> float:
     return sum(float(number) for number in re.findall(r"[\d.]+", color)[:3]) / 3
 
 
-def test_odd_answers_leave_the_script_alive(tab):
+def test_the_script_survives_invalid_answers(tab):
     tab.page.evaluate("pivotal.update('no json'); pivotal.update('')")
     tab.page.fill("#pivotal_output_output_name input", "")
     tab.press("run_check")

@@ -1,4 +1,4 @@
-"""A package ``modules`` that has what ``host/contract.json`` lists, and refuses everything else."""
+"""A package ``modules`` with exactly the symbols that ``host/contract.json`` lists."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _Module(types.ModuleType):
 
 
 class _Lock:
-    """Not re-entrant, like the webui's; notes who takes and gives it."""
+    """Not re-entrant, like the webui's; records who acquires and releases it."""
 
     def __init__(self, calls: list[str]) -> None:
         self._calls, self._lock = calls, threading.Lock()
@@ -61,7 +61,7 @@ class FakeWebui:
         self._fill()
 
     def behave(self, module: str, name: str, function: Callable[..., Any]) -> None:
-        """Let a host function do something; the call is still checked and noted."""
+        """Replace a host function; calls are still checked and recorded."""
         self.modules[module].__dict__[name].behavior = function
 
     def make(self, class_name: str, **values: Any) -> Any:

@@ -16,11 +16,11 @@ from lib_pivotal.core.ports import SampleRequest
 from lib_pivotal.host.a1111.host import A1111Host
 from lib_pivotal.host.a1111.lease import borrow
 from lib_pivotal.host.a1111.noise_schedule import noise_schedule_of
-from tests.contract.test_borrowing import _webui
+from tests.contract.toy_webui import toy_webui
 
 
 def test_a_schedule_rounded_to_half_precision_is_made_exact_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    _host, model = _webui(monkeypatch)
+    _host, model = toy_webui(monkeypatch)
     exact = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2, 0).float()
     model.alphas_cumprod = exact.half()
     model.linear_start, model.linear_end = 0.00085, 0.0120
@@ -40,7 +40,7 @@ def test_a_schedule_rounded_to_half_precision_is_made_exact_again(monkeypatch: p
 def test_the_memory_saving_attention_is_chosen_while_training_and_the_users_comes_back(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    webui, _model = _webui(monkeypatch)
+    webui, _model = toy_webui(monkeypatch)
     chosen: list[str | None] = []
     hijack = webui.modules["sd_hijack"]
     type(hijack.model_hijack).apply_optimizations.behavior = lambda _self, option=None: chosen.append(option)
@@ -65,7 +65,7 @@ def test_the_memory_saving_attention_is_chosen_while_training_and_the_users_come
 
 @pytest.mark.parametrize("where", ["setting", "weights"])
 def test_weights_in_eight_bits_are_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
-    webui, model = _webui(monkeypatch)
+    webui, model = toy_webui(monkeypatch)
     if where == "setting":
         vars(webui.modules["shared"].opts)["fp8_storage"] = "Enable"
     else:
@@ -77,7 +77,7 @@ def test_weights_in_eight_bits_are_refused_with_the_remedy(monkeypatch: pytest.M
     assert "fp8" in found[0].message
     assert "FP8 weight to Disable" in found[0].hint
     if where == "weights":
-        # The check is not repeated when the run's turn comes; what was loaded by then is looked at.
+        # The check is not repeated when the queued run starts; the model loaded by then is examined.
         with pytest.raises(HostError, match="fp8"), borrow(TrainConfig(), Control()):
             pass
     assert "apply_optimizations" not in webui.calls
@@ -89,7 +89,7 @@ def test_weights_in_eight_bits_are_refused_with_the_remedy(monkeypatch: pytest.M
 def test_the_forward_pass_has_the_precision_that_was_chosen(
     monkeypatch: pytest.MonkeyPatch, precision: str, expected: torch.dtype
 ) -> None:
-    _host, model = _webui(monkeypatch)
+    _host, model = toy_webui(monkeypatch)
     layer = model.first_stage_model
     with borrow(TrainConfig(precision=precision), Control()) as borrowed:
         with borrowed.model.autocast():
@@ -101,7 +101,7 @@ def test_the_forward_pass_has_the_precision_that_was_chosen(
 def test_previews_are_made_with_the_clip_skip_of_the_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clip_skip: int
 ) -> None:
-    webui, _model = _webui(monkeypatch)
+    webui, _model = toy_webui(monkeypatch)
     options = webui.modules["shared"].opts
     options.data = {"CLIP_stop_at_last_layers": 3}
     seen = []

@@ -1,4 +1,4 @@
-"""Borrowing and returning, on the fake webui and a toy model."""
+"""Borrowing a model and returning it, with the fake webui and a toy model."""
 
 from __future__ import annotations
 
@@ -18,51 +18,7 @@ from lib_pivotal.host.a1111.lease import borrow
 from lib_pivotal.host.a1111.noise_schedule import noise_schedule_of
 from lib_pivotal.host.a1111.sample import _pinned_options, _registered
 from lib_pivotal.host.webui.replaced_loras import forget_file
-from tests.contract.fake_webui import FakeWebui
-
-_INFO = types.SimpleNamespace(
-    filename="m.safetensors", title="m.safetensors [12]", name="m.safetensors", name_for_extra="m", sha256="12ab"
-)
-
-
-class _Tokenizer:
-    bos_token_id, eos_token_id = 1, 2
-
-    def __call__(self, texts: list[str], **_: Any) -> dict[str, list[list[int]]]:
-        return {"input_ids": [[3 + ord(letter) % 7 for letter in text] for text in texts]}
-
-
-def _toy_model() -> Any:
-    """As much of an SD1 model as borrowing touches."""
-    model = torch.nn.Module()
-    model.is_sd1, model.cond_stage_key, model.sd_checkpoint_info, model.lowvram = True, "txt", _INFO, False
-    model.parameterization, model.scale_factor = "eps", 0.18215
-    model.alphas_cumprod = torch.linspace(0.999, 0.004, 1000)
-    model.model = torch.nn.Module()
-    model.model.conditioning_key = "crossattn"
-    unet = torch.nn.Module()
-    unet.input_blocks = torch.nn.ModuleList([torch.nn.ModuleList([torch.nn.Conv2d(4, 4, 3, padding=1)])])
-    unet.use_checkpoint = True
-    model.model.diffusion_model = unet
-    model.first_stage_model = torch.nn.Linear(2, 2)
-    text = torch.nn.Module()
-    text.text_model = torch.nn.Module()
-    text.text_model.embeddings = torch.nn.Module()
-    text.text_model.embeddings.token_embedding = torch.nn.Embedding(10, 4)
-    model.cond_stage_model = torch.nn.Module()
-    model.cond_stage_model.wrapped = torch.nn.Module()
-    model.cond_stage_model.wrapped.transformer = text
-    model.cond_stage_model.wrapped.tokenizer = _Tokenizer()
-    model.cond_stage_model.tokenize = lambda texts: _Tokenizer()(texts)["input_ids"]
-    return model
-
-
-def _webui(monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...] = (1, 10, 1)) -> tuple[FakeWebui, Any]:
-    webui, model = FakeWebui(monkeypatch, version), _toy_model()
-    sd_models = webui.modules["sd_models"]
-    sd_models.checkpoints_list[_INFO.title] = sd_models.checkpoint_aliases[_INFO.title] = _INFO
-    sd_models.model_data.sd_model = webui.modules["shared"].sd_model = model
-    return webui, model
+from tests.contract.toy_webui import INFO, toy_webui
 
 
 @pytest.mark.parametrize("version", [(1, 7), (1, 8), (1, 10, 1)])
@@ -70,7 +26,7 @@ def _webui(monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...] = (1, 10, 1
 def test_everything_comes_back_however_the_run_ends(
     monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...], *, fails: bool
 ) -> None:
-    webui, model = _webui(monkeypatch, version)
+    webui, model = toy_webui(monkeypatch, version)
     shared, hijack = webui.modules["shared"], webui.modules["sd_hijack"].model_hijack
     shared.loaded_hypernetworks.append("hyper")
     hijack.circular_enabled = True
@@ -92,7 +48,7 @@ def test_everything_comes_back_however_the_run_ends(
     assert model.model.diffusion_model.__dict__["forward"] is foreign
     assert model.model.diffusion_model.use_checkpoint is True
     assert webui.calls.count("apply_circular") == 2
-    # The user's attention comes back before caches and lists are renewed.
+    # The user's attention is restored before caches and lists are refreshed.
     assert webui.calls.index("load_textual_inversion_embeddings") > webui.calls.index("undo_optimizations")
     assert webui.calls[-1] == "torch_gc"
 
@@ -100,7 +56,7 @@ def test_everything_comes_back_however_the_run_ends(
 def test_a_failing_undo_step_does_not_keep_the_others_from_running(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    webui, model = _webui(monkeypatch)
+    webui, model = toy_webui(monkeypatch)
     with borrow(TrainConfig(), Control()):
         webui.behave("sd_unet", "apply_unet", lambda *_: 1 / 0)
     assert all(parameter.requires_grad for parameter in model.parameters())
@@ -109,13 +65,13 @@ def test_a_failing_undo_step_does_not_keep_the_others_from_running(
 
 
 def test_another_checkpoint_is_loaded_and_the_selected_one_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    webui, _model = _webui(monkeypatch)
+    webui, _model = toy_webui(monkeypatch)
     loaded = []
-    webui.behave("sd_models", "get_closet_checkpoint_match", lambda name: _INFO if name == "m" else None)
+    webui.behave("sd_models", "get_closet_checkpoint_match", lambda name: INFO if name == "m" else None)
     webui.behave("sd_models", "reload_model_weights", lambda info=None: loaded.append(info))
     with borrow(TrainConfig(checkpoint="m"), Control()):
-        assert loaded == [_INFO]
-    assert loaded == [_INFO, None]
+        assert loaded == [INFO]
+    assert loaded == [INFO, None]
 
 
 def _conditioner(count: int) -> Any:
@@ -137,7 +93,7 @@ def _conditioner(count: int) -> Any:
 def test_models_that_cannot_be_trained_are_refused_by_name(
     monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], words: str
 ) -> None:
-    webui, model = _webui(monkeypatch)
+    webui, model = toy_webui(monkeypatch)
     for name, value in change.items():
         setattr(model, name, value)
     with pytest.raises(HostError, match=words), borrow(TrainConfig(), Control()):
@@ -147,7 +103,7 @@ def test_models_that_cannot_be_trained_are_refused_by_name(
 
 
 def test_an_inpainting_model_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    _host, model = _webui(monkeypatch)
+    _host, model = toy_webui(monkeypatch)
     model.model.conditioning_key = "hybrid"
     assert any("an inpainting model (SD1)" in item.message for item in A1111Host("").problems(TrainConfig()))
 
@@ -155,21 +111,21 @@ def test_an_inpainting_model_is_refused_by_name(monkeypatch: pytest.MonkeyPatch)
 def test_a_velocity_model_that_the_webui_uses_wrongly_is_an_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    _host, model = _webui(monkeypatch)
+    _host, model = toy_webui(monkeypatch)
     path = tmp_path / "v.safetensors"
     save_file({"v_pred": torch.empty(0), "ztsnr": torch.empty(0)}, path)
-    model.sd_checkpoint_info = types.SimpleNamespace(**{**vars(_INFO), "filename": str(path)})
+    model.sd_checkpoint_info = types.SimpleNamespace(**{**vars(INFO), "filename": str(path)})
     monkeypatch.setattr("lib_pivotal.host.a1111.obstacles._selected", lambda: None)
     found = A1111Host("").problems(TrainConfig())
     assert any("velocity" in item.message and item.is_error for item in found)
     model.parameterization = "v"
     assert not any("velocity" in item.message for item in A1111Host("").problems(TrainConfig()))
-    # What the file says of its schedule holds, too.
+    # The schedule that the file declares counts as well.
     assert noise_schedule_of(model)[-1] < 1e-7
 
 
 def test_the_webuis_zero_terminal_schedule_is_trained_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    webui, model = _webui(monkeypatch)
+    webui, model = toy_webui(monkeypatch)
     plain = noise_schedule_of(model)
     vars(webui.modules["shared"].opts)["sd_noise_schedule"] = "Zero Terminal SNR"
     rescaled = noise_schedule_of(model)
@@ -179,7 +135,7 @@ def test_the_webuis_zero_terminal_schedule_is_trained_with(monkeypatch: pytest.M
 
 
 def test_all_problems_at_once_with_the_names_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    webui, _model = _webui(monkeypatch)
+    webui, _model = toy_webui(monkeypatch)
     webui.modules["shared"].cmd_opts.medvram = True
     found = A1111Host("").problems(TrainConfig(checkpoint="nothing like it", precision="fp16"))
     assert [problem.field for problem in found] == ["webui", "checkpoint", "precision"]
@@ -187,7 +143,7 @@ def test_all_problems_at_once_with_the_names_there_are(monkeypatch: pytest.Monke
 
 
 def test_half_precision_on_the_cpu_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    webui, _model = _webui(monkeypatch)
+    webui, _model = toy_webui(monkeypatch)
     webui.modules["shared"].cmd_opts.no_half = False
     found = A1111Host("").problems(TrainConfig())
     assert [problem.field for problem in found] == ["precision"]
@@ -195,13 +151,13 @@ def test_half_precision_on_the_cpu_is_refused_with_the_remedy(monkeypatch: pytes
 
 
 def test_a_webui_without_checkpoints_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    webui, _model = _webui(monkeypatch)
+    webui, _model = toy_webui(monkeypatch)
     webui.modules["sd_models"].checkpoints_list.clear()
     assert [problem.field for problem in A1111Host("").problems(TrainConfig())] == ["checkpoint"]
 
 
 def test_a_setting_the_user_changes_during_a_preview_stays_changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    webui, _model = _webui(monkeypatch)
+    webui, _model = toy_webui(monkeypatch)
     options = webui.modules["shared"].opts
     options.data = {"sd_model_checkpoint": "a", "sd_unet": "x"}
     options.data_labels = {"live_previews_enable": None}
@@ -211,8 +167,8 @@ def test_a_setting_the_user_changes_during_a_preview_stays_changed(monkeypatch: 
     assert options.data == {"sd_model_checkpoint": "c", "sd_unet": "x"}
 
 
-def test_an_installed_embedding_of_the_same_name_steps_aside_for_a_preview(monkeypatch: pytest.MonkeyPatch) -> None:
-    webui, model = _webui(monkeypatch)
+def test_an_installed_embedding_of_the_same_name_is_hidden_during_a_preview(monkeypatch: pytest.MonkeyPatch) -> None:
+    webui, model = toy_webui(monkeypatch)
     database = webui.modules["sd_hijack"].model_hijack.embedding_db
     registered: list[str] = []
 
@@ -246,7 +202,7 @@ def test_an_installed_embedding_of_the_same_name_steps_aside_for_a_preview(monke
 
 
 def test_bundled_embeddings_of_an_earlier_run_do_not_count_as_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    webui, _model = _webui(monkeypatch)
+    webui, _model = toy_webui(monkeypatch)
     words = webui.modules["sd_hijack"].model_hijack.embedding_db.word_embeddings
     words["OnDisk"] = types.SimpleNamespace(filename="somewhere/OnDisk.pt")
     words["bundled"] = types.SimpleNamespace(filename=None)
@@ -256,7 +212,7 @@ def test_bundled_embeddings_of_an_earlier_run_do_not_count_as_taken(monkeypatch:
 def test_a_replaced_file_is_read_and_applied_again_in_every_model_in_memory(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    webui, model = _webui(monkeypatch)
+    webui, model = toy_webui(monkeypatch)
     ours, other = (
         types.SimpleNamespace(network_on_disk=types.SimpleNamespace(filename=str(tmp_path / name)), mtime=5.0)
         for name in ("a.safetensors", "b.safetensors")

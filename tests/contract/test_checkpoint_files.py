@@ -1,4 +1,4 @@
-"""What Check says of the file of the checkpoint that is to be trained on, loaded or not."""
+"""What Check reports about the checkpoint file that will be trained on, whether it is loaded or not."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def case(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> _Case:
         ({**_UNET, **_TEXT}, "has no VAE"),
     ],
 )
-def test_a_file_that_cannot_be_trained_on_is_told(
+def test_a_file_that_cannot_be_trained_on_is_reported(
     case: _Case, checkpoint: str, names: dict[str, tuple[int, ...]], words: str
 ) -> None:
     _save(case.path, names)
@@ -89,7 +89,7 @@ def test_a_file_that_cannot_be_trained_on_is_told(
 @pytest.mark.parametrize(
     "content", [b"", b"<!doctype html>", b"version https://git-lfs.github.com/spec/v1\n", b"\x80\x02"]
 )
-def test_a_file_that_cannot_be_read_is_told(case: _Case, content: bytes) -> None:
+def test_a_file_that_cannot_be_read_is_reported(case: _Case, content: bytes) -> None:
     case.path.write_bytes(content)
     (problem,) = case.problems()
     assert "model.safetensors cannot be read" in problem.message
@@ -107,15 +107,15 @@ def test_a_whole_file_and_other_kinds_of_files_are_left_to_the_webui(case: _Case
     assert case.problems() == []
 
 
-def test_a_vae_that_the_webui_has_chosen_will_do(case: _Case) -> None:
+def test_a_vae_selected_in_the_webui_is_enough(case: _Case) -> None:
     _save(case.path, {**_UNET, **_TEXT})
     case.choose_vae("vae.safetensors")
     assert case.problems() == []
 
 
-def test_of_a_loaded_checkpoint_the_model_itself_is_asked(case: _Case) -> None:
+def test_a_loaded_checkpoint_is_checked_by_its_model(case: _Case) -> None:
     case.load()
-    # Gone since, or replaced by rubbish: what is in memory can be trained on all the same.
+    # Removed since, or replaced by garbage: the model in memory can still be trained on.
     assert [problem.message for problem in case.problems()] == ["model is an SDXL refiner."]
     case.path.write_bytes(b"")
     assert len(case.problems()) == 1

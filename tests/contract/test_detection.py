@@ -1,4 +1,4 @@
-"""Which host this process is, in the fake webui."""
+"""Detection of the host that this process runs in, with the fake webui."""
 
 from __future__ import annotations
 

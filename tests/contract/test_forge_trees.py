@@ -1,4 +1,4 @@
-"""Bundle prompts on Forge, old Forge, reForge and Forge-classic: their own source, and Forge's own text engine."""
+"""Bundles in prompts on Forge, old Forge, reForge and Forge-classic: their source, and Forge's own text engine."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ def test_forges_loader_never_sees_our_keys(loading: Any) -> None:
     assert len(loading.reads) == 2
 
 
-def test_forge_reads_a_file_again_that_was_replaced_while_it_did_not_act(loading: Any) -> None:
+def test_forge_reads_a_file_again_that_was_replaced_while_it_was_inactive(loading: Any) -> None:
     networks, path = loading.networks, loading.path
     for _ in range(2):
         networks.load_lora_state_dict(str(path))
@@ -228,7 +228,7 @@ def test_forge_reads_a_file_again_that_was_replaced_while_it_did_not_act(loading
 
 
 def test_forge_never_sees_our_keys_while_bundled_embeddings_are_on(loading: Any) -> None:
-    """It has no handling of its own that could stand back or come first."""
+    """Forge has no bundle handling of its own, so the priority setting does not matter."""
     data = sys.modules["modules.shared"].opts.data
     data["pivotal_loader_takes_over"] = False
     assert set(loading.networks.load_lora_state_dict(str(loading.path))) == set(_LORA)

@@ -13,7 +13,7 @@ from lib_pivotal.core.events import Control
 from lib_pivotal.host.a1111.lease import borrow
 from lib_pivotal.host.a1111.vae import WebuiVae
 from lib_pivotal.host.offload import Offloading
-from tests.contract.test_borrowing import _webui
+from tests.contract.toy_webui import toy_webui
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from tests.contract.test_borrowing import _webui
 def test_interrupt_is_passed_on_by_polling_and_by_nothing_else(
     monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...], flag: str
 ) -> None:
-    webui, _model = _webui(monkeypatch, version)
+    webui, _model = toy_webui(monkeypatch, version)
     control = Control()
     with borrow(TrainConfig(), control) as borrowed:
         borrowed.model.poll_requests()
@@ -36,7 +36,7 @@ def test_interrupt_is_passed_on_by_polling_and_by_nothing_else(
 
 
 def test_an_exchanged_model_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    webui, model = _webui(monkeypatch)
+    webui, model = toy_webui(monkeypatch)
     with borrow(TrainConfig(), Control()) as borrowed:
         borrowed.model.verify()
         webui.modules["sd_models"].model_data.sd_model = None
@@ -50,7 +50,7 @@ def test_an_exchanged_model_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("part", ["unet", "text_encoders"])
 def test_a_moved_part_is_noticed_unless_the_run_itself_offloaded_it(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
-    _host, model = _webui(monkeypatch)
+    _host, model = toy_webui(monkeypatch)
     with borrow(TrainConfig(), Control()) as borrowed:
         network = model.model.diffusion_model if part == "unet" else model.cond_stage_model.wrapped.transformer
         kept = {name: tensor.clone() for name, tensor in network.state_dict().items()}
@@ -67,7 +67,7 @@ def test_a_moved_part_is_noticed_unless_the_run_itself_offloaded_it(monkeypatch:
 def test_the_webuis_own_option_takes_the_vae_off_the_device_between_uses(
     monkeypatch: pytest.MonkeyPatch, *, is_on: bool
 ) -> None:
-    webui, _model = _webui(monkeypatch)
+    webui, _model = toy_webui(monkeypatch)
     vars(webui.modules["shared"].opts)["unload_models_when_training"] = is_on
     with borrow(TrainConfig(), Control()) as borrowed:
         assert borrowed.model.offloading.is_offloaded("vae") is is_on

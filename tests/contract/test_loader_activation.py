@@ -129,7 +129,7 @@ def test_comments_of_each_pass_are_about_its_own_prompt(session: _Session) -> No
     assert "zog is in the LoRA A" in comment
 
 
-def test_a_qualified_name_makes_one_comment(session: _Session) -> None:
+def test_a_qualified_name_gives_one_comment(session: _Session) -> None:
     session.generate("s1", "A:1", "BB:1")
     assert len(session.generate("a s1@A hat").comments) == 1
     assert session.generate("a s1@BB hat", "A:1", "BB:1").comments == []
@@ -137,7 +137,7 @@ def test_a_qualified_name_makes_one_comment(session: _Session) -> None:
     assert "A is used" in comment
 
 
-def test_names_that_were_met_and_are_not_in_the_prompt_cost_nothing(session: _Session) -> None:
+def test_known_names_that_are_not_in_the_prompt_cost_nothing(session: _Session) -> None:
     for number in range(8):
         session.bundle(f"many{number}", *(f"name{number}x{index}" for index in range(40)))
         session.generate("hat", f"many{number}:1")

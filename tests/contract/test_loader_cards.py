@@ -81,7 +81,7 @@ def test_a_click_inserts_brackets_that_are_only_letters(card: Callable[..., dict
     assert prompt == r'"<lora:a:1>" + " asuka \\(eva\\), b\\[c\\]"'
 
 
-def test_cards_and_completion_know_files_beside_a_lora_when_they_belong_to_it(
+def test_cards_and_completion_know_embedding_files_next_to_a_lora(
     webui: FakeWebui, card: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     save_file({"clip_l": torch.ones(2, 8)}, tmp_path / "a_emb.safetensors")

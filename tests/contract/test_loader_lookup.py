@@ -91,7 +91,7 @@ def test_names_are_found_in_prompts_also_where_they_touch_punctuation(encoder: A
 
 
 def test_the_table_is_built_below_our_own_hooks(encoder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else building it would ask for the table that is being built."""
+    """Otherwise building the table would request the table that is being built."""
     _activate(encoder, tmp_path, "<s0>", "<s1>")
     names = _names()
     asked: list[str] = []

@@ -1,4 +1,4 @@
-"""Loading LoRA files in the fake webui: what is left out, what is loaded again, and how errors of ours end."""
+"""Loading LoRA files in the fake webui: which keys are left out, which files are loaded again, how our errors end."""
 
 from __future__ import annotations
 

@@ -15,9 +15,7 @@ from tests.contract.fake_webui import FakeWebui
 
 
 @pytest.mark.parametrize("version", [(1, 7), (1, 10, 1)])
-def test_a_run_takes_its_turn_and_gives_the_queue_back(
-    monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...]
-) -> None:
+def test_a_run_waits_for_the_queue_and_releases_it(monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...]) -> None:
     webui = FakeWebui(monkeypatch, version)
     with exclusive("task(one)"):
         webui.calls.append("run")
@@ -26,7 +24,7 @@ def test_a_run_takes_its_turn_and_gives_the_queue_back(
     assert webui.modules["shared"].state.interrupted is False
 
 
-def test_a_failed_run_gives_the_queue_back_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_run_also_releases_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     webui = FakeWebui(monkeypatch)
     with pytest.raises(ZeroDivisionError), exclusive("task(one)"):
         raise ZeroDivisionError

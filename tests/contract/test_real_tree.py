@@ -1,4 +1,4 @@
-"""The webui's own source against ``host/contract.json``: a changed host shows here before it shows to users."""
+"""The webui's own source against ``host/contract.json``, so that a changed host is noticed here first."""
 
 from __future__ import annotations
 

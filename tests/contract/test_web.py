@@ -1,4 +1,4 @@
-"""The webui's start options decide whether our HTTP routes exist and whom they let in."""
+"""The webui's start options decide whether our HTTP routes exist and who may use them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_there_is_an_api_only_when_the_webui_has_one(
     ],
     ids=str,
 )
-def test_other_sites_are_allowed_that_the_user_has_named(
+def test_sites_that_the_user_named_are_allowed(
     monkeypatch: pytest.MonkeyPatch, flags: dict[str, str], allowed: list[str]
 ) -> None:
     _started(monkeypatch, **flags)

@@ -40,7 +40,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def _checkpoints(tree: Path, python: Path, folder: Path) -> list[Path]:
-    """The demo's trained base where it is at hand, and a random one."""
+    """The demo's trained base if it is there, and a random one."""
     from lib_pivotal.demo import assets
 
     result = []
@@ -58,7 +58,7 @@ def _random_checkpoints(tree: Path, python: Path, folder: Path, families: tuple[
 
 
 def _found() -> tuple[Path, Path]:
-    """Tree and interpreter of the webui; skips where there is none."""
+    """Tree and interpreter of the webui; skips if there is none."""
     tree = find_webui()
     python = find_python(tree) if tree else None
     if tree is None or python is None:

@@ -15,7 +15,7 @@ _GROUNDS = {"red": (200, 40, 40), "green": (40, 160, 60), "blue": (40, 60, 190),
 
 
 def draw(folder: Path) -> Path:
-    """Eight images of 64 by 64 px, four of each concept, a caption beside each."""
+    """Eight images of 64 by 64 px, four of each concept, with a caption next to each."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, (word, color) in enumerate(_GROUNDS.items()):
         for name in NAMES:
@@ -44,7 +44,7 @@ def settings(folder: Path, output_name: str, **changes: Any) -> dict[str, Any]:
         "data_folder": str(folder),
         "resolution": 64,
         "steps": 6,
-        # Of so few steps none is to pass without the LoRA.
+        # The LoRA is trained from the first of these few steps on.
         "lora_start": 0.0,
         "batch_size": 2,
         "rank": 4,

@@ -240,7 +240,7 @@ def networks_of(family: str, params: Any) -> dict[str, Any]:
 
 
 def write_checkpoint(folder: Path, family: str) -> None:
-    """Random weights in LDM keys and a yaml beside them: ``FAMILY``; for SD1 ``random`` and ``other``."""
+    """Random weights in LDM keys and a yaml next to them: ``FAMILY``; for SD1 ``random`` and ``other``."""
     import torch
     from omegaconf import OmegaConf
     from safetensors.torch import save_file

@@ -1,4 +1,4 @@
-"""Starts and stops a real webui in a data folder of its own."""
+"""Starts and stops a real webui with its own data folder."""
 
 from __future__ import annotations
 
@@ -150,8 +150,8 @@ class Webui:
             AssertionError: with the answer's text, for every status other than 200.
         """
         status, answer = self.try_post(path, body, timeout)
-        told = answer.get("traceback", answer) if isinstance(answer, dict) else answer
-        assert status == 200, f"{path}: {status}\n{told}"
+        details = answer.get("traceback", answer) if isinstance(answer, dict) else answer
+        assert status == 200, f"{path}: {status}\n{details}"
         return answer
 
     def try_post(

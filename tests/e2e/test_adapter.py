@@ -114,7 +114,7 @@ def test_an_error_in_the_middle_of_a_step_changes_nothing(webui: Webui) -> None:
     assert webui.pixels("a red circle") == image
 
 
-def test_what_others_left_in_the_model_is_out_of_the_way_and_comes_back(webui: Webui) -> None:
+def test_changes_by_other_extensions_are_removed_for_training_and_restored(webui: Webui) -> None:
     webui.post("/pivotal-test/dirty_model")
     try:
         before = _state(webui)

@@ -1,4 +1,4 @@
-"""A webui whose API asks for credentials: ours asks for the same ones."""
+"""With credentials for the webui's API, our API requires the same ones."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def guarded(random_checkpoints: list[Path], tmp_path_factory: pytest.TempPathFac
 
 @pytest.mark.parametrize("route", ["check", "train", "stop", "save", "sample"])
 @pytest.mark.parametrize("login", [None, ("u", "wrong"), ("nobody", "p"), ("second", "p")])
-def test_nothing_can_be_asked_without_the_webuis_credentials(
+def test_nothing_can_be_requested_without_the_webuis_credentials(
     guarded: Webui, route: str, login: tuple[str, str] | None
 ) -> None:
     guarded.login = login
@@ -41,12 +41,12 @@ def test_the_webuis_credentials_open_it(guarded: Webui) -> None:
     status, answer = guarded.try_post(f"{V1}/check")
     assert status == 200
     assert answer["ok"] is False
-    # Let in, and told that there is no run.
+    # Accepted; the answer says that no run is active.
     assert guarded.try_post(f"{V1}/stop")[0] == 409
     assert guarded.try_post("/sdapi/v1/refresh-loras")[0] == 200
 
 
-def test_without_them_the_status_tells_no_names_and_no_folders(guarded: Webui) -> None:
+def test_the_status_without_credentials_has_no_names_or_folders(guarded: Webui) -> None:
     guarded.login = None
     assert set(guarded.get(f"{V1}/status")) == STATUS_OF_ANYBODY
     guarded.login = ("u", "p")

@@ -25,7 +25,7 @@ def test_other_sites_are_refused(webui: Webui, route: str, headers: dict[str, st
     assert "another site" in answer["message"]
 
 
-def test_the_own_page_and_programs_are_obeyed(webui: Webui) -> None:
+def test_the_own_page_and_programs_are_accepted(webui: Webui) -> None:
     own = {"Origin": webui.url, "Sec-Fetch-Site": "same-origin"}
     for headers in ({}, own, {"Origin": webui.url}):
         status, answer = webui.try_post(f"{V1}/check", headers=headers)

@@ -166,7 +166,7 @@ def test_both_hosts_have_the_same_losses(all_families: Webui, data: Path, tmp_pa
     assert losses.found == pytest.approx(theirs, rel=1e-3)
 
 
-def test_names_survive_everything_that_renews_the_encoders(all_families: Webui, data: Path) -> None:
+def test_names_survive_everything_that_replaces_the_encoders(all_families: Webui, data: Path) -> None:
     webui = all_families
     choose(webui, "sdxl")
     train(webui, settings(data, "stays", steps=2, sample_every=0))
@@ -182,7 +182,7 @@ def test_names_survive_everything_that_renews_the_encoders(all_families: Webui, 
             assert webui.pixels(prompt) == wanted
     finally:
         webui.post("/sdapi/v1/options", {"sd_checkpoints_limit": 1})
-    # The attention option makes the webui wrap the encoders anew, in the same conditioner.
+    # The attention option makes the webui wrap the encoders again, in the same conditioner.
     webui.post("/sdapi/v1/options", {"cross_attention_optimization": "Doggettx"})
     try:
         train(webui, settings(data, "later", steps=2, sample_every=0, seed=77))
@@ -199,7 +199,7 @@ def test_a_bundle_of_another_family_says_so(all_families: Webui, data: Path) -> 
     choose(webui, "sdxl")
     train(webui, settings(data, "only_sdxl", steps=2, sample_every=0))
     choose(webui, "random")
-    # The LoRA is the webui's affair; it takes the layers that happen to have the same names.
+    # The webui applies the LoRA to the layers that happen to have the same names.
     without = webui.pixels(f"{NAMES[0]} <lora:only_sdxl:1:ti=off>")
     webui.post("/pivotal-test/take")
     assert webui.pixels(f"{NAMES[0]} <lora:only_sdxl:1>") == without
@@ -208,7 +208,7 @@ def test_a_bundle_of_another_family_says_so(all_families: Webui, data: Path) -> 
     assert "not used" in said
 
 
-def test_settings_that_do_badly_are_pointed_out(all_families: Webui, family: str) -> None:
+def test_settings_that_give_poor_results_are_reported(all_families: Webui, family: str) -> None:
     found = all_families.post("/pivotal-test/problems", {"resolution": 64, "clip_skip": 2, "concepts": []})
     assert {item[0] for item in found} >= {"clip_skip"}
     assert all("error" not in item for item in found)

@@ -39,7 +39,7 @@ def ours(tmp_path_factory: pytest.TempPathFactory, random_checkpoints: list[Path
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.check.__name__)
-def test_with_the_extension_it_holds(ours: Bench, case: Case) -> None:
+def test_bundle_cases_hold_with_the_extension(ours: Bench, case: Case) -> None:
     RESULTS.setdefault(case.name, {})["with us"] = "fails"
     ours.start_afresh()
     case.check(ours)
@@ -53,7 +53,7 @@ def test_without_bundles_nothing_differs(alone: Bench, ours: Bench) -> None:
         assert {**found, "comments": ""} == {**wanted, "comments": ""}, prompt
 
 
-def test_switched_off_it_is_the_webui_alone(alone: Bench, ours: Bench) -> None:
+def test_an_extension_that_is_off_equals_the_webui_alone(alone: Bench, ours: Bench) -> None:
     prompts = ["<lora:A:1> a zogA", "zogA", "<lora:B:1> s1, zogA", "nothing"]
     for bench in (alone, ours):
         bench.start_afresh()
@@ -85,7 +85,7 @@ def test_embedding_files_are_packed_by_the_webuis_own_safe_reader(ours: Bench, t
     assert ours.c("<lora:packed_here:1> a saved_v1") != ours.c("<lora:packed_here:1:ti=off> a saved_v1")
 
 
-def test_beside_the_webuis_own_handling_names_mean_the_same(ours: Bench) -> None:
+def test_names_mean_the_same_when_the_webui_handles_bundles_first(ours: Bench) -> None:
     ours.start_afresh()
     with ours.files(plainname=12):
         wanted = ours.c("<lora:plain_A:1> a plainname")
@@ -97,15 +97,17 @@ def test_beside_the_webuis_own_handling_names_mean_the_same(ours: Bench) -> None
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if not case.blocks], ids=lambda case: case.check.__name__)
-def test_in_the_webui_alone_it_fails_as_we_say(alone: Bench, case: Case) -> None:
+def test_bundle_cases_fail_in_the_webui_alone_as_documented(alone: Bench, case: Case) -> None:
     """If a case holds there after all, our claim that the webui alone fails is out of date."""
     alone.start_afresh()
     _fails_as_we_say(alone, case)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.blocks], ids=lambda case: case.check.__name__)
-def test_in_a_fresh_webui_alone_it_fails_as_we_say(tmp_path: Path, random_checkpoints: list[Path], case: Case) -> None:
-    """After one such case every other one would fail in that webui, whatever it is about."""
+def test_bundle_cases_fail_in_a_fresh_webui_alone_as_documented(
+    tmp_path: Path, random_checkpoints: list[Path], case: Case
+) -> None:
+    """After such a case, every other one would fail in that webui."""
     with _started(tmp_path / "data", random_checkpoints, with_extension=False) as bench:
         _fails_as_we_say(bench, case)
 
@@ -123,5 +125,5 @@ def _fails_as_we_say(alone: Bench, case: Case) -> None:
     assert not expected or failure is not None, "known to fail here, but it holds"
 
 
-def test_no_error_of_ours_is_in_the_log(ours: Bench) -> None:
+def test_no_error_of_the_extension_is_in_the_log(ours: Bench) -> None:
     assert "Bundled embeddings: an error" not in ours.webui.log()

@@ -1,4 +1,4 @@
-"""Whole runs in a real webui, and what the webui makes of their bundles."""
+"""Whole runs in a real webui, and what the webui does with their bundles."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_training_the_same_name_again_changes_the_next_image(webui: Webui, data:
     assert webui.pixels(prompt) != first
 
 
-def test_a_lora_used_just_before_does_not_act_in_training(webui: Webui, data: Path) -> None:
+def test_a_lora_used_just_before_has_no_effect_on_training(webui: Webui, data: Path) -> None:
     clean = _train(webui, settings(data, "e2e_clean", steps=3, sample_every=0))
     webui.pixels("a red circle <lora:e2e_clean:1>")
     after_lora = _train(webui, settings(data, "e2e_clean2", steps=3, sample_every=0))
@@ -187,7 +187,7 @@ def test_a_checkpoint_unloaded_in_mid_run_ends_it_with_a_clear_message(webui: We
     assert "changed its checkpoint" in status["message"]
 
 
-def test_a_image_asked_for_during_training_waits_and_comes(webui: Webui, data: Path) -> None:
+def test_an_image_requested_during_training_waits_and_is_made(webui: Webui, data: Path) -> None:
     expected = webui.pixels("a red circle")
     bundle = webui.data / "models" / "Lora" / "e2e_busy.safetensors"
     _start(webui, settings(data, "e2e_busy", steps=12, sample_every=0))
@@ -218,7 +218,7 @@ def test_another_checkpoint_can_be_trained_and_the_selected_one_comes_back(webui
     _same(webui.post("/pivotal-test/fingerprint"), before)
 
 
-def test_bf16_trains_too_and_changes_no_weight(webui: Webui, data: Path) -> None:
+def test_bf16_training_changes_no_weight(webui: Webui, data: Path) -> None:
     before = webui.post("/pivotal-test/fingerprint")
     full = _train(webui, settings(data, "e2e_fp32", steps=2, sample_every=0))
     status = _train(webui, settings(data, "e2e_bf16", steps=2, sample_every=1, precision="bf16"))
@@ -227,7 +227,7 @@ def test_bf16_trains_too_and_changes_no_weight(webui: Webui, data: Path) -> None
     _same(webui.post("/pivotal-test/fingerprint"), before)
 
 
-def test_everything_wrong_is_said_at_once(webui: Webui, tmp_path: Path) -> None:
+def test_all_problems_are_reported_at_once(webui: Webui, tmp_path: Path) -> None:
     bad = settings(tmp_path / "nowhere", "bad/name", rank=-1, checkpoint="no such model")
     bad["concepts"] = [{"name": "a.b"}, {"name": "(x)"}]
     status, answer = webui.try_post("/pivotal/v1/train", bad)
@@ -247,7 +247,7 @@ def test_images_without_captions_are_named(webui: Webui, tmp_path: Path) -> None
     assert "No image in" in answer["message"]
 
 
-def test_a_host_error_inside_a_run_is_told_and_leaves_everything(webui: Webui, data: Path) -> None:
+def test_a_host_error_inside_a_run_is_reported_and_changes_nothing(webui: Webui, data: Path) -> None:
     before = webui.post("/pivotal-test/fingerprint")
     run = str(webui.data / "runs" / "lost")
     config = settings(data, "e2e_lost", checkpoint="no such model")

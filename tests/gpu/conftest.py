@@ -1,4 +1,4 @@
-"""Tests that need CUDA; without it every one is skipped, and that is said."""
+"""Tests that need CUDA; without it they are all skipped, with a warning."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def device() -> torch.device:
-    """The GPU; skips where there is none."""
+    """The GPU; skips the test if there is none."""
     if not torch.cuda.is_available():
         message = "NO CUDA FOUND: nothing was tested on a GPU."
         warnings.warn(message, stacklevel=1)

@@ -1,4 +1,4 @@
-"""The optimizer on a GPU: as on a CPU, and a bad step does no harm without anybody waiting for it."""
+"""The optimizer on a GPU: the same as on a CPU, and a bad step does no harm and forces no synchronization."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def values(groups: list[FlatParameters]) -> torch.Tensor:
 
 @pytest.mark.parametrize("uses_fp16", [False, True])
 @pytest.mark.parametrize("clip_norm", [0.0, 0.5])
-def test_it_learns_what_it_learns_on_a_cpu(device: torch.device, clip_norm: float, *, uses_fp16: bool) -> None:
+def test_it_learns_the_same_as_on_a_cpu(device: torch.device, clip_norm: float, *, uses_fp16: bool) -> None:
     there, there_groups = build(device, uses_fp16=uses_fp16, clip_norm=clip_norm)
     here, here_groups = build(torch.device("cpu"), clip_norm=clip_norm)
     for step in range(6):
@@ -49,9 +49,7 @@ def test_it_learns_what_it_learns_on_a_cpu(device: torch.device, clip_norm: floa
 
 @pytest.mark.parametrize("uses_fp16", [False, True])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_step_whose_gradients_are_no_numbers_changes_nothing(
-    device: torch.device, bad: float, *, uses_fp16: bool
-) -> None:
+def test_a_step_with_nan_gradients_changes_nothing(device: torch.device, bad: float, *, uses_fp16: bool) -> None:
     optimizer, groups = build(device, uses_fp16=uses_fp16)
     learn(optimizer, groups, 0)
     before, moments = values(groups), optimizer.state_tensors()
@@ -67,7 +65,7 @@ def test_a_step_whose_gradients_are_no_numbers_changes_nothing(
     assert not torch.equal(values(groups), before)
 
 
-def test_a_resting_group_keeps_its_values_and_moments(device: torch.device) -> None:
+def test_a_group_with_learning_rate_zero_keeps_its_values_and_moments(device: torch.device) -> None:
     optimizer, groups = build(device)
     learn(optimizer, groups, 0)
     optimizer.set_learning_rates([1.0, 0.0])
@@ -80,7 +78,7 @@ def test_a_resting_group_keeps_its_values_and_moments(device: torch.device) -> N
 
 
 @pytest.mark.parametrize("uses_fp16", [False, True])
-def test_a_saved_optimizer_goes_on_as_if_nothing_had_been(device: torch.device, *, uses_fp16: bool) -> None:
+def test_a_saved_optimizer_continues_as_if_never_interrupted(device: torch.device, *, uses_fp16: bool) -> None:
     straight, straight_groups = build(device, uses_fp16=uses_fp16)
     for step in range(6):
         learn(straight, straight_groups, step)

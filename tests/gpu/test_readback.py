@@ -1,4 +1,4 @@
-"""Numbers come back from a GPU in order, without making it wait, and none is lost."""
+"""Numbers come back from a GPU in order and completely, without making it wait."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_all_numbers_arrive_in_order(device: torch.device) -> None:
     assert arrived == [(step, [float(step), step / 4]) for step in range(50)]
 
 
-def test_numbers_of_work_that_is_under_way_are_not_waited_for(device: torch.device) -> None:
+def test_pending_numbers_are_not_waited_for(device: torch.device) -> None:
     readback = Readback()
     large = torch.randn(4096, 4096, device=device)
     torch.cuda.synchronize()

@@ -1,4 +1,4 @@
-"""Whole runs on a GPU, in every precision: they learn what they learn on a CPU, resume, stop and leave nothing."""
+"""Whole runs on a GPU in every precision: they learn the same as on a CPU, resume, stop and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.events import Control
 from lib_pivotal.core.train.state import load_newest
-from tests.unit.test_train import Listener, folders, run
+from tests.unit.harness import Listener, folders, run
 from tests.unit.toy import ToyModel, toy_config, write_images
 
 TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -60,12 +60,12 @@ def test_losses_are_those_of_a_cpu(tmp_path, data, device, precision, tolerance)
 
 
 @pytest.mark.parametrize("precision", list(TYPES))
-def test_ten_and_ten_are_twenty(tmp_path, data, device, precision):
+def test_a_run_stopped_and_resumed_equals_one_without_a_stop(tmp_path, data, device, precision):
     config = toy_config(data, steps=20, text_encoder_rank=2, lora_start=0.3)
     _, straight = run(config, folders(tmp_path, "whole"), GpuModel(device, precision))
     where, control = folders(tmp_path, "parts"), Control()
     stopped, first = run(config, where, GpuModel(device, precision), Listener(control, 8), control)
-    # A stop is heard within the two steps that numbers may be late by.
+    # A stop takes effect up to two steps later, because numbers are read back late.
     assert 8 <= stopped.step <= 10
     _, second = run(config, where, GpuModel(device, precision), resume_from=where.run)
     assert first.losses + second.losses == pytest.approx(straight.losses, rel=1e-3)

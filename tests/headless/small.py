@@ -69,7 +69,7 @@ model:
 
 @dataclass(frozen=True)
 class SmallModel:
-    """The same weights twice: ``file`` with its yaml beside it, and ``folder``."""
+    """The same weights twice: ``file`` with its yaml next to it, and ``folder``."""
 
     file: Path
     folder: Path

@@ -1,4 +1,4 @@
-"""The headless host keeps the engine's ports: what training and previews rely on."""
+"""The headless host implements the ports of the engine: what training and previews rely on."""
 
 from __future__ import annotations
 
@@ -48,20 +48,20 @@ def test_file_and_folder_are_the_same_model(small, model):
     assert [t.key for t in folder.lora_targets()] == [t.key for t in model.lora_targets()]
 
 
-def test_nothing_in_the_model_learns(model):
+def test_no_weight_of_the_model_is_trained(model):
     for part in (model.unet, model.text_encoders[0].text_model, model.vae._vae):
         assert not any(parameter.requires_grad for parameter in part.parameters())
         assert not any(module.training for module in part.modules())
 
 
-def test_tokens_are_clips(model):
+def test_tokens_are_those_of_clip(model):
     encoder = model.text_encoders[0]
     assert encoder.tokenize("a photo of a cat") == [320, 1125, 539, 320, 2368]
     assert (encoder.start_id, encoder.end_id, encoder.pad_id) == (49406, 49407, 49407)
     assert len(encoder.tokenize("cat " * 200)) == 200
 
 
-def test_schedule_is_sd1s(model):
+def test_schedule_is_that_of_sd1(model):
     assert model.alphas_cumprod.dtype == torch.float32
     assert model.alphas_cumprod.shape == (1000,)
     assert model.alphas_cumprod[0].item() == pytest.approx(1 - 0.00085, abs=1e-7)
@@ -190,7 +190,7 @@ def test_samples_show_embeddings_and_lora(model):
     assert with_lora != image(model, "a cat")
 
 
-def test_infotext_is_the_webuis(model):
+def test_infotext_has_the_webuis_format(model):
     text = DiffusersSampler(model).make(request("a cat", clip_skip=2), {}).infotext
     first, second, third = text.split("\n")
     assert (first, second) == ("a cat", "Negative prompt: bad")
@@ -281,7 +281,7 @@ FIRST = "model.diffusion_model.input_blocks.0.0.weight"
         ),
     ],
 )
-def test_what_cannot_be_trained_is_refused_in_words(tmp_path, make, word):
+def test_models_that_cannot_be_trained_are_refused_with_a_message(tmp_path, make, word):
     with pytest.raises(HostError, match=word) as caught:
         load(make(tmp_path), device="cpu")
     assert caught.value.hint

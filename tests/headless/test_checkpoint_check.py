@@ -1,4 +1,4 @@
-"""Check opens the checkpoint: what cannot be loaded is said before the long work, in words."""
+"""Check opens the checkpoint and reports what cannot be loaded before the long work starts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def families(small, tmp_path_factory):
 
 
 def copied(small, where: Path) -> Path:
-    """The file with what belongs to it; its tensors may be changed."""
+    """The file and the files that belong to it; its tensors may be changed."""
     shutil.copy(small.file, where / "small.safetensors")
     shutil.copy(small.file.with_suffix(".yaml"), where / "small.yaml")
     if (small.file.parent / "text").exists():
@@ -108,7 +108,7 @@ SPOILED = {
 
 
 @pytest.mark.parametrize("name", SPOILED)
-def test_a_file_that_cannot_be_loaded_is_named_for_what_it_is(small, tmp_path, name):
+def test_a_file_that_cannot_be_loaded_is_named_with_the_reason(small, tmp_path, name):
     spoil, words = SPOILED[name]
     path = copied(small, tmp_path)
     spoil(path)
@@ -118,7 +118,7 @@ def test_a_file_that_cannot_be_loaded_is_named_for_what_it_is(small, tmp_path, n
     assert problem.hint
     assert "small" in problem.message
     assert all(word in str(problem) for word in words), str(problem)
-    # Who does not ask before gets the same words.
+    # Training without a check before it gives the same message.
     with pytest.raises(HostError) as caught:
         load(path, device="cpu")
     assert caught.value.message == problem.message
@@ -134,7 +134,7 @@ def test_a_file_that_cannot_be_loaded_is_named_for_what_it_is(small, tmp_path, n
         ("sd2", "cond_stage_model.", "has no text encoder"),
     ],
 )
-def test_parts_of_every_family_are_missed(families, tmp_path, family, prefix, words):
+def test_missing_parts_of_every_family_are_reported(families, tmp_path, family, prefix, words):
     path = copied(families[family], tmp_path)
     without(prefix)(path)
     (problem,) = check_checkpoint(path)
@@ -254,7 +254,7 @@ def test_files_without_a_variant_come_first_then_fp16(small, tmp_path):
         find_weights(folder)
 
 
-def test_the_command_says_it_before_the_long_work(small, tmp_path, capsys):
+def test_the_command_reports_it_before_the_long_work(small, tmp_path, capsys):
     write_images(tmp_path / "images", name="my_hero")
     path = copied(small, tmp_path)
 

@@ -1,4 +1,4 @@
-"""The command line: a settings file becomes a bundle, and mistakes become words."""
+"""The command line: a settings file becomes a bundle, and mistakes become messages."""
 
 from __future__ import annotations
 
@@ -83,18 +83,18 @@ def test_train_writes_bundle_and_run_folder(settings, tmp_path, capsys):
     assert described["metadata"]["pivotal_bundle"]["settings"]["rank"] == 2
 
 
-def test_resume_goes_on_in_the_same_run(settings, tmp_path):
+def test_resume_continues_the_same_run(settings, tmp_path):
     out = tmp_path / "out"
     assert main(["train", str(settings(steps=2)), "--out", str(out), "--device", "cpu"]) == 0
     run = the_run(out)
     longer = settings(steps=4)
     assert main(["train", str(longer), "--resume", str(run), "--device", "cpu"]) == 0
     assert the_run(out) == run
-    assert main(["train", "--check", "--resume", str(run)]) == 0, "its own bundle is no obstacle"
+    assert main(["train", "--check", "--resume", str(run)]) == 0, "its own bundle does not prevent it"
     assert [step for step, _ in read_losses(run)] == [1, 2, 3, 4]
 
 
-def test_mistakes_are_told_together_without_traceback(settings, tmp_path, capsys):
+def test_mistakes_are_reported_together_without_a_traceback(settings, tmp_path, capsys):
     config = settings(checkpoint=str(tmp_path / "none.safetensors"), rank=-1, output_name="a:b")
     assert main(["train", str(config), "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
@@ -108,7 +108,7 @@ def test_mistakes_are_told_together_without_traceback(settings, tmp_path, capsys
     ("text", "word"),
     [(None, "cannot be read"), ("{", "not JSON"), ('{"stepz": 1}', "Did you mean steps?")],
 )
-def test_a_bad_settings_file_is_told(tmp_path, capsys, text, word):
+def test_a_bad_settings_file_is_reported(tmp_path, capsys, text, word):
     path = tmp_path / "config.json"
     if text is not None:
         path.write_text(text)
@@ -129,7 +129,7 @@ def test_check_only_checks(settings, tmp_path, capsys):
     assert not out.exists()
 
 
-def test_inspect_of_no_bundle_is_told(tmp_path, capsys):
+def test_inspecting_a_file_that_is_not_a_bundle_is_reported(tmp_path, capsys):
     assert main(["inspect", str(tmp_path / "no.safetensors")]) == 2
     assert "There is no file" in capsys.readouterr().err
 
@@ -214,7 +214,7 @@ def a_broken_link(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "part"), [(a_file, ""), (a_broken_link, ""), (a_file, "runs"), (a_broken_link, "runs")]
 )
-def test_an_output_that_cannot_be_written_is_told_by_the_check_and_by_training(settings, tmp_path, capsys, make, part):
+def test_check_and_training_report_an_output_that_cannot_be_written(settings, tmp_path, capsys, make, part):
     out = tmp_path / "out"
     (out / part).parent.mkdir(parents=True, exist_ok=True)
     make(out / part)
@@ -248,7 +248,7 @@ def test_the_size_of_a_lora_follows_from_the_header_of_the_checkpoint(small, mod
     assert values_per_rank(small.file.with_name("none")) is None
 
 
-def test_two_processes_are_one_with_the_double_batch(settings, tmp_path):
+def test_two_processes_equal_one_with_twice_the_batch_size(settings, tmp_path):
     alone, together = tmp_path / "alone", tmp_path / "together"
     assert main(["train", str(settings(batch_size=4)), "--out", str(alone), "--device", "cpu"]) == 0
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")

@@ -1,4 +1,4 @@
-"""The demonstration from end to end, with too few steps for its claims but all of its parts."""
+"""The whole demo, with too few steps for its claims but with all its parts."""
 
 from __future__ import annotations
 

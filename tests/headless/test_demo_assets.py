@@ -1,4 +1,4 @@
-"""The shipped bases become complete checkpoints that the headless host loads without a change of value."""
+"""The shipped bases become complete checkpoints that the headless host loads with every value unchanged."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_host_computes_what_the_trained_networks_compute(made, base):
     assert networks.scale == pytest.approx(0.18215)
 
 
-def test_tokenizer_gives_clips_numbers(tmp_path):
+def test_tokenizer_gives_the_same_ids_as_clip(tmp_path):
     transformers = pytest.importorskip("transformers")
     write_tokenizer(tmp_path)
     tokenizer = transformers.CLIPTokenizer.from_pretrained(tmp_path)

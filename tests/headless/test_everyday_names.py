@@ -1,4 +1,4 @@
-"""Which names are everyday tags, by CLIP's own vocabulary."""
+"""Which names are everyday tags, according to CLIP's own vocabulary."""
 
 from __future__ import annotations
 
@@ -31,5 +31,5 @@ def tokenize(small):
 )
 def test_everyday_tags_are_a_warning(tokenize, name, is_warned):
     problems = check_names([Concept(name)], taken={}, tokenizer=tokenize)
-    assert any("tag of many prompts" in problem.message for problem in problems) == is_warned
+    assert any("tag in many prompts" in problem.message for problem in problems) == is_warned
     assert not any(problem.is_error for problem in problems)

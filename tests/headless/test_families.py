@@ -79,7 +79,7 @@ def test_sd2_reads_the_layer_before_the_last_through_the_last_norm(sd2):
     assert encoder.pad_id == 0
 
 
-def test_sdxl_reads_both_encoders_as_it_was_made(sdxl):
+def test_sdxl_reads_both_encoders_from_its_usual_layers(sdxl):
     """The oracle is diffusers' own pipeline."""
     model = load(sdxl.folder, device="cpu")
     first, second = (encoder._part for encoder in model.text_encoders)
@@ -126,7 +126,7 @@ def test_the_pooled_vector_is_read_behind_long_names(sdxl):
     assert torch.allclose(ours[1]["text_embeds"], wanted[1]["text_embeds"], atol=1e-6)
 
 
-def test_sizes_matter_to_sdxl(sdxl):
+def test_sdxl_depends_on_the_sizes(sdxl):
     model = load(sdxl.file, device="cpu")
     other = ImageSize((800, 640), (0, 8), (64, 64))
     assert not torch.allclose(output(model, "hat"), output(model, "hat", size=other), atol=1e-4)

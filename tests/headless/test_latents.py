@@ -1,4 +1,4 @@
-"""Latents of the embedded model: its VAE returns batches with the channels last, which a toy's does not."""
+"""Latents of the embedded model, whose VAE returns batches with the channels last (the toy does not)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_second_run_uses_the_latents_that_the_first_one_stored(tmp_path: Path,
         cache_to_disk=True,
         output_name="zog",
     )
-    encode = model.codec.encode
+    encode = model.vae.encode
     encoded: list[int] = []
     strides: list[bool] = []
 
@@ -40,7 +40,7 @@ def test_a_second_run_uses_the_latents_that_the_first_one_stored(tmp_path: Path,
         strides.append(mean[0].is_contiguous())
         return mean, std
 
-    monkeypatch.setattr(model.codec, "encode", watched)
+    monkeypatch.setattr(model.vae, "encode", watched)
     losses = []
     for name in ("first", "second"):
         (tmp_path / name).mkdir()

@@ -1,4 +1,4 @@
-"""Names in every alphabet, under CLIP's real tokenizer: what Check accepts is found in captions and prompts."""
+"""Names in every alphabet with CLIP's real tokenizer: what Check accepts is found in captions and prompts."""
 
 from __future__ import annotations
 
@@ -61,17 +61,17 @@ def test_an_accepted_name_is_found_wherever_it_stands_alone(encoder, name):
     assert not [problem for problem in problems(encoder, name) if problem.is_error]
     placer = PromptChunker(encoder, {name: (0, 2)})
     for text in TEXTS:
-        assert placer.place(text.format(name)).vectors == (0, 1), text
-        assert placer.place(text.format(name.upper() if name.upper().lower() == name.lower() else name)).vectors == (
+        assert placer.chunk(text.format(name)).vectors == (0, 1), text
+        assert placer.chunk(text.format(name.upper() if name.upper().lower() == name.lower() else name)).vectors == (
             0,
             1,
         ), text
-    assert not placer.place("a photo of somebody else, red hat").vectors
+    assert not placer.chunk("a photo of somebody else, red hat").vectors
 
 
 @pytest.mark.parametrize("name", ["हिन्दी", "ไทยี", "zog_", "my-", "(zog)", "<s0>"])
 def test_why_a_name_must_end_in_a_letter_or_digit(encoder, name):
-    """Before a comma the tokenizer joins the sign with it, and the name is not found."""
+    """The tokenizer joins such a character with a following comma, and then the name is not found."""
     assert not PromptChunker(encoder, {name: (0, 1)}).chunk(f"{name}, red hat").vectors
     (problem,) = problems(encoder, name)
     suggested = suggest_name(name, encoder.tokenize)
@@ -81,7 +81,7 @@ def test_why_a_name_must_end_in_a_letter_or_digit(encoder, name):
 
 
 @pytest.mark.parametrize("name", ["初音ミク", "ไทย_ก", "한국어"])
-def test_scripts_without_spaces_are_warned_of(encoder, name):
+def test_scripts_without_spaces_give_a_warning(encoder, name):
     """Within a run of letters a name is not found, and Check says so."""
     assert not PromptChunker(encoder, {name: (0, 1)}).chunk(f"{name}写真").vectors
     assert "run of letters" in str(problems(encoder, name))

@@ -1,4 +1,4 @@
-"""Names with one key are one name to the real tokenizer, and no others are."""
+"""Two names have the same key exactly if they have the same tokens."""
 
 from __future__ import annotations
 

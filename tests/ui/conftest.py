@@ -1,4 +1,4 @@
-"""The tab on a fake webui, with an engine that the test leads."""
+"""The tab on a fake webui, with an engine that the test controls."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class _Lent:
 
 
 class FakeHost:
-    """Remembers what was asked of it; ``queue`` is held by whoever generates."""
+    """Records what was requested; ``queue`` is held by whoever generates."""
 
     name = "Fake 1.0"
 
@@ -80,7 +80,7 @@ class FakeHost:
             self.log.append("give back")
 
     def bundle_written(self, path: Path) -> None:
-        assert self.queue.locked(), "told outside the queue"
+        assert self.queue.locked(), "called outside the queue"
         assert path.exists()
         self.written.append(path)
 
@@ -103,8 +103,8 @@ class GatedEngine:
         for _ in range(steps):
             self._gate.release()
 
-    def __call__(self, config, lent, sinks, control, places, taken_names, checked) -> None:
-        assert (lent.model, lent.sampler) == ("the model", "the sampler")
+    def __call__(self, config, borrowed, sinks, control, places, taken_names, checked) -> None:
+        assert (borrowed.model, borrowed.sampler) == ("the model", "the sampler")
         assert not checked.has_errors
         assert taken_names == {"taken": "taken.pt"}
         self.configs.append(config)
@@ -145,7 +145,7 @@ class GatedEngine:
 
 
 class FakeBundleLibrary:
-    """What ``app.bundle_library.BundleLibrary`` offers, without files: remembers what was asked."""
+    """What ``app.bundle_library.BundleLibrary`` offers, without files: records what was requested."""
 
     def __init__(self) -> None:
         self.files = ["people/x", "y"]

@@ -45,7 +45,7 @@ class Page:
         return [item for item in self.events if item.get("trigger_after") == after and not item.get("backend_fn")]
 
     def press(self, button: str) -> dict[str, Any]:
-        """Press a button: send the page's values, take over the answer's; returns what changed."""
+        """Press a button: send the page's values, apply the answer; returns what changed."""
         event = self.event(button)
         data = [self.values[self.name(number)] for number in event["inputs"]]
         number = event.get("id", self.events.index(event))

@@ -49,7 +49,7 @@ def test_bad_settings_are_listed_completely(session):
     assert {"rank", "batch_size", "data_folder", "output_name", "concepts[0].name"} <= fields
     assert all(problem["hint"] for problem in answer.json()["problems"])
     assert answer.json()["message"].startswith("5 problems")
-    # A value of a wrong type hides nothing else.
+    # A value of a wrong type hides no other problem.
     for route in ("check", "train"):
         body = {"unet_lr": "fast", "concepts": [7, {"name": "a,b"}], "output_name": "x"}
         problems = client.post(f"{V1}/{route}", json=body).json()["problems"]
@@ -70,7 +70,7 @@ def test_check_answers_without_starting(session, images):
     assert session.status()["state"] == "idle"
 
 
-def test_requests_to_no_run(session):
+def test_requests_without_a_run_are_refused(session):
     client = make_client(session)
     for name in ("stop", "save", "sample"):
         answer = client.post(f"{V1}/{name}")
@@ -93,7 +93,7 @@ def test_credentials_are_asked_for(session, images, engine):
     assert session.status()["state"] == "idle"
     assert client.post(f"{V1}/check", json=body, auth=("anna", "pa:ss")).status_code == 200
     assert client.post(f"{V1}/train", json=body, auth=("bert", "secret")).status_code == 200
-    # Without a login the status tells no path, caption or name.
+    # Without a login the status contains no path, caption or name.
     status = client.get(f"{V1}/status")
     assert set(status.json()) == set(PUBLIC)
     assert "zog" not in status.text
@@ -120,7 +120,7 @@ def test_other_sites_are_refused(session, images, engine, name):
     assert session.status()["state"] == "idle"
 
 
-def test_a_foreign_page_can_neither_stop_nor_discard_a_run(session, images, engine):
+def test_pages_of_other_sites_cannot_stop_or_discard_a_run(session, images, engine):
     client = make_client(session)
     client.post(f"{V1}/train", json=to_dict(good_config(images))).raise_for_status()
     form = {"Content-Type": "application/x-www-form-urlencoded", **FOREIGN}
@@ -140,13 +140,13 @@ def test_a_site_that_the_user_allows_may_ask(session):
 
 
 @pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "é"])
-def test_a_body_says_that_it_is_json(session, kind):
+def test_a_body_must_be_declared_as_json(session, kind):
     headers = {} if kind is None else {"Content-Type": kind.encode("utf-8")}
     client = make_client(session)
     answer = client.post(f"{V1}/check", content=b"{}", headers=headers)
     assert answer.status_code == 415
     assert "Content-Type: application/json" in answer.json()["hint"]
-    # What is empty needs no type.
+    # An empty body needs no type.
     assert client.post(f"{V1}/stop", content=b"", headers=headers).status_code == 409
     for good in ("application/json", "Application/JSON; charset=utf-8"):
         assert client.post(f"{V1}/check", content=b"{}", headers={"Content-Type": good}).status_code == 200
@@ -168,7 +168,7 @@ JSON = {"Content-Type": "application/json"}
     ],
     ids=lambda body: repr(body)[:12],
 )
-def test_what_is_no_json_is_a_problem(session, body):
+def test_a_body_that_is_not_json_is_a_problem(session, body):
     for name in ("check", "train"):
         answer = make_client(session).post(f"{V1}/{name}", content=body, headers=JSON)
         assert answer.status_code == 422
@@ -199,7 +199,7 @@ def test_hostile_values_get_short_answers_in_utf8(session, body):
         assert not re.search(rb"\\ud[89a-f]", answer.content.replace(b"\\\\", b""))
 
 
-def test_a_body_has_an_end(session):
+def test_a_body_that_is_too_long_is_refused(session):
     client = make_client(session)
     sent = iter([b" " * 2**20] * 3)
     for content in (b" " * (2**20 + 1), sent):
@@ -209,14 +209,14 @@ def test_a_body_has_an_end(session):
     assert client.post(f"{V1}/check", content=b" " * (2**20 - 2) + b"{}", headers=JSON).status_code == 200
 
 
-def test_numbers_and_names_that_json_does_not_have_end_no_answer(session, monkeypatch):
+def test_nan_and_invalid_file_names_do_not_break_an_answer(session, monkeypatch):
     status = {**session.status(), "loss": float("nan"), "losses": [[1, float("inf"), 0.5]], "log_path": "caf\udce9"}
     monkeypatch.setattr(session, "status", lambda: status)
-    told = make_client(session).get(f"{V1}/status").json()
-    assert (told["loss"], told["losses"], told["log_path"]) == (None, [[1, None, 0.5]], "caf\\udce9")
+    answer = make_client(session).get(f"{V1}/status").json()
+    assert (answer["loss"], answer["losses"], answer["log_path"]) == (None, [[1, None, 0.5]], "caf\\udce9")
 
 
-def test_an_unexpected_failure_is_an_answer(session, host, monkeypatch):
+def test_an_unexpected_error_gives_an_answer(session, host, monkeypatch):
     monkeypatch.setattr(host, "taken_names", lambda: 1 / 0)
     answer = make_client(session).post(f"{V1}/check", json={})
     assert answer.status_code == 500

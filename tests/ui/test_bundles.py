@@ -1,4 +1,4 @@
-"""The part "Bundles" under a real Gradio: every tool gets what its fields say, and every answer is shown."""
+"""The part "Bundles" under a real Gradio: every tool receives the values of its fields, and every answer is shown."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_opening_lists_the_files(page, library):
     assert choices(page.press(part("refresh")), "bundle") == ["people/x", "y", "late"]
 
 
-def test_a_choice_that_has_gone_is_cleared(page, library):
+def test_a_selected_file_that_disappears_is_cleared(page, library):
     choose(page, bundle="people/x", other="y")
     library.files.remove("y")
     changed = page.press(part("refresh"))
@@ -43,7 +43,7 @@ def test_a_choice_that_has_gone_is_cleared(page, library):
     assert changed[part("other")]["value"] is None
 
 
-def test_the_chosen_file_is_shown_and_everything_foreign_escaped(page):
+def test_the_selected_file_is_shown_and_its_texts_are_escaped(page):
     choose(page, bundle="people/x")
     changed = page.press(part("bundle"))
     assert choices(changed, "names") == ["zog <b>", "nim"]
@@ -74,7 +74,7 @@ def test_verify_says_what_is_wrong(page):
         ("split", ("people/x",)),
     ],
 )
-def test_every_tool_gets_what_the_fields_say(page, library, tool, arguments):
+def test_every_tool_receives_the_values_of_its_fields(page, library, tool, arguments):
     choose(page, bundle="people/x", names=["nim"], new_name="nim_v2", other="y", target="mine", overwrite=True)
     choose(page, files=["hat.safetensors", "coat.pt"])
     changed = page.press(part(tool))
@@ -89,7 +89,7 @@ def test_every_tool_gets_what_the_fields_say(page, library, tool, arguments):
     assert library.calls[-1][-1] == Destination("", overwrite=False)
 
 
-def test_what_is_missing_is_asked_for(page, library):
+def test_missing_fields_are_asked_for(page, library):
     for tool, words in (("rename", "One name"), ("remove", "No embedding"), ("pack", "No file is selected")):
         page.press(part(tool))
         assert words in page.values[NOTICE]
@@ -99,7 +99,7 @@ def test_what_is_missing_is_asked_for(page, library):
     assert library.calls == []
 
 
-def test_a_webui_that_cannot_train_has_the_bundles_too(library):
+def test_a_webui_that_cannot_train_still_has_the_bundle_tools(library):
     page = Page(build_tab_without_host("Too old.", library))
     choose(page, bundle="y")
     page.press(part("verify"))

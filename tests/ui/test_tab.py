@@ -49,7 +49,7 @@ def fill(page: Page, config: TrainConfig) -> None:
 
 
 def distinct_config(images: Path) -> TrainConfig:
-    """A value of its own, valid and not the default, for every setting and every cell."""
+    """A different valid value, not the default, for every setting and every cell."""
     values: dict[str, object] = {}
     for number, (name, info) in enumerate(field_info().items()):
         if info["level"] == "headless":
@@ -82,7 +82,7 @@ def wait_until(condition) -> None:
 
 def test_every_value_reaches_the_engine_under_its_own_name(page, session, engine, images, monkeypatch):
     config = distinct_config(images)
-    # The checks have tests of their own; made-up captions would not pass them.
+    # The checks have their own tests; made-up captions would not pass them.
     passed = Checked([], DatasetReport(images), knew_tokens=True)
     monkeypatch.setattr("lib_pivotal.app.session.check", lambda config, **_: passed)
     fill(page, config)
@@ -130,7 +130,7 @@ def test_restore_shows_as_many_rows_as_concepts(page, session, host, images):
     assert visible == [True] * 3 + [False] * 5
 
 
-def test_unreadable_last_settings_are_told(page, host):
+def test_unreadable_last_settings_are_reported(page, host):
     host.data_root().mkdir(parents=True)
     (host.data_root() / "last.json").write_text('{"ranck": 3}')
     for name in ("restore", "load"):
@@ -140,7 +140,7 @@ def test_unreadable_last_settings_are_told(page, host):
     assert element_id("run", "page_status") in changed, "the page's script would wait for ever"
 
 
-def test_rows_of_concepts_come_and_go(page):
+def test_concept_rows_can_be_added_and_removed(page):
     add, remove = element_id("concepts", "add_concept"), element_id("concepts", "remove_concept")
     for _ in range(CONCEPT_ROWS + 2):
         changed = page.press(add)
@@ -174,8 +174,8 @@ def test_train_with_errors_starts_nothing_and_lists_all(page, session):
     assert session.status()["state"] == "idle"
 
 
-def test_check_tells_everything_at_once(page, host, images):
-    """A value that is no number hides neither the data set nor the names nor the webui."""
+def test_check_reports_everything_at_once(page, host, images):
+    """A value that is not a number hides no report on the dataset, the names or the webui."""
     fill(page, good_config(images))
     (images / "broken.png").write_bytes(b"x")
     host.obstacles = [Problem("webui", "error", "Low memory.", "Restart.")]

@@ -1,4 +1,4 @@
-"""Bundle files as each known program writes them, from made-up vectors; keys only, nobody's code."""
+"""Bundle files with the keys that each known program writes, and made-up vectors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def sdxl(count: int = 3, seed: int = 1) -> dict[str, torch.Tensor]:
 
 
 def flat(count: int = 3, seed: int = 1) -> torch.Tensor:
-    """The same side by side."""
+    """Both vectors concatenated."""
     return torch.cat([sdxl(count, seed)["clip_l"], sdxl(count, seed)["clip_g"]], dim=1)
 
 
@@ -34,7 +34,7 @@ LORA = {
 _L, _X = {"clip_l": sd1()}, sdxl()
 _OUT = {"zog.clip_l_out": sd1(3, 9), "zog.clip_g_out": _table(3, 1280, 9)}
 
-# Writer → tensors without the prefix, metadata, what the reader makes of it, how many keys are left unused.
+# Writer → tensors without the prefix, metadata, what the reader returns, how many keys are left unused.
 WRITERS = {
     "LyCORIS from A1111 .pt": ({"zog.string_to_param.*": sd1()}, {}, {"zog": _L}, 0),
     "LyCORIS from kohya": ({"zog.emb_params": sd1()}, {}, {"zog": _L}, 0),
@@ -80,7 +80,7 @@ def network(name: str, **shapes: tuple[int, ...]) -> dict[str, torch.Tensor]:
     }
 
 
-# Title → one layer of 768 inputs and 320 outputs as the programs write it, its rank, who reads it.
+# Title → one layer of 768 inputs and 320 outputs as the programs write it, its rank, which programs read it.
 NETWORKS = {
     "LoRA": (network(_ATTENTION, lora_down__weight=(4, 768), lora_up__weight=(320, 4)), 4, "all webuis"),
     "LoCon": (network("lora_unet_x", lora_down__weight=(4, 8, 3, 3), lora_up__weight=(8, 4, 1, 1)), 4, "all webuis"),

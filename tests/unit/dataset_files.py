@@ -19,7 +19,7 @@ def save_image(path: Path, size=(64, 64), color=(10, 200, 30), **options) -> Pat
 
 
 def write_captions(folder: Path, *captions: str, suffix: str = ".txt") -> None:
-    """An image of its own color for each caption: a0.png with a0.txt and so on."""
+    """One image per caption, each in a different color: a0.png with a0.txt and so on."""
     for index, caption in enumerate(captions):
         save_image(folder / f"a{index}.png", color=(7 * index % 256, 90, 160))
         (folder / f"a{index}").with_suffix(suffix).write_bytes(caption.encode())

@@ -1,4 +1,4 @@
-"""Kills a small run at every rename and at random moments, resumes it, and compares it with one that was not killed.
+"""Kills a small run at every rename and at random moments, resumes it, and compares it with an undisturbed one.
 
     python -m tests.unit.kill_points                        before and after every rename, then at random moments, until
                                                             50 runs and more have been resumed
@@ -56,7 +56,7 @@ def folders_of(root: Path) -> Folders:
 
 
 def work(root: Path, data: Path, *, resumes: bool = False) -> None:
-    """One attempt at the run, in the frame that every attempt has."""
+    """One attempt at the run, with the lock, log and cleanup of a real run."""
     where = folders_of(root)
     where.run.mkdir(parents=True, exist_ok=True)
     config: TrainConfig = toy_config(
@@ -70,8 +70,8 @@ def in_child(task: Callable[[], None], after: float | None = None) -> int:
     """Run a task in a forked process; its exit code, negative for a signal.
 
     Args:
-        task: to do.
-        after: kill it after so many seconds.
+        task: what the process does.
+        after: seconds after which it is killed.
     """
     pid = os.fork()
     if pid == 0:
@@ -90,7 +90,7 @@ def in_child(task: Callable[[], None], after: float | None = None) -> int:
 
 
 def dying(root: Path, data: Path, moment: str, at: int, names: list[str]) -> None:
-    """An attempt that kills itself before or after its rename number ``at``; notes the names given until then."""
+    """An attempt that kills itself before or after its rename number ``at``; records the new names until then."""
     replace = os.replace
 
     def counted(source, target):
@@ -106,7 +106,7 @@ def dying(root: Path, data: Path, moment: str, at: int, names: list[str]) -> Non
 
 
 def straight_run(root: Path, data: Path) -> list[str]:
-    """A run that nobody kills; returns the names that it gave, in order."""
+    """A run that is not killed; returns the names to which it renamed files, in order."""
     record = root.parent / "renames"
 
     def task() -> None:
@@ -160,7 +160,7 @@ def try_one(root: Path, straight: Path, data: Path, title: str, kill: Callable[[
     code = kill()
     found = len(left_behind(root))
     resumes = any((folders_of(root).run / "states").glob("state-*.safetensors"))
-    # With nothing to resume from a new run begins, to which the bundles of the dead one are somebody else's.
+    # Without a state a new run begins; bundles of the killed one do not belong to it.
     again = in_child(lambda: work(root, data, resumes=resumes))
     if code not in (0, -signal.SIGKILL) or again:
         wrong = f"it ended with {code}, then with {again}"
@@ -183,7 +183,7 @@ def main(arguments: list[str]) -> int:
         data, straight, root = top / "data", top / "straight", top / "killed"
         write_images(data)
         straight.mkdir()
-        # Whatever is loaded at the first run is loaded once, here.
+        # Everything that the first run loads is loaded here, once for all child processes.
         work(top / "warm", data)
         started = time.monotonic()
         names = straight_run(straight, data)

@@ -1,4 +1,4 @@
-"""The session: one run at a time, always an end with words, everything given back before it is over."""
+"""The session: one run at a time, each ends with a message, and everything is restored before it is over."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def wait_for(session: Session, state: str) -> None:
         time.sleep(0.005)
 
 
-def test_a_run_ends_done_with_words_and_files(host, config):
+def test_a_run_ends_with_a_message_and_files(host, config):
     session = run(host, config, GatedEngine())
     status = session.status()
     assert status["state"] == "done"
@@ -136,7 +136,7 @@ def test_all_problems_come_before_the_start(host, config, tmp_path):
         (ValueError("surprise"), ["ValueError: surprise", "log"]),
     ],
 )
-def test_a_failure_is_told_and_logged(host, config, error, words):
+def test_a_failure_is_reported_and_logged(host, config, error, words):
     session = run(host, config, GatedEngine(error=error))
     status = session.status()
     assert status["state"] == "failed"
@@ -148,7 +148,7 @@ def test_a_failure_is_told_and_logged(host, config, error, words):
     assert status["warnings"] == ["<b>careful</b>"]
 
 
-def test_what_a_failed_run_saved_is_made_known(host, config):
+def test_files_saved_by_a_failed_run_are_reported(host, config):
     class SavesThenFails(GatedEngine):
         def __call__(self, *arguments) -> None:
             super().__call__(*arguments)

@@ -1,4 +1,4 @@
-"""Files are whole or not there; what killed processes leave is removed, and nothing else is."""
+"""Files are complete or absent; leftovers of killed processes are removed, and nothing else."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_files_get_ordinary_rights_whoever_writes_them(tmp_path, umask):
     before = os.umask(umask)
     try:
         with replacing(tmp_path / "a.safetensors") as partial:
-            # Newer versions give rights to the owner alone.
+            # Newer versions give rights to the owner only.
             save_file({"x": torch.zeros(1)}, partial)
             partial.chmod(0o600)
         write(tmp_path / "b.json")
@@ -132,7 +132,7 @@ def test_a_long_name_leaves_room_for_the_temporary_one(tmp_path):
     assert (tmp_path / ("ä" * 120)).read_text() == "new"
 
 
-def test_before_sees_the_whole_file_and_the_old_name(tmp_path):
+def test_the_hook_before_renaming_sees_the_complete_file_and_the_old_one(tmp_path):
     path = tmp_path / "a"
     path.write_text("old")
     seen = []
@@ -140,7 +140,7 @@ def test_before_sees_the_whole_file_and_the_old_name(tmp_path):
     assert seen == [("new", "old")]
 
 
-def test_a_broken_link_is_not_a_free_name(tmp_path):
+def test_a_broken_link_does_not_count_as_a_free_name(tmp_path):
     (tmp_path / "a.safetensors").symlink_to(tmp_path / "not mounted" / "a.safetensors")
     assert free_name(tmp_path / "a.safetensors").name == "a-2.safetensors"
 
@@ -183,10 +183,10 @@ def test_only_files_of_ended_processes_are_removed(tmp_path, dead_pid):
     assert (tmp_path / f".link.safetensors.{dead_pid}.tmp").is_symlink()
 
 
-def test_after_an_hour_without_a_change_nobody_is_writing_any_more(tmp_path, dead_pid):
+def test_a_temporary_file_unchanged_for_an_hour_is_stale(tmp_path, dead_pid):
     for name in names(tmp_path, dead_pid):
         os.utime(tmp_path / name, (time.time() - 7200,) * 2)
-    # Of this name there may be files of others: it must also be the beginning of a safetensors file.
+    # Others may have files of this name, so it must also start like a safetensors file.
     (tmp_path / ".tmpNote12").write_text("remember the milk")
     (tmp_path / ".tmpHalf12").write_bytes((100).to_bytes(8, "little") + b'{"x":')
     for name in (".tmpNote12", ".tmpHalf12"):
@@ -196,7 +196,7 @@ def test_after_an_hour_without_a_change_nobody_is_writing_any_more(tmp_path, dea
     assert kept == {f"hero.safetensors.{dead_pid}.tmp", f".notes.{dead_pid}.tmp", "hero.tmp", ".tmpNote12"}
 
 
-def test_a_folder_that_is_not_there_has_nothing_stale(tmp_path):
+def test_a_missing_folder_has_no_stale_files(tmp_path):
     assert remove_stale(tmp_path / "none") == []
 
 
@@ -212,7 +212,7 @@ def test_processes_that_run_and_that_have_ended(dead_pid):
     ("handle", "error", "waited", "runs"),
     [(7, 0, 0x102, True), (7, 0, 0, False), (0, 87, 0, False), (0, 5, 0, True)],
 )
-def test_windows_is_asked_without_ending_the_process(handle, error, waited, runs):
+def test_asking_windows_about_a_process_does_not_end_it(handle, error, waited, runs):
     class Function:
         def __init__(self, result):
             self.result, self.calls = result, []

@@ -1,4 +1,4 @@
-"""What a step is shown: repeats of kohya folders, aliases, and noise that follows the seed."""
+"""What a step trains on: repeats of kohya folders, aliases, and noise that follows the seed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lib_pivotal.core.data.dataset_report import read_dataset
 from lib_pivotal.core.data.latents import encode_all
 from lib_pivotal.core.train.batches import Batcher, latent_entries
 from lib_pivotal.core.train.setup import total_steps
-from tests.unit.toy import ToyCodec, toy_config, write_images
+from tests.unit.toy import ToyVae, toy_config, write_images
 
 
 def batcher_of(folder, **changes) -> Batcher:
@@ -21,7 +21,7 @@ def batcher_of(folder, **changes) -> Batcher:
     images = read_dataset(str(folder)).usable
     entries = latent_entries(images, config)
     items = encode_all(
-        entries, ToyCodec(), batch_size=4, folder=None, progress=lambda *_: None, stopped=lambda: False
+        entries, ToyVae(), batch_size=4, folder=None, progress=lambda *_: None, stopped=lambda: False
     )  # fmt: skip
     return Batcher(images, entries, items, config, timestep_count=1000, device=torch.device("cpu"))
 
@@ -30,11 +30,11 @@ def captions(batcher: Batcher, steps: int) -> list[str]:
     return [caption for number in range(steps) for batch in batcher.step(number) for caption in batch.captions]
 
 
-def test_images_of_a_repeat_folder_are_shown_as_often_as_its_name_says(tmp_path):
+def test_images_of_a_repeat_folder_are_used_as_often_as_its_name_says(tmp_path):
     write_images(tmp_path / "3_zog", 2, "zog_x")
-    write_images(tmp_path / "1_rest", 2, "zog_x rests")
+    write_images(tmp_path / "1_sitting", 2, "zog_x sits")
     shown = Counter(caption.split(",")[0] for caption in captions(batcher_of(tmp_path), 40))
-    assert shown == {"zog_x": 60, "zog_x rests": 20}
+    assert shown == {"zog_x": 60, "zog_x sits": 20}
 
 
 def test_aliases_are_shown_as_the_name(tmp_path):
@@ -45,7 +45,7 @@ def test_aliases_are_shown_as_the_name(tmp_path):
     assert not any("hexagon" in caption for caption in shown)
 
 
-def test_noise_and_timesteps_follow_the_seed_the_step_and_the_place(tmp_path):
+def test_noise_and_timesteps_follow_the_seed_the_step_and_the_position(tmp_path):
     write_images(tmp_path, 1)
     same, again, other = (batcher_of(tmp_path, seed=seed) for seed in (1, 1, 2))
     (one,), (two,), (three,) = same.step(4), again.step(4), other.step(4)
@@ -54,7 +54,7 @@ def test_noise_and_timesteps_follow_the_seed_the_step_and_the_place(tmp_path):
     assert torch.equal(one.timesteps, two.timesteps)
     assert not torch.equal(one.noise, three.noise)
     assert not torch.equal(one.timesteps, three.timesteps)
-    # One image, so only the drawn part of the latents can differ.
+    # One image, so only the sampled part of the latents can differ.
     assert not torch.equal(one.latents, three.latents)
     assert not torch.equal(one.noise, same.step(5)[0].noise)
     assert not torch.equal(one.noise[0], one.noise[1])
@@ -80,6 +80,6 @@ def test_noise_is_standard_normal_and_timesteps_span_the_schedule(tmp_path):
 
 
 @pytest.mark.parametrize(("images", "expected"), [(1, 600), (30, 600), (31, 620), (50, 1000), (75, 1500), (900, 1500)])
-def test_automatic_steps_are_twenty_a_image_within_limits(tmp_path, images, expected):
+def test_automatic_steps_are_twenty_per_image_within_limits(tmp_path, images, expected):
     assert total_steps(toy_config(tmp_path, steps=0), images) == expected
     assert total_steps(toy_config(tmp_path, steps=7), images) == 7

@@ -1,4 +1,4 @@
-"""docs/bundle-format.md says what the code does."""
+"""docs/bundle-format.md matches the code."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "bundle-format.md").read_text(encoding="utf-8")
 
 
-def test_every_suffix_of_embeddings_is_in_it():
+def test_every_embedding_suffix_is_documented():
     for suffix in layout._SUFFIXES:
         assert f"`{suffix.removesuffix('_out')}`" in TEXT or f"`{suffix}`" in TEXT, suffix
 
 
 @pytest.mark.parametrize("kind", network_kind.KINDS, ids=lambda kind: kind.name)
-def test_every_kind_of_network_is_in_it(kind):
+def test_every_kind_of_network_is_documented(kind):
     (row,) = [line for line in TEXT.splitlines() if re.match(rf"\| {re.escape(kind.name)}(,| \||, | \(on)", line)]
     for suffix in set().union(*kind.complete):
         assert suffix in row, suffix
     assert ("all webuis" in row) == (kind.read_by == network_kind.ALL_WEBUIS)
 
 
-def test_every_ending_and_key_of_our_own_is_in_it():
+def test_all_our_file_endings_and_keys_are_documented():
     for text in (
         *embedding_file.EMBEDDING_ENDINGS,
         BUNDLE_KEY,
@@ -47,7 +47,7 @@ def test_every_ending_and_key_of_our_own_is_in_it():
         assert f"`{text}" in TEXT, text
 
 
-def test_the_limits_are_the_codes():
+def test_documented_limits_are_those_of_the_code():
     for text in (
         f"1 to {values.MOST_VECTORS}, the places",
         f"| width of a vector | {values.WIDEST} |",
@@ -71,7 +71,7 @@ def test_the_example_has_the_keys_that_are_written():
     assert layer.is_whole
 
 
-def test_files_that_it_names_exist():
+def test_files_that_the_document_names_exist():
     paths = re.findall(r"`(tests/[\w/]+\.py)`", TEXT)
     assert len(paths) > 5
     assert all((ROOT / path).exists() for path in paths)

@@ -1,8 +1,12 @@
-"""Damaged and made-up bundle files: the reader never raises, never hangs, and takes in only what is sound."""
+"""Damaged and made-up bundle files: the reader never raises or hangs, and returns only valid embeddings.
+
+With ``PIVOTAL_FULL_FUZZ=1`` in the environment ten times as many damaged files are read.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import random
 import resource
 import time
@@ -22,7 +26,7 @@ from lib_pivotal.core.bundle.tools_add import pack
 from lib_pivotal.core.bundle.values import LARGEST_VALUE, MOST_VECTORS, WIDEST
 from lib_pivotal.core.errors import PivotalError
 
-FILES = 10_000
+FILES = 10_000 if os.environ.get("PIVOTAL_FULL_FUZZ") == "1" else 1_000
 ENDS = ["string_to_param.*", "string_to_param:*", "emb_params", "clip_l", "clip_g", "clip_l_out", "t5", "odd", "", "."]
 DTYPES = ["F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E8M0", "F4", "I8", "U8", "BOOL", "I64", "C64", "", 7, None]
 SIDES = [0, 1, 2, 3, 75, 76, 768, 1024, 1280, 2048, 2816, 2**31, 2**62, 2**70, -1, 1.5, True, None, "3", [1]]
@@ -30,13 +34,13 @@ LORA_KEY = "lora_unet_a.alpha"
 
 
 def write_new(path, contents):
-    """Write a file that replaces none: file systems bring one that is overwritten to the disk each time."""
+    """Write a file after removing the old one: overwriting makes some file systems flush to the disk each time."""
     path.unlink(missing_ok=True)
     path.write_bytes(contents)
 
 
 def check(found, keys):
-    """What holds of every answer, whatever the file was."""
+    """Check what must be true of every result, whatever was in the file."""
     assert len(found.embeddings) <= MOST_EMBEDDINGS
     assert found.unused <= found.keys <= set(keys)
     for name, item in found.embeddings.items():
@@ -53,11 +57,11 @@ def check(found, keys):
     for problem in found.problems:
         assert str(problem).replace("\u3000", " ").isprintable()
         assert len(str(problem)) < 2000
-    assert LORA_KEY not in found.keys, "the LoRA is never taken for an embedding"
+    assert LORA_KEY not in found.keys, "the LoRA must never be read as an embedding"
 
 
 def seeds():
-    """Small files of several writers: header as a dictionary, data."""
+    """Small files as several programs write them: the header as a dictionary, and the data."""
     few = torch.ones(2, 8) * 0.1
     tensors = [
         {"bundle_emb.zog.string_to_param.*": few},
@@ -73,7 +77,7 @@ def seeds():
 
 
 def mutate(rng, header, data):
-    """A file like the given one and wrong somewhere."""
+    """A copy of the given file, damaged in one place."""
     header = json.loads(json.dumps(header))
     kind = rng.randrange(6)
     keys = [key for key in header if key not in ("__metadata__", LORA_KEY)]
@@ -104,11 +108,11 @@ def mutate(rng, header, data):
     return whole
 
 
-def test_ten_thousand_damaged_files(tmp_path):
+def test_damaged_files_give_problems_and_no_error(tmp_path):
     rng = random.Random(20261124)
     originals = list(seeds())
     path = tmp_path / "x.safetensors"
-    slowest, used, told = 0.0, 0, 0
+    slowest, used, reported = 0.0, 0, 0
     for _ in range(FILES):
         write_new(path, mutate(rng, *rng.choice(originals)))
         started = time.process_time()
@@ -116,11 +120,11 @@ def test_ten_thousand_damaged_files(tmp_path):
         slowest = max(slowest, time.process_time() - started)
         check(found, found.keys)
         used += bool(found.embeddings)
-        told += bool(found.problems)
+        reported += bool(found.problems)
     assert slowest < 1
-    # The damage is of every kind: some files stay usable, most do not.
+    # The damage varies: some files stay usable, most do not.
     assert used > FILES // 20
-    assert told > FILES // 2
+    assert reported > FILES // 2
 
 
 def test_damaged_files_take_bounded_memory(tmp_path):
@@ -130,27 +134,27 @@ def test_damaged_files_take_bounded_memory(tmp_path):
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     tracemalloc.start()
     try:
-        for _ in range(FILES // 20):
+        for _ in range(FILES // 4):
             write_new(path, mutate(rng, *rng.choice(originals)))
             tracemalloc.reset_peak()
             before, _ = tracemalloc.get_traced_memory()
             read_embeddings(path)
             _, peak = tracemalloc.get_traced_memory()
-            # The files have a few hundred bytes; some say that they have 2**70.
+            # The files have a few hundred bytes; some claim to have 2**70.
             assert peak - before < 2**20
     finally:
         tracemalloc.stop()
-    # Tensors are not among what Python traces.
+    # tracemalloc does not see the memory of tensors.
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - resident < 64 * 1024
 
 
-def test_tools_keep_the_lora_beside_damaged_embeddings_byte_for_byte(tmp_path):
+def test_tools_keep_the_lora_byte_for_byte_when_embeddings_are_damaged(tmp_path):
     rng = random.Random(11)
     originals = list(seeds())
     path, packed = tmp_path / "x.safetensors", tmp_path / "e.safetensors"
     packed.write_bytes(save({"emb_params": torch.ones(1, 8)}))
     kept = 0
-    for number in range(FILES // 20):
+    for number in range(FILES // 4):
         write_new(path, mutate(rng, *rng.choice(originals)))
         out = tmp_path / f"out{number}.safetensors"
         try:
@@ -161,11 +165,11 @@ def test_tools_keep_the_lora_beside_damaged_embeddings_byte_for_byte(tmp_path):
         before, after = lora_bytes(path), lora_bytes(out)
         assert after == before
         kept += before is not None
-    assert kept > FILES // 200
+    assert kept > FILES // 40
 
 
 def lora_bytes(path):
-    """Type, shape and bytes of the LoRA's tensor in a file, or None where the damage hit its key."""
+    """Type, shape and bytes of the LoRA's tensor in a file, or None if its key was damaged."""
     whole = path.read_bytes()
     length = int.from_bytes(whole[:8], "little")
     entry = json.loads(whole[8 : 8 + length]).get(LORA_KEY)
@@ -189,14 +193,14 @@ TENSORS = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=1000)
+@settings(max_examples=100, deadline=5000)
 @given(st.dictionaries(st.tuples(NAMES, st.sampled_from(ENDS)), st.one_of(TENSORS, st.none()), max_size=5))
 def test_any_contents(contents):
     tensors = {f"bundle_emb.{name}.{end}": value for (name, end), value in contents.items()}
     check(parse_embeddings({LORA_KEY: torch.tensor(1.0), **tensors}, {}), tensors)
 
 
-@settings(max_examples=150, deadline=1000)
+@settings(max_examples=100, deadline=5000)
 @given(st.binary(max_size=200))
 def test_any_bytes(tmp_path_factory, raw):
     path = tmp_path_factory.getbasetemp() / "any.safetensors"

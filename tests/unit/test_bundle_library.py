@@ -1,4 +1,4 @@
-"""The bundle tools by name: only listed files are reached, nothing is lost, the webui is told."""
+"""The bundle tools by name: only listed files can be reached, nothing is lost, the webui is notified."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def names(host, name):
     return set(read_embeddings(host.lora_folder() / f"{name}.safetensors").embeddings)
 
 
-def test_lists_what_there_is(library):
+def test_lists_the_bundles_of_the_folder(library):
     assert library.bundles() == ["people/x", "y"]
     assert library.embedding_files() == ["bad.pt", "hat_v1.safetensors", "more/coat_v1.pt"]
 
@@ -84,7 +84,7 @@ def test_linked_folders_are_listed(library, host, tmp_path_factory):
     assert "linked/far" in library.bundles()
 
 
-def test_links_in_a_circle_end(library, host):
+def test_circular_links_do_not_loop(library, host):
     for number in range(3):
         (host.lora_folder() / f"loop{number}").symlink_to(host.lora_folder(), target_is_directory=True)
         (host.embedding_folder() / "more" / f"up{number}").symlink_to("..", target_is_directory=True)
@@ -93,7 +93,7 @@ def test_links_in_a_circle_end(library, host):
 
 
 def test_file_names_that_are_not_utf8_can_be_chosen(library, host):
-    """On their way to the page they must be valid text; one such file must not hide all others."""
+    """The page needs valid text; one such file must not hide all others."""
     try:
         (host.lora_folder() / "y.safetensors").rename(host.lora_folder() / "caf\udce9\x1b.safetensors")
     except (OSError, UnicodeError):
@@ -159,7 +159,7 @@ def test_says_what_is_in_a_file_and_what_is_wrong(library):
     assert any("cat" in problem.message for problem in library.verify("cat")), "the model's tokenizer was not asked"
 
 
-def test_rename_writes_beside_the_old_file(library, host):
+def test_rename_writes_next_to_the_old_file(library, host):
     done = library.rename("people/x", "zog", " zog_v2 ", Destination())
     assert done.name == "people/x-2"
     assert names(host, "people/x-2") == {"zog_v2", "nim"}
@@ -167,7 +167,7 @@ def test_rename_writes_beside_the_old_file(library, host):
     assert host.changes == 1
 
 
-def test_nothing_is_replaced_unasked(library, host):
+def test_nothing_is_replaced_without_permission(library, host):
     with pytest.raises(BundleError, match=r"exists? already"):
         library.remove("people/x", ["zog"], Destination("y"))
     assert names(host, "y") == {"other"}

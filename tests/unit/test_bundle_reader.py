@@ -1,4 +1,4 @@
-"""The reader: every known writer's files, and files made to do harm."""
+"""The reader: files of every known writer, and malicious files."""
 
 from __future__ import annotations
 
@@ -75,12 +75,12 @@ def test_cloneofsimo_marks_tokens_in_the_metadata(tmp_path):
     assert "layers have no names" in str(found.problems[0])
 
 
-def test_mix_of_show_is_refused_in_words(tmp_path):
+def test_mix_of_show_is_refused_with_a_message(tmp_path):
     found = read(tmp_path, {"new_concept_embedding.zog": sd1(16)})
     assert "Mix-of-Show" in reason(found)
 
 
-def test_diffusers_file_beside_the_lora_gives_its_rows_too(tmp_path):
+def test_rows_of_a_diffusers_file_next_to_the_lora_are_read(tmp_path):
     save_file(LORA, tmp_path / "y2k.safetensors")
     save_file(sdxl(2), tmp_path / "y2k_emb.safetensors")
     plain = read_embeddings(tmp_path / "y2k.safetensors")
@@ -90,7 +90,7 @@ def test_diffusers_file_beside_the_lora_gives_its_rows_too(tmp_path):
     assert torch.equal(found.embeddings["<s1>"].encoders["clip_g"], sdxl(2)["clip_g"][1:])
 
 
-def test_onetrainers_folder_beside_the_lora(tmp_path):
+def test_onetrainer_folder_next_to_the_lora(tmp_path):
     save_file(LORA, tmp_path / "a.safetensors")
     folder = tmp_path / "a_embeddings"
     folder.mkdir()
@@ -156,7 +156,7 @@ def test_encoders_must_agree(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "F6_E2M3", "C64", "X" * 1000])
-def test_number_types_that_some_torch_lacks_are_a_line_and_no_error(tmp_path, dtype):
+def test_number_types_that_some_torch_versions_lack_are_a_problem_not_an_error(tmp_path, dtype):
     header = {"bundle_emb.a.emb_params": {"dtype": dtype, "shape": [1, 768], "data_offsets": [0, 768]}}
     found = read_embeddings(write_raw(tmp_path / "x.safetensors", header, b"\x38" * 768))
     if found.embeddings:
@@ -196,7 +196,7 @@ def test_an_old_torch_without_a_number_type(tmp_path, monkeypatch):
         "名前",
     ],
 )
-def test_odd_names_that_can_be_typed_are_for_the_loader_to_judge(tmp_path, name):
+def test_unusual_names_that_can_be_typed_are_left_to_the_loader(tmp_path, name):
     found = read(tmp_path, with_prefix({f"{name}.emb_params": sd1()}))
     assert list(found.embeddings) == [name]
 
@@ -249,7 +249,7 @@ def test_name_of_five_megabytes(tmp_path):
     assert len(reason(found)) < 400
 
 
-def test_more_bytes_than_any_bundle_has(tmp_path):
+def test_embeddings_beyond_the_size_limit_are_left_out(tmp_path):
     big = {f"bundle_emb.n{i}.emb_params": {"dtype": "F32", "shape": [75, 2048], "data_offsets": [614400 * i, 614400 * (i + 1)]}
            for i in range(120)}  # fmt: skip
     path = write_raw(tmp_path / "x.safetensors", big)
@@ -293,20 +293,20 @@ ENTRY = {"dtype": "F32", "shape": [1, 4], "data_offsets": [0, 16]}
         ({f"k{i}": {**ENTRY, "data_offsets": [0, 0]} for i in range(20_001)}, b"", None),
     ],
 )  # fmt: skip
-def test_lying_headers_are_a_line(tmp_path, header, data, length):
+def test_false_headers_give_one_problem(tmp_path, header, data, length):
     found = timed(write_raw(tmp_path / "x.safetensors", header, data, length))
     assert len(reason(found)) < 400
     assert not has_embeddings(tmp_path / "x.safetensors") or found.keys
 
 
-def test_header_longer_than_any_is_not_even_read(tmp_path):
+def test_a_header_beyond_the_limit_is_not_read(tmp_path):
     path = write_raw(tmp_path / "x.safetensors", b"{", length=2**40)
     with path.open("ab") as file:
         file.truncate(2**41)
     assert "header" in reason(timed(path))
 
 
-def test_every_place_where_a_download_may_end(tmp_path):
+def test_a_download_cut_off_anywhere_is_a_problem(tmp_path):
     whole = save({**LORA, **with_prefix({"zog.emb_params": torch.ones(1, 4)})})
     path = tmp_path / "x.safetensors"
     for end in range(0, len(whole), 7):

@@ -72,7 +72,7 @@ def test_rename_keeps_everything_else(bundle, tmp_path):
     assert names(bundle) == {"zog x", "b"}
 
 
-def test_names_can_change_places_in_the_same_file(bundle):
+def test_names_can_be_swapped_in_the_same_file(bundle):
     before = read_embeddings(bundle).embeddings
     rename(bundle, {"zog x": "b", "b": "zog x"}, bundle, overwrite=True)
     after = read_embeddings(bundle).embeddings
@@ -149,7 +149,7 @@ class Bomb:
         return (Path("/tmp/pivotal-bomb").touch, ())
 
 
-def test_a_pickle_that_runs_something_is_refused(tmp_path, capsys):
+def test_a_pickle_that_would_run_code_is_refused(tmp_path, capsys):
     save_file(LORA, tmp_path / "l.safetensors")
     torch.save({"string_to_param": {"*": Bomb()}}, tmp_path / "evil.pt")
     out = tmp_path / "o.safetensors"
@@ -160,7 +160,7 @@ def test_a_pickle_that_runs_something_is_refused(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("twin", ["zOG y", "zog  y"])
-def test_pack_refuses_two_names_that_are_one_to_the_tokenizer(bundle, tmp_path, twin):
+def test_pack_refuses_two_names_with_the_same_tokens(bundle, tmp_path, twin):
     file, out = tmp_path / "e.safetensors", tmp_path / "out.safetensors"
     save_file({"emb_params": sd1()}, file)
     with pytest.raises(ConfigError, match="one name to the tokenizer"):
@@ -191,7 +191,7 @@ def test_merge(bundle, tmp_path):
         merge(bundle, bundle, tmp_path / "n.safetensors")
 
 
-def test_more_than_forge_bears_and_two_families_are_said(tmp_path):
+def test_more_embeddings_than_forge_accepts_and_two_families_are_reported(tmp_path):
     save_file(LORA, tmp_path / "l.safetensors")
     files = {}
     for number in range(13):
@@ -202,7 +202,7 @@ def test_more_than_forge_bears_and_two_families_are_said(tmp_path):
     assert "families" in found
 
 
-def test_nothing_is_overwritten_unasked(bundle, tmp_path):
+def test_nothing_is_overwritten_without_permission(bundle, tmp_path):
     out = tmp_path / "y.safetensors"
     out.write_bytes(b"precious")
     calls = (
@@ -257,7 +257,7 @@ def test_inspect_and_verify(bundle):
     assert [problem.severity for problem in found] == ["warning"], "the output embedding"
 
 
-def test_verify_sees_what_does_not_fit_together(tmp_path):
+def test_verify_finds_parts_that_do_not_match(tmp_path):
     path = tmp_path / "x.safetensors"
     tensors = {"bundle_emb.zog x.string_to_param.*": sd1() * 1000, "bundle_emb.<s>.clip_g": sdxl()["clip_g"]}
     save_file(tensors, path, METADATA)
@@ -288,7 +288,7 @@ def test_verify_asks_the_tokenizer_whether_two_names_are_one(tmp_path, runs):
 
 
 def test_bundle_of_lycoris_and_back(tmp_path):
-    """Its tool's file in, ours out; its tool made of ours what ``lycoris_unpacked.json`` says (run once by hand)."""
+    """Read the file of LyCORIS's tool and write ours; the tool unpacked ours to ``lycoris_unpacked.json`` (run once)."""
     source = GOLDEN / "lycoris_bundle.safetensors"
     recorded = json.loads((GOLDEN / "lycoris_unpacked.json").read_text("utf-8"))["files"]
     lora, *embeddings = split(source, tmp_path).paths
@@ -297,7 +297,7 @@ def test_bundle_of_lycoris_and_back(tmp_path):
     tensors = load_file(out)
     for name, keys in recorded.items():
         for end, (shape, digest) in keys.items():
-            # Its tool takes the name up to the first dot and the last part of the rest.
+            # LyCORIS's tool uses the name up to the first dot, and the last part of the rest.
             prefix = "" if name == "(LoRA)" else f"bundle_emb.{name}."
             value = tensors.pop(next(key for key in tensors if key.startswith(prefix) and key.endswith(end)))
             assert list(value.shape) == shape

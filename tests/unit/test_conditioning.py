@@ -1,4 +1,4 @@
-"""Outputs of the text encoders joined to one conditioning; empty captions of SDXL are zeros."""
+"""The text encoders' outputs are joined to one conditioning; empty captions of SDXL are zeros."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings survive every way they travel, and what is wrong with them is said at once."""
+"""Settings survive every conversion, and all their problems are reported at once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_json_round_trip():
     assert from_dict({}) == TrainConfig()
 
 
-def test_every_problem_is_told_at_once():
+def test_every_problem_is_reported_at_once():
     values = {
         "stepz": 1,
         "rank": 1.5,
@@ -44,17 +44,17 @@ def test_every_problem_is_told_at_once():
     assert "steps" in str(caught.value)
 
 
-def test_what_cannot_be_read_hides_nothing_else():
+def test_a_value_that_cannot_be_read_hides_no_other_problem():
     concepts = [{"name": 5, "vectors": "x"}, "no object", {"name": "zog_x", "stop_at": "late", "lr_multiplier": 2}]
     config, parse_problems = read_dict({"unet_lr": "fast", "rank": 8, "concepts": concepts})
     assert (config.unet_lr, config.rank) == (TrainConfig().unet_lr, 8)
-    # Every concept keeps its place, so that what the checks say of it is about the right one.
+    # Every concept keeps its position, so that problems refer to the right one.
     assert config.concepts == (Concept(""), Concept(""), Concept("zog_x", lr_multiplier=2.0))
     fields_found = [problem.field for problem in parse_problems]
     assert fields_found == ["unet_lr", "concepts[0].name", "concepts[0].vectors", "concepts[1]", "concepts[2].stop_at"]
 
 
-def test_of_a_value_that_cannot_be_read_the_default_is_not_told():
+def test_a_value_that_cannot_be_read_is_not_reported_a_second_time_for_its_default():
     def problems(*names):
         return [Problem(name, "error", "wrong", "better") for name in names]
 
@@ -66,7 +66,7 @@ def test_of_a_value_that_cannot_be_read_the_default_is_not_told():
 @pytest.mark.parametrize(
     "text", ["[1]", "{", '"x"', '{"config_version": 99}', '{"concepts": 3}', '{"steps": Infinity}']
 )
-def test_hopeless_settings(text):
+def test_unreadable_settings_are_refused(text):
     with pytest.raises(ConfigError):
         from_json(text)
 
@@ -115,7 +115,7 @@ def test_check_gathers_settings_names_data_and_output(tmp_path):
     assert found >= {"batch_size", "concepts[1].name", "broken.png", "output_name"}
 
 
-def test_start_words_that_do_not_fit_are_told(tmp_path):
+def test_initialization_text_of_the_wrong_length_is_reported(tmp_path):
     write_images(tmp_path / "data")
     long = ", ".join(["word"] * 40)
 
@@ -141,7 +141,7 @@ def test_more_embeddings_than_forge_takes_are_a_warning(family, most):
     assert [warned(most), warned(most + 1)] == [False, True]
 
 
-def test_check_of_nothing_at_all(tmp_path):
+def test_check_of_empty_settings(tmp_path):
     found = {problem.field for problem in check(TrainConfig(), bundles=tmp_path, taken_names={}).problems}
     assert found == {"output_name", "data_folder"}
 

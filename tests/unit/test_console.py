@@ -1,4 +1,4 @@
-"""Output to any console, pipe or file: never a traceback, and an exit code that says what happened."""
+"""Output to any console, pipe or file: never a traceback, and an exit code that tells success from failure."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_table_of_settings_is_printed_in_every_encoding(monkeypatch, encodin
     assert main(["options"]) == 0
     text = raw.getvalue().decode(encoding)
     assert "`resolution`" in text
-    # A range is written with a sign that many code pages lack.
+    # Ranges contain a character that many code pages lack.
     assert ("64 … 2048" if encoding in ("cp1252", "utf-8", "utf-16") else "64 ... 2048") in text
 
 
@@ -55,7 +55,7 @@ def test_paths_and_names_of_any_letters_are_printed(monkeypatch, tmp_path, encod
 @pytest.mark.parametrize("encoding", ["cp437", "ascii", "utf-8"])
 def test_errors_and_logs_are_printed_as_well(monkeypatch, tmp_path, encoding):
     raw = io.BytesIO()
-    # Python's own standard error never fails; one that somebody has replaced may.
+    # Python's own standard error never fails; a replaced one may.
     monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(raw, encoding=encoding, newline="\n"))
     monkeypatch.setattr(logging, "raiseExceptions", True)
     logger = logging.getLogger("pivotal.test_console")
@@ -103,7 +103,7 @@ class Broken(io.StringIO):
         (BrokenPipeError(32, "Broken pipe"), 0),
     ],
 )
-def test_output_that_fails_is_told_once_and_ends_nothing(monkeypatch, capsys, error, code):
+def test_failing_output_is_reported_once_and_does_not_end_the_program(monkeypatch, capsys, error, code):
     stream = Broken(error)
     monkeypatch.setattr(sys, "stdout", stream)
     assert main(["options"]) == code
@@ -125,7 +125,7 @@ def test_a_program_without_any_console_runs(monkeypatch):
     assert main(["inspect", "no such file"]) == 2
 
 
-def test_a_guarded_stream_goes_on_where_it_can():
+def test_a_guarded_stream_continues_where_it_can():
     inner = Broken(OSError(5, "Input/output error"), writes=2)
     stream = GuardedStream(inner)
     stream.writelines(["a\n", "b\n", "c\n", "d\n"])
@@ -145,7 +145,7 @@ def test_a_guarded_stream_goes_on_where_it_can():
     [(">&-", 1), (">/dev/full", 1), ("| true", 0), (">&- 2>&-", 1), (">/dev/full 2>/dev/full", 1)],
 )
 def test_redirections_of_a_shell(redirection, code):
-    """With the interpreter's own streams, and its own end."""
+    """With the interpreter's own streams and exit."""
     if "/dev/full" in redirection and not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full")
     # bash has the exit code of the first program of a pipe.
@@ -158,7 +158,7 @@ def test_redirections_of_a_shell(redirection, code):
 
 
 @only_posix
-def test_files_do_not_get_the_number_of_a_closed_output(tmp_path):
+def test_files_do_not_get_the_descriptor_of_a_closed_output(tmp_path):
     program = (
         "import os; from lib_pivotal.cli.console import guarded\n"
         "with guarded():\n"
@@ -174,7 +174,7 @@ def test_files_do_not_get_the_number_of_a_closed_output(tmp_path):
 
 
 @pytest.mark.parametrize("encoding", ["cp437", "ascii"])
-def test_the_command_for_newcomers_prints_as_well(monkeypatch, encoding):
+def test_run_py_also_prints_in_every_encoding(monkeypatch, encoding):
     monkeypatch.setenv("PYTHONUTF8", "0")
     monkeypatch.setitem(run.COMMANDS, "demo", lambda _: run.say("größe … ≤ 日本") or run.say_raw("…\n") or 0)
     raw = encoded_stdout(monkeypatch, encoding)
@@ -186,7 +186,7 @@ def test_the_command_for_newcomers_prints_as_well(monkeypatch, encoding):
     assert run.main(["demo"]) == 0
 
 
-def test_what_the_installer_says_is_plain(monkeypatch):
+def test_messages_of_the_installer_are_ascii(monkeypatch):
     monkeypatch.setattr(install, "_OLDEST_PYTHON", (99, 0))
     monkeypatch.setattr(install, "_NEEDED", {"no_such_module": "nothing"})
     problems = install.find_problems()

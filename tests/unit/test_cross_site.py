@@ -1,4 +1,4 @@
-"""Which requests another site sends, told from what browsers add to them."""
+"""Requests of other sites are recognized by the headers that browsers add."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ OWN = [
     # Programs: curl, requests, other servers.
     {},
     {"host": "anything.example.com"},
-    # The webui's page on this computer: the browser says it.
+    # The webui's page on this computer, according to the browser.
     {"host": HERE, "origin": "http://127.0.0.1:7860", "sec-fetch-site": "same-origin"},
     {"host": "localhost:7860", "origin": "http://localhost:7860", "sec-fetch-site": "same-origin"},
-    # The user's own doing: an extension of the browser.
+    # Started by the user: a browser extension.
     {"host": HERE, "origin": "chrome-extension://abc", "sec-fetch-site": "none"},
-    # Through a proxy that ends https and tells the webui another name.
+    # Through a proxy that terminates https and passes another host name to the webui.
     {"host": HERE, "origin": "https://my.example.com", "sec-fetch-site": "same-origin"},
     {"host": HERE, "x-forwarded-host": "box.lan", "origin": "http://box.lan"},
     {"host": HERE, "x-forwarded-host": "box.lan, inner", "origin": "http://box.lan"},
@@ -27,7 +27,7 @@ OWN = [
     {"host": "Studio.local:7860", "origin": "http://studio.local:7860"},
     {"host": "192.168.1.5:80", "origin": "http://192.168.1.5"},
     {"host": "192.168.1.5", "origin": "https://192.168.1.5:443"},
-    # Privacy settings that take the origin away from the page's own requests.
+    # Privacy settings that remove the origin from the page's own requests.
     {"host": HERE, "origin": "null", "sec-fetch-site": "same-origin"},
 ]
 FOREIGN = [
@@ -46,7 +46,7 @@ FOREIGN = [
     {"host": "192.168.1.5:7860", "referer": "http://evil.example.com/page?x=http://192.168.1.5:7860/"},
     {"host": HERE, "origin": "http://[evil"},
     {"host": HERE, "origin": "http://evil.example.com@127.0.0.1:7860"},
-    # A public name that leads to the user's computer since a moment ago.
+    # DNS rebinding: a public name that now resolves to the user's computer.
     {"host": "evil.example.com:7860", "origin": "http://evil.example.com:7860"},
     {"host": HERE, "x-forwarded-host": "evil.example.com", "origin": "http://evil.example.com"},
 ]
@@ -57,7 +57,7 @@ def found(headers, **options):
 
 
 @pytest.mark.parametrize("headers", OWN, ids=str)
-def test_own_requests_are_obeyed(headers):
+def test_own_requests_are_accepted(headers):
     assert found(headers) == ""
 
 
@@ -68,7 +68,7 @@ def test_other_sites_are_recognized(headers):
         assert found(headers) == headers["origin"]
 
 
-def test_a_site_that_the_user_allows_is_no_other_site():
+def test_a_site_that_the_user_allows_is_accepted():
     headers = {"host": HERE, "origin": "https://mine.example.com", "sec-fetch-site": "cross-site"}
     assert found(headers, is_trusted=lambda origin: origin == "https://mine.example.com") == ""
     assert found(headers, is_trusted=lambda origin: origin == "https://other.example.com")

@@ -1,4 +1,4 @@
-"""From a folder to what a step sees."""
+"""From a folder to the batch of a step: captions, buckets, pixels, latents and the plan."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lib_pivotal.core.data.latents import LatentEntry, encode_all
 from lib_pivotal.core.data.pixels import load_pixels
 from lib_pivotal.core.data.plan import Plan
 from lib_pivotal.core.errors import DatasetError, Interrupted
-from tests.unit.toy import ToyCodec, write_images
+from tests.unit.toy import ToyVae, write_images
 
 # -- captions
 
@@ -89,8 +89,8 @@ def test_a_name_within_a_tag_is_a_mention():
 
 
 @pytest.mark.parametrize("caption", ["a g\u0131rl sits", "mag\u0131cal", "a \u017fign here", "G\u0130RL"])
-def test_letters_without_a_pair_are_no_alias_and_no_failure(caption):
-    """Python finds the dotless i and the long s where i and s are looked for in any case."""
+def test_letters_that_lower_to_others_are_not_an_alias_and_cause_no_error(caption):
+    """Ignoring case, Python finds the dotless i where i is searched for, and the long s for s."""
     make = maker(Concept("zog_v1", aliases=("girl", "magical", "sign")))
     assert make.normalize(caption) == caption
 
@@ -128,7 +128,7 @@ def test_names_stay_in_front_and_are_never_dropped():
     assert any(text.index("left") > text.index("blue") for text in seen if "left" in text and "blue" in text)
 
 
-def test_dropouts_happen_as_often_as_asked():
+def test_dropouts_happen_as_often_as_requested():
     make = maker(ZOG, name_only=0.3, caption_dropout=0.2)
     texts_seen = [make.vary("zog, left", random.Random(seed)) for seed in range(2000)]
     assert 0.16 < texts_seen.count("") / 2000 < 0.24
@@ -189,7 +189,7 @@ def test_turned_and_sixteen_bit_images_are_read_as_shown(tmp_path):
     assert abs(float(load_pixels(tmp_path / "gray.png", (64, 64), mirrored=False).mean())) < 0.01
 
 
-class CountingCodec(ToyCodec):
+class CountingVae(ToyVae):
     def __init__(self, identity="toy"):
         self.encoded, self._identity = 0, identity
 
@@ -206,34 +206,34 @@ def entry(path, bucket=(64, 64), *, mirrored=False):
     return LatentEntry(path, bucket, mirrored=mirrored, sha256=sha256, shown=path.name)
 
 
-def encode(entries, codec, folder=None, stopped=lambda: False, kept=None):
+def encode(entries, vae, folder=None, stopped=lambda: False, kept=None):
     return encode_all(
-        entries, codec, batch_size=2, folder=folder, progress=lambda *_: None, stopped=stopped, kept=kept
+        entries, vae, batch_size=2, folder=folder, progress=lambda *_: None, stopped=stopped, kept=kept
     )  # fmt: skip
 
 
-def test_latents_are_cached_by_content_crop_flip_and_codec(tmp_path):
+def test_latents_are_cached_by_content_crop_flip_and_vae(tmp_path):
     write_images(tmp_path, 2)
     a = tmp_path / "00.png"
     entries = [entry(a), entry(a, mirrored=True), entry(a)]
-    other_bucket = encode([*entries, entry(a, (64, 128))], CountingCodec())
+    other_bucket = encode([*entries, entry(a, (64, 128))], CountingVae())
     assert other_bucket[3].mean.shape == (4, 16, 8)
-    first = CountingCodec()
+    first = CountingVae()
     items = encode(entries, first, tmp_path / "cache")
     assert first.encoded == 2 and torch.equal(items[0].mean, items[2].mean)
-    again = CountingCodec()
+    again = CountingVae()
     stored = encode(entries, again, tmp_path / "cache")
     assert again.encoded == 0 and torch.equal(stored[1].mean, items[1].mean)
-    other = CountingCodec("other")
+    other = CountingVae("other")
     encode(entries, other, tmp_path / "cache")
     assert other.encoded == 2
     for file in (tmp_path / "cache").iterdir():
         file.write_bytes(b"damaged")
-    repaired = CountingCodec()
+    repaired = CountingVae()
     encode(entries, repaired, tmp_path / "cache")
     assert repaired.encoded == 2
     a.write_bytes((tmp_path / "01.png").read_bytes())
-    changed = CountingCodec()
+    changed = CountingVae()
     encode([entry(a), entry(a, mirrored=True)], changed, tmp_path / "cache")
     assert changed.encoded == 2
 
@@ -241,7 +241,7 @@ def test_latents_are_cached_by_content_crop_flip_and_codec(tmp_path):
 def test_bad_latents_name_the_file(tmp_path):
     write_images(tmp_path, 1)
 
-    class Bad(ToyCodec):
+    class Bad(ToyVae):
         def encode(self, pixels):
             mean, std = super().encode(pixels)
             return mean * float("nan"), std
@@ -249,23 +249,23 @@ def test_bad_latents_name_the_file(tmp_path):
     with pytest.raises(DatasetError, match=r"00\.png"):
         encode([entry(tmp_path / "00.png")], Bad())
     with pytest.raises(DatasetError, match=r"none\.png"):
-        encode([entry(tmp_path / "none.png")], ToyCodec())
+        encode([entry(tmp_path / "none.png")], ToyVae())
     with pytest.raises(Interrupted):
-        encode([entry(tmp_path / "00.png")], ToyCodec(), stopped=lambda: True)
+        encode([entry(tmp_path / "00.png")], ToyVae(), stopped=lambda: True)
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_latents_are_stored_whatever_their_strides(tmp_path, memory_format):
-    """Of batches, some VAEs return the channels last, and safetensors does not store such tensors."""
+    """Some VAEs return batches with the channels last, and safetensors does not store such tensors."""
     write_images(tmp_path, 6)
 
-    class Codec(CountingCodec):
+    class TransposingVae(CountingVae):
         def encode(self, pixels):
             return tuple(part.contiguous(memory_format=memory_format) for part in super().encode(pixels))
 
     entries = [entry(tmp_path / f"{number:02d}.png", (128, 64)) for number in range(6)]
-    items = encode(entries, Codec(), tmp_path / "cache")
-    again = Codec()
+    items = encode(entries, TransposingVae(), tmp_path / "cache")
+    again = TransposingVae()
     stored = encode(entries, again, tmp_path / "cache")
     assert again.encoded == 0
     for one, two in zip(items, stored):
@@ -274,34 +274,34 @@ def test_latents_are_stored_whatever_their_strides(tmp_path, memory_format):
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("non contiguous tensor")])
-def test_latents_that_cannot_be_stored_end_nothing(tmp_path, monkeypatch, caplog, error):
+def test_latents_that_cannot_be_stored_do_not_end_the_run(tmp_path, monkeypatch, caplog, error):
     write_images(tmp_path, 1)
 
     def fail(*_):
         raise error
 
     monkeypatch.setattr("lib_pivotal.core.data.latents.save_file", fail)
-    assert encode([entry(tmp_path / "00.png")], ToyCodec(), tmp_path / "cache")
+    assert encode([entry(tmp_path / "00.png")], ToyVae(), tmp_path / "cache")
     assert "cannot be stored" in caplog.text
     assert not list((tmp_path / "cache").iterdir())
 
 
-def test_an_image_that_was_exchanged_after_the_check_is_not_trained_on(tmp_path):
+def test_an_image_that_was_replaced_after_the_check_is_not_trained_on(tmp_path):
     write_images(tmp_path, 2)
     checked = entry(tmp_path / "00.png")
     (tmp_path / "00.png").write_bytes((tmp_path / "01.png").read_bytes())
     with pytest.raises(DatasetError, match=r"00\.png has changed since it was checked"):
-        encode([checked], ToyCodec())
+        encode([checked], ToyVae())
 
 
 def test_kept_images_need_no_file(tmp_path):
     write_images(tmp_path, 2)
     entries = [entry(tmp_path / "00.png", (128, 64)), entry(tmp_path / "00.png", (128, 64), mirrored=True)]
-    read = encode(entries, ToyCodec())
+    read = encode(entries, ToyVae())
     kept = KeptImages(96)
     kept.keep(entries[0].sha256, read_image((tmp_path / "00.png").read_bytes()))
     (tmp_path / "00.png").unlink()
-    from_memory = encode(entries, ToyCodec(), kept=kept)
+    from_memory = encode(entries, ToyVae(), kept=kept)
     for one, two in zip(read, from_memory):
         assert torch.equal(one.mean, two.mean)
     assert kept.take(entries[0].sha256, (128, 64)) is None
@@ -354,7 +354,7 @@ def test_no_image_twice_in_a_step(images, repeats):
     )
 
 
-def test_plan_does_not_depend_on_what_was_asked_before():
+def test_plan_does_not_depend_on_earlier_requests():
     buckets, repeats = ["a"] * 5 + ["b"] * 3, [1] * 8
     straight = Plan(buckets, repeats, 2, 1)
     order = [straight.step(number) for number in range(30)]

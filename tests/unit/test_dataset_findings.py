@@ -1,4 +1,4 @@
-"""What is wrong with a dataset is found before the start, all of it, each with a remedy."""
+"""Problems of a dataset are found before the start, all of them, each with a remedy."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_every_bad_image_is_named_at_once(tmp_path):
     errors = texts(problems_of(tmp_path))
     for name in ("broken.png", "cut.png", "tiny.png"):
         assert sum(name in error for error in errors) == 1
-    # Two things are wrong with it, and each has its own remedy.
+    # It has two problems, each with its own remedy.
     assert sum("both.png" in error for error in errors) == 2
     assert any("Save both.txt as UTF-8." in error for error in errors)
     assert not any("00.png" in error for error in errors)
@@ -139,7 +139,7 @@ INFOTEXT = (
     ],
     ids=["lines", "crlf", "one line", "no negative prompt", "only negative prompt"],
 )
-def test_of_the_webuis_generation_data_the_prompt_is_used(tmp_path, caption):
+def test_the_prompt_of_the_webuis_generation_data_is_used(tmp_path, caption):
     write_captions(tmp_path, caption, "zog")
     (warning,) = texts(problems_of(tmp_path), "warning")
     assert "captions of 1 image contain the webui's generation data: a0.png." in warning
@@ -175,7 +175,7 @@ def test_prose_about_steps_is_not_generation_data(tmp_path):
         ("zog AND hat", "A keyword of prompts such as AND"),
     ],
 )
-def test_syntax_that_means_nothing_in_a_caption_is_a_warning(tmp_path, caption, words):
+def test_prompt_syntax_in_a_caption_is_a_warning(tmp_path, caption, words):
     write_captions(tmp_path, caption, "zog, hat")
     (warning,) = texts(problems_of(tmp_path), "warning")
     assert words in warning
@@ -213,7 +213,7 @@ def test_endless_captions_are_a_warning_that_names_them(tmp_path, has_tokenizer)
 
 @pytest.mark.parametrize("piece", ["(", "[:", "{|", "__a", " ", "((a:", "\\", ": ", ",", "zog "])
 def test_a_hostile_caption_costs_no_time(tmp_path, piece):
-    """A search that goes back over the text again and again would take hours."""
+    """A regular expression that backtracks would take hours."""
     write_captions(tmp_path, "zog, (" + piece * (100_000 // len(piece)) + "x")
     begin = process_time()
     problems_of(tmp_path, concepts=(Concept("zog", aliases=("red hat",)),))

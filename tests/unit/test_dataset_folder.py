@@ -1,4 +1,4 @@
-"""What of a folder is data, and what is told of the rest."""
+"""Which files of a folder are data, and what is reported about the others."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_scan_reads_kohya_repeats_captions_and_orientation(tmp_path):
     assert (images[1].width, images[1].height) == (80, 40)
 
 
-def test_a_number_in_front_of_a_folder_that_is_a_date_is_not_a_count(tmp_path):
+def test_a_folder_name_that_starts_with_a_date_has_no_repeat_count(tmp_path):
     save_image(tmp_path / "20231105_trip" / "a.png")
     assert [image.repeats for image in scan(tmp_path)] == [1]
 
@@ -80,7 +80,7 @@ def test_a_folder_of_unreadable_kinds_says_what_it_holds(tmp_path):
     assert "holds no images" in texts(problems)[0]
 
 
-def test_what_training_writes_is_not_data(tmp_path):
+def test_files_written_by_training_are_not_data(tmp_path):
     write_captions(tmp_path, "zog", "zog, left")
     for run, mark in (("runs/zog-1", "loss.csv"), ("old/whatever", "states/state-000001.safetensors")):
         save_image(tmp_path / run / "samples" / "step-000001-0.png")
@@ -98,12 +98,12 @@ def test_what_training_writes_is_not_data(tmp_path):
     for part in ("2 run folders", "3 cover images of bundles", "4 files of models", "1 stored latents"):
         assert part in text
     assert "What training writes is never used as data." in text
-    # A name alone tells nothing.
+    # The name alone is not enough.
     save_image(tmp_path / "runs" / "mine" / "a.png")
     assert names(tmp_path)[-1] == "runs/mine/a.png"
 
 
-def test_the_chosen_folder_itself_is_data_whatever_it_is(tmp_path):
+def test_the_selected_folder_is_data_whatever_its_name(tmp_path):
     save_image(tmp_path / "config.png")
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "loss.csv").write_text("x")
@@ -113,7 +113,7 @@ def test_the_chosen_folder_itself_is_data_whatever_it_is(tmp_path):
 # -- captions of nearly the right name
 
 
-def test_capitals_and_composed_letters_of_a_caption_may_differ(tmp_path):
+def test_captions_match_despite_case_and_unicode_composition(tmp_path):
     accented = "caf\u00e9"
     for image, caption in (
         ("b", "b.TXT"),
@@ -130,7 +130,7 @@ def test_capitals_and_composed_letters_of_a_caption_may_differ(tmp_path):
 
 
 @pytest.mark.skipif(os.path.normcase("A") == "a", reason="names that differ in capitals only")
-def test_where_it_is_doubtful_no_caption_is_taken(tmp_path):
+def test_an_ambiguous_caption_is_not_used(tmp_path):
     save_image(tmp_path / "a.png")
     save_image(tmp_path / "A.png")
     (tmp_path / "a.txt").write_text("small")
@@ -248,7 +248,7 @@ def test_a_parent_that_is_closed_is_no_traceback(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("typed", ["{}", ' "{}" ', "'{}'", "{} ", "\t{}\n", '"{}'])
-def test_quotes_and_blanks_around_a_folder_are_understood(tmp_path, typed):
+def test_quotes_and_spaces_around_a_folder_are_removed(tmp_path, typed):
     write_captions(tmp_path / "my data", "zog")
     text = typed.format(tmp_path / "my data")
     assert find_folder(text) == (tmp_path / "my data", None)
@@ -256,7 +256,7 @@ def test_quotes_and_blanks_around_a_folder_are_understood(tmp_path, typed):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows drops a blank at the end of a name")
-def test_a_folder_whose_name_ends_with_a_blank_is_itself(tmp_path):
+def test_a_folder_whose_name_ends_with_a_space_can_be_used(tmp_path):
     (tmp_path / "a ").mkdir()
     (tmp_path / "a").mkdir()
     assert find_folder(f"{tmp_path}/a ")[0].name == "a "
@@ -276,7 +276,7 @@ def test_a_folder_whose_name_ends_with_a_blank_is_itself(tmp_path):
         (f"{__file__}/x", "does not exist."),
     ],
 )
-def test_a_folder_that_is_none_is_a_plain_error(typed, word):
+def test_a_path_that_is_not_a_folder_is_a_clear_error(typed, word):
     (error,) = texts(problems_of(typed))
     assert word in error.replace("\\", "/")
     assert error.isprintable() and len(error) < 400

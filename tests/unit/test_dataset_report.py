@@ -1,4 +1,4 @@
-"""A dataset is looked at once for each start, and what was checked is what is trained on."""
+"""A dataset is read once per start, and what was checked is what is trained on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from lib_pivotal.core.train.run import Folders, train
 from lib_pivotal.core.train.training_data import load_training_data
 from tests.ui.fake_host import FakeHost
 from tests.unit.dataset_files import save_image, write_captions
-from tests.unit.toy import ToyCodec, ToyEncoder, ToyModel, toy_config, write_images
+from tests.unit.toy import ToyEncoder, ToyModel, ToyVae, toy_config, write_images
 
 # -- how often files are touched
 
@@ -47,7 +47,7 @@ class Counting:
 
 
 COUNTING = Counting()
-# There is no way to take an audit hook off again.
+# An audit hook cannot be removed.
 sys.addaudithook(COUNTING.hook)
 
 
@@ -76,8 +76,8 @@ class ToyHost(FakeHost):
 
     @contextlib.contextmanager
     def borrow(self, config, control):
-        lent = type("Lent", (), {"model": ToyModel(), "sampler": None})
-        yield lent
+        borrowed = type("Borrowed", (), {"model": ToyModel(), "sampler": None})
+        yield borrowed
 
 
 @pytest.mark.parametrize("has_tokenizer", [True, False])
@@ -159,10 +159,10 @@ def checked_config(tmp_path):
     return config, check(config, bundles=tmp_path, taken_names={}, tokenizer=ToyEncoder().tokenize)
 
 
-def load(config, dataset, group=None, codec=None, cache=Path("unused"), progress=lambda *_: None):
+def load(config, dataset, group=None, vae=None, cache=Path("unused"), progress=lambda *_: None):
     return load_training_data(
         config,
-        codec or ToyCodec(),
+        vae or ToyVae(),
         dataset,
         cache=cache,
         group=group or SingleProcess(),
@@ -201,12 +201,12 @@ def test_an_image_that_changes_after_it_was_encoded_changes_nothing(tmp_path, ch
 
 
 def digest_of(*images: tuple[bytes, str, str, str]) -> str:
-    """As every release so far has made it: states of unfinished runs hold it."""
+    """As every release so far has computed it: states of unfinished runs contain it."""
     parts = [b"\0".join([name, *(text.encode() for text in texts)]) for name, *texts in images]
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
-def test_the_digest_is_that_of_earlier_releases(tmp_path):
+def test_the_digest_equals_that_of_earlier_releases(tmp_path):
     save_image(tmp_path / "3_zog" / "b.png")
     (tmp_path / "3_zog" / "b.txt").write_text(" zog, カフェ \n", encoding="utf-8")
     save_image(tmp_path / "ä.png", color=(1, 2, 3))
@@ -255,7 +255,7 @@ class Receiver(SingleProcess):
         return next(self.sent)
 
 
-class NoCodec:
+class NoVae:
     def __getattr__(self, name):
         pytest.fail("the second process encodes")
 
@@ -269,7 +269,7 @@ def test_one_process_encodes_for_all(tmp_path, counting, monkeypatch):
     counting.decoded = 0
     counting.opened.clear()
     second = Receiver(first.sent)
-    two = load(config, None, second, NoCodec())
+    two = load(config, None, second, NoVae())
     assert not counting.decoded and not counting.opened
     assert not list(second.sent)
     assert (two.digest, two.images, two.entries) == (one.digest, one.images, one.entries)
@@ -286,7 +286,7 @@ def test_one_process_encodes_for_all(tmp_path, counting, monkeypatch):
     ],
 )
 def test_the_others_do_not_wait_for_a_process_that_failed(tmp_path, error, kind, words):
-    class Bad(ToyCodec):
+    class Bad(ToyVae):
         def encode(self, pixels):
             raise error
 
@@ -295,4 +295,4 @@ def test_the_others_do_not_wait_for_a_process_that_failed(tmp_path, error, kind,
     with pytest.raises(type(error)):
         load(toy_config(tmp_path), None, first, Bad())
     with pytest.raises(kind, match=words):
-        load(toy_config(tmp_path), None, Receiver(first.sent), NoCodec())
+        load(toy_config(tmp_path), None, Receiver(first.sent), NoVae())

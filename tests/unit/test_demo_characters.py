@@ -1,4 +1,4 @@
-"""The drawn characters: repeatable data sets whose held-out grounds were never trained on."""
+"""The drawn characters: repeatable datasets whose held-out backgrounds are never trained on."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_images_show_the_ground_of_their_captions(tmp_path):
             assert (corner == COLORS[pose.background]).all(), path.name
 
 
-def test_character_names_are_no_words_of_the_world():
+def test_character_names_are_not_words_of_the_captions():
     assert not set(CHARACTERS) & WORLD
 
 

@@ -28,7 +28,7 @@ def test_names_map_one_to_one_and_back(states):
         assert all(torch.equal(back[part][name], value) for name, value in state.items())
 
 
-def test_names_are_those_webuis_look_for(states):
+def test_names_are_those_that_webuis_look_for(states):
     ldm = to_ldm(*states, "sd1")
     for key in (
         "model.diffusion_model.input_blocks.0.0.weight",

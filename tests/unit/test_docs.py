@@ -1,4 +1,4 @@
-"""The documents say what the code does."""
+"""The documents match the code."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ FILE = re.compile(r"(?<![\w/])[a-z_]+\.py\b")
 def test_docstrings_and_comments_name_files_that_exist(path):
     """Paths are relative to the project or to the package; lines about a host or a source name files of others."""
     text = path.read_text(encoding="utf-8")
-    # A paragraph that begins with Host: or Source: goes on as long as its lines are indented further.
+    # A paragraph that begins with Host: or Source: continues while its lines are indented further.
     text = re.sub(
         r"^( *)(?:#\s*)?(?:\S.*)?(?:Host|Source):.*\n(?:\1 +.*\n|\1(?=[a-z`]).*\n)*", "", text, flags=re.MULTILINE
     )

@@ -1,4 +1,4 @@
-"""Every public thing of the core says what it takes and gives."""
+"""Every public function and class of the core documents its arguments and results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FROM_ELSEWHERE = {
     "optim/build.py": ("Optimizer",),
     "bundle/metadata.py": ("build_metadata",),
 }
-"""Formulas and formats that somebody else has published; "" is the file's own docstring."""
+"""Formulas and formats published by others; "" is the file's own docstring."""
 
 UNITS = {
     "width": r"\bpx\b|pixel|length of a token",
@@ -34,7 +34,7 @@ UNITS = {
     "seconds": r"\bs\b|second",
     "size_limit": r"byte",
 }
-"""Names of arguments and attributes that are measured in something, and how their docstring may say it."""
+"""Names of arguments and attributes with a unit, and how their docstring may give it."""
 
 
 def public(body: list[ast.stmt], prefix: str = "") -> list[tuple[str, ast.AST]]:
@@ -73,7 +73,7 @@ def documented(tree: ast.Module) -> list[tuple[str, ast.AST, str]]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(CORE).as_posix())
-def test_public_things_are_documented(path):
+def test_public_names_are_documented(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     assert ast.get_docstring(tree), "the file has no docstring"
     private = {
@@ -100,7 +100,7 @@ def words_about(argument: str, text: str) -> str:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(CORE).as_posix())
-def test_formulas_say_where_they_are_from_and_measures_their_unit(path):
+def test_formulas_name_their_source_and_quantities_their_unit(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     taken = FROM_ELSEWHERE.get(path.relative_to(CORE).as_posix(), ())
     things = documented(tree)

@@ -1,4 +1,4 @@
-"""Embedding files of every program that writes them: keys, names, what lies next to a LoRA."""
+"""Embedding files of every program that writes them: keys, names, files next to a LoRA."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_safetensors_file_called_pt_needs_no_loader(tmp_path):
         ({f"<s{number}>": torch.ones(768) for number in range(76)}, "no known kind"),
     ],
 )
-def test_what_is_no_embedding_is_one_problem_that_names_the_file(tmp_path, tensors, words):
+def test_a_file_without_embeddings_is_one_problem_that_names_it(tmp_path, tensors, words):
     found = read_embedding_file(written(tmp_path / "hat.safetensors", tensors), "zog")
     assert not found.embeddings
     (problem,) = found.problems
@@ -106,7 +106,7 @@ def test_every_problem_of_a_file_names_it(tmp_path):
 # -- next to a LoRA
 
 
-def beside(tmp_path, lora, files):
+def read_next_to(tmp_path, lora, files):
     path = tmp_path / lora
     save_file(LORA, path)
     for name, tensors in files.items():
@@ -116,8 +116,8 @@ def beside(tmp_path, lora, files):
 
 
 @pytest.mark.parametrize("folder", ["ot.safetensors_embeddings", "ot_embeddings"])
-def test_onetrainers_folder(tmp_path, folder):
-    found = beside(
+def test_onetrainer_folder(tmp_path, folder):
+    found = read_next_to(
         tmp_path,
         "ot.safetensors",
         {f"{folder}/mia_v1.safetensors": SD1_FORMS["OneTrainer with output"], f"{folder}/zog.safetensors": X},
@@ -140,7 +140,7 @@ def test_onetrainers_folder(tmp_path, folder):
 )  # fmt: skip
 @pytest.mark.parametrize("tensors", [X, NUMBERED], ids=["names", "numbers"])
 def test_files_of_tokens(tmp_path, lora, file, names, tensors):
-    found = beside(tmp_path, lora, {file: tensors})
+    found = read_next_to(tmp_path, lora, {file: tensors})
     assert found.keys() == names
     if names:
         assert torch.equal(found["<s1>"].encoders["clip_g"], X["clip_g"][1:2])
@@ -193,7 +193,7 @@ def test_split_keeps_every_name_and_pack_finds_them_again(tmp_path):
     assert len({path.name.casefold() for path in written_files.paths}) == len(NAMES) + 1
 
 
-def test_names_that_differ_in_capitals_do_not_meet_on_windows(tmp_path):
+def test_names_that_differ_only_in_case_do_not_collide_on_windows(tmp_path):
     bundle = tmp_path / "x.safetensors"
     # One name to the tokenizer, and two to somebody who reads only part of the file.
     save_file({**LORA, "bundle_emb.<zog>.emb_params": sd1(), "bundle_emb.Zog.emb_params": sd1(1)}, bundle)
@@ -210,7 +210,7 @@ def test_a_renamed_file_has_the_new_name(tmp_path):
 
 
 @pytest.mark.parametrize("value", ["", "{}", "[", '{"name": 5}', '{"name": ["a"]}', '{"name": "\ud800"}', "[" * 5000])
-def test_metadata_that_is_no_name(tmp_path, value):
+def test_metadata_that_is_not_a_name_is_ignored(tmp_path, value):
     path = tmp_path / "hat.safetensors"
     header = {
         "__metadata__": {"pivotal_embedding": value},
@@ -230,7 +230,7 @@ def test_pack_from_the_command_line_takes_the_name_inside(tmp_path):
     assert main(["bundle", "pack", str(lora), f"hat_v1={path}", "--out", str(out)]) == 0
     assert read_embeddings(out).embeddings.keys() == {"hat_v1"}
     equals = path.rename(tmp_path / "a=b.safetensors")
-    assert main(["bundle", "pack", str(lora), str(equals), "--out", str(out), "--overwrite"]) == 2, "a=b is no name"
+    assert main(["bundle", "pack", str(lora), str(equals), "--out", str(out), "--overwrite"]) == 2, "a=b is not a name"
     assert main(["bundle", "pack", str(lora), f"zog x={equals}", "--out", str(out), "--overwrite"]) == 0
     assert (
         main(["bundle", "pack", str(lora), f"zog x={equals}", f"zog x={equals}", "--out", str(out), "--overwrite"]) == 2

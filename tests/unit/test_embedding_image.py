@@ -1,4 +1,4 @@
-"""Embeddings in images, as the webui saves them, and images made to do harm."""
+"""Embeddings in images, as the webui saves them, and malicious images."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def strip_image(raw, height=64, packed=None):
     mask = mixing(len(packed))
     image = np.full((height, 40, 3), 150, dtype=np.uint8)
     black = np.zeros((height, 1, 3), dtype=np.uint8)
-    # The upper bits of a strip are a pattern that means nothing.
+    # The upper bits of a strip are a meaningless pattern.
     strips = [((bits ^ mask) | 0x50).reshape(height, -1, 3).astype(np.uint8) for bits in (packed & 0x0F, packed >> 4)]
     return Image.fromarray(np.concatenate([strips[0], black, image, black, strips[1]], axis=1))
 
@@ -135,7 +135,7 @@ def test_images_without_an_embedding(tmp_path, image):
 
 @pytest.mark.parametrize(("side", "words"), [(4_000, "larger than any"), (14_000, "cannot be read")])
 def test_images_of_any_size_cost_little(tmp_path, side, words):
-    """The second one is beyond what Pillow opens at all."""
+    """The second one is larger than Pillow opens at all."""
     Image.new("1", (side, side)).save(tmp_path / "hat.png")
     started = time.process_time()
     found = read_embedding_file(tmp_path / "hat.png", "zog")
@@ -143,7 +143,7 @@ def test_images_of_any_size_cost_little(tmp_path, side, words):
     assert time.process_time() - started < 1
 
 
-def test_a_small_image_of_a_large_text_takes_no_memory(tmp_path):
+def test_a_small_image_that_unpacks_to_a_large_text_takes_no_memory(tmp_path):
     strip_image(b"", packed=zlib.compress(bytes(80 * 2**20), 1)).save(tmp_path / "hat.png")
     tracemalloc.start()
     try:

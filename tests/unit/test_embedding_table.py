@@ -21,7 +21,7 @@ def build(*concepts: Concept) -> EmbeddingTable:
     return EmbeddingTable(concepts, layout_of(concepts, ENCODER), ENCODER, 1, torch.device("cpu"))
 
 
-def test_starts_from_the_words_then_noise():
+def test_starts_from_the_init_text_then_noise():
     concept = Concept("zog", init_text="red hat", vectors=4)
     vectors = initial_vectors(concept, 4, ENCODER, torch.Generator().manual_seed(0))
     ids = ENCODER.tokenize("red hat")
@@ -30,7 +30,7 @@ def test_starts_from_the_words_then_noise():
     assert 0.2 * spread < vectors[2:].std() < 0.9 * spread
 
 
-def test_vector_count_follows_the_words_when_zero():
+def test_zero_vectors_means_as_many_as_the_init_text_has():
     assert vector_count(Concept("zog", init_text="red hat", vectors=0), ENCODER) == 2
     assert vector_count(Concept("zog", vectors=0), ENCODER) == 1
 

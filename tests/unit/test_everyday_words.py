@@ -1,4 +1,4 @@
-"""Names that stand in many prompts get a warning, made-up ones do not."""
+"""Names that are common in prompts give a warning; made-up ones do not."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ COMMON = {
 
 
 def tokenize(text: str) -> list[int]:
-    """As CLIP does: common words are one token with a low id, digits stand alone, other words are cut in pieces."""
+    """Like CLIP: common words are one token with a low id, digits are separate, other words are split."""
     ids: list[int] = []
     for piece in re.findall(r"[a-z]+|\d|[^\s\w]|_", text.lower()):
         ids += [COMMON[piece]] if piece in COMMON else [40_000 + ord(letter) for letter in piece[:2]]
@@ -47,13 +47,13 @@ def tokenize(text: str) -> list[int]:
 
 def warned(name: str) -> list[str]:
     problems = check_names([Concept(name)], taken={}, tokenizer=tokenize)
-    return [str(problem) for problem in problems if "tag of many prompts" in problem.message]
+    return [str(problem) for problem in problems if "tag in many prompts" in problem.message]
 
 
 @pytest.mark.parametrize(
     "name", ["long hair", "Long_Hair", "1girl", "2boys", "open mouth", "looking at viewer", "blue-eyes"]
 )
-def test_tags_of_many_prompts_are_a_warning_with_a_name_that_is_none(name):
+def test_tags_in_many_prompts_give_a_warning_that_suggests_another_name(name):
     (warning,) = warned(name)
     proposed = re.search(r"Use (\S+)\.$", warning).group(1)
     assert not warned(proposed)
@@ -62,5 +62,5 @@ def test_tags_of_many_prompts_are_a_warning_with_a_name_that_is_none(name):
 @pytest.mark.parametrize(
     "name", ["zog_v1", "mia stone", "anna smith", "my hero", "zog hair", "long_hair_v1", "girl2", "x hair", "zog-girl"]
 )
-def test_made_up_names_and_names_of_people_are_none(name):
+def test_made_up_names_and_names_of_people_give_no_warning(name):
     assert not warned(name)

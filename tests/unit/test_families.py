@@ -1,4 +1,4 @@
-"""What differs between model families is decided in one place, and the facts there are the known ones."""
+"""Differences between model families are decided in one place, and the values there are the known ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DETECTION = {"host/a1111/family.py": "family_of"}
 
 
 def decides(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> bool:
-    """Whether a constant decides something: it is compared, matched or looked up."""
+    """Whether a constant is compared, matched or looked up."""
     parent = parents[node]
     while isinstance(parent, (ast.Tuple, ast.List, ast.Set)):
         node, parent = parent, parents[parent]
@@ -30,7 +30,7 @@ def decides(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> bool:
 
 
 def is_prefix(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> bool:
-    """Whether a constant is what a text must begin or end with."""
+    """Whether a constant is a required prefix or suffix."""
     parent = parents[node]
     return isinstance(parent, ast.Call) and ast.unparse(parent.func).endswith((".startswith", ".endswith"))
 

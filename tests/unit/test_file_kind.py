@@ -1,4 +1,4 @@
-"""A file that is not safetensors is called what it is, with a remedy that helps."""
+"""A file that is not safetensors is reported as what it is, with a remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Walking a folder of the user's: links are followed, and once."""
+"""Walking a user's folder: links are followed, each folder once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_lists_everything_in_order(tmp_path):
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_links_to_the_folder_itself_end(tmp_path, count):
+def test_links_to_the_folder_itself_do_not_loop(tmp_path, count):
     make(tmp_path, "x", "deep/y")
     for number in range(count):
         (tmp_path / f"loop{number}").symlink_to(tmp_path, target_is_directory=True)
@@ -73,7 +73,7 @@ def test_a_folder_that_cannot_be_read_is_reported(tmp_path, monkeypatch):
     assert [Path(error.filename).name for error in errors] == ["shut"]
 
 
-def test_a_junction_is_no_endless_loop(tmp_path, monkeypatch):
+def test_a_junction_does_not_loop(tmp_path, monkeypatch):
     """Windows' junctions are not links to ``islink``; ``realpath`` resolves them."""
     make(tmp_path, "x", "deep/y")
     (tmp_path / "junction").symlink_to(tmp_path)

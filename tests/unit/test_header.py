@@ -1,4 +1,4 @@
-"""Headers: as long as the format allows, and no more work than a file is worth."""
+"""Headers may be as long as the format allows, and malicious ones cost little."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_header_beyond_the_format_says_what_to_do(tmp_path):
     assert "cover images" in problem.hint
 
 
-def test_half_characters_in_metadata_are_mended_when_the_file_is_written(tmp_path):
+def test_lone_surrogates_in_metadata_are_replaced_when_the_file_is_written(tmp_path):
     header = {
         "__metadata__": {"note": "a\ud800b"},
         "bundle_emb.a.emb_params": {"dtype": "F32", "shape": [1, 4], "data_offsets": [0, 16]},

@@ -10,7 +10,7 @@ from tests.unit.toy import ToyModel, toy_config, write_images
 
 
 class InterruptedModel(ToyModel):
-    """Its host asks for a stop at the given poll."""
+    """A model whose host requests a stop at the given poll."""
 
     def __init__(self, control, at):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Settings of any shape give problems that can be read and answered, never a traceback."""
+"""Settings of any shape give readable problems, never a traceback."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ CONCEPT = [item.name for item in fields(Concept)]
 
 
 def tokenize(text: str) -> list[int]:
-    """A token a letter, in lower case as CLIP's."""
+    """One token per letter, in lower case like CLIP's."""
     return [ord(letter) for letter in text.lower()]
 
 
 def problems_of(raw, folder):
-    """Everything that Check would say, after making sure that it can be said anywhere."""
+    """All problems that Check reports, by field; asserts that they can be encoded and shown."""
     try:
         config, parse_problems = read_json(raw)
     except ConfigError as error:
@@ -49,7 +49,7 @@ LONG = "n" * 300
 
 
 @pytest.mark.parametrize("digits", [DIGITS, "9" * 401, "1e999", "-" + DIGITS, "NaN", "-Infinity"], ids=lambda d: d[:9])
-def test_a_number_without_an_end_is_a_problem_of_its_field(tmp_path, digits):
+def test_a_number_that_is_too_large_is_a_problem_of_its_field(tmp_path, digits):
     found = problems_of("{" + ", ".join(f'"{name}": {digits}' for name in SETTINGS) + "}", tmp_path)
     assert all(found[name].is_error for name in SETTINGS)
     concept = "{" + ", ".join(f'"{name}": {digits}' for name in CONCEPT) + "}"
@@ -79,19 +79,19 @@ def test_text_of_any_shape_is_a_problem(tmp_path, raw):
 
 @pytest.mark.parametrize("name", ["output_name", "data_folder", "checkpoint", "if_exists", "sample_prompts"])
 @pytest.mark.parametrize("text", [LONG, "x" * 100_000, "\ud800", "a\udce9b", "a\0b", "a\nb", "~nosuchuser/x", '"a"'])
-def test_texts_that_are_no_names(tmp_path, name, text):
+def test_texts_that_are_not_valid_names(tmp_path, name, text):
     found = problems_of(json.dumps({name: text}), tmp_path)
     if name in ("output_name", "data_folder", "if_exists"):
         assert found[name].is_error
 
 
-def test_what_is_wrong_with_a_path_is_said_of_the_path(tmp_path):
+def test_a_problem_with_a_path_is_explained(tmp_path):
     def said(text):
         return str(problems_of(json.dumps({"data_folder": text}), tmp_path)["data_folder"])
 
     assert "too long" in said(LONG)
     assert "names a user" in said("~nosuchuser/x")
-    # Of the folder of images quotes and spaces around it are simply left out.
+    # Quotes and spaces around the image folder are simply removed.
     assert "C:/images does not exist" in said(' "C:/images" ')
     assert "quotes" in str(check_path("checkpoint", '"C:/model.safetensors"'))
     assert "space" in str(check_path("checkpoint", f"{tmp_path} "))
@@ -107,7 +107,7 @@ def test_a_folder_that_ends_with_a_space_can_be_used(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["\ud800", "\udc00x", LONG, "x" * 100_000])
-def test_keys_of_any_letters_are_named_in_a_readable_way(tmp_path, text):
+def test_keys_with_any_characters_are_named_readably(tmp_path, text):
     (field,) = set(problems_of(json.dumps({text: 1}), tmp_path)) - {"output_name", "data_folder"}
     assert field.startswith(("\\ud", "nnn", "xxx"))
     assert len(field) < 120
@@ -128,8 +128,8 @@ def test_keys_of_any_letters_are_named_in_a_readable_way(tmp_path, text):
     ],
     ids=["unknown keys", "unknown keys of concepts", "concepts", "names in names", "empty concepts", "a long key"],
 )
-def test_very_many_things_are_checked_all_the_same(tmp_path, body):
-    """In time that grows with their number and no faster: each of these would take minutes otherwise."""
+def test_very_many_items_are_checked_in_linear_time(tmp_path, body):
+    """With quadratic time, each of these would take minutes."""
     assert problems_of(json.dumps(body), tmp_path)
 
 
@@ -153,7 +153,7 @@ def test_unknown_settings_are_counted_when_there_are_many():
         (b'{\r\n"output_name": "caf\xe9"}', ["Line 2", "UTF-8"]),
     ],
 )
-def test_what_editors_and_windows_do_to_json_is_recognized(tmp_path, raw, words):
+def test_typical_damage_by_editors_and_windows_is_recognized(tmp_path, raw, words):
     (tmp_path / "config.json").write_bytes(raw)
     with pytest.raises(ConfigError) as caught:
         read_settings(tmp_path / "config.json", None)
@@ -161,14 +161,14 @@ def test_what_editors_and_windows_do_to_json_is_recognized(tmp_path, raw, words)
     assert all(word in str(problem) for word in words), str(problem)
 
 
-def test_line_ends_of_windows_and_a_byte_order_mark_are_fine(tmp_path):
+def test_windows_line_ends_and_a_byte_order_mark_are_accepted(tmp_path):
     (tmp_path / "config.json").write_bytes(b'\xef\xbb\xbf{\r\n"steps": 3,\r\n"data_folder": "C:\\\\images"\r\n}\r\n')
     config, parse_problems = read_settings(tmp_path / "config.json", None)
     assert (config.steps, config.data_folder, parse_problems) == (3, "C:\\images", [])
     assert read_json('\ufeff{"steps": 3}')[0].steps == 3
 
 
-def test_files_that_are_no_settings_are_not_read_to_their_end(tmp_path):
+def test_files_that_are_not_settings_are_not_read_completely(tmp_path):
     (tmp_path / "large.json").write_bytes(b" " * (LONGEST_SETTINGS + 1))
     (tmp_path / "folder.json").mkdir()
     (tmp_path / "last.json").write_bytes(b"\xff")
@@ -197,17 +197,17 @@ CONCEPTS = st.dictionaries(st.one_of(st.sampled_from(CONCEPT), TEXTS), st.one_of
 BODIES = st.dictionaries(st.one_of(st.sampled_from([*SETTINGS, "config_version"]), TEXTS), VALUES, max_size=8)
 
 
-# A folder that may be on this machine would be searched for images.
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+# "no-such-folder/": a folder that exists on this machine would be searched for images.
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(BODIES, st.one_of(VALUES, st.lists(st.one_of(CONCEPTS, VALUES), max_size=4)), TEXTS)
 @example({"config_version": 10**400}, [{"name": "\ud800"}], "")
 def test_any_json_gives_problems_and_no_traceback(tmp_path, body, concepts, folder):
     body = {**body, "concepts": concepts, "data_folder": f"no-such-folder/{folder}"}
-    # Numbers longer than Python writes out are in the cases above.
+    # Numbers that are too long for Python to print are in the cases above.
     problems_of(json.dumps(body), tmp_path)
 
 
-def test_the_example_is_without_problems_of_form(tmp_path):
+def test_a_valid_example_has_no_parse_problems(tmp_path):
     config = TrainConfig(concepts=(Concept("zog_x", "red hat, größe, 日本", aliases=("a", "b")),), output_name="zog")
     assert read_json(to_json(config)) == (config, [])
     assert set(problems_of(to_json(config), tmp_path)) == {"data_folder"}

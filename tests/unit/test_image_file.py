@@ -1,4 +1,4 @@
-"""Odd image files: strange EXIF data is no reason to refuse one, every damage names its file, and memory is bounded."""
+"""Unusual image files: strange EXIF data is accepted, damage names the file, and memory is bounded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TURNED = (0x112, _SHORT, 1, struct.pack("<HH", 6, 0))
 
 
 def exif(*entries: tuple[int, int, int, bytes]) -> bytes:
-    """EXIF data of tag, type, count and value; Pillow would not write odd ones."""
+    """EXIF data of tag, type, count and value; Pillow would not write invalid ones."""
     packed = b"".join(struct.pack("<HHI", tag, kind, count) + value for tag, kind, count, value in entries)
     return b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries)) + packed + bytes(4)
 
@@ -49,7 +49,7 @@ def half_white() -> Image.Image:
     ],
     ids=["a digit", "a word", "no such turn", "another tag below 0", "another tag of bytes", "no EXIF"],
 )
-def test_odd_exif_data_are_no_obstacle(tmp_path, data, size):
+def test_invalid_exif_data_is_ignored(tmp_path, data, size):
     half_white().save(tmp_path / "odd.jpg", exif=data, quality=100)
     (tmp_path / "odd.txt").write_text("zog_x")
     (image,) = scan(tmp_path)
@@ -61,7 +61,7 @@ def test_odd_exif_data_are_no_obstacle(tmp_path, data, size):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_orientation_is_turned_as_pillow_does(orientation):
+def test_every_orientation_is_applied_as_pillow_does(orientation):
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (3, 5, 3)).astype(np.uint8))
     image.getexif()[0x112] = orientation
     assert np.array_equal(np.asarray(upright(image)), np.asarray(ImageOps.exif_transpose(image)))
@@ -70,7 +70,7 @@ def test_every_orientation_is_turned_as_pillow_does(orientation):
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".avif"])
 def test_the_header_and_the_pixels_agree_which_way_is_up(tmp_path, suffix, orientation):
-    """Pillow turns TIFF itself, some versions when they open the file and some when they decode it."""
+    """Pillow rotates TIFF images itself: some versions when opening the file, others when decoding it."""
     if suffix not in readable_suffixes():
         pytest.skip(f"this Pillow cannot read {suffix}")
     data = Image.Exif()
@@ -92,7 +92,7 @@ def test_headers_are_read_without_decoding(tmp_path, monkeypatch, suffix):
     assert [(image.width, image.flaws) for image in scan(tmp_path)] == [(64, ())]
 
 
-def test_of_an_animation_the_first_frame_is_read(tmp_path):
+def test_the_first_frame_of_an_animation_is_read(tmp_path):
     frames = [Image.new("RGB", (64, 64), color) for color in ("red", "blue")]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     assert load_pixels(tmp_path / "a.gif", (64, 64), mirrored=False)[:, 5, 5].round().tolist() == [1.0, -1.0, -1.0]
@@ -104,7 +104,7 @@ def test_of_an_animation_the_first_frame_is_read(tmp_path):
 @pytest.mark.parametrize(
     "error", [TypeError("text"), struct.error("short"), EOFError("end"), zlib.error("x"), KeyError(1)]
 )
-def test_whatever_a_damaged_file_raises_it_is_named(tmp_path, monkeypatch, error):
+def test_a_damaged_file_is_named_whatever_it_raises(tmp_path, monkeypatch, error):
     write_images(tmp_path, 2)
     whole = (tmp_path / "00.png").read_bytes()
     load = ImageFile.ImageFile.load
@@ -134,7 +134,7 @@ def test_whatever_a_damaged_file_raises_it_is_named(tmp_path, monkeypatch, error
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n", "is not an image"),
     ],
 )
-def test_what_only_has_the_name_of_an_image_is_named(tmp_path, data, words):
+def test_a_file_that_is_an_image_only_by_name_is_reported(tmp_path, data, words):
     write_captions(tmp_path, "zog")
     (tmp_path / "b.jpg").write_bytes(data)
     (error,) = texts(problems_of(tmp_path))
@@ -151,7 +151,7 @@ def test_floating_point_images_are_refused(tmp_path):
 
 
 def black_png(width: int, height: int, *, rows: int | None = None) -> bytes:
-    """A gray image, whose file is a thousandth of it; with fewer rows than it says."""
+    """A gray image that unpacks to a thousand times its file; with fewer rows than its header says."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -173,7 +173,7 @@ def test_images_of_too_many_pixels_are_refused_before_they_are_decoded(tmp_path,
 
 
 @pytest.mark.parametrize("height", [1200, 2400])
-def test_an_image_that_pillow_would_warn_of_or_refuse_is_read_without_a_word(tmp_path, monkeypatch, height):
+def test_images_that_pillow_warns_about_or_refuses_are_read_silently(tmp_path, monkeypatch, height):
     (tmp_path / "b.png").write_bytes(black_png(2000, height))
     (tmp_path / "b.txt").write_text("zog")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2_000_000)
@@ -204,7 +204,7 @@ def test_a_thin_image_shows_its_middle(tmp_path):
 
 
 @pytest.mark.parametrize("stage", ["load", "crop"])
-def test_too_little_memory_is_said_of_the_image(tmp_path, monkeypatch, stage):
+def test_running_out_of_memory_names_the_image(tmp_path, monkeypatch, stage):
     write_captions(tmp_path, "zog")
 
     def fail(*_):

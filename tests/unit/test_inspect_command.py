@@ -1,4 +1,4 @@
-"""What inspect, verify and the other tools print of a file that was made to deceive."""
+"""What inspect, verify and the other tools print for a file that is made to deceive."""
 
 from __future__ import annotations
 

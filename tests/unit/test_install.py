@@ -1,4 +1,4 @@
-"""install.py: quick, quiet, and it leaves the user's webui as it is."""
+"""install.py is quick and quiet, and does not change the user's webui."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ assert not heavy, f"imported {heavy}"
 
 @pytest.fixture
 def webui(tmp_path):
-    """Stands for a webui's folder: its ``launch`` has what the real one has, and refuses every change."""
+    """Stands for a webui's folder: its ``launch`` has what the real one has, and rejects every change."""
     (tmp_path / "launch.py").write_text(_LAUNCH)
     (tmp_path / "guard.py").write_text(_GUARD)
     return tmp_path
@@ -59,13 +59,13 @@ def install(webui: Path, arguments: str = "", *flags: str) -> subprocess.Complet
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_it_installs_and_says_nothing(webui):
+def test_it_installs_silently(webui):
     result = install(webui)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
-def test_a_missing_package_is_told_unless_installing_is_skipped(webui):
-    # Without site packages nothing of the webui's is there.
+def test_a_missing_package_is_reported_unless_installing_is_skipped(webui):
+    # Without site-packages, none of the webui's packages is available.
     assert "The webui lacks torch" in install(webui, "", "-S").stdout
     assert install(webui, "--medvram --skip-install", "-S").stdout == ""
 
@@ -76,11 +76,11 @@ def test_it_adds_less_than_a_third_of_a_second(webui):
         run()
         return time.perf_counter() - started
 
-    # The best of some, against a bare Python: a busy machine must not decide.
+    # The best of several, compared with a bare Python, so that a busy machine does not decide.
     bare = min(seconds(lambda: subprocess.run([sys.executable, "-c", ""], check=True)) for _ in range(3))
     assert min(seconds(lambda: install(webui)) for _ in range(3)) - bare < 0.3
 
 
-def test_by_hand_it_works_without_a_webui():
+def test_it_also_runs_without_a_webui():
     result = subprocess.run([sys.executable, str(ROOT / "install.py")], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (0, "")

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "lib_pivotal"
 LIBRARIES = {"torch", "numpy", "PIL", "safetensors"}
 
-# Layer → the layers of ours and the packages it may import, inside functions too. The longest name decides.
+# Layer → our layers and the packages that it may import, also inside functions. The longest name applies.
 MAY_IMPORT = {
     "": set(),
     "__main__": {"cli"},
@@ -95,7 +95,7 @@ def test_imports_follow_the_layers(path):
 
 
 def test_tab_and_settings_load_without_torch():
-    """Top-level imports reachable from these layers never arrive at torch."""
+    """Top-level imports of these layers never reach torch."""
     graph = {}
     for path in PACKAGE.rglob("*.py"):
         tree = ast.parse(path.read_text("utf-8"))

@@ -1,4 +1,4 @@
-"""Finding the text encoders of the loaded model, also when the webui exchanges them inside it."""
+"""Finding the text encoders of the loaded model, also after the webui replaced them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _Table(torch.nn.Module):
 
 
 class _Encoder(torch.nn.Module):
-    """What the webui puts round an encoder."""
+    """The wrapper that the webui puts around an encoder."""
 
     def __init__(self, key: str, width: int, first_id: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Parts of bundle prompts that need no webui: hooks and their removal, files read once for each state."""
+"""Parts of bundle prompts that need no webui: hooks and their removal, files read once per version."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _loudly(original, name):
     return original(name).upper()
 
 
-def test_hooks_stand_in_and_come_off(module):
+def test_hooks_replace_a_function_and_can_be_removed(module):
     untouched, hooks = module.greet, Hooks()
     assert hooks.wrap(module, "greet", _loudly)
     assert module.greet("you") == "HELLO YOU"
@@ -75,7 +75,7 @@ def test_a_file_is_read_once_and_again_when_it_is_replaced(tmp_path, monkeypatch
     assert first.embeddings["zog"].hash != second.embeddings["zog"].hash
 
 
-def test_missing_files_and_other_kinds_hold_nothing(tmp_path):
+def test_missing_files_and_other_kinds_have_no_embeddings(tmp_path):
     (tmp_path / "a.pt").write_bytes(b"a pickle that is never opened")
     for name in ("missing.safetensors", "a.pt"):
         assert not BundleFiles().read(str(tmp_path / name)).embeddings
@@ -94,7 +94,7 @@ def test_missing_files_and_other_kinds_hold_nothing(tmp_path):
         ("ema\nyasuhara", "Ema Yasuhara", True),
     ],
 )
-def test_mentions_are_words_of_their_own(prompt, name, found):
+def test_only_whole_words_are_mentions(prompt, name, found):
     assert mentioned_names([prompt], [name]) == ([name] if found else [])
 
 

@@ -1,4 +1,4 @@
-"""LoRA layers: the file says exactly what training did, and attaching leaves no trace."""
+"""LoRA layers: the file contains exactly what was trained, and attaching leaves no trace."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_the_fused_backward_pass_equals_autograds_own(dtype, autocast):
 
 
 def test_plain_adapters_leave_gradients_where_hooks_on_them_see_them():
-    """What needs hooks on gradients, or a second derivative, takes the plain pass."""
+    """The plain pass is used where gradients have hooks or a second derivative is needed."""
     layer = torch.nn.Linear(6, 10)
     target = LoraTarget("k", "unet", "attention", layer)
     seen = []

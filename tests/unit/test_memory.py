@@ -1,4 +1,4 @@
-"""Memory: the plan follows what is free, saving changes no number, and everything is told."""
+"""Memory: the plan follows what is free, saving memory changes no value, and the plan is reported."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def test_need_grows_with_images_and_shrinks_with_recomputing(monkeypatch):
     assert plan(monkeypatch, None, trained_count=100_000_000).needed > one.needed + GIB
 
 
-def test_too_little_even_so_is_told(monkeypatch):
+def test_too_little_memory_for_saving_mode_is_reported(monkeypatch):
     assert plan(monkeypatch, 1).is_short
     assert not plan(monkeypatch, 8 * GIB).is_short
     assert not plan(monkeypatch, None).is_short
 
 
-class Told:
+class Recorder:
     """Collects events."""
 
     def __init__(self):
@@ -58,13 +58,13 @@ def run(tmp_path, name, **changes):
     write_images(tmp_path / "data")
     folders = Folders(tmp_path / name, tmp_path / "bundles", tmp_path / "cache")
     folders.run.mkdir()
-    model, told = ToyModel(), Told()
+    model, recorder = ToyModel(), Recorder()
     config = toy_config(tmp_path / "data", output_name=name, **changes)
-    outcome = train(config, model, None, [told], Control(), folders)
-    return model, told.events, read_bundle(outcome.bundle_path)
+    outcome = train(config, model, None, [recorder], Control(), folders)
+    return model, recorder.events, read_bundle(outcome.bundle_path)
 
 
-def test_saving_changes_no_number_and_uses_every_means(tmp_path):
+def test_saving_memory_changes_no_value_and_uses_every_technique(tmp_path):
     fixed = {"shuffle_tags": False, "tag_dropout": 0.0}
     fast, _, plain = run(tmp_path, "fast", memory="fast", **fixed)
     lean, _, saved = run(tmp_path, "lean", memory="save", **fixed)
@@ -77,20 +77,20 @@ def test_saving_changes_no_number_and_uses_every_means(tmp_path):
         assert torch.equal(saved.lora[key], value)
 
 
-def test_encoders_stay_while_captions_are_mixed_anew(tmp_path):
+def test_encoders_stay_on_the_device_while_captions_are_shuffled(tmp_path):
     model, _, _ = run(tmp_path, "mixed", memory="save", shuffle_tags=True)
     assert model.offloading.offloaded == {"vae"}
 
 
-def test_estimate_and_peak_are_told(tmp_path, monkeypatch):
+def test_estimate_and_peak_are_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda device: 1000)
     monkeypatch.setattr("lib_pivotal.core.train.run.peak_bytes", lambda device: 5 * GIB)
-    _, events, _ = run(tmp_path, "told")
-    told = [event for event in events if isinstance(event, MemoryTold)]
-    assert [event.peak for event in told] == [None, 5 * GIB]
-    assert told[0].free == 1000
-    assert told[0].needed > 1000
-    assert told[0].saves
+    _, events, _ = run(tmp_path, "short")
+    found = [event for event in events if isinstance(event, MemoryTold)]
+    assert [event.peak for event in found] == [None, 5 * GIB]
+    assert found[0].free == 1000
+    assert found[0].needed > 1000
+    assert found[0].saves
     assert any(isinstance(event, Warned) and "run out of memory" in event.message for event in events)
 
 

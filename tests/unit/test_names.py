@@ -40,7 +40,7 @@ BAD = {
 
 @pytest.mark.parametrize("tokenizer", [None, TOKENIZE], ids=["no model", "model"])
 @pytest.mark.parametrize("name", [name for group in BAD.values() for name in group], ids=ascii)
-def test_bad_names_are_refused_with_one_good_one(name, tokenizer):
+def test_bad_names_are_refused_with_one_suggestion(name, tokenizer):
     (problem,) = errors(name, tokenizer=tokenizer)
     assert not errors(remedy(problem), tokenizer=tokenizer)
     assert not [item for item in names(remedy(problem), tokenizer=tokenizer) if "vocabulary" in item.message]
@@ -69,7 +69,7 @@ def test_every_alphabet_is_allowed(name):
 
 
 @pytest.mark.parametrize("name", ["((cat))", "cat", "AND", "dog!", "cat_v1.", "cats|dogs"])
-def test_a_suggestion_is_no_word_of_the_vocabulary(name):
+def test_a_suggestion_is_not_a_word_of_the_vocabulary(name):
     suggested = suggest_name(name, TOKENIZE)
     assert not errors(suggested)
     assert len(TOKENIZE(suggested)) > 1
@@ -89,7 +89,7 @@ def test_suggestions_for_long_names_fit(letters):
     assert not errors(suggest_name(letters * 500), tokenizer=None)
 
 
-def test_a_name_gets_one_proposal_and_it_is_free():
+def test_a_name_gets_one_suggestion_that_is_free():
     found = names("AND", taken={"and_v1": "and_v1.pt"})
     assert len(found) == 1
     assert remedy(found[0]) == "and_v2"
@@ -97,7 +97,7 @@ def test_a_name_gets_one_proposal_and_it_is_free():
 
 
 @pytest.mark.parametrize(("first", "second"), [("zog x", "ZOG x"), ("zog x", "zog  x"), ("éa x", "ÉA x")])
-def test_two_names_that_are_one_to_the_tokenizer(first, second):
+def test_two_names_with_the_same_tokens_are_refused(first, second):
     assert token_key(first) == token_key(second)
     (problem,) = errors(first, second)
     assert problem.field == "concepts[1].name"
@@ -114,7 +114,7 @@ def test_name_clashes():
     assert len(nested) == 1 and "part of zog cat hat" in nested[0]
 
 
-def test_costly_names_and_those_of_scripts_without_spaces_are_warned_of():
+def test_costly_names_and_scripts_without_spaces_give_a_warning():
     found = names("初音ミク", tokenizer=lambda text: [7] * (9 if text == "初音ミク" else 3))
     assert not any(problem.is_error for problem in found)
     assert [word in str(found) for word in ("9 tokens of the 75", "within a run of letters")] == [True, True]

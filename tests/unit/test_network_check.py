@@ -85,7 +85,7 @@ def test_magnitudes_change_something_even_where_the_product_is_zero(tmp_path):
 
 
 def test_an_alpha_that_no_program_uses_is_not_judged(tmp_path):
-    """Of two whole matrices LyCORIS stores a very large alpha, which loaders pass over."""
+    """With two full matrices LyCORIS stores a very large alpha, which loaders ignore."""
     layer = next(iter(NETWORKS["LoKr (whole)"][0])).partition(".")[0]
     assert not found(tmp_path, {**NETWORKS["LoKr (whole)"][0], f"{layer}.alpha": torch.tensor(1e10)})
 
@@ -121,7 +121,7 @@ GOOD = {"dtype": "F32", "shape": [4, 1], "data_offsets": [0, 16]}
         ({"data_offsets": [8, 16], "shape": [2, 1]}, "belong to no tensor"),
     ],
 )
-def test_what_other_programs_refuse_a_file_for(tmp_path, changes, words):
+def test_what_makes_other_programs_refuse_a_file(tmp_path, changes, words):
     header = {
         "lora_unet_a.lora_down.weight": {**GOOD, **changes},
         "lora_unet_a.lora_up.weight": {**GOOD, "shape": [0, 4], "data_offsets": [16, 16]},

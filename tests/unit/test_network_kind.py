@@ -1,4 +1,4 @@
-"""What a file of weights is, whoever wrote it: kind, layers, ranks, family, who reads it."""
+"""What a file of weights is, whoever wrote it: kind, layers, ranks, family, which programs read it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Noise, targets and loss weights against numbers worked out by hand."""
+"""Noise, targets and loss weights against values calculated by hand."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def objective(**options) -> Objective:
 
 
 def filled(*numbers: float) -> torch.Tensor:
-    """One item of 4 × 2 × 2 equal values a number."""
+    """One item of 4 × 2 × 2 equal values per number."""
     return torch.tensor(numbers).view(-1, 1, 1, 1).expand(-1, 4, 2, 2).clone()
 
 
@@ -69,7 +69,7 @@ def test_noisy_latents_mix_by_the_roots():
     assert noisy[:, 0, 0, 0].tolist() == near(1.6 - 0.6, 3 * 0.5**0.5, 1.2 - 0.8)
 
 
-def test_a_noise_predictor_is_to_say_the_noise():
+def test_the_target_of_a_noise_predictor_is_the_noise():
     loss = objective(weighting="none")
     times = torch.tensor([0, 2])
     wrong = loss.losses(filled(0.0, 2.0), filled(2.0, 2.0), filled(-1.0, -1.0), times)
@@ -77,7 +77,7 @@ def test_a_noise_predictor_is_to_say_the_noise():
     assert loss.losses(filled(-1.0, -1.0), filled(2.0, 2.0), filled(-1.0, -1.0), times).tolist() == [0.0, 0.0]
 
 
-def test_a_velocity_predictor_is_to_say_the_velocity():
+def test_the_target_of_a_velocity_predictor_is_the_velocity():
     # √ᾱ · noise − √(1 − ᾱ) · image = 0.8 · (−1) − 0.6 · 2 = −2, then 0.6 · (−1) − 0.8 · 2 = −2.2.
     loss = objective(weighting="none", is_v_prediction=True)
     times = torch.tensor([0, 2])

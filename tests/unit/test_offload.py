@@ -1,4 +1,4 @@
-"""Parts of a model come to the device for a use and leave again; the digest of a VAE depends on its weights only."""
+"""Parts of a model are moved to the device for use and off it again; the digest of a VAE depends on its weights only."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ TESTS = Path(__file__).parents[1]
 
 
 class WatchedModel(ToyModel):
-    """Notes whether each forward pass recomputes its activations in the backward pass."""
+    """Records whether each forward pass recomputes its activations in the backward pass."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ def losses(run: Run) -> list[float]:
 
 
 def first_loss(run: Run) -> float:
-    """Nothing has been trained before it, so it differs by what the step is shown or how it is weighed."""
+    """Nothing has been trained before, so it differs only by the data of the step or its weighting."""
     return run.losses[0]
 
 
@@ -199,7 +199,7 @@ READ_BY_HOSTS = {
     "checkpoint": ("contract/test_borrowing.py", "test_another_checkpoint_is_loaded_and_the_selected_one_comes_back"),
     "precision": ("contract/test_borrowed_model.py", "test_the_forward_pass_has_the_precision_that_was_chosen"),
 }
-"""Settings that the engine hands to nobody, with the test that shows their effect."""
+"""Settings with no effect inside the engine, with the test that shows their effect elsewhere."""
 
 CONCEPT_EFFECTS: dict[str, Effect] = {
     "name": Effect("tag 1", words),
@@ -212,7 +212,7 @@ CONCEPT_EFFECTS: dict[str, Effect] = {
 
 
 def settings(folder: Path, changes: dict[str, Any]) -> TrainConfig:
-    """Few steps in which nothing varies by chance but images and noise."""
+    """A few steps in which only images and noise are random."""
     values: dict[str, Any] = {
         "concepts": (Concept("zog_x", init_text="teal thing", vectors=3, stop_at=1.0),),
         "data_folder": "data",
@@ -235,7 +235,7 @@ def settings(folder: Path, changes: dict[str, Any]) -> TrainConfig:
 
 @pytest.fixture(scope="module")
 def run_of(tmp_path_factory):
-    """Runs by settings; the same ones are run once."""
+    """Runs by settings; equal settings are run once."""
     folder, finished = tmp_path_factory.mktemp("options"), {}
     write_images(folder / "data")
     write_images(folder / "other", 4)
@@ -284,7 +284,7 @@ def test_every_setting_of_a_concept_has_an_effect(run_of, name):
         ({"rank": 0, "conv_rank": 8, "text_encoder_rank": 2}, {8: 2.0, 2: 0.5}),
     ],
 )
-def test_alpha_belongs_to_the_rank_or_the_largest_there_is(run_of, ranks, expected):
+def test_alpha_belongs_to_the_rank_or_the_largest_of_the_other_ranks(run_of, ranks, expected):
     run = run_of({**ranks, "steps": 2})
     found = {}
     with safe_open(run.outcome.bundle_path, "pt") as file:

@@ -1,4 +1,4 @@
-"""The check really tries to write where the run will write, and leaves nothing behind."""
+"""The check tries to write where the run will write, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def a_loop(path: Path) -> str:
 
 @pytest.mark.parametrize("make", [a_file, a_broken_link, a_loop])
 @pytest.mark.parametrize("where", ["out", "out/runs/below"])
-def test_what_is_in_the_way_is_named(tmp_path, make, where):
+def test_whatever_blocks_the_output_is_named(tmp_path, make, where):
     words = make(tmp_path / "out")
     (found,) = errors(tmp_path / "elsewhere", tmp_path / where)
     assert str(tmp_path / where) in found and any(word in found for word in words.split("|")), found
@@ -71,14 +71,14 @@ def test_what_is_in_the_way_of_the_runs_is_named(tmp_path, make):
     assert f"{tmp_path / 'runs'} cannot be written" in found
 
 
-def test_a_name_that_no_system_takes_is_an_error_and_no_crash(tmp_path):
+def test_a_name_that_no_system_accepts_is_an_error_not_a_crash(tmp_path):
     assert errors(tmp_path / ("x" * 300) / "y")
     assert errors(tmp_path / "a\0b")
 
 
 @pytest.mark.parametrize("mode", [0o555, 0o444, 0o000])
 def test_missing_rights_are_found(tmp_path, monkeypatch, mode):
-    """Root may do everything, so the system's answer is given where it would be for others."""
+    """Root may write everywhere, so the system's refusal is simulated."""
     closed = tmp_path / "closed"
     closed.mkdir()
 
@@ -115,7 +115,7 @@ def test_an_existing_bundle_is_refused_unless_the_settings_say_otherwise(tmp_pat
         (lambda path: path.symlink_to(path.parent / "new.safetensors"), ""),
     ],
 )
-def test_what_the_name_leads_to_is_looked_at(tmp_path, make, words):
+def test_a_link_is_followed_to_its_target(tmp_path, make, words):
     make(tmp_path / "hero.safetensors")
     found = errors(tmp_path, config=TrainConfig(output_name="hero", if_exists="overwrite"))
     assert [words in text for text in found] == ([True] if words else [])
@@ -132,7 +132,7 @@ def free(monkeypatch):
     return found
 
 
-def test_the_estimate_is_that_of_known_files():
+def test_the_size_estimate_fits_known_files():
     """A LoRA of SD1's attention and feed-forward layers with rank 32 in fp16 has 24 MB."""
     assert 23e6 < output_check._trained_values(TrainConfig(rank=32), SMALLEST) * 2 < 25e6
 
@@ -156,7 +156,7 @@ def test_too_little_space_is_found(tmp_path, free, mib, severity, changes):
     assert all("MiB" in problem.message and problem.hint for problem in found)
 
 
-def test_two_disks_are_looked_at_each_for_itself(tmp_path, monkeypatch):
+def test_two_disks_are_checked_separately(tmp_path, monkeypatch):
     lora, runs = tmp_path / "Lora", tmp_path / "runs"
     lora.mkdir()
     runs.mkdir()
@@ -176,7 +176,7 @@ def test_two_disks_are_looked_at_each_for_itself(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("error", [OSError(95, "not supported"), PermissionError(13, "no")])
-def test_a_disk_that_does_not_say_is_taken_as_it_is(tmp_path, monkeypatch, error):
+def test_a_disk_of_unknown_size_is_accepted(tmp_path, monkeypatch, error):
     def refuse(_path):
         raise error
 
@@ -187,7 +187,7 @@ def test_a_disk_that_does_not_say_is_taken_as_it_is(tmp_path, monkeypatch, error
 @pytest.mark.parametrize(
     "changes", [{"rank": -5}, {"save_every": -1}, {"steps": -7, "save_every": 3}, {"resolution": -64}]
 )
-def test_settings_out_of_range_do_no_harm_here(tmp_path, changes):
+def test_settings_out_of_range_cause_no_error_here(tmp_path, changes):
     config = TrainConfig(**{"output_name": "hero", "concepts": (Concept("zog", vectors=-3),), **changes})
     assert check_output(tmp_path, tmp_path, config, per_rank=ValuesPerRank(1, 1, 1)) == []
 
@@ -198,7 +198,7 @@ def test_settings_out_of_range_do_no_harm_here(tmp_path, changes):
 @pytest.mark.parametrize(
     ("length", "is_windows", "is_told"), [(50, True, False), (200, True, True), (200, False, False)]
 )
-def test_paths_that_windows_does_not_open_are_told(tmp_path, length, is_windows, is_told):
+def test_paths_that_windows_does_not_open_are_reported(tmp_path, length, is_windows, is_told):
     root = tmp_path / ("x" * max(length - len(str(tmp_path)), 1))
     found = check_output(tmp_path, root, CONFIG, is_windows=is_windows)
     assert ["letters" in problem.message for problem in found] == [True] * is_told

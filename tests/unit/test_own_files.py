@@ -1,4 +1,4 @@
-"""What a run owns: its own names again after a kill at any moment, and nothing of anybody else's."""
+"""Which files belong to a run: it gets its own names again after a kill, and never those of other files."""
 
 from __future__ import annotations
 
@@ -13,31 +13,19 @@ from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.events import Control, Saved, Warned
 from lib_pivotal.core.train.own_files import OwnFiles
 from lib_pivotal.core.train.run import Folders
-from tests.unit.test_states import rewrite
-from tests.unit.test_train import Listener, folders, run
-from tests.unit.toy import toy_config, write_images
-
-
-@pytest.fixture
-def data(tmp_path):
-    write_images(tmp_path / "data")
-    return tmp_path / "data"
+from tests.unit.harness import Listener, folders, rewrite_state, run, stopped_run
+from tests.unit.toy import toy_config
 
 
 class KilledError(BaseException):
-    """Ends a run like a kill, as far as that goes within a process."""
-
-
-def stopped_run(config, where, at=4):
-    control = Control()
-    return run(config, where, listener=Listener(control, at), control=control)
+    """Ends a run like a kill, as far as possible within a process."""
 
 
 def bundles(where: Folders) -> list[str]:
     return sorted(path.name for path in where.bundles.glob("*.safetensors"))
 
 
-def test_killed_between_bundle_and_state_it_gets_its_own_name_again(tmp_path, data, monkeypatch):
+def test_a_run_killed_between_bundle_and_state_gets_its_own_name_again(tmp_path, data, monkeypatch):
     where = folders(tmp_path)
     config = toy_config(data, steps=12, save_every=4)
     run(toy_config(data, steps=5, save_every=4), where)
@@ -76,7 +64,7 @@ def test_a_number_chosen_at_the_start_is_kept(tmp_path, data, monkeypatch):
     assert [name for name in bundles(where) if "0" not in name] == ["toy-2.safetensors", "toy.safetensors"]
 
 
-def test_a_bundle_whose_side_car_failed_is_its_own(tmp_path, data):
+def test_a_bundle_whose_sidecar_failed_still_belongs_to_its_run(tmp_path, data):
     where = folders(tmp_path)
     (where.bundles / "toy.json").mkdir(parents=True)
     config = toy_config(data, steps=8)
@@ -87,18 +75,18 @@ def test_a_bundle_whose_side_car_failed_is_its_own(tmp_path, data):
 
 def without_written(where: Folders) -> None:
     for path in (where.run / "states").iterdir():
-        rewrite(path, facts={"written": None})
+        rewrite_state(path, facts={"written": None})
 
 
 @pytest.mark.parametrize(
     ("change", "names"),
     [
         (lambda where: None, ["toy.safetensors"]),
-        # The first releases do not say what is theirs, so nothing is.
+        # The first releases did not record their files, so none belongs to the run.
         (without_written, ["toy-2.safetensors", "toy.safetensors"]),
     ],
 )
-def test_run_folders_of_earlier_releases_go_on(tmp_path, data, change, names):
+def test_run_folders_of_earlier_releases_can_be_resumed(tmp_path, data, change, names):
     where = folders(tmp_path)
     config = toy_config(data, steps=8)
     stopped_run(config, where)
@@ -108,7 +96,7 @@ def test_run_folders_of_earlier_releases_go_on(tmp_path, data, change, names):
     assert outcome.step == 8 and bundles(where) == names
 
 
-def test_a_moved_results_folder_goes_on_where_it_is(tmp_path, data):
+def test_a_run_in_a_moved_results_folder_resumes_where_it_is(tmp_path, data):
     old, new = tmp_path / "old", tmp_path / "new"
     where = Folders(old / "runs" / "toy-1", old, old / "cache")
     where.run.mkdir(parents=True)
@@ -159,7 +147,7 @@ def test_a_foreign_run_folder_writes_only_where_the_user_chose(tmp_path, data, p
     if place == "state":
         record.unlink()
         for path in (where.run / "states").iterdir():
-            rewrite(path, facts={"bundle_path": str(precious), "written": {str(precious): "0"}})
+            rewrite_state(path, facts={"bundle_path": str(precious), "written": {str(precious): "0"}})
     else:
         content = json.loads(record.read_text())
         record.write_text(json.dumps({**content, "bundle": "../precious", "files": {"../precious.safetensors": ["0"]}}))
@@ -174,14 +162,14 @@ def test_a_foreign_run_folder_writes_only_where_the_user_chose(tmp_path, data, p
 @pytest.mark.parametrize(
     "text", ["", "[]", "[" * 100_000, '{"files": 1, "bundle": 2}', '{"files": {"toy.png": 3}}', "\udcff"]
 )
-def test_a_record_that_cannot_be_understood_is_as_good_as_none(tmp_path, text):
+def test_an_unreadable_record_is_treated_as_missing(tmp_path, text):
     (tmp_path / "files.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     own = OwnFiles(tmp_path, tmp_path, [].append)
     own.load({"bundle_path": "C:\\Lora\\hero.safetensors"})
     assert own.bundle_name == "hero" and own.facts() == {}
 
 
-def test_its_names_are_on_record_before_they_are_given(tmp_path):
+def test_names_are_recorded_before_the_files_get_them(tmp_path):
     own, contents = OwnFiles(tmp_path, tmp_path, [].append), tmp_path / "contents"
     path = tmp_path / "hero.safetensors"
 
@@ -201,7 +189,7 @@ def test_its_names_are_on_record_before_they_are_given(tmp_path):
     assert not own.has(path) and not again().has(path)
 
 
-def test_a_record_that_cannot_be_written_costs_one_warning_and_not_the_bundle(tmp_path, data, monkeypatch):
+def test_a_record_that_cannot_be_written_is_one_warning_and_the_bundle_is_saved(tmp_path, data, monkeypatch):
     where = folders(tmp_path)
     write_text = Path.write_text
 
@@ -215,6 +203,6 @@ def test_a_record_that_cannot_be_written_costs_one_warning_and_not_the_bundle(tm
     assert read_bundle(outcome.bundle_path).lora
     assert ["files.json" in event.message for event in listener.of(Warned)] == [True]
     monkeypatch.undo()
-    # The state says it, too.
+    # The state records it as well.
     outcome, _ = run(toy_config(data, steps=12, save_every=4), where, resume_from=where.run)
     assert outcome.bundle_path.name == "toy.safetensors"

@@ -37,7 +37,7 @@ def test_a_spike_does_not_flatten_the_rest():
     assert spike > 0, "clipped at the edge, not drawn outside"
 
 
-def test_numbers_that_are_none_are_left_out():
+def test_nan_losses_are_left_out():
     points = [*ramp(5), (6, math.nan, 0.1), (7, math.inf, 0.1), (8, 0.1, 0.1)]
     assert [len(line) for line in lines(draw_losses(points))] == [6, 6]
 

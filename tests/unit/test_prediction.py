@@ -1,4 +1,4 @@
-"""Predictions and losses keep the order of the batch, so that weights and masks meet the right items."""
+"""Predictions and losses keep the order of the batch, so that weights and masks apply to the right items."""
 
 from __future__ import annotations
 

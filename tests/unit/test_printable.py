@@ -1,4 +1,4 @@
-"""Text of other people's files on its way to a terminal, a log or JSON."""
+"""Text from other people's files, shown on a terminal, in a log or in JSON."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_every_alphabet_stays(text):
     assert json.loads(printable_json([text])) == [text]
 
 
-def test_the_byte_of_a_file_name_is_shown_as_such():
+def test_an_undecodable_byte_of_a_file_name_is_shown_as_such():
     assert printable("caf\udce9.png") == "caf\\xe9.png"
 
 
@@ -53,13 +53,13 @@ def test_json_is_valid_and_printable(text):
     assert json.loads(raw) == {f"k{text}": [text, {"v": text}]}
 
 
-def test_numbers_that_json_does_not_know_become_null():
+def test_nan_and_infinity_become_null_in_json():
     raw = printable_json({"a": float("nan"), "b": [float("inf"), (1.5, -float("inf"))]})
     assert json.loads(raw, parse_constant=pytest.fail) == {"a": None, "b": [None, [1.5, None]]}
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_no_error_carries_it_further(text):
+def test_errors_are_printable(text):
     problem = Problem(f"x{text}", "error", f"m{text}", f"h{text}")
     for shown in (str(problem), str(BundleError(f"a{text}", hint=f"b{text}")), ConfigError([problem]).message):
         assert all(line.isprintable() for line in shown.split("\n"))

@@ -1,4 +1,4 @@
-"""Embeddings in captions: as runs of token ids, longest first, chunked as a generation does it."""
+"""Embeddings in captions: found as token sequences, longest first, and chunked as in generation."""
 
 from __future__ import annotations
 

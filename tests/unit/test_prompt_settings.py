@@ -1,4 +1,4 @@
-"""The settings of bundle prompts: their keys are in users' files, and their labels are read one by one."""
+"""The settings of bundle prompts: their keys are in users' files, and each label is clear on its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers on their way from a GPU: in order, late by two steps at most, none lost; with events played by hand."""
+"""Numbers read back from a GPU: in order, at most two steps late, none lost; with simulated events."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lib_pivotal.core.train.readback import Readback
 
 
 class OnGpu(torch.Tensor):
-    """Says that it is on a GPU."""
+    """A tensor that claims to be on a GPU."""
 
     @property
     def device(self):
@@ -18,7 +18,7 @@ class OnGpu(torch.Tensor):
 
 
 class HandMadeEvent:
-    """An event that is over when the test says so, or when somebody waits for it."""
+    """An event that completes when the test says so, or when it is waited for."""
 
     made: list[HandMadeEvent]
 
@@ -63,7 +63,7 @@ def sent(step: int) -> tuple[int, list[float]]:
     return step, [float(step), step / 4]
 
 
-def test_on_a_cpu_they_are_here_at_once():
+def test_numbers_on_a_cpu_are_available_at_once():
     readback = Readback()
     readback.push(1, torch.tensor([1.0, 0.25]))
     readback.push(2, torch.tensor([2.0, 0.5]))
@@ -71,7 +71,7 @@ def test_on_a_cpu_they_are_here_at_once():
     assert readback.arrived(wait=True) == []
 
 
-def test_nobody_waits_for_one_or_two_that_are_under_way(events):
+def test_one_or_two_pending_numbers_are_not_waited_for(events):
     readback = Readback()
     for step in (1, 2):
         readback.push(step, values(step))
@@ -92,7 +92,7 @@ def test_the_oldest_of_three_is_waited_for(events):
     assert [event.waits for event in events] == [1, 0, 0]
 
 
-def test_an_early_one_does_not_overtake(events):
+def test_a_number_that_arrives_early_stays_in_order(events):
     readback = Readback()
     for step in (1, 2):
         readback.push(step, values(step))
@@ -102,7 +102,7 @@ def test_an_early_one_does_not_overtake(events):
     assert readback.arrived() == [sent(1), sent(2)]
 
 
-def test_at_the_end_all_are_waited_for_in_order(events):
+def test_all_numbers_are_waited_for_at_the_end(events):
     readback = Readback()
     for step in (1, 2):
         readback.push(step, values(step))
@@ -110,7 +110,7 @@ def test_at_the_end_all_are_waited_for_in_order(events):
     assert [event.waits for event in events] == [1, 1]
 
 
-def test_what_the_step_does_afterwards_does_not_reach_them(events):
+def test_later_changes_to_a_tensor_do_not_change_its_number(events):
     readback, mine = Readback(), values(1)
     readback.push(1, mine)
     mine.zero_()

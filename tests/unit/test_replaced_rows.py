@@ -1,4 +1,4 @@
-"""Token vectors are replaced only within the context, at exactly the given positions."""
+"""Token vectors are replaced only inside the context, at exactly the given positions."""
 
 from __future__ import annotations
 

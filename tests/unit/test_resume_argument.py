@@ -1,4 +1,4 @@
-"""What ``--resume`` takes, and the sentence for what it does not take."""
+"""What ``--resume`` accepts, and the message for what it does not accept."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run(tmp_path):
 @pytest.mark.parametrize(
     "part", ["", "states", "states/state-000002.safetensors", "config.json", "loss.csv", "samples/step-000002-0.png"]
 )
-def test_anything_in_a_run_stands_for_the_run(run, part):
+def test_any_file_of_a_run_selects_the_run(run, part):
     assert find_run(run / part if part else run) == run
 
 
@@ -56,7 +56,7 @@ def test_a_run_without_a_state_yet_is_a_run(run):
         ("x" * 300, "File name too long|does not exist"),
     ],
 )
-def test_anything_else_is_named_and_left_as_it_is(run, tmp_path, given, words):
+def test_anything_else_is_reported_and_not_changed(run, tmp_path, given, words):
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(ConfigError) as caught:
         find_run(tmp_path / given)
@@ -87,7 +87,7 @@ def test_the_output_goes_where_the_run_is(run, tmp_path, monkeypatch):
         ),
     ],
 )
-def test_a_run_that_cannot_go_on_is_found_by_the_check(run, change, words):
+def test_check_finds_a_run_that_cannot_be_resumed(run, change, words):
     assert resume_problems(run, TrainConfig()) == []
     change(run / "states" / "state-000002.safetensors")
     before = sorted(run.rglob("*"))
@@ -102,7 +102,7 @@ def test_a_damaged_state_with_an_older_one_is_a_warning(run):
     assert not problem.is_error and "state-000004" in problem.message and "step 2" in problem.hint
 
 
-def test_a_run_that_is_on_is_found_by_the_check(run):
+def test_check_finds_a_run_that_is_in_use(run):
     with locked(run / ".lock"):
         (problem,) = resume_problems(run, TrainConfig())
     assert "Another process" in problem.message

@@ -1,4 +1,4 @@
-"""run.py on machines that are not like ours: no pip, no ensurepip, a console that knows few letters."""
+"""run.py on unusual machines: no pip, no ensurepip, a console with few characters."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def script(path: Path, body: str) -> Path:
 
 
 @only_posix
-def test_letters_that_the_console_does_not_know_end_nothing(tmp_path):
+def test_characters_outside_the_consoles_encoding_are_no_error(tmp_path):
     """In the C locale Python knows ASCII only, as it knows cp1252 only on Windows."""
     pytest_like = script(tmp_path / "python", "printf '1 passed \\342\\211\\244 \\377\\n'")
     program = f"""
@@ -50,7 +50,7 @@ def test_letters_that_the_console_does_not_know_end_nothing(tmp_path):
 
 @only_posix
 @pytest.mark.parametrize(("exit_code", "made"), [(1, 1), (0, 0)])
-def test_an_environment_without_pip_is_made_anew(tmp_path, monkeypatch, exit_code, made):
+def test_an_environment_without_pip_is_created_again(tmp_path, monkeypatch, exit_code, made):
     calls = []
     script(tmp_path / ".venv-x" / "bin" / "python", f"exit {exit_code}")
     monkeypatch.setattr(run, "ROOT", tmp_path)
@@ -60,7 +60,7 @@ def test_an_environment_without_pip_is_made_anew(tmp_path, monkeypatch, exit_cod
     assert calls == [(tmp_path / ".venv-x", {"with_pip": True, "clear": True})] * made
 
 
-def test_a_python_without_ensurepip_is_told_what_is_missing(tmp_path, monkeypatch):
+def test_a_python_without_ensurepip_gets_a_message_about_what_is_missing(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "ROOT", tmp_path)
     monkeypatch.setattr(run.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SystemExit, match="python3-venv"):

@@ -1,4 +1,4 @@
-"""What happens around the steps: requests while it runs, warnings, and the words when something goes wrong."""
+"""What happens around the steps: requests during a run, warnings, and messages when something goes wrong."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lib_pivotal.core.errors import OutOfMemory, TrainingDiverged
 from lib_pivotal.core.events import Control, Prepared, SampleReady, Saved, StepDone, Warned
 from lib_pivotal.core.ports import Sample
 from lib_pivotal.core.train.run import Folders, train
-from tests.unit.toy import ToyCodec, ToyModel, toy_config, write_images
+from tests.unit.toy import ToyModel, ToyVae, toy_config
 
 
 class Watcher:
@@ -42,12 +42,6 @@ class Painter:
         color = ((255, 0, 0), (0, 255, 0), (0, 0, 255))[self.made % 3]
         self.made += 1
         return Sample(Image.new("RGB", (64, 64), color), "")
-
-
-@pytest.fixture
-def data(tmp_path):
-    write_images(tmp_path / "data")
-    return tmp_path / "data"
 
 
 def run(tmp_path, config, *, model=None, watcher=None, control=None, sampler=None):
@@ -89,7 +83,7 @@ def test_sample_now_makes_the_previews_once_and_goes_on(tmp_path, data):
 def test_stop_while_images_are_encoded_ends_at_once_and_writes_nothing(tmp_path, data):
     control, model = Control(), ToyModel()
 
-    class Codec(ToyCodec):
+    class SlowVae(ToyVae):
         encoded = 0
 
         def encode(self, pixels):
@@ -97,7 +91,7 @@ def test_stop_while_images_are_encoded_ends_at_once_and_writes_nothing(tmp_path,
             control.stop()
             return super().encode(pixels)
 
-    model.vae = Codec()
+    model.vae = SlowVae()
     outcome, seen = run(tmp_path, toy_config(data), model=model, control=control)
     assert (outcome.outcome, outcome.step, outcome.bundle_path) == ("stopped", 0, None)
     assert model.vae.encoded == 2
@@ -119,7 +113,7 @@ def test_zero_steps_are_chosen_by_the_number_of_images(tmp_path, data):
 
 
 def broken_at(*predictions: int) -> ToyModel:
-    """A model whose output is no number in these predictions, 1 the first."""
+    """A model whose output is NaN in these predictions, counted from 1."""
 
     class Model(ToyModel):
         def predict(self, noisy, timesteps, condition):
@@ -130,7 +124,7 @@ def broken_at(*predictions: int) -> ToyModel:
 
 
 @pytest.mark.parametrize("bad", [(3,), (3, 4), (2, 3, 5, 6), (7, 8)])
-def test_one_or_two_bad_losses_in_a_row_are_survived(tmp_path, data, bad):
+def test_a_run_survives_one_or_two_nan_losses_in_a_row(tmp_path, data, bad):
     outcome, seen = run(tmp_path, toy_config(data), model=broken_at(*bad))
     assert outcome.outcome == "done"
     assert [event.step for event in seen.of(StepDone) if event.loss != event.loss] == list(bad)
@@ -139,33 +133,33 @@ def test_one_or_two_bad_losses_in_a_row_are_survived(tmp_path, data, bad):
 
 
 @pytest.mark.parametrize("bad", [(4, 5, 6), (1, 2, 4, 5, 6, 7)])
-def test_three_bad_losses_in_a_row_end_the_run_and_name_the_first(tmp_path, data, bad):
+def test_three_nan_losses_in_a_row_end_the_run_and_name_the_first(tmp_path, data, bad):
     with pytest.raises(TrainingDiverged) as caught:
         run(tmp_path, toy_config(data), model=broken_at(*bad))
     assert caught.value.step == 4
     assert "since step 4" in str(caught.value) and "Lower the learning rates" in str(caught.value)
 
 
-def test_a_group_without_any_gradient_is_told_once(tmp_path, data):
+def test_a_group_without_gradients_is_reported_once(tmp_path, data):
     class Deaf(ToyModel):
         def condition(self, texts, chunk_count, sizes, is_empty):
             return super().condition(texts, chunk_count, sizes, is_empty) * 0.0
 
     config = toy_config(data, steps=45)
     _, seen = run(tmp_path, config, model=Deaf(), watcher=Watcher())
-    told = [event.message for event in seen.of(Warned) if "learned" in event.message]
-    assert told == ["No gradient reaches zog_x clip_l: nothing is learned there."]
+    messages = [event.message for event in seen.of(Warned) if "learned" in event.message]
+    assert messages == ["No gradient reaches zog_x clip_l: nothing is learned there."]
     where = [type(event) for event in seen.events].index(Warned, seen.events.index(seen.of(StepDone)[0]))
     assert sum(isinstance(event, StepDone) for event in seen.events[:where]) == 20
 
 
-def test_a_run_in_which_all_groups_learn_warns_of_none(tmp_path, data):
+def test_a_run_in_which_all_groups_learn_gives_no_warning(tmp_path, data):
     _, seen = run(tmp_path, toy_config(data, steps=45, lora_start=0.2))
     assert not [event for event in seen.of(Warned) if "learned" in event.message]
 
 
 @pytest.mark.parametrize("stage", ["encoding images", "training"])
-def test_too_little_memory_is_told_with_what_helps(tmp_path, data, stage):
+def test_out_of_memory_is_reported_with_a_remedy(tmp_path, data, stage):
     model = ToyModel()
 
     def too_large(*_):
@@ -190,8 +184,8 @@ def test_the_last_preview_of_the_first_prompt_becomes_the_bundles_image(tmp_path
     config = toy_config(data, sample_every=4, sample_prompts="zog_x\nzog_x, left")
     outcome, _ = run(tmp_path, config, sampler=Painter())
     (cover,) = json.loads(read_bundle(outcome.bundle_path).metadata["ssmd_cover_images"])
-    beside = outcome.bundle_path.with_suffix(".png")
-    for image in (Image.open(io.BytesIO(base64.b64decode(cover))), Image.open(beside)):
+    preview = outcome.bundle_path.with_suffix(".png")
+    for image in (Image.open(io.BytesIO(base64.b64decode(cover))), Image.open(preview)):
         red, green, blue = image.convert("RGB").getpixel((30, 30))
         assert green > 200 and max(red, blue) < 60
 

@@ -1,4 +1,4 @@
-"""The frame of a run: its folder is made, locked, logged and cleaned up, and closing it changes no result."""
+"""The folder of a run: it is made, locked, logged to and cleaned up, and closing it changes no result."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def enter(folders: Folders, warnings: list[str] | None = None) -> None:
 # -- making
 
 
-def test_run_folders_never_meet(tmp_path):
+def test_run_folders_never_collide(tmp_path):
     assert len({make_run_folder(tmp_path, "zog") for _ in range(5)}) == 5
 
 
@@ -53,7 +53,7 @@ def a_file(path: Path) -> None:
 
 @pytest.mark.parametrize("make", [broken_link, a_file])
 @pytest.mark.parametrize("where", ["disk", "disk/out", "disk/out/runs"])
-def test_a_folder_that_cannot_be_made_is_an_error_and_no_endless_search_for_a_name(tmp_path, make, where):
+def test_a_folder_that_cannot_be_made_is_an_error_not_an_endless_search_for_a_name(tmp_path, make, where):
     (tmp_path / where).parent.mkdir(parents=True, exist_ok=True)
     make(tmp_path / where)
     with pytest.raises(PivotalError, match="cannot be written"):
@@ -61,7 +61,7 @@ def test_a_folder_that_cannot_be_made_is_an_error_and_no_endless_search_for_a_na
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.ENAMETOOLONG, errno.EMFILE])
-def test_what_the_system_says_is_passed_on(tmp_path, monkeypatch, error):
+def test_an_error_of_the_system_is_passed_on(tmp_path, monkeypatch, error):
     def refuse(path, *_, **__):
         raise OSError(error, os.strerror(error), str(path))
 
@@ -73,7 +73,7 @@ def test_what_the_system_says_is_passed_on(tmp_path, monkeypatch, error):
 # -- locking
 
 
-def test_only_one_holds_a_run_and_nothing_stays_behind(folders):
+def test_only_one_holds_the_lock_of_a_run_and_nothing_is_left_behind(folders):
     with guarded(folders, [].append):
         assert is_in_use(folders.run)
         with pytest.raises(PivotalError, match="in use by another process"):
@@ -83,7 +83,7 @@ def test_only_one_holds_a_run_and_nothing_stays_behind(folders):
     assert {path.name for path in folders.run.iterdir()} == {"log.txt"}
 
 
-def test_another_process_is_kept_out_and_a_dead_one_keeps_nobody_out(folders):
+def test_the_lock_of_a_live_process_holds_and_that_of_a_dead_one_does_not(folders):
     program = (
         "import sys; from pathlib import Path; from lib_pivotal.core.file_lock import locked\n"
         "with locked(Path(sys.argv[1])):\n    print(flush=True); sys.stdin.read()"
@@ -151,7 +151,7 @@ def test_a_lock_whose_file_its_last_holder_removed_is_taken_on_the_new_file(tmp_
 # -- cleaning up
 
 
-def test_what_killed_runs_have_left_is_removed_everywhere_a_run_writes(folders):
+def test_leftovers_of_killed_runs_are_removed_everywhere_a_run_writes(folders):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     places = [folders.run, folders.run / "states", folders.run / "samples", folders.bundles, folders.cache]

@@ -1,4 +1,4 @@
-"""A run that has written its bundle is a success, and what fails around it is a warning."""
+"""A run that has written its bundle is a success; other failures around it are warnings."""
 
 from __future__ import annotations
 
@@ -15,17 +15,10 @@ from lib_pivotal.core.errors import ConfigError, OutOfMemory, TrainingDiverged
 from lib_pivotal.core.events import Finished, StepDone, Warned
 from lib_pivotal.core.train.out_of_memory import explained, is_out_of_memory
 from lib_pivotal.core.train.recorder import Recorder, read_losses
-from tests.unit.test_keeping import ImageMaker, stopped_run
-from tests.unit.test_train import Listener, folders, run
-from tests.unit.toy import ToyModel, toy_config, write_images
+from tests.unit.harness import ImageMaker, Listener, folders, run, stopped_run
+from tests.unit.toy import ToyModel, toy_config
 
 FULL = Path("/dev/full")
-
-
-@pytest.fixture
-def data(tmp_path):
-    write_images(tmp_path / "data")
-    return tmp_path / "data"
 
 
 def warnings_of(listener) -> list[str]:
@@ -37,8 +30,10 @@ def warnings_of(listener) -> list[str]:
 
 @pytest.mark.skipif(not FULL.exists(), reason="only Linux has a device that is always full")
 @pytest.mark.parametrize("breaks", [False, True])
-def test_a_table_that_cannot_be_written_ends_nothing_and_hides_nothing(tmp_path, data, monkeypatch, breaks):
-    """Also at its end, where what is still in memory is written."""
+def test_a_loss_table_that_cannot_be_written_does_not_end_the_run_or_hide_its_error(
+    tmp_path, data, monkeypatch, breaks
+):
+    """Also at the end, when buffered lines are written."""
     path_open = Path.open
 
     def full(path, mode="r", *arguments, **options):
@@ -58,7 +53,7 @@ def test_a_table_that_cannot_be_written_ends_nothing_and_hides_nothing(tmp_path,
 
 
 def refusing(monkeypatch, names, error=errno.ENOSPC):
-    """Let files whose names begin so be impossible to make."""
+    """Make it impossible to create files whose names start like this."""
     path_open = Path.open
 
     def refuse(path, mode="r", *arguments, **options):
@@ -71,7 +66,7 @@ def refusing(monkeypatch, names, error=errno.ENOSPC):
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EACCES, errno.EMFILE, errno.EROFS])
 @pytest.mark.parametrize("name", ["loss.csv", "config.json", "step-", "toy.json", "toy.png", "state-", "files.json"])
-def test_whatever_cannot_be_made_besides_the_bundle_is_a_warning(tmp_path, data, monkeypatch, name, error):
+def test_whatever_fails_apart_from_the_bundle_is_a_warning(tmp_path, data, monkeypatch, name, error):
     refusing(monkeypatch, name, error)
     config = toy_config(data, steps=2, sample_every=2, sample_prompts="zog_x")
     outcome, listener = run(config, folders(tmp_path), sampler=ImageMaker())
@@ -80,7 +75,7 @@ def test_whatever_cannot_be_made_besides_the_bundle_is_a_warning(tmp_path, data,
     assert [os.strerror(error) in text for text in warnings_of(listener)] == [True], warnings_of(listener)
 
 
-def test_a_broken_measurement_of_memory_is_no_failure(tmp_path, data, monkeypatch):
+def test_a_failing_memory_measurement_does_not_end_the_run(tmp_path, data, monkeypatch):
     def broken(_device):
         raise RuntimeError("the driver is gone")
 
@@ -89,7 +84,7 @@ def test_a_broken_measurement_of_memory_is_no_failure(tmp_path, data, monkeypatc
     assert outcome.outcome == "done"
 
 
-def test_a_snapshot_that_fails_in_any_way_ends_nothing(tmp_path, data, monkeypatch):
+def test_a_failing_snapshot_does_not_end_the_run(tmp_path, data, monkeypatch):
     real, calls = write_bundle, []
 
     def broken(*arguments, **options):
@@ -126,7 +121,7 @@ def test_no_space_for_the_bundle_is_found_before_the_first_step(tmp_path, data, 
 # -- a bundle that somebody holds open
 
 
-def test_a_bundle_in_use_is_saved_under_another_name_and_stays_the_run_s_own(tmp_path, data, monkeypatch):
+def test_a_bundle_in_use_is_saved_under_another_name_and_still_belongs_to_its_run(tmp_path, data, monkeypatch):
     where = folders(tmp_path)
     first, _ = stopped_run(toy_config(data, steps=8), where)
     replace = os.replace
@@ -163,7 +158,7 @@ def test_a_bundle_in_use_is_saved_under_another_name_and_stays_the_run_s_own(tmp
         lambda path: path.write_text('{"preferred weight": "' + "x" * 2**21 + '"}'),
     ],
 )
-def test_an_odd_side_car_is_a_warning_and_stays_as_it_is(tmp_path, make):
+def test_an_invalid_sidecar_gives_a_warning_and_is_not_changed(tmp_path, make):
     side = tmp_path / "my.json"
     make(side)
     before = side.stat()
@@ -188,7 +183,7 @@ def test_an_odd_side_car_is_a_warning_and_stays_as_it_is(tmp_path, make):
         (b"", [], False),
     ],
 )
-def test_a_table_that_somebody_changed_does_not_stop_a_resume(tmp_path, text, rows, is_kept):
+def test_a_loss_table_edited_by_someone_does_not_prevent_a_resume(tmp_path, text, rows, is_kept):
     (tmp_path / "loss.csv").write_bytes(text)
     assert [step for step, _ in read_losses(tmp_path)] == rows
     warnings: list[str] = []
@@ -229,8 +224,8 @@ WORDS = [
 @pytest.mark.parametrize(("error", "is_memory"), WORDS)
 def test_out_of_memory_is_recognized(error, is_memory):
     assert is_out_of_memory(error) is is_memory
-    told = explained(error, "training")
-    assert (isinstance(told, OutOfMemory) and "batch size" in told.hint) if is_memory else told is error
+    found = explained(error, "training")
+    assert (isinstance(found, OutOfMemory) and "batch size" in found.hint) if is_memory else found is error
 
 
 @pytest.mark.parametrize("error", [error for error, is_memory in WORDS if is_memory][:9:4])
@@ -258,7 +253,7 @@ def test_an_error_while_saving_does_not_hide_why_the_run_ended(tmp_path, data, m
         run(toy_config(data), folders(tmp_path), model)
 
 
-def test_a_model_that_cannot_be_asked_any_more_does_not_hide_the_error(tmp_path, data):
+def test_a_model_that_no_longer_responds_does_not_hide_the_error(tmp_path, data):
     class Gone(ToyModel):
         is_gone = False
 

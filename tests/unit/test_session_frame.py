@@ -1,4 +1,4 @@
-"""However a run in a webui goes wrong, the session is free for the next one, and a written bundle is a success."""
+"""However a run in a webui fails, the session is free for the next one, and a written bundle counts as a success."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_whatever_the_engine_raises_ends_the_run(host, config, error):
     assert_next_run_works(session, config)
 
 
-def test_a_thread_that_cannot_be_started_is_an_error_and_no_run(host, config, monkeypatch):
+def test_a_thread_that_cannot_be_started_is_an_error(host, config, monkeypatch):
     def no_threads(_self):
         raise RuntimeError("can't start new thread")
 
@@ -100,7 +100,7 @@ def test_a_thread_that_cannot_be_started_is_an_error_and_no_run(host, config, mo
 
 
 def failing(host, name: str, moment: str, error: BaseException) -> None:
-    """Let one of the host's contexts fail when it is entered or left, after it has done its work."""
+    """Make one of the host's contexts fail when it is entered or left, after it has done its work."""
     real = getattr(host, name)
 
     @contextlib.contextmanager
@@ -136,7 +136,7 @@ def test_a_host_that_fails_after_training_leaves_a_success_with_a_warning(host, 
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no such LoRA"), SystemExit(1)])
-def test_a_list_of_loras_that_cannot_be_renewed_is_a_warning(host, config, error):
+def test_a_list_of_loras_that_cannot_be_refreshed_is_a_warning(host, config, error):
     def broken(_path):
         raise error
 
@@ -147,7 +147,7 @@ def test_a_list_of_loras_that_cannot_be_renewed_is_a_warning(host, config, error
 
 
 @pytest.mark.parametrize("what", ["borrow", "exclusive", "bundle_written"])
-def test_what_fails_afterwards_does_not_hide_why_the_engine_failed(host, config, what):
+def test_a_later_failure_does_not_hide_why_the_engine_failed(host, config, what):
     class SavesThenFails(GatedEngine):
         def __call__(self, *arguments) -> None:
             super().__call__(*arguments)
@@ -175,7 +175,7 @@ def test_a_log_on_a_full_disk_is_a_warning(host, config, monkeypatch, capsys):
     assert "Logging error" not in capsys.readouterr().err
 
 
-def test_a_disk_that_hangs_while_a_run_starts_keeps_nobody_waiting(host, config, monkeypatch):
+def test_a_disk_that_hangs_while_a_run_starts_blocks_no_request(host, config, monkeypatch):
     hangs, goes_on = threading.Event(), threading.Event()
     make = session_module.make_run_folder
 
@@ -204,7 +204,7 @@ def test_a_disk_that_hangs_while_a_run_starts_keeps_nobody_waiting(host, config,
 
 @pytest.mark.parametrize("where", ["pivotal-tuning", "Lora"])
 @pytest.mark.parametrize("kind", ["file", "broken link"])
-def test_folders_that_cannot_be_written_are_found_by_the_check(host, config, where, kind):
+def test_check_finds_folders_that_cannot_be_written(host, config, where, kind):
     path = host.data_root().parent / where
     if path.exists():
         path.rmdir()
@@ -218,7 +218,7 @@ def test_folders_that_cannot_be_written_are_found_by_the_check(host, config, whe
         session.start(config)
 
 
-def test_files_that_a_killed_webui_has_left_are_removed_by_the_next_run(host, config):
+def test_the_next_run_removes_files_left_by_a_killed_webui(host, config):
     import subprocess
     import sys
 

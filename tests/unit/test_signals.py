@@ -1,4 +1,4 @@
-"""Every signal that ends a program keeps what was learned; a second one ends it at once."""
+"""Every signal that ends a program keeps what was learned; a second signal ends it at once."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_another_signal_right_after_is_the_same_request(deaths, clock):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="POSIX")
-def test_a_terminal_that_is_closed_hangs_up_twice(deaths, clock):
+def test_closing_a_terminal_may_send_sighup_twice(deaths, clock):
     with stopping(Control(), is_first=False):
         signal.raise_signal(signal.SIGHUP)
         clock[0] += 5
@@ -73,7 +73,7 @@ def test_a_terminal_that_is_closed_hangs_up_twice(deaths, clock):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="POSIX")
-def test_nohup_stays_nohup():
+def test_nohup_is_respected():
     before, control = signal.signal(signal.SIGHUP, signal.SIG_IGN), Control()
     try:
         with stopping(control, is_first=False):
@@ -124,7 +124,7 @@ def test_a_signal_handler_survives_a_terminal_that_has_gone(monkeypatch, error):
     monkeypatch.setattr(sys, "stderr", Broken(error))
     monkeypatch.setattr(sys, "stdout", Broken(error))
     control = Control()
-    # As every command runs.
+    # Every command runs inside this.
     with guarded(), stopping(control, is_first=True):
         signal.raise_signal(signal.SIGTERM)
         say("no failure")

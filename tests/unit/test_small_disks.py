@@ -17,9 +17,8 @@ from lib_pivotal.core.events import Control, StepDone, Warned
 from lib_pivotal.core.train.output_check import check_output
 from lib_pivotal.core.train.run import Folders, train
 from lib_pivotal.core.train.run_folder import guarded, make_run_folder
-from tests.unit.test_keeping import ImageMaker
-from tests.unit.test_train import Listener
-from tests.unit.toy import ToyModel, toy_config, write_images
+from tests.unit.harness import ImageMaker, Listener
+from tests.unit.toy import ToyModel, toy_config
 
 
 def mount(place: Path, options: str) -> None:
@@ -38,14 +37,8 @@ def disk(tmp_path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-@pytest.fixture
-def data(tmp_path):
-    write_images(tmp_path / "data")
-    return tmp_path / "data"
-
-
 def attempt(config, root: Path, bundles: Path, resume: Path | None = None):
-    """A run as the command line makes it: its error or None, and what it said."""
+    """A run as the command line makes it; returns its error or None, and the listener."""
     listener = Listener()
     try:
         folders = Folders(resume or make_run_folder(root, "toy"), bundles, root / "cache")
@@ -68,8 +61,8 @@ def temporary(disk: Path) -> list[Path]:
 @pytest.mark.parametrize(
     "size", ["size=4k", "size=40k", "size=80k", "size=160k", "nr_inodes=3", "nr_inodes=6", "nr_inodes=16"]
 )
-def test_a_disk_that_fills_up_is_a_success_or_a_sentence(disk, data, size, capsys):
-    """The bundle is there and whole, or the error says why; what comes before the bundle never decides it."""
+def test_a_disk_that_fills_up_gives_a_success_or_a_clear_message(disk, data, size, capsys):
+    """Either the bundle is complete or the error says why; failures before the bundle do not matter."""
     mount(disk, size)
     error, _ = attempt(settings(data), disk, disk)
     bundles = [path.name for path in disk.glob("*.safetensors")]
@@ -84,18 +77,18 @@ def test_a_disk_that_fills_up_is_a_success_or_a_sentence(disk, data, size, capsy
 
 
 @pytest.mark.parametrize("size", ["size=4k", "size=40k", "nr_inodes=6", "nr_inodes=9"])
-def test_a_full_run_folder_costs_no_bundle_on_another_disk(disk, data, tmp_path, size, capsys):
+def test_a_full_run_folder_does_not_prevent_a_bundle_on_another_disk(disk, data, tmp_path, size, capsys):
     mount(disk, size)
     error, listener = attempt(settings(data), disk, tmp_path / "Lora")
     assert capsys.readouterr().err == ""
     if error is None:
         assert read_bundle(tmp_path / "Lora" / "toy.safetensors").lora and listener.of(Warned)
     else:
-        # Not even the log can be made.
+        # Not even the log can be created.
         assert "cannot be written" in str(error) and not listener.of(StepDone)
 
 
-def test_with_space_again_the_run_goes_on_under_its_own_name(disk, data):
+def test_a_run_continues_under_its_own_name_once_there_is_space(disk, data):
     """The bundle fits and the state does not."""
     mount(disk, "size=4m")
     filler = disk / "filler"

@@ -1,4 +1,4 @@
-"""Resume states: the newest good one is taken, damaged ones are passed over with a word, the one just saved stays."""
+"""Resume states: the newest valid one is loaded, damaged ones are skipped with a warning, the latest is kept."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import shutil
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 
 from lib_pivotal.core.config.io import to_dict
@@ -17,7 +16,7 @@ from lib_pivotal.core.events import Control, StepDone, Warned
 from lib_pivotal.core.train import state as state_module
 from lib_pivotal.core.train.run import Folders
 from lib_pivotal.core.train.state import State, changed_settings, load_newest, save_state
-from tests.unit.test_train import Listener, run
+from tests.unit.harness import Listener, rewrite_state, run
 from tests.unit.toy import toy_config, write_images
 
 FILES = ("state-000004.safetensors", "state-000008.safetensors")
@@ -38,7 +37,7 @@ def stopped(tmp_path_factory):
 
 @pytest.fixture
 def copy(stopped, tmp_path):
-    """Folders of a copy of it, bundles included."""
+    """Folders of a copy of that run, including its bundles."""
     for name in ("run", "bundles"):
         shutil.copytree(stopped / name, tmp_path / name)
     return Folders(tmp_path / "run", tmp_path / "bundles", tmp_path / "cache")
@@ -46,7 +45,7 @@ def copy(stopped, tmp_path):
 
 def resume(copy, stopped, **changes):
     control = Control()
-    # Two steps more are enough.
+    # A few more steps are enough.
     listener = Listener(control)
     listener.handle = lambda event, handle=listener.handle: (
         handle(event),
@@ -54,19 +53,6 @@ def resume(copy, stopped, **changes):
     )
     config = toy_config(stopped / "data", **{"steps": 20, "save_every": 4, **changes})
     return run(config, copy, listener=listener, control=control, resume_from=copy.run)
-
-
-def rewrite(path, *, facts=None, tensors=None) -> None:
-    """Change facts (None removes one) or tensors of a state."""
-    with safe_open(str(path), framework="pt") as file:
-        header = json.loads(file.metadata()["pivotal_state"])
-        values = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    for changes, into in ((facts or {}, header), (tensors or {}, values)):
-        for key, value in changes.items():
-            into.pop(key, None)
-            if value is not None:
-                into[key] = value
-    save_file(values, path, {"pivotal_state": json.dumps(header)})
 
 
 def cut(path):
@@ -80,27 +66,29 @@ ODD = {
     "no header": lambda path: save_file({"a": torch.zeros(1)}, path),
     "header is not JSON": lambda path: save_file({}, path, {"pivotal_state": "[" * 100_000}),
     "header is a list": lambda path: save_file({}, path, {"pivotal_state": "[]"}),
-    "no bundle path": lambda path: rewrite(path, facts={"bundle_path": None}),
-    "bundle path is a number": lambda path: rewrite(path, facts={"bundle_path": 7}),
-    "written is a list": lambda path: rewrite(path, facts={"written": []}),
-    "written holds numbers": lambda path: rewrite(path, facts={"written": {"a": 1}}),
-    "config is a list": lambda path: rewrite(path, facts={"config": []}),
-    "step is a text": lambda path: rewrite(path, facts={"step": "8"}),
-    "step is negative": lambda path: rewrite(path, facts={"step": -5}),
-    "step is NaN": lambda path: rewrite(path, facts={"step": float("nan")}),
-    "no LoRA": lambda path: rewrite(path, tensors={"lora/unet": None}),
-    "LoRA of another shape": lambda path: rewrite(path, tensors={"lora/unet": torch.zeros(3)}),
-    "no embeddings": lambda path: rewrite(path, tensors={"table/clip_l": None}),
-    "embeddings are NaN": lambda path: rewrite(path, tensors={"table/clip_l": torch.full((3, 16), float("nan"))}),
-    "embeddings are whole numbers": lambda path: rewrite(path, tensors={"table/clip_l": torch.zeros(3, 16).int()}),
-    "half of the moments": lambda path: rewrite(path, tensors={"optimiser/unet/exp_avg": None}),
-    "moments of another shape": lambda path: rewrite(path, tensors={"optimiser/unet/exp_avg_sq": torch.zeros(2)}),
-    "step count of another shape": lambda path: rewrite(path, tensors={"optimiser/unet/step": torch.zeros(2)}),
+    "no bundle path": lambda path: rewrite_state(path, facts={"bundle_path": None}),
+    "bundle path is a number": lambda path: rewrite_state(path, facts={"bundle_path": 7}),
+    "written is a list": lambda path: rewrite_state(path, facts={"written": []}),
+    "written holds numbers": lambda path: rewrite_state(path, facts={"written": {"a": 1}}),
+    "config is a list": lambda path: rewrite_state(path, facts={"config": []}),
+    "step is a text": lambda path: rewrite_state(path, facts={"step": "8"}),
+    "step is negative": lambda path: rewrite_state(path, facts={"step": -5}),
+    "step is NaN": lambda path: rewrite_state(path, facts={"step": float("nan")}),
+    "no LoRA": lambda path: rewrite_state(path, tensors={"lora/unet": None}),
+    "LoRA of another shape": lambda path: rewrite_state(path, tensors={"lora/unet": torch.zeros(3)}),
+    "no embeddings": lambda path: rewrite_state(path, tensors={"table/clip_l": None}),
+    "embeddings are NaN": lambda path: rewrite_state(path, tensors={"table/clip_l": torch.full((3, 16), float("nan"))}),
+    "embeddings are whole numbers": lambda path: rewrite_state(
+        path, tensors={"table/clip_l": torch.zeros(3, 16).int()}
+    ),
+    "half of the moments": lambda path: rewrite_state(path, tensors={"optimiser/unet/exp_avg": None}),
+    "moments of another shape": lambda path: rewrite_state(path, tensors={"optimiser/unet/exp_avg_sq": torch.zeros(2)}),
+    "step count of another shape": lambda path: rewrite_state(path, tensors={"optimiser/unet/step": torch.zeros(2)}),
 }
 
 
 @pytest.mark.parametrize("kind", ODD)
-def test_an_odd_state_is_passed_over_and_put_aside(copy, stopped, kind):
+def test_an_invalid_state_is_skipped_and_set_aside(copy, stopped, kind):
     states = copy.run / "states"
     ODD[kind](states / FILES[1])
     outcome, listener = resume(copy, stopped)
@@ -116,7 +104,7 @@ def test_an_odd_state_is_passed_over_and_put_aside(copy, stopped, kind):
 
 
 @pytest.mark.parametrize("kind", ["cut short", "no bundle path", "no LoRA"])
-def test_with_all_states_damaged_that_is_said(copy, stopped, kind):
+def test_an_error_says_that_all_states_are_damaged(copy, stopped, kind):
     before = {path.name for path in (copy.run / "states").iterdir()}
     for name in FILES:
         ODD[kind](copy.run / "states" / name)
@@ -127,13 +115,13 @@ def test_with_all_states_damaged_that_is_said(copy, stopped, kind):
 
 
 @pytest.mark.parametrize("make", [lambda folder: None, lambda folder: folder.mkdir()])
-def test_without_a_state_that_is_said(tmp_path, make):
+def test_an_error_says_that_there_is_no_state(tmp_path, make):
     make(tmp_path / "states")
     with pytest.raises(PivotalError, match="There is no state"):
         load_newest(tmp_path / "states")
 
 
-def test_a_changed_setting_is_refused_and_not_taken_for_damage(copy, stopped):
+def test_a_changed_setting_is_refused_and_not_mistaken_for_damage(copy, stopped):
     with pytest.raises(ConfigError) as caught:
         resume(copy, stopped, rank=8)
     assert [problem.field for problem in caught.value.problems] == ["rank"]
@@ -147,7 +135,7 @@ def save(folder, step, keep=1):
 
 
 def test_the_state_just_saved_is_never_removed(tmp_path):
-    """A damaged one of a later step is not newer than it."""
+    """A damaged state of a later step does not count as newer."""
     save(tmp_path, 8)
     (tmp_path / "state-000012.safetensors").write_bytes(b"damaged")
     assert save(tmp_path, 10).exists()
@@ -165,7 +153,7 @@ def test_older_states_are_removed_beyond_the_number_asked_for(tmp_path, keep, le
     assert [int(path.name[6:12]) for path in sorted(tmp_path.iterdir())] == left
 
 
-def test_a_million_steps_are_more_than_999999(tmp_path):
+def test_states_are_ordered_by_number_beyond_six_digits(tmp_path):
     for step in (999_999, 1_000_000):
         save(tmp_path, step, 2)
     assert load_newest(tmp_path).step == 1_000_000

@@ -1,4 +1,4 @@
-"""Which embedding a name stands for: collisions, other families, options, names next to punctuation."""
+"""Which embedding a name means: collisions, other families, options, names next to punctuation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _COMMON = {"art": 794, "masterpiece": 14241}
 
 
 def _run(text: str) -> tuple[int, ...]:
-    """Ids as CLIP cuts a text: words, digits one by one, punctuation in one piece."""
+    """Ids like CLIP's: words, single digits, and runs of punctuation."""
     pieces = re.findall(r"[^\W\d_]+|\d|[^\w\s]+|_+", text.lower())
     return tuple(_COMMON.get(piece) or _WORDS.setdefault(piece, 40_000 + len(_WORDS)) for piece in pieces)
 
@@ -147,7 +147,7 @@ def test_only_vectors_for_the_loaded_model_are_used(widths: dict[str, int], own:
 
 
 @pytest.mark.parametrize("name", [",", "<>", "art", "masterpiece", "<|endoftext|>", "  "])
-def test_names_that_would_hit_every_prompt_are_refused_unless_renamed(name: str) -> None:
+def test_names_that_would_match_every_prompt_are_refused_unless_renamed(name: str) -> None:
     assert why_unusable(name, _run(name))
     bundle = ActiveBundle("A", "A", {name: _embedding(name, 1)}, NameOptions(renamed={token_key(name): "art"}))
     assert _owner(_table(bundle), "art") == ("A", name)  # a common word will do where the user asks for it
@@ -177,7 +177,7 @@ def test_a_rename_may_leave_out_angle_brackets() -> None:
 
 
 @pytest.mark.parametrize("place", [0, 1])
-def test_a_name_that_is_a_common_word_to_one_tokenizer_is_refused(place: int) -> None:
+def test_a_name_that_is_a_common_word_for_one_tokenizer_is_refused(place: int) -> None:
     runs = [(40_001, 40_002), (40_003, 40_004)]
     runs[place] = (794,)
     widths = {"clip_l": 768, "clip_g": 1280}
@@ -253,7 +253,7 @@ def test_an_embedding_for_an_unknown_model_is_named_by_its_widths() -> None:
         ("\u00b2", "2", False),
     ],
 )
-def test_names_that_are_one_to_the_tokenizer_have_one_key(first: str, second: str, is_same: bool) -> None:
+def test_names_with_the_same_tokens_have_one_key(first: str, second: str, is_same: bool) -> None:
     assert (token_key(first) == token_key(second)) == is_same
     assert token_key(token_key(first)) == token_key(first)
     # Look-ups in prompts and in tags use the same key.

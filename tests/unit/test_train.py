@@ -1,4 +1,4 @@
-"""What users rely on in a run: it learns, repeats itself, resumes exactly, and leaves the model alone."""
+"""What users rely on in a run: it learns, is repeatable, resumes exactly, and does not change the model."""
 
 from __future__ import annotations
 
@@ -10,54 +10,17 @@ import torch
 from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.config.schema import Concept
 from lib_pivotal.core.errors import ConfigError, TrainingDiverged
-from lib_pivotal.core.events import Control, SampleReady, Saved, StepDone, Warned
+from lib_pivotal.core.events import Control, SampleReady, Saved, Warned
 from lib_pivotal.core.ports import Sample
 from lib_pivotal.core.train.recorder import read_losses
-from lib_pivotal.core.train.run import Folders, train
+from lib_pivotal.core.train.run import train
 from lib_pivotal.core.train.state import load_newest
-from tests.unit.toy import ToyModel, toy_config, write_images
-
-
-class Listener:
-    """Collects events; may stop the run at a step."""
-
-    def __init__(self, control: Control | None = None, stop_at: int = 0, *, discard: bool = False) -> None:
-        self.events = []
-        self.control, self.stop_at, self.discard = control, stop_at, discard
-
-    def handle(self, event) -> None:
-        self.events.append(event)
-        if isinstance(event, StepDone) and event.step == self.stop_at:
-            self.control.stop(discard=self.discard)
-
-    @property
-    def losses(self) -> list[float]:
-        return [event.loss for event in self.events if isinstance(event, StepDone)]
-
-    def of(self, kind) -> list:
-        return [event for event in self.events if isinstance(event, kind)]
-
-
-@pytest.fixture
-def data(tmp_path):
-    write_images(tmp_path / "data")
-    return tmp_path / "data"
-
-
-def folders(tmp_path, name: str = "run") -> Folders:
-    (tmp_path / name).mkdir(exist_ok=True)
-    return Folders(tmp_path / name, tmp_path / f"{name}-bundles", tmp_path / "cache")
-
-
-def run(config, where, model=None, listener=None, control=None, sampler=None, resume_from=None):
-    control = control or Control()
-    listener = listener or Listener(control)
-    model = model or ToyModel()
-    return train(config, model, sampler, [listener], control, where, resume_from=resume_from), listener
+from tests.unit.harness import Listener, folders, run
+from tests.unit.toy import ToyModel, toy_config
 
 
 def test_loss_sequence_is_pinned(tmp_path, data):
-    """A change of these numbers changes every user's result: bump the version and say so."""
+    """If these numbers change, every user's results change: raise the version and mention it in the changelog."""
     _, listener = run(toy_config(data), folders(tmp_path))
     assert [round(loss, 4) for loss in listener.losses] == PINNED
 
@@ -96,7 +59,7 @@ def test_model_is_left_alone(tmp_path, data, kind):
 
 
 @pytest.mark.parametrize("lora_start", [0.0, 0.75])
-def test_ten_and_ten_are_twenty(tmp_path, data, lora_start):
+def test_a_run_stopped_and_resumed_equals_one_without_a_stop(tmp_path, data, lora_start):
     config = toy_config(data, steps=20, text_encoder_rank=2, flip=True, lora_start=lora_start)
     _whole, straight = run(config, folders(tmp_path, "whole"))
     where, control = folders(tmp_path, "parts"), Control()
@@ -120,7 +83,7 @@ def test_resume_refuses_another_run(tmp_path, data):
     assert {problem.field for problem in caught.value.problems} == {"unet_lr", "seed", "data"}
 
 
-def test_previews_change_nothing(tmp_path, data):
+def test_previews_do_not_change_training(tmp_path, data):
     class Sampler:
         def __init__(self):
             self.requests = []
@@ -182,7 +145,7 @@ def test_lora_waits_for_its_start(tmp_path, data):
     assert torch.equal(seen[1]["lora/unet"], seen[4]["lora/unet"])
     assert not torch.equal(seen[4]["lora/unet"], seen[5]["lora/unet"])
     assert not torch.equal(seen[1]["table/clip_l"], seen[2]["table/clip_l"])
-    # Its first step is one of a fresh optimizer: no moments were gathered while it waited.
+    # Its optimizer starts fresh: it gathered no moments while it waited.
     assert not any(key.startswith("optimiser/unet/") for key in seen[4])
     assert any(key.startswith("optimiser/unet/") for key in seen[5])
     _, alone = run(toy_config(data, rank=0), folders(tmp_path, "b"))
@@ -233,7 +196,7 @@ def test_discard_writes_no_bundle(tmp_path, data):
     assert outcome.outcome == "discarded" and not (tmp_path / "run-bundles").exists()
 
 
-def test_existing_bundle_is_never_overwritten_unasked(tmp_path, data):
+def test_existing_bundle_is_not_overwritten_without_permission(tmp_path, data):
     where = folders(tmp_path)
     first, _ = run(toy_config(data), where)
     kept = first.bundle_path.read_bytes()
@@ -246,7 +209,7 @@ def test_existing_bundle_is_never_overwritten_unasked(tmp_path, data):
     assert third.bundle_path == first.bundle_path and third.bundle_path.read_bytes() != kept
 
 
-def test_unfindable_sampler_is_told_not_fatal(tmp_path, data):
+def test_a_failing_sampler_is_a_warning_and_does_not_end_the_run(tmp_path, data):
     from lib_pivotal.core.errors import HostError
 
     class Sampler:

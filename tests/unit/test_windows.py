@@ -1,4 +1,4 @@
-"""Nothing that only POSIX systems have is used unasked, and Windows' rules of paths are known, wherever this runs."""
+"""POSIX-only code is used only after a check of the system, and Windows' rules for paths are applied."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ FILES = sorted(
 )
 
 MODULES = {
-    "crypt", "fcntl", "grp", "nis", "ossaudiodev", "pipes", "posix", "posixpath", "pty", "pwd", "resource", "spwd",
+    "crypt", "fcntl", "grp", "nis", "ossaudiodev", "pipes", "posix", "posixpath", "pty", "pwd", "readline", "resource", "spwd",
     "syslog", "termios", "tty",
 }  # fmt: skip
-"""Modules of the standard library that Windows has not, or that know POSIX paths only."""
+"""Modules of the standard library that Windows lacks, or that handle POSIX paths only."""
 NAMES = {
     "os": {
         "O_CLOEXEC", "O_DIRECTORY", "O_NOFOLLOW", "O_NONBLOCK", "chown", "chroot", "confstr", "fchdir", "fchmod", "fchown",
@@ -29,8 +29,8 @@ NAMES = {
         "getsid", "getuid", "initgroups", "killpg", "lchown", "lockf", "major", "minor", "mkfifo", "mknod", "nice",
         "openpty", "pathconf", "posix_fadvise", "posix_fallocate", "pread", "pwrite", "register_at_fork",
         "sched_getaffinity", "sendfile", "setgid", "setpgid", "setsid", "setuid", "statvfs", "sync", "sysconf", "tcgetpgrp",
-        "ttyname", "uname", "wait", "wait3", "wait4",
-        # There, but for other things than people think, or only with rights that most users have not.
+        "ttyname", "uname", "wait", "wait3", "wait4", "waitpid",
+        # Available, but with another meaning, or only with rights that most users lack.
         "kill", "link", "symlink",
     },
     "signal": {
@@ -43,14 +43,13 @@ NAMES = {
     "asyncio": {"add_signal_handler"},
 }  # fmt: skip
 METHODS = {"lchmod", "symlink_to", "hardlink_to", "add_signal_handler"}
-"""Of paths and loops, whatever they are called; read_link is fine."""
+"""Methods of paths and event loops, whatever the variable is called."""
 PLACES = ("/tmp", "/dev/", "/proc/", "/etc/", "/var/", "/home/", "/usr/")
 GUARDS = ("hasattr", "getattr", "os.name", "sys.platform", "platform.system", "is_windows")
 
 
 def guarded_nodes(tree: ast.AST) -> set[int]:
-    """Everything inside an ``if`` (or an expression of that kind) that asks which system this is, or after one
-    that leaves the function on Windows."""
+    """Everything inside a condition that checks the system, or after one that returns on Windows."""
     inside: set[int] = set()
 
     def asks(node: ast.AST) -> bool:
@@ -68,7 +67,7 @@ def guarded_nodes(tree: ast.AST) -> set[int]:
 
 
 def posix_only(source: str) -> list[str]:
-    """What in a program works on POSIX systems only, with its line."""
+    """Everything in a program that works on POSIX systems only, with its line."""
     tree = ast.parse(source)
     guarded = guarded_nodes(tree)
     docs = {
@@ -101,7 +100,7 @@ def posix_only(source: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_nothing_needs_a_posix_system(path):
+def test_no_file_needs_a_posix_system(path):
     assert posix_only(path.read_text(encoding="utf-8")) == []
 
 
@@ -124,7 +123,7 @@ def test_nothing_needs_a_posix_system(path):
         "if os.name != 'nt':\n    pass\nos.kill(1, 0)",
     ],
 )
-def test_the_rule_finds_what_it_forbids(source):
+def test_the_search_finds_posix_only_code(source):
     assert posix_only(source)
 
 
@@ -143,7 +142,7 @@ def test_the_rule_finds_what_it_forbids(source):
         "path = 'a/b'",
     ],
 )
-def test_the_rule_lets_the_rest_pass(source):
+def test_the_search_accepts_portable_code(source):
     assert posix_only(source) == []
 
 
@@ -191,16 +190,16 @@ def test_paths_that_windows_cannot_use_are_explained(text, words):
         "C:/Bilder/Größe 日本",
     ],
 )
-def test_paths_that_windows_can_use_are_let_pass(text):
+def test_paths_that_windows_can_use_are_accepted(text):
     assert windows_problem(text) == ""
 
 
-def test_elsewhere_those_rules_do_not_hold():
+def test_other_systems_do_not_have_those_rules():
     for text in ("C:images", "images/con", "what?"):
         assert check_path("data_folder", text, is_windows=False) == []
 
 
-def test_what_the_system_says_of_a_path_is_passed_on(monkeypatch):
+def test_an_error_of_the_system_about_a_path_is_passed_on(monkeypatch):
     def fails(number):
         def stat(_self, **_):
             raise OSError(number, os.strerror(number))

@@ -1,4 +1,4 @@
-"""A toy diffusion model of some 20 000 parameters that implements the engine's ports."""
+"""A toy diffusion model with about 20,000 parameters that implements the ports of the engine."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ToyEncoder:
         return EncodedText(self.layer(embedded, src_mask=self.mask.to(ids.device)))
 
 
-class ToyCodec:
+class ToyVae:
     """Average color of 8×8 px plus brightness contrast; scaled to about unit spread."""
 
     scale_factor = 8
@@ -115,7 +115,7 @@ class ToyModel:
         torch.manual_seed(0)
         self.unet = ToyUNet().eval().requires_grad_(False)
         self.text_encoders = [ToyEncoder()]
-        self.vae = ToyCodec()
+        self.vae = ToyVae()
         betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
         self.alphas_cumprod = torch.cumprod(1 - betas, 0).float()
         self.broken_at: int | None = None
@@ -191,7 +191,7 @@ def toy_config(folder: Path, **changes) -> TrainConfig:
         "batch_size": 2,
         "rank": 4,
         "alpha": 2.0,
-        # Of so few steps none is to pass without the LoRA.
+        # The LoRA is trained from the first of these few steps on.
         "lora_start": 0.0,
         "output_name": "toy",
         "sample_every": 0,

@@ -1,4 +1,4 @@
-"""What the cases are made with: a webui with files, and what a case says about itself."""
+"""The tools of the cases: a webui with files, and the description of a case."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Bench:
             )
 
     def start_afresh(self) -> None:
-        """Leave nothing of an earlier case: the webui alone depends on its history."""
+        """Remove the traces of earlier cases: the webui alone depends on its history."""
         self.webui.post("/sdapi/v1/options", {"lora_in_memory_limit": 0})
         self.generate("nothing")
         self.refresh()
@@ -109,7 +109,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """The title of the case, as printed."""
         return self.check.__name__.replace("_", " ")
 
     def fails_alone(self, version: Version) -> bool:

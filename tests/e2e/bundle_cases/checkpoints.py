@@ -1,4 +1,4 @@
-"""Other checkpoints: refiner, second pass, the one chosen on the page."""
+"""Other checkpoints: refiner, second pass, the one selected on the page."""
 
 from __future__ import annotations
 

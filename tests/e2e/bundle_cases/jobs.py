@@ -1,4 +1,4 @@
-"""Generations one after another and at once: batches, inner passes, queued, interrupted and failed jobs."""
+"""Consecutive and simultaneous generations: batches, inner passes, queued, interrupted and failed jobs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names in prompts: where they work, and what a tag says about them."""
+"""Names in prompts: where they work, and what the options of a tag do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The second pass of hires fix, which has prompts and LoRAs of its own."""
+"""The second pass of hires fix, which has its own prompts and LoRAs."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from lib_pivotal.host.bundle_prompts.bundle_tools import WebuiBundleTools
 
 
 class Hostile:
-    """Pickled, it is an order to run something."""
+    """An object whose pickle runs code."""
 
     def __init__(self, path: str) -> None:
         self.path = path

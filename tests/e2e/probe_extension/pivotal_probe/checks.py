@@ -1,4 +1,4 @@
-"""The state of the webui, as numbers that must not change."""
+"""The state of the webui as numbers that must not change."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def _feed(value: Any, digest: Any) -> None:
 
 
 def watch() -> None:
-    """Stand outside of whatever else stands in the function that gives a generation its encodings."""
+    """Wrap the function that gives a generation its encodings, outside of all other wrappers."""
     from modules import processing
 
     original = processing.StableDiffusionProcessing.get_conds_with_caching
@@ -118,7 +118,7 @@ def _task(prompt: str | list[str]) -> Any:
 
 
 def failing_pass(prompt: str) -> dict[str, bool]:
-    """A generation that breaks off while it samples."""
+    """A generation that is interrupted while it samples."""
     import contextlib
 
     from modules import call_queue, processing

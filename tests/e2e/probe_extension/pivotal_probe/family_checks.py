@@ -1,4 +1,4 @@
-"""A model of any family behind our port, against the webui's own way."""
+"""A model of any family through our port, compared with the webui's own code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pivotal_probe.numbers import probe_embedding
 
 _TASK = "task(pivotal-probe)"
 _SIZE = ImageSize((64, 64), (0, 0), (64, 64))
-_PROMPTS = ("a red circle", "one, two, " * 60 + "three", 'miku vocaloid, "quoted" text; café', "probeword rests")
+_PROMPTS = ("a red circle", "one, two, " * 60 + "three", 'miku vocaloid, "quoted" text; café', "probeword sits")
 
 
 def _difference(one: torch.Tensor, other: torch.Tensor) -> float:

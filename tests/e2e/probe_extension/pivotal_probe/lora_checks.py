@@ -45,7 +45,7 @@ def lora_delta(name: str) -> dict[str, Any]:
 
 
 def _weight_of(module: Any, key: str) -> torch.Tensor:
-    """What a LoRA's delta is added to; packed attention has one weight for three of them."""
+    """The weight that a LoRA's delta is added to; packed attention has one weight for three of them."""
     if not hasattr(module, "in_proj_weight"):
         return module.weight
     parts = dict(zip(("q_proj", "k_proj", "v_proj"), module.in_proj_weight.chunk(3), strict=True))

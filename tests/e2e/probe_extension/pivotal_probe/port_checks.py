@@ -1,4 +1,4 @@
-"""Each method of the borrowed model against the webui's own way of doing the same."""
+"""Each method of the borrowed model, compared with the webui's own code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lib_pivotal.core.textual_inversion.prompt_chunks import PromptChunker
 from pivotal_probe.checks import digest
 
 _TASK = "task(pivotal-probe)"
-_PROMPTS = ("", "a red circle", "one, two, " * 60 + "three", 'miku vocaloid, "quoted" text; café', "probeword rests")
+_PROMPTS = ("", "a red circle", "one, two, " * 60 + "three", 'miku vocaloid, "quoted" text; café', "probeword sits")
 
 
 def _host() -> Any:

@@ -1,4 +1,4 @@
-"""Runs of the engine inside the webui that no user could order: broken in the middle, model taken away."""
+"""Runs inside the webui that a user cannot start: failing in the middle, or with the model taken away."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def train_broken(config: dict[str, Any], run: str, raise_at: int) -> dict[str, A
     folders = Folders(folder, host.lora_folder(), host.data_root() / "cache")
     settings, control = from_dict(config), Control()
     try:
-        with host.exclusive("task(pivotal-e2e)") as sink, host.borrow(settings, control) as lent:
+        with host.exclusive("task(pivotal-e2e)") as sink, host.borrow(settings, control) as borrowed:
             if raise_at:
-                _break(lent.model, raise_at)
-            train(settings, lent.model, lent.sampler, [sink], control, folders, taken_names=host.taken_names())
+                _break(borrowed.model, raise_at)
+            train(settings, borrowed.model, borrowed.sampler, [sink], control, folders, taken_names=host.taken_names())
     except PivotalError as error:
         return {"error": str(error), "kind": type(error).__name__}
     except ZeroDivisionError:

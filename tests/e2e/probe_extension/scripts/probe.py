@@ -20,13 +20,13 @@ class Watch(scripts.Script):
     """Sees every generation of the page and the API."""
 
     def title(self):
-        """The webui wants one."""
+        """The title that the webui requires."""
         return "pivotal probe"
 
     def show(self, is_img2img):
-        """Always there."""
+        """Always visible."""
         return scripts.AlwaysVisible
 
     def postprocess(self, p, processed, *args):
-        """The end of a generation."""
+        """Called at the end of a generation."""
         cond_checks.note_comments(p)

@@ -10,8 +10,8 @@ import torch
 from lib_pivotal.core.config.schema import Concept
 from lib_pivotal.core.events import StepDone
 from lib_pivotal.core.train.state import load_newest
-from tests.unit.test_train import folders, run
-from tests.unit.toy import toy_config, write_images
+from tests.unit.harness import folders, run
+from tests.unit.toy import toy_config
 
 CONCEPTS = (
     Concept("zog_x", vectors=2, lr_multiplier=2.0, stop_at=0.5),
@@ -19,14 +19,8 @@ CONCEPTS = (
 )
 
 
-@pytest.fixture
-def data(tmp_path):
-    write_images(tmp_path / "data")
-    return tmp_path / "data"
-
-
 def rates_of(tmp_path, data, **changes) -> dict[str, list[float]]:
-    """Group → its rate at each of ten steps, as a multiple of 1e-3."""
+    """Group → its learning rate at each of ten steps, as a multiple of 1e-3."""
     values = {"steps": 10, "concepts": CONCEPTS, "warmup": 0.0, "schedule": "constant", "text_encoder_rank": 1}
     rates = {"unet_lr": 1e-3, "embedding_lr": 1e-3, "text_encoder_lr": 3e-3}
     _, listener = run(toy_config(data, **{**values, **rates, **changes}), folders(tmp_path))
@@ -74,7 +68,7 @@ def test_without_concepts_the_lora_starts_at_once(tmp_path, data):
 
 
 def test_start_values_follow_the_seed(tmp_path, data):
-    # With all rates 0 the state after a step is the start.
+    # With all learning rates 0, the state after one step has the initial values.
     def start(seed: int, name: str) -> dict[str, torch.Tensor]:
         still = {"unet_lr": 0.0, "embedding_lr": 0.0, "text_encoder_lr": 0.0, "text_encoder_rank": 1}
         where = folders(tmp_path, name)

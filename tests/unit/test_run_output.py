@@ -1,4 +1,4 @@
-"""What a run writes and what it leaves alone: full disks, foreign files, refused resumes."""
+"""What a run writes and what it never changes: full disks, files of others, refused resumes."""
 
 from __future__ import annotations
 
@@ -18,36 +18,18 @@ from lib_pivotal.core.events import Control, Finished, Saved, StepDone, Warned
 from lib_pivotal.core.ports import Sample
 from lib_pivotal.core.train.recorder import read_losses
 from lib_pivotal.core.train.state import State, load_newest, save_state
-from tests.unit.test_train import Listener, folders, run
-from tests.unit.toy import toy_config, write_images
-
-
-@pytest.fixture
-def data(tmp_path):
-    write_images(tmp_path / "data")
-    return tmp_path / "data"
+from tests.unit.harness import ImageMaker, Listener, folders, run, stopped_run
+from tests.unit.toy import toy_config
 
 
 def full_disk(*_):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-class ImageMaker:
-    """Makes preview images of one color."""
-
-    def make(self, request, embeddings):
-        return Sample(Image.new("RGB", (8, 8), (1, 2, 3)), "info")
-
-
-def stopped_run(config, where, at=4, **options):
-    control = Control()
-    return run(config, where, listener=Listener(control, at), control=control, **options)
-
-
 # -- full disks
 
 
-def test_a_full_run_folder_costs_the_state_and_not_the_bundle(tmp_path, data, monkeypatch):
+def test_a_full_run_folder_prevents_the_state_but_not_the_bundle(tmp_path, data, monkeypatch):
     monkeypatch.setattr("lib_pivotal.core.train.state.write_tensors", full_disk)
     outcome, listener = run(toy_config(data, save_every=4), folders(tmp_path))
     assert outcome.outcome == "done" and read_bundle(outcome.bundle_path).lora
@@ -56,7 +38,7 @@ def test_a_full_run_folder_costs_the_state_and_not_the_bundle(tmp_path, data, mo
     assert [event.kind for event in listener.of(Saved)] == ["bundle", "bundle"]
 
 
-def test_a_full_cache_costs_the_next_run_some_time_only(tmp_path, data, monkeypatch):
+def test_a_full_cache_does_not_end_the_run(tmp_path, data, monkeypatch):
     def full(*_):
         # What safetensors raises there; it is not an OSError.
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
@@ -66,7 +48,7 @@ def test_a_full_cache_costs_the_next_run_some_time_only(tmp_path, data, monkeypa
     assert outcome.outcome == "done"
 
 
-def test_a_full_lora_folder_is_told_and_the_run_can_be_resumed(tmp_path, data, monkeypatch):
+def test_a_full_lora_folder_is_reported_and_the_run_can_be_resumed(tmp_path, data, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("lib_pivotal.core.bundle.writer.write_tensors", full_disk)
         listener = Listener()
@@ -81,7 +63,7 @@ def test_a_full_lora_folder_is_told_and_the_run_can_be_resumed(tmp_path, data, m
     assert read_bundle(outcome.bundle_path).lora
 
 
-def test_a_state_on_a_full_disk_is_told(tmp_path, monkeypatch):
+def test_a_state_on_a_full_disk_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr("lib_pivotal.core.train.state.write_tensors", full_disk)
     with pytest.raises(PivotalError, match="No space left"):
         save_state(tmp_path, State(1, {}, {}), 1)
@@ -90,10 +72,10 @@ def test_a_state_on_a_full_disk_is_told(tmp_path, monkeypatch):
 # -- resuming
 
 
-def test_a_refused_resume_leaves_the_run_as_it_is(tmp_path, data):
+def test_a_refused_resume_does_not_change_the_run(tmp_path, data):
     where = folders(tmp_path)
     stopped_run(toy_config(data, steps=20), where, at=5)
-    # The last saved state is older than the table.
+    # The loss table goes further than the last saved state.
     before = {path: path.read_bytes() for path in where.run.rglob("*") if path.is_file()}
     (where.run / "loss.csv").write_bytes(before[where.run / "loss.csv"] + b"6,0.5,0.1,0,0,0,0,0\n")
     before[where.run / "loss.csv"] = (where.run / "loss.csv").read_bytes()
@@ -104,7 +86,7 @@ def test_a_refused_resume_leaves_the_run_as_it_is(tmp_path, data):
     assert [step for step, _ in read_losses(where.run)] == list(range(1, 21))
 
 
-def test_a_image_that_has_changed_is_seen_whatever_its_size(tmp_path, data):
+def test_a_changed_image_is_noticed_even_if_its_size_is_the_same(tmp_path, data):
     where = folders(tmp_path)
     Image.new("RGB", (64, 64), (1, 2, 3)).save(data / "00.bmp")
     stopped_run(toy_config(data, steps=12), where)
@@ -115,7 +97,7 @@ def test_a_image_that_has_changed_is_seen_whatever_its_size(tmp_path, data):
 
 
 @pytest.mark.parametrize(("discard", "word"), [(False, "stopped"), (True, "discarded")])
-def test_a_stop_before_the_first_step_is_no_discarding(tmp_path, data, discard, word):
+def test_a_stop_before_the_first_step_does_not_count_as_discarding(tmp_path, data, discard, word):
     control = Control()
     control.stop(discard=discard)
     outcome, listener = run(toy_config(data), folders(tmp_path), control=control)
@@ -144,7 +126,7 @@ def test_a_loaded_state_does_not_hold_its_file(tmp_path):
     assert str(path) not in Path("/proc/self/maps").read_text()
 
 
-def test_an_old_state_that_cannot_be_removed_ends_nothing(tmp_path, monkeypatch):
+def test_an_old_state_that_cannot_be_removed_does_not_end_the_run(tmp_path, monkeypatch):
     save_state(tmp_path, State(1, {"a": torch.zeros(1)}, {}), 1)
     unlink = Path.unlink
 
@@ -172,7 +154,7 @@ def test_a_snapshot_of_another_run_is_kept(tmp_path, data):
     assert outcome.bundle_path.name == "toy.safetensors" and len(listener.of(Warned)) == 1
 
 
-def test_a_bundle_that_has_appeared_meanwhile_is_kept(tmp_path, data):
+def test_a_bundle_that_appears_during_the_run_is_kept(tmp_path, data):
     where = folders(tmp_path)
 
     class Intruder(Listener):
@@ -199,14 +181,14 @@ def test_notes_and_image_of_the_user_are_kept(tmp_path, data):
     found = json.loads((where.bundles / "toy.json").read_text(encoding="utf-8"))
     assert found == {**notes, "activation text": "zog_x", "sd version": "SD1"}
     assert (where.bundles / "toy.png").read_bytes() == b"the user's image"
-    # Asked for it, the image is replaced; the notes are never lost.
+    # With if_exists="overwrite" the image is replaced; the notes are always kept.
     run(toy_config(data, sample_every=4, if_exists="overwrite"), where, sampler=ImageMaker())
     with Image.open(where.bundles / "toy.png") as image:
         assert image.size == (8, 8)
     assert json.loads((where.bundles / "toy.json").read_text(encoding="utf-8"))["notes"] == "für später"
 
 
-def test_its_own_image_is_renewed_by_a_resumed_run(tmp_path, data):
+def test_a_resumed_run_replaces_its_own_image(tmp_path, data):
     where = folders(tmp_path)
     config = toy_config(data, steps=8, sample_every=4, sample_prompts="zog_x")
     stopped_run(config, where, at=5, sampler=ImageMaker())
@@ -221,7 +203,7 @@ def test_its_own_image_is_renewed_by_a_resumed_run(tmp_path, data):
     assert image.read_bytes() != before
 
 
-def test_a_sidecar_that_is_no_json_is_left_alone(tmp_path):
+def test_a_sidecar_that_is_not_json_is_left_alone(tmp_path):
     for text in ("{no json", "[1]"):
         (tmp_path / "my.json").write_text(text)
         write_bundle(tmp_path / "my.safetensors", {}, {}, {}, words="zog", overwrite=True)
@@ -231,7 +213,7 @@ def test_a_sidecar_that_is_no_json_is_left_alone(tmp_path):
 # -- previews
 
 
-def test_a_preview_that_fails_in_any_way_ends_nothing(tmp_path, data):
+def test_a_failing_preview_does_not_end_the_run(tmp_path, data):
     class Broken:
         def make(self, request, embeddings):
             raise ZeroDivisionError("a bug of an extension")

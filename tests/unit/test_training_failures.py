@@ -1,4 +1,4 @@
-"""What keeps a run from going on for nothing: gradients that are no numbers, batches without a lesson, a lost model."""
+"""What ends a run that cannot learn: NaN gradients, an unloaded model; and batches without gradients, which do not."""
 
 from __future__ import annotations
 
@@ -10,28 +10,22 @@ from lib_pivotal.core.errors import HostError, TrainingDiverged
 from lib_pivotal.core.events import Warned
 from lib_pivotal.core.optim.build import Optimizer, ParameterGroup
 from lib_pivotal.core.optim.flat import FlatParameters
-from tests.unit.test_train import folders, run
-from tests.unit.toy import ToyModel, toy_config, write_images
+from tests.unit.harness import folders, run
+from tests.unit.toy import ToyModel, toy_config
 
 needs_scaler = pytest.mark.skipif(not hasattr(torch.amp, "GradScaler"), reason="torch 2.3 has it for the CPU, too")
 
 
 @pytest.fixture
-def data(tmp_path):
-    write_images(tmp_path / "data")
-    return tmp_path / "data"
-
-
-@pytest.fixture
 def scaler_on_cpu(monkeypatch):
-    """The path of a GPU, with the scaler and the optimizer that the CPU has."""
+    """Take the code path of a GPU, with the scaler and optimizer that run on the CPU."""
     monkeypatch.setattr("lib_pivotal.core.optim.build._scaler", lambda **_: torch.amp.GradScaler("cpu"))
     monkeypatch.setattr("lib_pivotal.core.optim.build._is_gpu", lambda device: True)
 
 
 @needs_scaler
-def test_the_first_batch_may_teach_nothing(scaler_on_cpu):
-    """While the embeddings learn alone, a batch of captions without a name has a loss without a gradient."""
+def test_the_first_batch_may_have_no_gradients(scaler_on_cpu):
+    """While only the embeddings are trained, a batch of captions without a name gives no gradient."""
     group = FlatParameters("embedding", [(3,)], torch.device("cpu"))
     trained = [ParameterGroup("embedding", group.values, 0.1, 0.0)]
     optimizer = Optimizer(trained, clip_norm=1.0, uses_fp16=True, device=torch.device("cpu"))
@@ -42,7 +36,7 @@ def test_the_first_batch_may_teach_nothing(scaler_on_cpu):
 
 
 @needs_scaler
-def test_the_first_batch_after_a_resume_may_teach_nothing(scaler_on_cpu):
+def test_the_first_batch_after_a_resume_may_have_no_gradients(scaler_on_cpu):
     group = FlatParameters("embedding", [(3,)], torch.device("cpu"))
     trained = [ParameterGroup("embedding", group.values, 0.1, 0.0)]
     optimizer = Optimizer(trained, clip_norm=1.0, uses_fp16=True, device=torch.device("cpu"))
@@ -52,7 +46,7 @@ def test_the_first_batch_after_a_resume_may_teach_nothing(scaler_on_cpu):
 
 
 class BadGradients(ToyModel):
-    """The loss is a number; from a step on its gradients are none, for so many steps."""
+    """Its loss is finite, but its gradients are infinite in ``count`` steps from ``first`` on."""
 
     def __init__(self, first: int, count: int, *, scaled: bool) -> None:
         super().__init__()
@@ -68,14 +62,14 @@ class BadGradients(ToyModel):
 
 def test_nan_gradients_end_the_run(tmp_path, data):
     model = BadGradients(4, 100, scaled=False)
-    # Every step encodes all captions in one group: a prediction a step.
+    # Every step encodes all captions in one group, so there is one prediction per step.
     with pytest.raises(TrainingDiverged, match="Gradients") as caught:
         run(toy_config(data, steps=30), folders(tmp_path), model)
     assert caught.value.step == 4
     assert read_bundle(tmp_path / "run-bundles" / "toy.safetensors").lora
 
 
-def test_with_a_loss_scale_they_are_given_time(tmp_path, data):
+def test_bad_gradients_are_tolerated_longer_with_loss_scaling(tmp_path, data):
     config = toy_config(data, steps=80)
     _, listener = run(config, folders(tmp_path, "a"), BadGradients(3, 19, scaled=True))
     assert not listener.of(Warned)
@@ -86,9 +80,9 @@ def test_with_a_loss_scale_they_are_given_time(tmp_path, data):
     assert caught.value.step == 3
 
 
-def test_a_model_that_was_taken_away_is_named_as_the_reason(tmp_path, data):
+def test_a_model_that_was_unloaded_is_given_as_the_reason(tmp_path, data):
     class Unloaded(ToyModel):
-        """Moved off its device in the middle of a step."""
+        """A model that is moved off its device in the middle of a step."""
 
         is_there = True
 
