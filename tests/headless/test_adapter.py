@@ -268,7 +268,9 @@ FIRST = "model.diffusion_model.input_blocks.0.0.weight"
         (lambda at: _touch(at / "model.ckpt"), "is not a .safetensors file"),
         (lambda at: _touch(at / "broken.safetensors"), "cannot be read"),
         (
-            lambda at: write_tensors(at / "a.safetensors", {"lora_unet_x.alpha": ()}),
+            lambda at: write_tensors(
+                at / "a.safetensors", {"lora_unet_x.lora_up.weight": (4, 4), "lora_unet_x.lora_down.weight": (4, 4)}
+            ),
             "a LoRA, not a checkpoint",
         ),
         (lambda at: write_tensors(at / "b.safetensors", {FIRST: (8, 9, 3, 3)}), "an inpainting"),

@@ -14,7 +14,7 @@ Parameters = Mapping[str, torch.Tensor]
 
 
 class Adapter(Protocol):
-    """A small trained change to one frozen layer; knows the maths and the file format, holds no tensors.
+    """A small trained change to one frozen layer; knows the math and the file format, holds no tensors.
 
     The layer's weight is ``(out, in)`` or ``(out, in, kh, kw)``; below, ``parameters`` has the names and shapes of
     :attr:`shapes`.
