@@ -10,6 +10,7 @@ Host: modules/launch_utils.py, run_extension_installer, A1111 1.7-1.10.1: the ou
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
 
@@ -41,5 +42,8 @@ def find_problems() -> list[str]:
 
 
 if __name__ == "__main__" and not is_skipped():
-    for line in find_problems():
-        sys.stdout.write(f"Pivotal Tuning: {line}\n")
+    # A webui without a console, or one whose log is full, starts all the same.
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        for line in find_problems():
+            sys.stdout.write(f"Pivotal Tuning: {line}\n")
+        sys.stdout.flush()

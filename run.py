@@ -1,8 +1,8 @@
 """The one command for newcomers and developers; needs Python 3.11 or newer and nothing else.
 
-    python run.py demo            the main job on the embedded small model, with pictures and numbers
+    python run.py demo            the main job on the embedded small model, with images and numbers
     python run.py test [ARGS]     all tests, in a real webui too if one is found; ARGS go to pytest
-    python run.py check           linters, types, direction of imports
+    python run.py check           linters, spelling, types, direction of imports
     python run.py e2e [--webui DIR] [ARGS]      the suite in a real webui
     python run.py browser [ARGS]  the page in a real browser on a real webui
     python run.py bench NAME      a measuring program of benchmarks/
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import io
 import os
 import re
 import subprocess
@@ -26,10 +25,12 @@ import venv
 from collections.abc import Callable
 from pathlib import Path
 
+from lib_pivotal.cli.console import guarded
+
 ROOT = Path(__file__).resolve().parent
 CONSTRAINTS = ROOT / ".ci" / "constraints.txt"
 HEADLESS = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "pillow", "pyyaml", "tqdm",
-            "pytest", "hypothesis", "playwright", "ruff", "mypy", "types-tqdm")  # fmt: skip
+            "pytest", "hypothesis", "playwright", "ruff", "mypy", "types-tqdm", "codespell")  # fmt: skip
 _NO_TESTS = 5
 """pytest's exit code when nothing was collected."""
 WITHOUT_DEPENDENCIES = ("open_clip_torch",)
@@ -227,11 +228,12 @@ def run_suite(title: str, folder: str, arguments: list[str]) -> int:
 
 
 def run_checks() -> int:
-    """Linters, types and the direction of imports; says at the end which of them complained."""
+    """Linters, spelling, types and the direction of imports; says at the end which of them complained."""
     python = str(headless())
     steps = {
         "ruff check": ["ruff", "check", "."],
         "ruff format": ["ruff", "format", "--check", "."],
+        "spelling": ["codespell_lib"],
         "mypy": ["mypy", "--strict", "lib_pivotal/core"],
         "imports and docstrings": ["pytest", "-q", "tests/unit/test_layers.py", "tests/unit/test_docstrings.py"],
     }
@@ -270,13 +272,12 @@ def main(arguments: list[str]) -> int:
     """Run one verb; returns the exit code."""
     # A Windows console knows few letters: what we start writes UTF-8, and what we write ourselves never fails.
     os.environ["PYTHONUTF8"] = "1"
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
     verb = arguments[0] if arguments else "help"
-    if verb in VERBS:
-        return VERBS[verb](arguments[1:])
-    say(__doc__ or "")
-    return 0 if verb in ("-h", "--help", "help") else 2
+    with guarded():
+        if verb in VERBS:
+            return VERBS[verb](arguments[1:])
+        say(__doc__ or "")
+        return 0 if verb in ("-h", "--help", "help") else 2
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the bundle loader costs in a real webui, against the webui alone: ``python run.py bench loader``.
+"""What bundled embeddings cost in a real webui, compared with the webui alone: ``python run.py bench loader``.
 
 The same bundle of 16 embeddings and the same prompts in two webuis that differ in our extension only. Needs a webui
 (``$PIVOTAL_WEBUI`` or ``~/stable-diffusion-webui``). Medians; alternating starts even out a busy machine.
@@ -14,11 +14,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-_E2E = Path(__file__).resolve().parents[1] / "tests" / "e2e"
-sys.path.insert(0, str(_E2E))
+from tests.e2e.bundles import Maker
+from tests.e2e.server import find_python, find_webui, running
 
-from bundles import Maker  # noqa: E402
-from server import Webui, find_python, find_webui, make_data_folder  # noqa: E402
+_E2E = Path(__file__).resolve().parents[1] / "tests" / "e2e"
 
 MET, MET_NAMES = 20, 32
 ROWS = {
@@ -26,7 +25,7 @@ ROWS = {
     "switch": "switching between the bundle and nothing",
     "first": "loading the bundle from its file",
     "none": "activating nothing",
-    "met": f"activating nothing when {MET} bundles of {MET_NAMES} names were met before",
+    "met": f"activating nothing after {MET} bundles of {MET_NAMES} names were used",
     "plain": "a whole generation of one step without any LoRA",
 }
 
@@ -59,10 +58,7 @@ def main() -> None:
 
 def _measure(tree: Path, python: Path, data: Path, models: Path, with_us: bool, rounds: int) -> dict[str, list[float]]:
     checkpoint = models / "random.safetensors"
-    make_data_folder(data, [checkpoint], with_extension=with_us)
-    server = Webui(tree, python, data)
-    try:
-        server.wait()
+    with running(tree, python, data, [checkpoint], with_extension=with_us) as server:
         maker = Maker(data, checkpoint)
         maker.bundle("sixteen", 1, {f"quizname{number}": number for number in range(16)})
         met = [f"met{number}" for number in range(MET)]
@@ -70,8 +66,6 @@ def _measure(tree: Path, python: Path, data: Path, models: Path, with_us: bool, 
             maker.bundle(name, 1, {f"{name}name{number}": number for number in range(MET_NAMES)})
         server.post("/sdapi/v1/refresh-loras")
         return server.post("/pivotal-test/loader_times", {"lora": "sixteen", "met": met, "rounds": rounds})
-    finally:
-        server.stop()
 
 
 if __name__ == "__main__":

@@ -18,11 +18,13 @@ import torch
 
 from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.events import Control
-from lib_pivotal.core.lora.inject import attach
+from lib_pivotal.core.lora.adapter_set import attach
 from lib_pivotal.core.ports import SingleProcess
+from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
+from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.core.train.loop import Loop
 from lib_pivotal.core.train.setup import prepare
-from lib_pivotal.demo.assets import materialise
+from lib_pivotal.demo.assets import materialize
 from lib_pivotal.demo.characters import CHARACTERS, write_dataset
 from lib_pivotal.host.diffusers.model import load_model
 
@@ -32,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rank", type=int, default=16)
-    parser.add_argument("--resolution", type=int, default=64, help="side of the pictures in px")
+    parser.add_argument("--resolution", type=int, default=64, help="side of the images in px")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--steps", type=int, default=6, help="steps a round")
     options = parser.parse_args()
@@ -51,7 +53,7 @@ def main() -> None:
 
 def _measure(folder: Path, options: argparse.Namespace) -> tuple[list[float], list[float]]:
     """Seconds a step of both, one value a round."""
-    model = load_model(materialise(folder / "model").a)
+    model = load_model(materialize(folder / "model").a)
     for name in list(CHARACTERS)[:2]:
         write_dataset(folder / "data" / name, name)
     config = TrainConfig(
@@ -77,7 +79,8 @@ def _measure(folder: Path, options: argparse.Namespace) -> tuple[list[float], li
     loop = Loop(setup, None, lambda _: None, Control(), SingleProcess())
     batch = setup.batcher.step(0)[0]
     with torch.no_grad():
-        condition = setup.texts.encode(batch.captions, batch.sizes)[0].condition
+        embeddings = EmbeddingWeights.of(setup.embeddings(), model.device)
+        condition = TextConditioner(model, embeddings).encode(batch.captions, batch.sizes)[0].conditioning
     condition = condition.detach().requires_grad_(True)
 
     def bare_step() -> None:
@@ -90,9 +93,9 @@ def _measure(folder: Path, options: argparse.Namespace) -> tuple[list[float], li
     bare, engine = [], []
     for number in range(options.rounds + 1):
         seconds_bare = _time(bare_step, options.steps)
-        with attach(setup.loras):
+        with attach(setup.adapters):
             seconds_engine = _time(lambda: loop.train_step(next(counter)), options.steps)
-        if not setup.loras or not all(lora.enabled for lora in setup.loras):
+        if not setup.adapters or not all(lora.enabled for lora in setup.adapters):
             raise SystemExit("The LoRA is not enabled, so this would not be a whole step.")
         if number:  # the first round warms up
             bare.append(seconds_bare)

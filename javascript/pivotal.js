@@ -1,5 +1,5 @@
-/* The page's side of the Pivotal Tuning tab: asks the server how the run is, while one is on, and shows the webui's
-   own progress bar. It keeps no state of a run: everything comes from the server, so a reloaded page knows as much. */
+/* The page's side of the Pivotal Tuning tab: polls the server while training is in progress and shows the webui's own
+   progress bar. It stores nothing about a run: everything comes from the server, so a reloaded page knows just as much. */
 
 var pivotal = (function() {
     "use strict";
@@ -17,7 +17,7 @@ var pivotal = (function() {
         return gradioApp().getElementById(id) || document.getElementById(id);
     }
 
-    // Hidden buttons stay in the page; their handlers answer behind the webui's login.
+    // Hidden buttons stay in the page, and their handlers are protected by the webui's login.
     function press(id) {
         const button = element(id);
         if (button) {
@@ -33,14 +33,14 @@ var pivotal = (function() {
 
     function attachBar(taskId) {
         const container = element("pivotal_progress_here");
-        // The bar is made invisible while the webui's settings are still on their way: wait for the next answer.
+        // The webui hides the bar until its settings have been loaded: wait for the next answer.
         if (barOf === taskId || !container || !("show_progressbar" in opts)) {
             return;
         }
         barOf = taskId;
         requestProgress(taskId, container, element("pivotal_live"), function() {
             barOf = null;
-            // The model is being given back: ask when that is over, and attach again if the bar went too early.
+            // The model is being restored: refresh when that is over, and attach again if the bar disappeared too early.
             setTimeout(refresh, POLL_MS / 2);
         }, null);
     }
@@ -90,13 +90,13 @@ var pivotal = (function() {
             navigator.clipboard.writeText(words);
             return;
         }
-        // Pages that are not served over https or from this computer have no clipboard object.
+        // Pages that are served neither over https nor from this computer have no clipboard object.
         const field = element("pivotal_result_words").querySelector("textarea, input");
         field.select();
         document.execCommand("copy");
     }
 
-    // Right after loading, buttons may be missing or not listen yet: press until the first answer comes.
+    // Right after loading, buttons may be missing or not connected yet: press until the first answer arrives.
     function start() {
         if (!hasAnswer) {
             press("pivotal_run_load");
@@ -110,7 +110,7 @@ var pivotal = (function() {
     });
     onUiTabChange(function() {
         const tab = element("tab_pivotal");
-        // A run may have been started through the API or another page.
+        // Training may have been started through the API or from another page.
         if (hasAnswer && tab && tab.style.display !== "none") {
             refresh();
         }

@@ -1,5 +1,5 @@
-/* Offers the names that the LoRAs in a prompt bring along, while somebody types. Where the extension
-   "tagcomplete" is installed, its list shows them instead. */
+/* Offers the embedding names of the LoRAs in a prompt as the user types. If the extension "tagcomplete" is
+   installed, its list shows them instead. */
 
 var pivotalCompletion = (function() {
     "use strict";
@@ -41,7 +41,7 @@ var pivotalCompletion = (function() {
         return lists.flat();
     }
 
-    // The names that may be meant by the text before the caret, and how much of each is there already.
+    // The names that the text before the caret may be the start of, and how many letters of each are already there.
     function matches(before, names) {
         const text = before.toLowerCase();
         const result = [];
@@ -116,9 +116,9 @@ var pivotalCompletion = (function() {
         try {
             names = await namesFor(textarea);
         } catch (error) {
-            names = []; // the server is busy or gone: no list then
+            names = []; // the server is busy or gone, so there is no list
         }
-        // The answer to an older text may come after that to a newer one.
+        // The answer to an older text may arrive after the answer to a newer one.
         if (eventNumber !== lastEvent || hasTagcomplete() || document.activeElement !== textarea) {
             return;
         }
@@ -151,7 +151,7 @@ var pivotalCompletion = (function() {
         return typeof PARSERS !== "undefined" && typeof BaseTagParser !== "undefined";
     }
 
-    // What tagcomplete asks for at every key: the names that are known by now.
+    // What tagcomplete asks for at every key press: the names known so far.
     function feedTagcomplete() {
         const offered = () => {
             const area = document.activeElement;
@@ -162,7 +162,7 @@ var pivotalCompletion = (function() {
             const names = Array.from(new Set(tags), (tag) => (known.get(tag) || {names: []}).names).flat();
             return matches(area.value.slice(0, area.selectionStart), names);
         };
-        // It replaces the word that it has found before the caret, no more and no less.
+        // It replaces exactly the word that it found before the caret.
         const replaceable = () => offered().filter(
             (item) => typeof tagword === "undefined" || item.length === tagword.length);
         PARSERS.push(new class extends BaseTagParser {

@@ -1,4 +1,4 @@
-"""Registers the bundle loader with the webui; everything else is in ``lib_pivotal.host.loader``."""
+"""Registers bundle prompts with the webui; everything else is in ``lib_pivotal.host.bundle_prompts``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from modules import script_callbacks
 
 # Imported here and not later: the extension's folder is on sys.path only while this file is being loaded.
 from lib_pivotal.app.bundled_names import add_route
-from lib_pivotal.host.loader import index, install, settings
+from lib_pivotal.host.bundle_prompts import index, install, settings
 
 script_callbacks.on_ui_settings(settings.add_settings)
 # By then every extension is loaded, the built-in Lora too, and the page is not built yet.

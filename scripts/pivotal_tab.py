@@ -1,4 +1,4 @@
-"""Registers tab, settings, routes and cleaning up with the webui; everything else is in ``lib_pivotal``."""
+"""Registers the tab, its settings, routes and clean-up with the webui; everything else is in ``lib_pivotal``."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from modules import script_callbacks
 
 # Imported here and not later: the extension's folder is on sys.path only while this file is being loaded.
 from lib_pivotal.app.api import register
+from lib_pivotal.app.bundle_library import BundleLibrary
 from lib_pivotal.app.session import session_for
-from lib_pivotal.app.shelf import Shelf
-from lib_pivotal.host.a1111 import web
+from lib_pivotal.host.bundle_prompts.bundle_tools import WebuiBundleTools
 from lib_pivotal.host.detect import current_host
-from lib_pivotal.host.loader.shelf import WebuiShelf
+from lib_pivotal.host.webui import api_access, folders
 from lib_pivotal.ui.tab import build_tab, build_tab_without_host
 
 
 def _add_tab():
     host, reason = current_host()
-    shelf = Shelf(WebuiShelf())
-    blocks = build_tab(session_for(host), shelf) if host is not None else build_tab_without_host(reason, shelf)
+    library = BundleLibrary(WebuiBundleTools())
+    blocks = build_tab(session_for(host), library) if host is not None else build_tab_without_host(reason, library)
     return [(blocks, "Pivotal Tuning", "pivotal")]
 
 
 def _add_routes(_blocks, app):
     host, _ = current_host()
-    if host is not None and web.has_api():
-        register(app, session_for(host), web.api_credentials())
+    if host is not None and api_access.has_api():
+        register(app, session_for(host), api_access.api_credentials(), api_access.is_allowed_origin)
 
 
 def _end_run():
@@ -33,7 +33,7 @@ def _end_run():
         session_for(host).stop()
 
 
-script_callbacks.on_ui_settings(web.add_settings)
+script_callbacks.on_ui_settings(folders.add_data_folder_setting)
 script_callbacks.on_ui_tabs(_add_tab)
 script_callbacks.on_app_started(_add_routes)
 script_callbacks.on_script_unloaded(_end_run)

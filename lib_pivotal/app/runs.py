@@ -7,6 +7,7 @@ from pathlib import Path
 from lib_pivotal.core.atomic_file import replacing
 from lib_pivotal.core.config.io import from_json, to_json
 from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.config.settings_file import read_settings_file
 
 __all__ = ["load_last", "save_last"]
 
@@ -28,11 +29,7 @@ def load_last(data_root: Path) -> TrainConfig | None:
     """The settings of the run started last, or None before the first.
 
     Raises:
-        ConfigError: the file cannot be understood.
-        OSError: it cannot be read.
+        ConfigError: the file cannot be read or understood.
     """
-    try:
-        text = (data_root / _LAST).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    return from_json(text)
+    path = data_root / _LAST
+    return from_json(read_settings_file(path)) if path.exists() else None

@@ -7,20 +7,19 @@ import logging
 import secrets
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
-from lib_pivotal.app.engine import Engine, run_engine
 from lib_pivotal.app.ports import AppHost
 from lib_pivotal.app.runs import load_last, save_last
 from lib_pivotal.app.status import IDLE, RunStatus
-from lib_pivotal.core.config.checks import check, with_misread
+from lib_pivotal.app.training_job import Engine, TrainingJob, run_engine
 from lib_pivotal.core.config.schema import TrainConfig
-from lib_pivotal.core.errors import ConfigError, Interrupted, PivotalError, Problem
-from lib_pivotal.core.events import Control, Warned
+from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
+from lib_pivotal.core.events import Control
+from lib_pivotal.core.train.checks import Checked, check, with_parse_problems
 from lib_pivotal.core.train.output_check import SMALLEST
-from lib_pivotal.core.train.run_folder import Folders, guarded, make_run_folder
+from lib_pivotal.core.train.run_folder import Folders, make_run_folder
 
 __all__ = ["Busy", "Session", "session_for"]
 
@@ -29,14 +28,6 @@ logger = logging.getLogger("pivotal.session")
 
 class Busy(PivotalError):
     """A run is on, and there is only one at a time."""
-
-
-@dataclass
-class _Attempt:
-    """How the engine's work ended, while everything around it is still being given back."""
-
-    is_over: bool = False
-    error: BaseException | None = None
 
 
 class Session:
@@ -61,30 +52,36 @@ class Session:
         """Whether a run is queued or on."""
         return self._run is not None and self._run.is_active
 
-    def check(self, config: TrainConfig, misread: Sequence[Problem] = ()) -> list[Problem]:
+    def check(self, config: TrainConfig, parse_problems: Sequence[Problem] = ()) -> list[Problem]:
         """All problems of these settings on this host, errors and warnings.
 
         Args:
             config: the settings.
-            misread: what could not be read of them, see ``core.config.io.read_dict``.
+            parse_problems: what could not be read of them, see ``core.config.io.read_dict``.
         """
+        return self._checked(config, parse_problems).problems
+
+    def _checked(
+        self, config: TrainConfig, parse_problems: Sequence[Problem], *, keeps_images: bool = False
+    ) -> Checked:
         host = self.host
-        problems = check(
+        checked = check(
             config,
             bundles=host.lora_folder(),
             taken_names=host.taken_names(),
             tokenizer=host.tokenizer(),
             run_root=host.data_root(),
             per_rank=SMALLEST,
+            keeps_images=keeps_images,
         )
-        return with_misread(misread, problems + host.problems(config))
+        return replace(checked, problems=with_parse_problems(parse_problems, checked.problems + host.problems(config)))
 
-    def start(self, config: TrainConfig, misread: Sequence[Problem] = ()) -> str:
+    def start(self, config: TrainConfig, parse_problems: Sequence[Problem] = ()) -> str:
         """Check, then start a run in the background.
 
         Args:
             config: the settings.
-            misread: as in :meth:`check`.
+            parse_problems: as in :meth:`check`.
 
         Returns:
             The task id, ``task(…)``, under which the host shows its progress.
@@ -95,9 +92,9 @@ class Session:
             PivotalError: the run folder cannot be made.
         """
         self._refuse_when_busy()
-        problems = self.check(config, misread)
-        if any(problem.is_error for problem in problems):
-            raise ConfigError(problems)
+        checked = self._checked(config, parse_problems, keeps_images=True)
+        if checked.has_errors:
+            raise ConfigError(checked.problems)
         task_id = f"task(pivotal-{secrets.token_hex(8)})"
         with self._lock:
             self._refuse_when_busy()
@@ -107,25 +104,23 @@ class Session:
             host = self.host
             folders = _make_folders(host, config)
             run = RunStatus(config, task_id, folders.run)
+            job = TrainingJob(host, self._engine, run, Control(), folders, checked)
             with self._lock:
-                self._begin(host, run, folders)
+                self._begin(job)
         finally:
             self._is_starting = False
         return task_id
 
-    def _begin(self, host: AppHost, run: RunStatus, folders: Folders) -> None:
-        control = Control()
-        thread = threading.Thread(
-            target=self._work, args=(host, run, control, folders), name="pivotal-training", daemon=True
-        )
-        self._run, self._control, self._thread = run, control, thread
+    def _begin(self, job: TrainingJob) -> None:
+        thread = threading.Thread(target=job.work, name="pivotal-training", daemon=True)
+        self._run, self._control, self._thread = job.run, job.control, thread
         try:
             thread.start()
         except Exception as error:
             # The system allows no more threads, so nobody else would end this run.
             self._thread = None
             failure = PivotalError(f"The training cannot be started: {error}.", hint="Restart the webui.")
-            run.fail(failure)
+            job.run.fail(failure)
             raise failure from error
 
     def stop(self, *, discard: bool = False) -> bool:
@@ -146,7 +141,7 @@ class Session:
         return self._ask(self._control.save_now)
 
     def sample_now(self) -> bool:
-        """Make the preview pictures after the step the run is in; False when no run is on."""
+        """Make the preview images after the step the run is in; False when no run is on."""
         return self._ask(self._control.sample_now)
 
     def status(self) -> dict[str, Any]:
@@ -180,67 +175,6 @@ class Session:
     def _refuse_when_busy(self) -> None:
         if self._is_starting or self.is_active:
             raise Busy("Training is already running.", hint="Wait until it has ended, or stop it.")
-
-    def _work(self, host: AppHost, run: RunStatus, control: Control, folders: Folders) -> None:
-        """Body of the thread: nothing may escape, and the run is over only when all is given back."""
-        attempt = _Attempt()
-        try:
-            with guarded(folders, lambda text: run.handle(Warned(text))):
-                self._try(host, run, control, folders, attempt)
-        except BaseException as error:
-            # The run folder cannot be used. What fails after the engine's work changes nothing of its result.
-            if not attempt.is_over:
-                attempt.error = error
-        if isinstance(attempt.error, Interrupted):
-            run.finish("discarded" if control.discard_requested else "stopped")
-        elif attempt.error is not None:
-            run.fail(attempt.error)
-        else:
-            run.finish()
-
-    def _try(self, host: AppHost, run: RunStatus, control: Control, folders: Folders, attempt: _Attempt) -> None:
-        """Train and note how the engine ended; the first error counts, and after a success none does."""
-        try:
-            self._train(host, run, control, folders, attempt)
-        # SystemExit and the like, too: they would end this thread only, and leave the run active for ever.
-        except BaseException as error:
-            if not attempt.is_over:
-                attempt.error, attempt.is_over = error, True
-            if not isinstance(error, Interrupted):
-                logger.exception("The run ended in an error")
-            if attempt.error is None:
-                text = f"The result is complete, but something failed after that: {type(error).__name__}: {error}."
-                run.handle(Warned(f"{text} Restart the webui if it behaves oddly."))
-        logger.info("Run ended: %s", "with a result" if attempt.error is None else f"{attempt.error!r}")
-
-    def _train(self, host: AppHost, run: RunStatus, control: Control, folders: Folders, attempt: _Attempt) -> None:
-        logger.info("Run %s queued on %s", run.run_folder.name, host.name)
-        with host.exclusive(run.task_id) as sink:
-            if control.stop_requested:
-                raise Interrupted("Stopped before it began.")
-            run.enter("preparing", "loading the model")
-            try:
-                with host.borrow(run.config, control) as lent:
-                    try:
-                        self._engine(run.config, lent, [sink, run], control, folders, host.taken_names())
-                    except BaseException as error:
-                        attempt.error = error
-                        raise
-                    finally:
-                        attempt.is_over = True
-            finally:
-                # Also after a failure: what had been saved by then can be used.
-                if run.bundle_path is not None:
-                    self._tell_host(host, run, run.bundle_path)
-
-    def _tell_host(self, host: AppHost, run: RunStatus, bundle: Path) -> None:
-        run.enter("saving", "telling the Lora list")
-        try:
-            host.bundle_written(bundle)
-        except BaseException as error:
-            logger.exception("The Lora list does not know %s", bundle)
-            text = f"The list of LoRAs could not be renewed ({type(error).__name__}: {error})."
-            run.handle(Warned(f"{text} Click Refresh on the Lora tab to see {bundle.stem}."))
 
 
 def _make_folders(host: AppHost, config: TrainConfig) -> Folders:

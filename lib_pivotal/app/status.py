@@ -206,7 +206,7 @@ class RunStatus:
         pace = (time.monotonic() - self._started) / max(done, 1)
         values.update(seconds_per_step=pace, eta_s=pace * (values["total_steps"] - event.step))
         if event.step >= values["total_steps"]:
-            values.update(state="saving", stage="last pictures and bundle")
+            values.update(state="saving", stage="last images and bundle")
         if math.isfinite(event.loss):
             self._mean = _SMOOTHING * self._mean + (1 - _SMOOTHING) * event.loss
             self._weight = _SMOOTHING * self._weight + (1 - _SMOOTHING)
@@ -215,7 +215,7 @@ class RunStatus:
 
     def _take_sample(self, event: SampleReady) -> None:
         if event.step == self._first_step:
-            # The pictures before training say nothing about the pace of the steps.
+            # The images before training say nothing about the pace of the steps.
             self._started = time.monotonic()
         path = sample_path(self.run_folder, event.step, event.index)
         sample = {"step": event.step, "index": event.index, "prompt": event.prompt, "path": str(path)}

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib_pivotal.core.errors import ConfigError, Problem
+from lib_pivotal.core.printable import printable
 
 if TYPE_CHECKING:
-    from lib_pivotal.core.bundle.tools_output import Written
+    from lib_pivotal.core.bundle.file import Written
 
 __all__ = ["add_bundle_commands", "add_inspect"]
 
@@ -20,7 +22,7 @@ _REFUSED = 2
 
 def add_inspect(commands: Any) -> None:
     """Add ``inspect``, which is a command of its own and one of ``bundle``."""
-    inspect = commands.add_parser("inspect", help="say what a bundle or LoRA file holds")
+    inspect = commands.add_parser("inspect", help="say what a file is and what it holds")
     inspect.add_argument("file", type=Path, help=".safetensors file")
     inspect.add_argument("--json", action="store_true", help="as JSON")
     inspect.set_defaults(run=_inspect)
@@ -43,13 +45,13 @@ def add_bundle_commands(commands: Any) -> None:
         "embeddings",
         nargs="+",
         metavar="[NAME=]FILE",
-        help="embedding, .safetensors, .pt or .bin; the name is the file's own unless another is given",
+        help="embedding, .safetensors, .pt, .bin, .pti or an image; the name is the file's own unless another is given",
     )
     _add_output(pack, _pack)
 
     split = commands.add_parser("split", help="write the LoRA alone and each embedding as an ordinary file")
     split.add_argument("file", type=Path, help="bundle")
-    split.add_argument("--out", type=Path, metavar="FOLDER", help="where to (default: beside the bundle)")
+    split.add_argument("--out", type=Path, metavar="FOLDER", help="where to (default: next to the bundle)")
     split.add_argument("--overwrite", action="store_true", help="replace existing files")
     split.set_defaults(run=_split)
 
@@ -94,13 +96,24 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _pack(options: argparse.Namespace) -> int:
+    from lib_pivotal.core.bundle.embedding_file import embedding_name
     from lib_pivotal.core.bundle.tools_add import pack
 
-    files = {}
+    files: dict[str, Path] = {}
     for text in options.embeddings:
-        name, equals, path = text.rpartition("=")
-        files[name if equals else Path(path).stem] = Path(path)
+        name, path = _named_file(text)
+        name = name or embedding_name(path)
+        if name in files:
+            problem = "Two of the files have this name."
+            raise ConfigError([Problem(printable(name), "error", problem, "Give another: NAME=FILE.")])
+        files[name] = path
     return _tell(pack(options.lora, files, options.out, load_other=_load_safely, overwrite=options.overwrite))
+
+
+def _named_file(text: str) -> tuple[str, Path]:
+    """The two parts of ``NAME=FILE``; a file whose own name has an equals sign is meant as a whole if it is there."""
+    name, _, path = text.partition("=") if not os.path.lexists(text) else ("", "", text)
+    return (name, Path(path)) if path else ("", Path(text))
 
 
 def _load_safely(path: Path) -> Mapping[str, Any]:
@@ -109,7 +122,7 @@ def _load_safely(path: Path) -> Mapping[str, Any]:
 
     contents = torch.load(str(path), map_location="cpu", weights_only=True)
     if not isinstance(contents, dict):
-        raise TypeError("no dictionary")
+        raise TypeError("not a dictionary")
     return contents
 
 
@@ -126,7 +139,7 @@ def _rename(options: argparse.Namespace) -> int:
     for text in options.names:
         old, equals, new = text.partition("=")
         if not equals:
-            raise ConfigError([Problem(text, "error", "It is no OLD=NEW.", "Write zog=zog_v2.")])
+            raise ConfigError([Problem(text, "error", "This is not OLD=NEW.", "Write, for example, zog=zog_v2.")])
         names[old] = new
     return _tell(rename(options.file, names, options.out, overwrite=options.overwrite))
 
@@ -146,7 +159,7 @@ def _merge(options: argparse.Namespace) -> int:
 def _tell(written: Written) -> int:
     _print_problems(written.problems)
     for path in written.paths:
-        sys.stdout.write(f"{path}\n")
+        sys.stdout.write(f"{printable(path, None)}\n")
     return 0
 
 

@@ -1,11 +1,12 @@
-"""``inspect``: what a bundle or LoRA file holds, as text."""
+"""``inspect``: what a file is and holds, as text."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
-from lib_pivotal.core.bundle.intake import shown_name
+from lib_pivotal.core.printable import printable, printable_json
 
 __all__ = ["render"]
 
@@ -13,40 +14,56 @@ _LONGEST_SHOWN = 100
 
 
 def render(description: dict[str, Any], *, as_json: bool) -> str:
-    """A description as text for people or as JSON."""
+    """A description as text for people or as JSON; whatever is in the file, it can be printed.
+
+    Args:
+        description: see ``core.bundle.inspection.describe``.
+        as_json: as JSON, with everything in it.
+    """
     if as_json:
-        return json.dumps(description, indent=2, ensure_ascii=False)
-    lora = description["lora"]
-    lines = [description["file"], "", "LoRA"]
-    if lora["layers"]:
-        ranks = ", ".join(f"rank {rank} on {count} layers" for rank, count in lora["ranks"].items())
-        parts = ", ".join(f"{count} in the {part}" for part, count in lora["parts"].items())
-        alphas = ", ".join(f"{alpha:g}" for alpha in lora["alphas"])
-        lines += [f"  {ranks} ({parts})", f"  alpha {alphas or 'not stored'}", f"  keys like {lora['keys'][0]}"]
-    else:
-        lines.append("  none")
-    lines += ["", "Embeddings"]
+        return printable_json(description)
+    family = f", for {description['family']}" if description["family"] else ""
+    lines = [printable(description["file"], None), f"{printable(description['kind'])}{family}", ""]
+    lines += ["LoRA", *_lora_lines(description["lora"]), "", "Embeddings", *_embedding_lines(description)]
+    if description["unknown_keys"]:
+        shown = (f"  {printable(key)}" for key in description["unknown_keys"])
+        lines += ["", "Keys that look like embeddings but are not used", *shown]
+    if description["problems"]:
+        lines += ["", "Problems", *(f"  {printable(problem, None)}" for problem in description["problems"])]
+    metadata = sorted(description["metadata"].items())
+    lines += ["", "Metadata"]
+    lines += [f"  {printable(key)}: {_short(value)}" for key, value in metadata] or ["  none"]
+    return "\n".join(lines)
+
+
+def _lora_lines(lora: Mapping[str, Any]) -> list[str]:
+    if not lora["layers"]:
+        return ["  none"]
+    lines = [f"  {kind['kind']}, {_layers(kind['layers'])}; read by {kind['read_by']}" for kind in lora["kinds"]]
+    lines.append("  " + ", ".join(f"{_layers(count)} in the {part}" for part, count in lora["parts"].items()))
+    if lora["ranks"]:
+        lines.append("  " + ", ".join(f"rank {rank} on {_layers(count)}" for rank, count in lora["ranks"].items()))
+    alphas = ", ".join(f"{alpha:g}" for alpha in lora["alphas"])
+    return [*lines, f"  alpha {alphas or 'not stored'}", f"  keys like {printable(lora['keys'][0], _LONGEST_SHOWN)}"]
+
+
+def _layers(count: int) -> str:
+    return f"{count} layer{'s' if count != 1 else ''}"
+
+
+def _embedding_lines(description: Mapping[str, Any]) -> list[str]:
+    lines = []
     for name, encoders in description["embeddings"].items():
-        shown = shown_name(name)
+        shown = printable(name)
         lines.append(f"  {shown}: {description['families'][name]}, hash {description['hashes'][name]}")
         for encoder, facts in encoders.items():
             norms = ", ".join(f"{norm:.3f}" for norm in facts["norms"])
             lines.append(f"  {shown} ({encoder}): {facts['vectors']} × {facts['width']}, norms {norms}")
-    if not description["embeddings"]:
-        lines.append("  none")
-    if description["unknown_keys"]:
-        lines += [
-            "",
-            "Keys that look like embeddings but are none",
-            *(f"  {shown_name(key)}" for key in description["unknown_keys"]),
-        ]
-    if description["problems"]:
-        lines += ["", "Problems", *(f"  {problem}" for problem in description["problems"])]
-    lines += ["", "Metadata"]
-    lines += [f"  {key}: {_short(value)}" for key, value in sorted(description["metadata"].items())] or ["  none"]
-    return "\n".join(lines)
+    return lines or ["  none"]
 
 
 def _short(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}… ({len(text)} characters)"
+    if len(text) <= _LONGEST_SHOWN:
+        return printable(text, None)
+    return f"{printable(text, _LONGEST_SHOWN)} ({len(text)} characters)"

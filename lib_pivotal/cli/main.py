@@ -10,8 +10,9 @@ from pathlib import Path
 
 from lib_pivotal import __version__
 from lib_pivotal.cli.bundle import add_bundle_commands, add_inspect
-from lib_pivotal.cli.console import make_tolerant, say
+from lib_pivotal.cli.console import guarded, say
 from lib_pivotal.core.errors import PivotalError
+from lib_pivotal.core.printable import printable
 from lib_pivotal.core.train.out_of_memory import explained
 
 __all__ = ["main"]
@@ -32,8 +33,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 when all went well, 2 when the input cannot be used, 1 when something broke.
     """
-    make_tolerant()
-    options = _parser().parse_args(arguments)
+    with guarded() as out:
+        options = _parser().parse_args(arguments)
+        code = _run(options)
+        # A reader that has seen enough is no failure, and neither is a training that nobody watches.
+        if out.failure is not None and not out.is_broken_pipe and not code and options.prints:
+            reason = getattr(out.failure, "strerror", None) or out.failure
+            _complain(f"Error: The output cannot be written ({reason}).")
+            code = _FAILED
+    return code
+
+
+def _run(options: argparse.Namespace) -> int:
     try:
         return int(options.run(options))
     except PivotalError as error:
@@ -43,25 +54,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("Interrupted; nothing further was saved.\n", is_error=True)
         return _FAILED
-    except BrokenPipeError:
-        # Whoever read our output has seen enough of it.
-        return _FAILED
     except Exception as error:
-        return _told_failure(error)
+        return _report_failure(error)
 
 
-def _told_failure(error: Exception) -> int:
-    """What went wrong, in a sentence where the cause lies with the system, else for the developers."""
+def _report_failure(error: Exception) -> int:
+    """Report an error: in a sentence where the system is the cause, else with its traceback in the log."""
     reason = explained(error, "starting")
     if isinstance(reason, PivotalError):
         _complain(f"Error: {reason.message}", reason.hint)
     elif isinstance(error, OSError):
         logger.debug("the system refused", exc_info=True)
         where = f"{error.filename} cannot be read or written" if error.filename else "Reading or writing failed"
-        _complain(f"Error: {where} ({error.strerror or error}).", "Check the path, free disk space and permissions.")
+        hint = "Check the path, free disk space and write permission."
+        _complain(f"Error: {printable(where, None)} ({error.strerror or error}).", hint)
     else:
         logger.exception("the command failed")
-        _complain(f"Error: unexpected {type(error).__name__}: {error}", "")
+        _complain(f"Error: unexpected {type(error).__name__}: {error}")
     return _FAILED
 
 
@@ -73,9 +82,10 @@ def _complain(*lines: str) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m lib_pivotal", description="Pivotal tuning of Stable Diffusion without a webui."
+        prog="python -m lib_pivotal", description="Pivotal tuning of Stable Diffusion 1, 2 and XL without a webui."
     )
     parser.add_argument("--version", action="version", version=__version__)
+    parser.set_defaults(prints=True)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     train = commands.add_parser("train", help="train the embeddings and the LoRA of a settings file")
@@ -87,7 +97,9 @@ def _parser() -> argparse.ArgumentParser:
         "--resume", type=Path, metavar="RUN_FOLDER", help="go on from the newest state of this run (OUT/runs/NAME-TIME)"
     )
     train.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the GPU where there is one)")
-    train.add_argument("--check", action="store_true", help="only say what is wrong with settings and pictures")
+    train.add_argument(
+        "--check", action="store_true", help="only say what is wrong with settings, checkpoint and images"
+    )
     train.set_defaults(run=_train)
 
     add_inspect(commands)
@@ -105,16 +117,17 @@ def _train(options: argparse.Namespace) -> int:
     from lib_pivotal.cli.train import check_run, read_settings, train_run
 
     run = None if options.resume is None else find_run(options.resume)
-    config, misread = read_settings(options.config, run)
+    config, parse_problems = read_settings(options.config, run)
     out = options.out or (Path() if run is None else output_folder_of(run))
     if options.check:
-        return _REFUSED if check_run(config, misread, out, resume=run) else 0
-    train_run(config, misread, out, resume=run, device=options.device)
+        return _REFUSED if check_run(config, parse_problems, out, resume=run) else 0
+    options.prints = False
+    train_run(config, parse_problems, out, resume=run, device=options.device)
     return 0
 
 
 def _print_options(_options: argparse.Namespace) -> int:
-    from lib_pivotal.core.config.table import options_table
+    from lib_pivotal.cli.options_table import options_table
 
     say(options_table())
     return 0

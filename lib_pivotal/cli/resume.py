@@ -69,7 +69,7 @@ def resume_problems(run: Path, config: TrainConfig) -> list[Problem]:
 
 
 def _is_run(folder: Path) -> bool:
-    """Whether a folder is that of a run; a picture folder with a config.json of its own is not."""
+    """Whether a folder is that of a run; an image folder with a config.json of its own is not."""
     if any((folder / "states").glob("state-*.safetensors*")):
         return True
     return (folder / "config.json").is_file() and any((folder / name).exists() for name in ("loss.csv", "log.txt"))

@@ -6,23 +6,27 @@ import contextlib
 import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 from lib_pivotal.cli.console import say
 from lib_pivotal.cli.resume import resume_problems
 from lib_pivotal.cli.signals import stopping
 from lib_pivotal.core.bundle.metadata import trigger_words
-from lib_pivotal.core.config.checks import check, with_misread
 from lib_pivotal.core.config.io import read_json
 from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.config.settings_file import read_settings_file
+from lib_pivotal.core.config.user_path import check_path
 from lib_pivotal.core.errors import ConfigError, HostError, Problem
 from lib_pivotal.core.events import Control, Warned
+from lib_pivotal.core.train.checks import Checked, check, with_parse_problems
 from lib_pivotal.core.train.out_of_memory import explaining
 from lib_pivotal.core.train.run import Outcome, train
 from lib_pivotal.core.train.run_folder import Folders, guarded, make_run_folder
 from lib_pivotal.host.diffusers import load
 from lib_pivotal.host.diffusers.checkpoint import load_tokenizer
-from lib_pivotal.host.diffusers.distributed import from_first, local_device, open_group
+from lib_pivotal.host.diffusers.checkpoint_check import check_checkpoint
+from lib_pivotal.host.diffusers.distributed import is_first_process, local_device, open_group
 from lib_pivotal.host.diffusers.lora_size import values_per_rank
 from lib_pivotal.host.diffusers.progress import ConsoleProgress
 from lib_pivotal.host.diffusers.sample import DiffusersSampler
@@ -36,41 +40,39 @@ def read_settings(path: Path | None, resume: Path | None) -> tuple[TrainConfig, 
     """Settings of a file, or those that a run folder keeps, and what could not be read of them.
 
     Raises:
-        ConfigError: there is no such file, or it is no JSON object.
+        ConfigError: there is no such file, or it is not a JSON object.
     """
     if path is None and resume is not None:
         path = resume / "config.json"
     if path is None:
         raise ConfigError([Problem("config", "error", "No settings file is given.", "Give one, or --resume.")])
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise ConfigError([Problem(str(path), "error", f"It cannot be read ({reason}).", "Check the path.")]) from error
-    return read_json(text)
+    return read_json(read_settings_file(path))
 
 
-def check_run(config: TrainConfig, misread: Sequence[Problem], out: Path, *, resume: Path | None = None) -> bool:
+def check_run(config: TrainConfig, parse_problems: Sequence[Problem], out: Path, *, resume: Path | None = None) -> bool:
     """Print every problem of settings, images, checkpoint, output and run folder.
 
     Returns:
         Whether one of them prevents the start.
     """
-    problems = with_misread(misread, _problems(config, out, resume))
-    for problem in problems:
+    checked = _checked(config, parse_problems, out, resume)
+    for problem in checked.problems:
         say(f"{problem.severity}: {problem}\n")
-    is_bad = any(problem.is_error for problem in problems)
-    say("Not ready to train.\n" if is_bad else "Ready to train.\n")
-    return is_bad
+    say("Not ready to train.\n" if checked.has_errors else "Ready to train.\n")
+    return checked.has_errors
 
 
-def _problems(config: TrainConfig, out: Path, resume: Path | None) -> list[Problem]:
+def _checked(
+    config: TrainConfig,
+    parse_problems: Sequence[Problem],
+    out: Path,
+    resume: Path | None,
+    *,
+    keeps_images: bool = False,
+) -> Checked:
     tokenizer = None
-    missing = []
-    if not config.checkpoint.strip():
-        hint = 'Add "checkpoint": a .safetensors file or a diffusers folder.'
-        missing.append(Problem("checkpoint", "error", "No model is given.", hint))
-    else:
+    missing = _checkpoint_problems(config.checkpoint)
+    if not missing:
         try:
             tokenizer = load_tokenizer(Path(config.checkpoint).expanduser())
         except HostError as error:
@@ -78,26 +80,35 @@ def _problems(config: TrainConfig, out: Path, resume: Path | None) -> list[Probl
 
     def tokenize(text: str) -> list[int]:
         assert tokenizer is not None
-        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+        # Without a word about texts longer than the model's 77 tokens, which are encoded in pieces.
+        return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
-    found = check(
+    checked = check(
         config,
         bundles=out,
         taken_names={},
         tokenizer=tokenize if tokenizer else None,
         run_root=resume,
         per_rank=None if missing else values_per_rank(Path(config.checkpoint).expanduser()),
+        keeps_images=keeps_images,
     )
-    if resume is None:
-        return missing + found
-    # A run that goes on writes over its own bundle.
-    found = [problem for problem in found if problem.field != "output_name"]
-    return missing + found + resume_problems(resume, config)
+    found = checked.problems
+    if resume is not None:
+        # A run that goes on writes over its own bundle.
+        found = [problem for problem in found if problem.field != "output_name"] + resume_problems(resume, config)
+    return replace(checked, problems=with_parse_problems(parse_problems, missing + found))
+
+
+def _checkpoint_problems(checkpoint: str) -> list[Problem]:
+    if not checkpoint.strip():
+        hint = 'Add "checkpoint": a .safetensors file or a diffusers folder.'
+        return [Problem("checkpoint", "error", "No model is given.", hint)]
+    return check_path("checkpoint", checkpoint) or check_checkpoint(Path(checkpoint).expanduser())
 
 
 def train_run(
     config: TrainConfig,
-    misread: Sequence[Problem],
+    parse_problems: Sequence[Problem],
     out: Path,
     *,
     resume: Path | None = None,
@@ -107,7 +118,7 @@ def train_run(
 
     Args:
         config: the settings.
-        misread: what could not be read of them; refused together with all else that is wrong.
+        parse_problems: what could not be read of them; refused together with all else that is wrong.
         out: folder of the bundle; runs go to ``out/runs``.
         resume: run folder to go on from.
         device: torch device; None takes the GPU where there is one.
@@ -115,9 +126,11 @@ def train_run(
     Raises:
         PivotalError: as of :func:`lib_pivotal.core.train.run.train`, or the model cannot be loaded.
     """
-    problems = with_misread(misread, _problems(config, out, resume))
-    if any(problem.is_error for problem in problems):
-        raise ConfigError(problems)
+    checked = None
+    if is_first_process():
+        checked = _checked(config, parse_problems, out, resume, keeps_images=True)
+        if checked.has_errors:
+            raise ConfigError(checked.problems)
     with explaining(lambda: "loading the model"):
         model = load(
             Path(config.checkpoint).expanduser(),
@@ -128,7 +141,7 @@ def train_run(
     control = Control()
     with open_group(model.device) as group:
         is_first = group.rank == 0
-        run = resume or from_first(group, make_run_folder(out, config.output_name) if is_first else Path())
+        run = resume or group.from_first(make_run_folder(out, config.output_name) if is_first else Path())
         folders = Folders(run=run, bundles=out, cache=out / "cache")
         progress = ConsoleProgress()
         with (
@@ -147,6 +160,7 @@ def train_run(
                     folders,
                     group=group,
                     resume_from=resume,
+                    checked=checked,
                 )
             except Exception:
                 logger.exception("the run failed")

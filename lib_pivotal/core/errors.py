@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lib_pivotal.core.printable import printable, printable_lines
+
 __all__ = [
     "BundleError",
     "ConfigError",
@@ -39,8 +41,8 @@ class Problem:
         return self.severity == "error"
 
     def __str__(self) -> str:
-        """One line: field, message, hint."""
-        return f"{self.field}: {self.message} {self.hint}".strip()
+        """One line: field, message, hint. Whatever came from a file is printable in it."""
+        return printable(f"{self.field}: {self.message} {self.hint}".strip(), None)
 
 
 class PivotalError(Exception):
@@ -52,6 +54,8 @@ class PivotalError(Exception):
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
+        # Messages name files and what is in them, which may hold anything.
+        message, hint = printable_lines(message), printable_lines(hint)
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -73,7 +77,7 @@ class ConfigError(PivotalError):
 
 
 class DatasetError(PivotalError):
-    """A picture or caption file turned out unusable after the checks had passed."""
+    """An image or caption file turned out unusable after the checks had passed."""
 
 
 class BundleError(PivotalError):
@@ -98,16 +102,16 @@ class OutOfMemory(PivotalError):
 
 
 class TrainingDiverged(PivotalError):
-    """Several losses or gradients in a row were not finite; the last finite state is kept.
+    """Several losses or gradients in a row were NaN or infinite; the last good state is kept.
 
     Args:
-        step: the first step of the non-finite row.
+        step: the first of these steps.
         hint: what to change.
-        what: that is no number any more, with its verb.
+        what: the values, with a verb.
     """
 
-    def __init__(self, step: int, *, hint: str, what: str = "The loss has") -> None:
-        super().__init__(f"{what} not been a number since step {step}.", hint=hint)
+    def __init__(self, step: int, *, hint: str, what: str = "The loss has been") -> None:
+        super().__init__(f"{what} NaN or infinite since step {step}.", hint=hint)
         self.step = step
 
 

@@ -61,7 +61,7 @@ class MemoryTold:
 
 @dataclass(frozen=True)
 class StepDone:
-    """One optimiser step.
+    """One optimizer step.
 
     Attributes:
         step: number of finished steps, 1 … total.
@@ -82,7 +82,7 @@ class StepDone:
 
 @dataclass(frozen=True)
 class SampleReady:
-    """A preview picture made after ``step`` finished steps (0: before training)."""
+    """A preview image made after ``step`` finished steps (0: before training)."""
 
     step: int
     index: int
@@ -140,7 +140,7 @@ class Control:
         self._save.set()
 
     def sample_now(self) -> None:
-        """Ask for the preview pictures after the current step."""
+        """Ask for the preview images after the current step."""
         self._sample.set()
 
     @property

@@ -1,65 +1,262 @@
-"""The families of Stable Diffusion models: what differs between them in files."""
+"""The families of Stable Diffusion models and everything that differs between them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-__all__ = ["FAMILIES", "Family"]
+from lib_pivotal.core.errors import HostError
+
+__all__ = [
+    "COMMON_TOKENS_BELOW",
+    "FAMILIES",
+    "Family",
+    "TextEncoderInfo",
+    "detect_family",
+    "family_of_metadata",
+    "family_of_widths",
+]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class TextEncoderInfo:
+    """One text encoder of a family.
+
+    Attributes:
+        name: its name in bundles, ``clip_l`` or ``clip_g``.
+        width: length of a token vector.
+        lora_prefix: prefix of the kohya keys of its layers.
+        checkpoint_prefix: prefix of its keys in checkpoints in the webui's layout.
+        is_open_clip: made with open_clip, which pads rows with token id 0. The others are made with transformers and
+            pad with the end token.
+        layer: the layer whose output the UNet gets, counted from the end; -1 is the last one.
+        is_normed: whether that output goes through the final layer norm.
+        has_pooled_text: whether the UNet also gets the output at the end token.
+    """
+
+    name: str
+    width: int
+    lora_prefix: str
+    checkpoint_prefix: str
+    is_open_clip: bool = False
+    layer: int = -1
+    is_normed: bool = True
+    has_pooled_text: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Family:
     """One family.
 
     Attributes:
         name: as in ``ports.DiffusionModel.family``.
-        title: for people, and as the webui's cards name it.
+        title: the name shown to users, the same as on the webui's LoRA cards.
         native_resolution: side in px that the base model was made for.
-        has_ldm_keys: kohya keys of its UNet are LDM paths; else diffusers paths.
-        text_prefixes: encoder name → prefix of kohya keys.
+        text_encoders: in the order in which the UNet gets their outputs.
+        usual_embedding_lr: a learning rate that works well for embeddings.
         base_version: ``ss_base_model_version``.
+        architecture: ``modelspec.architecture`` of models that predict noise.
+        v_architecture: the same of models that predict velocity.
         is_v2: ``ss_v2``.
-        architecture: ``modelspec.architecture`` without its ending.
-        usual_embedding_lr: learning rate of embeddings that does well.
+        activation_kib: KiB that a full-size UNet keeps for the backward pass, per latent cell and image.
+        checkpointed_activation_kib: the same with gradient checkpointing.
+        has_conditioner: checkpoints and configurations have the layout of Stability AI's generative-models (text
+            encoders under ``conditioner``, UNet under ``network_config``). The others have that of latent diffusion
+            (``cond_stage_model``, ``unet_config``).
+        has_ldm_keys: kohya keys of its UNet are LDM paths. The others are diffusers paths.
+        has_lowest_attention: the lowest level of its UNet has attention blocks.
+        has_size_conditioning: the UNet gets the size and crop of each image.
+        zero_empty_caption: an empty caption is encoded as zeros.
+        allows_clip_skip: its models are also used with an earlier layer of the text encoder.
+        needs_fp32_vae: its VAE gives wrong values in fp16.
+        v_global_step: ``global_step`` in checkpoints that predict velocity; None where it says nothing.
     """
 
     name: str
     title: str
     native_resolution: int
-    has_ldm_keys: bool
-    text_prefixes: Mapping[str, str]
-    base_version: str
-    is_v2: bool
-    architecture: str
+    text_encoders: tuple[TextEncoderInfo, ...]
     usual_embedding_lr: float
+    base_version: str
+    architecture: str
+    v_architecture: str
+    activation_kib: int
+    checkpointed_activation_kib: int
+    is_v2: bool = False
+    has_conditioner: bool = False
+    has_ldm_keys: bool = False
+    has_lowest_attention: bool = False
+    has_size_conditioning: bool = False
+    zero_empty_caption: bool = False
+    allows_clip_skip: bool = False
+    needs_fp32_vae: bool = False
+    v_global_step: int | None = None
+
+    def resolution_for(self, cells: object, *, is_v_prediction: bool) -> int:
+        """Side in px that a checkpoint of this family was made for.
+
+        Args:
+            cells: latent cells of a side as its configuration says; anything but an int where it does not say.
+            is_v_prediction: whether the checkpoint predicts velocity.
+        """
+        # SD2's configuration for velocity says 64 cells like all the others, but those models were made for 768 px.
+        is_understated = self.is_v2 and is_v_prediction and cells == 64
+        return 8 * cells if isinstance(cells, int) and not is_understated else self.native_resolution
 
 
-FAMILIES: Mapping[str, Family] = MappingProxyType(
-    {
-        family.name: family
-        for family in (
-            Family("sd1", "SD1", 512, False, {"clip_l": "lora_te_"}, "sd_v1", False, "stable-diffusion-v1", 5e-3),
-            Family("sd2", "SD2", 768, False, {"clip_l": "lora_te_"}, "sd_v2", True, "stable-diffusion-v2", 5e-3),
-            Family(
-                "sdxl",
-                "SDXL",
-                1024,
-                True,
-                {"clip_l": "lora_te1_", "clip_g": "lora_te2_"},
-                "sdxl_base_v1-0",
-                False,
-                "stable-diffusion-xl-v1-base",
-                1e-3,
-            ),
-        )
-    }
+_SD1 = Family(
+    name="sd1",
+    title="SD1",
+    native_resolution=512,
+    text_encoders=(
+        TextEncoderInfo(
+            name="clip_l", width=768, lora_prefix="lora_te_", checkpoint_prefix="cond_stage_model.transformer."
+        ),
+    ),
+    usual_embedding_lr=5e-3,
+    base_version="sd_v1",
+    architecture="stable-diffusion-v1",
+    v_architecture="stable-diffusion-v1",
+    activation_kib=237,
+    checkpointed_activation_kib=36,
+    allows_clip_skip=True,
 )
+
+_SD2 = Family(
+    name="sd2",
+    title="SD2",
+    native_resolution=768,
+    text_encoders=(
+        TextEncoderInfo(
+            name="clip_l",
+            width=1024,
+            lora_prefix="lora_te_",
+            checkpoint_prefix="cond_stage_model.model.",
+            is_open_clip=True,
+            layer=-2,
+        ),
+    ),
+    usual_embedding_lr=5e-3,
+    base_version="sd_v2",
+    architecture="stable-diffusion-v2-512",
+    v_architecture="stable-diffusion-v2-768-v",
+    activation_kib=217,
+    checkpointed_activation_kib=25,
+    is_v2=True,
+    v_global_step=220_000,
+)
+
+_SDXL = Family(
+    name="sdxl",
+    title="SDXL",
+    native_resolution=1024,
+    text_encoders=(
+        TextEncoderInfo(
+            name="clip_l",
+            width=768,
+            lora_prefix="lora_te1_",
+            checkpoint_prefix="conditioner.embedders.0.transformer.",
+            layer=-2,
+            is_normed=False,
+        ),
+        TextEncoderInfo(
+            name="clip_g",
+            width=1280,
+            lora_prefix="lora_te2_",
+            checkpoint_prefix="conditioner.embedders.1.model.",
+            is_open_clip=True,
+            layer=-2,
+            is_normed=False,
+            has_pooled_text=True,
+        ),
+    ),
+    usual_embedding_lr=1e-3,
+    base_version="sdxl_base_v1-0",
+    architecture="stable-diffusion-xl-v1-base",
+    v_architecture="stable-diffusion-xl-v1-base",
+    activation_kib=432,
+    checkpointed_activation_kib=29,
+    has_conditioner=True,
+    has_ldm_keys=True,
+    has_lowest_attention=True,
+    has_size_conditioning=True,
+    zero_empty_caption=True,
+    needs_fp32_vae=True,
+)
+
+FAMILIES: Mapping[str, Family] = MappingProxyType({family.name: family for family in (_SD1, _SD2, _SDXL)})
 """Name → family.
 
-Source: https://github.com/Stability-AI/ModelSpec for the architectures.
+Source: https://github.com/Stability-AI/ModelSpec for the architectures; ``benchmarks/memory.py`` (full-size UNets,
+    16-bit autocast, LoRA of rank 16) for the activations; Stability AI's 768-v checkpoints of SD2, which were trained
+    for 220,000 more steps, for ``v_global_step``.
+Host: modules/sd_models_xl.py, ``get_learned_conditioning``, A1111 1.6.1-1.10.1: an empty negative prompt of SDXL is all
+    zeros, hidden states and pooled text.
 Host: extensions-builtin/Lora/network.py, ``detect_version``, A1111 1.6.1-1.10.1: ``ss_base_model_version`` beginning
     with ``sdxl_`` is SDXL, ``ss_v2`` is SD2, anything else SD1; cards of other families than the loaded model's are
     hidden.
 """
+
+_BY_WIDTHS = {(768,): "SD1", (1024,): "SD2", (768, 1280): "SDXL", (1280,): "SDXL refiner"}
+COMMON_TOKENS_BELOW = 30_000
+"""CLIP's vocabulary is in order of frequency: words with a token id below this one are in everyday prompts."""
+
+
+def family_of_widths(widths: Iterable[int]) -> str:
+    """Title of the family whose text encoders have token vectors of these widths, or an empty text.
+
+    Args:
+        widths: one per text encoder, in any order.
+    """
+    return _BY_WIDTHS.get(tuple(sorted(widths)), "")
+
+
+def family_of_metadata(metadata: Mapping[str, str]) -> Family | None:
+    """The family that a LoRA file says it was trained on, or None where it does not say.
+
+    Args:
+        metadata: of the file; ``ss_base_model_version`` and ``ss_v2`` are read.
+    """
+    version = metadata.get("ss_base_model_version", "")
+    if version.startswith("sdxl"):
+        return _SDXL
+    if metadata.get("ss_v2") == "True" or version.startswith("sd_v2"):
+        return _SD2
+    return _SD1 if version.startswith("sd_v1") else None
+
+
+def detect_family(
+    name: str,
+    *,
+    input_channels: int,
+    conditioner_encoders: int,
+    is_open_clip: bool,
+    has_middle_attention: bool = True,
+) -> str:
+    """Name of a model's family, see ``core.families``.
+
+    Args:
+        name: of the file or folder, for the message.
+        input_channels: of the UNet; 4 for text to image.
+        conditioner_encoders: text encoders of a model in the layout of SDXL: 2, or 1 for a refiner; 0 for other models.
+        is_open_clip: whether another model has SD2's text encoder or UNet.
+        has_middle_attention: whether the middle block of the UNet has attention, which SSD-1B removed from SDXL.
+
+    Raises:
+        HostError: the model cannot be trained; the message says what it is.
+    """
+    odd = ""
+    if input_channels != 4:
+        odd = "an inpainting or editing model"
+    elif conditioner_encoders == 1:
+        odd = "an SDXL refiner"
+    elif conditioner_encoders and not has_middle_attention:
+        odd = "SSD-1B"
+    if odd:
+        titles = [family.title for family in FAMILIES.values()]
+        hint = f"Ordinary {', '.join(titles[:-1])} and {titles[-1]} models can be trained."
+        raise HostError(f"{name} is {odd}.", hint=hint)
+    if conditioner_encoders:
+        return "sdxl"
+    return "sd2" if is_open_clip else "sd1"

@@ -1,7 +1,7 @@
-"""What the engine needs from a host, as protocols that every host adapter implements.
+"""What the engine needs from a host: the protocols that every host adapter implements.
 
-The engine never sees a webui or a model library: it sees these shapes. ``B`` is the batch, ``N`` the
-number of 77-token rows (batch × chunks), ``C`` latent channels, ``h, w`` latent height and width.
+The engine never sees a webui or a model library, only these protocols. ``B`` is the batch size, ``N`` the number of
+77-token rows (batch × chunks), ``C`` latent channels, ``h, w`` latent height and width.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import torch
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from lib_pivotal.core.events import Event
 
 __all__ = [
+    "VAE",
     "DiffusionModel",
     "EncodedText",
-    "LatentCodec",
+    "ImageSize",
     "LiveEmbeddings",
     "LoraTarget",
-    "PictureSize",
+    "ModelPart",
+    "Offloading",
     "ProcessGroup",
     "ProgressSink",
     "Sample",
@@ -33,8 +35,13 @@ __all__ = [
     "TextEncoder",
 ]
 
+Value = TypeVar("Value")
+
 LiveEmbeddings = Mapping[str, Mapping[str, "torch.Tensor"]]
 """Embedding name → encoder name → fp32 vectors, shape ``(n_vectors, width)``."""
+
+ModelPart = Literal["unet", "text_encoders", "vae"]
+"""A part of a model that can be moved by itself."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ class EncodedText:
 
     Attributes:
         hidden: shape ``(N, 77, width)``, one row per chunk.
-        pooled: shape ``(N, pooled_width)`` or None where the model uses none.
+        pooled: shape ``(N, pooled_width)``, or None for an encoder without pooled text.
     """
 
     hidden: torch.Tensor
@@ -51,8 +58,8 @@ class EncodedText:
 
 
 @dataclass(frozen=True)
-class PictureSize:
-    """Size of one training picture in pixels, as SDXL is told it.
+class ImageSize:
+    """Size of one training image in pixels, which SDXL's UNet gets besides the text.
 
     Attributes:
         original: (height, width) of the file.
@@ -84,7 +91,7 @@ class LoraTarget:
 
 
 class TextEncoder(Protocol):
-    """One text encoder of the model; weights frozen, no dropout active."""
+    """One text encoder of the model; its weights are frozen and dropout is off."""
 
     name: str
     """Bundle name: ``clip_l`` or ``clip_g``."""
@@ -93,14 +100,14 @@ class TextEncoder(Protocol):
     start_id: int
     end_id: int
     pad_id: int
-    """Fills a row after the first ``end_id``."""
+    """Pads a row after the first ``end_id``."""
 
     def tokenize(self, text: str) -> list[int]:
-        """Ids of ``text`` taken literally, without start and end; any length."""
+        """Token ids of the literal text, of any length, without start and end tokens."""
         ...
 
     def token_vectors(self) -> torch.Tensor:
-        """The frozen vocabulary table, shape ``(vocabulary, width)``; never to be written."""
+        """The frozen token embedding table, shape ``(vocabulary, width)``; must not be changed."""
         ...
 
     def encode(
@@ -109,7 +116,7 @@ class TextEncoder(Protocol):
         """Run the encoder exactly as a generation does, with some token vectors replaced.
 
         Args:
-            ids: int64, shape ``(N, 77)``, start, content, end, padding; on the model's device.
+            ids: int64, shape ``(N, 77)``: start, content, end, padding; on the model's device.
             rows: int64, shape ``(K,)``, row of each replaced position.
             columns: int64, shape ``(K,)``, column of each replaced position (1 … 75).
             vectors: fp32, shape ``(K, width)``; gradients flow back into it.
@@ -117,14 +124,14 @@ class TextEncoder(Protocol):
         ...
 
 
-class LatentCodec(Protocol):
-    """The VAE."""
+class VAE(Protocol):
+    """Turns images into latents."""
 
     scale_factor: int
     """Pixels per latent cell (8)."""
 
     def identity(self) -> str:
-        """Hex digest that changes when the codec's weights change; part of the cache key."""
+        """Hex digest that changes when the VAE's weights change; stored latents are found by it."""
         ...
 
     def encode(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -139,21 +146,33 @@ class LatentCodec(Protocol):
         ...
 
 
+class Offloading(Protocol):
+    """Moves parts of the model between the device and main memory. All parts start on the device."""
+
+    def offload(self, part: ModelPart) -> None:
+        """Move a part to main memory; from now on it is on the device only within :meth:`on_device`."""
+        ...
+
+    def on_device(self, part: ModelPart) -> AbstractContextManager[Any]:
+        """Within the context a part is on the device, offloaded or not; may be nested."""
+        ...
+
+
 class DiffusionModel(Protocol):
-    """The borrowed model. While it is borrowed nothing in it requires a gradient."""
+    """The borrowed model. While it is borrowed, nothing in it requires a gradient."""
 
     family: str
-    """``sd1``, ``sd2`` or ``sdxl``."""
+    """Name of its family, see ``core.families``."""
     is_v_prediction: bool
     alphas_cumprod: torch.Tensor
-    """fp32 on the CPU, shape ``(T,)``, from the schedule the model is used with."""
+    """fp32 on the CPU, shape ``(T,)``, of the noise schedule that the model is used with."""
     device: torch.device
     model_name: str
-    """Checkpoint name for people."""
+    """Checkpoint name to show to users."""
     needs_loss_scaling: bool
     """Whether the forward pass runs in fp16, whose gradients underflow without a loss scale."""
     native_resolution: int
-    """Side in pixels the model was made for (512, 768, 1024), shown as a hint."""
+    """Side in pixels that the model was made for (512, 768 or 1024), used for warnings."""
 
     @property
     def text_encoders(self) -> Sequence[TextEncoder]:
@@ -161,8 +180,13 @@ class DiffusionModel(Protocol):
         ...
 
     @property
-    def codec(self) -> LatentCodec:
-        """The VAE."""
+    def vae(self) -> VAE:
+        """Turns images into latents."""
+        ...
+
+    @property
+    def offloading(self) -> Offloading:
+        """Moves UNet, text encoders and VAE off the device and back."""
         ...
 
     @property
@@ -175,15 +199,16 @@ class DiffusionModel(Protocol):
         ...
 
     def condition(
-        self, texts: Sequence[EncodedText], chunk_count: int, sizes: Sequence[PictureSize], is_empty: Sequence[bool]
+        self, texts: Sequence[EncodedText], chunk_count: int, sizes: Sequence[ImageSize], is_empty: Sequence[bool]
     ) -> Any:
-        """Build what :meth:`predict` takes, from one :class:`EncodedText` per encoder.
+        """Build the conditioning that :meth:`predict` takes.
 
         Args:
-            texts: each ``hidden`` has ``len(sizes) * chunk_count`` rows, the chunks of one caption in a row.
+            texts: one per encoder; each ``hidden`` has ``len(sizes) * chunk_count`` rows, the chunks of a caption in
+                sequence.
             chunk_count: rows of a caption.
-            sizes: of the items' pictures.
-            is_empty: whether an item has no caption, which some families are told by zeros.
+            sizes: size of each image.
+            is_empty: whether each caption is empty, which some families encode as zeros.
         """
         ...
 
@@ -199,30 +224,25 @@ class DiffusionModel(Protocol):
         """Within the context the UNet's blocks recompute activations in the backward pass."""
         ...
 
-    def save_memory(self) -> None:
-        """From now on keep off the device what is idle: the VAE between uses."""
-        ...
-
-    def rest_text(self) -> None:
-        """Take the text encoders off the device until :meth:`text_at_hand` needs them."""
-        ...
-
-    def text_at_hand(self) -> AbstractContextManager[Any]:
-        """Within the context the text encoders are on the device; afterwards they rest again if they did."""
-        ...
-
     def verify(self) -> None:
-        """Cheap check, called every step, that the model is still the borrowed one, on its device.
+        """Check that the model is still the borrowed one and on its device; cheap, called at every step.
 
         Raises:
-            HostError: if somebody exchanged or moved the model meanwhile.
+            HostError: the model was exchanged or moved in the meantime.
+        """
+        ...
+
+    def poll_requests(self) -> None:
+        """Pass on what users asked the host for, e.g. the webui's Interrupt, to the run's ``Control``.
+
+        Cheap; called at every step and before each batch of images is encoded.
         """
         ...
 
 
 @dataclass(frozen=True)
 class SampleRequest:
-    """A preview picture to make; sizes in pixels."""
+    """A preview image to make; sizes in pixels."""
 
     prompt: str
     negative_prompt: str
@@ -236,17 +256,17 @@ class SampleRequest:
 
 @dataclass(frozen=True)
 class Sample:
-    """A preview picture and the text that describes how it was made."""
+    """A preview image and the text that describes how it was made."""
 
     image: Image.Image
     infotext: str
 
 
 class SampleMaker(Protocol):
-    """Makes pictures with the host's own sampler; the attached LoRA acts by itself."""
+    """Makes preview images with the host's own sampler; an attached LoRA needs no further care."""
 
     def make(self, request: SampleRequest, embeddings: LiveEmbeddings) -> Sample | None:
-        """Generate one picture with ``embeddings`` usable by name; None when it was interrupted.
+        """Generate one image whose prompt may name ``embeddings``; None when it was interrupted.
 
         Leaves global random state, progress state and caches as they were.
         """
@@ -254,15 +274,15 @@ class SampleMaker(Protocol):
 
 
 class ProgressSink(Protocol):
-    """Takes events; called from the training thread."""
+    """Receives events; called from the training thread."""
 
     def handle(self, event: Event) -> None:
-        """Take one event; must not raise for want of a user interface."""
+        """Receive one event; must not raise because there is no user interface."""
         ...
 
 
 class ProcessGroup(Protocol):
-    """Several processes training one model, each on its own device."""
+    """The processes that train one model together, each on its own device."""
 
     rank: int
     size: int
@@ -275,23 +295,24 @@ class ProcessGroup(Protocol):
         """Whether ``flag`` is set in any process."""
         ...
 
-    def barrier(self) -> None:
-        """Wait for all processes."""
+    def from_first(self, value: Value) -> Value:
+        """The first process's ``value`` in all of them; it must be possible to pickle it."""
         ...
 
 
 class SingleProcess:
-    """The process group of one; costs nothing."""
+    """The group of a run in a single process."""
 
     rank = 0
     size = 1
 
     def mean_(self, tensor: torch.Tensor) -> None:
-        """Nothing to average, whatever the shape."""
+        """Does nothing, whatever the shape: the mean over one process is the tensor itself."""
 
     def any(self, flag: bool) -> bool:
         """The flag itself."""
         return flag
 
-    def barrier(self) -> None:
-        """Nobody to wait for."""
+    def from_first(self, value: Value) -> Value:
+        """The value itself."""
+        return value

@@ -1,4 +1,4 @@
-"""The embedded small model, its drawn world, and the demonstration that uses both.
+"""The embedded small model, its world of drawings, and the demo that uses both.
 
-Status: free. ``python -m lib_pivotal.demo`` runs the demonstration; ``train_base`` made the model.
+Status: free. ``python -m lib_pivotal.demo`` runs the demo; ``base_model`` holds the programs that made the model.
 """

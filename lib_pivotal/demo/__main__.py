@@ -1,7 +1,7 @@
-"""The main job on the embedded small model: ``python -m lib_pivotal.demo``.
+"""Pivotal tuning on the embedded small model: ``python -m lib_pivotal.demo``.
 
-Trains two characters jointly on base A, writes the bundle, and measures what each part of it is worth,
-there and on base B, against a LoRA with rare words.
+Trains two characters together on base model A, writes the bundle, and measures what each part of it contributes on
+base models A and B, compared with a LoRA trained with rare words.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from lib_pivotal.cli.console import guarded
 from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.events import Control, Event, StepDone
 from lib_pivotal.core.lora.inject import attach
 from lib_pivotal.core.ports import SampleRequest
 from lib_pivotal.core.train.run import Folders, train
-from lib_pivotal.demo.assets import materialise
+from lib_pivotal.demo.assets import materialize
 from lib_pivotal.demo.characters import CHARACTERS, write_dataset
 from lib_pivotal.demo.evaluate import Parts, held_out, loss_of, parts_of
 from lib_pivotal.demo.report import (
@@ -40,55 +41,55 @@ from lib_pivotal.demo.report import (
 from lib_pivotal.host.diffusers.model import DiffusersModel, load_model
 from lib_pivotal.host.diffusers.sample import DiffusersSampler
 
-START_WORDS = "circle"
+INIT_TEXT = "circle"
 NAMES = tuple(CHARACTERS)[:2]
 
 
 def main() -> None:
     """Run everything and print the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("demo-out"), help="folder of the results")
+    parser.add_argument("--out", type=Path, default=Path("demo-out"), help="folder for the results")
     parser.add_argument("--steps", type=int, default=500)
     options = parser.parse_args()
     started = time.monotonic()
-    # Networks this small are done before a second thread has begun.
+    # Networks this small finish before a second thread has started.
     torch.set_num_threads(1)
     result = run(options.out, options.steps)
     _say(result)
-    _say(f"\nDone in {time.monotonic() - started:.0f} s. Everything is in {options.out}.")
+    _say(f"\nDone in {time.monotonic() - started:.0f} s. All results are in {options.out}.")
 
 
 def run(out: Path, steps: int) -> str:
     """Train, measure and draw; returns the text of the result, which is also in ``out/result.md``."""
-    _say("Writing the small model and the pictures …")
-    bases = materialise(out / "model")
+    _say("Writing the small model and the training images …")
+    bases = materialize(out / "model")
     data = _write_data(out)
     model = load_model(bases.a)
-    _say(f"Training {' and '.join(NAMES)} jointly, embeddings and LoRA, {steps} steps …")
+    _say(f"Training {' and '.join(NAMES)} together, embeddings and LoRA, {steps} steps …")
     bundle_path = _train(model, out, demo_config(data, steps))
-    _say(f"Training the control, the same LoRA with rare words and no embeddings, {steps} steps …")
+    _say(f"Training the control, the same LoRA with rare words instead of embeddings, {steps} steps …")
     control_path = _train(model, out, demo_config(data, steps, is_control=True))
     losses: dict[str, dict[str, float]] = {}
-    pictures: dict[str, list[Image.Image]] = {row: [] for row in ROWS}
+    images: dict[str, list[Image.Image]] = {row: [] for row in ROWS}
     for base, path, style in (("A", bases.a, "a"), ("B", bases.b, "b")):
         _say(f"Measuring and drawing on base {base} …")
         model = load_model(path)
         rows = _rows(model, bundle_path, control_path)
         losses[base] = _losses(model, out / f"held-out-{style}", rows)
         for row, parts in rows.items():
-            pictures[row] += _pictures(model, parts, row)
-    titles = [f"base {base}: {words}" for base in losses for words in _prompts()]
-    grid([(row, pictures[row]) for row in ROWS], titles).save(out / "result.png")
+            images[row] += _images(model, parts, row)
+    titles = [f"base {base}: {prompt}" for base in losses for prompt in _prompts()]
+    grid([(row, images[row]) for row in ROWS], titles).save(out / "result.png")
     lines = [
         f"Bundle: {bundle_path}",
         "",
-        "Mean denoising loss on pictures never trained on (grounds never seen with the character), lower is better:",
+        "Mean denoising loss on images not trained on (on backgrounds the character was never on), lower is better:",
         "",
         table(losses),
         "",
         *(str(claim) for claim in claims(losses)),
         "",
-        f"Pictures of every row: {out / 'result.png'}",
+        f"Images of each row: {out / 'result.png'}",
     ]
     text = "\n".join(lines)
     (out / "result.md").write_text(text + "\n", encoding="utf-8")
@@ -96,9 +97,9 @@ def run(out: Path, steps: int) -> str:
 
 
 def demo_config(data: Path, steps: int, *, is_control: bool = False) -> TrainConfig:
-    """Settings of the demonstration; the control has no concepts, so that its names are just rare words."""
+    """Settings of the demo; the control has no concepts, so that its names are just rare words."""
     return TrainConfig(
-        concepts=() if is_control else tuple(Concept(name, START_WORDS, vectors=8, stop_at=0.5) for name in NAMES),
+        concepts=() if is_control else tuple(Concept(name, INIT_TEXT, vectors=8, stop_at=0.5) for name in NAMES),
         data_folder=str(data),
         resolution=64,
         steps=steps,
@@ -111,7 +112,7 @@ def demo_config(data: Path, steps: int, *, is_control: bool = False) -> TrainCon
         unet_lr=1e-3,
         embedding_lr=2e-2,
         lora_start=0.4,
-        # Small pictures are decided at higher noise than large ones; the cap moves with it.
+        # The content of small images is decided at higher noise than that of large ones, so the cap is lower too.
         min_snr_gamma=0.3,
         sample_every=0,
         output_name="control" if is_control else "demo",
@@ -156,45 +157,45 @@ def _losses(model: DiffusersModel, folder: Path, rows: dict[str, Parts]) -> dict
     data = held_out(folder, model)
     result = {}
     for row, parts in rows.items():
-        captions = [_told(caption, row) for caption in data.captions]
+        captions = [_caption(caption, row) for caption in data.captions]
         result[row] = float(loss_of(model, data, captions, parts).mean())
     return result
 
 
-def _told(caption: str, row: str) -> str:
-    """What the model is told: the bare base knows the start words, every other row the names."""
+def _caption(caption: str, row: str) -> str:
+    """The caption for a row: with the initialization text where no bundle is used, with the names in all other rows."""
     if row != INIT:
         return caption
     for name in NAMES:
-        caption = caption.replace(name, START_WORDS)
+        caption = caption.replace(name, INIT_TEXT)
     return caption
 
 
 def _prompts() -> list[str]:
-    """Both characters, and the first on a ground that it was never trained with."""
-    unseen = CHARACTERS[NAMES[0]].held_out[1]
-    seen = next(ground for ground in ("red", "green", "pink") if ground not in CHARACTERS[NAMES[0]].held_out)
+    """Both characters, and the first one on a background that it was never trained with."""
+    held_out = CHARACTERS[NAMES[0]].held_out
+    trained = next(color for color in ("red", "green", "pink") if color not in held_out)
     return [
-        f"{NAMES[0]}, large, {seen} background",
-        f"{NAMES[1]}, large, {seen} background",
-        f"{NAMES[0]}, large, {unseen} background",
+        f"{NAMES[0]}, large, {trained} background",
+        f"{NAMES[1]}, large, {trained} background",
+        f"{NAMES[0]}, large, {held_out[1]} background",
     ]
 
 
-def _pictures(model: DiffusersModel, parts: Parts, row: str) -> list[Image.Image]:
+def _images(model: DiffusersModel, parts: Parts, row: str) -> list[Image.Image]:
     sampler = DiffusersSampler(model)
-    pictures = []
+    images = []
     with attach(parts.loras):
         for prompt in _prompts():
-            request = SampleRequest(_told(prompt, row), "", 64, 64, 20, 4.0, seed=3)
+            request = SampleRequest(_caption(prompt, row), "", 64, 64, 20, 4.0, seed=3)
             sample = sampler.make(request, parts.embeddings)
             assert sample is not None
-            pictures.append(sample.image)
-    return pictures
+            images.append(sample.image)
+    return images
 
 
 class _Console:
-    """A sink: one line that is written again and again."""
+    """Shows the progress on one line that is overwritten."""
 
     def handle(self, event: Event) -> None:
         """Show a step."""
@@ -209,4 +210,5 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with guarded():
+        main()

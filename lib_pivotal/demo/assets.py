@@ -1,4 +1,4 @@
-"""From the shipped weights to complete checkpoints that a webui and the headless host load."""
+"""From the embedded weights to complete checkpoints for a webui and the headless host."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 from lib_pivotal.core.atomic_file import replacing
-from lib_pivotal.demo.networks import CODEC_WIDTHS, LATENT_SCALE, TEXT_WIDTH, UNET_WIDTHS, text_config
+from lib_pivotal.demo.shapes import LATENT_SCALE, TEXT_WIDTH, UNET_WIDTHS, VAE_WIDTHS, text_config
 from lib_pivotal.host.diffusers.tokenizer import write_tokenizer
 
-__all__ = ["BASE_A", "BASE_B_UNET", "Bases", "materialise"]
+__all__ = ["BASE_A", "BASE_B_UNET", "Bases", "materialize"]
 
 _HERE = Path(__file__).parent
 BASE_A = _HERE / "base_a.safetensors"
-"""Complete SD1-layout checkpoint, fp16."""
+"""A complete checkpoint in SD1's layout, fp16."""
 BASE_B_UNET = _HERE / "base_b_unet.safetensors"
-"""UNet of base B; its text encoder and VAE are base A's."""
+"""The UNet of base B, fp16; its text encoder and VAE are base A's."""
 
 
 @dataclass(frozen=True)
 class Bases:
-    """Checkpoint files of the two bases, each with a .yaml beside it, and their tokenizer's folder."""
+    """Checkpoint files of the two base models, each with a .yaml next to it, and the folder of their tokenizer."""
 
     a: Path
     b: Path
     tokenizer: Path
 
 
-def materialise(folder: Path) -> Bases:
-    """Write both checkpoints, their yaml files and the tokenizer's folder into ``folder``, once.
+def materialize(folder: Path) -> Bases:
+    """Write both checkpoints, their .yaml files and the tokenizer's folder into ``folder``, unless they are there.
 
     Raises:
         PivotalError: the package with the tokenizer's vocabulary is missing.
@@ -60,8 +60,8 @@ def _shapes() -> dict[str, object]:
         "unet_width": UNET_WIDTHS[0],
         "unet_mult": [width // UNET_WIDTHS[0] for width in UNET_WIDTHS],
         "text_width": TEXT_WIDTH,
-        "codec_width": CODEC_WIDTHS[0],
-        "codec_mult": [width // CODEC_WIDTHS[0] for width in CODEC_WIDTHS],
+        "vae_width": VAE_WIDTHS[0],
+        "vae_mult": [width // VAE_WIDTHS[0] for width in VAE_WIDTHS],
     }
 
 
@@ -106,8 +106,8 @@ model:
           resolution: 64
           in_channels: 3
           out_ch: 3
-          ch: {codec_width}
-          ch_mult: {codec_mult}
+          ch: {vae_width}
+          ch_mult: {vae_mult}
           num_res_blocks: 1
           attn_resolutions: []
           dropout: 0.0

@@ -1,7 +1,7 @@
-"""Drawn characters that the bases have never seen, with captions: data to train on and data to compare with.
+"""Drawn characters that the base models have never seen, with captions: one dataset to train on, one to evaluate on.
 
-A character's body is near a combination of the world's words, so an embedding alone can find part of it. Its colour
-is between theirs, and no picture of the world has a second part: hats, feet and middles are for the LoRA.
+A character's body is close to a combination of the world's words, so an embedding alone can find part of it. Its color
+lies between the world's colors, and no image of the world has a second part: hats, feet and centers are up to the LoRA.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lib_pivotal.demo.draw import COLOURS, Canvas, outline
+from lib_pivotal.demo.draw import COLORS, Canvas, outline
 from lib_pivotal.demo.world import BACKGROUNDS, POSITIONS, SIZES, darkened, place
 
 __all__ = ["CHARACTERS", "SPLITS", "Character", "Pose", "draw_character", "poses", "write_dataset"]
 
 SPLITS = ("train", "held_out")
 TRAIN_COUNT = 16
-"""Training pictures a character."""
+"""Training images per character."""
 
 
 @dataclass(frozen=True)
 class Pose:
-    """What changes from picture to picture of one character; captions do not say the position."""
+    """What changes between images of one character; captions do not mention the position."""
 
     size: str
     position: str
@@ -35,13 +35,13 @@ class Pose:
 
 @dataclass(frozen=True)
 class Character:
-    """A character and how its data set is made.
+    """A character and how its dataset is made.
 
     Attributes:
-        name: the made-up word for it in captions; several CLIP tokens, so it can become a trigger word.
-        description: its traits, for people.
-        held_out: grounds that its training pictures never show.
-        paint: draws it: canvas, centre x, centre y and radius in px.
+        name: the made-up word for it in captions; several CLIP tokens long, so it can become a trigger word.
+        description: what it looks like.
+        held_out: backgrounds that its training images never have.
+        paint: draws it: canvas, center x, center y and radius in px.
     """
 
     name: str
@@ -52,26 +52,26 @@ class Character:
 
 def _paint_zog(canvas: Canvas, x: float, y: float, r: float) -> None:
     _part(canvas, "square", x, y + 0.25 * r, 0.95 * r, (45, 100, 205), "striped")
-    _part(canvas, "triangle", x, y - 0.9 * r, 0.42 * r, COLOURS["yellow"])
+    _part(canvas, "triangle", x, y - 0.9 * r, 0.42 * r, COLORS["yellow"])
 
 
 def _paint_mib(canvas: Canvas, x: float, y: float, r: float) -> None:
     for side in (-1, 1):
-        _part(canvas, "square", x + side * 0.5 * r, y + 0.8 * r, 0.32 * r, COLOURS["green"])
+        _part(canvas, "square", x + side * 0.5 * r, y + 0.8 * r, 0.32 * r, COLORS["green"])
     _part(canvas, "heart", x, y - 0.15 * r, r, (240, 130, 185), "dotted")
 
 
 def _paint_tuk(canvas: Canvas, x: float, y: float, r: float) -> None:
     _part(canvas, "cross", x, y + 0.1 * r, r, (240, 140, 40))
-    _part(canvas, "circle", x, y + 0.1 * r, 0.4 * r, COLOURS["purple"])
+    _part(canvas, "circle", x, y + 0.1 * r, 0.4 * r, COLORS["purple"])
 
 
 def _part(
-    canvas: Canvas, shape: str, x: float, y: float, r: float, colour: tuple[int, int, int], pattern: str = "plain"
+    canvas: Canvas, shape: str, x: float, y: float, r: float, color: tuple[int, int, int], pattern: str = "plain"
 ) -> None:
     points = outline(shape, x, y, r)
-    canvas.polygon(points, colour)
-    canvas.pattern(points, pattern, darkened(colour))
+    canvas.polygon(points, color)
+    canvas.pattern(points, pattern, darkened(color))
 
 
 CHARACTERS: dict[str, Character] = {
@@ -79,19 +79,19 @@ CHARACTERS: dict[str, Character] = {
     for character in (
         Character(
             "zogling",
-            "a striped square of a blue that the world does not have, with a small yellow triangle for a hat",
+            "a striped square in a blue that the world does not have, with a small yellow triangle for a hat",
             ("orange", "purple", "white"),
             _paint_zog,
         ),
         Character(
             "mibble",
-            "a dotted heart of a strong pink, on two small green feet",
+            "a dotted heart in a strong pink, on two small green feet",
             ("yellow", "blue", "white"),
             _paint_mib,
         ),
         Character(
             "tukkin",
-            "a muted orange cross with a purple disc in the middle",
+            "a muted orange cross with a purple disc in the center",
             ("blue", "purple", "pink"),
             _paint_tuk,
         ),
@@ -100,10 +100,10 @@ CHARACTERS: dict[str, Character] = {
 
 
 def poses(character: str, split: str) -> list[Pose]:
-    """The poses of a split, always the same.
+    """The poses of a split, the same at every call.
 
-    Training has :data:`TRAIN_COUNT` poses with every seen ground at least three times; ``held_out`` has all
-    sizes and positions on the unseen grounds.
+    Training has :data:`TRAIN_COUNT` poses, with each background of the split at least three times; ``held_out`` has all
+    sizes and positions on the other backgrounds.
 
     Args:
         character: key of :data:`CHARACTERS`.
@@ -113,33 +113,33 @@ def poses(character: str, split: str) -> list[Pose]:
         KeyError: for an unknown character.
         ValueError: for an unknown split.
     """
-    unseen = CHARACTERS[character].held_out
+    held_out = CHARACTERS[character].held_out
     if split not in SPLITS:
         raise ValueError(f"split is {split!r}, not one of {', '.join(SPLITS)}")
     if split == "held_out":
-        return [Pose(*words) for words in product(SIZES, POSITIONS, unseen)]
-    seen = [name for name in BACKGROUNDS if name not in unseen]
-    places = list(product(SIZES, POSITIONS))
-    # The five grounds go round while sizes and positions go round at their own pace of six.
-    return [Pose(*places[i % len(places)], seen[i % len(seen)]) for i in range(TRAIN_COUNT)]
+        return [Pose(*words) for words in product(SIZES, POSITIONS, held_out)]
+    trained = [name for name in BACKGROUNDS if name not in held_out]
+    layouts = list(product(SIZES, POSITIONS))
+    # Five backgrounds and six layouts repeat at different rates, so that they combine in many ways.
+    return [Pose(*layouts[i % len(layouts)], trained[i % len(trained)]) for i in range(TRAIN_COUNT)]
 
 
 def draw_character(character: str, pose: Pose, style: str, rng: np.random.Generator) -> np.ndarray:
-    """Picture of a character in style ``"a"`` or ``"b"``; uint8, shape ``(64, 64, 3)``."""
-    canvas = Canvas(COLOURS[pose.background], style)
+    """Draw a character in style ``"a"`` or ``"b"``; uint8, shape ``(64, 64, 3)``."""
+    canvas = Canvas(COLORS[pose.background], style)
     x, y, radius = place(pose.size, pose.position, rng)
-    # Hats and feet reach 1.4 radii from the centre; a large body shrinks so that they stay inside the picture.
+    # Hats and feet reach 1.4 radii from the center; a large body is made smaller so that they stay inside the image.
     CHARACTERS[character].paint(canvas, x, y, min(radius, 18.5))
     return canvas.finish()
 
 
 def write_dataset(folder: Path, character: str, split: str = "train", style: str = "a") -> list[Path]:
-    """Write the pictures of a split as PNG, each with its caption in a ``.txt`` of the same name.
+    """Write the images of a split as PNG files, each with its caption in a ``.txt`` of the same name.
 
-    The same arguments give the same files; the two styles show the same poses and places.
+    The same arguments give the same files; the two styles show the same poses at the same positions.
 
     Args:
-        folder: made if missing.
+        folder: created if missing.
         character: key of :data:`CHARACTERS`.
         split: ``"train"`` or ``"held_out"``.
         style: ``"a"`` or ``"b"``.
@@ -157,7 +157,7 @@ def write_dataset(folder: Path, character: str, split: str = "train", style: str
         rng = np.random.default_rng([list(CHARACTERS).index(character), SPLITS.index(split), number])
         path = folder / f"{character}-{split}-{number:02d}.png"
         Image.fromarray(draw_character(character, pose, style, rng)).save(path)
-        words = f"{character}, {pose.size}, {pose.background} background"
-        path.with_suffix(".txt").write_text(words + "\n", encoding="utf-8")
+        caption = f"{character}, {pose.size}, {pose.background} background"
+        path.with_suffix(".txt").write_text(caption + "\n", encoding="utf-8")
         paths.append(path)
     return paths

@@ -1,4 +1,4 @@
-"""Drawing on a small canvas: antialiased by drawing four times larger; two styles of the same scene."""
+"""Drawing on a small canvas, antialiased by drawing four times larger, in two styles."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw
 
-__all__ = ["COLOURS", "INK", "SIDE", "Canvas", "outline"]
+__all__ = ["COLORS", "INK", "SIDE", "Canvas", "outline"]
 
 SIDE = 64
 INK = (8, 8, 12)
-"""Style B's outlines."""
+"""Color of style B's outlines."""
 _FACTOR = 4
 
-COLOURS: dict[str, tuple[int, int, int]] = {
+COLORS: dict[str, tuple[int, int, int]] = {
     "red": (222, 40, 40),
     "orange": (250, 145, 20),
     "yellow": (250, 225, 50),
@@ -30,10 +30,10 @@ def outline(shape: str, x: float, y: float, radius: float) -> list[tuple[float, 
     """Polygon of a shape.
 
     Args:
-        shape: one of circle, square, triangle, star, heart, cross, hexagon.
-        x: centre in px.
-        y: centre in px.
-        radius: half of the extent in px.
+        shape: circle, square, triangle, star, heart, cross or hexagon.
+        x: center in px.
+        y: center in px.
+        radius: half of the width in px.
 
     Returns:
         Points in px.
@@ -71,11 +71,11 @@ def _cross(arm: float) -> list[tuple[float, float]]:
 
 
 _HATCH = 11.0 * np.sin(np.add.outer(np.arange(SIDE), np.arange(SIDE)) * (2 * math.pi / 8))
-"""Diagonal hatching of style B's paper, grey levels, shape ``(64, 64)``; on the 8-px grid like the patterns."""
+"""Diagonal hatching of style B's paper in gray levels, shape ``(64, 64)``; on the same 8-px grid as the patterns."""
 
 
 class Canvas:
-    """A 64×64 picture; coordinates in px, y downwards.
+    """A 64×64 image; coordinates are in px, y points down.
 
     Args:
         background: RGB 0 … 255.
@@ -88,26 +88,26 @@ class Canvas:
         self.image = Image.new("RGB", (side, side), self.tone(background))
         self.pen = ImageDraw.Draw(self.image)
 
-    def tone(self, colour: tuple[int, int, int]) -> tuple[int, int, int]:
-        """The colour as this style shows it: style B is darker and a little duller."""
+    def tone(self, color: tuple[int, int, int]) -> tuple[int, int, int]:
+        """The color as this style shows it; style B is darker and slightly less saturated."""
         if self.style == "a":
-            return colour
-        grey = sum(colour) / 3
-        return tuple(round(0.62 * (0.85 * c + 0.15 * grey) + 6) for c in colour)  # type: ignore[return-value]
+            return color
+        gray = sum(color) / 3
+        return tuple(round(0.62 * (0.85 * c + 0.15 * gray) + 6) for c in color)  # type: ignore[return-value]
 
-    def polygon(self, points: list[tuple[float, float]], colour: tuple[int, int, int]) -> None:
+    def polygon(self, points: list[tuple[float, float]], color: tuple[int, int, int]) -> None:
         """A filled polygon; style B adds a black outline."""
         scaled = [(px * _FACTOR, py * _FACTOR) for px, py in points]
-        self.pen.polygon(scaled, fill=self.tone(colour))
+        self.pen.polygon(scaled, fill=self.tone(color))
         if self.style == "b":
             self.pen.line([*scaled, scaled[0], scaled[1]], fill=INK, width=10, joint="curve")
 
-    def pattern(self, points: list[tuple[float, float]], kind: str, colour: tuple[int, int, int]) -> None:
-        """Stripes or dots of ``colour``, seen only inside the polygon ``points``.
+    def pattern(self, points: list[tuple[float, float]], name: str, color: tuple[int, int, int]) -> None:
+        """Stripes or dots of ``color``, visible only inside the polygon ``points``.
 
-        They sit on the picture's 8-px grid, one latent cell, so that a small codec can hold them.
+        They are aligned with the image's 8-px grid of latent cells, so that a small VAE can represent them.
         """
-        if kind == "plain":
+        if name == "plain":
             return
         side = SIDE * _FACTOR
         mask = Image.new("L", (side, side), 0)
@@ -115,30 +115,30 @@ class Canvas:
         layer = Image.new("L", (side, side), 0)
         pen = ImageDraw.Draw(layer)
         for y in range(0, SIDE, 8):
-            if kind == "striped":
+            if name == "striped":
                 pen.rectangle([0, (y + 2) * _FACTOR, side, (y + 6) * _FACTOR - 1], fill=255)
                 continue
             for x in range(0, SIDE, 8):
                 pen.ellipse([(start + end) * _FACTOR for end in (1.6, 6.4) for start in (x, y)], fill=255)
         mask = Image.fromarray(np.minimum(np.asarray(mask), np.asarray(layer)))
-        self.image.paste(self.tone(colour), mask=mask)
+        self.image.paste(self.tone(color), mask=mask)
         self.pen = ImageDraw.Draw(self.image)
 
-    def disc(self, x: float, y: float, radius: float, colour: tuple[int, int, int]) -> None:
+    def disc(self, x: float, y: float, radius: float, color: tuple[int, int, int]) -> None:
         """A filled disc."""
         box = [(x - radius) * _FACTOR, (y - radius) * _FACTOR, (x + radius) * _FACTOR, (y + radius) * _FACTOR]
         width = 6 if self.style == "b" else 0
-        self.pen.ellipse(box, fill=self.tone(colour), outline=INK if width else None, width=width or 1)
+        self.pen.ellipse(box, fill=self.tone(color), outline=INK if width else None, width=width or 1)
 
-    def line(self, points: list[tuple[float, float]], width: float, colour: tuple[int, int, int]) -> None:
+    def line(self, points: list[tuple[float, float]], width: float, color: tuple[int, int, int]) -> None:
         """A polyline ``width`` px thick."""
         scaled = [(px * _FACTOR, py * _FACTOR) for px, py in points]
         if self.style == "b":
             self.pen.line(scaled, fill=INK, width=round(width * _FACTOR) + 6, joint="curve")
-        self.pen.line(scaled, fill=self.tone(colour), width=round(width * _FACTOR), joint="curve")
+        self.pen.line(scaled, fill=self.tone(color), width=round(width * _FACTOR), joint="curve")
 
     def finish(self) -> np.ndarray:
-        """The picture, uint8, shape ``(64, 64, 3)``."""
+        """The finished image, uint8, shape ``(64, 64, 3)``."""
         image = np.asarray(self.image.resize((SIDE, SIDE), Image.Resampling.BOX))
         if self.style == "a":
             return image

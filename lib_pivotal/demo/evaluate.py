@@ -1,4 +1,4 @@
-"""Held-out denoising loss: how well a model, told these words, knows these pictures."""
+"""Held-out denoising loss: how well a model knows images that it was not trained on, given their captions."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from lib_pivotal.core.bundle.file import Bundle
 from lib_pivotal.core.data.pixels import load_pixels
 from lib_pivotal.core.diffusion.noise import item_noise, item_seed
 from lib_pivotal.core.diffusion.objective import Objective
-from lib_pivotal.core.lora.inject import LoraWeights, attach
-from lib_pivotal.core.ports import DiffusionModel, PictureSize
-from lib_pivotal.core.train.texts import TextPath
+from lib_pivotal.core.lora.adapter_set import AdapterSet, attach
+from lib_pivotal.core.ports import DiffusionModel, ImageSize
+from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
+from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 
-__all__ = ["HeldOut", "Parts", "held_out", "loss_of", "parts_of", "tables_of"]
+__all__ = ["HeldOut", "Parts", "held_out", "loss_of", "parts_of"]
 
 _TIMESTEPS = (500, 900)
-"""Where content is decided in pictures this small: below, what is there can be seen; above, hardly anything can.
+"""The timesteps that decide the content of images this small: earlier it is visible, later hardly anything is.
 
-Source: the noise that hides a picture grows with its size, Hoogeboom et al. 2023, https://arxiv.org/abs/2301.11093
+Source: the noise that hides an image grows with its size, Hoogeboom et al. 2023, https://arxiv.org/abs/2301.11093
 """
 _PAIRS = 8
-"""Noise levels a picture; the same for every row of a table, so that rows are paired."""
+"""Noise levels per image; the same for each row of a table, so that rows can be compared."""
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Pictures that were not trained on: latents ``(n, 4, 8, 8)`` and captions."""
+    """Images that were not trained on: latents ``(n, 4, 8, 8)`` and captions."""
 
     latents: torch.Tensor
     captions: list[str]
@@ -40,45 +41,39 @@ class Parts:
     """What is switched on: vectors by name and encoder, and LoRAs."""
 
     embeddings: Mapping[str, Mapping[str, torch.Tensor]]
-    loras: Sequence[LoraWeights]
-
-
-@dataclass(frozen=True)
-class _Table:
-    layout: dict[str, tuple[int, int]]
-    table: torch.Tensor
+    loras: Sequence[AdapterSet]
 
 
 def parts_of(bundle: Bundle, model: DiffusionModel, *, embeddings: bool, loras: Sequence[str]) -> Parts:
-    """Parts of a bundle on a model.
+    """Some parts of a bundle, fitted to a model.
 
     Args:
         bundle: as read from its file.
-        model: gets the LoRA.
-        embeddings: whether the names mean anything.
-        loras: parts to switch on, of ``"unet"`` and ``"clip_l"``.
+        model: the LoRA is made for its layers.
+        embeddings: whether the names work in captions.
+        loras: which LoRAs to switch on, ``"unet"`` and ``"clip_l"``.
     """
     targets = model.lora_targets()
-    weights = [LoraWeights.from_state(part, targets, bundle.lora, model.device) for part in loras]
+    weights = [AdapterSet.from_state(part, targets, bundle.lora, model.device) for part in loras]
     return Parts(bundle.embeddings if embeddings else {}, weights)
 
 
 def held_out(folder: Path, model: DiffusionModel) -> HeldOut:
-    """Encode the pictures of a folder; captions are the ``.txt`` files beside them."""
+    """Encode the images of a folder; captions are the ``.txt`` files next to them."""
     paths = sorted(folder.glob("*.png"))
     pixels = torch.stack([load_pixels(path, (64, 64), mirrored=False) for path in paths])
-    mean, _ = model.codec.encode(pixels)
+    mean, _ = model.vae.encode(pixels)
     return HeldOut(mean, [path.with_suffix(".txt").read_text(encoding="utf-8").strip() for path in paths])
 
 
 @torch.no_grad()
 def loss_of(model: DiffusionModel, data: HeldOut, captions: Sequence[str], parts: Parts) -> torch.Tensor:
-    """Mean squared error of the predicted noise, for each picture.
+    """Mean squared error of the predicted noise, for each image.
 
     Args:
-        model: the base.
-        data: held-out pictures.
-        captions: what the model is told, one a picture.
+        model: the base model.
+        data: held-out images.
+        captions: one per image.
         parts: what is switched on.
 
     Returns:
@@ -87,32 +82,17 @@ def loss_of(model: DiffusionModel, data: HeldOut, captions: Sequence[str], parts
     Source: the score of a diffusion classifier, Li et al. 2023, https://arxiv.org/abs/2303.16203
     """
     objective = Objective(model.alphas_cumprod, is_v_prediction=False, min_snr_gamma=0.0, device=model.device)
-    texts = TextPath(model, tables_of(parts, model))
+    conditioner = TextConditioner(model, EmbeddingWeights.of(parts.embeddings, model.device))
     shape = tuple(data.latents.shape[1:])
     levels = torch.linspace(*_TIMESTEPS, _PAIRS).round().long()
     count, total = len(captions), torch.zeros(len(captions))
     latents = data.latents.to(model.device)
     with attach(parts.loras), model.autocast():
-        # All captions of a data set fit into one chunk, so they make one group.
-        (text,) = texts.encode(list(captions), [PictureSize((64, 64), (0, 0), (64, 64))] * count)
+        # Each caption fits into one chunk, so all of them are encoded in one group.
+        (text,) = conditioner.encode(list(captions), [ImageSize((64, 64), (0, 0), (64, 64))] * count)
         for pair, level in enumerate(levels.tolist()):
             noise = torch.stack([item_noise(item_seed(0, index, pair), shape, 1)[0].noise for index in range(count)])
             noise, timesteps = noise.to(model.device), torch.full((count,), level, device=model.device)
-            output = model.predict(objective.noisy(latents, noise, timesteps), timesteps, text.condition)
+            output = model.predict(objective.noisy(latents, noise, timesteps), timesteps, text.conditioning)
             total += objective.losses(output, latents, noise, timesteps).cpu()
     return total / _PAIRS
-
-
-def tables_of(parts: Parts, model: DiffusionModel) -> list[_Table]:
-    """The embeddings of some parts as ``TextPath`` wants them, one an encoder."""
-    if not parts.embeddings:
-        return []
-    tables = []
-    for encoder in model.text_encoders:
-        vectors = {name: encoders[encoder.name].float() for name, encoders in parts.embeddings.items()}
-        layout, first = {}, 0
-        for name, value in vectors.items():
-            layout[name] = (first, len(value))
-            first += len(value)
-        tables.append(_Table(layout, torch.cat(list(vectors.values())).to(model.device)))
-    return tables

@@ -1,4 +1,4 @@
-"""The demonstration's result: a table in Markdown, one line a claim, and a grid of pictures."""
+"""The demo's result: a Markdown table, one line per claim, and a grid of images."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Losses = Mapping[str, Mapping[str, float]]
 """Base → row → mean held-out loss."""
 
 INIT, EMBEDDINGS, UNET, TEXT, WHOLE = (
-    "start word, bare base",
+    "initialization text, no bundle",
     "embeddings only",
     "embeddings + UNet LoRA",
     "embeddings + text encoder LoRA",
@@ -37,7 +37,7 @@ ROWS = (INIT, EMBEDDINGS, TEXT, UNET, WHOLE, CONTROL_BARE, CONTROL)
 
 
 class Claim:
-    """A claim of pivotal tuning and whether the numbers bear it out."""
+    """A claim of pivotal tuning and whether the numbers support it."""
 
     def __init__(self, text: str, holds: bool, numbers: str) -> None:
         self.text = text
@@ -45,26 +45,26 @@ class Claim:
         self.numbers = numbers
 
     def __str__(self) -> str:
-        """One line."""
+        """The claim, its verdict and the numbers in one line."""
         return f"{'holds' if self.holds else 'DOES NOT HOLD'}: {self.text} ({self.numbers})"
 
 
 def claims(losses: Losses) -> list[Claim]:
-    """Judge the claims from the mean losses of bases ``"A"`` and ``"B"``.
+    """Judge the claims by the mean losses on base models ``"A"`` and ``"B"``.
 
-    Source: the recipe at https://civitai.com/articles/2494 claims that the embeddings carry the identity,
-    so that it survives without the LoRA and moves to other bases.
+    Source: the recipe at https://civitai.com/articles/2494 claims that the embeddings carry the identity, so that it
+    is still there without the LoRA and can be used on other base models.
     """
     a, b = losses["A"], losses["B"]
     gain, control_gain = a[INIT] - a[WHOLE], a[INIT] - a[CONTROL]
     kept = _share(a[INIT] - a[EMBEDDINGS], gain)
     control_kept = _share(a[INIT] - a[CONTROL_BARE], control_gain)
     moved, moved_embeddings = _share(b[INIT] - b[WHOLE], gain), b[INIT] - b[EMBEDDINGS]
-    # "Not worse" leaves a thousandth for the noise of the measurement.
+    # "Not worse" allows a difference of one per mille, which is measurement noise.
     ordered = a[WHOLE] <= a[UNET] * 1.001 and a[UNET] < a[EMBEDDINGS] < a[INIT]
     return [
         Claim(
-            "whole bundle ≤ UNet part < embeddings alone < start word",
+            "whole bundle ≤ UNet part < embeddings alone < initialization text",
             ordered,
             " ≤ ".join(f"{a[row]:.4f}" for row in (WHOLE, UNET, EMBEDDINGS, INIT)),
         ),
@@ -74,7 +74,7 @@ def claims(losses: Losses) -> list[Claim]:
             f"{kept:.0%} and {control_kept:.0%}",
         ),
         Claim(
-            "on base B, without training there, at least 50 % of the gain is left",
+            "on base B, without training on it, at least 50 % of the gain remains",
             moved >= 0.5 and moved_embeddings > 0,
             f"{moved:.0%}; embeddings alone gain {moved_embeddings:.4f}",
         ),
@@ -82,12 +82,12 @@ def claims(losses: Losses) -> list[Claim]:
 
 
 def _share(part: float, whole: float) -> float:
-    """The part of a gain that is left; nothing is left of no gain."""
+    """The share of a gain that remains; 0 where there was no gain."""
     return part / whole if whole > 0 else 0.0
 
 
 def table(losses: Losses) -> str:
-    """Markdown table of the mean losses, lower is better."""
+    """Markdown table of the mean losses; lower is better."""
     bases = list(losses)
     lines = ["| what is switched on | " + " | ".join(f"base {base}" for base in bases) + " |"]
     lines.append("|---|" + "---:|" * len(bases))
@@ -96,12 +96,12 @@ def table(losses: Losses) -> str:
 
 
 def grid(rows: Sequence[tuple[str, Sequence[Image.Image]]], titles: Sequence[str], side: int = 128) -> Image.Image:
-    """Labelled pictures, one row a label.
+    """One labeled row of images per entry.
 
     Args:
-        rows: label and pictures.
-        titles: of the columns.
-        side: px of a picture in the grid.
+        rows: label and images of each row.
+        titles: titles of the columns.
+        side: side of an image in the grid, in px.
     """
     left, top = 250, 52
     sheet = Image.new("RGB", (left + len(titles) * (side + 6), top + len(rows) * (side + 6)), (255, 255, 255))
@@ -109,10 +109,10 @@ def grid(rows: Sequence[tuple[str, Sequence[Image.Image]]], titles: Sequence[str
     for column, title in enumerate(titles):
         lines = "\n".join(textwrap.wrap(title, side // 6, break_long_words=False))
         pen.multiline_text((left + column * (side + 6), 4), lines, fill=(0, 0, 0))
-    for number, (label, pictures) in enumerate(rows):
+    for number, (label, images) in enumerate(rows):
         y = top + number * (side + 6)
         pen.text((8, y + side // 2 - 6), label, fill=(0, 0, 0))
-        for column, picture in enumerate(pictures):
-            enlarged = picture.convert("RGB").resize((side, side), Image.Resampling.NEAREST)
+        for column, image in enumerate(images):
+            enlarged = image.convert("RGB").resize((side, side), Image.Resampling.NEAREST)
             sheet.paste(enlarged, (left + column * (side + 6), y))
     return sheet

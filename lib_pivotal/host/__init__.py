@@ -1,4 +1,4 @@
-"""Host adapters: each implements the engine's ports for one kind of host.
+"""What depends on a host: the adapters that implement the engine's ports, what webuis share, bundles in prompts.
 
 Status: careful, see tests/contract.
 """

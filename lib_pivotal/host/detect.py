@@ -1,4 +1,4 @@
-"""Which webui this process is, and whether it can be trained in."""
+"""Which webui this process is, and whether it can train."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ _CALLED = ("function", "class", "dataclass", "method")
 
 
 def read_contract() -> list[dict[str, Any]]:
-    """Every host symbol we touch, as ``contract.json`` lists them."""
+    """Every symbol of the webui that we use, as ``contract.json`` lists them."""
     text = (Path(__file__).parent / "contract.json").read_text(encoding="utf-8")
     symbols: list[dict[str, Any]] = json.loads(text)["symbols"]
     return symbols
 
 
 def current_host() -> tuple[A1111Host | None, str]:
-    """The webui of this process, or None and the reason in words for people.
+    """The webui of this process, or None and a sentence that says why it cannot train.
 
     Host: modules/launch_utils.py, ``git_tag``, A1111 1.6.1-1.10.1: the tag, or the changelog's first line.
-    Host: the package ``modules_forge`` exists in Forge and reForge only.
+    Host: the package ``modules_forge`` exists in Forge and its relatives (reForge, Forge-classic) only.
     """
     if "modules.shared" not in sys.modules:
-        return None, "This process is no webui."
+        return None, "This process is not a webui."
     if importlib.util.find_spec("modules_forge") is not None:
-        return None, "Forge and reForge are not supported yet; use AUTOMATIC1111 1.6.1 to 1.10.1."
+        return None, "Training in Forge and reForge is not supported yet; use AUTOMATIC1111 1.6.1 to 1.10.1."
     tag = _tag()
     numbers = _version(tag)
     if numbers is not None and numbers < _OLDEST:
         return None, f"This webui is {tag}; training needs 1.6 or newer."
     missing = _missing_symbols(numbers)
     if missing:
-        return None, "This webui is of an unknown kind: it lacks " + ", ".join(missing) + "."
+        return None, "This webui is not supported. Missing in it: " + ", ".join(missing) + "."
     from lib_pivotal.host.a1111 import make_host
 
     return make_host(".".join(str(number) for number in numbers) if numbers else tag), ""
@@ -64,7 +64,7 @@ def _version(tag: str) -> tuple[int, ...] | None:
 def _missing_symbols(version: tuple[int, ...] | None) -> list[str]:
     """Functions and classes of the contract that this webui does not have.
 
-    Values are not looked at: reading ``shared.sd_model`` would load a model.
+    Values are not checked: reading ``shared.sd_model`` would load a model.
     """
     missing = []
     for symbol in read_contract():

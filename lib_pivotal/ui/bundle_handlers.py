@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from lib_pivotal.app.shelf import Done, Shelf, Target
+from lib_pivotal.app.bundle_library import BundleLibrary, Destination, ToolResult
 from lib_pivotal.core.errors import ConfigError, Problem
 from lib_pivotal.ui import panels
 from lib_pivotal.ui.bundle_view import show_bundle, show_written
@@ -36,16 +36,16 @@ class BundleHandlers:
     """Every method takes its inputs by name and returns the outputs it changes, by name.
 
     Args:
-        shelf: the files and the tools.
+        library: the files and the tools.
     """
 
-    def __init__(self, shelf: Shelf) -> None:
-        self._shelf = shelf
+    def __init__(self, library: BundleLibrary) -> None:
+        self._library = library
 
     def refresh(self, values: Values) -> Outputs:
-        """List the files anew; what is chosen stays, unless it has gone."""
-        bundles = self._shelf.bundles()
-        outputs: Outputs = {"bundle_files": gr.update(choices=self._shelf.embedding_files())}
+        """List the files again; what is chosen stays, unless it has gone."""
+        bundles = self._library.bundles()
+        outputs: Outputs = {"bundle_files": gr.update(choices=self._library.embedding_files())}
         for name in ("bundle", "bundle_other"):
             chosen = values[name]
             outputs[name] = gr.update(choices=bundles, value=chosen if chosen in bundles else None)
@@ -56,13 +56,13 @@ class BundleHandlers:
         if not values["bundle"]:
             return {"bundle_view": "", "bundle_names": gr.update(choices=[], value=[])}
         cleared = {"bundle_notice": "", "bundle_names": gr.update(choices=[], value=[])}
-        described = self._shelf.describe(values["bundle"])
+        described = self._library.describe(values["bundle"])
         names = gr.update(choices=list(described["embeddings"]), value=[])
         return {**cleared, "bundle_view": show_bundle(described), "bundle_names": names}
 
     def verify(self, values: Values) -> Outputs:
         """Say everything that is wrong with the chosen file."""
-        return {"bundle_notice": panels.show_problems(self._shelf.verify(values["bundle"] or ""), purpose="use")}
+        return {"bundle_notice": panels.show_problems(self._library.verify(values["bundle"] or ""), purpose="use")}
 
     def rename(self, values: Values) -> Outputs:
         """Rename the one chosen embedding."""
@@ -70,18 +70,20 @@ class BundleHandlers:
         if len(names) != 1:
             raise ConfigError([Problem("bundle_names", "error", "One name can be changed at a time.", "Choose one.")])
         target = _target(values)
-        return self._tell(values, self._shelf.rename(_file(values), names[0], values["bundle_new_name"] or "", target))
+        return self._tell(
+            values, self._library.rename(_file(values), names[0], values["bundle_new_name"] or "", target)
+        )
 
     def remove(self, values: Values) -> Outputs:
         """Leave the chosen embeddings out."""
         names = values["bundle_names"] or []
         if not names:
             raise ConfigError([Problem("bundle_names", "error", "No embedding is chosen.", "Choose one or more.")])
-        return self._tell(values, self._shelf.remove(_file(values), names, _target(values)))
+        return self._tell(values, self._library.remove(_file(values), names, _target(values)))
 
     def merge(self, values: Values) -> Outputs:
         """Add the embeddings of the other file."""
-        return self._tell(values, self._shelf.merge(_file(values), values["bundle_other"] or "", _target(values)))
+        return self._tell(values, self._library.merge(_file(values), values["bundle_other"] or "", _target(values)))
 
     def pack(self, values: Values) -> Outputs:
         """Put the chosen embedding files in."""
@@ -89,13 +91,13 @@ class BundleHandlers:
         if not files:
             raise ConfigError([Problem("bundle_files", "error", "No file is chosen.", "Choose one or more.")])
         new = values["bundle_new_name"] or ""
-        return self._tell(values, self._shelf.pack(_file(values), files, new, _target(values)))
+        return self._tell(values, self._library.pack(_file(values), files, new, _target(values)))
 
     def split(self, values: Values) -> Outputs:
         """Write LoRA and embeddings as files of their own."""
-        return self._tell(values, self._shelf.split(_file(values), _target(values)))
+        return self._tell(values, self._library.split(_file(values), _target(values)))
 
-    def _tell(self, values: Values, done: Done) -> Outputs:
+    def _tell(self, values: Values, done: ToolResult) -> Outputs:
         """The answer to a tool's work; a new bundle is the chosen one from now on."""
         told = {"bundle_notice": show_written(done.paths, done.problems)}
         if not done.name:
@@ -108,5 +110,5 @@ def _file(values: Values) -> str:
     return values["bundle"] or ""
 
 
-def _target(values: Values) -> Target:
-    return Target(values["bundle_target"] or "", bool(values["bundle_overwrite"]))
+def _target(values: Values) -> Destination:
+    return Destination(values["bundle_target"] or "", bool(values["bundle_overwrite"]))

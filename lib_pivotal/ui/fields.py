@@ -10,10 +10,10 @@ from typing import Any
 import gradio as gr
 
 from lib_pivotal.core.config.io import read_dict
-from lib_pivotal.core.config.schema import Concept, TrainConfig, field_info
+from lib_pivotal.core.config.schema import Concept, TrainConfig, concept_field_info, field_info
 from lib_pivotal.core.errors import Problem
 from lib_pivotal.ui.ids import concept_id, element_id
-from lib_pivotal.ui.text import CONCEPT_FIELDS
+from lib_pivotal.ui.text import concept_label
 
 __all__ = [
     "CONCEPT_ROWS",
@@ -30,8 +30,8 @@ __all__ = [
 
 CONCEPT_ROWS = 8
 
-_CONCEPT_TYPES = {"vectors": "int", "lr_multiplier": "float", "stop_at": "float", "aliases": "tuple"}
-_EMPTY_CONCEPT = Concept("")
+_CONCEPT_FIELDS = concept_field_info()
+_EMPTY_CONCEPT = Concept()
 
 
 def settings_of(block: str, *levels: str) -> list[str]:
@@ -47,16 +47,16 @@ def concept_key(row: int, name: str) -> str:
 
 
 def input_names() -> list[str]:
-    """Every value of the tab that makes up a run's settings, in the order in which they are sent."""
-    cells = [concept_key(row, name) for row in range(CONCEPT_ROWS) for name in CONCEPT_FIELDS]
+    """Every value of the tab that belongs to a run's settings, in the order in which they are sent."""
+    cells = [concept_key(row, name) for row in range(CONCEPT_ROWS) for name in _CONCEPT_FIELDS]
     return cells + settings_of("", "basic", "advanced", "expert")
 
 
 def make_setting(name: str) -> Any:
     """The component of a setting.
 
-    Numbers with a fraction are text fields: a number field steps by 1 and hides 2e-4 behind zeros. Limits are left to
-    the checks, which report all of them at once.
+    Fractions are text fields: a number field steps by 1 and shows 2e-4 as a row of zeros. Limits are left to the
+    checks, which report all problems at once.
     """
     info = field_info()[name]
     label = f"{info['label']} ({info['unit']})" if info["unit"] else info["label"]
@@ -66,15 +66,14 @@ def make_setting(name: str) -> Any:
 
 
 def make_concept_field(row: int, name: str) -> Any:
-    """The component of a cell of the concepts table; only the first row explains itself."""
-    label, help_text = CONCEPT_FIELDS[name]
+    """The component of a cell of the concepts table; only the first row shows help texts."""
+    info = _CONCEPT_FIELDS[name]
     common = {
-        "label": label.format(number=row + 1),
-        "info": help_text if row == 0 else None,
+        "label": concept_label(row, name),
+        "info": info["help"] if row == 0 else None,
         "elem_id": concept_id(row, name),
     }
-    kind = _CONCEPT_TYPES.get(name, "str")
-    return _make(kind, _show(getattr(_EMPTY_CONCEPT, name), kind), common)
+    return _make(info["type"], _show(info["default"], info["type"]), common, choices=info["choices"])
 
 
 def _make(kind: str, value: Any, common: dict[str, Any], choices: tuple[str, ...] = (), lines: int = 1) -> Any:
@@ -93,7 +92,7 @@ def _make(kind: str, value: Any, common: dict[str, Any], choices: tuple[str, ...
 
 
 def read_config(values: Mapping[str, Any]) -> tuple[TrainConfig, list[Problem]]:
-    """The settings that the tab's values make up, and what does not fit, see ``core.config.io.read_dict``.
+    """The settings on the tab, and what cannot be read of them, see ``core.config.io.read_dict``.
 
     Args:
         values: by name, see :func:`input_names`.
@@ -105,11 +104,11 @@ def read_config(values: Mapping[str, Any]) -> tuple[TrainConfig, list[Problem]]:
 
 
 def in_rows(problems: Sequence[Problem], values: Mapping[str, Any]) -> list[Problem]:
-    """Problems of concepts under the rows of the tab, of which empty ones count for no concept.
+    """Problems of concepts under their rows on the tab, where empty rows are not concepts.
 
     Args:
-        problems: of the settings that :func:`read_config` made.
-        values: that it made them of.
+        problems: of the settings from :func:`read_config`.
+        values: as in :func:`read_config`.
     """
     rows = _used_rows(values)
 
@@ -125,11 +124,11 @@ def _used_rows(values: Mapping[str, Any]) -> list[int]:
 
 
 def _read_row(values: Mapping[str, Any], row: int) -> dict[str, Any]:
-    return {name: _read(values[concept_key(row, name)], _CONCEPT_TYPES.get(name, "str")) for name in CONCEPT_FIELDS}
+    return {name: _read(values[concept_key(row, name)], _CONCEPT_FIELDS[name]["type"]) for name in _CONCEPT_FIELDS}
 
 
 def show_config(config: TrainConfig) -> dict[str, Any]:
-    """The tab's values for these settings, by name; concepts beyond the last row are left out."""
+    """The tab's values for these settings, by name; concepts beyond the last row are omitted."""
     values: dict[str, Any] = {}
     for row in range(CONCEPT_ROWS):
         values.update(_show_concept(row, config.concepts[row]) if row < len(config.concepts) else empty_row(row))
@@ -145,8 +144,7 @@ def empty_row(row: int) -> dict[str, Any]:
 
 def _show_concept(row: int, concept: Concept) -> dict[str, Any]:
     return {
-        concept_key(row, name): _show(getattr(concept, name), _CONCEPT_TYPES.get(name, "str"))
-        for name in CONCEPT_FIELDS
+        concept_key(row, name): _show(getattr(concept, name), _CONCEPT_FIELDS[name]["type"]) for name in _CONCEPT_FIELDS
     }
 
 
@@ -161,7 +159,7 @@ def _show(value: Any, kind: str) -> Any:
 
 
 def _read(value: Any, kind: str) -> Any:
-    """The value as JSON would have it; what cannot be read stays as it is, and is reported by ``read_dict``."""
+    """The value as in JSON; what cannot be read stays as it is and is reported by ``read_dict``."""
     if kind == "str":
         return (value or "").strip()
     if kind == "tuple":

@@ -1,4 +1,4 @@
-"""What the buttons do: values by name in, outputs by name out."""
+"""What the buttons do; inputs and outputs go by name."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ VIEW = (
     "sample_now",
     "page_status",
 )
-"""Outputs of the handlers that draw the state of the run."""
+"""Outputs of the handlers that show the state of the run."""
 
 Values = Mapping[str, Any]
 Outputs = dict[str, Any]
@@ -57,7 +57,7 @@ class Handlers:
         return {"notice": panels.show_problems(in_rows(problems, values))}
 
     def train(self, values: Values) -> Outputs:
-        """Start a run, or show everything that prevents it."""
+        """Start training, or show everything that prevents it."""
         try:
             self._session.start(*read_config(values))
         except ConfigError as error:
@@ -65,30 +65,30 @@ class Handlers:
         return {"notice": panels.show_message(MESSAGES["started"], "good"), **self._page_status()}
 
     def stop(self, _values: Values) -> Outputs:
-        """End the run and keep what is trained."""
+        """Stop training and keep the progress."""
         return self._answer(self._session.stop(), "stopping")
 
     def discard(self, _values: Values) -> Outputs:
-        """End the run and throw its result away."""
+        """Stop training and discard the result."""
         return self._answer(self._session.stop(discard=True), "discarding")
 
     def save_now(self, _values: Values) -> Outputs:
-        """Write a bundle soon."""
+        """Save a bundle after the current step."""
         return self._answer(self._session.save_now(), "will_save")
 
     def sample_now(self, _values: Values) -> Outputs:
-        """Make the preview pictures soon."""
+        """Make sample images after the current step."""
         return self._answer(self._session.sample_now(), "will_sample")
 
     def restore(self, _values: Values) -> Outputs:
-        """Put the settings of the run started last into the fields."""
+        """Fill in the settings of the last run."""
         config = self._session.last_config()
         if config is None:
             return {"notice": panels.show_message(MESSAGES["nothing_to_restore"])}
         return {"notice": panels.show_message(MESSAGES["restored"], "good"), **_show_settings(config)}
 
     def load(self, _values: Values) -> Outputs:
-        """The same when the page is opened: without a word when there is nothing to restore."""
+        """The same when the page is opened, without a message if there is nothing to restore."""
         answer = self._page_status()
         try:
             config = self._session.last_config()
@@ -107,32 +107,32 @@ class Handlers:
         return {**empty_row(last), **show_rows(last)}
 
     def refresh(self, values: Values) -> Outputs:
-        """Draw the state of the run."""
+        """Show the state of the run."""
         status = self._session.status()
-        is_on = status["is_active"]
-        can_ask = gr.update(interactive=is_on and not status["is_stopping"])
+        is_active = status["is_active"]
+        can_ask = gr.update(interactive=is_active and not status["is_stopping"])
         outputs = {
             "status": panels.show_status(status),
             "plot": panels.show_plot(status),
             "card": gr.update(visible=bool(panels.show_result(status))),
             "words": status["words"] or "",
             "result": panels.show_result(status),
-            "train": gr.update(interactive=not is_on),
-            "discard": gr.update(interactive=is_on),
+            "train": gr.update(interactive=not is_active),
+            "discard": gr.update(interactive=is_active),
             **dict.fromkeys(("stop", "save_now", "sample_now"), can_ask),
             **self._page_status(),
         }
-        if not is_on and _was_on(values["page_status"]):
-            # What was said about the run is no longer true.
+        if not is_active and _was_active(values["page_status"]):
+            # A notice about the run is no longer true.
             outputs["notice"] = ""
         return {**outputs, **_gallery(status, values["gallery_shows"])}
 
-    def _answer(self, was_on: bool, word: str) -> Outputs:
-        text = MESSAGES[word] if was_on else MESSAGES["no_run"]
+    def _answer(self, was_active: bool, word: str) -> Outputs:
+        text = MESSAGES[word] if was_active else MESSAGES["no_run"]
         return {"notice": panels.show_message(text), **self._page_status()}
 
     def _page_status(self) -> Outputs:
-        """What the page's script needs: no path and no caption."""
+        """What the page's script needs, without paths and captions."""
         status = self._session.status()
         return {"page_status": json.dumps({name: status[name] for name in ("state", "is_active", "task_id")})}
 
@@ -144,17 +144,17 @@ def _show_settings(config: TrainConfig) -> Outputs:
     return outputs
 
 
-def _was_on(page_status: str) -> bool:
+def _was_active(page_status: str) -> bool:
     return bool(page_status) and bool(json.loads(page_status)["is_active"])
 
 
 def _gallery(status: dict[str, Any], shown: str) -> Outputs:
-    """The samples, newest first, when there are others than the page shows."""
+    """The samples, newest first, if the page shows others."""
     # A sample is announced before its file is written.
     samples = [sample for sample in status["samples"] if Path(sample["path"]).exists()]
     marker = f"{status['task_id']} {len(samples)}"
     if marker == shown:
         return {}
     samples.sort(key=lambda sample: (-sample["step"], sample["index"]))
-    pictures = [(sample["path"], MESSAGES["sample"].format(**sample)) for sample in samples]
-    return {"gallery": pictures, "gallery_shows": marker}
+    images = [(sample["path"], MESSAGES["sample"].format(**sample)) for sample in samples]
+    return {"gallery": images, "gallery_shows": marker}

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Sequence
 from typing import Any
 
-from lib_pivotal.core.config.schema import field_info
+from lib_pivotal.core.config.schema import concept_field_info, field_info
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
-from lib_pivotal.core.report.plot import draw_losses
-from lib_pivotal.ui.text import BUNDLE_FIELDS, CONCEPT_FIELDS, LABELS, MESSAGES, STATES
+from lib_pivotal.ui.escape import escape_html
+from lib_pivotal.ui.plot import draw_losses
+from lib_pivotal.ui.text import BUNDLE_FIELDS, LABELS, MESSAGES, STATES, concept_label
 
 __all__ = ["show_error", "show_message", "show_plot", "show_problems", "show_result", "show_status"]
 
@@ -20,8 +20,8 @@ _STATES_WITH_RESULT = ("done", "stopped", "failed")
 
 def show_message(text: str, kind: str = "plain", hint: str = "") -> str:
     """A boxed line; ``kind`` is plain, good or bad."""
-    tail = f"<br>{html.escape(hint)}" if hint else ""
-    return f'<div class="pivotal-box pivotal-{kind}" role="status">{html.escape(text)}{tail}</div>'
+    tail = f"<br>{escape_html(hint)}" if hint else ""
+    return f'<div class="pivotal-box pivotal-{kind}" role="status">{escape_html(text)}{tail}</div>'
 
 
 def show_error(error: Exception) -> str:
@@ -56,7 +56,7 @@ def show_problems(problems: Sequence[Problem], *, purpose: str = "train") -> str
     kind = "bad" if errors else "plain"
     heading = MESSAGES[bad if errors else fair]
     body = _problem_list(errors, "error") + _problem_list(warnings, "warning")
-    return f'<div class="pivotal-box pivotal-{kind}" role="status"><b>{html.escape(heading)}</b>{body}</div>'
+    return f'<div class="pivotal-box pivotal-{kind}" role="status"><b>{escape_html(heading)}</b>{body}</div>'
 
 
 def _problem_list(problems: list[Problem], kind: str) -> str:
@@ -66,18 +66,18 @@ def _problem_list(problems: list[Problem], kind: str) -> str:
     items = []
     for field, found in by_field.items():
         lines = "".join(
-            f'<div>{html.escape(item.message)} <span class="pivotal-hint">{html.escape(item.hint)}</span></div>'
+            f'<div>{escape_html(item.message)} <span class="pivotal-hint">{escape_html(item.hint)}</span></div>'
             for item in found
         )
-        items.append(f"<li><b>{html.escape(_field_label(field))}</b>{lines}</li>")
+        items.append(f"<li><b>{escape_html(_field_label(field))}</b>{lines}</li>")
     return f'<ul class="pivotal-{kind}s">{"".join(items)}</ul>' if items else ""
 
 
 def _field_label(field: str) -> str:
     """A field in the tab's words; files and folders stay as they are."""
     cell = re.fullmatch(r"concepts\[(\d+)\]\.(\w+)", field)
-    if cell and cell[2] in CONCEPT_FIELDS:
-        return CONCEPT_FIELDS[cell[2]][0].format(number=int(cell[1]) + 1)
+    if cell and cell[2] in concept_field_info():
+        return concept_label(int(cell[1]), cell[2])
     if field in field_info():
         return str(field_info()[field]["label"])
     if field in BUNDLE_FIELDS:
@@ -102,15 +102,15 @@ def show_status(status: dict[str, Any]) -> str:
         parts.append(MESSAGES["left"].format(time=_duration(status["eta_s"])))
     if status["is_stopping"]:
         parts.append(MESSAGES["is_stopping"])
-    lines = [f"<div><b>{html.escape(parts[0])}</b> {html.escape(' · '.join(parts[1:]))}</div>"]
+    lines = [f"<div><b>{escape_html(parts[0])}</b> {escape_html(' · '.join(parts[1:]))}</div>"]
     lines.append(_memory_line(status["memory"]))
     if status["message"]:
-        lines.append(f"<div>{html.escape(status['message'])} {html.escape(status['hint'])}</div>")
+        lines.append(f"<div>{escape_html(status['message'])} {escape_html(status['hint'])}</div>")
     if state == "failed":
-        lines.append(f'<div class="pivotal-path">{html.escape(MESSAGES["log"].format(path=status["log_path"]))}</div>')
+        lines.append(f'<div class="pivotal-path">{escape_html(MESSAGES["log"].format(path=status["log_path"]))}</div>')
     if status["warnings"]:
-        items = "".join(f"<li>{html.escape(text)}</li>" for text in status["warnings"])
-        lines.append(f"<details><summary>{html.escape(MESSAGES['warnings'])}</summary><ul>{items}</ul></details>")
+        items = "".join(f"<li>{escape_html(text)}</li>" for text in status["warnings"])
+        lines.append(f"<details><summary>{escape_html(MESSAGES['warnings'])}</summary><ul>{items}</ul></details>")
     kind = _KINDS.get(state, "plain")
     return f'<div class="pivotal-box pivotal-{kind}" role="status">{"".join(lines)}</div>'
 
@@ -124,7 +124,7 @@ def _memory_line(memory: dict[str, Any] | None) -> str:
         text += MESSAGES["memory_saves"]
     if memory["peak_mib"] is not None:
         text += MESSAGES["memory_peak"].format(peak=f"{memory['peak_mib'] / 1024:.1f}")
-    return f'<div class="pivotal-path">{html.escape(text)}</div>'
+    return f'<div class="pivotal-path">{escape_html(text)}</div>'
 
 
 def _duration(seconds: float) -> str:
@@ -138,7 +138,7 @@ def _duration(seconds: float) -> str:
 def show_plot(status: dict[str, Any]) -> str:
     """The loss curve, or a word about when it comes."""
     drawing = draw_losses(status["losses"], total_steps=status["total_steps"], title=MESSAGES["plot_title"])
-    return drawing or f'<div class="pivotal-later">{html.escape(MESSAGES["plot_later"])}</div>'
+    return drawing or f'<div class="pivotal-later">{escape_html(MESSAGES["plot_later"])}</div>'
 
 
 def show_result(status: dict[str, Any]) -> str:
@@ -151,4 +151,4 @@ def show_result(status: dict[str, Any]) -> str:
     else:
         lines.append(MESSAGES["no_words"])
     lines.append(MESSAGES["run_folder"].format(path=status["run_folder"]))
-    return "".join(f'<div class="pivotal-path">{html.escape(line)}</div>' for line in lines)
+    return "".join(f'<div class="pivotal-path">{escape_html(line)}</div>' for line in lines)

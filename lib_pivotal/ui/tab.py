@@ -8,8 +8,8 @@ from typing import Any
 
 import gradio as gr
 
+from lib_pivotal.app.bundle_library import BundleLibrary
 from lib_pivotal.app.session import Session
-from lib_pivotal.app.shelf import Shelf
 from lib_pivotal.core.errors import PivotalError
 from lib_pivotal.ui import panels
 from lib_pivotal.ui.blocks.bundles import create_bundles
@@ -32,12 +32,12 @@ Handler = Callable[[Values], Outputs]
 _TELL_SCRIPT = "(text) => { pivotal.update(text); return []; }"
 
 
-def build_tab(session: Session, shelf: Shelf) -> gr.Blocks:
+def build_tab(session: Session, library: BundleLibrary) -> gr.Blocks:
     """The tab of a webui that can be trained in.
 
     Args:
         session: what the buttons of training act on.
-        shelf: what those of the bundles act on.
+        library: what those of the bundles act on.
     """
     with gr.Blocks(analytics_enabled=False) as blocks, gr.Tabs(elem_id="pivotal_tab"):
         with _part("train"), gr.Row(equal_height=False):
@@ -46,21 +46,21 @@ def build_tab(session: Session, shelf: Shelf) -> gr.Blocks:
             with gr.Column(scale=2, min_width=320):
                 parts.update(create_monitor())
             _wire(parts, Handlers(session))
-        _add_bundles(shelf)
+        _add_bundles(library)
     return blocks
 
 
-def build_tab_without_host(reason: str, shelf: Shelf) -> gr.Blocks:
+def build_tab_without_host(reason: str, library: BundleLibrary) -> gr.Blocks:
     """The tab of a webui that cannot be trained in: it says why, and has the bundles.
 
     Args:
         reason: for people.
-        shelf: what the buttons of the bundles act on.
+        library: what the buttons of the bundles act on.
     """
     with gr.Blocks(analytics_enabled=False) as blocks, gr.Tabs(elem_id="pivotal_tab"):
         with _part("train"):
             gr.HTML(panels.show_message(MESSAGES["no_host"], "bad", reason))
-        _add_bundles(shelf)
+        _add_bundles(library)
     return blocks
 
 
@@ -68,10 +68,10 @@ def _part(name: str) -> Any:
     return gr.Tab(TABS[name], id=name, elem_id=element_id("tab", name))
 
 
-def _add_bundles(shelf: Shelf) -> None:
+def _add_bundles(library: BundleLibrary) -> None:
     with _part("bundles") as part:
         parts = create_bundles()
-    handlers = BundleHandlers(shelf)
+    handlers = BundleHandlers(library)
     listen = _Listener(parts, notice="bundle_notice")
     lists = ["bundle", "bundle_other"]
     listen.on(part.select, handlers.refresh, lists, LISTS)

@@ -1,10 +1,12 @@
-"""Every word of the tab that is not in the settings' schema.
+"""Every text on the tab that is not in the settings' schema.
 
-Texts with blanks are templates for ``str.format``; none is put together from pieces, because translations are looked up
+Texts with braces are templates for ``str.format``; none is put together from pieces, because translations are looked up
 by the whole English text.
 """
 
 from __future__ import annotations
+
+from lib_pivotal.core.config.schema import concept_field_info
 
 __all__ = [
     "ACCORDIONS",
@@ -13,14 +15,14 @@ __all__ = [
     "BUNDLE_HEADINGS",
     "BUNDLE_TABLE",
     "BUTTONS",
-    "CONCEPT_FIELDS",
     "LABELS",
     "MESSAGES",
     "STATES",
     "TABS",
+    "concept_label",
 ]
 
-TABS = {"train": "Train", "bundles": "Bundles"}
+TABS = {"train": "Train a bundle", "bundles": "Bundle tools"}
 
 BUTTONS = {
     "check": "Check",
@@ -32,20 +34,20 @@ BUTTONS = {
     "sample_now": "Sample now",
     "add_concept": "Add concept",
     "remove_concept": "Remove last concept",
-    "copy": "Copy words",
+    "copy": "Copy prompt",
     "send": "Send to txt2img",
     "bundle_refresh": "Refresh",
     "bundle_verify": "Verify",
     "bundle_rename": "Rename",
     "bundle_remove": "Remove",
     "bundle_merge": "Add its embeddings",
-    "bundle_pack": "Pack these files in",
+    "bundle_pack": "Add embedding files",
     "bundle_split": "Split into files",
 }
 
 LABELS = {
     "gallery": "Samples",
-    "words": "Words to type",
+    "words": "Prompt to use it",
     "concepts": "Concepts",
     "webui": "Webui",
 }
@@ -53,7 +55,7 @@ LABELS = {
 BASIC_HEADINGS = {
     "images": "Images",
     "concepts": "Concepts",
-    "output": "Result",
+    "output": "Output",
     "training": "Training",
     "lora": "LoRA",
     "samples": "Samples",
@@ -63,93 +65,91 @@ ACCORDIONS = {
     "images": "Captions and images",
     "training": "More training options",
     "lora": "LoRA layers",
-    "optimiser": "Optimiser and embeddings",
-    "samples": "Sample pictures",
+    "optimizer": "Optimizer and embeddings",
+    "samples": "Sample images",
     "output": "Saving",
     "expert": "Expert",
 }
 
-CONCEPT_FIELDS = {
-    "name": ("Name {number}", "The new word you will type. Choose one that is no ordinary word: zog_v1."),
-    "init_text": ("Start words {number}", "What it is, in words the model knows: small teal robot."),
-    "vectors": ("Vectors {number}", "Tokens the name takes; 0: as many as the start words have."),
-    "aliases": ("Caption tags {number}", "Tags in the captions that mean this concept, separated by commas."),
-    "lr_multiplier": ("Rate factor {number}", "Multiplies the embedding learning rate."),
-    "stop_at": ("Freeze at {number}", "Part of the run after which the name is no longer changed."),
-}
-"""Field of a concept → label and help."""
-
 BUNDLE_HEADINGS = {
-    "result": "The new file",
-    "names": "Names in it",
-    "more": "More embeddings",
-    "apart": "For programs that know no bundles",
+    "result": "Save as",
+    "names": "Embeddings in this bundle",
+    "more": "Add embeddings",
+    "apart": "For programs that cannot read bundles",
 }
 
 BUNDLE_FIELDS = {
-    "bundle": ("Bundle", "A file of the Lora folder: what is in it is shown below."),
-    "bundle_target": ("Write to", "Name in the Lora folder; empty: the old name with a number."),
-    "bundle_overwrite": ("Replace an existing file", "Off: a file of this name is left alone, and you are told."),
-    "bundle_names": ("Embeddings", "Names to rename (one) or to remove."),
-    "bundle_new_name": ("New name", "The word you will type, when one name is changed or one file is packed."),
+    "bundle": ("Bundle", "A file from the Lora folder; its contents are shown below."),
+    "bundle_target": ("File name", "Name in the Lora folder; if empty, the old name with a number."),
+    "bundle_overwrite": ("Overwrite existing file", "If off, existing files are not overwritten."),
+    "bundle_names": ("Embeddings", "Select one to rename it, or several to remove them."),
+    "bundle_new_name": ("New name", "The word you will type in prompts, when you rename an embedding or add one file."),
     "bundle_other": ("Other bundle", "Its embeddings are added; its LoRA is not used."),
-    "bundle_files": ("Embedding files", "From the webui's folder of embeddings; the names are the files' own."),
+    "bundle_files": ("Embedding files", "From the webui's embeddings folder; each file gives the name."),
 }
-"""Field of the part "Bundles" → label and help."""
+"""Field of the bundle tools → label and help."""
 
-BUNDLE_TABLE = ("Name", "For", "Vectors", "Length", "Hash")
+BUNDLE_TABLE = ("Name", "Model", "Vectors", "Norms", "Hash")
 
 STATES = {
-    "idle": "No run yet.",
-    "queued": "Waiting for the webui to finish what it is doing.",
+    "idle": "No training yet.",
+    "queued": "Waiting for the webui to finish its current job.",
     "preparing": "Preparing",
     "training": "Training",
     "saving": "Saving",
     "done": "Finished.",
-    "stopped": "Stopped. What had been trained is kept.",
+    "stopped": "Stopped. Progress was kept.",
     "discarded": "Discarded. Nothing was kept.",
-    "failed": "The run failed.",
+    "failed": "Training failed.",
 }
 
 MESSAGES = {
     "no_host": "Pivotal Tuning cannot train here.",
-    "no_problems": "No problems found. You can train.",
-    "errors": "Please correct this first:",
-    "only_warnings": "You can train. Please look at this:",
-    "started": "Training has started; the right side shows how it goes.",
-    "stopping": "The run ends after the step it is in, and what is trained is kept.",
-    "discarding": "The run ends after the step it is in, and its result is thrown away.",
-    "will_save": "A bundle is written after the step the run is in.",
-    "will_sample": "Pictures are made after the step the run is in.",
-    "no_run": "No run is on.",
-    "restored": "The settings of the run started last are back.",
-    "nothing_to_restore": "No run has been started yet, so there is nothing to restore.",
-    "too_many_concepts": "The run had more concepts than the tab has rows; the first {count} are shown.",
+    "no_problems": "No problems found. Ready to train.",
+    "errors": "Fix these problems first:",
+    "only_warnings": "Ready to train, with warnings:",
+    "started": "Training has started; its progress is shown on the right.",
+    "stopping": "Stopping after the current step; progress is kept.",
+    "discarding": "Stopping after the current step; the result is discarded.",
+    "will_save": "A bundle will be saved after the current step.",
+    "will_sample": "Sample images will be made after the current step.",
+    "no_run": "No training in progress.",
+    "restored": "Restored the settings of the last run.",
+    "nothing_to_restore": "Nothing to restore: no training has been started yet.",
+    "too_many_concepts": "That run had more concepts than the tab has rows; the first {count} are shown.",
     "unexpected": "Something went wrong: {error}",
-    "unexpected_hint": "The details are in the webui's console.",
+    "unexpected_hint": "See the webui's console for details.",
     "step": "Step {step} of {total}",
     "sample": "step {step}: {prompt}",
     "loss": "loss {loss}",
-    "pace": "{seconds} s a step",
+    "pace": "{seconds} s/step",
     "left": "{time} left",
     "is_stopping": "stopping",
-    "stopped_early": "Stopped before the first step, so there is nothing to keep.",
+    "stopped_early": "Stopped before the first step; there is nothing to keep.",
     "log": "Log: {path}",
-    "memory": "GPU memory: about {needed} GiB needed beyond the model, {free} GiB free.",
-    "memory_saves": " Saving memory, at the price of time.",
-    "memory_peak": " Peak: {peak} GiB, the model included.",
+    "memory": "GPU memory: about {needed} GiB needed in addition to the model, {free} GiB free.",
+    "memory_saves": " Memory-saving mode is on, which is slower.",
+    "memory_peak": " Peak: {peak} GiB including the model.",
     "run_folder": "Run folder: {path}",
     "bundle": "Bundle: {path}",
     "no_words": "Nothing was saved.",
-    "plot_title": "Loss: every step (thin) and its running mean (thick)",
-    "plot_later": "The loss is drawn here once training runs.",
-    "warnings": "Please note",
+    "plot_title": "Loss: per step (thin) and smoothed (thick)",
+    "plot_later": "The loss is plotted here during training.",
+    "warnings": "Warnings",
     "file_is_good": "No problems found.",
-    "file_errors": "This is wrong with it:",
-    "file_warnings": "It can be used. Please look at this:",
-    "written": "Written:",
+    "file_errors": "Problems found:",
+    "file_warnings": "This file can be used, with warnings:",
+    "written": "Saved:",
     "metadata": "Metadata",
+    "kind": "This file: {kind}",
+    "kind_for": "This file: {kind}, for {family}",
     "lora": "LoRA: rank {ranks}, alpha {alphas}; layers: {layers}",
-    "no_lora": "No LoRA is in it.",
-    "no_embeddings": "No embeddings are in it: it is a plain LoRA.",
+    "lora_kind": "{kind}, layers: {layers}; read by {read_by}",
+    "no_lora": "It contains no LoRA.",
+    "no_embeddings": "It contains no embeddings.",
 }
+
+
+def concept_label(row: int, name: str) -> str:
+    """Label of a cell of the concepts table; rows count from 0, for people from 1."""
+    return f"{concept_field_info()[name]['label']} {row + 1}"

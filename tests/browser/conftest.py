@@ -1,4 +1,4 @@
-"""A real webui and a real browser; ``--shots`` keeps the pictures for the README."""
+"""A real webui and a real browser; ``--shots`` keeps the images for the README."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import io
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,13 +14,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.e2e.server import Webui, find_python, find_webui, running
+
 _HERE = Path(__file__).resolve().parent
 _E2E = _HERE.parent / "e2e"
 _SHOTS = _HERE.parents[1] / "docs" / "img"
 _MOST_BYTES = 100_000
-
-sys.path.insert(0, str(_E2E))
-from server import Webui, find_python, find_webui, make_data_folder  # noqa: E402
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -46,7 +44,7 @@ def _checkpoints(tree: Path, python: Path, folder: Path) -> list[Path]:
     from lib_pivotal.demo import assets
 
     if assets.BASE_A.exists() and assets.BASE_B_UNET.exists():
-        return [assets.materialise(folder / "demo").a]
+        return [assets.materialize(folder / "demo").a]
     command = [str(python), str(_E2E / "random_checkpoint.py"), str(tree), str(folder / "random")]
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
     return [folder / "random" / "random.safetensors"]
@@ -61,13 +59,10 @@ def webui() -> Iterator[Webui]:
         _skip_loudly("NO WEBUI FOUND (set PIVOTAL_WEBUI, PIVOTAL_WEBUI_PYTHON)")
     # Not pytest's own folder, whose name would be in the screenshots.
     folder = Path(tempfile.mkdtemp(prefix="webui-"))
-    make_data_folder(folder / "data", _checkpoints(tree, python, folder))
-    server = Webui(tree, python, folder / "data")
     try:
-        server.wait()
-        yield server
+        with running(tree, python, folder / "data", _checkpoints(tree, python, folder)) as server:
+            yield server
     finally:
-        server.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -101,13 +96,13 @@ def shoot(request: pytest.FixtureRequest) -> Callable[..., None]:
     def take(page, name: str, **options) -> None:
         if not request.config.getoption("--shots"):
             return
-        picture = Image.open(io.BytesIO(page.screenshot(**options))).convert("RGB")
+        image = Image.open(io.BytesIO(page.screenshot(**options))).convert("RGB")
         _SHOTS.mkdir(parents=True, exist_ok=True)
         path = _SHOTS / f"{name}.png"
-        for colours in (256, 128, 64, 32):
-            picture.quantize(colours).save(path, optimize=True)
+        for colors in (256, 128, 64, 32):
+            image.quantize(colors).save(path, optimize=True)
             if path.stat().st_size <= _MOST_BYTES:
                 return
-        picture.resize((picture.width * 2 // 3, picture.height * 2 // 3)).quantize(64).save(path, optimize=True)
+        image.resize((image.width * 2 // 3, image.height * 2 // 3)).quantize(64).save(path, optimize=True)
 
     return take

@@ -26,7 +26,7 @@ def page(webui, url, browser) -> Iterator[Page]:
     save_file({**lora, f"{LAYER}.alpha": torch.tensor(2.0), **named}, webui.data / "models/Lora/two.safetensors")
     context = browser.new_context(viewport={"width": 1360, "height": 900})
     tab = TabPage(context.new_page(), url)
-    tab.page.get_by_role("button", name="Bundles", exact=True).click()
+    tab.page.get_by_role("button", name="Bundle tools", exact=True).click()
     yield tab.page
     context.close()
     assert tab.errors == []

@@ -9,9 +9,10 @@ import pytest
 
 pytest.importorskip("playwright")
 
-from bundles import Maker
 from playwright.sync_api import Page, expect
-from server import Webui
+
+from tests.e2e.bundles import Maker
+from tests.e2e.server import Webui
 
 PROMPT = "#txt2img_prompt textarea"
 LIST = ".pivotal-completion"

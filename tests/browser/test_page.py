@@ -12,19 +12,19 @@ import pytest
 
 pytest.importorskip("playwright")
 
-from pictures import NAMES, draw
 from playwright.sync_api import expect
 
 from lib_pivotal.core.config.schema import field_info
 from tests.browser.tab_page import TabPage
+from tests.e2e.images import NAMES, draw
 
 BLOCKS = {name: info["block"] for name, info in field_info().items()}
 WAIT_MS = 120_000
 
 
 @pytest.fixture
-def pictures() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="pictures-") as folder:
+def images() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="images-") as folder:
         yield draw(Path(folder))
 
 
@@ -55,19 +55,19 @@ def settings(folder: Path, output_name: str, **changes) -> dict:
         "rank": 4,
         "alpha": "2",
         "sample_every": 10,
-        "sample_prompts": "\n".join(f"{name}, {colour} background" for name, colour in zip(NAMES, ("red", "blue"))),
+        "sample_prompts": "\n".join(f"{name}, {color} background" for name, color in zip(NAMES, ("red", "blue"))),
         "output_name": output_name,
         **changes,
     }
 
 
-def test_from_filling_to_the_picture(tab, webui, pictures, shoot):
+def test_from_filling_to_the_image(tab, webui, images, shoot):
     page = tab.page
-    tab.fill(settings(pictures / "nowhere", "", steps="-3"), BLOCKS)
+    tab.fill(settings(images / "nowhere", "", steps="-3"), BLOCKS)
     tab.press("run_train")
     tab.expect_notice("Image folder", "Output name", "Steps")
     shoot(page, "problems")
-    given = settings(pictures, "two-shapes")
+    given = settings(images, "two-shapes")
     tab.fill(given, BLOCKS)
     assert tab.errors == []
     tab.press("run_check")
@@ -120,9 +120,9 @@ def use_the_result(tab, webui, shoot) -> None:
     assert (webui.data / "models" / "Lora" / "two-shapes.safetensors").exists()
 
 
-def test_a_reload_and_escape_lose_nothing_and_stop_keeps(tab, webui, pictures):
+def test_a_reload_and_escape_lose_nothing_and_stop_keeps(tab, webui, images):
     page = tab.page
-    tab.fill(settings(pictures, "stopped", steps="2000"), BLOCKS)
+    tab.fill(settings(images, "stopped", steps="2000"), BLOCKS)
     tab.press("run_train")
     tab.expect_status("Step")
     expect(page.locator("#pivotal_run_plot svg")).to_be_visible(timeout=WAIT_MS)
@@ -149,9 +149,9 @@ def test_a_reload_and_escape_lose_nothing_and_stop_keeps(tab, webui, pictures):
     expect(page.locator("#pivotal_run_train")).to_be_enabled()
 
 
-def test_a_run_started_elsewhere_is_shown_and_can_be_discarded(tab, webui, pictures):
+def test_a_run_started_elsewhere_is_shown_and_can_be_discarded(tab, webui, images):
     page = tab.page
-    body = settings(pictures, "elsewhere", steps=2000, unet_lr=1e-3, embedding_lr=5e-3, alpha=2.0)
+    body = settings(images, "elsewhere", steps=2000, unet_lr=1e-3, embedding_lr=5e-3, alpha=2.0)
     assert webui.post("/pivotal/v1/train", body)["task_id"]
     page.locator("#tabs > .tab-nav button").first.click()
     page.get_by_role("button", name="Pivotal Tuning", exact=True).first.click()
@@ -183,9 +183,9 @@ def test_looks(url, browser, shoot, theme, width):
     context.close()
 
 
-def brightness(colour: str) -> float:
+def brightness(color: str) -> float:
     """Mean of red, green and blue, 0 to 255."""
-    return sum(float(number) for number in re.findall(r"[\d.]+", colour)[:3]) / 3
+    return sum(float(number) for number in re.findall(r"[\d.]+", color)[:3]) / 3
 
 
 def test_odd_answers_leave_the_script_alive(tab):

@@ -62,7 +62,7 @@ class FakeWebui:
 
     def behave(self, module: str, name: str, function: Callable[..., Any]) -> None:
         """Let a host function do something; the call is still checked and noted."""
-        self.modules[module].__dict__[name].behaviour = function
+        self.modules[module].__dict__[name].behavior = function
 
     def make(self, class_name: str, **values: Any) -> Any:
         """An instance of a host class that has the contract's attributes (None unless given) and no others."""
@@ -164,10 +164,10 @@ def _function(name: str, call: dict[str, Any] | None, calls: list[str], *, is_bo
             unknown = set(options) - set(call["keywords"])
             assert not unknown, f"{name}: {unknown} is not in the contract"
         calls.append(name)
-        behaviour = function.behaviour
-        return behaviour(*arguments, **options) if behaviour else None
+        behavior = function.behavior
+        return behavior(*arguments, **options) if behavior else None
 
-    function.behaviour = None  # type: ignore[attr-defined]
+    function.behavior = None  # type: ignore[attr-defined]
     return function
 
 

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 import torch
-from fake_webui import FakeWebui
 from safetensors.torch import save_file
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import HostError
 from lib_pivotal.core.events import Control
-from lib_pivotal.host.a1111 import networks
 from lib_pivotal.host.a1111.host import A1111Host
 from lib_pivotal.host.a1111.lease import borrow
+from lib_pivotal.host.a1111.noise_schedule import noise_schedule_of
 from lib_pivotal.host.a1111.sample import _pinned_options, _registered
-from lib_pivotal.host.a1111.schedule import schedule_of
+from lib_pivotal.host.webui.replaced_loras import forget_file
+from tests.contract.fake_webui import FakeWebui
 
 _INFO = types.SimpleNamespace(
     filename="m.safetensors", title="m.safetensors [12]", name="m.safetensors", name_for_extra="m", sha256="12ab"
@@ -152,7 +152,7 @@ def test_an_inpainting_model_is_refused_by_name(monkeypatch: pytest.MonkeyPatch)
     assert any("an inpainting model (SD1)" in item.message for item in A1111Host("").problems(TrainConfig()))
 
 
-def test_a_velocity_model_that_the_webui_takes_for_another_is_told(
+def test_a_velocity_model_that_the_webui_uses_wrongly_is_an_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     _host, model = _webui(monkeypatch)
@@ -165,14 +165,14 @@ def test_a_velocity_model_that_the_webui_takes_for_another_is_told(
     model.parameterization = "v"
     assert not any("velocity" in item.message for item in A1111Host("").problems(TrainConfig()))
     # What the file says of its schedule holds, too.
-    assert schedule_of(model)[-1] < 1e-7
+    assert noise_schedule_of(model)[-1] < 1e-7
 
 
 def test_the_webuis_zero_terminal_schedule_is_trained_with(monkeypatch: pytest.MonkeyPatch) -> None:
     webui, model = _webui(monkeypatch)
-    plain = schedule_of(model)
+    plain = noise_schedule_of(model)
     vars(webui.modules["shared"].opts)["sd_noise_schedule"] = "Zero Terminal SNR"
-    rescaled = schedule_of(model)
+    rescaled = noise_schedule_of(model)
     assert plain[-1] > 1e-3
     assert rescaled[-1] < 1e-7
     assert rescaled[0] == pytest.approx(float(plain[0]), rel=1e-6)
@@ -225,8 +225,8 @@ def test_an_installed_embedding_of_the_same_name_steps_aside_for_a_preview(monke
         registered.append(f"+{embedding.name}")
         database.word_embeddings[embedding.name] = embedding
 
-    type(database).register_embedding_by_name.behaviour = by_name
-    type(database).register_embedding.behaviour = register
+    type(database).register_embedding_by_name.behavior = by_name
+    type(database).register_embedding.behavior = register
     ids = model.cond_stage_model.tokenize(["mychar"])[0]
     installed = types.SimpleNamespace(name="MyChar")
     database.word_embeddings["MyChar"] = installed
@@ -253,7 +253,7 @@ def test_bundled_embeddings_of_an_earlier_run_do_not_count_as_taken(monkeypatch:
     assert A1111Host("").taken_names() == {"ondisk": "OnDisk.pt"}
 
 
-def test_a_replaced_file_is_read_again_and_applied_anew_in_every_model_in_memory(
+def test_a_replaced_file_is_read_and_applied_again_in_every_model_in_memory(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     webui, model = _webui(monkeypatch)
@@ -267,7 +267,7 @@ def test_a_replaced_file_is_read_again_and_applied_anew_in_every_model_in_memory
     elsewhere = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
     webui.modules["sd_models"].model_data.loaded_sd_models = [elsewhere]
     model.first_stage_model.network_current_names = elsewhere[0].network_current_names = merged
-    networks.forget_file(tmp_path / "a.safetensors", model)
+    forget_file(tmp_path / "a.safetensors")
     assert (ours.mtime, other.mtime) == (0, 5.0)
     assert webui.modules["networks"].networks_in_memory == {"b": other}
     for layer in (model.first_stage_model, elsewhere[0]):

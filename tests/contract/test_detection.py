@@ -1,4 +1,4 @@
-"""Which host this process is, told from the fake webui."""
+"""Which host this process is, in the fake webui."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import sys
 import types
 
 import pytest
-from fake_webui import FakeWebui
 
 from lib_pivotal.host.detect import current_host
+from tests.contract.fake_webui import FakeWebui
 
 
 def _tagged(monkeypatch: pytest.MonkeyPatch, tag: str, version: tuple[int, ...] = (1, 10, 1)) -> FakeWebui:
@@ -18,7 +18,7 @@ def _tagged(monkeypatch: pytest.MonkeyPatch, tag: str, version: tuple[int, ...] 
 
 
 def test_no_webui() -> None:
-    assert current_host() == (None, "This process is no webui.")
+    assert current_host() == (None, "This process is not a webui.")
 
 
 @pytest.mark.parametrize(
@@ -37,12 +37,12 @@ def test_supported_versions(monkeypatch: pytest.MonkeyPatch, tag: str, version: 
     assert host.name == name
 
 
-def test_an_old_webui_is_told_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_webui_is_refused_with_the_version_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     _tagged(monkeypatch, "v1.5.2")
     assert current_host() == (None, "This webui is v1.5.2; training needs 1.6 or newer.")
 
 
-def test_an_unknown_fork_is_told_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_fork_is_refused_with_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     webui = _tagged(monkeypatch, "v1.10.1")
     del webui.modules["sd_models"].__dict__["reload_model_weights"]
     host, reason = current_host()

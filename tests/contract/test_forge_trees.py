@@ -1,4 +1,4 @@
-"""The loader on Forge, old Forge, reForge and Forge-classic: their own source, and Forge's own text engine."""
+"""Bundle prompts on Forge, old Forge, reForge and Forge-classic: their own source, and Forge's own text engine."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 import torch
-from host_tree import complaint
 from safetensors.torch import save_file
 
+from tests.contract.host_tree import complaint
+
 _ROOT = Path(__file__).resolve().parents[2]
-_CONTRACT = _ROOT / "lib_pivotal" / "host" / "loader" / "forge_contract.json"
+_CONTRACT = _ROOT / "lib_pivotal" / "host" / "forge_contract.json"
 _HOSTS = ("forge", "forge-old", "forge-classic", "reforge")
 _LORA_FOLDERS = {"forge": "sd_forge_lora"}
 
@@ -27,14 +28,14 @@ def _tree(host: str) -> Path:
     """A folder below ``$PIVOTAL_TREES`` or ``~/webui-src``; skips loudly where there is none."""
     tree = Path(os.environ.get("PIVOTAL_TREES") or Path.home() / "webui-src") / host
     if not (tree / "modules" / "processing.py").exists():
-        message = f"NO TREE OF {host} FOUND: the loader was not compared with it (set PIVOTAL_TREES)."
+        message = f"NO TREE OF {host} FOUND: bundle prompts were not compared with it (set PIVOTAL_TREES)."
         warnings.warn(message, stacklevel=1)
         pytest.skip(message)
     return tree
 
 
 @pytest.mark.parametrize("host", _HOSTS)
-def test_every_place_that_the_loader_stands_in_exists(host: str) -> None:
+def test_every_function_that_we_hook_or_call_exists(host: str) -> None:
     tree = _tree(host)
     complaints = []
     for symbol in json.loads(_CONTRACT.read_text(encoding="utf-8"))["symbols"]:
@@ -130,17 +131,25 @@ def _activate(path: Path, label: str = "A") -> None:
     sys.modules["networks"].loaded_networks[:] = [net]
 
 
+def _names() -> Any:
+    """The active names, put together as at installation."""
+    from lib_pivotal.host.bundle_prompts.active_names import ActiveNames
+    from lib_pivotal.host.bundle_prompts.encoders import LiveEncoders
+    from lib_pivotal.host.bundle_prompts.lookup import unhooked_find, unhooked_tokenize
+    from lib_pivotal.host.bundle_prompts.settings import read_settings
+
+    return ActiveNames(unhooked_find(), LiveEncoders(unhooked_tokenize()), read_settings)
+
+
 def test_names_work_in_both_of_forges_engines(forge: _Engine, tmp_path: Path) -> None:
-    from lib_pivotal.host.loader.hooks import Hooks
-    from lib_pivotal.host.loader.lookup import add_lookup_hooks, ask_host
-    from lib_pivotal.host.loader.settings import read_settings
-    from lib_pivotal.host.loader.state import LoaderState
+    from lib_pivotal.host.bundle_prompts.hooks import Hooks
+    from lib_pivotal.host.bundle_prompts.lookup import add_lookup_hooks
 
     first, second = torch.randn(3, 32), torch.randn(3, 32)
     path = tmp_path / "A.safetensors"
     save_file({"bundle_emb.<s0>.clip_l": first, "bundle_emb.<s0>.clip_g": second}, path)
     before = forge.chunk("clip_l", "a <s0>, dog")
-    hooks, state = Hooks(), LoaderState(ask_host(), read_settings)
+    hooks, state = Hooks(), _names()
     add_lookup_hooks(hooks, state)
     try:
         assert forge.chunk("clip_l", "a <s0>, dog") == before
@@ -166,11 +175,8 @@ def loading(forge: _Engine, tmp_path: Path) -> Iterator[Any]:
     """Forge's cached reader of files with our hooks, a file with a bundle, and what was read from disk."""
     import functools
 
-    from lib_pivotal.host.loader.hooks import Hooks
-    from lib_pivotal.host.loader.lookup import ask_host
-    from lib_pivotal.host.loader.settings import read_settings
-    from lib_pivotal.host.loader.state import LoaderState
-    from lib_pivotal.host.loader.takeover import add_takeover_hooks
+    from lib_pivotal.host.bundle_prompts.hooks import Hooks
+    from lib_pivotal.host.bundle_prompts.takeover import add_takeover_hooks
 
     path = tmp_path / "A.safetensors"
     save_file({**_LORA, **_MANY}, path)
@@ -188,7 +194,7 @@ def loading(forge: _Engine, tmp_path: Path) -> Iterator[Any]:
     networks.load_network = lambda name, on_disk: types.SimpleNamespace(
         name=name, mentioned_name=name, network_on_disk=on_disk
     )
-    hooks, state = Hooks(), LoaderState(ask_host(), read_settings)
+    hooks, state = Hooks(), _names()
     add_takeover_hooks(hooks, state)
     yield types.SimpleNamespace(networks=networks, path=path, reads=reads, state=state, model=forge.model)
     hooks.remove()
@@ -196,7 +202,7 @@ def loading(forge: _Engine, tmp_path: Path) -> Iterator[Any]:
 
 def test_forges_loader_never_sees_our_keys(loading: Any) -> None:
     """With more than 12 keys that fit nothing it drops the whole LoRA."""
-    from lib_pivotal.host.loader.takeover import reload_outdated
+    from lib_pivotal.host.bundle_prompts.takeover import reload_outdated
 
     networks, path, model = loading.networks, loading.path, loading.model
     assert set(networks.load_lora_state_dict(str(path))) == set(_LORA)
@@ -221,7 +227,7 @@ def test_forge_reads_a_file_again_that_was_replaced_while_it_did_not_act(loading
     assert len(loading.reads) == 2
 
 
-def test_forge_never_sees_our_keys_while_the_loader_is_on(loading: Any) -> None:
+def test_forge_never_sees_our_keys_while_bundled_embeddings_are_on(loading: Any) -> None:
     """It has no handling of its own that could stand back or come first."""
     data = sys.modules["modules.shared"].opts.data
     data["pivotal_loader_takes_over"] = False

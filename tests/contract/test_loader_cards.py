@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from fake_webui import FakeWebui
 from safetensors.torch import save_file
 
-from lib_pivotal.host.loader import cards
+from lib_pivotal.host.bundle_prompts import cards
+from tests.contract.fake_webui import FakeWebui
 
 _HOSTILE = '<img src=x onerror="alert(1)">'
 _OPTION = "extra_networks_card_description_is_html"

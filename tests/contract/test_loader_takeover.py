@@ -1,4 +1,4 @@
-"""Loading LoRA files on the fake webui: what is left out, what is loaded anew, and how failures of ours end."""
+"""Loading LoRA files in the fake webui: what is left out, what is loaded again, and how errors of ours end."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from fake_webui import FakeWebui
 from safetensors.torch import load_file, save_file
 
-from lib_pivotal.host.loader.hooks import Hooks
-from lib_pivotal.host.loader.settings import read_settings
-from lib_pivotal.host.loader.state import LoaderState
-from lib_pivotal.host.loader.takeover import add_takeover_hooks, reload_outdated
+from lib_pivotal.host.bundle_prompts.active_names import ActiveNames
+from lib_pivotal.host.bundle_prompts.hooks import Hooks
+from lib_pivotal.host.bundle_prompts.settings import read_settings
+from lib_pivotal.host.bundle_prompts.takeover import add_takeover_hooks, reload_outdated
+from tests.contract.fake_webui import FakeWebui
 
 _MERGED = (("A", 1.0, 1.0, None),)
 
@@ -31,7 +31,7 @@ class _Lora:
         webui.behave("sd_models", "read_state_dict", load_file)
         webui.behave("networks", "load_network", self._load_network)
         self.networks.sd_models = webui.modules["sd_models"]
-        self.hooks, self.state = Hooks(), LoaderState(lambda _run: (None, None), read_settings)
+        self.hooks, self.state = Hooks(), ActiveNames(lambda _run: (None, None), lambda: None, read_settings)
         add_takeover_hooks(self.hooks, self.state)
 
     def write(self, value: float) -> None:
@@ -65,7 +65,7 @@ def test_our_keys_are_left_out_unless_the_webui_goes_first(lora: _Lora) -> None:
 
 
 @pytest.mark.parametrize("setting", ["pivotal_loader", "pivotal_loader_takes_over"])
-def test_switching_reads_the_acting_loras_anew(lora: _Lora, setting: str) -> None:
+def test_changing_a_setting_reads_the_active_loras_again(lora: _Lora, setting: str) -> None:
     lora.networks.loaded_networks.append(lora.load())
     lora.networks.networks_in_memory["A"] = lora.load()
     reload_outdated(lora.state)
@@ -75,14 +75,14 @@ def test_switching_reads_the_acting_loras_anew(lora: _Lora, setting: str) -> Non
     assert lora.networks.loaded_networks[0].mtime == 0 and not lora.networks.networks_in_memory
 
 
-def test_a_replaced_file_is_applied_anew_in_every_model_in_memory(lora: _Lora) -> None:
+def test_a_replaced_file_is_applied_again_in_every_model_in_memory(lora: _Lora) -> None:
     used, other = (torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)) for _ in range(2))
     lora.data.sd_model, lora.data.loaded_sd_models = used, [used, other]
     used[0].network_current_names = other[0].network_current_names = _MERGED
     lora.load()
     lora.load()
     assert used[0].network_current_names == other[0].network_current_names == _MERGED
-    lora.write(2.0)  # while it acts in no list of the webui's
+    lora.write(2.0)  # while it is not in the webui's lists
     lora.load()
     for layer in (used[0], other[0]):
         assert layer.network_current_names not in ((), _MERGED)

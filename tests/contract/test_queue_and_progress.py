@@ -6,12 +6,12 @@ import threading
 from pathlib import Path
 
 import pytest
-from fake_webui import FakeWebui
 from PIL import Image
 
 from lib_pivotal.core.events import Prepared, Preparing, SampleReady, Saved, StepDone
 from lib_pivotal.host.a1111.host import A1111Host
-from lib_pivotal.host.a1111.progress import A1111Progress, exclusive
+from lib_pivotal.host.webui.progress import WebuiProgress, exclusive
+from tests.contract.fake_webui import FakeWebui
 
 
 @pytest.mark.parametrize("version", [(1, 7), (1, 10, 1)])
@@ -66,7 +66,7 @@ def test_a_bundle_written_inside_a_run_does_not_wait_for_the_run(monkeypatch: py
 
 def test_the_bar_shows_progress_from_the_first_step_of_this_session(monkeypatch: pytest.MonkeyPatch) -> None:
     state = FakeWebui(monkeypatch).modules["shared"].state
-    sink = A1111Progress()
+    sink = WebuiProgress()
     sink.handle(Preparing("latents", 3, 12))
     assert (state.job_no, state.job_count) == (3, 12)
     sink.handle(Prepared(first_step=40, total_steps=100, trainable_count=1))
@@ -81,11 +81,11 @@ def test_the_bar_shows_progress_from_the_first_step_of_this_session(monkeypatch:
 
 def test_texts_are_escaped_and_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     state = FakeWebui(monkeypatch).modules["shared"].state
-    A1111Progress().handle(Saved(1, "bundle", Path("a<b>\nc.safetensors")))
+    WebuiProgress().handle(Saved(1, "bundle", Path("a<b>\nc.safetensors")))
     assert state.textinfo == "Saved a&lt;b&gt; c.safetensors"
 
 
 def test_previews_reach_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     webui = FakeWebui(monkeypatch)
-    A1111Progress().handle(SampleReady(0, 0, "x", Image.new("RGB", (8, 8)), ""))
+    WebuiProgress().handle(SampleReady(0, 0, "x", Image.new("RGB", (8, 8)), ""))
     assert "assign_current_image" in webui.calls

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 import torch
-from host_tree import complaint, version_of
 
 from lib_pivotal.core.bundle.metadata import build_metadata, changed_metadata
 from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.families import FAMILIES
 from lib_pivotal.host.detect import read_contract
+from tests.contract.host_tree import complaint, version_of
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -73,7 +73,7 @@ def test_every_host_symbol_in_the_adapter_is_in_the_contract() -> None:
     listed = {(Path(symbol["file"]).stem, symbol["name"].split(".")[0]) for symbol in read_contract()}
     missing = []
     host = _ROOT / "lib_pivotal" / "host"
-    for source in [*(host / "a1111").glob("*.py"), *(host / "loader").glob("*.py")]:
+    for source in [path for name in ("webui", "a1111", "bundle_prompts") for path in (host / name).glob("*.py")]:
         parsed = ast.parse(source.read_text(encoding="utf-8"))
         imports = [node for node in ast.walk(parsed) if isinstance(node, ast.ImportFrom)]
         hosts = {alias.name for node in imports if (node.module or "").startswith("modules") for alias in node.names}
@@ -101,7 +101,7 @@ def test_webui_sees_the_family_of_what_we_write() -> None:
     if not trees:
         pytest.skip("no webui tree")
     config = TrainConfig(concepts=(Concept(name="zog"),))
-    facts: dict[str, Any] = {"model_name": "m", "model_hash": "", "is_v_prediction": False, "picture_count": 1}
+    facts: dict[str, Any] = {"model_name": "m", "model_hash": "", "is_v_prediction": False, "image_count": 1}
     vectors = {"zog": {"clip_l": torch.ones(1, 8)}}
     facts |= {"step": 1, "output_name": "x", "date": "2026-01-01T00:00:00Z"}
     for tree in trees:

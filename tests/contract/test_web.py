@@ -10,17 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_webui import FakeWebui
 
 from lib_pivotal.host import detect
-from lib_pivotal.host.a1111 import web
+from lib_pivotal.host.webui import api_access
+from tests.contract.fake_webui import FakeWebui
 
+_FLAGS = {
+    "api": False,
+    "nowebui": False,
+    "api_auth": None,
+    "cors_allow_origins": None,
+    "cors_allow_origins_regex": None,
+}
 _SCRIPT = Path(__file__).parents[2] / "scripts" / "pivotal_tab.py"
 
 
 def _started(monkeypatch: pytest.MonkeyPatch, **flags: Any) -> FakeWebui:
     webui = FakeWebui(monkeypatch)
-    vars(webui.modules["shared"].cmd_opts).update({"api": False, "nowebui": False, "api_auth": None, **flags})
+    vars(webui.modules["shared"].cmd_opts).update(_FLAGS | flags)
     return webui
 
 
@@ -41,7 +48,7 @@ def test_users_and_passwords_are_the_webuis(
     monkeypatch: pytest.MonkeyPatch, given: str | None, expected: dict[str, str]
 ) -> None:
     _started(monkeypatch, api_auth=given)
-    assert web.api_credentials() == expected
+    assert api_access.api_credentials() == expected
 
 
 @pytest.mark.parametrize(
@@ -51,7 +58,27 @@ def test_there_is_an_api_only_when_the_webui_has_one(
     monkeypatch: pytest.MonkeyPatch, flags: dict[str, bool], *, expected: bool
 ) -> None:
     _started(monkeypatch, **flags)
-    assert web.has_api() is expected
+    assert api_access.has_api() is expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "allowed"),
+    [
+        ({}, []),
+        ({"cors_allow_origins": "http://a:1,http://b"}, ["http://a:1", "http://b"]),
+        ({"cors_allow_origins": "*"}, ["http://a:1", "http://b", "http://a:11", "null"]),
+        ({"cors_allow_origins_regex": r"http://a:\d"}, ["http://a:1"]),
+        ({"cors_allow_origins": "", "cors_allow_origins_regex": ""}, []),
+    ],
+    ids=str,
+)
+def test_other_sites_are_allowed_that_the_user_has_named(
+    monkeypatch: pytest.MonkeyPatch, flags: dict[str, str], allowed: list[str]
+) -> None:
+    _started(monkeypatch, **flags)
+    assert [
+        origin for origin in ("http://a:1", "http://b", "http://a:11", "null") if api_access.is_allowed_origin(origin)
+    ] == (allowed)
 
 
 def _load_script(monkeypatch: pytest.MonkeyPatch, webui: FakeWebui) -> tuple[dict[str, Callable[..., Any]], list[Any]]:
@@ -82,7 +109,7 @@ def test_routes_are_added_with_the_webuis_credentials(monkeypatch: pytest.Monkey
     webui = _started(monkeypatch, api=True, api_auth="u:p")
     callbacks, registered = _load_script(monkeypatch, webui)
     callbacks["on_app_started"](None, "app")
-    assert registered == [("app", ("session of", "a host"), {"u": "p"})]
+    assert registered == [("app", ("session of", "a host"), {"u": "p"}, api_access.is_allowed_origin)]
 
 
 def test_a_webui_without_an_api_gets_no_routes(monkeypatch: pytest.MonkeyPatch) -> None:

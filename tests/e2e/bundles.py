@@ -55,7 +55,7 @@ class Maker:
     def bundle(
         self, name: str, seed: int, embeddings: Mapping[str, int], *, key: str = "string_to_param.*", width: int = 64
     ) -> Path:
-        """``NAME.safetensors`` with embeddings (name → seed), and beside it ``plain_NAME`` without them."""
+        """``NAME.safetensors`` with embeddings (name → seed), and next to it ``plain_NAME`` without them."""
         named = {f"bundle_emb.{word}.{key}": self.vectors(number, width=width) for word, number in embeddings.items()}
         return self.raw(name, seed, named)
 

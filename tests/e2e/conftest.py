@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from server import Webui, find_python, find_webui, make_data_folder, version_of
+
+from tests.e2e.server import Webui, find_python, find_webui, running, version_of
 
 _HERE = Path(__file__).parent
-pytest.register_assert_rewrite("loader_cases")
+pytest.register_assert_rewrite("tests.e2e.bundle_cases")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -24,8 +25,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what held where: our claims of a cure beside what the webui alone does."""
-    cases, tree = sys.modules.get("loader_cases"), find_webui()
+    """Print which case holds where: with our extension, and in the webui alone as we claim it."""
+    cases, tree = sys.modules.get("tests.e2e.bundle_cases"), find_webui()
     if cases is None or not cases.RESULTS or tree is None:
         return
     version = version_of(tree)
@@ -44,7 +45,7 @@ def _checkpoints(tree: Path, python: Path, folder: Path) -> list[Path]:
 
     result = []
     if assets.BASE_A.exists() and assets.BASE_B_UNET.exists():
-        bases = assets.materialise(folder / "demo")
+        bases = assets.materialize(folder / "demo")
         result = [bases.a, bases.b]
     return [*result, *_random_checkpoints(tree, python, folder)]
 
@@ -80,13 +81,8 @@ def all_families(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webui]:
     tree, python = _found()
     folder = tmp_path_factory.mktemp("families")
     checkpoints = _random_checkpoints(tree, python, folder, ("sd1", "sd2", "sdxl"))
-    make_data_folder(folder / "data", checkpoints)
-    server = Webui(tree, python, folder / "data")
-    try:
-        server.wait()
+    with running(tree, python, folder / "data", checkpoints) as server:
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture(scope="session")
@@ -94,10 +90,5 @@ def webui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webui]:
     """A started webui with our extension and the probe."""
     tree, python = _found()
     folder = tmp_path_factory.mktemp("webui")
-    make_data_folder(folder / "data", _checkpoints(tree, python, folder))
-    server = Webui(tree, python, folder / "data")
-    try:
-        server.wait()
+    with running(tree, python, folder / "data", _checkpoints(tree, python, folder)) as server:
         yield server
-    finally:
-        server.stop()

@@ -13,12 +13,14 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-__all__ = ["Webui", "digest_of", "find_python", "find_webui", "make_data_folder", "version_of"]
+__all__ = ["Webui", "digest_of", "find_python", "find_webui", "make_data_folder", "running", "version_of"]
 
 _ROOT = Path(__file__).resolve().parents[2]
 _START_S = 240
@@ -64,7 +66,7 @@ def version_of(webui: Path) -> tuple[int, ...]:
     return tuple(int(number) for number in found.groups() if number)
 
 
-def make_data_folder(folder: Path, checkpoints: list[Path], *, with_extension: bool = True) -> None:
+def make_data_folder(folder: Path, checkpoints: Sequence[Path], *, with_extension: bool = True) -> None:
     """Models, settings and extensions of a fresh webui; the probe is linked in, and ours if wanted."""
     for name in ("models/Stable-diffusion", "models/Lora", "embeddings", "extensions"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -80,9 +82,9 @@ def make_data_folder(folder: Path, checkpoints: list[Path], *, with_extension: b
     (folder / "config.json").write_text(json.dumps(settings))
 
 
-def digest_of(picture: str) -> str:
-    """Digest of the pixels of a picture in base64; the text in the file does not count."""
-    return hashlib.sha256(Image.open(io.BytesIO(base64.b64decode(picture))).tobytes()).hexdigest()
+def digest_of(image: str) -> str:
+    """Digest of the pixels of an image in base64; the text in the file does not count."""
+    return hashlib.sha256(Image.open(io.BytesIO(base64.b64decode(image))).tobytes()).hexdigest()
 
 
 class Webui:
@@ -152,10 +154,12 @@ class Webui:
         assert status == 200, f"{path}: {status}\n{told}"
         return answer
 
-    def try_post(self, path: str, body: Any = None, timeout: float = 600) -> tuple[int, Any]:
+    def try_post(
+        self, path: str, body: Any = None, timeout: float = 600, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, Any]:
         """Status and JSON of a POST request, whatever the status."""
         try:
-            return 200, self._request(path, {} if body is None else body, timeout)
+            return 200, self._request(path, {} if body is None else body, timeout, headers)
         except urllib.error.HTTPError as error:
             text = error.read().decode(errors="replace")
             try:
@@ -164,15 +168,16 @@ class Webui:
                 return error.code, text
 
     def pixels(self, prompt: str, **fields: Any) -> str:
-        """Digest of the pixels of a small picture with a fixed seed."""
+        """Digest of the pixels of a small image with a fixed seed."""
         task = {"prompt": prompt, "seed": 5, "steps": 4, "width": 64, "height": 64, "cfg_scale": 4, **fields}
-        picture = self.post("/sdapi/v1/txt2img", task)["images"][0]
-        return digest_of(picture)
+        image = self.post("/sdapi/v1/txt2img", task)["images"][0]
+        return digest_of(image)
 
-    def _request(self, path: str, body: Any, timeout: float) -> Any:
+    def _request(self, path: str, body: Any, timeout: float, headers: Mapping[str, str] | None = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data=data)
-        request.add_header("Content-Type", "application/json")
+        for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
+            request.add_header(name, value)
         if self.login is not None:
             pair = base64.b64encode(":".join(self.login).encode()).decode()
             request.add_header("Authorization", f"Basic {pair}")
@@ -189,3 +194,32 @@ class Webui:
                 self._process.kill()
                 self._process.wait()
         self._log.close()
+
+
+@contextmanager
+def running(
+    tree: Path,
+    python: Path,
+    data: Path,
+    checkpoints: Sequence[Path],
+    *,
+    with_extension: bool = True,
+    arguments: tuple[str, ...] = (),
+) -> Iterator[Webui]:
+    """Within the context a webui runs in a new data folder.
+
+    Args:
+        tree: its source.
+        python: its interpreter.
+        data: the folder, which does not exist yet.
+        checkpoints: the first one is loaded.
+        with_extension: whether ours is installed.
+        arguments: more command-line arguments.
+    """
+    make_data_folder(data, checkpoints, with_extension=with_extension)
+    server = Webui(tree, python, data, arguments)
+    try:
+        server.wait()
+        yield server
+    finally:
+        server.stop()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from server import Webui
+
+from tests.e2e.server import Webui
 
 
 def _state(webui: Webui) -> dict[str, Any]:
@@ -17,7 +18,7 @@ def _same(after: dict[str, Any], before: dict[str, Any]) -> None:
     assert {**after, "cached_conds": None} == {**before, "cached_conds": None}
 
 
-def test_the_webui_is_recognised(webui: Webui) -> None:
+def test_the_webui_is_recognized(webui: Webui) -> None:
     answer = webui.post("/pivotal-test/host")
     assert answer["name"].startswith("A1111 1.")
     assert answer["ids"] == [320, 1125, 539, 320, 2368]
@@ -106,11 +107,11 @@ def test_an_exchanged_or_unloaded_model_is_noticed(webui: Webui) -> None:
 
 
 def test_an_error_in_the_middle_of_a_step_changes_nothing(webui: Webui) -> None:
-    picture = webui.pixels("a red circle")
+    image = webui.pixels("a red circle")
     before = _state(webui)
     assert webui.post("/pivotal-test/raise_mid_step")["error"] == "deliberate"
     _same(_state(webui), before)
-    assert webui.pixels("a red circle") == picture
+    assert webui.pixels("a red circle") == image
 
 
 def test_what_others_left_in_the_model_is_out_of_the_way_and_comes_back(webui: Webui) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from server import Webui, find_python, find_webui, make_data_folder
+
+from tests.e2e.server import Webui, find_python, find_webui, running
 
 V1 = "/pivotal/v1"
 STATUS_OF_ANYBODY = {
@@ -22,13 +23,8 @@ def guarded(random_checkpoints: list[Path], tmp_path_factory: pytest.TempPathFac
     python = find_python(tree)
     assert python is not None
     data = tmp_path_factory.mktemp("guarded") / "data"
-    make_data_folder(data, random_checkpoints[:1])
-    server = Webui(tree, python, data, ("--api-auth", "u:p,second:q"))
-    try:
-        server.wait()
+    with running(tree, python, data, random_checkpoints[:1], arguments=("--api-auth", "u:p,second:q")) as server:
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.mark.parametrize("route", ["check", "train", "stop", "save", "sample"])

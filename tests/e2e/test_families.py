@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pictures import NAMES, draw, settings
 from safetensors import safe_open
-from server import Webui
-from test_two_hosts import compare_hosts
 
 from lib_pivotal.core.config.io import from_dict
 from lib_pivotal.core.events import Control, StepDone
 from lib_pivotal.core.train.run import Folders
 from lib_pivotal.core.train.run import train as run
+from tests.e2e.images import NAMES, draw, settings
+from tests.e2e.server import Webui
+from tests.e2e.test_two_hosts import compare_hosts
 
 FAMILIES = ("sd2", "sdxl")
 ENCODERS = {"sd1": ["clip_l"], "sd2": ["clip_l"], "sdxl": ["clip_l", "clip_g"]}
@@ -37,7 +37,7 @@ def family(request: pytest.FixtureRequest, all_families: Webui) -> str:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw(tmp_path_factory.mktemp("pictures"))
+    return draw(tmp_path_factory.mktemp("images"))
 
 
 def train(webui: Webui, config: dict[str, Any]) -> dict[str, Any]:
@@ -86,10 +86,10 @@ def test_both_hosts_compute_the_same(all_families: Webui, family: str) -> None:
 def test_a_whole_run_and_the_bundle_in_use(all_families: Webui, family: str, data: Path) -> None:
     webui = all_families
     name = f"run_{family}"
-    picture, before = webui.pixels("a red circle"), webui.post("/pivotal-test/fingerprint")
+    image, before = webui.pixels("a red circle"), webui.post("/pivotal-test/fingerprint")
     status = train(webui, settings(data, name, text_encoder_rank=2, text_encoder_lr=0.01))
     same(webui.post("/pivotal-test/fingerprint"), before)
-    assert webui.pixels("a red circle") == picture
+    assert webui.pixels("a red circle") == image
     with safe_open(status["bundle_path"], "pt") as file:
         keys, metadata = set(file.keys()), file.metadata()
     ends = ["string_to_param.*"] if family == "sd2" else ENCODERS[family]

@@ -1,4 +1,4 @@
-"""Bundles in prompts: every case with our extension, and in the webui alone for comparison."""
+"""Bundled embeddings in prompts: every case with our extension, and in the webui alone for comparison."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from bundles import Maker
-from loader_cases import CASES, RESULTS, Bench, Case
-from server import Webui, find_python, find_webui, make_data_folder, version_of
+
+from tests.e2e.bundle_cases import CASES, RESULTS, Bench, Case
+from tests.e2e.bundles import Maker
+from tests.e2e.server import find_python, find_webui, running, version_of
 
 
 @contextmanager
@@ -17,15 +18,10 @@ def _started(folder: Path, checkpoints: list[Path], *, with_extension: bool) -> 
     tree = find_webui()
     python = find_python(tree) if tree else None
     assert tree is not None and python is not None
-    make_data_folder(folder, checkpoints, with_extension=with_extension)
-    server = Webui(tree, python, folder)
-    try:
-        server.wait()
+    with running(tree, python, folder, checkpoints, with_extension=with_extension) as server:
         bench = Bench(server, Maker(folder, checkpoints[-1]), version_of(tree))
         bench.prepare()
         yield bench
-    finally:
-        server.stop()
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +57,7 @@ def test_switched_off_it_is_the_webui_alone(alone: Bench, ours: Bench) -> None:
     prompts = ["<lora:A:1> a zogA", "zogA", "<lora:B:1> s1, zogA", "nothing"]
     for bench in (alone, ours):
         bench.start_afresh()
-    # Right in the middle of things: what acts was loaded by us, and is what the first prompt without us names.
+    # In the middle of work: we loaded the active LoRA, and the first prompt without us names it again.
     with_us = ours.c("<lora:A:1> a zogA")
     with ours.options(pivotal_loader=False):
         for prompt in prompts:
@@ -102,7 +98,7 @@ def test_beside_the_webuis_own_handling_names_mean_the_same(ours: Bench) -> None
 
 @pytest.mark.parametrize("case", [case for case in CASES if not case.blocks], ids=lambda case: case.check.__name__)
 def test_in_the_webui_alone_it_fails_as_we_say(alone: Bench, case: Case) -> None:
-    """A case that suddenly holds there means that our claim of a cure is out of date."""
+    """If a case holds there after all, our claim that the webui alone fails is out of date."""
     alone.start_afresh()
     _fails_as_we_say(alone, case)
 
@@ -127,5 +123,5 @@ def _fails_as_we_say(alone: Bench, case: Case) -> None:
     assert not expected or failure is not None, "known to fail here, but it holds"
 
 
-def test_the_loader_reports_no_failure_of_its_own(ours: Bench) -> None:
-    assert "Bundle loader failed" not in ours.webui.log()
+def test_no_error_of_ours_is_in_the_log(ours: Bench) -> None:
+    assert "Bundled embeddings: an error" not in ours.webui.log()

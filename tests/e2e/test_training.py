@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pictures import NAMES, draw, settings
 from safetensors import safe_open
-from server import Webui
+
+from tests.e2e.images import NAMES, draw, settings
+from tests.e2e.server import Webui
 
 
 def _wait(webui: Webui) -> dict[str, Any]:
@@ -46,22 +47,22 @@ def _same(after: dict[str, Any], before: dict[str, Any]) -> None:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw(tmp_path_factory.mktemp("pictures"))
+    return draw(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="module")
 def trained(webui: Webui, data: Path) -> dict[str, Any]:
-    """One finished run, with the webui's state and a picture from before and after."""
-    picture, before = webui.pixels("a red circle"), webui.post("/pivotal-test/fingerprint")
+    """One finished run, with the webui's state and an image from before and after."""
+    image, before = webui.pixels("a red circle"), webui.post("/pivotal-test/fingerprint")
     status = _train(webui, settings(data, "e2e_bundle"))
     after = webui.post("/pivotal-test/fingerprint")
     again = webui.pixels("a red circle")
-    return {**status, "before": before, "after": after, "picture": picture, "again": again}
+    return {**status, "before": before, "after": after, "image": image, "again": again}
 
 
 def test_a_run_leaves_every_weight_and_every_pixel_as_they_were(trained: dict[str, Any]) -> None:
     _same(trained["after"], trained["before"])
-    assert trained["again"] == trained["picture"]
+    assert trained["again"] == trained["image"]
 
 
 def test_the_bundle_is_where_the_webui_finds_it(webui: Webui, trained: dict[str, Any]) -> None:
@@ -86,7 +87,7 @@ def test_the_run_folder_has_previews_and_losses(trained: dict[str, Any]) -> None
 
 def test_the_lora_and_each_name_matter(webui: Webui, trained: dict[str, Any]) -> None:
     bundle = "<lora:e2e_bundle:1>"
-    pictures = {
+    images = {
         "none": webui.pixels("a red circle"),
         "lora": webui.pixels(f"a red circle {bundle}"),
         "first": webui.pixels(f"{NAMES[0]} {bundle}"),
@@ -94,8 +95,8 @@ def test_the_lora_and_each_name_matter(webui: Webui, trained: dict[str, Any]) ->
         "first without": webui.pixels(NAMES[0]),
         "second without": webui.pixels(NAMES[1]),
     }
-    assert len(set(pictures.values())) == len(pictures)
-    assert webui.pixels("a red circle") == pictures["none"]
+    assert len(set(images.values())) == len(images)
+    assert webui.pixels("a red circle") == images["none"]
 
 
 def test_conds_with_the_bundle_equal_those_with_files(webui: Webui, trained: dict[str, Any]) -> None:
@@ -121,7 +122,7 @@ def test_the_webui_applies_the_delta_that_was_trained(webui: Webui, trained: dic
     assert max(answer["worst"].values()) <= 1e-5, answer["worst"]
 
 
-def test_training_the_same_name_again_changes_the_next_picture(webui: Webui, data: Path) -> None:
+def test_training_the_same_name_again_changes_the_next_image(webui: Webui, data: Path) -> None:
     prompt = f"{NAMES[0]} <lora:e2e_again:1>"
     _train(webui, settings(data, "e2e_again", sample_every=0))
     first = webui.pixels(prompt)
@@ -137,14 +138,14 @@ def test_a_lora_used_just_before_does_not_act_in_training(webui: Webui, data: Pa
     assert _losses(after_lora) == _losses(clean)
 
 
-def test_previews_do_not_change_what_is_learnt(webui: Webui, data: Path) -> None:
+def test_previews_do_not_change_what_is_learned(webui: Webui, data: Path) -> None:
     without = _train(webui, settings(data, "e2e_quiet", steps=3, sample_every=0))
     with_previews = _train(webui, settings(data, "e2e_shown", steps=3, sample_every=1))
     assert _losses(with_previews) == _losses(without)
 
 
 def test_a_stopped_run_keeps_a_loadable_bundle_and_an_untouched_model(webui: Webui, data: Path) -> None:
-    picture, before = webui.pixels("a red circle"), webui.post("/pivotal-test/fingerprint")
+    image, before = webui.pixels("a red circle"), webui.post("/pivotal-test/fingerprint")
     _start(webui, settings(data, "e2e_stopped", steps=500, sample_every=0))
     _wait_for_step(webui, 2)
     webui.post("/pivotal/v1/stop")
@@ -152,8 +153,8 @@ def test_a_stopped_run_keeps_a_loadable_bundle_and_an_untouched_model(webui: Web
     assert status["state"] == "stopped"
     assert 2 <= status["step"] < 500
     _same(webui.post("/pivotal-test/fingerprint"), before)
-    assert webui.pixels("a red circle") == picture
-    assert webui.pixels("a red circle <lora:e2e_stopped:1>") != picture
+    assert webui.pixels("a red circle") == image
+    assert webui.pixels("a red circle <lora:e2e_stopped:1>") != image
 
 
 def test_the_webuis_own_interrupt_finishes_and_keeps(webui: Webui, data: Path) -> None:
@@ -165,13 +166,13 @@ def test_the_webuis_own_interrupt_finishes_and_keeps(webui: Webui, data: Path) -
 
 
 def test_a_run_that_fails_in_the_middle_of_a_step_leaves_the_model_untouched(webui: Webui, data: Path) -> None:
-    picture, before = webui.pixels("a red circle"), webui.post("/pivotal-test/fingerprint")
+    image, before = webui.pixels("a red circle"), webui.post("/pivotal-test/fingerprint")
     config = settings(data, "e2e_broken", gradient_checkpointing=True)
     run = str(webui.data / "runs" / "broken")
     answer = webui.post("/pivotal-test/train_broken", {"config": config, "run": run, "raise_at": 3})
     assert answer == {"error": "deliberate"}
     _same(webui.post("/pivotal-test/fingerprint"), before)
-    assert webui.pixels("a red circle") == picture
+    assert webui.pixels("a red circle") == image
 
 
 def test_a_checkpoint_unloaded_in_mid_run_ends_it_with_a_clear_message(webui: Webui, data: Path) -> None:
@@ -186,7 +187,7 @@ def test_a_checkpoint_unloaded_in_mid_run_ends_it_with_a_clear_message(webui: We
     assert "changed its checkpoint" in status["message"]
 
 
-def test_a_picture_asked_for_during_training_waits_and_comes(webui: Webui, data: Path) -> None:
+def test_a_image_asked_for_during_training_waits_and_comes(webui: Webui, data: Path) -> None:
     expected = webui.pixels("a red circle")
     bundle = webui.data / "models" / "Lora" / "e2e_busy.safetensors"
     _start(webui, settings(data, "e2e_busy", steps=12, sample_every=0))
@@ -238,12 +239,12 @@ def test_everything_wrong_is_said_at_once(webui: Webui, tmp_path: Path) -> None:
     assert {"data_folder", "output_name", "rank", "concepts[0].name", "concepts[1].name", "checkpoint"} <= fields
 
 
-def test_pictures_without_captions_are_named(webui: Webui, tmp_path: Path) -> None:
+def test_images_without_captions_are_named(webui: Webui, tmp_path: Path) -> None:
     for caption in draw(tmp_path / "bare").glob("*.txt"):
         caption.unlink()
     status, answer = webui.try_post("/pivotal/v1/train", settings(tmp_path / "bare", "e2e_bare"))
     assert status == 422
-    assert "No picture in" in answer["message"]
+    assert "No image in" in answer["message"]
 
 
 def test_a_host_error_inside_a_run_is_told_and_leaves_everything(webui: Webui, data: Path) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from server import Webui
+
+from tests.e2e.server import Webui
 
 pytest.importorskip("diffusers")
 sys.path.insert(0, str(Path(__file__).parent / "probe_extension"))

@@ -12,7 +12,7 @@ from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.events import Control
 from lib_pivotal.core.train.state import load_newest
 from tests.unit.test_train import Listener, folders, run
-from tests.unit.toy import ToyModel, toy_config, write_pictures
+from tests.unit.toy import ToyModel, toy_config, write_images
 
 TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -39,7 +39,7 @@ class GpuModel(ToyModel):
 
 @pytest.fixture
 def data(tmp_path):
-    write_pictures(tmp_path / "data")
+    write_images(tmp_path / "data")
     return tmp_path / "data"
 
 

@@ -102,7 +102,7 @@ def write_small_model(where: Path) -> SmallModel:
         for name, v in text_model.state_dict().items()
     }
     file = where / "small.safetensors"
-    tensors = to_ldm(unet.state_dict(), vae.state_dict(), text)
+    tensors = to_ldm(unet.state_dict(), vae.state_dict(), text, "sd1")
     save_file({name: value.contiguous() for name, value in tensors.items()}, file)
     file.with_suffix(".yaml").write_text(_YAML)
     for tokenizer in (where / "text", where / "folder" / "tokenizer"):

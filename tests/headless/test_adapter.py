@@ -9,21 +9,21 @@ import pytest
 import torch
 
 from lib_pivotal.core.errors import HostError
-from lib_pivotal.core.lora.inject import LoraWeights, attach
-from lib_pivotal.core.pivot.prompt import TextPlacer
-from lib_pivotal.core.ports import PictureSize, SampleRequest
+from lib_pivotal.core.lora.adapter_set import AdapterSet, attach
+from lib_pivotal.core.ports import ImageSize, SampleRequest
+from lib_pivotal.core.textual_inversion.prompt_chunks import PromptChunker
 from lib_pivotal.host.diffusers import load
 from lib_pivotal.host.diffusers.checkpoint import load_tokenizer
 from lib_pivotal.host.diffusers.sample import DiffusersSampler
 
-SIZE = PictureSize((64, 64), (0, 0), (64, 64))
+SIZE = ImageSize((64, 64), (0, 0), (64, 64))
 
 
 def encode(model, text, vectors=None, name="my_hero"):
     """A prompt's condition; ``vectors`` stand for ``name``."""
     encoder = model.text_encoders[0]
     count = 0 if vectors is None else len(vectors)
-    placed = TextPlacer(encoder, {name: (0, count)} if count else {}).place(text)
+    placed = PromptChunker(encoder, {name: (0, count)} if count else {}).chunk(text)
     table = torch.empty(0, encoder.width) if vectors is None else vectors
     rows, columns, picked = (
         torch.tensor(part, dtype=torch.int64) for part in (placed.rows, placed.columns, placed.vectors)
@@ -43,13 +43,13 @@ def test_file_and_folder_are_the_same_model(small, model):
     assert torch.allclose(epsilon(folder), epsilon(model), atol=1e-6)
     assert torch.equal(folder.alphas_cumprod, model.alphas_cumprod)
     pixels = torch.rand(1, 3, 64, 64) * 2 - 1
-    for ours, theirs in zip(folder.codec.encode(pixels), model.codec.encode(pixels)):
+    for ours, theirs in zip(folder.vae.encode(pixels), model.vae.encode(pixels)):
         assert torch.allclose(ours, theirs, atol=1e-6)
     assert [t.key for t in folder.lora_targets()] == [t.key for t in model.lora_targets()]
 
 
 def test_nothing_in_the_model_learns(model):
-    for part in (model.unet, model.text_encoders[0].text_model, model.codec._vae):
+    for part in (model.unet, model.text_encoders[0].text_model, model.vae._vae):
         assert not any(parameter.requires_grad for parameter in part.parameters())
         assert not any(module.training for module in part.modules())
 
@@ -121,16 +121,16 @@ def test_targets_have_kohyas_keys(model):
 
 def lora_gradient(model, *, checkpointing):
     targets = [(t, 2) for t in model.lora_targets() if t.part == "unet" and t.role == "attention"]
-    lora = LoraWeights("unet", targets, 1.0, 5, model.device)
+    lora = AdapterSet.with_ranks("unet", targets, 1.0, 5, model.device)
     with torch.no_grad():
-        lora.group.flat.add_(0.01)
+        lora.flat.values.add_(0.01)
     vectors = torch.full((2, 32), 0.01).requires_grad_()
     calls = []
     handle = model.unet.down_blocks[0].resnets[1].register_forward_pre_hook(lambda *_: calls.append(1))
     with attach([lora]), model.checkpointing(enabled=checkpointing):
         epsilon(model, "my_hero", vectors).square().sum().backward()
     handle.remove()
-    return lora.group.gradient.clone(), vectors.grad, len(calls)
+    return lora.flat.gradient.clone(), vectors.grad, len(calls)
 
 
 def test_checkpointing_recomputes_and_changes_no_gradient(model):
@@ -143,18 +143,18 @@ def test_checkpointing_recomputes_and_changes_no_gradient(model):
     assert lora_gradient(model, checkpointing=False)[2] == 1
 
 
-def test_codec_gives_scaled_moments_and_its_identity(small, model):
+def test_the_vae_gives_scaled_moments_and_its_identity(small, model):
     pixels = torch.rand(2, 3, 64, 128, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    mean, deviation = model.codec.encode(pixels)
+    mean, deviation = model.vae.encode(pixels)
     assert mean.shape == deviation.shape == (2, 4, 8, 16)
-    raw = model.codec._vae.encode(pixels).latent_dist
+    raw = model.vae._vae.encode(pixels).latent_dist
     assert torch.allclose(mean, raw.mean * 0.18215)
     assert torch.allclose(deviation, raw.std * 0.18215)
     other = load(small.file, device="cpu")
-    assert other.codec.identity() == model.codec.identity()
+    assert other.vae.identity() == model.vae.identity()
     changed = load(small.file, device="cpu")
-    changed.codec._vae.quant_conv.bias.data += 1e-3
-    assert changed.codec.identity() != model.codec.identity()
+    changed.vae._vae.quant_conv.bias.data += 1e-3
+    assert changed.vae.identity() != model.vae.identity()
 
 
 def request(prompt, **other):
@@ -162,30 +162,32 @@ def request(prompt, **other):
     return SampleRequest(prompt, **values)
 
 
-def picture(model, prompt, embeddings=None, **other):
+def image(model, prompt, embeddings=None, **other):
     return DiffusersSampler(model).make(request(prompt, **other), embeddings or {}).image.tobytes()
 
 
 def test_samples_repeat_and_leave_random_numbers_alone(model):
     before = torch.get_rng_state()
-    assert picture(model, "a cat") == picture(model, "a cat")
+    assert image(model, "a cat") == image(model, "a cat")
     assert torch.equal(before, torch.get_rng_state())
-    assert picture(model, "a cat") != picture(model, "a cat", seed=8)
-    assert picture(model, "a cat") != picture(model, "a cat", clip_skip=2)
-    assert picture(model, "a cat, " * 40) != picture(model, "a cat, " * 30)
+    assert image(model, "a cat") != image(model, "a cat", seed=8)
+    assert image(model, "a cat") != image(model, "a cat", clip_skip=2)
+    assert image(model, "a cat, " * 40) != image(model, "a cat, " * 30)
 
 
 def test_samples_show_embeddings_and_lora(model):
     vectors = {"my_hero": {"clip_l": torch.randn(2, 32, generator=torch.Generator().manual_seed(0))}}
     other = {"my_hero": {"clip_l": torch.randn(2, 32, generator=torch.Generator().manual_seed(1))}}
-    assert picture(model, "my_hero", vectors) != picture(model, "my_hero", other)
-    assert picture(model, "a cat", vectors) == picture(model, "a cat", other)
-    lora = LoraWeights("unet", [(t, 4) for t in model.lora_targets() if t.role == "attention"], 1.0, 5, model.device)
+    assert image(model, "my_hero", vectors) != image(model, "my_hero", other)
+    assert image(model, "a cat", vectors) == image(model, "a cat", other)
+    lora = AdapterSet.with_ranks(
+        "unet", [(t, 4) for t in model.lora_targets() if t.role == "attention"], 1.0, 5, model.device
+    )
     with torch.no_grad():
-        lora.group.flat.add_(0.05)
+        lora.flat.values.add_(0.05)
     with attach([lora]):
-        with_lora = picture(model, "a cat")
-    assert with_lora != picture(model, "a cat")
+        with_lora = image(model, "a cat")
+    assert with_lora != image(model, "a cat")
 
 
 def test_infotext_is_the_webuis(model):
@@ -200,25 +202,25 @@ def test_a_stopped_sample_is_none(model):
     assert DiffusersSampler(model, lambda: True).make(request("a cat"), {}) is None
 
 
-def test_sampler_finds_the_picture_that_an_ideal_model_knows(model):
-    """Euler from the noisiest level must end at the picture when the prediction is exact."""
+def test_sampler_finds_the_image_that_an_ideal_model_knows(model):
+    """Euler from the noisiest level must end at the image when the prediction is exact."""
     sampler = DiffusersSampler(model)
-    picture = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(2))
+    image = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(2))
 
     class Ideal:
-        codec, device, alphas_cumprod, is_v_prediction = model.codec, model.device, model.alphas_cumprod, False
+        vae, device, alphas_cumprod, is_v_prediction = model.vae, model.device, model.alphas_cumprod, False
 
         def predict(self, noisy, timesteps, condition):
             at = int(timesteps.round())
             signal = self.alphas_cumprod[at]
-            noise = (noisy - signal.sqrt() * picture) / (1 - signal).sqrt()
-            return noise if not self.is_v_prediction else signal.sqrt() * noise - (1 - signal).sqrt() * picture
+            noise = (noisy - signal.sqrt() * image) / (1 - signal).sqrt()
+            return noise if not self.is_v_prediction else signal.sqrt() * noise - (1 - signal).sqrt() * image
 
     for is_v in (False, True):
         sampler._model = Ideal()
         sampler._model.is_v_prediction = is_v
         found = sampler._denoise(request("", steps=1000), None, None)
-        assert torch.allclose(found, picture, atol=1e-2)
+        assert torch.allclose(found, image, atol=1e-2)
 
 
 def test_v_prediction_is_read_from_the_yaml(small, tmp_path):
@@ -262,12 +264,12 @@ FIRST = "model.diffusion_model.input_blocks.0.0.weight"
     ("make", "word"),
     [
         (lambda at: at / "none.safetensors", "There is no checkpoint"),
-        (lambda at: at, "is no diffusers model"),
-        (lambda at: _touch(at / "model.ckpt"), "is no .safetensors file"),
-        (lambda at: _touch(at / "broken.safetensors"), "no readable safetensors file"),
+        (lambda at: at, "is not a diffusers model"),
+        (lambda at: _touch(at / "model.ckpt"), "is not a .safetensors file"),
+        (lambda at: _touch(at / "broken.safetensors"), "cannot be read"),
         (
             lambda at: write_tensors(at / "a.safetensors", {"lora_unet_x.alpha": ()}),
-            "no checkpoint in the webui's format",
+            "a LoRA, not a checkpoint",
         ),
         (lambda at: write_tensors(at / "b.safetensors", {FIRST: (8, 9, 3, 3)}), "an inpainting"),
         (lambda at: write_tensors(at / "c.safetensors", {FIRST: (8, 4, 3, 3), "conditioner.x": ()}), "SDXL refiner"),
@@ -313,7 +315,7 @@ def test_a_yaml_of_another_model_is_named(small, tmp_path):
     with pytest.raises(HostError, match="does not fit its configuration"):
         load(tmp_path / "small.safetensors", device="cpu")
     (tmp_path / "small.yaml").write_text("model: {}")
-    with pytest.raises(HostError, match="no model configuration"):
+    with pytest.raises(HostError, match="not a model configuration"):
         load(tmp_path / "small.safetensors", device="cpu")
 
 

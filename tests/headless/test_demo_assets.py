@@ -10,9 +10,10 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-from lib_pivotal.demo import assets, train_base  # noqa: E402
-from lib_pivotal.demo.measure import generate, score  # noqa: E402
-from lib_pivotal.demo.networks import make_codec, make_text_encoder, make_unet  # noqa: E402
+from lib_pivotal.demo import assets  # noqa: E402
+from lib_pivotal.demo.base_model import train_base  # noqa: E402
+from lib_pivotal.demo.base_model.measure import generate, score  # noqa: E402
+from lib_pivotal.demo.base_model.networks import make_text_encoder, make_unet, make_vae  # noqa: E402
 from lib_pivotal.demo.world import Scene, draw  # noqa: E402
 from lib_pivotal.host.diffusers.checkpoint import load_networks  # noqa: E402
 from lib_pivotal.host.diffusers.tokenizer import write_tokenizer  # noqa: E402
@@ -20,10 +21,10 @@ from lib_pivotal.host.diffusers.tokenizer import write_tokenizer  # noqa: E402
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """Fresh networks, written and materialised the way the trained ones are."""
+    """Fresh networks, written and materialized the way the trained ones are."""
     folder = tmp_path_factory.mktemp("bases")
     torch.manual_seed(0)
-    parts = {"unet": make_unet(), "codec": make_codec(), "text": make_text_encoder(), "other": make_unet()}
+    parts = {"unet": make_unet(), "vae": make_vae(), "text": make_text_encoder(), "other": make_unet()}
     for network in parts.values():
         network.eval().requires_grad_(False)
         for parameter in network.parameters():
@@ -33,11 +34,11 @@ def made(tmp_path_factory):
         for module in (assets, train_base):
             patch.setattr(module, "BASE_A", folder / "base_a.safetensors")
             patch.setattr(module, "BASE_B_UNET", folder / "base_b_unet.safetensors")
-        train_base.write_base_a(parts["unet"].state_dict(), parts["codec"].state_dict(), parts["text"])
+        train_base.write_base_a(parts["unet"].state_dict(), parts["vae"].state_dict(), parts["text"])
         train_base.write_base_b(parts["other"].state_dict())
-        first = assets.materialise(folder / "out")
+        first = assets.materialize(folder / "out")
         stamp = os.stat(first.a).st_mtime_ns, os.stat(first.b).st_mtime_ns
-        assert assets.materialise(folder / "out") == first
+        assert assets.materialize(folder / "out") == first
         assert (os.stat(first.a).st_mtime_ns, os.stat(first.b).st_mtime_ns) == stamp
     return parts, first
 
@@ -55,8 +56,8 @@ def test_host_computes_what_the_trained_networks_compute(made, base):
     pairs = [
         (networks.texts[0].model(ids).last_hidden_state, hidden),
         (networks.unet(latents, step, hidden).sample, unet(latents, step, hidden).sample),
-        (networks.vae.encode(pixels).latent_dist.mean, parts["codec"].encode(pixels).latent_dist.mean),
-        (networks.vae.decode(latents).sample, parts["codec"].decode(latents).sample),
+        (networks.vae.encode(pixels).latent_dist.mean, parts["vae"].encode(pixels).latent_dist.mean),
+        (networks.vae.decode(latents).sample, parts["vae"].decode(latents).sample),
     ]
     for loaded, trained in pairs:
         assert torch.allclose(loaded, trained, atol=1e-4, rtol=1e-4)
@@ -72,7 +73,7 @@ def test_tokenizer_gives_clips_numbers(tmp_path):
     assert tokenizer("x", padding="max_length", max_length=77)["input_ids"][3:] == [49407] * 74
 
 
-def test_measuring_makes_repeatable_pictures(made):
+def test_measuring_makes_repeatable_images(made):
     networks = load_networks(made[1].a)
     captions = ["a small red star, white background", ""]
     first, second = (generate(networks, captions, seed=3, steps=2) for _ in range(2))
@@ -89,5 +90,5 @@ def test_score_counts_what_is_right():
     shown = [star, Scene("heart", "green", "plain", "large", "left", "pink")]
     shares = score(scenes, np.stack([draw(scene, "a", rng) for scene in shown]), "a")
     assert shares == {
-        "shape": 1.0, "colour": 0.5, "background": 1.0, "size": 1.0, "pattern": 1.0, "shape+colour": 0.5
+        "shape": 1.0, "color": 0.5, "background": 1.0, "size": 1.0, "pattern": 1.0, "shape+color": 0.5
     }  # fmt: skip

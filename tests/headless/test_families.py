@@ -8,17 +8,18 @@ import torch
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
-from lib_pivotal.core.lora.inject import LoraWeights, attach
+from lib_pivotal.core.lora.adapter_set import AdapterSet, attach
 from lib_pivotal.core.lora.naming import diffusers_to_ldm, kohya_key, ldm_to_diffusers
-from lib_pivotal.core.ports import PictureSize
-from lib_pivotal.core.train.texts import TextPath
+from lib_pivotal.core.ports import ImageSize
+from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
+from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.host.diffusers import load
 from lib_pivotal.host.diffusers.ldm_keys import open_clip_state
-from lib_pivotal.host.diffusers.shapes import unet_shape
+from lib_pivotal.host.diffusers.shapes import unet_params, unet_shape
 from lib_pivotal.host.diffusers.standard import CLIP_L, standard_config
 from tests.headless.families import open_clip_names, write_sd2, write_sdxl
 
-SIZE = PictureSize((80, 64), (0, 8), (64, 64))
+SIZE = ImageSize((80, 64), (0, 8), (64, 64))
 FAMILIES = ("sd1", "sd2", "sdxl")
 
 
@@ -32,17 +33,12 @@ def sdxl(tmp_path_factory):
     return write_sdxl(tmp_path_factory.mktemp("sdxl"))
 
 
-class Table:
-    """Vectors of an embedding for one encoder."""
-
-    def __init__(self, encoder, count=3, seed=0):
-        generator = torch.Generator().manual_seed(seed)
-        self.layout = {"my_hero": (0, count)}
-        self.table = (torch.randn(count, encoder.width, generator=generator) * 0.02).requires_grad_()
+def some_vectors(encoder, count=3):
+    return (torch.randn(count, encoder.width, generator=torch.Generator().manual_seed(0)) * 0.02).requires_grad_()
 
 
-def output(model, text, tables=(), size=SIZE):
-    condition = TextPath(model, tables).encode([text], [size])[0].condition
+def output(model, text, embeddings=None, size=SIZE):
+    condition = TextConditioner(model, embeddings).encode([text], [size])[0].conditioning
     noisy = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(3))
     return model.predict(noisy, torch.tensor([400]), condition)
 
@@ -58,16 +54,16 @@ def test_file_and_folder_are_the_same_model(request, family):
     keys = [{target.key for target in model.lora_targets() if target.part == "unet"} for model in (file, folder)]
     assert keys[0] == keys[1]
     pixels = torch.rand(1, 3, 64, 64) * 2 - 1
-    assert torch.allclose(file.codec.encode(pixels)[0], folder.codec.encode(pixels)[0], atol=1e-5)
+    assert torch.allclose(file.vae.encode(pixels)[0], folder.vae.encode(pixels)[0], atol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["sd2", "sdxl"])
 def test_gradients_reach_the_vectors_of_every_encoder(request, family):
     model = load(request.getfixturevalue(family).file, device="cpu")
-    tables = [Table(encoder) for encoder in model.text_encoders]
-    output(model, "a my_hero on a hill", tables).square().sum().backward()
-    for table in tables:
-        assert (table.table.grad.abs().sum(1) > 0).all()
+    weights = {encoder.name: some_vectors(encoder) for encoder in model.text_encoders}
+    output(model, "a my_hero on a hill", EmbeddingWeights({"my_hero": (0, 3)}, weights)).square().sum().backward()
+    for weight in weights.values():
+        assert (weight.grad.abs().sum(1) > 0).all()
 
 
 def test_sd2_reads_the_layer_before_the_last_through_the_last_norm(sd2):
@@ -88,7 +84,7 @@ def test_sdxl_reads_both_encoders_as_it_was_made(sdxl):
     model = load(sdxl.folder, device="cpu")
     first, second = (encoder._part for encoder in model.text_encoders)
     pipe = diffusers.StableDiffusionXLPipeline(
-        vae=model.codec._vae,
+        vae=model.vae._vae,
         unet=model.unet,
         text_encoder=first.model,
         text_encoder_2=second.model,
@@ -101,7 +97,7 @@ def test_sdxl_reads_both_encoders_as_it_was_made(sdxl):
         "a red hat", device="cpu", do_classifier_free_guidance=True
     )
     for text, wanted, wanted_pooled in (("a red hat", hidden, pooled), ("", empty, empty_pooled)):
-        ours, added = TextPath(model, ()).encode([text], [SIZE])[0].condition
+        ours, added = TextConditioner(model).encode([text], [SIZE])[0].conditioning
         assert torch.allclose(ours, wanted, atol=1e-5), text
         assert torch.allclose(added["text_embeds"], wanted_pooled, atol=1e-5), text
         assert added["time_ids"].tolist() == [[80, 64, 0, 8, 64, 64]]
@@ -119,19 +115,20 @@ def padding_with_zero(tokenizer):
 def test_the_pooled_vector_is_read_behind_long_names(sdxl):
     """Vectors in front of the end token move it; the pooled vector must come from where it is then."""
     model = load(sdxl.file, device="cpu")
-    words = [encoder.token_vectors()[torch.tensor(encoder.tokenize("red hat"))] for encoder in model.text_encoders]
-    tables = [Table(encoder, 2) for encoder in model.text_encoders]
-    for table, vectors in zip(tables, words):
-        table.table = vectors
-    ours = TextPath(model, tables).encode(["a my_hero, hill"], [SIZE])[0].condition
-    wanted = TextPath(model, ()).encode(["a red hat, hill"], [SIZE])[0].condition
+    words = {
+        encoder.name: encoder.token_vectors()[torch.tensor(encoder.tokenize("red hat"))]
+        for encoder in model.text_encoders
+    }
+    embeddings = EmbeddingWeights({"my_hero": (0, 2)}, words)
+    ours = TextConditioner(model, embeddings).encode(["a my_hero, hill"], [SIZE])[0].conditioning
+    wanted = TextConditioner(model).encode(["a red hat, hill"], [SIZE])[0].conditioning
     assert torch.allclose(ours[0], wanted[0], atol=1e-6)
     assert torch.allclose(ours[1]["text_embeds"], wanted[1]["text_embeds"], atol=1e-6)
 
 
 def test_sizes_matter_to_sdxl(sdxl):
     model = load(sdxl.file, device="cpu")
-    other = PictureSize((800, 640), (0, 8), (64, 64))
+    other = ImageSize((800, 640), (0, 8), (64, 64))
     assert not torch.allclose(output(model, "hat"), output(model, "hat", size=other), atol=1e-4)
 
 
@@ -153,7 +150,7 @@ def test_velocity_and_zero_terminal_snr_are_read_from_the_file(sdxl, tmp_path):
 
 def full_unet(family):
     params = standard_config(family)["model"]["params"]
-    shape = unet_shape(params["network_config" if family == "sdxl" else "unet_config"]["params"])
+    shape = unet_shape(unet_params(params))
     with torch.device("meta"):
         return diffusers.UNet2DConditionModel.from_config(shape)
 
@@ -217,8 +214,8 @@ def test_loras_of_both_encoders_act(sdxl):
     plain = output(model, "a red hat").detach()
     for part in ("clip_l", "clip_g"):
         targets = [(target, 2) for target in model.lora_targets() if target.part == part]
-        lora = LoraWeights(part, targets, 1.0, 0, torch.device("cpu"))
+        lora = AdapterSet.with_ranks(part, targets, 1.0, 0, torch.device("cpu"))
         with torch.no_grad():
-            lora.group.flat.normal_(std=0.1, generator=torch.Generator().manual_seed(1))
+            lora.flat.values.normal_(std=0.1, generator=torch.Generator().manual_seed(1))
         with attach([lora]):
             assert not torch.allclose(output(model, "a red hat"), plain, atol=1e-4), part

@@ -9,13 +9,14 @@ from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.diffusion.objective import Objective
 from lib_pivotal.core.events import Control
-from lib_pivotal.core.lora.inject import attach
-from lib_pivotal.core.ports import PictureSize
+from lib_pivotal.core.lora.adapter_set import attach
+from lib_pivotal.core.ports import ImageSize
+from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
+from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.core.train.run import Folders, train
-from lib_pivotal.core.train.texts import TextPath
 from lib_pivotal.demo import assets
 from lib_pivotal.demo.characters import write_dataset
-from lib_pivotal.demo.evaluate import held_out, parts_of, tables_of
+from lib_pivotal.demo.evaluate import held_out, parts_of
 from lib_pivotal.host.diffusers.model import load_model
 
 pytestmark = pytest.mark.skipif(not assets.BASE_A.exists(), reason="the demo's trained base is not here")
@@ -66,16 +67,16 @@ def config(data, name):
 def velocity_error(model, data, parts) -> float:
     """Mean squared error of the true velocity at noise levels where content is decided; paired noise."""
     objective = Objective(model.alphas_cumprod, is_v_prediction=True, min_snr_gamma=0.0, device=model.device)
-    texts = TextPath(model, tables_of(parts, model))
+    conditioner = TextConditioner(model, EmbeddingWeights.of(parts.embeddings, model.device))
     count = len(data.captions)
-    sizes = [PictureSize((64, 64), (0, 0), (64, 64))] * count
+    sizes = [ImageSize((64, 64), (0, 0), (64, 64))] * count
     noise = torch.randn(data.latents.shape, generator=torch.Generator().manual_seed(0))
     total = 0.0
     with torch.no_grad(), attach(parts.loras):
-        (text,) = texts.encode(data.captions, sizes)
+        (text,) = conditioner.encode(data.captions, sizes)
         for level in (500, 700, 850):
             times = torch.full((count,), level)
-            output = model.predict(objective.noisy(data.latents, noise, times), times, text.condition)
+            output = model.predict(objective.noisy(data.latents, noise, times), times, text.conditioning)
             total += float(objective.losses(output, data.latents, noise, times).mean())
     return total / 3
 
@@ -85,11 +86,11 @@ def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("velocity")
     write_dataset(folder / "data", NAME)
     write_dataset(folder / "held-out", NAME, "held_out", "a")
-    return folder, load_model(assets.materialise(folder / "model").a, device="cpu")
+    return folder, load_model(assets.materialize(folder / "model").a, device="cpu")
 
 
 def gain(world, *, is_known: bool) -> float:
-    """Share of the error that training takes away on pictures never trained on."""
+    """Share of the error that training takes away on images never trained on."""
     folder, base = world
     model = VelocityModel(base, is_known=is_known)
     name = "known" if is_known else "mistaken"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ui.fake_host import FakeHost, FakeShelf, GatedEngine, write_pictures
+from tests.ui.fake_host import FakeBundleLibrary, FakeHost, GatedEngine, write_images
 
 gradio = pytest.importorskip("gradio", reason="the tab's tests need one of the two Gradio environments")
 
@@ -34,15 +34,15 @@ def session(host: FakeHost, engine: GatedEngine):
 
 
 @pytest.fixture
-def shelf() -> FakeShelf:
-    return FakeShelf()
+def library() -> FakeBundleLibrary:
+    return FakeBundleLibrary()
 
 
 @pytest.fixture
-def page(session: Session, shelf: FakeShelf) -> Page:
-    return Page(build_tab(session, shelf))
+def page(session: Session, library: FakeBundleLibrary) -> Page:
+    return Page(build_tab(session, library))
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    return write_pictures(tmp_path / "pictures")
+def images(tmp_path: Path) -> Path:
+    return write_images(tmp_path / "images")

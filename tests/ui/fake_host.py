@@ -9,12 +9,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from lib_pivotal.app.shelf import Done
+from lib_pivotal.app.bundle_library import ToolResult
 from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.errors import BundleError, Problem
 from lib_pivotal.core.events import Finished, Prepared, Preparing, SampleReady, Saved, StepDone, Warned
 
-__all__ = ["FakeHost", "FakeShelf", "GatedEngine", "good_config", "write_pictures"]
+__all__ = ["FakeBundleLibrary", "FakeHost", "GatedEngine", "good_config", "write_images"]
 
 
 class _Sink:
@@ -103,8 +103,9 @@ class GatedEngine:
         for _ in range(steps):
             self._gate.release()
 
-    def __call__(self, config, lent, sinks, control, places, taken_names) -> None:
+    def __call__(self, config, lent, sinks, control, places, taken_names, checked) -> None:
         assert (lent.model, lent.sampler) == ("the model", "the sampler")
+        assert not checked.has_errors
         assert taken_names == {"taken": "taken.pt"}
         self.configs.append(config)
 
@@ -143,8 +144,8 @@ class GatedEngine:
         image.save(places.run / "samples" / f"step-{step:06d}-0.png")
 
 
-class FakeShelf:
-    """What ``app.shelf.Shelf`` offers, without files: remembers what was asked."""
+class FakeBundleLibrary:
+    """What ``app.bundle_library.BundleLibrary`` offers, without files: remembers what was asked."""
 
     def __init__(self) -> None:
         self.files = ["people/x", "y"]
@@ -167,7 +168,16 @@ class FakeShelf:
         }
         return {
             "file": name,
-            "lora": {"layers": 4, "ranks": {"16": 4}, "alphas": [8.0], "parts": {"unet": 4}, "keys": []},
+            "kind": "LoRA + embeddings",
+            "family": "SD1",
+            "lora": {
+                "layers": 4,
+                "kinds": [{"kind": "LoRA", "layers": 4, "read_by": "all webuis"}],
+                "ranks": {"16": 4},
+                "alphas": [8.0],
+                "parts": {"unet": 4},
+                "keys": [],
+            },
             "embeddings": embeddings,
             "families": {"zog <b>": "SD1", "nim": "SDXL"},
             "hashes": {"zog <b>": "abc123", "nim": "def456"},
@@ -180,35 +190,35 @@ class FakeShelf:
         self._require(name)
         return [Problem("nim", "warning", "It is long.", "Shorten it.")] if name == "y" else []
 
-    def rename(self, *arguments) -> Done:
+    def rename(self, *arguments) -> ToolResult:
         return self._do("rename", *arguments)
 
-    def remove(self, *arguments) -> Done:
+    def remove(self, *arguments) -> ToolResult:
         return self._do("remove", *arguments)
 
-    def merge(self, *arguments) -> Done:
+    def merge(self, *arguments) -> ToolResult:
         return self._do("merge", *arguments)
 
-    def pack(self, *arguments) -> Done:
+    def pack(self, *arguments) -> ToolResult:
         return self._do("pack", *arguments)
 
-    def split(self, *arguments) -> Done:
+    def split(self, *arguments) -> ToolResult:
         self._do("split", *arguments)
-        return Done("", [Path("split/x/zog.safetensors")], [])
+        return ToolResult("", [Path("split/x/zog.safetensors")], [])
 
-    def _do(self, tool: str, name: str, *rest) -> Done:
+    def _do(self, tool: str, name: str, *rest) -> ToolResult:
         self._require(name)
         self.calls.append((tool, name, *rest))
         self.files.append("new")
-        return Done("new", [Path("Lora/new.safetensors")], [Problem("nim", "warning", "Mind <it>.", "Look.")])
+        return ToolResult("new", [Path("Lora/new.safetensors")], [Problem("nim", "warning", "Mind <it>.", "Look.")])
 
     def _require(self, name: str) -> None:
         if name not in self.files:
             raise BundleError(f"There is no file {name} any more.", hint="Refresh the list.")
 
 
-def write_pictures(folder: Path, count: int = 6) -> Path:
-    """Different pictures with captions that name the concept."""
+def write_images(folder: Path, count: int = 6) -> Path:
+    """Different images with captions that name the concept."""
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(count):
         image = Image.new("RGB", (64, 64), (40 * index, 200 - 30 * index, 90))
@@ -219,11 +229,11 @@ def write_pictures(folder: Path, count: int = 6) -> Path:
     return folder
 
 
-def good_config(pictures: Path, **changes) -> TrainConfig:
+def good_config(images: Path, **changes) -> TrainConfig:
     """Settings in which the checks find no error."""
     values = {
         "concepts": (Concept("zog", init_text="hill"),),
-        "data_folder": str(pictures),
+        "data_folder": str(images),
         "resolution": 64,
         "steps": 6,
         "output_name": "zog-bundle",

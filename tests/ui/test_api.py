@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -15,16 +16,16 @@ from tests.ui.fake_host import good_config
 V1 = "/pivotal/v1"
 
 
-def make_client(session, credentials=None) -> TestClient:
+def make_client(session, credentials=None, is_trusted=lambda _: False) -> TestClient:
     app = FastAPI()
-    register(app, session, credentials or {})
+    register(app, session, credentials or {}, is_trusted)
     return TestClient(app)
 
 
-def test_a_run_over_http(session, engine, pictures):
+def test_a_run_over_http(session, engine, images):
     client = make_client(session)
     assert client.get(f"{V1}/status").json()["state"] == "idle"
-    body = to_dict(good_config(pictures))
+    body = to_dict(good_config(images))
     started = client.post(f"{V1}/train", json=body)
     assert started.status_code == 200, started.text
     assert client.post(f"{V1}/train", json=body).status_code == 409
@@ -59,9 +60,9 @@ def test_bad_settings_are_listed_completely(session):
     assert session.status()["state"] == "idle"
 
 
-def test_check_answers_without_starting(session, pictures):
+def test_check_answers_without_starting(session, images):
     client = make_client(session)
-    good = client.post(f"{V1}/check", json=to_dict(good_config(pictures))).json()
+    good = client.post(f"{V1}/check", json=to_dict(good_config(images))).json()
     assert good["ok"] is True
     bad = client.post(f"{V1}/check", json={"stepps": 3}).json()
     assert bad["ok"] is False
@@ -82,9 +83,9 @@ def test_stop_refuses_what_it_does_not_understand(session, body):
     assert make_client(session).post(f"{V1}/stop", json=body).status_code == 422
 
 
-def test_credentials_are_asked_for(session, pictures, engine):
+def test_credentials_are_asked_for(session, images, engine):
     client = make_client(session, {"anna": "pa:ss", "bert": "secret"})
-    body = to_dict(good_config(pictures))
+    body = to_dict(good_config(images))
     for name in ("train", "check", "stop", "save", "sample"):
         assert client.post(f"{V1}/{name}", json=body).status_code == 401, name
         assert client.post(f"{V1}/{name}", json=body, auth=("anna", "ü")).status_code == 401, name
@@ -96,9 +97,123 @@ def test_credentials_are_asked_for(session, pictures, engine):
     status = client.get(f"{V1}/status")
     assert set(status.json()) == set(PUBLIC)
     assert "zog" not in status.text
-    assert str(pictures.parent) not in status.text
+    assert str(images.parent) not in status.text
     assert client.get(f"{V1}/status", auth=("anna", "no")).status_code == 401
     assert client.get(f"{V1}/status", auth=("anna", "pa:ss")).json()["config"]["output_name"] == "zog-bundle"
+
+
+FOREIGN = {"Origin": "https://evil.example.com", "Sec-Fetch-Site": "cross-site"}
+
+
+@pytest.mark.parametrize("name", ["check", "train", "stop", "save", "sample"])
+def test_other_sites_are_refused(session, images, engine, name):
+    credentials = {"anna": "secret"}
+    for given in ({}, credentials):
+        client = make_client(session, given)
+        login = ("anna", "secret") if given else None
+        body = to_dict(good_config(images)) if name in ("check", "train") else None
+        for headers in (FOREIGN, {"Origin": "null"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "http://x:1"}):
+            answer = client.post(f"{V1}/{name}", json=body, headers=headers, auth=login)
+            assert answer.status_code == 403, (headers, answer.text)
+            assert "another site" in answer.json()["message"]
+            assert "--cors-allow-origins" in answer.json()["hint"]
+    assert session.status()["state"] == "idle"
+
+
+def test_a_foreign_page_can_neither_stop_nor_discard_a_run(session, images, engine):
+    client = make_client(session)
+    client.post(f"{V1}/train", json=to_dict(good_config(images))).raise_for_status()
+    form = {"Content-Type": "application/x-www-form-urlencoded", **FOREIGN}
+    for content, headers in ((None, FOREIGN), (b'{"discard": true}', FOREIGN), (b"", form), (b"a=b", form)):
+        assert client.post(f"{V1}/stop", content=content, headers=headers).status_code == 403
+    assert not session.status()["is_stopping"]
+    # The same by the webui's own page, and by a program.
+    own = {"Origin": "http://testserver", "Sec-Fetch-Site": "same-origin"}
+    assert client.post(f"{V1}/save", headers=own).status_code == 200
+    assert client.post(f"{V1}/stop").status_code == 200
+
+
+def test_a_site_that_the_user_allows_may_ask(session):
+    client = make_client(session, is_trusted=lambda origin: origin == "https://evil.example.com")
+    assert client.post(f"{V1}/check", json={}, headers=FOREIGN).status_code == 200
+    assert client.post(f"{V1}/check", json={}, headers={**FOREIGN, "Origin": "https://x"}).status_code == 403
+
+
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "é"])
+def test_a_body_says_that_it_is_json(session, kind):
+    headers = {} if kind is None else {"Content-Type": kind.encode("utf-8")}
+    client = make_client(session)
+    answer = client.post(f"{V1}/check", content=b"{}", headers=headers)
+    assert answer.status_code == 415
+    assert "Content-Type: application/json" in answer.json()["hint"]
+    # What is empty needs no type.
+    assert client.post(f"{V1}/stop", content=b"", headers=headers).status_code == 409
+    for good in ("application/json", "Application/JSON; charset=utf-8"):
+        assert client.post(f"{V1}/check", content=b"{}", headers={"Content-Type": good}).status_code == 200
+
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe{\0}\0",
+        b"\xe9",
+        b"[" * 100_000,
+        b'{"a": ' * 100_000,
+        b'{"data_folder": "C:\\Users"}',
+    ],
+    ids=lambda body: repr(body)[:12],
+)
+def test_what_is_no_json_is_a_problem(session, body):
+    for name in ("check", "train"):
+        answer = make_client(session).post(f"{V1}/{name}", content=body, headers=JSON)
+        assert answer.status_code == 422
+        (problem,) = answer.json()["problems"]
+        assert problem["field"] == "config"
+        assert problem["hint"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"\\ud800": 1, "data_folder": "\\udc00", "concepts": [{"name": "\\ud8ff"}]}',
+        b'{"steps": ' + b"9" * 5000 + b"}",
+        b'{"output_name": "' + b"n" * 300 + b'"}',
+        b'{"data_folder": "' + b"n" * 300 + b'"}',
+        b'{"data_folder": "~nosuchuser/x"}',
+        b'{"output_name": "' + b"n" * 900_000 + b'"}',
+    ],
+    ids=lambda body: repr(body)[:24],
+)
+def test_hostile_values_get_short_answers_in_utf8(session, body):
+    for name, status in (("check", 200), ("train", 422)):
+        answer = make_client(session).post(f"{V1}/{name}", content=body, headers=JSON)
+        assert answer.status_code == status
+        assert answer.json()["problems"]
+        assert len(answer.content) < 5000
+        answer.content.decode("utf-8")
+        assert not re.search(rb"\\ud[89a-f]", answer.content.replace(b"\\\\", b""))
+
+
+def test_a_body_has_an_end(session):
+    client = make_client(session)
+    sent = iter([b" " * 2**20] * 3)
+    for content in (b" " * (2**20 + 1), sent):
+        answer = client.post(f"{V1}/check", content=content, headers=JSON)
+        assert answer.status_code == 413
+        assert "KiB" in answer.json()["message"]
+    assert client.post(f"{V1}/check", content=b" " * (2**20 - 2) + b"{}", headers=JSON).status_code == 200
+
+
+def test_numbers_and_names_that_json_does_not_have_end_no_answer(session, monkeypatch):
+    status = {**session.status(), "loss": float("nan"), "losses": [[1, float("inf"), 0.5]], "log_path": "caf\udce9"}
+    monkeypatch.setattr(session, "status", lambda: status)
+    told = make_client(session).get(f"{V1}/status").json()
+    assert (told["loss"], told["losses"], told["log_path"]) == (None, [[1, None, 0.5]], "caf\\udce9")
 
 
 def test_an_unexpected_failure_is_an_answer(session, host, monkeypatch):

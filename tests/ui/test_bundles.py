@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lib_pivotal.app.shelf import Target
+from lib_pivotal.app.bundle_library import Destination
 from lib_pivotal.ui.ids import element_id
 from lib_pivotal.ui.tab import build_tab_without_host
 from tests.ui.page import Page
@@ -27,17 +27,17 @@ def choose(page: Page, **values) -> None:
         page.values[part(name)] = value
 
 
-def test_opening_lists_the_files(page, shelf):
+def test_opening_lists_the_files(page, library):
     changed = page.press(element_id("tab", "bundles"))
     assert choices(changed, "bundle") == choices(changed, "other") == ["people/x", "y"]
     assert choices(changed, "files") == ["hat.safetensors", "coat.pt"]
-    shelf.files.append("late")
+    library.files.append("late")
     assert choices(page.press(part("refresh")), "bundle") == ["people/x", "y", "late"]
 
 
-def test_a_choice_that_has_gone_is_cleared(page, shelf):
+def test_a_choice_that_has_gone_is_cleared(page, library):
     choose(page, bundle="people/x", other="y")
-    shelf.files.remove("y")
+    library.files.remove("y")
     changed = page.press(part("refresh"))
     assert changed[part("bundle")]["value"] == "people/x"
     assert changed[part("other")]["value"] is None
@@ -49,6 +49,7 @@ def test_the_chosen_file_is_shown_and_everything_foreign_escaped(page):
     assert choices(changed, "names") == ["zog <b>", "nim"]
     view = page.values[VIEW]
     for words in ("zog &lt;b&gt;", "SDXL", "0.40 – 0.50", "0.40; 1.25", "abc123", "rank 16, alpha 8; layers: 4",
+                  "This file: LoRA + embeddings, for SD1", "LoRA, layers: 4; read by all webuis",
                   "odd: &lt;i&gt;one&lt;/i&gt;", "&lt;script&gt;", "pivotal_bundle"):  # fmt: skip
         assert words in view
     assert "<script>" not in view
@@ -73,33 +74,33 @@ def test_verify_says_what_is_wrong(page):
         ("split", ("people/x",)),
     ],
 )
-def test_every_tool_gets_what_the_fields_say(page, shelf, tool, arguments):
+def test_every_tool_gets_what_the_fields_say(page, library, tool, arguments):
     choose(page, bundle="people/x", names=["nim"], new_name="nim_v2", other="y", target="mine", overwrite=True)
     choose(page, files=["hat.safetensors", "coat.pt"])
     changed = page.press(part(tool))
-    assert shelf.calls == [(tool, *arguments, Target("mine", overwrite=True))]
-    assert "Written:" in page.values[NOTICE]
+    assert library.calls == [(tool, *arguments, Destination("mine", overwrite=True))]
+    assert "Saved:" in page.values[NOTICE]
     if tool != "split":
         assert changed[part("bundle")]["value"] == "new"
         assert "new" in choices(changed, "bundle")
         assert "Mind &lt;it&gt;." in page.values[NOTICE]
     choose(page, target="", overwrite=False)
     page.press(part(tool))
-    assert shelf.calls[-1][-1] == Target("", overwrite=False)
+    assert library.calls[-1][-1] == Destination("", overwrite=False)
 
 
-def test_what_is_missing_is_asked_for(page, shelf):
+def test_what_is_missing_is_asked_for(page, library):
     for tool, words in (("rename", "One name"), ("remove", "No embedding"), ("pack", "No file is chosen")):
         page.press(part(tool))
         assert words in page.values[NOTICE]
     choose(page, bundle="people/x", names=["zog <b>", "nim"])
     page.press(part("rename"))
     assert "Choose one." in page.values[NOTICE]
-    assert shelf.calls == []
+    assert library.calls == []
 
 
-def test_a_webui_that_cannot_train_has_the_bundles_too(shelf):
-    page = Page(build_tab_without_host("Too old.", shelf))
+def test_a_webui_that_cannot_train_has_the_bundles_too(library):
+    page = Page(build_tab_without_host("Too old.", library))
     choose(page, bundle="y")
     page.press(part("verify"))
     assert "It is long." in page.values[NOTICE]

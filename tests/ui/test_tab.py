@@ -11,13 +11,15 @@ import pytest
 
 from lib_pivotal.app.session import Session
 from lib_pivotal.core.config.schema import Concept, TrainConfig, field_info
+from lib_pivotal.core.data.dataset_report import DatasetReport
 from lib_pivotal.core.errors import ConfigError, OutOfMemory, PivotalError, Problem
+from lib_pivotal.core.train.checks import Checked
 from lib_pivotal.ui import text
 from lib_pivotal.ui.compat import unchanged
 from lib_pivotal.ui.fields import CONCEPT_ROWS, input_names
 from lib_pivotal.ui.ids import FORBIDDEN_ENDS, concept_id, element_id
 from lib_pivotal.ui.tab import build_tab, build_tab_without_host, guard
-from tests.ui.fake_host import FakeShelf, GatedEngine, good_config
+from tests.ui.fake_host import FakeBundleLibrary, GatedEngine, good_config
 from tests.ui.page import Page
 
 RUN = {name: element_id("run", name) for name in ("check", "train", "stop", "discard", "restore", "load", "refresh")}
@@ -46,7 +48,7 @@ def fill(page: Page, config: TrainConfig) -> None:
             page.values[concept_id(row, item.name)] = value
 
 
-def distinct_config(pictures: Path) -> TrainConfig:
+def distinct_config(images: Path) -> TrainConfig:
     """A value of its own, valid and not the default, for every setting and every cell."""
     values: dict[str, object] = {}
     for number, (name, info) in enumerate(field_info().items()):
@@ -63,7 +65,7 @@ def distinct_config(pictures: Path) -> TrainConfig:
             values[name] = int(min(low + 1 + number, info["high"]))
         else:
             values[name] = info["low"] + (info["high"] - info["low"]) * 1e-3 * (number + 0.123456789)
-    values["data_folder"] = str(pictures)
+    values["data_folder"] = str(images)
     concepts = tuple(
         Concept(f"zog_{row}x", f"start {row}", 1 + row, ("zog", f"tag {row}")[row > 0 :], 1.5 + row, 0.1 * (row + 1))
         for row in range(CONCEPT_ROWS)
@@ -78,10 +80,11 @@ def wait_until(condition) -> None:
         time.sleep(0.01)
 
 
-def test_every_value_reaches_the_engine_under_its_own_name(page, session, engine, pictures, monkeypatch):
-    config = distinct_config(pictures)
+def test_every_value_reaches_the_engine_under_its_own_name(page, session, engine, images, monkeypatch):
+    config = distinct_config(images)
     # The checks have tests of their own; made-up captions would not pass them.
-    monkeypatch.setattr("lib_pivotal.app.session.check", lambda config, **_: [])
+    passed = Checked([], DatasetReport(images), knew_tokens=True)
+    monkeypatch.setattr("lib_pivotal.app.session.check", lambda config, **_: passed)
     fill(page, config)
     page.press(RUN["train"])
     wait_until(lambda: engine.configs)
@@ -90,12 +93,12 @@ def test_every_value_reaches_the_engine_under_its_own_name(page, session, engine
     assert sent.concepts == config.concepts
 
 
-def test_settings_survive_start_and_restart(page, session, engine, pictures):
-    config = good_config(pictures, unet_lr=3e-7, embedding_lr=0.1 + 0.2, sample_prompts="one\ntwo")
+def test_settings_survive_start_and_restart(page, session, engine, images):
+    config = good_config(images, unet_lr=3e-7, embedding_lr=0.1 + 0.2, sample_prompts="one\ntwo")
     fill(page, config)
     page.press(RUN["train"])
     wait_until(lambda: engine.configs)
-    fresh = Page(build_tab(Session(session.host, GatedEngine()), FakeShelf()))
+    fresh = Page(build_tab(Session(session.host, GatedEngine()), FakeBundleLibrary()))
     changed = fresh.press(RUN["load"])
     for name in input_names():
         assert (setting_id(name) if name in field_info() else concept_id(*cell(name))) in changed
@@ -117,11 +120,11 @@ def test_restore_says_when_there_is_nothing(page):
     assert text.MESSAGES["nothing_to_restore"] in page.values[NOTICE]
 
 
-def test_restore_shows_as_many_rows_as_concepts(page, session, host, pictures):
+def test_restore_shows_as_many_rows_as_concepts(page, session, host, images):
     three = tuple(Concept(f"zog_{row}", aliases=("zog",) if not row else ()) for row in range(3))
     from lib_pivotal.app.runs import save_last
 
-    save_last(host.data_root(), good_config(pictures, concepts=three))
+    save_last(host.data_root(), good_config(images, concepts=three))
     changed = page.press(RUN["restore"])
     visible = [changed[concept_id(row, "row")]["visible"] for row in range(CONCEPT_ROWS)]
     assert visible == [True] * 3 + [False] * 5
@@ -171,10 +174,10 @@ def test_train_with_errors_starts_nothing_and_lists_all(page, session):
     assert session.status()["state"] == "idle"
 
 
-def test_check_tells_everything_at_once(page, host, pictures):
+def test_check_tells_everything_at_once(page, host, images):
     """A value that is no number hides neither the data set nor the names nor the webui."""
-    fill(page, good_config(pictures))
-    (pictures / "broken.png").write_bytes(b"x")
+    fill(page, good_config(images))
+    (images / "broken.png").write_bytes(b"x")
     host.obstacles = [Problem("webui", "error", "Low memory.", "Restart.")]
     page.values[setting_id("unet_lr")] = "fast"
     page.values[concept_id(1, "name")] = "bad.name"
@@ -184,20 +187,20 @@ def test_check_tells_everything_at_once(page, host, pictures):
 
 
 @pytest.mark.parametrize("button", ["check", "train"])
-def test_an_empty_row_does_not_shift_the_problems_of_the_others(page, pictures, button):
-    fill(page, good_config(pictures, concepts=()))
+def test_an_empty_row_does_not_shift_the_problems_of_the_others(page, images, button):
+    fill(page, good_config(images, concepts=()))
     page.values[concept_id(1, "name")] = "zog"
     page.values[concept_id(1, "stop_at")] = "late"
     page.values[concept_id(3, "name")] = "bad.name"
     page.press(RUN[button])
-    for label in ("Freeze at 2", "Name 4"):
+    for label in ("Stop training at 2", "Name 4"):
         assert label in page.values[NOTICE]
-    for label in ("Freeze at 1", "Name 1", "Name 2"):
+    for label in ("Stop training at 1", "Name 1", "Name 2"):
         assert label not in page.values[NOTICE]
 
 
-def test_check_reports_host_and_data_and_escapes(page, host, pictures):
-    fill(page, good_config(pictures))
+def test_check_reports_host_and_data_and_escapes(page, host, images):
+    fill(page, good_config(images))
     page.press(RUN["check"])
     assert "pivotal-errors" not in page.values[NOTICE]
     host.obstacles = [Problem("webui", "error", "Low <memory>.", "Restart & wait.")]
@@ -229,9 +232,9 @@ def test_every_failure_of_a_handler_is_shown(error, word):
     assert guard(lambda values: {"notice": values["a"]}, ["a"], ["notice"])("b") == "b"
 
 
-def test_every_button_answers_in_every_state(page, session, engine, pictures):
+def test_every_button_answers_in_every_state(page, session, engine, images):
     names = [*RUN.values(), element_id("run", "save_now"), element_id("run", "sample_now")]
-    fill(page, good_config(pictures, steps=0, output_name="first"))
+    fill(page, good_config(images, steps=0, output_name="first"))
     for name in [item for item in names if item != RUN["train"]]:
         page.press(name)
     page.press(RUN["train"])
@@ -246,8 +249,8 @@ def test_every_button_answers_in_every_state(page, session, engine, pictures):
         page.press(name)
 
 
-def test_a_run_from_start_to_result(page, session, engine, host, pictures):
-    fill(page, good_config(pictures, steps=4))
+def test_a_run_from_start_to_result(page, session, engine, host, images):
+    fill(page, good_config(images, steps=4))
     page.press(RUN["train"])
     answer = json.loads(page.values[element_id("run", "page_status")])
     assert answer["is_active"]
@@ -260,7 +263,7 @@ def test_a_run_from_start_to_result(page, session, engine, host, pictures):
     assert "Step 3 of 4" in page.values[element_id("run", "status")]
     assert "<svg" in page.values[element_id("run", "plot")]
     assert len(changed[element_id("run", "gallery")]) == 1
-    assert element_id("run", "gallery") not in page.press(RUN["refresh"]), "pictures sent again for nothing"
+    assert element_id("run", "gallery") not in page.press(RUN["refresh"]), "images sent again for nothing"
     engine.allow(1)
     session.join(5)
     changed = page.press(RUN["refresh"])
@@ -271,11 +274,11 @@ def test_a_run_from_start_to_result(page, session, engine, host, pictures):
     assert host.written == [host.lora_folder() / "zog-bundle.safetensors"]
 
 
-def test_a_reloaded_page_sees_the_run(session, engine, pictures):
-    task_id = session.start(good_config(pictures))
+def test_a_reloaded_page_sees_the_run(session, engine, images):
+    task_id = session.start(good_config(images))
     engine.allow(2)
     wait_until(lambda: session.status()["step"] == 2)
-    page = Page(build_tab(session, FakeShelf()))
+    page = Page(build_tab(session, FakeBundleLibrary()))
     page.press(RUN["load"])
     page.press(RUN["refresh"])
     assert json.loads(page.values[element_id("run", "page_status")])["task_id"] == task_id
@@ -286,9 +289,9 @@ def test_a_reloaded_page_sees_the_run(session, engine, pictures):
     assert session.status()["state"] == "stopped"
 
 
-def test_a_run_stopped_before_its_first_step_does_not_speak_of_a_result(page, session, host, pictures):
+def test_a_run_stopped_before_its_first_step_does_not_speak_of_a_result(page, session, host, images):
     with host.queue:
-        session.start(good_config(pictures))
+        session.start(good_config(images))
         session.stop()
     session.join(5)
     page.press(RUN["refresh"])
@@ -297,9 +300,9 @@ def test_a_run_stopped_before_its_first_step_does_not_speak_of_a_result(page, se
     assert "is kept" not in shown
 
 
-def test_a_failed_run_says_why_and_where(page, session, pictures):
+def test_a_failed_run_says_why_and_where(page, session, images):
     session._engine = GatedEngine(error=OutOfMemory("training", hint="Lower the batch size."))
-    session.start(good_config(pictures))
+    session.start(good_config(images))
     session.join(5)
     page.press(RUN["refresh"])
     shown = page.values[element_id("run", "status")]
@@ -339,5 +342,5 @@ def test_every_setting_but_headless_ones_is_on_the_tab(page):
 
 
 def test_a_webui_that_cannot_train_says_why():
-    parts = Page(build_tab_without_host("Too <old>.", FakeShelf())).parts.values()
+    parts = Page(build_tab_without_host("Too <old>.", FakeBundleLibrary())).parts.values()
     assert any("Too &lt;old&gt;." in str(item["props"].get("value")) for item in parts)

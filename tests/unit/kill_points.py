@@ -33,7 +33,7 @@ from lib_pivotal.core.train.recorder import read_losses
 from lib_pivotal.core.train.run import Folders, train
 from lib_pivotal.core.train.run_folder import guarded
 from lib_pivotal.core.train.state import load_newest
-from tests.unit.toy import ToyModel, toy_config, write_pictures
+from tests.unit.toy import ToyModel, toy_config, write_images
 
 LEAST_RANDOM, LEAST_RESUMED = 25, 50
 STEPS, SAVE_EVERY = 12, 4
@@ -181,7 +181,7 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as name:
         top = Path(name)
         data, straight, root = top / "data", top / "straight", top / "killed"
-        write_pictures(data)
+        write_images(data)
         straight.mkdir()
         # Whatever is loaded at the first run is loaded once, here.
         work(top / "warm", data)

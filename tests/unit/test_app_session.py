@@ -18,7 +18,7 @@ from lib_pivotal.app.session import Busy, Session, session_for
 from lib_pivotal.app.status import IDLE, RunStatus
 from lib_pivotal.core.errors import ConfigError, HostError, PivotalError, Problem, TrainingDiverged
 from lib_pivotal.core.events import Prepared, SampleReady, StepDone
-from tests.ui.fake_host import FakeHost, GatedEngine, good_config, write_pictures
+from tests.ui.fake_host import FakeHost, GatedEngine, good_config, write_images
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def host(tmp_path: Path) -> FakeHost:
 
 @pytest.fixture
 def config(tmp_path: Path):
-    return good_config(write_pictures(tmp_path / "pictures"))
+    return good_config(write_images(tmp_path / "images"))
 
 
 def run(host, config, engine) -> Session:

@@ -8,37 +8,37 @@ import pytest
 import torch
 
 from lib_pivotal.core.config.schema import Concept
+from lib_pivotal.core.data.dataset_report import read_dataset
 from lib_pivotal.core.data.latents import encode_all
-from lib_pivotal.core.data.scan import scan
 from lib_pivotal.core.train.batches import Batcher, latent_entries
 from lib_pivotal.core.train.setup import total_steps
-from tests.unit.toy import ToyCodec, toy_config, write_pictures
+from tests.unit.toy import ToyCodec, toy_config, write_images
 
 
 def batcher_of(folder, **changes) -> Batcher:
     plain = {"shuffle_tags": False, "tag_dropout": 0.0, "name_only": 0.0, "caption_dropout": 0.0}
     config = toy_config(folder, **{**plain, **changes})
-    pictures = scan(folder)
-    entries = latent_entries(pictures, config)
+    images = read_dataset(str(folder)).usable
+    entries = latent_entries(images, config)
     items = encode_all(
         entries, ToyCodec(), batch_size=4, folder=None, progress=lambda *_: None, stopped=lambda: False
     )  # fmt: skip
-    return Batcher(pictures, entries, items, config, timestep_count=1000, device=torch.device("cpu"))
+    return Batcher(images, entries, items, config, timestep_count=1000, device=torch.device("cpu"))
 
 
 def captions(batcher: Batcher, steps: int) -> list[str]:
     return [caption for number in range(steps) for batch in batcher.step(number) for caption in batch.captions]
 
 
-def test_pictures_of_a_repeat_folder_are_shown_as_often_as_its_name_says(tmp_path):
-    write_pictures(tmp_path / "3_zog", 2, "zog_x")
-    write_pictures(tmp_path / "1_rest", 2, "zog_x rests")
+def test_images_of_a_repeat_folder_are_shown_as_often_as_its_name_says(tmp_path):
+    write_images(tmp_path / "3_zog", 2, "zog_x")
+    write_images(tmp_path / "1_rest", 2, "zog_x rests")
     shown = Counter(caption.split(",")[0] for caption in captions(batcher_of(tmp_path), 40))
     assert shown == {"zog_x": 60, "zog_x rests": 20}
 
 
 def test_aliases_are_shown_as_the_name(tmp_path):
-    write_pictures(tmp_path, 3, "teal hexagon")
+    write_images(tmp_path, 3, "teal hexagon")
     concepts = (Concept("zog_x", vectors=2, aliases=("teal hexagon",)),)
     shown = captions(batcher_of(tmp_path, concepts=concepts), 6)
     assert {caption.split(",")[0] for caption in shown} == {"zog_x"}
@@ -46,7 +46,7 @@ def test_aliases_are_shown_as_the_name(tmp_path):
 
 
 def test_noise_and_timesteps_follow_the_seed_the_step_and_the_place(tmp_path):
-    write_pictures(tmp_path, 1)
+    write_images(tmp_path, 1)
     same, again, other = (batcher_of(tmp_path, seed=seed) for seed in (1, 1, 2))
     (one,), (two,), (three,) = same.step(4), again.step(4), other.step(4)
     assert torch.equal(one.noise, two.noise)
@@ -54,20 +54,20 @@ def test_noise_and_timesteps_follow_the_seed_the_step_and_the_place(tmp_path):
     assert torch.equal(one.timesteps, two.timesteps)
     assert not torch.equal(one.noise, three.noise)
     assert not torch.equal(one.timesteps, three.timesteps)
-    # One picture, so only the drawn part of the latents can differ.
+    # One image, so only the drawn part of the latents can differ.
     assert not torch.equal(one.latents, three.latents)
     assert not torch.equal(one.noise, same.step(5)[0].noise)
     assert not torch.equal(one.noise[0], one.noise[1])
 
 
-def test_the_order_of_pictures_follows_the_seed(tmp_path):
-    write_pictures(tmp_path, 6)
+def test_the_order_of_images_follows_the_seed(tmp_path):
+    write_images(tmp_path, 6)
     orders = [captions(batcher_of(tmp_path, seed=seed), 12) for seed in (1, 1, 2)]
     assert orders[0] == orders[1] != orders[2]
 
 
 def test_noise_is_standard_normal_and_timesteps_span_the_schedule(tmp_path):
-    write_pictures(tmp_path, 2)
+    write_images(tmp_path, 2)
     batcher = batcher_of(tmp_path, batch_size=8)
     batches = [batcher.step(number)[0] for number in range(40)]
     noise = torch.cat([batch.noise.flatten() for batch in batches])
@@ -79,9 +79,7 @@ def test_noise_is_standard_normal_and_timesteps_span_the_schedule(tmp_path):
     assert float(times.float().mean()) == pytest.approx(500, abs=60)
 
 
-@pytest.mark.parametrize(
-    ("pictures", "expected"), [(1, 600), (30, 600), (31, 620), (50, 1000), (75, 1500), (900, 1500)]
-)
-def test_automatic_steps_are_twenty_a_picture_within_limits(tmp_path, pictures, expected):
-    assert total_steps(toy_config(tmp_path, steps=0), pictures) == expected
-    assert total_steps(toy_config(tmp_path, steps=7), pictures) == 7
+@pytest.mark.parametrize(("images", "expected"), [(1, 600), (30, 600), (31, 620), (50, 1000), (75, 1500), (900, 1500)])
+def test_automatic_steps_are_twenty_a_image_within_limits(tmp_path, images, expected):
+    assert total_steps(toy_config(tmp_path, steps=0), images) == expected
+    assert total_steps(toy_config(tmp_path, steps=7), images) == 7

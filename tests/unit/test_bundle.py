@@ -15,20 +15,19 @@ from safetensors.torch import save_file
 
 from lib_pivotal.core.atomic_file import free_name
 from lib_pivotal.core.bundle.embeddings import parse_embeddings
-from lib_pivotal.core.bundle.file import read_bundle, write_bundle
+from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.bundle.layout import pack
-from lib_pivotal.core.bundle.metadata import build_metadata, embedding_hash
-from lib_pivotal.core.bundle.names import check_file_name, check_names, suggest_name
+from lib_pivotal.core.bundle.metadata import build_metadata
+from lib_pivotal.core.bundle.values import embedding_hash
+from lib_pivotal.core.bundle.writer import write_bundle
 from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.errors import BundleError
-from tests.unit.toy import ToyEncoder
 
 LORA = {
     "lora_unet_a.lora_down.weight": torch.randn(4, 8),
     "lora_unet_a.lora_up.weight": torch.randn(8, 4),
     "lora_unet_a.alpha": torch.tensor(2.0),
 }
-TOKENIZE = ToyEncoder().tokenize
 SD1 = {"zog": {"clip_l": torch.randn(3, 768)}}
 
 
@@ -38,7 +37,7 @@ def metadata(family="sd1", **changes):
     )
     return build_metadata(
         config, SD1, family=family, step=5, output_name="my-000005", model_name="m", model_hash="abc", is_v_prediction=False,
-        picture_count=9, date="2026-01-01T00:00:00+00:00", covers=[Image.new("RGB", (512, 512))],
+        image_count=9, date="2026-01-01T00:00:00+00:00", covers=[Image.new("RGB", (512, 512))],
     )  # fmt: skip
 
 
@@ -95,7 +94,7 @@ def test_failed_write_leaves_nothing(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("lib_pivotal.core.bundle.file.write_tensors", fail)
+    monkeypatch.setattr("lib_pivotal.core.bundle.writer.write_tensors", fail)
     with pytest.raises(BundleError, match="No space"):
         write_bundle(tmp_path / "my.safetensors", LORA, SD1, {}, words="zog")
     assert not list(tmp_path.iterdir())
@@ -127,68 +126,3 @@ def test_embedding_hash_sees_values_only():
     assert embedding_hash(SD1["zog"]) == embedding_hash(other)
     other["clip_l"][0, 0] += 1e-3
     assert embedding_hash(SD1["zog"]) != embedding_hash(other)
-
-
-# -- names
-
-
-def names(*given, taken=None, tokenizer=TOKENIZE):
-    concepts = [Concept(name) for name in given]
-    return check_names(concepts, taken=taken or {}, tokenizer=tokenizer)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "",
-        " ",
-        "a.b",
-        "<zog>",
-        "zog,",
-        "zog_",
-        "(zog)",
-        "zög",
-        "a:b",
-        "zog/x",
-        "BREAK",
-        "AND",
-        "cat AND dog",
-        "x-BREAK",
-        "x" * 61,
-    ],
-)
-def test_bad_names_are_refused_with_a_good_one(name):
-    problems = [problem for problem in names(name, tokenizer=None) if problem.is_error]
-    assert len(problems) == 1 and problems[0].hint
-    suggestion = suggest_name(name)
-    if name and len(name) < 60:
-        assert not names(suggestion, tokenizer=None)
-
-
-def test_a_suggestion_is_no_word_of_the_vocabulary():
-    problem = names("((cat))")[0]
-    assert "Use cat_v1." in problem.hint
-    assert not names(suggest_name("((cat))", TOKENIZE))
-    assert suggest_name("((zog cat))", TOKENIZE) == "zog_cat"
-
-
-@pytest.mark.parametrize("name", ["zog_x", "zog x", "zog-2", "ZOG x", "cat and dog", "zog_AND", "handBREAK x"])
-def test_good_names_pass(name):
-    assert not names(name)
-
-
-def test_name_clashes():
-    assert [p.severity for p in names("zog x", "ZOG x")] == ["error"]
-    assert "installed" in str(names("zog x", taken={"zog x": "zog x.pt"})[0])
-    assert [p.severity for p in names("surtr arknights", "surtr")] == ["error", "warning"]
-    assert "vocabulary" in str(names("art")[0])
-
-
-@pytest.mark.parametrize("name", ["", "a/b", "..", "nul", "a:b", "<x>", " a", "a.", "x" * 101])
-def test_bad_file_names(name):
-    assert check_file_name(name)
-
-
-@pytest.mark.parametrize("name", ["zog", "zog v1.2", "zog_2-b"])
-def test_good_file_names(name):
-    assert not check_file_name(name)

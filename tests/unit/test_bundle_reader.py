@@ -10,12 +10,12 @@ import pytest
 import torch
 from safetensors.torch import save, save_file
 
+from lib_pivotal.core.bundle.embedding_file import read_embedding_file
 from lib_pivotal.core.bundle.embeddings import (
     has_embeddings,
     paired_files,
     parse_embeddings,
     read_embeddings,
-    read_file_embedding,
 )
 from lib_pivotal.core.bundle.file import read_bundle
 from tests.unit.bundle_samples import LORA, WRITERS, flat, sd1, sdxl
@@ -102,10 +102,10 @@ def test_onetrainers_folder_beside_the_lora(tmp_path):
 def test_a_file_of_one_embedding_takes_its_name_from_outside(tmp_path):
     for key in ("emb_params", "string_to_param.*", "string_to_param:*", "clip_l", "<zog>"):
         save_file({key: sd1()}, tmp_path / "e.safetensors")
-        found = read_file_embedding(tmp_path / "e.safetensors", "zog")
+        found = read_embedding_file(tmp_path / "e.safetensors", "zog")
         assert torch.equal(found.embeddings["zog"].encoders["clip_l"], sd1()), key
     save_file(LORA, tmp_path / "e.safetensors")
-    assert not read_file_embedding(tmp_path / "e.safetensors", "zog").embeddings
+    assert not read_embedding_file(tmp_path / "e.safetensors", "zog").embeddings
 
 
 def test_hash_depends_on_values_only(tmp_path):
@@ -141,8 +141,8 @@ def test_as_many_vectors_as_fit(tmp_path, count):
         (torch.zeros(3, 0), "width 0"),
         (torch.zeros(3, 768, dtype=torch.int8), "int8"),
         (torch.zeros(3, 768, dtype=torch.bool), "bool"),
-        (torch.full((3, 768), float("nan")), "no numbers"),
-        (torch.full((3, 768), float("inf")), "no numbers"),
+        (torch.full((3, 768), float("nan")), "NaN or infinite"),
+        (torch.full((3, 768), float("inf")), "NaN or infinite"),
         (torch.full((3, 768), 1e30), "1e+30"),
     ],
 )
@@ -329,7 +329,7 @@ def test_metadata_of_any_kind_does_no_harm(tmp_path):
 def test_contents_that_a_host_has_read(tmp_path):
     found = parse_embeddings({"bundle_emb.a.clip_l": sd1(), "bundle_emb.b.clip_l": "text", "c": None}, {})
     assert list(found.embeddings) == ["a"]
-    assert "no tensor" in str(found.problems[0])
+    assert "not a tensor" in str(found.problems[0])
 
 
 def test_result_has_memory_of_its_own(tmp_path):

@@ -15,9 +15,11 @@ from lib_pivotal.cli.main import main
 from lib_pivotal.core.bundle.embeddings import read_embeddings
 from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.bundle.inspection import describe, verify
-from lib_pivotal.core.bundle.metadata import BUNDLE_KEY, embedding_hash
-from lib_pivotal.core.bundle.tools import file_stem_for, remove, rename, split
+from lib_pivotal.core.bundle.metadata import BUNDLE_KEY
+from lib_pivotal.core.bundle.names import file_stem_for
+from lib_pivotal.core.bundle.tools import remove, rename, split
 from lib_pivotal.core.bundle.tools_add import merge, pack
+from lib_pivotal.core.bundle.values import embedding_hash
 from lib_pivotal.core.errors import BundleError, ConfigError
 from tests.unit.bundle_samples import LORA, sd1, sdxl
 
@@ -134,7 +136,7 @@ def test_pack_reads_pt_through_the_given_loader_only(tmp_path):
     contents = {"string_to_token": {"*": 265}, "string_to_param": {"*": sd1()}, "name": "n", "step": 5}
     torch.save(contents, tmp_path / "zog.pt")
     files = {"zog x": tmp_path / "zog.pt"}
-    with pytest.raises(ConfigError, match=r"Only \.safetensors"):
+    with pytest.raises(ConfigError, match="pickle cannot be read"):
         pack(tmp_path / "l.safetensors", files, tmp_path / "o.safetensors")
     pack(tmp_path / "l.safetensors", files, tmp_path / "o.safetensors", load_other=lambda _path: contents)
     assert torch.equal(read_embeddings(tmp_path / "o.safetensors").embeddings["zog x"].encoders["clip_l"], sd1())
@@ -173,7 +175,7 @@ def test_pack_reports_everything_at_once(tmp_path):
     with pytest.raises(ConfigError) as caught:
         pack(tmp_path / "l.safetensors", files, tmp_path / "o.safetensors", tokenizer=lambda _text: [320])
     text = str(caught.value)
-    for word in ("no numbers", "cannot be a name", "known kind", "vocabulary"):
+    for word in ("NaN or infinite", "cannot be a name", "it is a LoRA", "vocabulary"):
         assert word in text
 
 
@@ -223,7 +225,7 @@ def test_a_failure_leaves_no_half_file(bundle, tmp_path, monkeypatch):
     def fail(*_args, **_more):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("lib_pivotal.core.bundle.tools_output.write_tensors", fail)
+    monkeypatch.setattr("lib_pivotal.core.bundle.file.write_tensors", fail)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(BundleError, match="No space"):
         remove(bundle, ["b"], bundle, overwrite=True)
@@ -260,10 +262,26 @@ def test_verify_sees_what_does_not_fit_together(tmp_path):
     tensors = {"bundle_emb.zog x.string_to_param.*": sd1() * 1000, "bundle_emb.<s>.clip_g": sdxl()["clip_g"]}
     save_file(tensors, path, METADATA)
     text = " ".join(map(str, verify(path)))
-    for word in ("no LoRA", "metadata tells", "SDXL refiner", "length", "cannot be a name"):
+    for word in ("no LoRA", "metadata describes", "SDXL refiner", "length", "cannot be a name"):
         assert word in text
     (tmp_path / "bad.safetensors").write_bytes(b"bad")
     assert verify(tmp_path / "bad.safetensors")[0].is_error
+
+
+@pytest.mark.parametrize("runs", [{"Ｚｏｇ": [5], "zog": [5]}, {"初": [7, 8], "始": [7, 8]}])
+def test_verify_asks_the_tokenizer_whether_two_names_are_one(tmp_path, runs):
+    """Tokenizers differ in what they take for one letter; only the loaded model's own can say."""
+    path = tmp_path / "x.safetensors"
+    save_file({**LORA, **{f"bundle_emb.{name}.emb_params": sd1(1, index) for index, name in enumerate(runs)}}, path)
+    found = [
+        problem
+        for problem in verify(path, tokenizer=lambda text: runs.get(text, [1, 2, 3]))
+        if "are one name" in problem.message
+    ]
+    assert [problem.is_error for problem in found] == [True]
+    assert all(name in found[0].message for name in runs)
+    assert "are one name" not in str(verify(path))
+    assert "are one name" not in str(verify(path, tokenizer=lambda text: [ord(letter) for letter in text]))
 
 
 # -- LyCORIS

@@ -7,11 +7,11 @@ from dataclasses import fields
 
 import pytest
 
-from lib_pivotal.core.config.checks import check, check_settings, family_hints, with_misread
 from lib_pivotal.core.config.io import from_dict, from_json, read_dict, to_dict, to_json
 from lib_pivotal.core.config.schema import Concept, TrainConfig, field_info
 from lib_pivotal.core.errors import ConfigError, Problem
-from tests.unit.toy import ToyEncoder, toy_config, write_pictures
+from lib_pivotal.core.train.checks import check, check_settings, family_hints, with_parse_problems
+from tests.unit.toy import ToyEncoder, toy_config, write_images
 
 
 def test_json_round_trip():
@@ -46,11 +46,11 @@ def test_every_problem_is_told_at_once():
 
 def test_what_cannot_be_read_hides_nothing_else():
     concepts = [{"name": 5, "vectors": "x"}, "no object", {"name": "zog_x", "stop_at": "late", "lr_multiplier": 2}]
-    config, misread = read_dict({"unet_lr": "fast", "rank": 8, "concepts": concepts})
+    config, parse_problems = read_dict({"unet_lr": "fast", "rank": 8, "concepts": concepts})
     assert (config.unet_lr, config.rank) == (TrainConfig().unet_lr, 8)
     # Every concept keeps its place, so that what the checks say of it is about the right one.
     assert config.concepts == (Concept(""), Concept(""), Concept("zog_x", lr_multiplier=2.0))
-    fields_found = [problem.field for problem in misread]
+    fields_found = [problem.field for problem in parse_problems]
     assert fields_found == ["unet_lr", "concepts[0].name", "concepts[0].vectors", "concepts[1]", "concepts[2].stop_at"]
 
 
@@ -58,9 +58,9 @@ def test_of_a_value_that_cannot_be_read_the_default_is_not_told():
     def problems(*names):
         return [Problem(name, "error", "wrong", "better") for name in names]
 
-    misread = problems("concepts[1]", "rank")
+    parse_problems = problems("concepts[1]", "rank")
     found = problems("concepts[1].name", "rank", "concepts[0].name", "rank.png", "data_folder")
-    assert with_misread(misread, found) == [*misread, *found[2:]]
+    assert with_parse_problems(parse_problems, found) == [*parse_problems, *found[2:]]
 
 
 @pytest.mark.parametrize(
@@ -104,23 +104,24 @@ def test_concept_limits_and_contradictions():
 
 
 def test_check_gathers_settings_names_data_and_output(tmp_path):
-    write_pictures(tmp_path / "data")
+    write_images(tmp_path / "data")
     (tmp_path / "data" / "broken.png").write_bytes(b"x")
     (tmp_path / "toy.safetensors").write_bytes(b"x")
     config = toy_config(tmp_path / "data", batch_size=0, concepts=(Concept("zog_x"), Concept("bad.name")))
     found = {
-        problem.field for problem in check(config, bundles=tmp_path, taken_names={}, tokenizer=ToyEncoder().tokenize)
+        problem.field
+        for problem in check(config, bundles=tmp_path, taken_names={}, tokenizer=ToyEncoder().tokenize).problems
     }
     assert found >= {"batch_size", "concepts[1].name", "broken.png", "output_name"}
 
 
 def test_start_words_that_do_not_fit_are_told(tmp_path):
-    write_pictures(tmp_path / "data")
+    write_images(tmp_path / "data")
     long = ", ".join(["word"] * 40)
 
     def found(**values):
         config = toy_config(tmp_path / "data", concepts=(Concept("zog_x", **values),))
-        problems = check(config, bundles=tmp_path, taken_names={}, tokenizer=ToyEncoder().tokenize)
+        problems = check(config, bundles=tmp_path, taken_names={}, tokenizer=ToyEncoder().tokenize).problems
         return [(problem.field, problem.message) for problem in problems if problem.is_error]
 
     ((field, message),) = found(init_text=long, vectors=0)
@@ -141,5 +142,15 @@ def test_more_embeddings_than_forge_takes_are_a_warning(family, most):
 
 
 def test_check_of_nothing_at_all(tmp_path):
-    found = {problem.field for problem in check(TrainConfig(), bundles=tmp_path, taken_names={})}
+    found = {problem.field for problem in check(TrainConfig(), bundles=tmp_path, taken_names={}).problems}
     assert found == {"output_name", "data_folder"}
+
+
+def test_limits_of_concepts_are_those_of_the_schema():
+    bad = {"vectors": 76, "lr_multiplier": 0.0, "stop_at": 1.5}
+    config = TrainConfig(
+        concepts=(Concept("zog_x", **bad), Concept("mia_x", vectors=75, lr_multiplier=100.0, stop_at=1.0))
+    )
+    found = [problem for problem in check_settings(config) if problem.field.startswith("concepts")]
+    assert [problem.field for problem in found] == [f"concepts[0].{name}" for name in bad]
+    assert "above 0, up to 100" in found[1].hint

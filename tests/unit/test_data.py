@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 
 import numpy as np
@@ -13,114 +14,14 @@ from PIL import Image
 
 from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.data.bucket import bucket_for, bucket_sizes, crop
+from lib_pivotal.core.data.bucket_image import KeptImages
 from lib_pivotal.core.data.caption import CaptionMaker
-from lib_pivotal.core.data.findings import inspect_pictures
+from lib_pivotal.core.data.image_file import read_image
 from lib_pivotal.core.data.latents import LatentEntry, encode_all
 from lib_pivotal.core.data.pixels import load_pixels
 from lib_pivotal.core.data.plan import Plan
-from lib_pivotal.core.data.scan import scan
 from lib_pivotal.core.errors import DatasetError, Interrupted
-from tests.unit.toy import ToyCodec, write_pictures
-
-# -- scan and findings
-
-
-def save(path, size=(64, 64), colour=(10, 200, 30), **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, colour).save(path, **options)
-
-
-def test_scan_reads_kohya_repeats_captions_and_orientation(tmp_path):
-    save(tmp_path / "3_zog" / "a.PNG", (40, 80))
-    (tmp_path / "3_zog" / "a.txt").write_text("\ufeff zog, left \n", encoding="utf-8")
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    save(tmp_path / "plain" / "b.jpg", (40, 80), exif=exif)
-    save(tmp_path / ".hidden" / "c.png")
-    save(tmp_path / "d-masklabel.png")
-    pictures = scan(tmp_path)
-    assert [(p.path.name, p.repeats, p.caption) for p in pictures] == [("a.PNG", 3, "zog, left"), ("b.jpg", 1, None)]
-    assert (pictures[0].width, pictures[0].height) == (40, 80)
-    assert (pictures[1].width, pictures[1].height) == (80, 40)
-
-
-def findings(folder, **changes):
-    config = TrainConfig(data_folder=str(folder), resolution=64, **changes)
-    return inspect_pictures(folder, scan(folder), config)
-
-
-def texts(problems, severity="error"):
-    return [str(problem) for problem in problems if problem.severity == severity]
-
-
-def test_missing_and_empty_folders_say_so(tmp_path):
-    assert "does not exist" in texts(findings(tmp_path / "none"))[0]
-    assert "no pictures" in texts(findings(tmp_path))[0]
-    (tmp_path / "file").write_text("x")
-    assert "is a file" in texts(findings(tmp_path / "file"))[0]
-
-
-def test_every_bad_picture_is_named_at_once(tmp_path):
-    write_pictures(tmp_path)
-    (tmp_path / "broken.png").write_bytes(b"no picture")
-    whole = (tmp_path / "00.png").read_bytes()
-    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
-    save(tmp_path / "tiny.png", (20, 20))
-    (tmp_path / "bad.png").write_bytes(whole)
-    (tmp_path / "bad.txt").write_bytes(b"\xff\xfe\xfa")
-    errors = "\n".join(texts(findings(tmp_path)))
-    for name in ("broken.png", "cut.png", "tiny.png", "bad.png"):
-        assert name in errors
-    assert "00.png" not in errors
-
-
-def test_doubtful_pictures_are_warnings(tmp_path):
-    write_pictures(tmp_path)
-    save(tmp_path / "copy1.png", (64, 64), (1, 2, 3))
-    save(tmp_path / "copy2.png", (64, 64), (1, 2, 3))
-    save(tmp_path / "long.png", (640, 64))
-    problems = findings(tmp_path)
-    assert not texts(problems)
-    warnings = "\n".join(texts(problems, "warning"))
-    assert "copy2.png" in warnings and "copy1.png" in warnings and "long.png" in warnings and "No caption" in warnings
-
-
-def test_small_pictures_copies_and_dates(tmp_path):
-    write_pictures(tmp_path, 3)
-    for number in range(8):
-        save(tmp_path / f"copy{number}.png", (64, 64), (9, 9, 9))
-        (tmp_path / f"copy{number}.txt").write_text("zog_x")
-    for number, level in enumerate((300, 60000)):
-        Image.fromarray(np.full((64, 64), level, np.uint16)).save(tmp_path / f"grey{number}.png")
-        (tmp_path / f"grey{number}.txt").write_text("zog_x")
-    config = TrainConfig(resolution=512)
-    warnings = inspect_pictures(tmp_path, scan(tmp_path), config)
-    assert sum("same picture" in str(warning) for warning in warnings) == 5
-    assert any("2 more pictures are there twice" in str(warning) for warning in warnings)
-    assert not any("grey" in str(warning) and "same picture" in str(warning) for warning in warnings)
-    assert any(warning.field == "resolution" for warning in warnings)
-    save(tmp_path / "20231105_trip" / "a.png")
-    assert {picture.repeats for picture in scan(tmp_path)} == {1}
-
-
-def test_many_broken_pictures_stay_readable(tmp_path):
-    for number in range(30):
-        (tmp_path / f"{number:02d}.png").write_bytes(b"x")
-    errors = texts(findings(tmp_path))
-    assert len(errors) == 11 and "20 more" in errors[-1]
-
-
-def test_no_captions_at_all_is_an_error(tmp_path):
-    save(tmp_path / "a.png")
-    assert "No picture" in texts(findings(tmp_path))[0]
-
-
-def test_concept_that_no_caption_mentions(tmp_path):
-    write_pictures(tmp_path)
-    concepts = (Concept("zog_x"), Concept("mib_x"), Concept("ghost", aliases=("tag 1",)))
-    problems = findings(tmp_path, concepts=concepts)
-    assert [problem.field for problem in problems] == ["concepts[1].name"]
-
+from tests.unit.toy import ToyCodec, write_images
 
 # -- captions
 
@@ -142,37 +43,42 @@ ZOG = Concept("zog", aliases=("teal hexagon", "saber (fate)"))
         ("saber (fate)", "zog"),
         ("a teal hexagon on grass", "a zog on grass"),
         ("a teal_hexagon on grass", "a zog on grass"),
-        (r"a picture of saber \(fate\) in a park", "a picture of zog in a park"),
+        (r"an image of saber \(fate\) in a park", "an image of zog in a park"),
         ("teal hexagons, left", "teal hexagons, left"),
         ("dark teal hexagon, left", "dark teal hexagon, left"),
         ("left, a teal hexagon sits on the green grass", "left, a zog sits on the green grass"),
         ("dark teal hexagon2", "dark teal hexagon2"),
         ("zogling, left", "zogling, left"),
         ("dark_teal_hexagon", "dark_teal_hexagon"),
+        ("(teal hexagon:1.2), left", "(zog:1.2), left"),
+        ("((teal_hexagon, left))", "((zog, left))"),
+        (r"(saber \(fate\):1.2), \(left\)", "(zog:1.2), (left)"),
+        ("[[dark teal hexagon]], left", "[[dark teal hexagon]], left"),
+        ("((((((((((teal hexagon)))))))))), left", "((((((((((teal hexagon)))))))))), left"),
         ("", ""),
     ],
 )
 def test_aliases_are_replaced_as_whole_words_only(caption, expected):
-    assert maker(ZOG).normalise(caption) == expected
+    assert maker(ZOG).normalize(caption) == expected
 
 
 def test_the_longest_words_of_all_concepts_win_and_nothing_is_replaced_twice():
     make = maker(
         Concept("surtr", aliases=("girl",)), Concept("chenx", aliases=("dragon girl", "_")), Concept("zog-girl")
     )
-    assert make.normalise("a dragon girl sits") == "a chenx sits"
-    assert make.normalise("a zog-girl on grass") == "a zog-girl on grass"
-    assert make.normalise("A cat. Red (hat).") == "A cat. Red (hat)."
+    assert make.normalize("a dragon girl sits") == "a chenx sits"
+    assert make.normalize("a zog-girl on grass") == "a zog-girl on grass"
+    assert make.normalize("A cat. Red (hat).") == "A cat. Red (hat)."
     assert make.concepts_in("a dragon girl and a girl") == {"chenx", "surtr"}
-    assert maker(Concept("a\\q", aliases=("teal",))).normalise("some teal thing") == "some a\\q thing"
+    assert maker(Concept("a\\q", aliases=("teal",))).normalize("some teal thing") == "some a\\q thing"
 
 
 def test_a_tag_that_only_holds_an_alias_is_another_tag():
     make = maker(Concept("zog_v1", aliases=("girl", "magical_girl")))
-    assert make.normalise("girl, cat girl, girl_sitting, left") == "zog_v1, cat girl, girl_sitting, left"
-    assert make.normalise("Magical Girl, smile") == "zog_v1, smile"
-    assert make.normalise("a magical girl and a girl") == "a zog_v1 and a zog_v1"
-    assert make.normalise("the big_girl waits") == "the big_girl waits"
+    assert make.normalize("girl, cat girl, girl_sitting, left") == "zog_v1, cat girl, girl_sitting, left"
+    assert make.normalize("Magical Girl, smile") == "zog_v1, smile"
+    assert make.normalize("a magical girl and a girl") == "a zog_v1 and a zog_v1"
+    assert make.normalize("the big_girl waits") == "the big_girl waits"
     assert not make.concepts_in("cat girl, left")
 
 
@@ -186,12 +92,31 @@ def test_a_name_within_a_tag_is_a_mention():
 def test_letters_without_a_pair_are_no_alias_and_no_failure(caption):
     """Python finds the dotless i and the long s where i and s are looked for in any case."""
     make = maker(Concept("zog_v1", aliases=("girl", "magical", "sign")))
-    assert make.normalise(caption) == caption
+    assert make.normalize(caption) == caption
+
+
+@pytest.mark.parametrize(
+    ("caption", "expected"),
+    [
+        ("これは初音ミクの絵です", "これはzogの絵です"),
+        ("これはmikuの絵です", "これはzogの絵です"),
+        ("空, これは公園に座っているmikuの絵です", "空, これは公園に座っているzogの絵です"),
+        ("一个初音ミク坐在公园里，蓝天", "一个zog坐在公园里，蓝天"),
+        ("mikus and a miku2 and a miku", "mikus and a miku2 and a zog"),
+        # A short part between commas is a tag, in any script.
+        ("初音ミク風, 空", "初音ミク風, 空"),
+        ("cafe\u0301, park", "zog, park"),
+        ("a cafe\u0301 in the park", "a zog in the park"),
+        ("re\u0301sume\u0301, park", "re\u0301sume\u0301, park"),
+    ],
+)
+def test_aliases_in_any_script_and_form(caption, expected):
+    assert maker(Concept("zog", aliases=("初音ミク", "miku", "caf\u00e9"))).normalize(caption) == expected
 
 
 def test_escaped_brackets_are_bare_as_in_a_prompt():
     make = maker(ZOG)
-    assert make.normalise(r"left, asuka \(eva\), \[x\], a\\b") == r"left, asuka (eva), [x], a\\b"
+    assert make.normalize(r"left, asuka \(eva\), \[x\], a\\b") == r"left, asuka (eva), [x], a\\b"
     assert make.vary(r"hat \(red\)", random.Random(0)) == "hat (red)"
 
 
@@ -219,7 +144,7 @@ def test_caption_without_names_is_not_cut_to_nothing():
 
 @given(st.integers(1, 5000), st.integers(1, 5000), st.sampled_from([64, 256, 512, 768, 1024]))
 @settings(max_examples=200, deadline=None)
-def test_bucket_and_crop_hold_for_any_picture(width, height, resolution):
+def test_bucket_and_crop_hold_for_any_image(width, height, resolution):
     bucket = bucket_for(width, height, resolution)
     assert bucket[0] % 64 == bucket[1] % 64 == 0
     assert bucket[0] * bucket[1] <= resolution * resolution
@@ -242,9 +167,9 @@ def test_known_buckets():
 
 
 def test_pixels_are_upright_white_backed_and_mirrored(tmp_path):
-    picture = np.zeros((64, 64, 4), np.uint8)
-    picture[:, :32] = (255, 0, 0, 255)
-    Image.fromarray(picture, "RGBA").save(tmp_path / "a.png")
+    image = np.zeros((64, 64, 4), np.uint8)
+    image[:, :32] = (255, 0, 0, 255)
+    Image.fromarray(image, "RGBA").save(tmp_path / "a.png")
     pixels = load_pixels(tmp_path / "a.png", (64, 64), mirrored=False)
     assert pixels.shape == (3, 64, 64)
     assert torch.allclose(pixels[:, 5, 5], torch.tensor([1.0, -1.0, -1.0]))
@@ -252,16 +177,16 @@ def test_pixels_are_upright_white_backed_and_mirrored(tmp_path):
     assert torch.equal(load_pixels(tmp_path / "a.png", (64, 64), mirrored=True), pixels.flip(2))
 
 
-def test_turned_and_sixteen_bit_pictures_are_read_as_shown(tmp_path):
-    picture = np.zeros((64, 128, 3), np.uint8)
-    picture[:, :64] = 255
+def test_turned_and_sixteen_bit_images_are_read_as_shown(tmp_path):
+    image = np.zeros((64, 128, 3), np.uint8)
+    image[:, :64] = 255
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.fromarray(picture).save(tmp_path / "turned.png", exif=exif)
+    Image.fromarray(image).save(tmp_path / "turned.png", exif=exif)
     pixels = load_pixels(tmp_path / "turned.png", (64, 128), mirrored=False)
     assert pixels[0, 5, 5] == 1.0 and pixels[0, 120, 5] == -1.0
-    Image.fromarray(np.full((64, 64), 32896, np.uint16)).save(tmp_path / "grey.png")
-    assert abs(float(load_pixels(tmp_path / "grey.png", (64, 64), mirrored=False).mean())) < 0.01
+    Image.fromarray(np.full((64, 64), 32896, np.uint16)).save(tmp_path / "gray.png")
+    assert abs(float(load_pixels(tmp_path / "gray.png", (64, 64), mirrored=False).mean())) < 0.01
 
 
 class CountingCodec(ToyCodec):
@@ -276,15 +201,22 @@ class CountingCodec(ToyCodec):
         return super().encode(pixels)
 
 
-def encode(entries, codec, folder=None, stopped=lambda: False):
-    return encode_all(entries, codec, batch_size=2, folder=folder, progress=lambda *_: None, stopped=stopped)
+def entry(path, bucket=(64, 64), *, mirrored=False):
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
+    return LatentEntry(path, bucket, mirrored=mirrored, sha256=sha256, shown=path.name)
+
+
+def encode(entries, codec, folder=None, stopped=lambda: False, kept=None):
+    return encode_all(
+        entries, codec, batch_size=2, folder=folder, progress=lambda *_: None, stopped=stopped, kept=kept
+    )  # fmt: skip
 
 
 def test_latents_are_cached_by_content_crop_flip_and_codec(tmp_path):
-    write_pictures(tmp_path, 2)
+    write_images(tmp_path, 2)
     a = tmp_path / "00.png"
-    entries = [LatentEntry(a, (64, 64), False), LatentEntry(a, (64, 64), True), LatentEntry(a, (64, 64), False)]
-    other_bucket = encode([*entries, LatentEntry(a, (64, 128), False)], CountingCodec())
+    entries = [entry(a), entry(a, mirrored=True), entry(a)]
+    other_bucket = encode([*entries, entry(a, (64, 128))], CountingCodec())
     assert other_bucket[3].mean.shape == (4, 16, 8)
     first = CountingCodec()
     items = encode(entries, first, tmp_path / "cache")
@@ -302,12 +234,12 @@ def test_latents_are_cached_by_content_crop_flip_and_codec(tmp_path):
     assert repaired.encoded == 2
     a.write_bytes((tmp_path / "01.png").read_bytes())
     changed = CountingCodec()
-    encode(entries, changed, tmp_path / "cache")
+    encode([entry(a), entry(a, mirrored=True)], changed, tmp_path / "cache")
     assert changed.encoded == 2
 
 
 def test_bad_latents_name_the_file(tmp_path):
-    write_pictures(tmp_path, 1)
+    write_images(tmp_path, 1)
 
     class Bad(ToyCodec):
         def encode(self, pixels):
@@ -315,14 +247,77 @@ def test_bad_latents_name_the_file(tmp_path):
             return mean * float("nan"), std
 
     with pytest.raises(DatasetError, match=r"00\.png"):
-        encode([LatentEntry(tmp_path / "00.png", (64, 64), False)], Bad())
+        encode([entry(tmp_path / "00.png")], Bad())
     with pytest.raises(DatasetError, match=r"none\.png"):
-        encode([LatentEntry(tmp_path / "none.png", (64, 64), False)], ToyCodec())
+        encode([entry(tmp_path / "none.png")], ToyCodec())
     with pytest.raises(Interrupted):
-        encode([LatentEntry(tmp_path / "00.png", (64, 64), False)], ToyCodec(), stopped=lambda: True)
+        encode([entry(tmp_path / "00.png")], ToyCodec(), stopped=lambda: True)
 
 
-# -- the order of pictures
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_latents_are_stored_whatever_their_strides(tmp_path, memory_format):
+    """Of batches, some VAEs return the channels last, and safetensors does not store such tensors."""
+    write_images(tmp_path, 6)
+
+    class Codec(CountingCodec):
+        def encode(self, pixels):
+            return tuple(part.contiguous(memory_format=memory_format) for part in super().encode(pixels))
+
+    entries = [entry(tmp_path / f"{number:02d}.png", (128, 64)) for number in range(6)]
+    items = encode(entries, Codec(), tmp_path / "cache")
+    again = Codec()
+    stored = encode(entries, again, tmp_path / "cache")
+    assert again.encoded == 0
+    for one, two in zip(items, stored):
+        assert torch.equal(one.mean, two.mean) and torch.equal(one.std, two.std)
+    assert sorted({path.suffix for path in (tmp_path / "cache").iterdir()}) == [".safetensors"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("non contiguous tensor")])
+def test_latents_that_cannot_be_stored_end_nothing(tmp_path, monkeypatch, caplog, error):
+    write_images(tmp_path, 1)
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("lib_pivotal.core.data.latents.save_file", fail)
+    assert encode([entry(tmp_path / "00.png")], ToyCodec(), tmp_path / "cache")
+    assert "cannot be stored" in caplog.text
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_an_image_that_was_exchanged_after_the_check_is_not_trained_on(tmp_path):
+    write_images(tmp_path, 2)
+    checked = entry(tmp_path / "00.png")
+    (tmp_path / "00.png").write_bytes((tmp_path / "01.png").read_bytes())
+    with pytest.raises(DatasetError, match=r"00\.png has changed since it was checked"):
+        encode([checked], ToyCodec())
+
+
+def test_kept_images_need_no_file(tmp_path):
+    write_images(tmp_path, 2)
+    entries = [entry(tmp_path / "00.png", (128, 64)), entry(tmp_path / "00.png", (128, 64), mirrored=True)]
+    read = encode(entries, ToyCodec())
+    kept = KeptImages(96)
+    kept.keep(entries[0].sha256, read_image((tmp_path / "00.png").read_bytes()))
+    (tmp_path / "00.png").unlink()
+    from_memory = encode(entries, ToyCodec(), kept=kept)
+    for one, two in zip(read, from_memory):
+        assert torch.equal(one.mean, two.mean)
+    assert kept.take(entries[0].sha256, (128, 64)) is None
+
+
+def test_images_are_kept_up_to_a_limit(tmp_path):
+    write_images(tmp_path, 3)
+    images = [read_image((tmp_path / f"0{number}.png").read_bytes()) for number in (1, 2)]
+    kept = KeptImages(64, limit=4 * 64 * 64 + 100)
+    for name, image in zip("ab", images):
+        kept.keep(name, image)
+    assert kept.take("b", (64, 64)) is None
+    assert kept.take("a", (64, 64)) is not None
+
+
+# -- the order of images
 
 
 @given(
@@ -331,11 +326,11 @@ def test_bad_latents_name_the_file(tmp_path):
     st.integers(0, 99),
 )
 @settings(max_examples=100, deadline=None)
-def test_plan_shows_every_picture_in_proportion(pictures, items_per_step, seed):
-    buckets, repeats = [bucket for bucket, _ in pictures], [count for _, count in pictures]
+def test_plan_shows_every_image_in_proportion(images, items_per_step, seed):
+    buckets, repeats = [bucket for bucket, _ in images], [count for _, count in images]
     plan = Plan(buckets, repeats, items_per_step, seed)
     steps = 60
-    seen = [0] * len(pictures)
+    seen = [0] * len(images)
     for number in range(steps):
         items = plan.step(number)
         assert len(items) == items_per_step and len({buckets[item] for item in items}) == 1
@@ -348,9 +343,9 @@ def test_plan_shows_every_picture_in_proportion(pictures, items_per_step, seed):
         assert abs(count - passes * repeat) <= slack + 1e-9
 
 
-@pytest.mark.parametrize(("pictures", "repeats"), [(7, 1), (5, 1), (20, 3), (4, 2)])
-def test_no_picture_twice_in_a_step(pictures, repeats):
-    plan = Plan(["a"] * pictures, [repeats] * pictures, 4, 1)
+@pytest.mark.parametrize(("images", "repeats"), [(7, 1), (5, 1), (20, 3), (4, 2)])
+def test_no_image_twice_in_a_step(images, repeats):
+    plan = Plan(["a"] * images, [repeats] * images, 4, 1)
     assert all(len(set(plan.step(number))) == 4 for number in range(200))
     assert sorted(Plan(["a"] * 3, [1] * 3, 7, 1).step(0)) in (
         [0, 0, 0, 1, 1, 2, 2],

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from lib_pivotal.demo.characters import CHARACTERS, poses, write_dataset
-from lib_pivotal.demo.world import BACKGROUNDS, COLOURS, SHAPES
+from lib_pivotal.demo.world import BACKGROUNDS, COLORS, SHAPES
 
-WORLD = {*SHAPES, *COLOURS, *BACKGROUNDS}
+WORLD = {*SHAPES, *COLORS, *BACKGROUNDS}
 
 
 @pytest.mark.parametrize("character", list(CHARACTERS))
@@ -30,7 +30,7 @@ def test_splits_have_enough_different_poses(character):
 
 
 @pytest.mark.parametrize("style", ["a", "b"])
-def test_data_set_is_pictures_with_captions_and_repeats(tmp_path, style):
+def test_data_set_is_images_with_captions_and_repeats(tmp_path, style):
     first = write_dataset(tmp_path / "one", "zogling", "train", style)
     second = write_dataset(tmp_path / "two", "zogling", "train", style)
     for one, two, pose in zip(first, second, poses("zogling", "train"), strict=True):
@@ -40,11 +40,11 @@ def test_data_set_is_pictures_with_captions_and_repeats(tmp_path, style):
         assert Image.open(one).size == (64, 64)
 
 
-def test_pictures_show_the_ground_of_their_captions(tmp_path):
+def test_images_show_the_ground_of_their_captions(tmp_path):
     for character in CHARACTERS:
         for path, pose in zip(write_dataset(tmp_path, character, "held_out"), poses(character, "held_out")):
             corner = np.asarray(Image.open(path))[-2:, :2].reshape(-1, 3)
-            assert (corner == COLOURS[pose.background]).all(), path.name
+            assert (corner == COLORS[pose.background]).all(), path.name
 
 
 def test_character_names_are_no_words_of_the_world():

@@ -7,29 +7,29 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-from lib_pivotal.demo.networks import make_codec, make_text_encoder, make_unet  # noqa: E402
+from lib_pivotal.demo.base_model.networks import make_text_encoder, make_unet, make_vae  # noqa: E402
 from lib_pivotal.host.diffusers.ldm_keys import PREFIXES, from_ldm, to_ldm  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def states():
     words = {f"text_model.{n.removeprefix('text_model.')}": v for n, v in make_text_encoder().state_dict().items()}
-    return make_unet().state_dict(), make_codec().state_dict(), words
+    return make_unet().state_dict(), make_vae().state_dict(), words
 
 
 def test_names_map_one_to_one_and_back(states):
-    unet, codec, text = states
-    ldm = to_ldm(unet, codec, text)
-    assert len(ldm) == len(unet) + len(codec) + len(text)
+    unet, vae, text = states
+    ldm = to_ldm(unet, vae, text, "sd1")
+    assert len(ldm) == len(unet) + len(vae) + len(text)
     assert all(key.startswith(tuple(PREFIXES.values())) for key in ldm)
     back = from_ldm(ldm)
-    for part, state in (("unet", unet), ("codec", codec), ("text", text)):
+    for part, state in (("unet", unet), ("vae", vae), ("text", text)):
         assert set(back[part]) == set(state)
         assert all(torch.equal(back[part][name], value) for name, value in state.items())
 
 
 def test_names_are_those_webuis_look_for(states):
-    ldm = to_ldm(*states)
+    ldm = to_ldm(*states, "sd1")
     for key in (
         "model.diffusion_model.input_blocks.0.0.weight",
         "model.diffusion_model.input_blocks.3.0.op.weight",
@@ -50,4 +50,4 @@ def test_names_are_those_webuis_look_for(states):
 
 def test_other_keys_of_a_checkpoint_are_left_out(states):
     extra = {"alphas_cumprod": torch.ones(3), "model_ema.decay": torch.ones(1)}
-    assert from_ldm({**to_ldm(*states), **extra}).keys() == {"unet", "codec", "text"}
+    assert from_ldm({**to_ldm(*states, "sd1"), **extra}).keys() == {"unet", "vae", "text"}

@@ -1,19 +1,19 @@
-"""The drawn world: what the captions say is what the pictures show, and the reader can tell."""
+"""The drawn world: what the captions say is what the images show, and the reader can tell."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from lib_pivotal.demo.draw import COLOURS, Canvas
-from lib_pivotal.demo.reader import read
+from lib_pivotal.demo.base_model.reader import read
+from lib_pivotal.demo.draw import COLORS, Canvas
 from lib_pivotal.demo.world import caption, draw, random_scene
 
-ASPECTS = ("shape", "colour", "background", "position", "size", "pattern")
+ASPECTS = ("shape", "color", "background", "position", "size", "pattern")
 
 
 @pytest.mark.parametrize("style", ["a", "b"])
-def test_reader_reads_drawn_pictures(style):
+def test_reader_reads_drawn_images(style):
     rng = np.random.default_rng(7)
     scenes = [random_scene(rng) for _ in range(40)]
     readings = [read(draw(scene, style, rng), style) for scene in scenes]
@@ -23,12 +23,12 @@ def test_reader_reads_drawn_pictures(style):
 
 @pytest.mark.parametrize("style", ["a", "b"])
 def test_reader_sees_nothing_on_an_empty_ground(style):
-    picture = Canvas(COLOURS["green"], style).finish()
-    reading = read(picture, style)
-    assert (reading.shape, reading.colour, reading.background) == ("none", "none", "green")
+    image = Canvas(COLORS["green"], style).finish()
+    reading = read(image, style)
+    assert (reading.shape, reading.color, reading.background) == ("none", "none", "green")
 
 
-def test_pictures_repeat_with_their_seed():
+def test_images_repeat_with_their_seed():
     scene = random_scene(np.random.default_rng(1))
     first, second = (draw(scene, "b", np.random.default_rng(2)) for _ in range(2))
     assert (first == second).all()
@@ -39,7 +39,7 @@ def test_full_caption_names_every_attribute():
     for _ in range(50):
         scene = random_scene(rng)
         words = caption(scene).replace(",", "").split()
-        expected = {scene.shape, scene.colour, scene.size, scene.background}
+        expected = {scene.shape, scene.color, scene.size, scene.background}
         assert expected <= set(words) and (scene.pattern in words) == (scene.pattern != "plain")
 
 
@@ -48,5 +48,5 @@ def test_varied_captions_say_nothing_false():
     for _ in range(200):
         scene = random_scene(rng)
         words = set(caption(scene, rng).replace(",", "").split())
-        true = {scene.shape, scene.colour, scene.size, scene.background, scene.pattern}
+        true = {scene.shape, scene.color, scene.size, scene.background, scene.pattern}
         assert words <= true | {"a", "background"}

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from lib_pivotal import __version__
-from lib_pivotal.core.config.table import options_table
+from lib_pivotal.cli.options_table import options_table
 
 ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "lib_pivotal"
 
 
 def test_options_table_is_current():
@@ -22,8 +25,40 @@ def test_readme_names_files_that_exist():
     paths = {path for path in re.findall(r"`([\w./-]+/[\w./-]+\.(?:py|js|md|json|css))`", text) if "*" not in path}
     assert len(paths) >= 10
     assert not [path for path in sorted(paths) if not (ROOT / path).exists()]
-    for picture in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text):
-        assert (ROOT / picture).stat().st_size <= 100_000, picture
+
+
+def test_documents_show_every_image_of_the_repository_and_no_large_one():
+    shown = {
+        (path.parent / target).resolve()
+        for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+        for target in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", path.read_text(encoding="utf-8"))
+    }
+    there = {path.resolve() for path in (ROOT / "docs" / "img").iterdir()}
+    assert shown == there
+    assert not [path.name for path in there if path.stat().st_size > 100_000]
+
+
+NAMED = re.compile(r"\b(?:docs|tests|benchmarks|lib_pivotal|core|app|ui|cli)/[\w/-]+(?:\.(?:py|md|json|js|css))?")
+FILE = re.compile(r"(?<![\w/])[a-z_]+\.py\b")
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted(path for folder in ("lib_pivotal", "benchmarks", "scripts") for path in (ROOT / folder).rglob("*.py")),
+    ids=lambda path: path.relative_to(ROOT).as_posix(),
+)
+def test_docstrings_and_comments_name_files_that_exist(path):
+    """Paths are relative to the project or to the package; lines about a host or a source name files of others."""
+    text = path.read_text(encoding="utf-8")
+    # A paragraph that begins with Host: or Source: goes on as long as its lines are indented further.
+    text = re.sub(
+        r"^( *)(?:#\s*)?(?:\S.*)?(?:Host|Source):.*\n(?:\1 +.*\n|\1(?=[a-z`]).*\n)*", "", text, flags=re.MULTILINE
+    )
+    missing = [name for name in NAMED.findall(text) if not any((root / name).exists() for root in (ROOT, PACKAGE))]
+    ours = {file.name for folder in (PACKAGE, ROOT / "benchmarks", ROOT / "scripts") for file in folder.rglob("*.py")}
+    words = " ".join(re.findall(r'"""(.*?)"""|#(.*)', text, flags=re.DOTALL).__str__().split())
+    missing += [name for name in FILE.findall(words) if name not in ours | {"run.py", "install.py"}]
+    assert not missing
 
 
 def test_changelog_knows_this_version():

@@ -19,8 +19,8 @@ KNOWN_ERRORS = {
 CITATION = re.compile(r"et al\.|arxiv|\beq\.|\balgorithm \d|[A-Z]\w+ & [A-Z]\w+ (19|20)\d\d")
 FROM_ELSEWHERE = {
     "diffusion/objective.py": ("min_snr_weight", "debiased_weight", "zero_terminal", "Objective.losses"),
-    "lora/layer.py": ("",),
-    "optim/build.py": ("Optimiser",),
+    "lora/lora.py": ("",),
+    "optim/build.py": ("Optimizer",),
     "bundle/metadata.py": ("build_metadata",),
 }
 """Formulas and formats that somebody else has published; "" is the file's own docstring."""

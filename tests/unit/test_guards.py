@@ -8,23 +8,23 @@ import torch
 from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.errors import HostError, TrainingDiverged
 from lib_pivotal.core.events import Warned
-from lib_pivotal.core.optim.build import Optimiser, TrainedGroup
-from lib_pivotal.core.optim.flat import FlatGroup
+from lib_pivotal.core.optim.build import Optimizer, ParameterGroup
+from lib_pivotal.core.optim.flat import FlatParameters
 from tests.unit.test_train import folders, run
-from tests.unit.toy import ToyModel, toy_config, write_pictures
+from tests.unit.toy import ToyModel, toy_config, write_images
 
 needs_scaler = pytest.mark.skipif(not hasattr(torch.amp, "GradScaler"), reason="torch 2.3 has it for the CPU, too")
 
 
 @pytest.fixture
 def data(tmp_path):
-    write_pictures(tmp_path / "data")
+    write_images(tmp_path / "data")
     return tmp_path / "data"
 
 
 @pytest.fixture
 def scaler_on_cpu(monkeypatch):
-    """The path of a GPU, with the scaler and the optimiser that the CPU has."""
+    """The path of a GPU, with the scaler and the optimizer that the CPU has."""
     monkeypatch.setattr("lib_pivotal.core.optim.build._scaler", lambda **_: torch.amp.GradScaler("cpu"))
     monkeypatch.setattr("lib_pivotal.core.optim.build._is_gpu", lambda device: True)
 
@@ -32,23 +32,23 @@ def scaler_on_cpu(monkeypatch):
 @needs_scaler
 def test_the_first_batch_may_teach_nothing(scaler_on_cpu):
     """While the embeddings learn alone, a batch of captions without a name has a loss without a gradient."""
-    group = FlatGroup("embedding", [(3,)], torch.device("cpu"))
-    trained = [TrainedGroup("embedding", group.flat, 0.1, 0.0)]
-    optimiser = Optimiser(trained, clip_norm=1.0, uses_fp16=True, device=torch.device("cpu"))
-    assert float(optimiser.step()["embedding"]) == 0.0
-    optimiser.scaled((group.leaves[0] + 1.0).sum()).backward()
-    optimiser.step()
-    assert float(group.flat.detach().abs().max()) > 0.0
+    group = FlatParameters("embedding", [(3,)], torch.device("cpu"))
+    trained = [ParameterGroup("embedding", group.values, 0.1, 0.0)]
+    optimizer = Optimizer(trained, clip_norm=1.0, uses_fp16=True, device=torch.device("cpu"))
+    assert float(optimizer.step()["embedding"]) == 0.0
+    optimizer.scaled((group.leaves[0] + 1.0).sum()).backward()
+    optimizer.step()
+    assert float(group.values.detach().abs().max()) > 0.0
 
 
 @needs_scaler
 def test_the_first_batch_after_a_resume_may_teach_nothing(scaler_on_cpu):
-    group = FlatGroup("embedding", [(3,)], torch.device("cpu"))
-    trained = [TrainedGroup("embedding", group.flat, 0.1, 0.0)]
-    optimiser = Optimiser(trained, clip_norm=1.0, uses_fp16=True, device=torch.device("cpu"))
-    optimiser.load_state_tensors({"scaler": torch.tensor([512.0, 7.0], dtype=torch.float64)})
-    optimiser.step()
-    assert optimiser.state_tensors()["scaler"].tolist() == [512.0, 8.0]
+    group = FlatParameters("embedding", [(3,)], torch.device("cpu"))
+    trained = [ParameterGroup("embedding", group.values, 0.1, 0.0)]
+    optimizer = Optimizer(trained, clip_norm=1.0, uses_fp16=True, device=torch.device("cpu"))
+    optimizer.load_state_tensors({"scaler": torch.tensor([512.0, 7.0], dtype=torch.float64)})
+    optimizer.step()
+    assert optimizer.state_tensors()["scaler"].tolist() == [512.0, 8.0]
 
 
 class BadGradients(ToyModel):
@@ -66,10 +66,10 @@ class BadGradients(ToyModel):
         return result
 
 
-def test_gradients_that_are_no_numbers_end_the_run(tmp_path, data):
+def test_nan_gradients_end_the_run(tmp_path, data):
     model = BadGradients(4, 100, scaled=False)
     # Every step encodes all captions in one group: a prediction a step.
-    with pytest.raises(TrainingDiverged, match="gradient") as caught:
+    with pytest.raises(TrainingDiverged, match="Gradients") as caught:
         run(toy_config(data, steps=30), folders(tmp_path), model)
     assert caught.value.step == 4
     assert read_bundle(tmp_path / "run-bundles" / "toy.safetensors").lora

@@ -11,19 +11,20 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 
-from lib_pivotal.core.bundle.file import read_bundle, write_bundle
+from lib_pivotal.core.bundle.file import read_bundle
+from lib_pivotal.core.bundle.writer import write_bundle
 from lib_pivotal.core.errors import BundleError, ConfigError, PivotalError
 from lib_pivotal.core.events import Control, Finished, Saved, StepDone, Warned
 from lib_pivotal.core.ports import Sample
 from lib_pivotal.core.train.recorder import read_losses
 from lib_pivotal.core.train.state import State, load_newest, save_state
 from tests.unit.test_train import Listener, folders, run
-from tests.unit.toy import toy_config, write_pictures
+from tests.unit.toy import toy_config, write_images
 
 
 @pytest.fixture
 def data(tmp_path):
-    write_pictures(tmp_path / "data")
+    write_images(tmp_path / "data")
     return tmp_path / "data"
 
 
@@ -31,8 +32,8 @@ def full_disk(*_):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-class PictureMaker:
-    """Makes preview pictures of one colour."""
+class ImageMaker:
+    """Makes preview images of one color."""
 
     def make(self, request, embeddings):
         return Sample(Image.new("RGB", (8, 8), (1, 2, 3)), "info")
@@ -67,7 +68,7 @@ def test_a_full_cache_costs_the_next_run_some_time_only(tmp_path, data, monkeypa
 
 def test_a_full_lora_folder_is_told_and_the_run_can_be_resumed(tmp_path, data, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("lib_pivotal.core.bundle.file.write_tensors", full_disk)
+        patch.setattr("lib_pivotal.core.bundle.writer.write_tensors", full_disk)
         listener = Listener()
         with pytest.raises(BundleError, match="No space left"):
             run(toy_config(data, save_every=4), folders(tmp_path), listener=listener)
@@ -103,7 +104,7 @@ def test_a_refused_resume_leaves_the_run_as_it_is(tmp_path, data):
     assert [step for step, _ in read_losses(where.run)] == list(range(1, 21))
 
 
-def test_a_picture_that_has_changed_is_seen_whatever_its_size(tmp_path, data):
+def test_a_image_that_has_changed_is_seen_whatever_its_size(tmp_path, data):
     where = folders(tmp_path)
     Image.new("RGB", (64, 64), (1, 2, 3)).save(data / "00.bmp")
     stopped_run(toy_config(data, steps=12), where)
@@ -187,37 +188,37 @@ def test_a_bundle_that_has_appeared_meanwhile_is_kept(tmp_path, data):
     assert len(listener.of(Warned)) == 1
 
 
-def test_notes_and_picture_of_the_user_are_kept(tmp_path, data):
+def test_notes_and_image_of_the_user_are_kept(tmp_path, data):
     where = folders(tmp_path)
     where.bundles.mkdir()
     notes = {"notes": "für später", "preferred weight": 0.7, "activation text": "old", "sd version": "SD2"}
     (where.bundles / "toy.json").write_text(json.dumps(notes), encoding="utf-8")
-    (where.bundles / "toy.png").write_bytes(b"the user's picture")
+    (where.bundles / "toy.png").write_bytes(b"the user's image")
     config = toy_config(data, sample_every=4, sample_prompts="zog_x")
-    run(config, where, sampler=PictureMaker())
+    run(config, where, sampler=ImageMaker())
     found = json.loads((where.bundles / "toy.json").read_text(encoding="utf-8"))
     assert found == {**notes, "activation text": "zog_x", "sd version": "SD1"}
-    assert (where.bundles / "toy.png").read_bytes() == b"the user's picture"
-    # Asked for it, the picture is replaced; the notes are never lost.
-    run(toy_config(data, sample_every=4, if_exists="overwrite"), where, sampler=PictureMaker())
+    assert (where.bundles / "toy.png").read_bytes() == b"the user's image"
+    # Asked for it, the image is replaced; the notes are never lost.
+    run(toy_config(data, sample_every=4, if_exists="overwrite"), where, sampler=ImageMaker())
     with Image.open(where.bundles / "toy.png") as image:
         assert image.size == (8, 8)
     assert json.loads((where.bundles / "toy.json").read_text(encoding="utf-8"))["notes"] == "für später"
 
 
-def test_its_own_picture_is_renewed_by_a_resumed_run(tmp_path, data):
+def test_its_own_image_is_renewed_by_a_resumed_run(tmp_path, data):
     where = folders(tmp_path)
     config = toy_config(data, steps=8, sample_every=4, sample_prompts="zog_x")
-    stopped_run(config, where, at=5, sampler=PictureMaker())
-    picture = where.bundles / "toy.png"
-    before = picture.read_bytes()
+    stopped_run(config, where, at=5, sampler=ImageMaker())
+    image = where.bundles / "toy.png"
+    before = image.read_bytes()
 
-    class Other(PictureMaker):
+    class Other(ImageMaker):
         def make(self, request, embeddings):
             return Sample(Image.new("RGB", (9, 9)), "info")
 
     run(config, where, sampler=Other(), resume_from=where.run)
-    assert picture.read_bytes() != before
+    assert image.read_bytes() != before
 
 
 def test_a_sidecar_that_is_no_json_is_left_alone(tmp_path):

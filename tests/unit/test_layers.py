@@ -17,24 +17,31 @@ MAY_IMPORT = {
     "": set(),
     "__main__": {"cli"},
     "core": {"core", *LIBRARIES},
-    "core.config": {
-        *("core.config", "core.errors", "core.families", "core.bundle.names", "core.data"),
-        "core.train.output_check",
-    },
-    "core.families": set(),
+    "core.config": {"core.config", "core.errors", "core.families", "core.printable"},
+    "core.families": {"core.errors"},
     "host": {"core", *LIBRARIES},
     "host.detect": {"host.a1111"},
-    "host.a1111": {"core", "host.a1111", "host.detect", "modules", *LIBRARIES},
-    "host.loader": {"core", "host.loader", "modules", *LIBRARIES},
-    "host.diffusers": {"core", "host.diffusers", "diffusers", "transformers", "tqdm", "yaml", *LIBRARIES},
+    "host.webui": {"core", "host.webui", "modules"},
+    "host.a1111": {"core", "host.a1111", "host.detect", "host.offload", "host.webui", "modules", *LIBRARIES},
+    "host.bundle_prompts": {"core", "host.bundle_prompts", "host.webui", "modules", *LIBRARIES},
+    "host.diffusers": {
+        "core",
+        "host.diffusers",
+        "host.offload",
+        "diffusers",
+        "transformers",
+        "tqdm",
+        "yaml",
+        *LIBRARIES,
+    },
     "app": {"app", "core"},
     "app.api": {"app", "core", "fastapi"},
     "app.bundled_names": {"app", "core", "fastapi"},
-    "ui": {"ui", "app", "core.config", "core.errors", "core.report", "gradio", "PIL"},
+    "ui": {"ui", "app", "core.config", "core.errors", "core.printable", "gradio", "PIL"},
     "cli": {"cli", "app", "core", "host.diffusers", *LIBRARIES},
-    "demo": {"demo", "core", "host.diffusers", "diffusers", "transformers", *LIBRARIES},
+    "demo": {"demo", "core", "cli.console", "host.diffusers", "diffusers", "transformers", *LIBRARIES},
 }
-WITHOUT_TORCH = ("core.config", "core.families", "core.errors", "core.events", "core.ports", "core.report", "app", "ui")
+WITHOUT_TORCH = ("core.config", "core.families", "core.errors", "core.events", "core.ports", "app", "ui")
 
 
 def module_name(path: Path) -> str:

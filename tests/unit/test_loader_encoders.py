@@ -5,11 +5,12 @@ from __future__ import annotations
 import gc
 import types
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 
-from lib_pivotal.host.loader.encoders import live_encoders
+from lib_pivotal.host.bundle_prompts.encoders import LiveEncoders
 
 
 class _Table(torch.nn.Module):
@@ -41,6 +42,15 @@ class _Conditioner(torch.nn.Module):
         self.embedders = torch.nn.ModuleList(embedders)
 
 
+def _tokenize(encoder: Any, texts: list[str]) -> list[list[int]]:
+    return encoder.tokenize(texts)
+
+
+@pytest.fixture
+def live() -> LiveEncoders:
+    return LiveEncoders(_tokenize)
+
+
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[torch.nn.Module], None]:
     data = types.SimpleNamespace(sd_model=None)
@@ -54,23 +64,23 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[torch.nn.Module], None]:
     return put
 
 
-def test_widths_and_tokens_of_both_encoders(load: Callable[[torch.nn.Module], None]) -> None:
+def test_widths_and_tokens_of_both_encoders(load: Callable[[torch.nn.Module], None], live: LiveEncoders) -> None:
     load(_Conditioner(_Encoder("clip_l", 8, 100), _Encoder("clip_g", 12, 200)))
-    found = live_encoders()
+    found = live()
     assert found is not None
     assert dict(found.widths) == {"clip_l": 8, "clip_g": 12}
     assert found.runs("zog") == ((103,), (203,))
-    assert live_encoders() is found
+    assert live() is found
 
 
-def test_exchanged_encoders_are_found_again(load: Callable[[torch.nn.Module], None]) -> None:
+def test_exchanged_encoders_are_found_again(load: Callable[[torch.nn.Module], None], live: LiveEncoders) -> None:
     conditioner = _Conditioner(_Encoder("clip_l", 8, 100), _Encoder("clip_g", 12, 200))
     load(conditioner)
-    assert live_encoders() is not None
+    assert live() is not None
     for number in range(2):
         conditioner.embedders[number] = _Encoder(("clip_l", "clip_g")[number], 8, 300 + 100 * number)
     gc.collect()
-    found = live_encoders()
+    found = live()
     assert found is not None
     assert found.runs("zog") == ((303,), (403,))
     assert found.runs("other") == ((305,), (405,))
@@ -86,15 +96,17 @@ class _Counting(torch.nn.Module):
         return super().modules()
 
 
-def test_a_model_without_such_encoders_is_walked_once(load: Callable[[torch.nn.Module], None]) -> None:
+def test_a_model_without_such_encoders_is_walked_once(
+    load: Callable[[torch.nn.Module], None], live: LiveEncoders
+) -> None:
     class Plain(_Counting):
         walks = 0
 
     model = Plain()
     model.encoder = torch.nn.Linear(2, 2)
     load(model)
-    assert [live_encoders() for _ in range(5)] == [None] * 5
+    assert [live() for _ in range(5)] == [None] * 5
     assert Plain.walks == 1
     # The webui puts its wrappers in later.
     model.encoder = _Encoder("clip_l", 8, 100)
-    assert live_encoders() is not None
+    assert live() is not None

@@ -1,4 +1,4 @@
-"""Parts of the loader that need no webui: hooks that come off again, files read once for each state."""
+"""Parts of bundle prompts that need no webui: hooks and their removal, files read once for each state."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lib_pivotal.core.loader.names import mentioned_names
-from lib_pivotal.host.loader import files as files_module
-from lib_pivotal.host.loader.files import BundleFiles
-from lib_pivotal.host.loader.hooks import Hooks, guarded
+from lib_pivotal.core.prompt_names.names import mentioned_names
+from lib_pivotal.host.bundle_prompts import files as files_module
+from lib_pivotal.host.bundle_prompts.files import BundleFiles
+from lib_pivotal.host.bundle_prompts.hooks import Hooks, guarded
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_hooks_stand_in_and_come_off(module):
     assert module.greet is untouched
 
 
-def test_a_hook_under_somebody_elses_does_nothing_more_when_it_comes_off(module):
+def test_a_hook_below_another_extensions_does_nothing_after_its_removal(module):
     hooks = Hooks()
     hooks.wrap(module, "greet", _loudly)
     ours = module.greet
@@ -41,7 +41,7 @@ def test_a_hook_under_somebody_elses_does_nothing_more_when_it_comes_off(module)
     assert module.greet("you") == "hello you!"
 
 
-def test_a_place_that_the_webui_lacks_is_told(module):
+def test_a_missing_function_is_reported(module):
     assert not Hooks().wrap(module, "missing", _loudly)
 
 
@@ -98,7 +98,7 @@ def test_mentions_are_words_of_their_own(prompt, name, found):
     assert mentioned_names([prompt], [name]) == ([name] if found else [])
 
 
-def test_a_name_inside_a_longer_one_is_not_meant():
+def test_a_name_inside_a_longer_one_is_not_a_mention():
     names = ["s1", "s1@B", "S1", "other"]
     assert mentioned_names(["a s1@b, hat"], names) == ["s1@B"]
     assert mentioned_names(["a s1@B", "s1"], names) == ["s1", "s1@B", "S1"]

@@ -6,12 +6,12 @@ import torch
 
 from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.events import Control, MemoryTold, Warned
-from lib_pivotal.core.resting import Resting
+from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
+from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.core.train import memory
 from lib_pivotal.core.train.memory import plan_memory
 from lib_pivotal.core.train.run import Folders, train
-from lib_pivotal.core.train.texts import TextPath
-from tests.unit.toy import ToyEncoder, ToyModel, toy_config, write_pictures
+from tests.unit.toy import ToyEncoder, ToyModel, toy_config, write_images
 
 GIB = 2**30
 SIZES = {"trained_count": 3_000_000, "cells": 64 * 64, "batch_size": 1}
@@ -31,7 +31,7 @@ def test_auto_saves_only_when_the_fast_way_does_not_fit(monkeypatch):
     assert not plan(monkeypatch, 1, "fast").saves
 
 
-def test_need_grows_with_pictures_and_shrinks_with_recomputing(monkeypatch):
+def test_need_grows_with_images_and_shrinks_with_recomputing(monkeypatch):
     one = plan(monkeypatch, None)
     assert plan(monkeypatch, None, batch_size=2).needed > 1.3 * one.needed
     assert plan(monkeypatch, None, checkpoints=True).needed < one.needed
@@ -55,7 +55,7 @@ class Told:
 
 
 def run(tmp_path, name, **changes):
-    write_pictures(tmp_path / "data")
+    write_images(tmp_path / "data")
     folders = Folders(tmp_path / name, tmp_path / "bundles", tmp_path / "cache")
     folders.run.mkdir()
     model, told = ToyModel(), Told()
@@ -68,10 +68,10 @@ def test_saving_changes_no_number_and_uses_every_means(tmp_path):
     fixed = {"shuffle_tags": False, "tag_dropout": 0.0}
     fast, _, plain = run(tmp_path, "fast", memory="fast", **fixed)
     lean, _, saved = run(tmp_path, "lean", memory="save", **fixed)
-    assert not getattr(fast, "saves_memory", False)
+    assert fast.offloading.offloaded == set()
     assert fast.checkpointed == [False]
-    assert lean.saves_memory
-    assert lean.text_rests, "the text encoders stayed on the device although nothing before them was trained any more"
+    # The text encoders too, since nothing before them is trained any more.
+    assert lean.offloading.offloaded == {"vae", "text_encoders"}
     assert lean.checkpointed == [True]
     for key, value in plain.lora.items():
         assert torch.equal(saved.lora[key], value)
@@ -79,8 +79,7 @@ def test_saving_changes_no_number_and_uses_every_means(tmp_path):
 
 def test_encoders_stay_while_captions_are_mixed_anew(tmp_path):
     model, _, _ = run(tmp_path, "mixed", memory="save", shuffle_tags=True)
-    assert model.saves_memory
-    assert not getattr(model, "text_rests", False)
+    assert model.offloading.offloaded == {"vae"}
 
 
 def test_estimate_and_peak_are_told(tmp_path, monkeypatch):
@@ -95,44 +94,24 @@ def test_estimate_and_peak_are_told(tmp_path, monkeypatch):
     assert any(isinstance(event, Warned) and "run out of memory" in event.message for event in events)
 
 
-class Vectors:
-    def __init__(self):
-        self.layout = {"zog_x": (0, 2)}
-        self.table = torch.randn(2, ToyEncoder.width).requires_grad_(True)
-
-
 def test_encodings_are_kept_only_when_nothing_before_them_is_trained():
-    model, vectors = ToyModel(), Vectors()
+    model, weight = ToyModel(), torch.randn(2, ToyEncoder.width).requires_grad_(True)
     calls = []
     encoder = model.text_encoders[0]
     real = encoder.encode
     encoder.encode = lambda *arguments: calls.append(1) or real(*arguments)
-    texts = TextPath(model, [vectors])
+    texts = TextConditioner(model, EmbeddingWeights({"zog_x": (0, 2)}, {"clip_l": weight}))
     captions, sizes = ["zog_x, red", "blue"], [None, None]
     for _ in range(2):
         texts.encode(captions, sizes)
     assert len(calls) == 2
-    vectors.table.requires_grad_(False)
+    weight.requires_grad_(False)
     (first,) = texts.encode(captions, sizes)
     (again,) = texts.encode(captions[::-1], sizes)
     assert len(calls) == 3, "encoded again although nothing had changed"
-    assert torch.equal(first.condition, again.condition.flip(0))
-    vectors.table.requires_grad_(True)
+    assert torch.equal(first.conditioning, again.conditioning.flip(0))
+    weight.requires_grad_(True)
     with torch.no_grad():
-        vectors.table.mul_(2)
+        weight.mul_(2)
     (live,) = texts.encode(captions, sizes)
-    assert not torch.equal(live.condition, first.condition)
-
-
-def test_networks_at_rest_come_to_the_device_and_go_again():
-    network = torch.nn.Linear(2, 2)
-    places = []
-    network.to = lambda place: places.append(str(place))
-    resting = Resting([network], torch.device("meta"))
-    with resting.at_hand():
-        pass
-    assert places == [], "what does not rest is not moved"
-    resting.rest()
-    with resting.at_hand():
-        assert places == ["cpu", "meta"]
-    assert places == ["cpu", "meta", "cpu"]
+    assert not torch.equal(live.conditioning, first.conditioning)

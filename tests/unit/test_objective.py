@@ -14,7 +14,7 @@ from lib_pivotal.core.diffusion.objective import (
 )
 from lib_pivotal.core.errors import ConfigError
 
-# A picture of 2 mixed at 0.8 with noise of -1 mixed at 0.6; then half and half; then mostly noise (0.6 and 0.8).
+# An image of 2 mixed at 0.8 with noise of -1 mixed at 0.6; then half and half; then mostly noise (0.6 and 0.8).
 ALPHAS = torch.tensor([0.64, 0.5, 0.36])
 SNR = torch.tensor([9.0, 1.0, 0.25, 0.0])
 
@@ -59,7 +59,7 @@ def test_zero_terminal():
     assert moved.dtype == torch.float32
     assert moved[:2].tolist() == near(0.81, (0.3 * 9 / 7) ** 2)
     assert 0 < float(moved[2]) < 1e-7
-    # Nothing of the picture is left: what the model sees at the last timestep is the noise.
+    # Nothing of the image is left: what the model sees at the last timestep is the noise.
     noisy = objective(alphas=moved).noisy(filled(2.0), filled(-1.0), torch.tensor([2]))
     assert noisy.flatten().tolist() == pytest.approx([-1.0] * 16, abs=1e-3)
 
@@ -78,7 +78,7 @@ def test_a_noise_predictor_is_to_say_the_noise():
 
 
 def test_a_velocity_predictor_is_to_say_the_velocity():
-    # √ᾱ · noise − √(1 − ᾱ) · picture = 0.8 · (−1) − 0.6 · 2 = −2, then 0.6 · (−1) − 0.8 · 2 = −2.2.
+    # √ᾱ · noise − √(1 − ᾱ) · image = 0.8 · (−1) − 0.6 · 2 = −2, then 0.6 · (−1) − 0.8 · 2 = −2.2.
     loss = objective(weighting="none", is_v_prediction=True)
     times = torch.tensor([0, 2])
     assert loss.losses(filled(0.0, 0.0), filled(2.0, 2.0), filled(-1.0, -1.0), times).tolist() == near(4.0, 4.84)
@@ -95,16 +95,16 @@ def test_a_velocity_predictor_is_to_say_the_velocity():
         ({"min_snr_gamma": 5.0}, (1.0, 1.0, 1.0)),
         ({"min_snr_gamma": 1.0}, (9 / 16, 1.0, 1.0)),
         ({"weighting": "debiased"}, (3 / 4, 1.0, 4 / 3)),
-        # The velocities are −0.6, −√½ and −0.8 with a picture of 1 and no noise: squares 0.36, 0.5 and 0.64.
+        # The velocities are −0.6, −√½ and −0.8 with an image of 1 and no noise: squares 0.36, 0.5 and 0.64.
         ({"is_v_prediction": True, "min_snr_gamma": 1.0}, (0.36 * 9 / 25, 0.25, 0.64 * 9 / 25)),
         ({"is_v_prediction": True, "weighting": "debiased"}, (0.36 * 9 / 25, 0.25, 0.64 * 16 / 25)),
     ],
 )
 def test_weights_enter_the_loss_of_their_timestep(options, expected):
     is_v = options.get("is_v_prediction", False)
-    picture, noise = (1.0, 0.0) if is_v else (0.0, 1.0)
+    image, noise = (1.0, 0.0) if is_v else (0.0, 1.0)
     loss = objective(**options)
-    found = loss.losses(filled(0, 0, 0), filled(*[picture] * 3), filled(*[noise] * 3), torch.tensor([0, 1, 2]))
+    found = loss.losses(filled(0, 0, 0), filled(*[image] * 3), filled(*[noise] * 3), torch.tensor([0, 1, 2]))
     assert found.tolist() == near(*expected)
 
 
@@ -113,3 +113,16 @@ def test_an_items_loss_is_the_mean_of_its_own_values():
     prediction[1, 0, 0, 0] = 4.0
     found = objective(weighting="none").losses(prediction, filled(5.0, 5.0), filled(0.0, 0.0), torch.tensor([1, 1]))
     assert found.tolist() == near(0.0, 1.0)
+
+
+def test_a_mask_weighs_cells_by_proportion_and_all_ones_change_nothing():
+    target = objective(min_snr_gamma=0.0)
+    latents, noise, times = filled(0.0, 0.0), filled(0.0, 0.0), torch.tensor([1, 1])
+    prediction = filled(0.0, 0.0)
+    prediction[:, :, 0] = 2.0  # the upper half is wrong
+    mask = torch.ones(2, 1, 2, 2)
+    assert target.losses(prediction, latents, noise, times).tolist() == near(2.0, 2.0)
+    assert target.losses(prediction, latents, noise, times, mask).tolist() == near(2.0, 2.0)
+    mask[0, :, 0] = 0.0
+    mask[1, :, 1] = 0.0
+    assert target.losses(prediction, latents, noise, times, 3 * mask).tolist() == near(0.0, 4.0)

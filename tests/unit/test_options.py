@@ -17,13 +17,13 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from lib_pivotal.core.config.checks import check_settings
 from lib_pivotal.core.config.schema import Concept, TrainConfig, field_info
 from lib_pivotal.core.events import Control, StepDone
 from lib_pivotal.core.ports import Sample, SampleRequest
+from lib_pivotal.core.train.checks import check_settings
 from lib_pivotal.core.train.run import Folders, train
 from lib_pivotal.core.train.state import load_newest
-from tests.unit.toy import ToyModel, write_pictures
+from tests.unit.toy import ToyModel, write_images
 
 TESTS = Path(__file__).parents[1]
 
@@ -75,7 +75,7 @@ class Run:
 
 
 def trained(run: Run) -> dict[str, Any]:
-    """Values after the last step, with the optimiser's moments."""
+    """Values after the last step, with the optimizer's moments."""
     return {key: value.tolist() for key, value in load_newest(run.folder / "run" / "states").tensors.items()}
 
 
@@ -171,7 +171,7 @@ EFFECTS: dict[str, Effect] = {
     "lora_start": Effect(0.5),
     "weight_decay": Effect(1.0, trained, {"unet_lr": 1e-2}),
     "clip_norm": Effect(1e-3),
-    # Enough pictures that some are nearly clean, where the weightings differ.
+    # Enough images that some are nearly clean, where the weightings differ.
     "loss_weighting": Effect("none", losses, {"batch_size": 6}),
     "min_snr_gamma": Effect(0.5, losses),
     "norm_band": Effect(False, trained, {"norm_band": True, "embedding_lr": 1.0}),
@@ -212,7 +212,7 @@ CONCEPT_EFFECTS: dict[str, Effect] = {
 
 
 def settings(folder: Path, changes: dict[str, Any]) -> TrainConfig:
-    """Few steps in which nothing varies by chance but pictures and noise."""
+    """Few steps in which nothing varies by chance but images and noise."""
     values: dict[str, Any] = {
         "concepts": (Concept("zog_x", init_text="teal thing", vectors=3, stop_at=1.0),),
         "data_folder": "data",
@@ -237,8 +237,8 @@ def settings(folder: Path, changes: dict[str, Any]) -> TrainConfig:
 def run_of(tmp_path_factory):
     """Runs by settings; the same ones are run once."""
     folder, finished = tmp_path_factory.mktemp("options"), {}
-    write_pictures(folder / "data")
-    write_pictures(folder / "other", 4)
+    write_images(folder / "data")
+    write_images(folder / "other", 4)
 
     def run(changes: dict[str, Any]) -> Run:
         key = repr(sorted(changes.items()))

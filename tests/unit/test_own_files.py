@@ -15,12 +15,12 @@ from lib_pivotal.core.train.own_files import OwnFiles
 from lib_pivotal.core.train.run import Folders
 from tests.unit.test_states import rewrite
 from tests.unit.test_train import Listener, folders, run
-from tests.unit.toy import toy_config, write_pictures
+from tests.unit.toy import toy_config, write_images
 
 
 @pytest.fixture
 def data(tmp_path):
-    write_pictures(tmp_path / "data")
+    write_images(tmp_path / "data")
     return tmp_path / "data"
 
 

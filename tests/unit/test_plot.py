@@ -6,7 +6,7 @@ import math
 import re
 from xml.etree import ElementTree
 
-from lib_pivotal.core.report.plot import draw_losses
+from lib_pivotal.ui.plot import draw_losses
 
 
 def lines(svg: str) -> list[list[tuple[float, float]]]:
@@ -56,5 +56,5 @@ def test_constant_loss_and_title():
     assert xs[-1] < 70, "the axis goes on to the end of the run"
 
 
-def test_colours_are_left_to_the_page():
+def test_colors_are_left_to_the_page():
     assert not re.search(r"#[0-9a-f]{3}|rgb|stroke=", draw_losses(ramp(5)))

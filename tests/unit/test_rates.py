@@ -11,7 +11,7 @@ from lib_pivotal.core.config.schema import Concept
 from lib_pivotal.core.events import StepDone
 from lib_pivotal.core.train.state import load_newest
 from tests.unit.test_train import folders, run
-from tests.unit.toy import toy_config, write_pictures
+from tests.unit.toy import toy_config, write_images
 
 CONCEPTS = (
     Concept("zog_x", vectors=2, lr_multiplier=2.0, stop_at=0.5),
@@ -21,7 +21,7 @@ CONCEPTS = (
 
 @pytest.fixture
 def data(tmp_path):
-    write_pictures(tmp_path / "data")
+    write_images(tmp_path / "data")
     return tmp_path / "data"
 
 

@@ -12,7 +12,7 @@ from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import ConfigError
 from lib_pivotal.core.file_lock import locked
 from lib_pivotal.core.train.state import State, save_state
-from tests.unit.toy import write_pictures
+from tests.unit.toy import write_images
 
 
 @pytest.fixture
@@ -26,8 +26,8 @@ def run(tmp_path):
     (run / "samples").mkdir()
     (run / "samples" / "step-000002-0.png").write_bytes(b"")
     (tmp_path / "out" / "zog.safetensors").write_bytes(b"")
-    write_pictures(tmp_path / "pictures", 1)
-    (tmp_path / "pictures" / "config.json").write_text("{}")
+    write_images(tmp_path / "images", 1)
+    (tmp_path / "images" / "config.json").write_text("{}")
     return run
 
 
@@ -51,8 +51,8 @@ def test_a_run_without_a_state_yet_is_a_run(run):
         ("nope", "nothing of this name. Give the run folder"),
         ("out", "not a run folder. .*example .*runs/zog-20260101-120000"),
         ("out/runs", "not a run folder. .*example .*runs/zog-20260101-120000"),
-        ("pictures", "not a run folder. Give the run folder"),
-        ("pictures/00.png", "A file is not a run folder. Give the run folder"),
+        ("images", "not a run folder. Give the run folder"),
+        ("images/00.png", "A file is not a run folder. Give the run folder"),
         ("x" * 300, "File name too long|nothing of this name"),
     ],
 )
@@ -73,7 +73,7 @@ def test_the_output_goes_where_the_run_is(run, tmp_path, monkeypatch):
     monkeypatch.undo()
     (tmp_path / "link").symlink_to(run)
     assert output_folder_of(tmp_path / "link") == tmp_path / "out"
-    assert output_folder_of(tmp_path / "pictures") == type(run)()
+    assert output_folder_of(tmp_path / "images") == type(run)()
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from lib_pivotal.core.errors import OutOfMemory, TrainingDiverged
 from lib_pivotal.core.events import Control, Prepared, SampleReady, Saved, StepDone, Warned
 from lib_pivotal.core.ports import Sample
 from lib_pivotal.core.train.run import Folders, train
-from tests.unit.toy import ToyCodec, ToyModel, toy_config, write_pictures
+from tests.unit.toy import ToyCodec, ToyModel, toy_config, write_images
 
 
 class Watcher:
@@ -33,20 +33,20 @@ class Watcher:
 
 
 class Painter:
-    """A sampler whose pictures have one colour each: red, then green, then blue and so on."""
+    """A sampler whose images have one color each: red, then green, then blue and so on."""
 
     def __init__(self) -> None:
         self.made = 0
 
     def make(self, request, embeddings):
-        colour = ((255, 0, 0), (0, 255, 0), (0, 0, 255))[self.made % 3]
+        color = ((255, 0, 0), (0, 255, 0), (0, 0, 255))[self.made % 3]
         self.made += 1
-        return Sample(Image.new("RGB", (64, 64), colour), "")
+        return Sample(Image.new("RGB", (64, 64), color), "")
 
 
 @pytest.fixture
 def data(tmp_path):
-    write_pictures(tmp_path / "data")
+    write_images(tmp_path / "data")
     return tmp_path / "data"
 
 
@@ -86,7 +86,7 @@ def test_sample_now_makes_the_previews_once_and_goes_on(tmp_path, data):
     assert outcome.outcome == "done" and len(seen.of(StepDone)) == 8
 
 
-def test_stop_while_pictures_are_encoded_ends_at_once_and_writes_nothing(tmp_path, data):
+def test_stop_while_images_are_encoded_ends_at_once_and_writes_nothing(tmp_path, data):
     control, model = Control(), ToyModel()
 
     class Codec(ToyCodec):
@@ -97,14 +97,14 @@ def test_stop_while_pictures_are_encoded_ends_at_once_and_writes_nothing(tmp_pat
             control.stop()
             return super().encode(pixels)
 
-    model.codec = Codec()
+    model.vae = Codec()
     outcome, seen = run(tmp_path, toy_config(data), model=model, control=control)
     assert (outcome.outcome, outcome.step, outcome.bundle_path) == ("stopped", 0, None)
-    assert model.codec.encoded == 2
+    assert model.vae.encoded == 2
     assert not seen.of(StepDone) and not (tmp_path / "bundles").exists()
 
 
-def test_zero_steps_are_chosen_by_the_number_of_pictures(tmp_path, data):
+def test_zero_steps_are_chosen_by_the_number_of_images(tmp_path, data):
     control = Control()
 
     def stop_when_prepared(event) -> None:
@@ -153,18 +153,18 @@ def test_a_group_without_any_gradient_is_told_once(tmp_path, data):
 
     config = toy_config(data, steps=45)
     _, seen = run(tmp_path, config, model=Deaf(), watcher=Watcher())
-    told = [event.message for event in seen.of(Warned) if "learnt" in event.message]
-    assert told == ["Nothing has been learnt by zog_x clip_l: it gets no gradient."]
+    told = [event.message for event in seen.of(Warned) if "learned" in event.message]
+    assert told == ["No gradient reaches zog_x clip_l: nothing is learned there."]
     where = [type(event) for event in seen.events].index(Warned, seen.events.index(seen.of(StepDone)[0]))
     assert sum(isinstance(event, StepDone) for event in seen.events[:where]) == 20
 
 
 def test_a_run_in_which_all_groups_learn_warns_of_none(tmp_path, data):
     _, seen = run(tmp_path, toy_config(data, steps=45, lora_start=0.2))
-    assert not [event for event in seen.of(Warned) if "learnt" in event.message]
+    assert not [event for event in seen.of(Warned) if "learned" in event.message]
 
 
-@pytest.mark.parametrize("stage", ["encoding pictures", "training"])
+@pytest.mark.parametrize("stage", ["encoding images", "training"])
 def test_too_little_memory_is_told_with_what_helps(tmp_path, data, stage):
     model = ToyModel()
 
@@ -174,7 +174,7 @@ def test_too_little_memory_is_told_with_what_helps(tmp_path, data, stage):
     if stage == "training":
         model.predict = too_large
     else:
-        model.codec.encode = too_large
+        model.vae.encode = too_large
     with pytest.raises(OutOfMemory) as caught:
         run(tmp_path, toy_config(data), model=model)
     assert caught.value.stage == stage
@@ -185,14 +185,14 @@ def test_too_little_memory_is_told_with_what_helps(tmp_path, data, stage):
 # -- the cover
 
 
-def test_the_last_preview_of_the_first_prompt_becomes_the_bundles_picture(tmp_path, data):
+def test_the_last_preview_of_the_first_prompt_becomes_the_bundles_image(tmp_path, data):
     # Previews at 0, 4 and 8, of two prompts each: red green, blue red, green blue.
     config = toy_config(data, sample_every=4, sample_prompts="zog_x\nzog_x, left")
     outcome, _ = run(tmp_path, config, sampler=Painter())
     (cover,) = json.loads(read_bundle(outcome.bundle_path).metadata["ssmd_cover_images"])
     beside = outcome.bundle_path.with_suffix(".png")
-    for picture in (Image.open(io.BytesIO(base64.b64decode(cover))), Image.open(beside)):
-        red, green, blue = picture.convert("RGB").getpixel((30, 30))
+    for image in (Image.open(io.BytesIO(base64.b64decode(cover))), Image.open(beside)):
+        red, green, blue = image.convert("RGB").getpixel((30, 30))
         assert green > 200 and max(red, blue) < 60
 
 

@@ -9,21 +9,22 @@ from pathlib import Path
 import pytest
 import torch
 
-from lib_pivotal.core.bundle.file import read_bundle, write_bundle
+from lib_pivotal.core.bundle.file import read_bundle
+from lib_pivotal.core.bundle.writer import write_bundle
 from lib_pivotal.core.errors import ConfigError, OutOfMemory, TrainingDiverged
 from lib_pivotal.core.events import Finished, StepDone, Warned
 from lib_pivotal.core.train.out_of_memory import explained, is_out_of_memory
 from lib_pivotal.core.train.recorder import Recorder, read_losses
-from tests.unit.test_keeping import PictureMaker, stopped_run
+from tests.unit.test_keeping import ImageMaker, stopped_run
 from tests.unit.test_train import Listener, folders, run
-from tests.unit.toy import ToyModel, toy_config, write_pictures
+from tests.unit.toy import ToyModel, toy_config, write_images
 
 FULL = Path("/dev/full")
 
 
 @pytest.fixture
 def data(tmp_path):
-    write_pictures(tmp_path / "data")
+    write_images(tmp_path / "data")
     return tmp_path / "data"
 
 
@@ -73,7 +74,7 @@ def refusing(monkeypatch, names, error=errno.ENOSPC):
 def test_whatever_cannot_be_made_besides_the_bundle_is_a_warning(tmp_path, data, monkeypatch, name, error):
     refusing(monkeypatch, name, error)
     config = toy_config(data, steps=2, sample_every=2, sample_prompts="zog_x")
-    outcome, listener = run(config, folders(tmp_path), sampler=PictureMaker())
+    outcome, listener = run(config, folders(tmp_path), sampler=ImageMaker())
     assert outcome.outcome == "done" and read_bundle(outcome.bundle_path).lora
     assert len(listener.of(StepDone)) == 2
     assert [os.strerror(error) in text for text in warnings_of(listener)] == [True], warnings_of(listener)

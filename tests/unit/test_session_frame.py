@@ -14,7 +14,7 @@ import pytest
 from lib_pivotal.app import session as session_module
 from lib_pivotal.app.session import Busy, Session
 from lib_pivotal.core.errors import ConfigError, HostError, PivotalError
-from tests.ui.fake_host import FakeHost, GatedEngine, good_config, write_pictures
+from tests.ui.fake_host import FakeHost, GatedEngine, good_config, write_images
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def host(tmp_path) -> FakeHost:
 
 @pytest.fixture
 def config(tmp_path):
-    return good_config(write_pictures(tmp_path / "pictures"), if_exists="number")
+    return good_config(write_images(tmp_path / "images"), if_exists="number")
 
 
 def run(session: Session, config) -> dict:

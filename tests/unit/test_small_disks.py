@@ -17,9 +17,9 @@ from lib_pivotal.core.events import Control, StepDone, Warned
 from lib_pivotal.core.train.output_check import check_output
 from lib_pivotal.core.train.run import Folders, train
 from lib_pivotal.core.train.run_folder import guarded, make_run_folder
-from tests.unit.test_keeping import PictureMaker
+from tests.unit.test_keeping import ImageMaker
 from tests.unit.test_train import Listener
-from tests.unit.toy import ToyModel, toy_config, write_pictures
+from tests.unit.toy import ToyModel, toy_config, write_images
 
 
 def mount(place: Path, options: str) -> None:
@@ -40,7 +40,7 @@ def disk(tmp_path) -> Iterator[Path]:
 
 @pytest.fixture
 def data(tmp_path):
-    write_pictures(tmp_path / "data")
+    write_images(tmp_path / "data")
     return tmp_path / "data"
 
 
@@ -50,7 +50,7 @@ def attempt(config, root: Path, bundles: Path, resume: Path | None = None):
     try:
         folders = Folders(resume or make_run_folder(root, "toy"), bundles, root / "cache")
         with guarded(folders, lambda text: listener.handle(Warned(text)), on_console=False):
-            train(config, ToyModel(), PictureMaker(), [listener], Control(), folders, resume_from=resume)
+            train(config, ToyModel(), ImageMaker(), [listener], Control(), folders, resume_from=resume)
     except PivotalError as error:
         return error, listener
     return None, listener

@@ -18,7 +18,7 @@ from lib_pivotal.core.train import state as state_module
 from lib_pivotal.core.train.run import Folders
 from lib_pivotal.core.train.state import State, changed_settings, load_newest, save_state
 from tests.unit.test_train import Listener, run
-from tests.unit.toy import toy_config, write_pictures
+from tests.unit.toy import toy_config, write_images
 
 FILES = ("state-000004.safetensors", "state-000008.safetensors")
 
@@ -27,7 +27,7 @@ FILES = ("state-000004.safetensors", "state-000008.safetensors")
 def stopped(tmp_path_factory):
     """A run of 20 steps that was stopped after 8 and has saved at 4 and 8."""
     root = tmp_path_factory.mktemp("stopped")
-    write_pictures(root / "data")
+    write_images(root / "data")
     control = Control()
     (root / "run").mkdir()
     where = Folders(root / "run", root / "bundles", root / "cache")

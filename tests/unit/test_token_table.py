@@ -1,16 +1,19 @@
-"""Which embedding a name means: collisions, other families, options, names beside punctuation."""
+"""Which embedding a name stands for: collisions, other families, options, names next to punctuation."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import pytest
 import torch
 
 from lib_pivotal.core.bundle.embeddings import BundledEmbedding
-from lib_pivotal.core.loader.names import SpacedNames, why_unusable
-from lib_pivotal.core.loader.options import NameOptions, parse_name_options
-from lib_pivotal.core.loader.table import ActiveBundle, TokenTable, _refusal, build_table
+from lib_pivotal.core.bundle.names import token_key
+from lib_pivotal.core.families import family_of_widths
+from lib_pivotal.core.prompt_names.names import PunctuationPadding, mentioned_names, why_unusable
+from lib_pivotal.core.prompt_names.options import NameOptions, parse_name_options
+from lib_pivotal.core.prompt_names.table import ActiveBundle, TokenTable, _refusal, build_table
 
 _WORDS: dict[str, int] = {}
 _COMMON = {"art": 794, "masterpiece": 14241}
@@ -67,7 +70,7 @@ def test_the_first_mentioned_lora_wins_and_both_can_be_had() -> None:
         assert f"s1@{second}" in table.notices[0].text
 
 
-def test_the_same_embedding_in_two_loras_is_no_collision() -> None:
+def test_the_same_embedding_in_two_loras_is_not_a_collision() -> None:
     assert not _table(_bundle("A", s1=1), _bundle("B", s1=1)).notices
 
 
@@ -79,7 +82,7 @@ def test_two_labels_of_one_file_are_one_bundle() -> None:
 
 
 @pytest.mark.parametrize("wins", [False, True])
-def test_an_installed_embedding_wins_unless_told_otherwise(wins: bool) -> None:
+def test_an_installed_embedding_wins_unless_the_setting_says_otherwise(wins: bool) -> None:
     table = _table(_bundle("A", s1=1), disk=("S1",), wins=wins)
     assert _owner(table, "s1") == (("A", "s1") if wins else None)
     assert _owner(table, "s1@A") == ("A", "s1")
@@ -98,7 +101,7 @@ def test_the_longer_name_is_found_first() -> None:
     assert _owner(table, "chara1 dog") == ("A", "chara1")
 
 
-def test_a_name_cut_off_at_the_end_is_no_match() -> None:
+def test_a_name_cut_off_at_the_end_is_not_a_match() -> None:
     table = _table(_bundle("A", chara1=1))
     assert table.find(_run("chara"), 0) is None
 
@@ -146,7 +149,7 @@ def test_only_vectors_for_the_loaded_model_are_used(widths: dict[str, int], own:
 @pytest.mark.parametrize("name", [",", "<>", "art", "masterpiece", "<|endoftext|>", "  "])
 def test_names_that_would_hit_every_prompt_are_refused_unless_renamed(name: str) -> None:
     assert why_unusable(name, _run(name))
-    bundle = ActiveBundle("A", "A", {name: _embedding(name, 1)}, NameOptions(renamed={name.lower(): "art"}))
+    bundle = ActiveBundle("A", "A", {name: _embedding(name, 1)}, NameOptions(renamed={token_key(name): "art"}))
     assert _owner(_table(bundle), "art") == ("A", name)  # a common word will do where the user asks for it
     table = _table(ActiveBundle("A", "A", {name: _embedding(name, 1)}))
     assert table.find(_run(f"{name} dog"), 0) is None
@@ -206,13 +209,13 @@ def test_rare_words_and_other_scripts_are_names() -> None:
 )
 def test_names_are_set_apart_from_punctuation(text: str, expected: str) -> None:
     names = ["<s0>", "<s1>", "<s0>@A", "my_char_", "asuka (eva)", "hero"]
-    assert SpacedNames(names)(text) == expected
+    assert PunctuationPadding(names)(text) == expected
 
 
 def test_texts_stay_untouched_without_such_names() -> None:
     text = "a <s0>, (b)"
-    assert SpacedNames(["hero", "x1"])(text) is text
-    assert SpacedNames([])(text) is text
+    assert PunctuationPadding(["hero", "x1"])(text) is text
+    assert PunctuationPadding([])(text) is text
 
 
 def test_equal_tables_have_equal_identity() -> None:
@@ -220,3 +223,39 @@ def test_equal_tables_have_equal_identity() -> None:
     assert first.identity() == second.identity()
     assert first.identity() != _table(_bundle("B", s1=2), _bundle("A", s1=1)).identity()
     assert first.identity() != _table(_bundle("A", s1=3), _bundle("B", s1=2)).identity()
+
+
+@pytest.mark.parametrize(
+    ("widths", "family"),
+    [((768,), "SD1"), ((1024,), "SD2"), ((1280, 768), "SDXL"), ([1280], "SDXL refiner"), ((4096,), ""), ((), "")],
+)
+def test_widths_tell_the_family(widths: Sequence[int], family: str) -> None:
+    assert family_of_widths(widths) == family
+
+
+def test_an_embedding_for_an_unknown_model_is_named_by_its_widths() -> None:
+    table = _table(ActiveBundle("A", "A", {"s1": _embedding("s1", 1, clip_l=4096)}), clip_l=768)
+    assert table.notices[0].text == (
+        "LoRA A: s1 is not used: made for a model of width 4096, but the loaded model is SD1 (768)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_same"),
+    [
+        ("MyChar", "mychar", True),
+        ("ema  yasuhara", " Ema\nYasuhara ", True),
+        ("caf\u00e9", "cafe\u0301", True),
+        ("\u0130zmir", "i\u0307zmir", True),
+        ("stra\u00dfe", "strasse", False),
+        ("\u017fun", "sun", False),
+        ("mychar", "my char", False),
+        ("\u00b2", "2", False),
+    ],
+)
+def test_names_that_are_one_to_the_tokenizer_have_one_key(first: str, second: str, is_same: bool) -> None:
+    assert (token_key(first) == token_key(second)) == is_same
+    assert token_key(token_key(first)) == token_key(first)
+    # Look-ups in prompts and in tags use the same key.
+    assert (mentioned_names([f"a {first}, hat"], [second]) == [second]) == is_same
+    assert parse_name_options([f"ti={first}/hero"]).renames(second) == is_same

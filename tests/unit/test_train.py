@@ -15,7 +15,7 @@ from lib_pivotal.core.ports import Sample
 from lib_pivotal.core.train.recorder import read_losses
 from lib_pivotal.core.train.run import Folders, train
 from lib_pivotal.core.train.state import load_newest
-from tests.unit.toy import ToyModel, toy_config, write_pictures
+from tests.unit.toy import ToyModel, toy_config, write_images
 
 
 class Listener:
@@ -40,7 +40,7 @@ class Listener:
 
 @pytest.fixture
 def data(tmp_path):
-    write_pictures(tmp_path / "data")
+    write_images(tmp_path / "data")
     return tmp_path / "data"
 
 
@@ -182,7 +182,7 @@ def test_lora_waits_for_its_start(tmp_path, data):
     assert torch.equal(seen[1]["lora/unet"], seen[4]["lora/unet"])
     assert not torch.equal(seen[4]["lora/unet"], seen[5]["lora/unet"])
     assert not torch.equal(seen[1]["table/clip_l"], seen[2]["table/clip_l"])
-    # Its first step is one of a fresh optimiser: no moments were gathered while it waited.
+    # Its first step is one of a fresh optimizer: no moments were gathered while it waited.
     assert not any(key.startswith("optimiser/unet/") for key in seen[4])
     assert any(key.startswith("optimiser/unet/") for key in seen[5])
     _, alone = run(toy_config(data, rank=0), folders(tmp_path, "b"))
@@ -212,7 +212,7 @@ def test_diverged_run_keeps_the_last_good_values(tmp_path, data):
     assert torch.isfinite(bundle.embeddings["zog_x"]["clip_l"]).all()
 
 
-def test_run_that_breaks_keeps_what_it_has_learnt(tmp_path, data):
+def test_run_that_breaks_keeps_what_it_has_learned(tmp_path, data):
     model = ToyModel()
     calls = iter(range(100))
 

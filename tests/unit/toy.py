@@ -46,7 +46,7 @@ class ToyEncoder:
 
 
 class ToyCodec:
-    """Average colour of 8×8 px plus brightness contrast; scaled to about unit spread."""
+    """Average color of 8×8 px plus brightness contrast; scaled to about unit spread."""
 
     scale_factor = 8
 
@@ -54,8 +54,8 @@ class ToyCodec:
         return "toy"
 
     def encode(self, pixels):
-        colours = torch.nn.functional.avg_pool2d(pixels, 8)
-        mean = torch.cat([colours, colours.mean(1, keepdim=True)], 1) * 1.5
+        colors = torch.nn.functional.avg_pool2d(pixels, 8)
+        mean = torch.cat([colors, colors.mean(1, keepdim=True)], 1) * 1.5
         return mean, torch.full_like(mean, 0.05)
 
 
@@ -89,6 +89,19 @@ class ToyUNet(torch.nn.Module):
         return self.conv_out(torch.nn.functional.silu(tokens.transpose(1, 2).view_as(h)))
 
 
+class ToyOffloading:
+    """Moves nothing, but remembers which parts were offloaded."""
+
+    def __init__(self) -> None:
+        self.offloaded: set[str] = set()
+
+    def offload(self, part):
+        self.offloaded.add(part)
+
+    def on_device(self, part):
+        return contextlib.nullcontext()
+
+
 class ToyModel:
     family = "sd1"
     is_v_prediction = False
@@ -102,11 +115,13 @@ class ToyModel:
         torch.manual_seed(0)
         self.unet = ToyUNet().eval().requires_grad_(False)
         self.text_encoders = [ToyEncoder()]
-        self.codec = ToyCodec()
+        self.vae = ToyCodec()
         betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
         self.alphas_cumprod = torch.cumprod(1 - betas, 0).float()
         self.broken_at: int | None = None
         self.predictions = 0
+        self.polls = 0
+        self.offloading = ToyOffloading()
         self.checkpointed: list[bool] = []
 
     def lora_targets(self):
@@ -122,16 +137,6 @@ class ToyModel:
                 LoraTarget(f"lora_te_{name}", "clip_l", "feed_forward", getattr(self.text_encoders[0].layer, name))
             )
         return targets
-
-    def save_memory(self):
-        self.saves_memory = True
-
-    def rest_text(self):
-        self.text_rests = True
-
-    @contextlib.contextmanager
-    def text_at_hand(self):
-        yield
 
     def condition(self, texts, chunk_count, sizes, is_empty):
         hidden = texts[0].hidden
@@ -153,6 +158,9 @@ class ToyModel:
     def verify(self) -> None:
         pass
 
+    def poll_requests(self) -> None:
+        self.polls += 1
+
     def tensors(self) -> dict[str, torch.Tensor]:
         """Copies of everything that must not change."""
         state = {f"unet.{k}": v.clone() for k, v in self.unet.state_dict().items()}
@@ -162,8 +170,8 @@ class ToyModel:
         return state
 
 
-def write_pictures(folder: Path, count: int = 6, name: str = "zog_x") -> None:
-    """Coloured pictures of two shapes with captions that mention ``name``."""
+def write_images(folder: Path, count: int = 6, name: str = "zog_x") -> None:
+    """Colored images of two shapes with captions that mention ``name``."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     for index in range(count):

@@ -1,4 +1,5 @@
-"""The bundle file: LoRA and embeddings in one safetensors.
+"""The bundle file: LoRA and embeddings in one safetensors file; the readers of everybody else's; the tools for them.
 
-Status: frozen, the key names are in users' files, see tests/golden.
+Status: the key names are frozen, since they are in users' files. docs/bundle-format.md describes them,
+tests/unit/golden holds a file that another program wrote.
 """

@@ -1,4 +1,4 @@
-"""What a bundle or LoRA file holds, and everything that is wrong with it; the LoRA's weights are not read."""
+"""What a file is and holds, and everything that is wrong with it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,20 @@ from typing import Any
 
 import torch
 
+from lib_pivotal.core.bundle.embedding_file import parse_embedding_file
 from lib_pivotal.core.bundle.embeddings import BundledEmbedding, BundledEmbeddings, parse_tensor_file
+from lib_pivotal.core.bundle.file import open_bundle
 from lib_pivotal.core.bundle.metadata import BUNDLE_KEY
-from lib_pivotal.core.bundle.tensor_file import TensorFile, Unreadable
-from lib_pivotal.core.bundle.tools_output import Tokenizer, name_problems, opened
+from lib_pivotal.core.bundle.names import Tokenizer, as_warnings, name_problems
+from lib_pivotal.core.bundle.network_check import alpha_of, check_network
+from lib_pivotal.core.bundle.network_family import family_of_network
+from lib_pivotal.core.bundle.network_kind import ALL_WEBUIS, Network, find_network, other_subject
+from lib_pivotal.core.bundle.tensor_file import TensorFile
 from lib_pivotal.core.errors import BundleError, Problem
+from lib_pivotal.core.families import family_of_metadata
+from lib_pivotal.core.printable import printable
 
-__all__ = ["MOST_KEYS_ON_FORGE", "describe", "family_of", "verify"]
+__all__ = ["MOST_KEYS_ON_FORGE", "describe", "family_of", "is_not_a_lora", "verify"]
 
 MOST_KEYS_ON_FORGE = 12
 """Host: backend/patcher/lora.py and modules_forge of Forge and old Forge: more unknown keys, and no LoRA at all."""
@@ -28,35 +35,66 @@ _FAMILIES = {
 }
 _LONG_VECTOR = 10.0
 """CLIP's own words have lengths of about 0.4."""
+_REAL_PLACES = {
+    "a checkpoint": "Put it into the folder for checkpoints (models/Stable-diffusion).",
+    "a VAE": "Put it into the folder for VAEs (models/VAE).",
+    "a ControlNet": "Put it into the folder for ControlNet models.",
+}
 
 
 def family_of(encoders: Mapping[str, torch.Tensor]) -> str:
-    """The family of models that vectors of these widths are for, or the widths where there is none."""
+    """The family of models that vectors are for, or their widths where there is none.
+
+    Args:
+        encoders: encoder → vectors, shape ``(n, width)``.
+    """
     widths = tuple(sorted((encoder, int(vectors.shape[1])) for encoder, vectors in encoders.items()))
     return _FAMILIES.get(widths, " + ".join(f"{encoder} {width}" for encoder, width in widths))
+
+
+class _Contents:
+    """An open file, sorted into embeddings and the layers of a network."""
+
+    def __init__(self, file: TensorFile, path: Path) -> None:
+        self.file = file
+        self.found = parse_tensor_file(file)
+        self.network = find_network(file.entries.keys() - self.found.keys)
+        self.subject = "" if self.network.modules else other_subject(self.network.others)
+        self.is_embedding_file = False
+        if not (self.network.modules or self.found.keys or self.subject):
+            alone = parse_embedding_file(file, path)
+            if alone.embeddings:
+                self.found, self.network, self.is_embedding_file = alone, Network(), True
+        self.family = family_of_network(self.network, file.entries)
+
+    @property
+    def title(self) -> str:
+        """What the file is."""
+        kinds = Counter(item.title(self.file.entries) for item in self.network.modules)
+        if "LoCon" in kinds:
+            kinds["LoCon"] += kinds.pop("LoRA", 0)
+        parts = [kind for kind, _ in kinds.most_common()]
+        if self.is_embedding_file:
+            return "embedding file"
+        if self.found.keys:
+            parts.append("embeddings")
+        return " + ".join(parts) or self.subject.partition(" ")[2] or "unknown"
 
 
 def describe(path: Path) -> dict[str, Any]:
     """Contents of a file as plain values.
 
     Raises:
-        BundleError: the file is missing or no safetensors file.
+        BundleError: the file is missing or is not a safetensors file; says what it is.
     """
-    with opened(path) as file:
-        found = parse_tensor_file(file)
-        lora = [key for key in file.entries if key not in found.keys]
-        downs = [key for key in lora if key.endswith(".lora_down.weight") and file.entries[key].shape]
-        ranks = Counter(file.entries[key].shape[0] for key in downs)
-        parts = Counter("text encoder" if key.startswith("lora_te") else "unet" for key in downs)
+    with open_bundle(path) as file:
+        contents = _Contents(file, path)
+        found = contents.found
         return {
             "file": str(path),
-            "lora": {
-                "layers": sum(ranks.values()),
-                "ranks": {str(rank): count for rank, count in sorted(ranks.items())},
-                "alphas": _alphas(file, lora),
-                "parts": dict(parts),
-                "keys": sorted(lora),
-            },
+            "kind": contents.title,
+            "family": contents.family,
+            "lora": _describe_network(file, contents.network),
             "embeddings": {name: _encoders(item) for name, item in found.embeddings.items()},
             "families": {name: family_of(item.encoders) for name, item in found.embeddings.items()},
             "hashes": {name: item.hash for name, item in found.embeddings.items()},
@@ -66,16 +104,18 @@ def describe(path: Path) -> dict[str, Any]:
         }
 
 
-def _alphas(file: TensorFile, lora: list[str]) -> list[float]:
-    alphas = set()
-    for key in lora:
-        if key.endswith(".alpha") and file.entries[key].shape in ((), (1,)):
-            try:
-                alphas.add(float(file.read(key)))
-            except (Unreadable, RuntimeError):
-                # A type that this torch does not know says nothing of the file.
-                continue
-    return sorted(alphas)
+def _describe_network(file: TensorFile, network: Network) -> dict[str, Any]:
+    ranks = Counter(rank for rank in (item.rank(file.entries) for item in network.modules) if rank is not None)
+    alphas = {alpha for alpha in (alpha_of(file, item) for item in network.modules) if alpha is not None}
+    kinds = Counter((item.title(file.entries), item.read_by(file.entries)) for item in network.modules)
+    return {
+        "layers": len(network.modules),
+        "kinds": [{"kind": kind, "layers": count, "read_by": read_by} for (kind, read_by), count in kinds.items()],
+        "ranks": {str(rank): count for rank, count in sorted(ranks.items())},
+        "alphas": sorted(alphas, key=str),
+        "parts": dict(Counter(item.part for item in network.modules)),
+        "keys": sorted([key for item in network.modules for key in item.keys.values()] + network.others),
+    }
 
 
 def _encoders(item: BundledEmbedding) -> dict[str, Any]:
@@ -96,49 +136,114 @@ def _parsed(text: str) -> Any:
         return text
 
 
+def is_not_a_lora(file: TensorFile, path: Path) -> Problem | None:
+    """The problem if a file is known to be something else, which embeddings must not be packed into.
+
+    Args:
+        file: open.
+        path: of the file, for the message.
+    """
+    contents = _Contents(file, path)
+    subject = "an embedding file" if contents.is_embedding_file else contents.subject
+    if not subject:
+        return None
+    hint = _REAL_PLACES.get(subject, "Choose a LoRA or a bundle.")
+    return Problem(printable(path.name), "error", f"It is {subject}, not a LoRA.", hint)
+
+
 def verify(path: Path, *, tokenizer: Tokenizer | None = None) -> list[Problem]:
-    """Everything that is wrong with a file, or would be on some host.
+    """Everything that is wrong with a file, or would be on some host. Its weights are read, piece by piece.
 
     Args:
         path: bundle or LoRA.
         tokenizer: token ids of a text, to see what names would do in prompts.
     """
+    shown = printable(path.name)
     try:
-        with opened(path) as file:
-            found = parse_tensor_file(file)
-            metadata = file.metadata
-            has_lora = bool(file.entries.keys() - found.keys)
+        with open_bundle(path) as file:
+            contents = _Contents(file, path)
+            problems = [Problem(shown, "error", text, "Other programs refuse the file.") for text in file.faults]
+            if contents.subject:
+                hint = _REAL_PLACES.get(contents.subject, "Choose a LoRA or a bundle.")
+                return [*problems, Problem(shown, "error", f"It is {contents.subject}, not a LoRA.", hint)]
+            problems += check_network(file, contents.network)
     except BundleError as error:
-        return [Problem(path.name, "error", error.message, error.hint)]
-    # A name that is bad style works all the same: only the loader's own rules are errors in a finished file.
-    problems = [Problem(p.field, "warning", p.message, p.hint) for p in name_problems(found.embeddings, tokenizer)]
-    problems = found.problems + problems
-    if not has_lora:
-        problems.append(Problem(path.name, "warning", "There is no LoRA in it.", "It may be an embedding file."))
+        return [Problem(shown, "error", error.message, error.hint)]
+    return problems + _bundle_problems(shown, contents, tokenizer)
+
+
+def _bundle_problems(shown: str, contents: _Contents, tokenizer: Tokenizer | None) -> list[Problem]:
+    """What the embeddings and the metadata have against each other."""
+    found, network = contents.found, contents.network
+    problems = list(found.problems)
+    if contents.is_embedding_file:
+        problems.append(Problem(shown, "warning", "There is no LoRA in it: it is an embedding file.", ""))
+    else:
+        # A name that is bad style works all the same: only the loader's own rules are errors in a finished file.
+        problems += as_warnings(name_problems(found.embeddings, tokenizer))
+        problems += _same_runs(found, tokenizer)
+        if not network.modules:
+            text = "There is no LoRA in it." + (" Its keys are of no known kind." if network.others else "")
+            problems.append(Problem(shown, "warning", text, "" if found.keys else "Ask where it comes from."))
+    problems += _reader_problems(contents)
     if len(found.keys) > MOST_KEYS_ON_FORGE:
-        text = f"It has {len(found.keys)} embedding tensors; Forge without us drops a LoRA with over 12 unknown ones."
-        problems.append(Problem(path.name, "warning", text, "Split it for such people."))
-    return problems + _vector_problems(found, metadata)
+        text = f"It has {len(found.keys)} embedding tensors; Forge without this extension rejects more than 12."
+        problems.append(Problem(shown, "warning", text, "Split it for Forge users."))
+    return problems + _contradictions(shown, contents, found)
 
 
-def _vector_problems(found: BundledEmbeddings, metadata: Mapping[str, str]) -> list[Problem]:
+def _same_runs(found: BundledEmbeddings, tokenizer: Tokenizer | None) -> list[Problem]:
+    """Names that are different as texts and the same token ids to the loaded model."""
+    if tokenizer is None:
+        return []
+    first: dict[tuple[int, ...], str] = {}
     problems = []
-    version, is_v2 = metadata.get("ss_base_model_version", ""), metadata.get("ss_v2") == "True"
-    said = "SDXL" if version.startswith("sdxl") else "SD2" if is_v2 else "SD1" if version.startswith("sd_v1") else ""
+    for name in found.embeddings:
+        other = first.setdefault(tuple(tokenizer(name)), name)
+        if other != name:
+            text = f"'{printable(other)}' and '{printable(name)}' are one name to the tokenizer."
+            problems.append(Problem(printable(name), "error", text, "Only the first one works; rename the other."))
+    return problems
+
+
+def _reader_problems(contents: _Contents) -> list[Problem]:
+    """Kinds of LoRA that some or all webuis cannot use."""
+    entries = contents.file.entries
+    kinds = {(item.title(entries), item.read_by(entries)) for item in contents.network.modules if item.is_whole}
+    problems = []
+    for kind, read_by in sorted(kinds):
+        if "no webui" in read_by:
+            problems.append(Problem(kind, "error", f"It is read by {read_by}.", "Convert it to the kohya form."))
+        elif read_by != ALL_WEBUIS:
+            problems.append(Problem(kind, "warning", f"It is read by {read_by}.", ""))
+    return problems
+
+
+def _contradictions(shown: str, contents: _Contents, found: BundledEmbeddings) -> list[Problem]:
+    problems = []
+    metadata = contents.file.metadata
+    trained_on = family_of_metadata(metadata)
+    said = trained_on.title if trained_on is not None else ""
+    if said and contents.family not in ("", said):
+        text = f"Its LoRA is for {contents.family}, and its metadata says that it is for {said}."
+        problems.append(Problem(shown, "warning", text, "The webui hides its card, or shows it with the wrong models."))
     own = _parsed(metadata.get(BUNDLE_KEY, "{}"))
     facts = own.get("embeddings") if isinstance(own, dict) else None
     for name, item in found.embeddings.items():
-        family = family_of(item.encoders)
-        if said and family != said:
-            text = f"Its vectors are for {family}, and the file says that it is for {said}."
-            problems.append(Problem(name, "warning", text, ""))
+        field, family = printable(name), family_of(item.encoders)
+        for source, other in (("its metadata says that it is", said), ("its LoRA is", contents.family)):
+            if other and family != other:
+                text = f"Its vectors are for {family}, and {source} for {other}."
+                problems.append(Problem(field, "warning", text, ""))
+                break
         longest = max(float(vectors.norm(dim=1).max()) for vectors in item.encoders.values())
         if longest > _LONG_VECTOR:
             text = f"It has vectors of length {longest:.3g}, where ordinary words have about 0.4."
-            problems.append(Problem(name, "warning", text, "Pictures may be burnt; lower its weight: (name:0.5)."))
+            hint = "Images may look overcooked; lower its weight: (name:0.5)."
+            problems.append(Problem(field, "warning", text, hint))
         fact = facts.get(name) if isinstance(facts, dict) else None
         digest = fact.get("sha256") if isinstance(fact, dict) else None
         if isinstance(digest, str) and not digest.startswith(item.hash):
-            text = "Its vectors are not the ones that the file's metadata tells of."
-            problems.append(Problem(name, "warning", text, "Somebody changed it; ask where it comes from."))
+            text = "Its vectors are not the ones that the file's metadata describes."
+            problems.append(Problem(field, "warning", text, "Somebody changed it; ask where it comes from."))
     return problems

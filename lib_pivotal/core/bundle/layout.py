@@ -17,8 +17,8 @@ from lib_pivotal.core.errors import BundleError
 __all__ = [
     "EMBEDDING_PREFIX",
     "KeyGroups",
-    "Parts",
-    "choose_parts",
+    "SuffixChoice",
+    "choose_suffixes",
     "group_file_keys",
     "group_keys",
     "is_positional_lora",
@@ -31,10 +31,12 @@ EMBEDDING_PREFIX = "bundle_emb."
 _SD1_KEY = "string_to_param.*"
 _TOKEN_MARK = "<embed>"
 _SINGLE = "emb_params"
-_ENCODERS = ("clip_l", "clip_g")
-_NO_MODEL = {
-    "clip_l_out": "an output embedding, which prompts do not use",
-    "clip_g_out": "an output embedding, which prompts do not use",
+_SINGLES = {_SINGLE, "emp_params"}
+"""Vectors of the only encoder; the second spelling is OneTrainer's."""
+_ENCODERS = {"clip_l": "clip_l", "clip_g": "clip_g", "text_encoders_0": "clip_l", "text_encoders_1": "clip_g"}
+"""Suffix → encoder; the numbered ones are cog-sdxl's and the first diffusers script's."""
+_IGNORED = {
+    **dict.fromkeys(("clip_l_out", "clip_g_out", "emp_params_out"), "an output embedding, which prompts do not use"),
     **{
         f"{encoder}{end}": f"for the {encoder} text encoder of {families}"
         for encoder, families in {
@@ -45,8 +47,8 @@ _NO_MODEL = {
         for end in ("", "_out")
     },
 }
-"""Ends of keys that mean something, but nothing to Stable Diffusion 1, 2 and XL."""
-_ENDS = {_SINGLE, *_ENCODERS, *_NO_MODEL}
+"""Suffixes that mean something, but nothing to Stable Diffusion 1, 2 and XL."""
+_SUFFIXES = {*_SINGLES, *_ENCODERS, *_IGNORED}
 _LEGACY = re.compile(r"(.*)\.(string_to_param[.:][^.]+)", re.DOTALL)
 _LEGACY_DOTTED = re.compile(r"(.*)\.(string_to_param[.:].+)", re.DOTALL)
 _LAYERWISE = "new_concept_embedding"
@@ -58,30 +60,30 @@ class KeyGroups:
     """Keys about embeddings, sorted, so that their order in a file makes no difference.
 
     Attributes:
-        parts: name → end of the key, such as ``clip_l`` → key.
-        odd: key → why it cannot be told what it is.
+        names: name → suffix of the key, such as ``clip_l`` → key.
+        unrecognized: key → why it is not known what it is.
     """
 
-    parts: dict[str, dict[str, str]]
-    odd: dict[str, str]
+    names: dict[str, dict[str, str]]
+    unrecognized: dict[str, str]
 
     @property
     def keys(self) -> frozenset[str]:
-        """All of them."""
-        return frozenset(self.odd).union(*(ends.values() for ends in self.parts.values()))
+        """Recognized or not."""
+        return frozenset(self.unrecognized).union(*(suffixes.values() for suffixes in self.names.values()))
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What to do with the ends that one name has.
+class SuffixChoice:
+    """What to do with the suffixes that one name has.
 
     Attributes:
-        used: end → encoder; an empty text where the end does not say which.
-        left_out: end → why.
+        used: suffix → encoder; an empty text where the suffix does not say which.
+        ignored: suffix → why.
     """
 
     used: dict[str, str]
-    left_out: dict[str, str]
+    ignored: dict[str, str]
 
 
 def group_keys(keys: Iterable[str], metadata: Mapping[str, str]) -> KeyGroups:
@@ -100,62 +102,78 @@ def group_keys(keys: Iterable[str], metadata: Mapping[str, str]) -> KeyGroups:
         key for key in keys if key.startswith(head) or metadata.get(key) == _TOKEN_MARK or _LAYERWISE in key
     ):
         if key == head:
-            groups.odd[key] = "the key has no name"
+            groups.unrecognized[key] = "the key has no name"
         elif key.startswith(EMBEDDING_PREFIX):
-            name, end = _split(key[len(EMBEDDING_PREFIX) :])
-            if end:
-                groups.parts.setdefault(name, {}).setdefault(end, key)
+            name, suffix = _split(key[len(EMBEDDING_PREFIX) :])
+            if suffix:
+                groups.names.setdefault(name, {}).setdefault(suffix, key)
             else:
-                groups.odd[key] = "its key does not end in a known way"
+                groups.unrecognized[key] = "its key does not end in a known way"
         elif metadata.get(key) == _TOKEN_MARK:
             # A name of both forms keeps the other one.
-            groups.parts.setdefault(key, {}).setdefault(_SINGLE, key)
+            groups.names.setdefault(key, {}).setdefault(_SINGLE, key)
         elif _LAYERWISE in key:
-            groups.odd[key] = "Mix-of-Show has other vectors for every layer, which no webui can use"
+            groups.unrecognized[key] = "Mix-of-Show has other vectors for every layer, which no webui can use"
     return groups
 
 
 def group_file_keys(keys: Iterable[str], name: str) -> KeyGroups:
-    """The same for a file that holds one embedding and nothing else, named from outside."""
-    ends: dict[str, str] = {}
-    odd = []
+    """Read the keys of a file that holds one embedding and nothing else.
+
+    Args:
+        keys: all keys of the file.
+        name: of the embedding, which the keys do not have.
+    """
+    suffixes: dict[str, str] = {}
+    others = []
     for key in sorted(keys):
-        if key in _ENDS or key.startswith(("string_to_param.", "string_to_param:")):
-            ends[key] = key
+        if key in _SUFFIXES or key.startswith(("string_to_param.", "string_to_param:")):
+            suffixes[key] = key
         else:
-            odd.append(key)
-    if len(odd) == 1 and not ends and _LAYERWISE not in odd[0]:
+            others.append(key)
+    if len(others) == 1 and not suffixes and _LAYERWISE not in others[0]:
         # Many programs name a lone tensor by its token.
-        ends[_SINGLE] = odd.pop()
-    return KeyGroups({name: ends} if ends else {}, dict.fromkeys(odd, "the file is no embedding file of a known kind"))
+        suffixes[_SINGLE] = others.pop()
+    reason = "no known program writes this key into an embedding file"
+    return KeyGroups({name: suffixes} if suffixes else {}, dict.fromkeys(others, reason))
 
 
 def _split(rest: str) -> tuple[str, str]:
-    """Name and end of a key without its prefix; the end is empty when it is none of the known ones."""
+    """Name and suffix of a key without its prefix; the suffix is empty when it is none of the known ones."""
     found = _LEGACY.fullmatch(rest)
     if found is None:
-        name, dot, end = rest.rpartition(".")
-        if dot and end in _ENDS:
-            return name, end
+        name, dot, suffix = rest.rpartition(".")
+        if dot and suffix in _SUFFIXES:
+            return name, suffix
         # The token after the word may have dots itself.
         found = _LEGACY_DOTTED.fullmatch(rest)
     return (found[1], found[2]) if found else (rest, "")
 
 
-def choose_parts(ends: Iterable[str]) -> Parts:
+def choose_suffixes(suffixes: Iterable[str]) -> SuffixChoice:
     """Which of the keys of one name become its encoders' vectors, and why not the others."""
-    ends = list(ends)
-    used = {end: end for end in _ENCODERS if end in ends}
-    left_out = {end: _NO_MODEL[end] for end in ends if end in _NO_MODEL}
-    singles = sorted((end for end in ends if end not in _ENCODERS and end not in _NO_MODEL), key=_rank)
-    if singles and "clip_l" not in used:
+    used: dict[str, str] = {}
+    ignored: dict[str, str] = {}
+    singles = []
+    # The usual suffix of an encoder comes before other programs' spelling.
+    for suffix in sorted(suffixes, key=lambda suffix: (_ENCODERS.get(suffix) != suffix, suffix)):
+        if suffix in _IGNORED:
+            ignored[suffix] = _IGNORED[suffix]
+        elif suffix not in _ENCODERS:
+            singles.append(suffix)
+        elif _ENCODERS[suffix] in used.values():
+            ignored[suffix] = "another key holds the vectors of the same encoder"
+        else:
+            used[suffix] = _ENCODERS[suffix]
+    singles.sort(key=_rank)
+    if singles and "clip_l" not in used.values():
         used[singles.pop(0)] = ""
-    left_out.update(dict.fromkeys(singles, "another key has the same vectors' place"))
-    return Parts(used, left_out)
+    ignored.update(dict.fromkeys(singles, "another key holds the vectors of the same encoder"))
+    return SuffixChoice(used, ignored)
 
 
-def _rank(end: str) -> tuple[bool, bool, str]:
-    return (end != _SD1_KEY, end == _SINGLE, end)
+def _rank(suffix: str) -> tuple[bool, bool, str]:
+    return (suffix != _SD1_KEY, suffix in _SINGLES, suffix)
 
 
 def is_positional_lora(key: str) -> bool:

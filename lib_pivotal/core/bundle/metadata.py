@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ import torch
 from PIL import Image
 
 from lib_pivotal import __version__
+from lib_pivotal.core.bundle.values import embedding_hash
 from lib_pivotal.core.config.io import to_dict
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.families import FAMILIES
@@ -20,22 +20,12 @@ from lib_pivotal.core.families import FAMILIES
 if TYPE_CHECKING:
     from lib_pivotal.core.bundle.embeddings import BundledEmbedding
 
-__all__ = ["BUNDLE_KEY", "build_metadata", "changed_metadata", "embedding_hash", "trigger_words"]
+__all__ = ["BUNDLE_KEY", "build_metadata", "changed_metadata", "trigger_words"]
 
 BUNDLE_KEY = "pivotal_bundle"
 
 _COVER_SIDE = 256
 """px; a preview inside the file must not outweigh the file."""
-
-
-def embedding_hash(encoders: Mapping[str, torch.Tensor]) -> str:
-    """sha256 of an embedding's fp32 values by encoder; depends on neither name nor file."""
-    digest = hashlib.sha256()
-    for encoder in sorted(encoders):
-        vectors = encoders[encoder].detach().float().cpu().contiguous()
-        digest.update(f"{encoder}{tuple(vectors.shape)}".encode())
-        digest.update(vectors.numpy().tobytes())
-    return digest.hexdigest()
 
 
 def trigger_words(config: TrainConfig) -> str:
@@ -53,7 +43,7 @@ def build_metadata(
     model_name: str,
     model_hash: str,
     is_v_prediction: bool,
-    picture_count: int,
+    image_count: int,
     date: str,
     covers: Sequence[Image.Image] = (),
 ) -> dict[str, str]:
@@ -68,17 +58,16 @@ def build_metadata(
         model_name: checkpoint trained on.
         model_hash: its sha256, or empty.
         is_v_prediction: what the model predicts.
-        picture_count: pictures in the data set.
+        image_count: images in the data set.
         date: ISO 8601, UTC.
-        covers: preview pictures, stored small.
+        covers: preview images, stored small.
 
     Source: https://github.com/Stability-AI/ModelSpec for ``modelspec.*``.
     Host: modules/ui_extra_networks_lora.py and extensions-builtin/Lora/network.py, A1111 1.6.1-1.10.1: read
         ss_base_model_version, ss_v2, ss_output_name and ssmd_cover_images.
     """
     kind = FAMILIES[family]
-    # SD2 with velocity is an architecture of its own there.
-    architecture = kind.architecture + ("-768-v" if kind.is_v2 and is_v_prediction else "-512" if kind.is_v2 else "")
+    architecture = kind.v_architecture if is_v_prediction else kind.architecture
     settings = to_dict(config)
     # The folder is the user's own affair and of no use to others.
     del settings["data_folder"]
@@ -106,7 +95,7 @@ def build_metadata(
         "ss_steps": step,
         "ss_max_train_steps": step,
         "ss_total_batch_size": config.batch_size * config.accumulation,
-        "ss_num_train_images": picture_count,
+        "ss_num_train_images": image_count,
         "ss_resolution": f"({config.resolution}, {config.resolution})",
         "ss_clip_skip": config.clip_skip,
         "ss_seed": config.seed,
@@ -127,8 +116,8 @@ def build_metadata(
             "written_by": __version__,
             "embeddings": concepts,
             "settings": settings,
-            # What SDXL was told of each picture's size.
-            **({"size_conditioning": ["original", "crop", "bucket"]} if family == "sdxl" else {}),
+            # What SDXL was told of each image's size.
+            **({"size_conditioning": ["original", "crop", "bucket"]} if kind.has_size_conditioning else {}),
         },
     }
     if covers:

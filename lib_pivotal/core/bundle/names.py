@@ -1,49 +1,130 @@
-"""Rules for the names of embeddings and files, with a remedy for each."""
+"""Rules for the names of embeddings and files, with a remedy for each that follows the same rules."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+from lib_pivotal.core.bundle.everyday_words import is_everyday_tag
 from lib_pivotal.core.config.schema import Concept
+from lib_pivotal.core.config.user_path import RESERVED_NAMES
 from lib_pivotal.core.errors import Problem
+from lib_pivotal.core.families import COMMON_TOKENS_BELOW
+from lib_pivotal.core.printable import printable
 
-__all__ = ["check_file_name", "check_names", "suggest_name"]
+__all__ = [
+    "LONGEST_NAME",
+    "Tokenizer",
+    "as_warnings",
+    "check_file_name",
+    "check_names",
+    "file_stem_for",
+    "name_problems",
+    "suggest_name",
+    "token_key",
+    "why_untypable",
+]
 
-_GOOD = re.compile(r"[0-9A-Za-z](?:[0-9A-Za-z _-]*[0-9A-Za-z])?")
+Tokenizer = Callable[[str], list[int]]
+"""Token ids of a text, without start and end."""
+
+LONGEST_NAME = 100
+"""Letters of a name in a file; one that is to be trained has fewer."""
 _LONGEST = 60
-_RESERVED = {"con", "prn", "aux", "nul", *(f"{kind}{n}" for kind in ("com", "lpt") for n in range(1, 10))}
+_LONGEST_FILE_NAME = 100
+_LONGEST_FILE_BYTES = 180
+"""Bytes in UTF-8; a file name may have 255, and endings, numbers and temporary names come on top."""
+_ALLOWED = frozenset(" _-")
+_ALLOWED_IN_FILES = frozenset(" _-.")
+_UNTYPABLE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+"""Unicode's control, format (bidi too), surrogate and private letters, and its separators of lines."""
 _GRAMMAR = re.compile(r"\b(?:AND|BREAK)\b")
-"""Words that cut a prompt in pieces.
+"""Words that split a prompt.
 
 Host: modules/prompt_parser.py, ``re_AND`` and ``re_break``, A1111 1.6.1-1.10.1: in capitals, between any two letters
     that belong to no word.
 """
-_RARE_FROM = 30_000
-"""CLIP's vocabulary is in order of frequency: from this id on words are rare."""
+_COSTLY_FROM = 9
+_PROMPT_TOKENS = 75
+_WITHOUT_SPACES = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
+"""First words of the Unicode names of letters that are written without spaces, or with endings that touch."""
+_VERSION = re.compile(r"_v(\d{1,4})$")
+_SHOWN_NAMES = 3
 
 
-def suggest_name(name: str, tokenizer: Callable[[str], list[int]] | None = None) -> str:
-    """A name close to ``name`` that follows the rules.
+def token_key(text: str) -> str:
+    """A text as every CLIP tokenizer sees it: two names with one key are one name in a prompt.
+
+    Capitals, the amount of white space and the way a letter with an accent is composed make no difference. Letters that
+    only look or sound alike stay different, as they do for the tokenizer: ``straße`` is not ``strasse``.
+
+    Source: https://github.com/openai/CLIP, clip/simple_tokenizer.py: the text is normalized to NFC by ftfy, white space
+        is collapsed, and the rest is in lower case. ftfy changes more (full-width letters, say), which tokenizers
+        without it leave alone.
+    """
+    return " ".join(unicodedata.normalize("NFC", text.lower()).split())
+
+
+def why_untypable(name: str) -> str:
+    """Why nobody could type a name, or an empty text; what it would do in prompts is for a tokenizer to say."""
+    if not name.strip():
+        return "its name is empty"
+    if len(name) > LONGEST_NAME:
+        return f"its name has {len(name)} letters; {LONGEST_NAME} are allowed"
+    if any(unicodedata.category(letter) in _UNTYPABLE for letter in name):
+        return "its name has characters that cannot be typed"
+    return ""
+
+
+def suggest_name(name: str, tokenizer: Tokenizer | None = None, avoid: Collection[str] = ()) -> str:
+    """A name close to ``name`` that passes :func:`check_names`.
 
     Args:
-        name: that does not follow them.
-        tokenizer: token ids of a text; with it the suggestion is no single word of the vocabulary.
+        name: that does not follow the rules, or is taken.
+        tokenizer: with it the suggestion is not a single word of the vocabulary.
+        avoid: keys (see :func:`token_key`) of names that are taken.
     """
-    kept = re.sub(r"[^0-9A-Za-z_-]+", "_", name.strip()).strip("_- ") or "my_concept"
-    is_one_word = tokenizer is not None and len(tokenizer(kept)) == 1
-    return f"{kept}_v1" if is_one_word or _GRAMMAR.fullmatch(kept) else _GRAMMAR.sub(_lowered, kept)
+    base = _GRAMMAR.sub(lambda match: match.group().lower(), _spelled(name)) or "my_concept"
+    version = _VERSION.search(base)
+    first = int(version.group(1)) + 1 if version else 1
+    stem = base[: version.start()] if version else base
+    for candidate in (base, *(f"{stem}_v{number}" for number in range(first, first + 1000))):
+        is_one_word = tokenizer is not None and len(tokenizer(candidate)) <= 1
+        if not _spelling_fault(candidate) and not is_one_word and token_key(candidate) not in avoid:
+            return candidate
+    return "my_concept_v1"
 
 
-def _lowered(match: re.Match[str]) -> str:
-    return match.group().lower()
+def _spelled(name: str) -> str:
+    """The letters of a name that are allowed, in their ordinary form."""
+    plain = "".join(unicodedata.normalize("NFKC", letter) if _is_variant(letter) else letter for letter in name)
+    plain = unicodedata.normalize("NFC", plain[: 4 * _LONGEST])
+    kept = "".join(letter if _is_word(letter) or letter in "_-" else " " for letter in plain)
+    kept = "_".join(kept.split()).strip("_-")[: _LONGEST - len("_v1000")]
+    while kept and unicodedata.category(kept[0])[0] == "M":
+        kept = kept[1:].lstrip("_-")
+    return kept.strip("_-")
+
+
+def _is_word(letter: str) -> bool:
+    """Letters, digits, and marks such as vowel signs."""
+    return unicodedata.category(letter)[0] in "LMN"
+
+
+def _is_variant(letter: str) -> bool:
+    """Full-width, half-width and joined letters: webuis with ftfy replace them before tokenizing, others do not.
+
+    Host: transformers' CLIPTokenizer and open_clip's tokenizer, A1111 1.6.1-1.10.1: both call ``ftfy.fix_text``.
+    """
+    return "\ufb00" <= letter <= "\ufb06" or unicodedata.decomposition(letter).startswith(("<wide>", "<narrow>"))
 
 
 def check_names(
     concepts: Sequence[Concept],
     *,
     taken: Mapping[str, str],
-    tokenizer: Callable[[str], list[int]] | None,
+    tokenizer: Tokenizer | None,
 ) -> list[Problem]:
     """Every problem with the names of the concepts.
 
@@ -53,82 +134,122 @@ def check_names(
         tokenizer: token ids of a text; None skips what needs it.
     """
     problems: list[Problem] = []
-    seen: dict[str, int] = {}
+    installed = {token_key(name): source for name, source in taken.items()}
+    first: dict[str, str] = {}
+    avoid = {*installed, *(token_key(concept.name) for concept in concepts)}
     for index, concept in enumerate(concepts):
-        field = f"concepts[{index}].name"
-        problems += _check_spelling(field, concept.name, tokenizer)
-        lower = concept.name.strip().lower()
-        if lower in seen:
-            problems.append(
-                Problem(field, "error", f"{concept.name} is there twice (capitals make no difference).", "Rename one.")
-            )
-        elif lower in taken:
-            problems.append(
-                Problem(
-                    field,
-                    "warning",
-                    f"An installed embedding ({taken[lower]}) has the same name and would hide this one.",
-                    f"Rename it, for example {suggest_name(concept.name)}_v2.",
-                )
-            )
-        seen.setdefault(lower, index)
+        field, name = f"concepts[{index}].name", concept.name
+        key = token_key(name)
+        found = _name_faults(field, name, tokenizer, avoid)
+        if key in first:
+            text = f"{printable(first[key])} and {printable(name)} are one name to the tokenizer; it is there twice."
+            found.append(Problem(field, "error", text, "Rename one."))
+        elif key in installed:
+            text = f"An installed embedding ({printable(installed[key])}) has the same name and would hide this one."
+            hint = f"Rename it, for example to {suggest_name(name, tokenizer, avoid)}."
+            found.append(Problem(field, "warning", text, hint))
+        first.setdefault(key, name)
+        if not any(problem.is_error for problem in found):
+            found += _advice(field, name, tokenizer)
+        problems += found
     if tokenizer is not None:
-        problems += _check_tokens(concepts, tokenizer)
+        problems += _nested_names([concept.name for concept in concepts], tokenizer)
     return problems
 
 
-def _check_spelling(field: str, name: str, tokenizer: Callable[[str], list[int]] | None) -> list[Problem]:
+def name_problems(names: Iterable[str], tokenizer: Tokenizer | None) -> list[Problem]:
+    """What is wrong with names, each for itself; the field of a problem is the name."""
+    return [problem for name in names for problem in _name_faults(printable(name) or "name", name, tokenizer, ())]
+
+
+def as_warnings(problems: Iterable[Problem]) -> list[Problem]:
+    """Problems that did not prevent anything."""
+    return [Problem(problem.field, "warning", problem.message, problem.hint) for problem in problems]
+
+
+def _name_faults(field: str, name: str, tokenizer: Tokenizer | None, avoid: Collection[str]) -> list[Problem]:
+    """What is wrong with the spelling of a name, else with its tokens; one remedy for both."""
+    fault = _spelling_fault(name)
+    if fault:
+        hint = "Shorten it." if len(name) > _LONGEST else "Give the word that you will type in prompts."
+        if name.strip() and len(name) <= _LONGEST:
+            # The plain form of the name itself is free.
+            hint = f"Use {suggest_name(name, tokenizer, set(avoid) - {token_key(name)})}."
+        return [Problem(field, "error", fault, hint)]
+    run = tokenizer(name) if tokenizer is not None else [0, 0]
+    if len(run) > 1:
+        return []
+    is_rare = bool(run) and run[0] >= COMMON_TOKENS_BELOW
+    text = f"{name} is a single word of the model's vocabulary, which already means something to the model."
+    hint = f"Use {suggest_name(name, tokenizer, avoid)}." + (" The word is rare, so it may do." if is_rare else "")
+    if not run:
+        text = f"{name} has no tokens: the tokenizer does not see it."
+    return [Problem(field, "warning" if is_rare else "error", text, hint)]
+
+
+def _spelling_fault(name: str) -> str:
+    """Why a name must not be written as it is, as a sentence; empty where it may."""
     if not name.strip():
-        return [Problem(field, "error", "The name is empty.", "Give the word that you will type in prompts.")]
-    if not _GOOD.fullmatch(name):
-        allowed = "Letters, digits, space, _ and - are allowed; it begins and ends with a letter or digit"
-        return [
-            Problem(field, "error", f"{name!r} cannot be a name. {allowed}.", f"Use {suggest_name(name, tokenizer)}.")
-        ]
+        return "The name is empty."
     if len(name) > _LONGEST:
-        return [Problem(field, "error", f"{name[:20]}… is longer than {_LONGEST} letters.", "Shorten it.")]
+        return f"{printable(name, 20)} is longer than {_LONGEST} letters."
+    fault = _letters_fault(name)
+    if fault:
+        return f"'{printable(name)}' cannot be a name: {fault}."
     cut = _GRAMMAR.search(name)
-    if cut:
-        text = f"{cut.group()} cuts a prompt in two, so {name} would never be found."
-        return [Problem(field, "error", text, f"Use {suggest_name(name, tokenizer)}.")]
-    return []
+    return f"{cut.group()} splits the prompt, so {name} would never be found." if cut else ""
 
 
-def _check_tokens(concepts: Sequence[Concept], tokenizer: Callable[[str], list[int]]) -> list[Problem]:
-    """A name is found as a run of token ids: single words of the vocabulary and runs within runs clash."""
+def _letters_fault(name: str) -> str:
+    if not all(_is_word(letter) or letter in _ALLOWED for letter in name):
+        return "letters of any alphabet, digits, spaces, _ and - are allowed"
+    if unicodedata.category(name[0])[0] not in "LN" or unicodedata.category(name[-1])[0] not in "LN":
+        # The tokenizer would join a sign at the edge with the comma that follows.
+        return "it must begin and end with a letter or digit, not with a space or sign"
+    if any(_is_variant(letter) for letter in name):
+        return "it has full-width or joined letters, which not every program reads as the same word"
+    if unicodedata.normalize("NFC", name) != name:
+        return "its accents are stored apart from their letters, which not every program does"
+    return ""
+
+
+def _advice(field: str, name: str, tokenizer: Tokenizer | None) -> list[Problem]:
+    """What is good to know of a name that can be used."""
     problems = []
-    runs = [tuple(tokenizer(concept.name)) for concept in concepts]
-    for index, (concept, run) in enumerate(zip(concepts, runs, strict=True)):
-        field = f"concepts[{index}].name"
-        if not concept.name.strip():
-            continue
-        if not run:
-            problems.append(Problem(field, "error", f"{concept.name!r} means nothing to the tokenizer.", "Rename it."))
-        elif len(run) == 1:
-            is_common = run[0] < _RARE_FROM
-            problems.append(
-                Problem(
-                    field,
-                    "error" if is_common else "warning",
-                    f"{concept.name} is one word of the model's vocabulary, which would be lost in every prompt.",
-                    f"Use {suggest_name(concept.name)}_v1." + ("" if is_common else " The word is rare, so it may do."),
-                )
-            )
-        for other, other_run in zip(concepts, runs, strict=True):
-            if run and len(run) < len(other_run) and _contains(other_run, run):
-                problems.append(
-                    Problem(
-                        field,
-                        "warning",
-                        f"{concept.name} is part of {other.name} as the tokenizer sees it.",
-                        "It works, as the longer name is looked for first, but choose clearer names if you can.",
-                    )
-                )
+    if tokenizer is not None and is_everyday_tag(name, tokenizer, rare_from=COMMON_TOKENS_BELOW):
+        text = f"{name} is a tag of many prompts, so it would be found where nobody means the concept."
+        problems.append(Problem(field, "warning", text, f"Use {'_'.join(name.split())}_v1."))
+    if any(unicodedata.name(letter, "").startswith(_WITHOUT_SPACES) for letter in (name[0], name[-1])):
+        text = f"{name} is found only between spaces or punctuation, not within a run of letters."
+        problems.append(Problem(field, "warning", text, "Put spaces or commas around it, in captions as in prompts."))
+    count = len(tokenizer(name)) if tokenizer is not None else 0
+    if count >= _COSTLY_FROM:
+        text = f"{name} takes {count} tokens of the {_PROMPT_TOKENS} of a prompt wherever the bundle is not loaded."
+        problems.append(Problem(field, "warning", text, "A shorter name, or one in Latin letters, takes fewer."))
     return problems
 
 
-def _contains(longer: tuple[int, ...], shorter: tuple[int, ...]) -> bool:
-    return any(longer[at : at + len(shorter)] == shorter for at in range(len(longer) - len(shorter) + 1))
+def _nested_names(names: Sequence[str], tokenizer: Tokenizer) -> list[Problem]:
+    """Names whose token ids are part of another name's; takes time in proportion to the number of names."""
+    runs = {index: tuple(tokenizer(name)) for index, name in enumerate(names) if not _spelling_fault(name)}
+    whole = {run for run in runs.values() if run}
+    lengths = sorted({len(run) for run in whole})
+    longer: dict[tuple[int, ...], list[str]] = {}
+    for index, run in runs.items():
+        parts = {run[at : at + size] for size in lengths if size < len(run) for at in range(len(run) - size + 1)}
+        for part in parts & whole:
+            longer.setdefault(part, []).append(names[index])
+    hint = "It works, as the longer name is looked for first, but choose clearer names if you can."
+    return [
+        Problem(f"concepts[{index}].name", "warning", f"{names[index]} is part of {_listed(longer[run])}.", hint)
+        for index, run in runs.items()
+        if run in longer
+    ]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _SHOWN_NAMES
+    return ", ".join(names[:_SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "") + " as the tokenizer sees it"
 
 
 def check_file_name(name: str) -> list[Problem]:
@@ -136,9 +257,35 @@ def check_file_name(name: str) -> list[Problem]:
     field = "output_name"
     if not name.strip():
         return [Problem(field, "error", "The output name is empty.", "Give the bundle a name.")]
-    kept = re.sub(r"[^0-9A-Za-z_. -]+", "_", name).strip("_. -") or "my_bundle"
-    if kept != name or name.partition(".")[0].lower() in _RESERVED:
-        return [Problem(field, "error", f"{name!r} is no good file name for a prompt.", f"Use {kept}.")]
-    if len(name) > 100:
-        return [Problem(field, "error", "The output name is longer than 100 letters.", "Shorten it.")]
-    return []
+    if len(name) > _LONGEST_FILE_NAME or len(name.encode("utf-8", "replace")) > _LONGEST_FILE_BYTES:
+        text = f"The output name is longer than {_LONGEST_FILE_NAME} letters (fewer in alphabets other than Latin)."
+        return [Problem(field, "error", text, "Shorten it.")]
+    kept = _without_device(_file_letters(name).strip("_. -")) or "my_bundle"
+    if kept == name:
+        return []
+    text = f"'{printable(name)}' is not a valid file name for a prompt."
+    if name.partition(".")[0].strip().lower() in RESERVED_NAMES:
+        text = f"'{printable(name)}' is a name that Windows keeps for a device."
+    return [Problem(field, "error", text, f"Use {kept}.")]
+
+
+def file_stem_for(name: str) -> str:
+    """A file name without suffix for an embedding of any name; never leads out of a folder."""
+    kept = _file_letters(name)
+    if kept != unicodedata.normalize("NFC", name):
+        kept = kept.strip("_")
+    while len(kept.encode("utf-8")) > _LONGEST_FILE_BYTES - len("-1000"):
+        kept = kept[:-1]
+    return _without_device(kept.strip(". ")) or "embedding"
+
+
+def _file_letters(name: str) -> str:
+    """A name with every run of characters that file names must not have as one ``_``."""
+    composed = unicodedata.normalize("NFC", name)
+    kept = "".join(letter if _is_word(letter) or letter in _ALLOWED_IN_FILES else "\0" for letter in composed)
+    return re.sub("\0+", "_", kept)
+
+
+def _without_device(name: str) -> str:
+    base, dot, rest = name.partition(".")
+    return f"{base.strip()}_1{dot}{rest}" if base.strip().lower() in RESERVED_NAMES else name

@@ -1,4 +1,4 @@
-"""A safetensors file, read and written piece by piece; hostile headers cost neither time nor memory.
+"""A safetensors file, read and written piece by piece; hostile files cost neither time nor memory.
 
 The safetensors library is not used for reading: its versions before 0.5 go through the whole header for every tensor,
 which takes minutes for a header made to do so, and each version knows other number types.
@@ -11,60 +11,35 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 
-__all__ = ["LONGEST_HEADER", "Entry", "TensorFile", "Unreadable", "open_tensors", "write_tensors"]
+from lib_pivotal.core.bundle.file_kind import SAMPLE_BYTES, why_not_safetensors
+from lib_pivotal.core.bundle.header import LONGEST_HEADER, NUMBER_TYPES, Entry, Header, MalformedHeader, parse_header
+from lib_pivotal.core.printable import printable
 
-LONGEST_HEADER = 8 * 2**20
-"""Bytes. A header is parsed as a whole; a large LoRA with long metadata has less than one MiB."""
-_DTYPES = {
-    "F64": "float64",
-    "F32": "float32",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2",
-    "I64": "int64",
-    "I32": "int32",
-    "I16": "int16",
-    "I8": "int8",
-    "U8": "uint8",
-    "BOOL": "bool",
-}
-"""Number types of safetensors by torch's names; an old torch lacks some. Other types can be copied, no more."""
-_NAMES = {torch_name: name for name, torch_name in _DTYPES.items()}
-_LONG_NUMBER = re.compile(rb"\d{20}")
+__all__ = ["TensorFile", "Unreadable", "open_tensors", "write_tensors"]
+
+_TYPE_NAMES = {torch_name: name for name, (_, torch_name) in NUMBER_TYPES.items()}
 _PIECE = 2**20
-_MOST_SIDES = 16
-_MOST_TENSORS = 20_000
-"""A LoRA of every layer of SDXL, the largest model here, has less than half of that."""
+_BLOCK = 2**22
+"""Numbers that are looked at together."""
 
 
 class Unreadable(ValueError):
-    """The file, or a tensor in it, cannot be read; the text continues "… cannot be read: "."""
+    """The file, or a tensor in it, cannot be read.
 
-
-@dataclass(frozen=True)
-class Entry:
-    """One tensor of a file.
-
-    Attributes:
-        dtype: safetensors' name of the number type.
-        shape: sides.
-        begin: first byte, counted from the end of the header.
-        end: byte after the last.
+    Args:
+        reason: continues the sentence "X cannot be read: ".
+        hint: what to do.
     """
 
-    dtype: str
-    shape: tuple[int, ...]
-    begin: int
-    end: int
+    def __init__(self, reason: str, hint: str = "Download it again.") -> None:
+        super().__init__(reason)
+        self.hint = hint
 
 
 class TensorFile:
@@ -73,13 +48,15 @@ class TensorFile:
     Attributes:
         entries: tensors by key.
         metadata: texts; what is no text in the file is left out.
+        faults: reasons why other programs refuse the file, see ``header.Header``.
     """
 
-    def __init__(self, raw: BinaryIO, data_at: int, entries: dict[str, Entry], metadata: dict[str, str]) -> None:
+    def __init__(self, raw: BinaryIO, data_at: int, header: Header) -> None:
         self._raw = raw
         self._data_at = data_at
-        self.entries = entries
-        self.metadata = metadata
+        self.entries: dict[str, Entry] = header.entries
+        self.metadata = header.metadata
+        self.faults = header.faults
 
     def read(self, key: str) -> torch.Tensor:
         """A tensor with memory of its own.
@@ -89,33 +66,55 @@ class TensorFile:
             OSError: the file was taken away.
         """
         entry = self.entries[key]
-        dtype = getattr(torch, _DTYPES.get(entry.dtype, ""), None)
-        if not isinstance(dtype, torch.dtype):
-            message = f"this torch has no numbers of the type {entry.dtype[:20]}"
-            raise Unreadable(message)
-        length = math.prod(entry.shape) * torch.empty(0, dtype=dtype).element_size()
-        if length != entry.end - entry.begin:
-            message = f"its size does not fit its shape {list(entry.shape)}"
-            raise Unreadable(message)
+        dtype = self._dtype(entry)
+        length = entry.end - entry.begin
         if not length:
             return torch.zeros(entry.shape, dtype=dtype)
         self._raw.seek(self._data_at + entry.begin)
+        return self._numbers(length, dtype).reshape(entry.shape)
+
+    def blocks(self, key: str) -> Iterator[torch.Tensor]:
+        """The numbers of a tensor in blocks of at most 4 million, each of shape ``(n,)``, so that memory is bounded.
+
+        Raises:
+            Unreadable: as :meth:`read`.
+            OSError: as :meth:`read`.
+        """
+        entry = self.entries[key]
+        dtype = self._dtype(entry)
+        width, _ = NUMBER_TYPES[entry.dtype]
+        for begin in range(entry.begin, entry.end, _BLOCK * width):
+            self._raw.seek(self._data_at + begin)
+            yield self._numbers(min(entry.end - begin, _BLOCK * width), dtype)
+
+    def _dtype(self, entry: Entry) -> torch.dtype:
+        _, name = NUMBER_TYPES.get(entry.dtype, (0, ""))
+        dtype = getattr(torch, name, None)
+        if not isinstance(dtype, torch.dtype):
+            raise Unreadable(f"this torch has no numbers of the type {printable(entry.dtype[:20])}")
+        if not entry.fits():
+            raise Unreadable(f"its size does not fit its shape {list(entry.shape)}")
+        return dtype
+
+    def _numbers(self, length: int, dtype: torch.dtype) -> torch.Tensor:
         held = bytearray(self._raw.read(length))
         if len(held) != length:
-            message = "the file ends too early"
-            raise Unreadable(message)
-        return torch.frombuffer(held, dtype=dtype).reshape(entry.shape)
+            raise Unreadable("the file ends too early")
+        return torch.frombuffer(held, dtype=dtype)
 
     def pieces(self, key: str) -> Iterator[bytes]:
-        """The bytes of a tensor of any number type, in pieces of a MiB."""
+        """The bytes of a tensor of any number type, in pieces of a MiB.
+
+        Raises:
+            Unreadable: the file ends too early.
+        """
         entry = self.entries[key]
         self._raw.seek(self._data_at + entry.begin)
         left = entry.end - entry.begin
         while left:
             piece = self._raw.read(min(left, _PIECE))
             if not piece:
-                message = "the file ends too early"
-                raise Unreadable(message)
+                raise Unreadable("the file ends too early")
             left -= len(piece)
             yield piece
 
@@ -126,74 +125,24 @@ def open_tensors(path: Path) -> Iterator[TensorFile]:
 
     Raises:
         OSError: it cannot be opened.
-        Unreadable: it is no safetensors file.
+        Unreadable: it is not a safetensors file; says what it seems to be.
     """
     if not path.is_file():
         message = "there is no such file"
         raise FileNotFoundError(message)
     with path.open("rb") as raw:
-        held = path.stat().st_size - 8
+        size = path.stat().st_size
         length = int.from_bytes(raw.read(8), "little")
-        if not 2 <= length <= held:
-            message = f"its header should have {length} bytes, and the file has {max(held, 0)}"
-            raise Unreadable(message)
-        if length > LONGEST_HEADER:
-            message = f"its header has {length >> 20} MiB; at most {LONGEST_HEADER >> 20} are read"
-            raise Unreadable(message)
-        header = _parse(raw.read(length))
-        metadata = header.pop("__metadata__", None)
-        texts = metadata.items() if isinstance(metadata, dict) else ()
-        if len(header) > _MOST_TENSORS:
-            message = f"it has {len(header)} tensors; at most {_MOST_TENSORS} are read"
-            raise Unreadable(message)
-        entries = {key: _entry(key, value) for key, value in header.items()}
-        _check_places(entries, held - length)
-        yield TensorFile(raw, length + 8, entries, {key: value for key, value in texts if isinstance(value, str)})
-
-
-def _parse(raw: bytes) -> dict[str, Any]:
-    def refuse(_digits: str) -> None:
-        message = "its header has a number that is too long"
-        raise Unreadable(message)
-
-    # Python before 3.10.7 takes minutes for a number of millions of digits.
-    hooks: dict[str, Any] = {}
-    if _LONG_NUMBER.search(raw):
-        hooks = {"parse_int": lambda digits: int(digits) if len(digits) < 20 else refuse(digits)}
-    try:
-        header = json.loads(raw.decode("utf-8"), **hooks)
-        # Half a surrogate pair can be written as an escape, and then in no message and no file.
-        json.dumps(list(header), ensure_ascii=False).encode("utf-8")
-    except Unreadable:
-        raise
-    except (ValueError, RecursionError, TypeError) as error:
-        message = "its header is no JSON of safetensors"
-        raise Unreadable(message) from error
-    if not isinstance(header, dict):
-        message = "its header is no JSON of safetensors"
-        raise Unreadable(message)
-    return header
-
-
-def _entry(key: str, value: Any) -> Entry:
-    if isinstance(value, dict):
-        dtype, shape, offsets = value.get("dtype"), value.get("shape"), value.get("data_offsets")
-        if isinstance(dtype, str) and isinstance(shape, list) and isinstance(offsets, list) and len(offsets) == 2:
-            # A bool is an int too, but not in a file of sizes.
-            are_sizes = all(type(number) is int and number >= 0 for number in (*shape, *offsets))
-            if are_sizes and len(shape) <= _MOST_SIDES and offsets[0] <= offsets[1]:
-                return Entry(dtype, tuple(shape), offsets[0], offsets[1])
-    message = f"its header says nothing sensible of {key[:60]!a}"
-    raise Unreadable(message)
-
-
-def _check_places(entries: Mapping[str, Entry], size: int) -> None:
-    at = 0
-    for begin, end in sorted((entry.begin, entry.end) for entry in entries.values()):
-        if begin < at or end > size:
-            message = "its tensors overlap" if end <= size else "the file ends too early"
-            raise Unreadable(message)
-        at = end
+        begins_as_header = raw.read(1) in (b"{", b" ")
+        if not (begins_as_header and 2 <= length <= min(size - 8, LONGEST_HEADER)):
+            raw.seek(0)
+            raise Unreadable(*why_not_safetensors(raw.read(SAMPLE_BYTES), size))
+        raw.seek(8)
+        try:
+            header = parse_header(raw.read(length), size - 8 - length)
+        except MalformedHeader as error:
+            raise Unreadable(str(error)) from error
+        yield TensorFile(raw, length + 8, header)
 
 
 def write_tensors(
@@ -206,8 +155,8 @@ def write_tensors(
 
     Args:
         path: overwritten; give one that nobody reads yet.
-        tensors: by key, on any device.
-        metadata: texts.
+        tensors: by key, on any device, of any shape.
+        metadata: texts; half of a surrogate pair, which no program could read, becomes a question mark.
         copied: key → an open file and the key there, whose bytes are copied as they are.
 
     Raises:
@@ -217,7 +166,7 @@ def write_tensors(
     copied = copied or {}
     plan: dict[str, tuple[str, list[int], int]] = {}
     for key, value in tensors.items():
-        name = _NAMES[str(value.dtype).removeprefix("torch.")]
+        name = _TYPE_NAMES[str(value.dtype).removeprefix("torch.")]
         plan[key] = (name, list(value.shape), value.numel() * value.element_size())
     for key, (source, old) in copied.items():
         entry = source.entries[old]
@@ -230,7 +179,7 @@ def write_tensors(
         dtype, shape, length = plan[key]
         header[key] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + length]}
         at += length
-    raw = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    raw = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
     raw += b" " * (-len(raw) % 8)
     with path.open("wb") as file:
         file.write(len(raw).to_bytes(8, "little"))

@@ -5,29 +5,23 @@ The LoRA and everything else that a tool has no business with is copied byte for
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from lib_pivotal.core.bundle.embedding_file import name_metadata
 from lib_pivotal.core.bundle.embeddings import BundledEmbedding, parse_tensor_file, read_embeddings
-from lib_pivotal.core.bundle.intake import shown_name
+from lib_pivotal.core.bundle.file import Written, open_bundle, refuse_existing, write_changed
 from lib_pivotal.core.bundle.layout import EMBEDDING_PREFIX, group_keys, pack_embeddings
 from lib_pivotal.core.bundle.metadata import changed_metadata
-from lib_pivotal.core.bundle.tools_output import (
-    Tokenizer,
-    Written,
-    as_warnings,
-    name_problems,
-    opened,
-    refuse_existing,
-    write,
-)
+from lib_pivotal.core.bundle.names import Tokenizer, as_warnings, file_stem_for, name_problems, token_key
 from lib_pivotal.core.errors import ConfigError, Problem
+from lib_pivotal.core.printable import printable
 
-__all__ = ["file_stem_for", "remove", "rename", "split"]
+__all__ = ["remove", "rename", "split"]
 
 
 def rename(
@@ -52,41 +46,35 @@ def rename(
         ConfigError: an old name is not there, or a new one cannot be used; lists them all.
     """
     refuse_existing([out], overwrite=overwrite)
-    with opened(path) as file:
+    with open_bundle(path) as file:
         groups = group_keys(file.entries, file.metadata)
-        problems = _missing(path, groups.parts, names) + name_problems(list(names.values()), tokenizer)
-        after = [names.get(name, name).casefold() for name in groups.parts]
+        problems = _missing(path, groups.names, names) + name_problems(list(names.values()), tokenizer)
+        after = [token_key(names.get(name, name)) for name in groups.names]
         for old, new in names.items():
-            if after.count(new.casefold()) > 1:
-                problems.append(
-                    Problem(
-                        shown_name(old), "error", f"Then there would be two {shown_name(new)}.", "Choose another name."
-                    )
-                )
+            if after.count(token_key(new)) > 1:
+                text = f"Then two embeddings would be called {printable(new)}."
+                problems.append(Problem(printable(old), "error", text, "Choose another name."))
         if any(problem.is_error for problem in problems):
             raise ConfigError(problems)
         usable = parse_tensor_file(file).embeddings
-        moved = {key for old in names for key in groups.parts[old].values()}
+        moved = {key for old in names for key in groups.names[old].values()}
         copied = {key: key for key in file.entries if key not in moved}
         tensors: dict[str, torch.Tensor] = {}
         for old, new in names.items():
-            for end, key in groups.parts[old].items():
+            for suffix, key in groups.names[old].items():
                 if key.startswith(EMBEDDING_PREFIX):
-                    copied[f"{EMBEDDING_PREFIX}{new}.{end}"] = key
+                    copied[f"{EMBEDDING_PREFIX}{new}.{suffix}"] = key
                 elif old in usable:
                     tensors.update(pack_embeddings({new: usable[old].encoders}))
         metadata = changed_metadata(file.metadata, path.stem, out.stem, renamed=names)
-        write(out, file, copied, tensors, metadata)
+        write_changed(out, file, copied, tensors, metadata)
     return Written([out], problems)
 
 
 def _missing(path: Path, there: Mapping[str, Any], names: Iterable[str]) -> list[Problem]:
-    known = ", ".join(map(shown_name, sorted(there)[:20])) or "none"
-    return [
-        Problem(shown_name(name), "error", f"{path.name} has no embedding of this name.", f"It has: {known}.")
-        for name in names
-        if name not in there
-    ]
+    known = ", ".join(map(printable, sorted(there)[:20])) or "none"
+    text = f"{printable(path.name)} has no embedding of this name."
+    return [Problem(printable(name), "error", text, f"It has: {known}.") for name in names if name not in there]
 
 
 def remove(path: Path, names: Sequence[str], out: Path, *, overwrite: bool = False) -> Written:
@@ -97,19 +85,22 @@ def remove(path: Path, names: Sequence[str], out: Path, *, overwrite: bool = Fal
         ConfigError: a name is not there; lists them all.
     """
     refuse_existing([out], overwrite=overwrite)
-    with opened(path) as file:
+    with open_bundle(path) as file:
         groups = group_keys(file.entries, file.metadata)
-        problems = _missing(path, groups.parts, names)
+        problems = _missing(path, groups.names, names)
         if problems:
             raise ConfigError(problems)
-        gone = {key for name in names for key in groups.parts[name].values()}
+        gone = {key for name in names for key in groups.names[name].values()}
         metadata = changed_metadata(file.metadata, path.stem, out.stem, removed=names)
-        write(out, file, {key: key for key in file.entries if key not in gone}, {}, metadata)
+        write_changed(out, file, {key: key for key in file.entries if key not in gone}, {}, metadata)
     return Written([out], [])
 
 
 def split(path: Path, folder: Path, *, embeddings_folder: Path | None = None, overwrite: bool = False) -> Written:
     """The LoRA alone as ``NAME_lora.safetensors``, and each embedding as an ordinary file named after it.
+
+    Letters of every alphabet stay. Where a file cannot have the name of its embedding, the result says so; the name is
+    also in the file's metadata, from which ``pack`` takes it.
 
     Args:
         path: bundle.
@@ -123,30 +114,37 @@ def split(path: Path, folder: Path, *, embeddings_folder: Path | None = None, ov
     """
     found = read_embeddings(path)
     if not found.embeddings:
-        raise ConfigError(found.problems or [Problem(path.name, "error", "It holds no embeddings.", "Choose another.")])
+        nothing = Problem(printable(path.name), "error", "It holds no embeddings.", "Choose another file.")
+        raise ConfigError(found.problems or [nothing])
     lora = folder / f"{path.stem}_lora.safetensors"
-    targets: dict[Path, BundledEmbedding] = {}
-    for item in found.embeddings.values():
-        stem, number = file_stem_for(item.name), 1
-        target = (embeddings_folder or folder) / f"{stem}.safetensors"
-        while target in targets or target == lora:
-            number += 1
-            target = target.with_name(f"{stem}-{number}.safetensors")
-        targets[target] = item
+    targets = _embedding_targets(lora, embeddings_folder or folder, found.embeddings.values())
     refuse_existing([lora, *targets], overwrite=overwrite)
-    with opened(path) as file:
+    with open_bundle(path) as file:
         metadata = changed_metadata(file.metadata, path.stem, lora.stem, removed=list(found.embeddings))
-        write(lora, file, {key: key for key in file.entries if key not in found.keys}, {}, metadata)
+        write_changed(lora, file, {key: key for key in file.entries if key not in found.keys}, {}, metadata)
         for target, item in targets.items():
             # An ordinary file of one encoder has the form of kohya's scripts, which every reader takes.
             single = next(iter(item.encoders.values())) if set(item.encoders) == {"clip_l"} else None
             tensors = dict(item.encoders) if single is None else {"emb_params": single}
-            write(target, file, {}, tensors, {})
-    return Written([lora, *targets], as_warnings(found.problems))
+            write_changed(target, file, {}, tensors, name_metadata(item.name))
+    moved = [
+        Problem(printable(path.name), "warning", f"{printable(item.name)} is now in {target.name}.", "")
+        for target, item in targets.items()
+        if target.stem != unicodedata.normalize("NFC", item.name)
+    ]
+    return Written([lora, *targets], as_warnings(found.problems) + moved)
 
 
-def file_stem_for(name: str) -> str:
-    """A file name without suffix for an embedding of any name; never leads out of a folder."""
-    kept = re.sub(r"[^0-9A-Za-z_ .-]+", "_", name).strip("_. ")[:80].strip("_. ")
-    is_reserved = re.fullmatch(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?", kept) is not None
-    return f"{kept}_" if is_reserved else kept or "embedding"
+def _embedding_targets(lora: Path, folder: Path, items: Iterable[BundledEmbedding]) -> dict[Path, BundledEmbedding]:
+    """A file for each embedding; names that differ in capitals only are one name on Windows and macOS."""
+    taken = {lora.name.casefold()} if lora.parent == folder else set()
+    targets = {}
+    for item in items:
+        stem, number = file_stem_for(item.name), 1
+        target = folder / f"{stem}.safetensors"
+        while target.name.casefold() in taken:
+            number += 1
+            target = folder / f"{stem}-{number}.safetensors"
+        taken.add(target.name.casefold())
+        targets[target] = item
+    return targets

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 
@@ -12,22 +13,23 @@ __all__ = [
     "MOST_VECTORS",
     "SDXL_WIDTHS",
     "WIDEST",
-    "Refused",
+    "Rejected",
     "byte_count",
     "check_shapes",
-    "normalised",
+    "embedding_hash",
+    "normalized",
 ]
 
 MOST_VECTORS = 75
-"""A prompt's chunk has no more places."""
+"""A chunk of a prompt has this many places."""
 SDXL_WIDTHS = (768, 1280)
 WIDEST = sum(SDXL_WIDTHS)
 """No text encoder of Stable Diffusion 1, 2 and XL has wider vectors; this is both of SDXL's side by side."""
 LARGEST_VALUE = 1e4
-"""CLIP's own values stay below 1; beyond this an encoder in half precision gives no numbers."""
+"""CLIP's own values stay below 1; beyond this an encoder in half precision gives NaN."""
 
 
-class Refused(Exception):
+class Rejected(Exception):
     """An embedding cannot be used; never leaves the reader.
 
     Args:
@@ -48,19 +50,19 @@ def check_shapes(shapes: Mapping[str, Sequence[int]]) -> None:
         shapes: one for each tensor.
 
     Raises:
-        Refused: no encoder can take such vectors.
+        Rejected: no encoder can take such vectors.
     """
     for sides in shapes.values():
         if len(sides) not in (1, 2):
-            raise Refused(f"vectors have one or two dimensions, not {len(sides)}")
+            raise Rejected(f"vectors have one or two dimensions, not {len(sides)}")
         count = _count(sides)
         if not 1 <= count <= MOST_VECTORS:
-            raise Refused(f"it has {count} vectors; 1 to {MOST_VECTORS} fit into a prompt")
+            raise Rejected(f"it has {count} vectors; 1 to {MOST_VECTORS} fit into a prompt")
         if not 1 <= sides[-1] <= WIDEST:
-            raise Refused(f"Stable Diffusion 1, 2 and XL have no vectors of width {sides[-1]}")
+            raise Rejected(f"Stable Diffusion 1, 2 and XL have no vectors of width {sides[-1]}")
     counts = sorted({_count(sides) for sides in shapes.values()})
     if len(counts) > 1:
-        raise Refused(f"its encoders have different numbers of vectors ({', '.join(map(str, counts))})")
+        raise Rejected(f"its encoders have different numbers of vectors ({', '.join(map(str, counts))})")
 
 
 def byte_count(shapes: Mapping[str, Sequence[int]]) -> int:
@@ -72,35 +74,49 @@ def _count(sides: Sequence[int]) -> int:
     return sides[0] if len(sides) == 2 else 1
 
 
-def normalised(tensors: Mapping[str, torch.Tensor], encoders: Mapping[str, str]) -> dict[str, torch.Tensor]:
+def embedding_hash(encoders: Mapping[str, torch.Tensor]) -> str:
+    """sha256 of an embedding's values; depends on neither name nor file.
+
+    Args:
+        encoders: encoder → vectors, shape ``(n, width)``; hashed as fp32.
+    """
+    digest = hashlib.sha256()
+    for encoder in sorted(encoders):
+        vectors = encoders[encoder].detach().float().cpu().contiguous()
+        digest.update(f"{encoder}{tuple(vectors.shape)}".encode())
+        digest.update(vectors.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def normalized(tensors: Mapping[str, torch.Tensor], encoders: Mapping[str, str]) -> dict[str, torch.Tensor]:
     """An embedding's vectors by encoder.
 
     Args:
-        tensors: end of the key → vectors, shape ``(n, width)`` or ``(width,)``, any dtype.
-        encoders: end of the key → encoder, or an empty text where the file does not say which. That one is taken for
+        tensors: suffix of the key → vectors, shape ``(n, width)`` or ``(width,)``, any dtype.
+        encoders: suffix of the key → encoder, or an empty text where the file does not say which. That one is taken for
             ``clip_l``, or for both of SDXL's when it is as wide as both.
 
     Returns:
         Encoder → shape ``(n, width)``, fp32, CPU, contiguous, finite, with memory of its own.
 
     Raises:
-        Refused: the values cannot be used.
+        Rejected: the values cannot be used.
 
     Source: HCP-Diffusion writes SDXL's embeddings side by side, CLIP-L's first.
     """
     # What a reader hands out may differ from the header it came from.
-    check_shapes({end: tuple(value.shape) for end, value in tensors.items()})
+    check_shapes({suffix: tuple(value.shape) for suffix, value in tensors.items()})
     found: dict[str, torch.Tensor] = {}
-    for end, value in tensors.items():
+    for suffix, value in tensors.items():
         table = _as_fp32(value)
-        if encoders[end]:
-            halves = {encoders[end]: table}
+        if encoders[suffix]:
+            halves = {encoders[suffix]: table}
         elif table.shape[1] == WIDEST:
             halves = {"clip_l": table[:, : SDXL_WIDTHS[0]], "clip_g": table[:, SDXL_WIDTHS[0] :]}
         else:
             halves = {"clip_l": table}
         if found.keys() & halves.keys():
-            raise Refused(f"there are two sets of vectors for {', '.join(sorted(found.keys() & halves.keys()))}")
+            raise Rejected(f"there are two sets of vectors for {', '.join(sorted(found.keys() & halves.keys()))}")
         # A copy, since the reader's tensor may be a window into the file, which must stay replaceable.
         found.update({encoder: half.clone(memory_format=torch.contiguous_format) for encoder, half in halves.items()})
     return dict(sorted(found.items(), reverse=True))
@@ -108,12 +124,12 @@ def normalised(tensors: Mapping[str, torch.Tensor], encoders: Mapping[str, str])
 
 def _as_fp32(value: torch.Tensor) -> torch.Tensor:
     if not value.is_floating_point():
-        raise Refused(f"its values are of the type {str(value.dtype).removeprefix('torch.')}, not fractions")
+        raise Rejected(f"its values are of the type {str(value.dtype).removeprefix('torch.')}, not floating point")
     table = value.detach().to("cpu", torch.float32)
     table = table.unsqueeze(0) if table.ndim == 1 else table
     if not bool(torch.isfinite(table).all()):
-        raise Refused("some of its values are no numbers", "Its training went wrong; fetch or train another one.")
+        raise Rejected("some of its values are NaN or infinite", "Its training went wrong; get or train another one.")
     largest = float(table.abs().max())
     if largest > LARGEST_VALUE:
-        raise Refused(f"it has values up to {largest:.3g}, and an encoder bears at most {LARGEST_VALUE:g}")
+        raise Rejected(f"it has values up to {largest:.3g}, and a text encoder can use at most {LARGEST_VALUE:g}")
     return table

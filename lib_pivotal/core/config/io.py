@@ -5,29 +5,36 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from lib_pivotal.core.config.schema import CONFIG_VERSION, Concept, TrainConfig, field_info
+from lib_pivotal.core.config.schema import CONFIG_VERSION, Concept, TrainConfig, concept_field_info, field_info
+from lib_pivotal.core.config.settings_file import parse_settings
+from lib_pivotal.core.config.shown import HALF_PAIR, shown
 from lib_pivotal.core.errors import ConfigError, Problem
+from lib_pivotal.core.printable import printable
 
 __all__ = ["from_dict", "from_json", "read_dict", "read_json", "to_dict", "to_json"]
 
-_CONCEPT_TYPES = {
-    "name": "str",
-    "init_text": "str",
-    "vectors": "int",
-    "aliases": "tuple",
-    "lr_multiplier": "float",
-    "stop_at": "float",
-}
+_LONGEST_TEXT = 20_000
+"""Letters of one text. A caption or a list of prompts has far fewer, and tokenizers are slow with many more."""
+_MOST_UNKNOWN = 20
+"""Settings that do not exist and are named one by one."""
+_MOST_CONCEPTS = 10_000
+_MOST_GUESSES = 200
+"""Looking for the setting that was meant takes a while for each name, and for a long one even more."""
+_LONGEST_GUESSED = 100
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:
     """Plain JSON-able values, ``config_version`` first."""
     values = asdict(config)
-    values["concepts"] = [{**concept, "aliases": list(concept["aliases"])} for concept in values["concepts"]]
+    # As JSON has them: lists instead of tuples.
+    values["concepts"] = [
+        {name: list(value) if isinstance(value, tuple) else value for name, value in concept.items()}
+        for concept in values["concepts"]
+    ]
     return {"config_version": CONFIG_VERSION, **values}
 
 
@@ -36,7 +43,7 @@ def to_json(config: TrainConfig) -> str:
     return json.dumps(to_dict(config), indent=2, ensure_ascii=False)
 
 
-def from_json(text: str) -> TrainConfig:
+def from_json(text: str | bytes) -> TrainConfig:
     """Settings from JSON text.
 
     Raises:
@@ -45,19 +52,13 @@ def from_json(text: str) -> TrainConfig:
     return _without_problems(*read_json(text))
 
 
-def read_json(text: str) -> tuple[TrainConfig, list[Problem]]:
+def read_json(text: str | bytes) -> tuple[TrainConfig, list[Problem]]:
     """Settings from JSON text, and what does not fit, see :func:`read_dict`.
 
     Raises:
         ConfigError: not a JSON object.
     """
-    try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ConfigError(
-            [Problem("config", "error", f"This is not JSON: {error}.", "Compare it with the example in the README.")]
-        ) from error
-    return read_dict(values)
+    return read_dict(parse_settings(text))
 
 
 def from_dict(values: Any) -> TrainConfig:
@@ -97,13 +98,12 @@ def read_dict(values: Any) -> tuple[TrainConfig, list[Problem]]:
             Problem(
                 "config_version",
                 "error",
-                f"Version {version!r} is not known to this release (it knows {CONFIG_VERSION}).",
+                f"Version {shown(version)} is not known to this release (it knows {CONFIG_VERSION}).",
                 "Update the extension, or save the settings again with this release.",
             )
         )
     raw_concepts = values.pop("concepts", [])
-    known = {name: info["type"] for name, info in field_info().items()}
-    settings = _convert(values, known, "", problems)
+    settings = _convert(values, _types(field_info()), "", problems)
     concepts = _concepts(raw_concepts, problems)
     return TrainConfig(concepts=tuple(concepts), **settings), problems
 
@@ -112,33 +112,46 @@ def _concepts(raw: Any, problems: list[Problem]) -> list[Concept]:
     if not isinstance(raw, (list, tuple)):
         problems.append(Problem("concepts", "error", "This must be a list of objects.", 'Write [{"name": "…"}].'))
         return []
+    if len(raw) > _MOST_CONCEPTS:
+        text = f"{len(raw)} concepts are too many."
+        problems.append(Problem("concepts", "error", text, f"Train at most {_MOST_CONCEPTS} at once."))
     concepts = []
-    for index, item in enumerate(raw):
+    types = _types(concept_field_info())
+    for index, item in enumerate(raw[:_MOST_CONCEPTS]):
         where = f"concepts[{index}]."
         if not isinstance(item, Mapping):
             problems.append(Problem(where[:-1], "error", "This must be an object.", 'Write {"name": "…"}.'))
-            concepts.append(Concept(""))
+            concepts.append(Concept())
             continue
         if "name" not in item:
             problems.append(Problem(where + "name", "error", "Every concept needs a name.", "Add one."))
-        concepts.append(Concept(**{"name": "", **_convert(dict(item), _CONCEPT_TYPES, where, problems)}))
+        concepts.append(Concept(**_convert(dict(item), types, where, problems)))
     return concepts
+
+
+def _types(infos: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    return {name: info["type"] for name, info in infos.items()}
 
 
 def _convert(values: dict[str, Any], known: Mapping[str, str], where: str, problems: list[Problem]) -> dict[str, Any]:
     result = {}
+    unknown = 0
     for name, value in values.items():
         if name not in known:
-            hint = _closest(name, known)
-            problems.append(Problem(where + name, "error", "There is no such setting.", hint))
+            unknown += 1
+            if unknown <= _MOST_UNKNOWN:
+                may_guess = len(problems) < _MOST_GUESSES and len(str(name)) <= _LONGEST_GUESSED
+                hint = _closest(str(name), known if may_guess else ())
+                problems.append(Problem(where + printable(name), "error", "There is no such setting.", hint))
             continue
         converted = _as_type(value, known[name])
         if converted is None:
-            problems.append(
-                Problem(where + name, "error", f"{value!r} does not fit.", f"It must be {_SPOKEN[known[name]]}.")
-            )
+            problems.append(Problem(where + name, "error", *_misfit(value, known[name])))
             continue
         result[name] = converted
+    if unknown > _MOST_UNKNOWN:
+        text = f"{unknown - _MOST_UNKNOWN} more settings do not exist."
+        problems.append(Problem(where.rstrip(".") or "config", "error", text, "Is this the right file?"))
     return result
 
 
@@ -154,18 +167,41 @@ _SPOKEN = {
 def _as_type(value: Any, kind: str) -> Any:
     """The value as ``kind``, or None when it does not fit (no setting may be null)."""
     if kind == "tuple":
-        fits = isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
+        fits = isinstance(value, (list, tuple)) and all(_is_text(item) for item in value)
         return tuple(value) if fits else None
-    if kind in ("bool", "str"):
-        return value if isinstance(value, bool if kind == "bool" else str) else None
+    if kind == "str":
+        return value if _is_text(value) else None
     # To Python True is a number, to people it is not.
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if kind == "bool" or isinstance(value, bool):
+        return value if kind == "bool" and isinstance(value, bool) else None
+    return _as_number(value, kind)
+
+
+def _as_number(value: Any, kind: str) -> float | int | None:
+    try:
+        number = float(value) if isinstance(value, (int, float)) else math.nan
+    except OverflowError:
         return None
     if kind == "float":
-        return float(value)
-    return int(value) if float(value).is_integer() else None
+        return number if math.isfinite(number) else None
+    return int(value) if number.is_integer() else None
 
 
-def _closest(name: str, known: Mapping[str, str]) -> str:
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= _LONGEST_TEXT and not HALF_PAIR.search(value)
+
+
+def _misfit(value: Any, kind: str) -> tuple[str, str]:
+    """Message and hint about a value that :func:`_as_type` refused."""
+    for text in value if isinstance(value, (list, tuple)) else [value]:
+        if isinstance(text, str) and kind in ("str", "tuple"):
+            if len(text) > _LONGEST_TEXT:
+                return f"The text has {len(text)} letters.", f"Use at most {_LONGEST_TEXT}."
+            if HALF_PAIR.search(text):
+                return f"{shown(text)} has half of a character, which no file can hold.", "Type the text again."
+    return f"{shown(value)} does not fit.", f"It must be {_SPOKEN[kind]}."
+
+
+def _closest(name: str, known: Iterable[str]) -> str:
     match = difflib.get_close_matches(name, known, n=1)
     return f"Did you mean {match[0]}?" if match else "Remove it, or look the name up in the option table."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-__all__ = ["CONFIG_VERSION", "Concept", "TrainConfig", "field_info"]
+__all__ = ["CONFIG_VERSION", "Concept", "TrainConfig", "concept_field_info", "field_info"]
 
 CONFIG_VERSION = 1
 
@@ -19,10 +19,11 @@ def _setting(
     *,
     low: float | None = None,
     high: float | None = None,
+    is_low_excluded: bool = False,
     choices: tuple[str, ...] = (),
     unit: str = "",
 ) -> Any:
-    """A field with the words and limits that the tab, the checks and the docs show."""
+    """A field with the label, help and limits that the tab, the checks and the docs show."""
     metadata = {
         "block": block,
         "level": level,
@@ -30,6 +31,7 @@ def _setting(
         "help": help,
         "low": low,
         "high": high,
+        "is_low_excluded": is_low_excluded,
         "choices": choices,
         "unit": unit,
     }
@@ -38,23 +40,54 @@ def _setting(
 
 @dataclass(frozen=True)
 class Concept:
-    """One embedding to train.
+    """One embedding to train. A new field here appears in JSON, tab, checks, docs and metadata by itself."""
 
-    Attributes:
-        name: the word typed in prompts; see ``bundle/names.py`` for the rules.
-        init_text: words whose token vectors it starts from; empty: noise of the vocabulary's spread.
-        vectors: number of token vectors; 0 takes as many as ``init_text`` has tokens.
-        aliases: caption tags that are replaced by the name.
-        lr_multiplier: factor on the embedding learning rate, > 0.
-        stop_at: fraction of the steps after which the vectors are frozen, 0 < … ≤ 1.
-    """
-
-    name: str
-    init_text: str = ""
-    vectors: int = 4
-    aliases: tuple[str, ...] = ()
-    lr_multiplier: float = 1.0
-    stop_at: float = 0.7
+    name: str = _setting(
+        "", "concepts", "basic", "Name", "The new word you will type in prompts. Pick a made-up word, such as zog_v1."
+    )
+    init_text: str = _setting(
+        "",
+        "concepts",
+        "basic",
+        "Initialization text",
+        "What the concept is, in words the model knows: small teal robot. Empty starts from noise.",
+    )
+    vectors: int = _setting(
+        4,
+        "concepts",
+        "basic",
+        "Vectors",
+        "Number of tokens the name takes up; 0 uses as many as the initialization text has.",
+        low=0,
+        high=75,
+    )
+    aliases: tuple[str, ...] = _setting(
+        (),
+        "concepts",
+        "basic",
+        "Caption tags",
+        "Tags in the captions that mean this concept, separated by commas; training replaces them with the name.",
+    )
+    lr_multiplier: float = _setting(
+        1.0,
+        "concepts",
+        "advanced",
+        "LR multiplier",
+        "Multiplies the embedding learning rate for this concept; 1 is usual.",
+        low=0.0,
+        high=100.0,
+        is_low_excluded=True,
+    )
+    stop_at: float = _setting(
+        0.7,
+        "concepts",
+        "advanced",
+        "Stop training at",
+        "Fraction of training after which this embedding is frozen; 0.7 is usual.",
+        low=0.0,
+        high=1.0,
+        is_low_excluded=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -69,15 +102,14 @@ class TrainConfig:
         "images",
         "basic",
         "Image folder",
-        "Folder with pictures and a .txt caption beside each; "
-        "sub-folders named N_anything repeat their pictures N times.",
+        "Folder with images and a .txt caption next to each; subfolders named N_anything repeat their images N times.",
     )
     resolution: int = _setting(
         512,
         "images",
         "basic",
         "Resolution",
-        "Pictures are scaled to about this side, keeping their shape in aspect buckets. "
+        "Images are scaled to about this side length and keep their shape in aspect-ratio buckets. "
         "Use 512 for SD1, 1024 for SDXL.",
         low=64,
         high=2048,
@@ -87,23 +119,23 @@ class TrainConfig:
         False,
         "images",
         "basic",
-        "Mirror pictures",
-        "Also train on mirrored pictures. Leave off when left and right matter (a scar, a hair parting).",
+        "Flip images",
+        "Also train on mirrored images. Leave off when left and right matter (a scar, a hair parting).",
     )
     shuffle_tags: bool = _setting(
         True,
         "images",
         "advanced",
         "Shuffle tags",
-        "Shuffle the comma-separated tags of a caption at every step; names of concepts stay in front.",
+        "Shuffle the comma-separated tags of a caption at every step; concept names stay in front.",
     )
     tag_dropout: float = _setting(
         0.05,
         "images",
         "advanced",
         "Tag dropout",
-        "Chance that a tag is left out at a step; names are never left out. "
-        "Raise it when prompts need the whole caption.",
+        "Chance that a tag is dropped at each step; names are never dropped. "
+        "Raise it if prompts only work with the whole caption.",
         low=0.0,
         high=0.9,
     )
@@ -111,8 +143,8 @@ class TrainConfig:
         0.1,
         "images",
         "advanced",
-        "Names only",
-        "Chance that a caption is cut down to its concept names at a step, which makes the names work alone.",
+        "Trigger-only captions",
+        "Chance that a caption is reduced to its concept names at each step, so that the names work on their own.",
         low=0.0,
         high=1.0,
     )
@@ -120,8 +152,8 @@ class TrainConfig:
         0.03,
         "images",
         "advanced",
-        "Empty caption",
-        "Chance that a caption is emptied at a step, which keeps guidance (CFG) working.",
+        "Caption dropout",
+        "Chance that a caption is left empty at each step, which keeps guidance (CFG) working.",
         low=0.0,
         high=0.5,
     )
@@ -129,8 +161,8 @@ class TrainConfig:
         False,
         "images",
         "expert",
-        "Keep latents on disk",
-        "Store the encoded pictures in the run folder's cache and use them again next time.",
+        "Cache latents to disk",
+        "Store the encoded images in the cache folder next to the runs and reuse them next time.",
     )
 
     # Training
@@ -139,19 +171,19 @@ class TrainConfig:
         "training",
         "basic",
         "Steps",
-        "Optimiser steps; 0 chooses 20 per picture, at least 600 and at most 1500.",
+        "Optimizer steps; 0 chooses 20 per image, at least 600 and at most 1500.",
         low=0,
         high=100_000,
     )
     batch_size: int = _setting(
-        2, "training", "basic", "Batch size", "Pictures at a time; lower it when memory runs out.", low=1, high=64
+        2, "training", "basic", "Batch size", "Images per batch; lower it if memory runs out.", low=1, high=64
     )
     unet_lr: float = _setting(
         2e-4,
         "training",
         "basic",
         "UNet learning rate",
-        "Step size of the LoRA. Lower it (1e-4) for fewer than 20 pictures.",
+        "Learning rate of the LoRA. Lower it (1e-4) for fewer than 20 images.",
         low=0.0,
         high=1.0,
     )
@@ -160,7 +192,7 @@ class TrainConfig:
         "training",
         "basic",
         "Embedding learning rate",
-        "Step size of the embeddings; 5e-3 suits SD1, 1e-3 SDXL.",
+        "Learning rate of the embeddings; 5e-3 suits SD1, 1e-3 suits SDXL.",
         low=0.0,
         high=1.0,
     )
@@ -169,7 +201,7 @@ class TrainConfig:
         "training",
         "basic",
         "Seed",
-        "The same seed, pictures and settings give the same result.",
+        "The same seed, images and settings give the same result.",
         low=0,
         high=2**31 - 1,
     )
@@ -178,7 +210,7 @@ class TrainConfig:
         "training",
         "advanced",
         "Gradient accumulation",
-        "Batches per step: a batch of 2 with 2 accumulated learns like a batch of 4 in the memory of 2.",
+        "Batches per step: batch size 2 with 2 accumulated trains like batch size 4 in the memory of 2.",
         low=1,
         high=64,
     )
@@ -187,8 +219,8 @@ class TrainConfig:
         "training",
         "advanced",
         "GPU memory",
-        "fast uses what it needs; save recomputes activations and keeps idle networks off the GPU, for about a third "
-        "more time; auto saves when the fast way would not fit.",
+        "fast uses all the memory it needs; save recomputes activations and offloads idle networks, and takes about a "
+        "third longer; auto chooses save when fast would not fit.",
         choices=("auto", "fast", "save"),
     )
     gradient_checkpointing: bool = _setting(
@@ -196,14 +228,14 @@ class TrainConfig:
         "training",
         "advanced",
         "Gradient checkpointing",
-        "Saves much memory for about a third more time.",
+        "Saves a lot of memory and takes about a third longer.",
     )
     precision: str = _setting(
         "auto",
         "training",
         "advanced",
         "Precision",
-        "Of the forward pass; trained values are always fp32. auto follows the model.",
+        "Precision of the forward pass; trained values are always fp32. auto follows the model.",
         choices=("auto", "fp32", "fp16", "bf16"),
     )
     clip_skip: int = _setting(
@@ -211,7 +243,7 @@ class TrainConfig:
         "training",
         "advanced",
         "Clip skip",
-        "As in the webui's settings; 1 is the last layer. Use the value you generate with.",
+        "The same as in the webui's settings; 1 is the last layer. Use the value you generate with.",
         low=1,
         high=4,
     )
@@ -222,7 +254,7 @@ class TrainConfig:
         "lora",
         "basic",
         "LoRA rank",
-        "Size of the LoRA; 0 trains embeddings only. Raise it for styles (32).",
+        "Rank of the LoRA, which sets its size; 0 trains embeddings only. Raise it for styles (32).",
         low=0,
         high=256,
     )
@@ -231,7 +263,7 @@ class TrainConfig:
         "lora",
         "basic",
         "LoRA alpha",
-        "Strength is alpha divided by rank, with rank 0 by the larger of the other two; half the rank is a good value.",
+        "Effective strength is alpha / rank; half the rank is a good value.",
         low=0.0,
         high=512.0,
     )
@@ -240,7 +272,7 @@ class TrainConfig:
         "lora",
         "advanced",
         "Convolution rank",
-        "Also train the UNet's convolutions at this rank (LoCon); 0 leaves them alone. Helps styles.",
+        "Also train the UNet's convolutions at this rank (LoCon); 0 does not train them. Helps with styles.",
         low=0,
         high=256,
     )
@@ -249,7 +281,7 @@ class TrainConfig:
         "lora",
         "advanced",
         "Text encoder rank",
-        "Also train a LoRA of the text encoder; 0 keeps it clean, which is the point of pivotal tuning.",
+        "Also train a LoRA of the text encoder; 0 leaves it unchanged, which is the point of pivotal tuning.",
         low=0,
         high=256,
     )
@@ -258,81 +290,81 @@ class TrainConfig:
         "lora",
         "advanced",
         "Text encoder learning rate",
-        "Step size of the text encoder's LoRA.",
+        "Learning rate of the text encoder's LoRA.",
         low=0.0,
         high=1.0,
     )
 
-    # Optimiser
+    # Optimizer
     schedule: str = _setting(
         "cosine",
-        "optimiser",
+        "optimizer",
         "advanced",
-        "Schedule",
-        "How the learning rates fall over the run.",
+        "LR schedule",
+        "How the learning rates fall during training.",
         choices=("cosine", "constant"),
     )
     warmup: float = _setting(
         0.05,
-        "optimiser",
+        "optimizer",
         "advanced",
         "Warm-up",
-        "Fraction of the steps over which the LoRA's learning rates rise from 0, once it starts.",
+        "Fraction of the steps over which the LoRA's learning rate rises from 0 once it starts.",
         low=0.0,
         high=0.5,
     )
     lora_start: float = _setting(
         0.2,
-        "optimiser",
+        "optimizer",
         "advanced",
         "LoRA starts at",
-        "Fraction of the steps in which the embeddings learn alone, so that they carry what is theirs; "
-        "the LoRA learns the rest. 0 trains both from the start. Without concepts the LoRA starts at once.",
+        "Fraction of the steps in which only the embeddings train, so they learn the subject before the LoRA starts. "
+        "0 trains both from the start. Without concepts the LoRA starts right away.",
         low=0.0,
         high=0.9,
     )
     weight_decay: float = _setting(
         1e-3,
-        "optimiser",
+        "optimizer",
         "advanced",
         "Weight decay",
-        "Of the LoRA; embeddings have none.",
+        "Applied to the LoRA only; embeddings have no weight decay.",
         low=0.0,
         high=1.0,
     )
     clip_norm: float = _setting(
         1.0,
-        "optimiser",
+        "optimizer",
         "advanced",
         "Gradient clipping",
-        "Largest gradient norm of each group; 0 turns clipping off.",
+        "Maximum gradient norm of the LoRA and of each embedding; 0 turns clipping off.",
         low=0.0,
         high=100.0,
     )
     loss_weighting: str = _setting(
         "min_snr",
-        "optimiser",
+        "optimizer",
         "advanced",
         "Loss weighting",
-        "How much each noise level counts: min_snr caps nearly clean pictures, debiased weighs them even less, "
-        "none weighs all alike.",
+        "How much each noise level counts: min_snr caps the weight of nearly clean images, debiased weighs them even "
+        "less, none weighs all levels equally.",
         choices=("min_snr", "debiased", "none"),
     )
     min_snr_gamma: float = _setting(
         5.0,
-        "optimiser",
+        "optimizer",
         "advanced",
         "Min-SNR gamma",
-        "Caps the weight of nearly clean pictures; 0 weighs all noise levels alike.",
+        "Caps the weight of nearly clean images; 0 weighs all noise levels equally.",
         low=0.0,
         high=100.0,
     )
     norm_band: bool = _setting(
         True,
-        "optimiser",
+        "optimizer",
         "advanced",
-        "Keep embedding norms",
-        "Pulls vectors back softly when they get longer or shorter than 0.5 to 1.5 times their start length.",
+        "Limit embedding norms",
+        "Gently pulls a vector back when its norm leaves the range of 0.5 to 1.5 times its initial norm.",
     )
 
     # Samples
@@ -341,7 +373,7 @@ class TrainConfig:
         "samples",
         "basic",
         "Sample every",
-        "Make the preview pictures every so many steps, and before step 1; 0 makes none.",
+        "Make preview images every N steps, and before step 1; 0 makes none.",
         low=0,
         high=100_000,
         unit="steps",
@@ -351,17 +383,25 @@ class TrainConfig:
         "samples",
         "basic",
         "Sample prompts",
-        "One prompt a line; empty uses one prompt per concept.",
+        "One prompt per line; empty uses one prompt per concept.",
     )
-    sample_negative: str = _setting("", "samples", "advanced", "Sample negative prompt", "Of all preview pictures.")
+    sample_negative: str = _setting(
+        "", "samples", "advanced", "Sample negative prompt", "Negative prompt of all preview images."
+    )
     sample_steps: int = _setting(
-        20, "samples", "advanced", "Sample steps", "Sampler steps of a preview.", low=1, high=150
+        20, "samples", "advanced", "Sample steps", "Sampling steps per preview image.", low=1, high=150
     )
     sample_cfg: float = _setting(
-        7.0, "samples", "advanced", "Sample CFG scale", "Guidance of a preview.", low=1.0, high=30.0
+        7.0, "samples", "advanced", "Sample CFG scale", "CFG scale of the preview images.", low=1.0, high=30.0
     )
     sample_seed: int = _setting(
-        1, "samples", "advanced", "Sample seed", "Fixed, so that previews can be compared.", low=0, high=2**31 - 1
+        1,
+        "samples",
+        "advanced",
+        "Sample seed",
+        "Seed of the preview images; it stays the same so that they can be compared.",
+        low=0,
+        high=2**31 - 1,
     )
 
     # Output
@@ -377,7 +417,7 @@ class TrainConfig:
         "output",
         "advanced",
         "If the name exists",
-        "refuse says so before the start; number adds a number; overwrite replaces the file.",
+        "refuse reports it before training starts; number adds a number to the name; overwrite replaces the file.",
         choices=("refuse", "number", "overwrite"),
     )
     save_every: int = _setting(
@@ -385,7 +425,7 @@ class TrainConfig:
         "output",
         "advanced",
         "Save every",
-        "Also save a numbered bundle and the state every so many steps; 0 saves at the end only.",
+        "Also save a numbered bundle and a resume state every N steps; 0 saves at the end only.",
         low=0,
         high=100_000,
         unit="steps",
@@ -395,25 +435,35 @@ class TrainConfig:
         "output",
         "advanced",
         "LoRA precision in the file",
-        "fp16 halves the file; fp32 keeps exactly what was trained. Embeddings are always fp32.",
+        "fp16 halves the file size; fp32 keeps exactly what was trained. Embeddings are always fp32.",
         choices=("fp16", "fp32"),
     )
     keep_states: int = _setting(
-        2, "output", "expert", "States kept", "How many resume states are kept in the run folder.", low=1, high=1000
+        2, "output", "expert", "States to keep", "How many resume states to keep in the run folder.", low=1, high=1000
     )
     checkpoint: str = _setting(
         "",
         "model",
         "headless",
         "Checkpoint",
-        "Model to train on: file or folder without a webui, a checkpoint's name in a webui; empty is the loaded one.",
+        "Model to train on: in a webui the name of a checkpoint, or empty for the loaded one; "
+        "without a webui a file or a folder.",
     )
 
 
 def field_info() -> dict[str, dict[str, Any]]:
     """Settings (without ``concepts``) by name, in order: default, type name and the metadata of the field."""
+    return {name: info for name, info in _info(TrainConfig).items() if name != "concepts"}
+
+
+def concept_field_info() -> dict[str, dict[str, Any]]:
+    """The same for the fields of a concept."""
+    return _info(Concept)
+
+
+def _info(owner: type) -> dict[str, dict[str, Any]]:
     return {
-        item.name: {"default": item.default, "type": str(item.type), **item.metadata}
-        for item in fields(TrainConfig)
-        if item.name != "concepts"
+        # ``tuple[str, ...]`` is known as ``tuple``.
+        item.name: {"default": item.default, "type": str(item.type).partition("[")[0], **item.metadata}
+        for item in fields(owner)
     }

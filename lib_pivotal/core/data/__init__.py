@@ -1,4 +1,4 @@
-"""Pictures, captions, buckets, latents and the order in which they are seen.
+"""Images, captions, buckets, latents and the order in which they are seen.
 
 Status: free.
 """

@@ -1,4 +1,4 @@
-"""Aspect-ratio buckets: sizes of about the same area that pictures are scaled and cropped to."""
+"""Aspect-ratio buckets: sizes of about the same area that images are scaled and cropped to."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from functools import lru_cache
 __all__ = ["Crop", "bucket_for", "bucket_sizes", "crop"]
 
 _WIDEST = 4
-"""Buckets go up to 4:1; longer pictures lose their ends."""
+"""Buckets go up to 4:1; longer images lose their ends."""
 
 
 @dataclass(frozen=True)
 class Crop:
-    """How a picture becomes its bucket: scale to ``(width, height)``, then cut at ``(left, top)``; all px."""
+    """How an image becomes its bucket: scale to ``(width, height)``, then cut at ``(left, top)``; all px."""
 
     width: int
     height: int
@@ -43,11 +43,11 @@ def bucket_sizes(resolution: int, step: int = 64) -> tuple[tuple[int, int], ...]
 
 
 def bucket_for(width: int, height: int, resolution: int, step: int = 64) -> tuple[int, int]:
-    """The bucket whose shape is closest to the picture's; of equal ones the larger.
+    """The bucket whose shape is closest to the image's; of equal ones the larger.
 
     Args:
-        width: of the picture, px, > 0.
-        height: of the picture, px, > 0.
+        width: of the image, px, > 0.
+        height: of the image, px, > 0.
         resolution: side of the square bucket, px.
         step: px.
 
@@ -64,11 +64,11 @@ def bucket_for(width: int, height: int, resolution: int, step: int = 64) -> tupl
 
 
 def crop(width: int, height: int, bucket: tuple[int, int]) -> Crop:
-    """Scale to cover the bucket, then cut the middle; small pictures are enlarged.
+    """Scale to cover the bucket, then cut the middle; small images are enlarged.
 
     Args:
-        width: of the picture, px.
-        height: of the picture, px.
+        width: of the image, px.
+        height: of the image, px.
         bucket: (width, height) in px.
     """
     to_width, to_height = bucket

@@ -4,39 +4,85 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 
 from lib_pivotal.core.config.schema import Concept, TrainConfig
 
-__all__ = ["CaptionMaker", "plain_words", "split_tags"]
+__all__ = ["CaptionMaker", "plain_words"]
 
-_SEPARATOR = re.compile(r"\s*,\s*")
 _ESCAPED = re.compile(r"\\([()\[\]])")
 
+_WEIGHT = re.compile(r"\s*:\s*-?\d*\.?\d+\s*$")
+_LONGEST_WEIGHT = 12
+
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
+    "\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3"  # Hangul, whose words carry their particles
+    "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f"  # kana
+    "\u2e80-\u2fdf\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Han
+)
+"""Letters of scripts in which no space stands between a word and what belongs to it, as a set of ``re``."""
+_UNSPACED_LETTER = re.compile(f"[{_UNSPACED}]")
+
+_MOST_LAYERS = 8
+"""Of emphasis around a tag; more are not looked through."""
+
 _SENTENCE_FROM = 6
-"""Words from which a part between commas is a sentence and no tag."""
+"""Words from which a part between commas is a sentence and no tag; two unspaced letters count as a word."""
 
 
-def split_tags(caption: str) -> list[str]:
-    """Comma-separated parts of a caption without empty ones, escaped brackets bare as a generation sees them.
+def plain_words(tag: str) -> str:
+    """A tag as it is compared: composed letters, lower case, ``_`` as space, escaped brackets bare, single spaces."""
+    return " ".join(_bare(_composed(tag)).lower().replace("_", " ").split())
+
+
+def _tags(caption: str) -> list[str]:
+    """Comma-separated parts of a caption without empty ones."""
+    return [tag for part in caption.split(",") if (tag := part.strip())]
+
+
+def _bare(tag: str) -> str:
+    """A tag as a generation sees it.
 
     Host: modules/prompt_parser.py, ``parse_prompt_attention``, A1111 1.6.1-1.10.1: an escaped bracket of a prompt
         reaches the text encoder without its backslash.
     """
-    return [_bare(tag) for tag in _SEPARATOR.split(caption.strip()) if tag]
-
-
-def plain_words(tag: str) -> str:
-    """A tag as it is compared: lower case, ``_`` as space, escaped brackets bare, single spaces."""
-    return " ".join(_bare(tag).lower().replace("_", " ").split())
-
-
-def _bare(tag: str) -> str:
     return _ESCAPED.sub(r"\1", tag)
 
 
+def _composed(text: str) -> str:
+    """The text with each accented letter as one, which is also what CLIP's tokenizers make of it."""
+    return unicodedata.normalize("NFC", text)
+
+
+def _is_sentence(tag: str) -> bool:
+    return len(tag.split()) + len(_UNSPACED_LETTER.findall(tag)) // 2 >= _SENTENCE_FROM
+
+
+def _without_emphasis(tag: str) -> Iterator[tuple[str, str, str]]:
+    """What a tag may be once a prompt's emphasis is taken off, layer by layer: before, tag, after.
+
+    The commas of ``((long hair, blue eyes:1.2))`` leave its brackets at two tags, so they need not be pairs.
+    """
+    before = after = ""
+    for _ in range(_MOST_LAYERS):
+        opens = tag[:1] in tuple("([{")
+        closes = tag[-1:] in tuple(")]}") and tag[-2:-1] != "\\"
+        weight = _WEIGHT.search(tag, max(0, len(tag) - _LONGEST_WEIGHT)) if after else None
+        if closes:
+            tag, after = tag[:-1], tag[-1] + after
+        elif weight:
+            tag, after = tag[: weight.start()], weight.group() + after
+        if opens:
+            before, tag = before + tag[0], tag[1:]
+        if not (opens or closes or weight):
+            return
+        yield before, tag, after
+
+
 class CaptionMaker:
-    """Makes the caption of a step from the caption of a picture.
+    """Makes the caption of a step from the caption of an image.
 
     An alias stands for its concept where it is a whole tag. Only in prose, which has no tags, it is looked for between
     other words: ``girl`` must leave ``magical girl`` alone.
@@ -57,8 +103,8 @@ class CaptionMaker:
         self._in_prose = _pattern(self._names)
         self._parsed: dict[str, tuple[list[str], list[str], str]] = {}
 
-    def normalise(self, caption: str) -> str:
-        """The caption with aliases replaced by names; nothing else changes."""
+    def normalize(self, caption: str) -> str:
+        """The caption with aliases replaced by names; nothing else changes but how its letters are composed."""
         return ", ".join(text for text, _ in self._replaced(caption))
 
     def concepts_in(self, caption: str) -> set[str]:
@@ -97,13 +143,15 @@ class CaptionMaker:
 
     def _replaced(self, caption: str) -> list[tuple[str, list[str]]]:
         """Each tag with aliases replaced, and the concepts it mentions, in order."""
-        tags = split_tags(caption)
-        return [self._replaced_in(tag, is_prose=len(tags) == 1 or len(tag.split()) >= _SENTENCE_FROM) for tag in tags]
+        tags = _tags(caption)
+        return [self._replaced_in(tag, is_prose=len(tags) == 1 or _is_sentence(tag)) for tag in tags]
 
     def _replaced_in(self, tag: str, *, is_prose: bool) -> tuple[str, list[str]]:
-        whole = self._names.get(plain_words(tag))
-        if whole is not None:
-            return whole, [whole]
+        for before, inner, after in [("", tag, ""), *_without_emphasis(tag)]:
+            whole = self._names.get(plain_words(inner))
+            if whole is not None:
+                return before + whole + after, [whole]
+        tag = _bare(tag)
         found: list[str] = []
 
         def replace(match: re.Match[str]) -> str:
@@ -115,7 +163,8 @@ class CaptionMaker:
             return name
 
         # One pass over all concepts: what was put in is not looked at again.
-        return (self._in_prose if is_prose else self._in_tags).sub(replace, tag), found
+        text = (self._in_prose if is_prose else self._in_tags).sub(replace, _composed(tag))
+        return (text if found else tag), found
 
 
 def _names_by_words(concepts: Sequence[Concept]) -> dict[str, str]:
@@ -132,7 +181,15 @@ def _names_by_words(concepts: Sequence[Concept]) -> dict[str, str]:
 
 def _pattern(words: Iterable[str]) -> re.Pattern[str]:
     """Finds any of the words between other words, the longest first; ``_`` is a space within and a letter around."""
-    escaped = [re.escape(word) for word in sorted(words, key=len, reverse=True) if word]
-    flexible = [word.replace(r"\ ", r"[\s_]+") for word in escaped]
+    found = [_in_text(word) for word in sorted(words, key=len, reverse=True) if word]
     # Nothing at all is never found.
-    return re.compile(rf"(?<!\w)(?:{'|'.join(flexible)})(?!\w)" if flexible else r"(?!)", re.IGNORECASE)
+    return re.compile("|".join(found) or r"(?!)", re.IGNORECASE)
+
+
+def _in_text(word: str) -> str:
+    """Where a word stands in a text: no letter before and after it, unless one of the two is unspaced."""
+    letter = rf"[^\W{_UNSPACED}]"
+    start = "" if _UNSPACED_LETTER.match(word[0]) else f"(?<!{letter})"
+    end = "" if _UNSPACED_LETTER.match(word[-1]) else f"(?!{letter})"
+    flexible = re.escape(word).replace(r"\ ", r"[\s_]+")
+    return f"{start}{flexible}{end}"

@@ -1,21 +1,25 @@
-"""Latents of the pictures, encoded once: mean and spread, keyed by everything they depend on."""
+"""Latents of the images, encoded once: mean and spread, keyed by everything they depend on."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from lib_pivotal.core.data.pixels import load_pixels
+from lib_pivotal.core.atomic_file import replacing
+from lib_pivotal.core.data.bucket_image import KeptImages, fit
+from lib_pivotal.core.data.image_file import UnusableImage, read_bytes, read_image
+from lib_pivotal.core.data.pixels import to_tensor
+from lib_pivotal.core.data.shown import shown_path
 from lib_pivotal.core.errors import DatasetError, Interrupted
-from lib_pivotal.core.ports import LatentCodec
+from lib_pivotal.core.ports import VAE
 
 __all__ = ["LatentEntry", "LatentItem", "encode_all"]
 
@@ -24,16 +28,26 @@ logger = logging.getLogger("pivotal.latents")
 
 @dataclass(frozen=True)
 class LatentEntry:
-    """A picture to encode: file, bucket (width, height) in px, mirrored or not."""
+    """An image to encode.
+
+    Attributes:
+        path: the file.
+        bucket: (width, height) in px.
+        mirrored: swap left and right.
+        sha256: of the file when it was checked, hex.
+        shown: its name in messages.
+    """
 
     path: Path
     bucket: tuple[int, int]
     mirrored: bool
+    sha256: str
+    shown: str
 
 
 @dataclass(frozen=True)
 class LatentItem:
-    """Posterior of one picture; fp32 on the CPU, each of shape ``(C, h, w)``.
+    """Posterior of one image; fp32 on the CPU, each of shape ``(C, h, w)``.
 
     Mean and spread are kept, not a sample, so that every step draws its own.
     """
@@ -44,33 +58,34 @@ class LatentItem:
 
 def encode_all(
     entries: Sequence[LatentEntry],
-    codec: LatentCodec,
+    codec: VAE,
     *,
     batch_size: int,
     folder: Path | None,
     progress: Callable[[int, int], None],
     stopped: Callable[[], bool],
+    kept: KeptImages | None = None,
 ) -> list[LatentItem]:
     """Latents of all entries; equal ones are encoded once, stored ones not at all.
 
     Args:
         entries: what to encode.
         codec: the VAE.
-        batch_size: pictures of one bucket encoded together.
+        batch_size: images of one bucket encoded together.
         folder: where latents are stored for the next run; None keeps them in memory only.
         progress: called with (done, total).
         stopped: asked between batches whether to give up.
+        kept: images of the check; they need not be decoded again.
 
     Returns:
-        One item an entry, in order.
+        An item for each entry, in order.
 
     Raises:
-        DatasetError: a file cannot be decoded, or its latents are not finite.
+        DatasetError: a file cannot be decoded or is no longer what was checked, or its latents are not finite.
         Interrupted: ``stopped`` said so.
     """
     identity = codec.identity()
-    files: dict[Path, str] = {}
-    keys = [_key(entry, identity, files) for entry in entries]
+    keys = [_key(entry, identity) for entry in entries]
     items: dict[str, LatentItem] = {}
     waiting: dict[tuple[int, int], dict[str, LatentEntry]] = {}
     for key, entry in zip(keys, entries, strict=True):
@@ -81,42 +96,81 @@ def encode_all(
             waiting.setdefault(entry.bucket, {})[key] = entry
     total = len(items) + sum(len(group) for group in waiting.values())
     progress(len(items), total)
+    source = _Source(kept)
     for group in waiting.values():
-        pairs = list(group.items())
+        pairs = _mirrored_next(group)
         for start in range(0, len(pairs), batch_size):
             if stopped():
-                raise Interrupted("Stopped while the pictures were being encoded.")
-            for key, item in _encode(pairs[start : start + batch_size], codec):
+                raise Interrupted("Stopped while the images were being encoded.")
+            for key, item in _encode(pairs[start : start + batch_size], codec, source):
                 items[key] = item
                 _store(folder, key, item)
             progress(len(items), total)
     return [items[key] for key in keys]
 
 
-def _encode(pairs: Sequence[tuple[str, LatentEntry]], codec: LatentCodec) -> list[tuple[str, LatentItem]]:
-    pixels = [load_pixels(entry.path, entry.bucket, mirrored=entry.mirrored) for _, entry in pairs]
-    mean, std = codec.encode(torch.stack(pixels))
+class _Source:
+    """Hands out the pixels of entries; of an image and its mirror image that follow each other it decodes one.
+
+    Args:
+        kept: images that are decoded already.
+    """
+
+    def __init__(self, kept: KeptImages | None) -> None:
+        self._kept = kept
+        self._last: tuple[object, torch.Tensor] = (None, torch.empty(0))
+
+    def pixels(self, entry: LatentEntry) -> torch.Tensor:
+        """Fp32, shape ``(3, height, width)``, -1 … 1.
+
+        Raises:
+            DatasetError: the file cannot be decoded, or is no longer what was checked.
+        """
+        which = (entry.sha256, entry.bucket)
+        if self._last[0] != which:
+            image = self._kept.take(*which) if self._kept is not None else None
+            self._last = which, to_tensor(_decoded(entry) if image is None else image)
+        pixels = self._last[1]
+        return pixels.flip(2) if entry.mirrored else pixels
+
+
+def _decoded(entry: LatentEntry) -> Image.Image:
+    try:
+        data = read_bytes(entry.path)
+        # Otherwise the latents of one image would go by the name and digest of another.
+        if hashlib.sha256(data).hexdigest() == entry.sha256:
+            return fit(read_image(data), entry.bucket)
+    except UnusableImage as error:
+        raise DatasetError(f"The image {entry.shown} {error.reason}.", hint=error.hint) from error
+    raise DatasetError(f"The image {entry.shown} has changed since it was checked.", hint="Start the training again.")
+
+
+def _mirrored_next(group: Mapping[str, LatentEntry]) -> list[tuple[str, LatentEntry]]:
+    """Keys and entries in their order, each mirror image after its image."""
+    first: dict[str, int] = {}
+    for entry in group.values():
+        first.setdefault(entry.sha256, len(first))
+    return sorted(group.items(), key=lambda pair: first[pair[1].sha256])
+
+
+def _encode(pairs: Sequence[tuple[str, LatentEntry]], codec: VAE, source: _Source) -> list[tuple[str, LatentItem]]:
+    mean, std = codec.encode(torch.stack([source.pixels(entry) for _, entry in pairs]))
     result = []
     for (key, entry), one_mean, one_std in zip(pairs, mean, std, strict=True):
         if not (torch.isfinite(one_mean).all() and torch.isfinite(one_std).all()):
             raise DatasetError(
-                f"The VAE gives no finite latents for {entry.path.name}.",
+                f"The VAE gives no finite latents for {entry.shown}.",
                 hint="Start the webui with --no-half-vae, or choose another VAE.",
             )
-        result.append((key, LatentItem(one_mean.clone(), one_std.clone())))
+        # Copies, so that the batch is not kept; some VAEs return their channels last, which cannot be stored.
+        copies = (part.clone(memory_format=torch.contiguous_format) for part in (one_mean, one_std))
+        result.append((key, LatentItem(*copies)))
     return result
 
 
-def _key(entry: LatentEntry, identity: str, files: dict[Path, str]) -> str:
-    if entry.path not in files:
-        try:
-            files[entry.path] = hashlib.sha256(entry.path.read_bytes()).hexdigest()
-        except OSError as error:
-            raise DatasetError(
-                f"The picture {entry.path.name} cannot be read ({error.strerror}).", hint="Repair or remove it."
-            ) from error
-    # The crop follows from the file and the bucket; the leading number changes when load_pixels does.
-    parts = ("1", files[entry.path], f"{entry.bucket[0]}x{entry.bucket[1]}", str(int(entry.mirrored)), identity)
+def _key(entry: LatentEntry, identity: str) -> str:
+    # The crop follows from the file and the bucket; the leading number changes when `fit` does.
+    parts = ("1", entry.sha256, f"{entry.bucket[0]}x{entry.bucket[1]}", str(int(entry.mirrored)), identity)
     return hashlib.sha256("/".join(parts).encode()).hexdigest()
 
 
@@ -127,7 +181,7 @@ def _load(folder: Path | None, key: str) -> LatentItem | None:
     try:
         tensors = load_file(folder / f"{key}.safetensors")
         return LatentItem(tensors["mean"], tensors["std"])
-    except (OSError, SafetensorError, KeyError):
+    except (OSError, ValueError, KeyError, SafetensorError):
         return None
 
 
@@ -135,11 +189,9 @@ def _store(folder: Path | None, key: str, item: LatentItem) -> None:
     """Keep an item for the next run; where that fails the next run encodes it again."""
     if folder is None:
         return
-    path = folder / f"{key}.safetensors"
-    partial = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({"mean": item.mean, "std": item.std}, partial)
-        os.replace(partial, path)
-    except (OSError, SafetensorError) as error:
-        logger.warning("latents cannot be stored in %s: %s", folder, error)
+        with replacing(folder / f"{key}.safetensors") as partial:
+            save_file({"mean": item.mean, "std": item.std}, partial)
+    except (OSError, ValueError, SafetensorError) as error:
+        logger.warning("Latents cannot be stored in %s: %s", shown_path(folder), error)

@@ -1,4 +1,4 @@
-"""Which pictures a step sees: fixed by the seed and the step's number, whatever happened before."""
+"""Which images a step sees: fixed by the seed and the step's number, whatever happened before."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ __all__ = ["Plan"]
 
 
 class _Stream:
-    """Endless passes over the pictures of one bucket, each pass in an order of its own.
+    """Endless passes over the images of one bucket, each pass in an order of its own.
 
     Args:
-        pictures: indices.
+        images: indices.
         repeats: how often each counts in a pass.
         seed: of the orders.
     """
 
-    def __init__(self, pictures: Sequence[int], repeats: Sequence[int], seed: str) -> None:
-        self._pictures = list(pictures)
+    def __init__(self, images: Sequence[int], repeats: Sequence[int], seed: str) -> None:
+        self._images = list(images)
         self._repeats = list(repeats)
         self._source = self._endless(seed)
         self._aside: list[int] = []
@@ -28,47 +28,47 @@ class _Stream:
     def _endless(self, seed: str) -> Iterator[int]:
         number = 0
         while True:
-            order = [p for p, count in zip(self._pictures, self._repeats, strict=True) for _ in range(count)]
+            order = [p for p, count in zip(self._images, self._repeats, strict=True) for _ in range(count)]
             random.Random(f"{seed}/{number}").shuffle(order)
             yield from order
             number += 1
 
     def take(self, count: int) -> tuple[int, ...]:
-        """The next pictures; none twice where the bucket's size and the repeats allow it."""
+        """The next images; none twice where the bucket's size and the repeats allow it."""
         self.taken += count
         taken: list[int] = []
         while len(taken) < count:
-            # Full when every picture is in it; then another round begins.
-            full = len(taken) // len(self._pictures) * len(self._pictures)
+            # Full when every image is in it; then another round begins.
+            full = len(taken) // len(self._images) * len(self._images)
             taken.append(self._next_but(set(taken[full:])))
         return tuple(taken)
 
     def _next_but(self, unwanted: set[int]) -> int:
-        """The next picture that is not ``unwanted``; those passed over come first next time."""
-        for place, picture in enumerate(self._aside):
-            if picture not in unwanted:
+        """The next image that is not ``unwanted``; those passed over come first next time."""
+        for place, image in enumerate(self._aside):
+            if image not in unwanted:
                 return self._aside.pop(place)
-        # Pictures with many repeats would pile up here: being seen in proportion comes first.
-        if len(self._aside) >= len(self._pictures):
+        # Images with many repeats would pile up here: being seen in proportion comes first.
+        if len(self._aside) >= len(self._images):
             return self._aside.pop(0)
-        for picture in self._source:
-            if picture not in unwanted:
-                return picture
-            self._aside.append(picture)
+        for image in self._source:
+            if image not in unwanted:
+                return image
+            self._aside.append(image)
         raise AssertionError("an endless stream has ended")
 
 
 class Plan:
-    """The order of pictures, one bucket a step.
+    """The order of images, one bucket a step.
 
-    Each step takes its pictures from the bucket that is furthest behind its share, so that in the long run
-    every picture is seen in proportion to its repeats. The sequence does not depend on how many steps the
+    Each step takes its images from the bucket that is furthest behind its share, so that in the long run
+    every image is seen in proportion to its repeats. The sequence does not depend on how many steps the
     run has.
 
     Args:
-        buckets: bucket of each picture.
-        repeats: weight of each picture, ≥ 1.
-        items_per_step: pictures of a step, over all batches and processes.
+        buckets: bucket of each image.
+        repeats: weight of each image, ≥ 1.
+        items_per_step: images of a step, over all batches and processes.
         seed: of the orders.
     """
 
@@ -85,7 +85,7 @@ class Plan:
         self._steps: list[tuple[int, ...]] = []
 
     def step(self, number: int) -> tuple[int, ...]:
-        """Picture indices of step ``number`` (0 …), ``items_per_step`` of them, all of one bucket."""
+        """Image indices of step ``number`` (0 …), ``items_per_step`` of them, all of one bucket."""
         while len(self._steps) <= number:
             due = (len(self._steps) + 1) * self._items_per_step
             behind = [due * stream.weight / self._total - stream.taken for stream in self._streams]

@@ -1,26 +1,33 @@
-"""From a folder to its pictures and captions."""
+"""From a folder to its images and captions."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from PIL import Image
+from lib_pivotal.core.data.caption_file import read_caption
+from lib_pivotal.core.data.folder import ImageEntry, list_folder
+from lib_pivotal.core.data.image_file import UnusableImage, image_size
+from lib_pivotal.core.data.shown import shown_path
 
-from lib_pivotal.core.data.picture_file import DAMAGED, upright_size
-
-__all__ = ["SUFFIXES", "Picture", "scan"]
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+__all__ = ["DatasetImage", "Flaw", "scan", "scan_entries"]
 
 _REPEATS = re.compile(r"(\d{1,3})_")
 """Longer numbers are dates, not counts."""
 
 
+class Flaw(NamedTuple):
+    """Why an image cannot be used: continues the sentence "The image a.png …"; and what to do."""
+
+    reason: str
+    hint: str
+
+
 @dataclass(frozen=True)
-class Picture:
-    """One picture of the data set.
+class DatasetImage:
+    """One image of the dataset.
 
     Attributes:
         path: the file.
@@ -28,7 +35,11 @@ class Picture:
         repeats: how often it counts in a pass, from kohya's ``N_name`` folders, 1 … 999.
         width: px, as shown (after EXIF orientation); 0 when unreadable.
         height: px.
-        problem: why the file cannot be used; empty when it can.
+        shown: path below the data folder as it may stand in messages.
+        flaws: why it cannot be used; empty when it can.
+        sha256: of the file, hex; empty until it has been read as a whole.
+        is_cut: whether the webui's generation data stood behind the caption.
+        lookalikes: names of files next to it that may have been meant as its caption.
     """
 
     path: Path
@@ -36,46 +47,50 @@ class Picture:
     repeats: int
     width: int
     height: int
-    problem: str = ""
+    shown: str
+    flaws: tuple[Flaw, ...] = ()
+    sha256: str = ""
+    is_cut: bool = False
+    lookalikes: tuple[str, ...] = ()
 
 
-def scan(folder: Path) -> list[Picture]:
-    """All pictures below ``folder``, sorted by relative path; reads headers and captions only.
+def scan(folder: Path) -> list[DatasetImage]:
+    """All images below ``folder``, sorted by relative path; reads headers and captions only.
 
-    Hidden files and folders and ``*-masklabel.png`` are left out. A missing folder gives an empty list.
+    See :func:`lib_pivotal.core.data.folder.list_folder` for what is left out. A missing folder gives an empty list.
     """
-    found = sorted(
-        (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()),
-        key=lambda path: path.relative_to(folder).as_posix(),
-    )
-    return [_picture(path, folder) for path in found if not _is_left_out(path.relative_to(folder))]
+    return scan_entries(folder, list_folder(folder).images)
 
 
-def _is_left_out(relative: Path) -> bool:
-    return any(part.startswith(".") for part in relative.parts) or relative.stem.endswith("-masklabel")
+def scan_entries(folder: Path, entries: list[ImageEntry]) -> list[DatasetImage]:
+    """The images of a folder that has been listed."""
+    return [_image(entry, folder) for entry in entries]
 
 
-def _picture(path: Path, folder: Path) -> Picture:
-    caption, problem = _read_caption(path.with_suffix(".txt"))
+def _image(entry: ImageEntry, folder: Path) -> DatasetImage:
+    flaws: list[Flaw] = []
     width = height = 0
     try:
-        with Image.open(path) as image:
-            width, height = upright_size(image)
-    except DAMAGED as error:
-        problem = problem or f"cannot be read ({error.__class__.__name__})"
-    return Picture(path, caption, _repeats(path, folder), width, height, problem)
-
-
-def _read_caption(path: Path) -> tuple[str | None, str]:
-    """Caption and problem; no file is no problem here."""
-    try:
-        return path.read_text(encoding="utf-8-sig").strip(), ""
-    except FileNotFoundError:
-        return None, ""
-    except UnicodeDecodeError:
-        return None, f"has a caption file {path.name} that is not UTF-8 text"
-    except OSError as error:
-        return None, f"has a caption file {path.name} that cannot be read ({error.strerror})"
+        width, height = image_size(entry.path)
+    except UnusableImage as error:
+        flaws.append(Flaw(error.reason, error.hint))
+    text, is_cut = None, False
+    if entry.caption is not None:
+        caption = read_caption(entry.caption, shown_path(entry.caption, folder))
+        text, is_cut = caption.text, caption.is_cut
+        if caption.problem:
+            flaws.append(Flaw(caption.problem, caption.hint))
+    return DatasetImage(
+        path=entry.path,
+        caption=text,
+        repeats=_repeats(entry.path, folder),
+        width=width,
+        height=height,
+        shown=shown_path(entry.path, folder),
+        flaws=tuple(flaws),
+        is_cut=is_cut,
+        lookalikes=entry.lookalikes,
+    )
 
 
 def _repeats(path: Path, folder: Path) -> int:

@@ -1,6 +1,6 @@
-"""Randomness of one training item, fixed by (seed, step, place in the step) and by nothing else.
+"""Random numbers of one training item; they depend on seed, step and position in the step, and on nothing else.
 
-Previews, the resume point and how a step is cut into batches therefore change no loss.
+Previews, the resume point and the division of a step into batches therefore change no loss.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ class ItemNoise:
         self.timestep = timestep
 
 
-def item_seed(seed: int, step: int, place: int) -> int:
-    """63-bit seed of one item: of the run's seed, the step (0 …) and the place in the step (0 …)."""
-    digest = hashlib.blake2b(f"{seed}/{step}/{place}".encode(), digest_size=8).digest()
+def item_seed(seed: int, step: int, position: int) -> int:
+    """63-bit seed of one item: from the run's seed, the step (0 …) and the position in the step (0 …)."""
+    digest = hashlib.blake2b(f"{seed}/{step}/{position}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
 def item_noise(seed: int, shape: tuple[int, ...], timestep_count: int) -> tuple[ItemNoise, random.Random]:
-    """Random values of one item, and a generator for its caption and mirroring.
+    """Random values of one item, and a generator for its caption and flipping.
 
     Args:
         seed: see :func:`item_seed`.
         shape: ``(C, h, w)`` of its latent.
         timestep_count: T.
     """
-    words = random.Random(seed)
+    rng = random.Random(seed)
     generator = torch.Generator().manual_seed(seed)
     both = torch.randn((2, *shape), generator=generator)
-    return ItemNoise(both[0], both[1], words.randrange(timestep_count)), words
+    return ItemNoise(both[0], both[1], rng.randrange(timestep_count)), rng

@@ -44,7 +44,7 @@ def min_snr_weight(snr: torch.Tensor, gamma: float, *, is_v_prediction: bool) ->
 
 
 _MOST_SNR = 1000.0
-"""Of the debiased weight, whose values would vanish for nearly clean pictures."""
+"""Of the debiased weight, whose values would vanish for nearly clean images."""
 
 
 def debiased_weight(snr: torch.Tensor, *, is_v_prediction: bool) -> torch.Tensor:
@@ -64,7 +64,7 @@ def debiased_weight(snr: torch.Tensor, *, is_v_prediction: bool) -> torch.Tensor
 
 
 def zero_terminal(alphas_cumprod: torch.Tensor) -> torch.Tensor:
-    """A schedule moved and stretched so that nothing of the picture is left at the last timestep.
+    """A schedule moved and stretched so that nothing of the image is left at the last timestep.
 
     Args:
         alphas_cumprod: shape ``(T,)``, falling, 0 … 1.
@@ -121,18 +121,25 @@ class Objective:
         return signal * latents + sigma * noise
 
     def losses(
-        self, prediction: torch.Tensor, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
+        self,
+        prediction: torch.Tensor,
+        latents: torch.Tensor,
+        noise: torch.Tensor,
+        timesteps: torch.Tensor,
+        mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Weighted mean squared error of each item.
+        """Mean squared error of each item, weighted by its timestep.
 
         Args:
             prediction: the model's output, shape ``(B, C, h, w)``.
             latents: clean latents, same shape.
             noise: the noise that was mixed in, same shape.
             timesteps: int64, shape ``(B,)``.
+            mask: weight of each latent cell, ≥ 0, shape ``(B, 1, h, w)``; only its proportions matter. None weighs all
+                cells alike.
 
         Returns:
-            fp32, shape ``(B,)``.
+            fp32, shape ``(B,)``, in the order of the batch.
 
         Source: velocity: Salimans & Ho 2022, section 4, https://arxiv.org/abs/2202.00512
         """
@@ -140,8 +147,13 @@ class Objective:
         if self._is_v_prediction:
             signal, sigma = self._levels(timesteps)
             target = signal * noise - sigma * latents
-        error = (prediction.float() - target).pow(2).mean(dim=(1, 2, 3))
-        return error * self._weights[timesteps]
+        error = (prediction.float() - target).pow(2)
+        if mask is None:
+            means = error.mean(dim=(1, 2, 3))
+        else:
+            total = mask.sum(dim=(1, 2, 3)).clamp(min=1e-8)
+            means = (error.mean(dim=1, keepdim=True) * mask).sum(dim=(1, 2, 3)) / total
+        return means * self._weights[timesteps]
 
     def _levels(self, timesteps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         shape = (-1, 1, 1, 1)

@@ -1,4 +1,4 @@
-"""LoRA on borrowed layers: by forward hooks, never by replaced modules.
+"""Adapters (LoRA and its relatives) on borrowed layers: by forward hooks, never by replaced modules.
 
-Status: careful, ``naming.py`` decides the keys in users' files, see tests/unit/test_lora_naming.py.
+Status: careful, ``naming.py`` and ``lora.py`` decide the keys in users' files, see tests/unit/test_lora.py.
 """

@@ -8,7 +8,7 @@ path. Text encoders come as transformers' (``encoder.layers.0.self_attn.q_proj``
 
 from __future__ import annotations
 
-from lib_pivotal.core.families import FAMILIES
+from lib_pivotal.core.families import FAMILIES, Family
 
 __all__ = ["diffusers_to_ldm", "kohya_key", "ldm_to_diffusers", "open_clip_to_hf", "role_of"]
 
@@ -89,12 +89,12 @@ def _up(number: int, slot: str, rest: list[str]) -> str:
     return ".".join([f"up_blocks.{level}.attentions.{layer}", *rest])
 
 
-def diffusers_to_ldm(path: str, family: str = "sd1") -> str:
+def diffusers_to_ldm(path: str, family: str) -> str:
     """LDM path of a UNet module; the inverse of :func:`ldm_to_diffusers`.
 
     Args:
         path: diffusers module path, e.g. ``down_blocks.0.attentions.0.proj_in``.
-        family: ``sd1``, ``sd2`` or ``sdxl``.
+        family: name of a family, see ``core.families``.
 
     Raises:
         ValueError: for a path that no UNet of Stable Diffusion 1, 2 or XL has.
@@ -109,13 +109,13 @@ def diffusers_to_ldm(path: str, family: str = "sd1") -> str:
                 return ".".join(["middle_block.1", *rest])
             return f"middle_block.{2 * int(parts[2])}.{_RESNET_BACK['.'.join(rest)]}"
         if parts[0] in ("down_blocks", "up_blocks"):
-            return _side(parts[0] == "down_blocks", int(parts[1]), parts[2], int(parts[3]), parts[4:], family)
+            return _side(parts[0] == "down_blocks", int(parts[1]), parts[2], int(parts[3]), parts[4:], FAMILIES[family])
     except (IndexError, KeyError):
         pass
     raise ValueError(f"{path} is no module of a Stable Diffusion UNet")
 
 
-def _side(is_down: bool, level: int, kind: str, layer: int, rest: list[str], family: str) -> str:
+def _side(is_down: bool, level: int, kind: str, layer: int, rest: list[str], family: Family) -> str:
     block = f"input_blocks.{_BLOCKS_PER_LEVEL * level + layer + 1}"
     if not is_down:
         block = f"output_blocks.{_BLOCKS_PER_LEVEL * level + layer}"
@@ -126,20 +126,20 @@ def _side(is_down: bool, level: int, kind: str, layer: int, rest: list[str], fam
     if kind == "downsamplers":
         return f"input_blocks.{_BLOCKS_PER_LEVEL * (level + 1)}.0.op"
     if kind == "upsamplers":
-        # The lowest level of SD1 and SD2 has no attention, so its upsampler comes right after the ResNet block.
-        slot = 1 if level == 0 and family != "sdxl" else 2
+        # Without attention blocks the upsampler comes right after the ResNet block.
+        slot = 2 if level > 0 or family.has_lowest_attention else 1
         return f"output_blocks.{_BLOCKS_PER_LEVEL * level + _BLOCKS_PER_LEVEL - 1}.{slot}.conv"
     raise KeyError(kind)
 
 
-def kohya_key(part: str, path: str, family: str = "sd1") -> str:
+def kohya_key(part: str, path: str, family: str) -> str:
     """The key under which a layer's LoRA is stored, without suffix.
 
     Args:
         part: ``"unet"`` or an encoder's name.
         path: diffusers path below the UNet, or transformers' path of a text encoder's module beginning with
             ``text_model.``.
-        family: ``sd1``, ``sd2`` or ``sdxl``.
+        family: name of a family, see ``core.families``.
 
     Raises:
         ValueError: for a part that the family does not have, or a path that its UNet does not have.
@@ -147,9 +147,10 @@ def kohya_key(part: str, path: str, family: str = "sd1") -> str:
     kind = FAMILIES[family]
     if part == "unet":
         return "lora_unet_" + (diffusers_to_ldm(path, family) if kind.has_ldm_keys else path).replace(".", "_")
-    if part not in kind.text_prefixes:
-        raise ValueError(f"no LoRA key prefix is known for {part} of {kind.title}")
-    return kind.text_prefixes[part] + path.replace(".", "_")
+    for encoder in kind.text_encoders:
+        if encoder.name == part:
+            return encoder.lora_prefix + path.replace(".", "_")
+    raise ValueError(f"{kind.title} has no part {part}")
 
 
 _OPEN_CLIP = {

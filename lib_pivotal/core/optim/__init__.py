@@ -1,4 +1,4 @@
-"""Flat parameter groups, optimiser and learning rates.
+"""Flat parameters, optimizer and learning rates.
 
 Status: free.
 """

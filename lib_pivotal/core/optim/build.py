@@ -1,4 +1,4 @@
-"""The optimiser over flat groups, clipping, and the guard that keeps a bad step from doing harm."""
+"""The optimizer over flat parameters, gradient clipping, and the guard against steps with NaN gradients."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from typing import Any
 
 import torch
 
-__all__ = ["Optimiser", "TrainedGroup"]
+__all__ = ["Optimizer", "ParameterGroup"]
 
 
 @dataclass
-class TrainedGroup:
-    """One parameter of the optimiser.
+class ParameterGroup:
+    """One parameter of the optimizer and how it is trained.
 
     Attributes:
-        name: shown in logs and used in state files: ``unet``, ``clip_l``, ``embedding zog clip_l``.
+        name: shown in logs and used in state files: ``unet``, ``clip_l``, ``zog_v1 clip_l``.
         parameter: fp32 with a preset gradient, any shape.
-        rate: base learning rate, > 0.
+        lr: base learning rate, > 0.
         weight_decay: AdamW's, ≥ 0.
     """
 
     name: str
     parameter: torch.nn.Parameter
-    rate: float
+    lr: float
     weight_decay: float
 
 
-class Optimiser:
-    """AdamW over a few flat parameters; on a GPU without waiting for it.
+class Optimizer:
+    """AdamW over a few flat parameters; on a GPU without synchronization.
 
-    A step whose gradients are not finite changes nothing. With fp16 a loss scale grows and shrinks with
-    such steps (``torch.cuda.amp.GradScaler``).
+    A step with NaN or infinite gradients changes nothing. With fp16 a loss scale grows and shrinks with such steps
+    (``torch.cuda.amp.GradScaler``).
 
     Args:
         groups: what is trained.
-        clip_norm: largest gradient norm of each group; 0 turns clipping off.
+        clip_norm: maximum gradient norm of each group; 0 turns clipping off.
         uses_fp16: scale the loss.
         device: where the parameters live.
 
@@ -44,7 +44,7 @@ class Optimiser:
     """
 
     def __init__(
-        self, groups: Sequence[TrainedGroup], *, clip_norm: float, uses_fp16: bool, device: torch.device
+        self, groups: Sequence[ParameterGroup], *, clip_norm: float, uses_fp16: bool, device: torch.device
     ) -> None:
         self.groups = list(groups)
         self._gradients = [_gradient_of(group) for group in groups]
@@ -52,34 +52,34 @@ class Optimiser:
         self._on_gpu = _is_gpu(device)
         self._zero = torch.zeros((), device=device)
         parameters = [
-            {"params": [group.parameter], "lr": group.rate, "weight_decay": group.weight_decay} for group in self.groups
+            {"params": [group.parameter], "lr": group.lr, "weight_decay": group.weight_decay} for group in self.groups
         ]
-        # fused: one kernel a group, and it skips non-finite steps by itself, without a synchronisation.
+        # fused: one kernel per group, and it skips steps with NaN gradients by itself, without synchronization.
         self._adamw = torch.optim.AdamW(parameters, fused=True if self._on_gpu else None)
         self._scaler = _scaler(uses_fp16=uses_fp16) if self._on_gpu else None
         if self._scaler is not None:
-            # It makes its scale at the first loss that it sees, and the first step may have none to show it.
+            # It creates its scale tensor at the first loss, and the first step may have no loss to scale.
             self._scaler.scale(torch.zeros((), device=device))
 
     def scaled(self, loss: torch.Tensor) -> torch.Tensor:
         """The loss (0-dim) to call ``backward`` on."""
         return self._scaler.scale(loss) if self._scaler is not None else loss
 
-    def set_rates(self, factors: Sequence[float]) -> None:
-        """Set each group's learning rate to its base rate times its factor (0 … 1).
+    def set_learning_rates(self, factors: Sequence[float]) -> None:
+        """Set each group's learning rate to its base value times its factor (0 … 1).
 
-        A group whose factor is 0 rests: its values and moments stay as they are.
+        A group whose factor is 0 is frozen: its values and moments stay as they are.
         """
         for entry, group, gradient, factor in zip(
             self._adamw.param_groups, self.groups, self._gradients, factors, strict=True
         ):
-            entry["lr"] = group.rate * factor
-            # AdamW passes over a parameter without a gradient.
+            entry["lr"] = group.lr * factor
+            # AdamW skips a parameter without a gradient.
             group.parameter.grad = gradient if factor > 0.0 else None
 
     @property
-    def rates(self) -> dict[str, float]:
-        """Learning rate in force, by group name."""
+    def learning_rates(self) -> dict[str, float]:
+        """Current learning rate, by group name."""
         return {group.name: entry["lr"] for entry, group in zip(self._adamw.param_groups, self.groups, strict=True)}
 
     @torch.no_grad()
@@ -87,20 +87,20 @@ class Optimiser:
         """Clip, step and clear the gradients.
 
         Returns:
-            Gradient norm of each group before clipping, 0-dim tensors on the device; 0 for a group that rests, not
-            finite when the step was skipped.
+            Gradient norm of each group before clipping, 0-dim tensors on the device; 0 for a frozen group; NaN or
+            infinite if the step was skipped.
         """
-        awake = [group for group in self.groups if group.parameter.grad is not None]
-        if self._scaler is not None and awake:
+        trained = [group for group in self.groups if group.parameter.grad is not None]
+        if self._scaler is not None and trained:
             self._scaler.unscale_(self._adamw)
         norms = {group.name: self._zero for group in self.groups}
-        for group in awake:
+        for group in trained:
             gradient = _gradient_of(group)
             norm = torch.linalg.vector_norm(gradient)
             norms[group.name] = norm
             if self._clip_norm > 0:
                 gradient.mul_((self._clip_norm / (norm + 1e-6)).clamp(max=1.0))
-        if self._scaler is not None and awake:
+        if self._scaler is not None and trained:
             self._scaler.step(self._adamw)
             self._scaler.update()
         elif bool(torch.isfinite(torch.stack(list(norms.values()))).all()):
@@ -121,7 +121,7 @@ class Optimiser:
         return result
 
     def load_state_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Take back what :meth:`state_tensors` gave; a group that never stepped stays fresh."""
+        """Restore what :meth:`state_tensors` returned; a group that never stepped stays new."""
         for group in self.groups:
             prefix = f"{group.name}/"
             entries = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
@@ -148,7 +148,7 @@ def _scaler(*, uses_fp16: bool) -> torch.cuda.amp.GradScaler:
     return torch.cuda.amp.GradScaler(**scale)
 
 
-def _gradient_of(group: TrainedGroup) -> torch.Tensor:
+def _gradient_of(group: ParameterGroup) -> torch.Tensor:
     gradient = group.parameter.grad
     assert gradient is not None
     return gradient

@@ -1,4 +1,4 @@
-"""Many small trainable tensors as views of one: one optimiser call, one norm, one clearing a group."""
+"""Many small trainable tensors as views of one, so that optimizer, norm and clearing touch a single tensor."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import torch
 
-__all__ = ["FlatGroup"]
+__all__ = ["FlatParameters"]
 
 
-class FlatGroup:
+class FlatParameters:
     """fp32 leaves that share one flat buffer, and one flat gradient buffer.
 
     The autograd engine adds into a gradient that exists, so the leaves' gradients stay views of the flat
-    one for ever, and everything after the backward pass touches one tensor instead of hundreds.
+    one forever, and everything after the backward pass touches one tensor instead of hundreds.
 
     Args:
         name: shown in logs and used in state files.
@@ -24,12 +24,12 @@ class FlatGroup:
     def __init__(self, name: str, shapes: Sequence[tuple[int, ...]], device: torch.device) -> None:
         self.name = name
         sizes = [torch.Size(shape).numel() for shape in shapes]
-        self.flat = torch.nn.Parameter(torch.zeros(sum(sizes), device=device))
-        self.gradient = torch.zeros_like(self.flat)
-        """Shape ``(count,)``; the leaves' gradients are views of it, whoever takes it from the parameter meanwhile."""
-        self.flat.grad = self.gradient
+        self.values = torch.nn.Parameter(torch.zeros(sum(sizes), device=device))
+        self.gradient = torch.zeros_like(self.values)
+        """Shape ``(count,)``; the leaves' gradients are views of it, even while ``values.grad`` is None."""
+        self.values.grad = self.gradient
         self.leaves: list[torch.Tensor] = []
-        data = self.flat.detach()
+        data = self.values.detach()
         for shape, part, grad in zip(shapes, torch.split(data, sizes), torch.split(self.gradient, sizes), strict=True):
             leaf = part.view(shape).requires_grad_(True)
             leaf.grad = grad.view(shape)

@@ -1,9 +1,9 @@
-"""What a step sees: latents, noise, timesteps and captions of its items."""
+"""The batches of a step: latents, noise, timesteps and captions of its items."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -12,9 +12,9 @@ from lib_pivotal.core.data.bucket import bucket_for, crop
 from lib_pivotal.core.data.caption import CaptionMaker
 from lib_pivotal.core.data.latents import LatentEntry, LatentItem
 from lib_pivotal.core.data.plan import Plan
-from lib_pivotal.core.data.scan import Picture
+from lib_pivotal.core.data.scan import DatasetImage
 from lib_pivotal.core.diffusion.noise import item_noise, item_seed
-from lib_pivotal.core.ports import PictureSize
+from lib_pivotal.core.ports import ImageSize
 
 __all__ = ["Batch", "Batcher", "latent_entries"]
 
@@ -30,29 +30,37 @@ class Batch:
         latents: fp32 on the device, shape ``(B, C, h, w)``.
         noise: same shape.
         timesteps: int64 on the device, shape ``(B,)``.
-        captions: one an item.
-        sizes: one an item.
+        captions: one per item.
+        sizes: one per item.
+        masks: how much each latent cell counts, ≥ 0, shape ``(B, 1, h, w)``; None counts all alike.
+        weights: how much each item counts, ≥ 0, shape ``(B,)``; None counts all alike.
     """
 
     latents: torch.Tensor
     noise: torch.Tensor
     timesteps: torch.Tensor
     captions: list[str]
-    sizes: list[PictureSize]
+    sizes: list[ImageSize]
+    masks: torch.Tensor | None = None
+    weights: torch.Tensor | None = None
 
 
-def latent_entries(pictures: Sequence[Picture], config: TrainConfig) -> list[LatentEntry]:
-    """What has to be encoded: every picture in its bucket, and mirrored behind them all with ``flip``."""
-    plain = [LatentEntry(p.path, bucket_for(p.width, p.height, config.resolution), False) for p in pictures]
-    mirrored = [LatentEntry(entry.path, entry.bucket, True) for entry in plain] if config.flip else []
-    return plain + mirrored
+def latent_entries(images: Sequence[DatasetImage], config: TrainConfig) -> list[LatentEntry]:
+    """What has to be encoded: every image in its bucket, and mirrored behind them all with ``flip``."""
+    plain = [
+        LatentEntry(
+            p.path, bucket_for(p.width, p.height, config.resolution), mirrored=False, sha256=p.sha256, shown=p.shown
+        )
+        for p in images
+    ]
+    return plain + ([replace(entry, mirrored=True) for entry in plain] if config.flip else [])
 
 
 class Batcher:
     """Makes the batches of any step, in any order, always the same.
 
     Args:
-        pictures: of the data set.
+        images: of the data set.
         entries: see :func:`latent_entries`.
         items: latents of the entries.
         config: settings.
@@ -64,7 +72,7 @@ class Batcher:
 
     def __init__(
         self,
-        pictures: Sequence[Picture],
+        images: Sequence[DatasetImage],
         entries: Sequence[LatentEntry],
         items: Sequence[LatentItem],
         config: TrainConfig,
@@ -79,12 +87,12 @@ class Batcher:
         self._timestep_count = timestep_count
         self._per_process = config.batch_size * config.accumulation
         self._first = rank * self._per_process
-        self._captions = [picture.caption or "" for picture in pictures]
+        self._captions = [image.caption or "" for image in images]
         self._maker = CaptionMaker(config.concepts, config)
-        buckets = [entry.bucket for entry in entries[: len(pictures)]]
-        repeats = [picture.repeats for picture in pictures]
+        buckets = [entry.bucket for entry in entries[: len(images)]]
+        repeats = [image.repeats for image in images]
         self._plan = Plan(buckets, repeats, self._per_process * processes, config.seed)
-        self._sizes = [_size(picture, bucket) for picture, bucket in zip(pictures, buckets, strict=True)]
+        self._sizes = [_size(image, bucket) for image, bucket in zip(images, buckets, strict=True)]
         size = sum(item.mean.numel() * 8 for item in items)
         self._home = device if size <= _ON_DEVICE_BYTES else torch.device("cpu")
         self._latents: dict[tuple[int, int], torch.Tensor] = {}
@@ -114,14 +122,14 @@ class Batcher:
         latents = self._latents[self._buckets[indices[0]]]
         shape = tuple(latents.shape[2:])
         noises, slots, captions = [], [], []
-        for place, index in enumerate(indices, start=first):
-            random, words = item_noise(item_seed(self._config.seed, step, place), shape, self._timestep_count)
-            mirrored = self._config.flip and words.random() < 0.5
-            slots.append(self._slots[index + len(self._captions) * mirrored])
-            captions.append(self._maker.vary(self._captions[index], words))
-            noises.append(random)
-        drawn = torch.stack([torch.stack([random.noise, random.posterior]) for random in noises])
-        timesteps = torch.tensor([random.timestep for random in noises])
+        for position, index in enumerate(indices, start=first):
+            item, rng = item_noise(item_seed(self._config.seed, step, position), shape, self._timestep_count)
+            is_mirrored = self._config.flip and rng.random() < 0.5
+            slots.append(self._slots[index + len(self._captions) * is_mirrored])
+            captions.append(self._maker.vary(self._captions[index], rng))
+            noises.append(item)
+        drawn = torch.stack([torch.stack([item.noise, item.posterior]) for item in noises])
+        timesteps = torch.tensor([item.timestep for item in noises])
         moments = latents[torch.tensor(slots, device=self._home)]
         drawn, timesteps, moments = (self._send(tensor) for tensor in (drawn, timesteps, moments))
         return Batch(
@@ -139,6 +147,6 @@ class Batcher:
         return tensor.to(self._device)
 
 
-def _size(picture: Picture, bucket: tuple[int, int]) -> PictureSize:
-    cut = crop(picture.width, picture.height, bucket)
-    return PictureSize((picture.height, picture.width), (cut.top, cut.left), (bucket[1], bucket[0]))
+def _size(image: DatasetImage, bucket: tuple[int, int]) -> ImageSize:
+    cut = crop(image.width, image.height, bucket)
+    return ImageSize((image.height, image.width), (cut.top, cut.left), (bucket[1], bucket[0]))

@@ -1,4 +1,4 @@
-"""What a run needs of a GPU's memory: an estimate before, a measurement after, and what is done when it is short."""
+"""GPU memory of a run: an estimate before, a measurement after, and a decision when it is short."""
 
 from __future__ import annotations
 
@@ -6,19 +6,16 @@ from dataclasses import dataclass
 
 import torch
 
+from lib_pivotal.core.families import FAMILIES
+
 __all__ = ["MemoryPlan", "free_bytes", "peak_bytes", "plan_memory", "watch_peak"]
 
-_KEPT = {"sd1": (237, 36), "sd2": (217, 25), "sdxl": (432, 29)}
-"""Family → KiB that the UNet keeps for the backward pass per latent cell and picture, without and with checkpointing.
-
-Source: ``benchmarks/memory.py``, full-size networks, 16-bit autocast, LoRA of rank 16.
-"""
 _RECOMPUTED = 0.25
-"""Share of the unsaved part that the largest block takes when it is computed again."""
+"""Share of the discarded activations that the largest block needs while it is recomputed."""
 _TRAINED_BYTES = 16
-"""fp32 value, gradient and AdamW's two moments."""
+"""fp32 value, gradient and AdamW's two moments, per trained value."""
 _WORKSPACE = 768 * 2**20
-"""Text encoders' activations, latents, and what kernels take for themselves."""
+"""Activations of the text encoders, latents, and workspaces of kernels."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +23,9 @@ class MemoryPlan:
     """How a run uses the device's memory.
 
     Attributes:
-        needed: bytes beyond the loaded model, an estimate.
-        free: bytes that are free before; None where that cannot be asked.
-        saves: whether blocks are recomputed and idle networks leave the device.
+        needed: estimated bytes in addition to the loaded model.
+        free: free bytes before the run; None if unknown.
+        saves: whether blocks are recomputed and idle networks are offloaded.
     """
 
     needed: int
@@ -37,7 +34,7 @@ class MemoryPlan:
 
     @property
     def is_short(self) -> bool:
-        """Whether even so there may not be enough."""
+        """Whether there may not be enough memory even so."""
         return self.free is not None and self.needed > self.free
 
 
@@ -51,16 +48,16 @@ def plan_memory(
     cells: int,
     batch_size: int,
 ) -> MemoryPlan:
-    """Decide how a run uses the memory.
+    """Decide how a run uses the device's memory.
 
     Args:
         family: see ``core.families``.
         device: where it trains.
-        mode: ``fast``, ``save``, or ``auto``: save when the fast way is estimated to need more than is free.
-        checkpoints: the user wants blocks recomputed in any case.
+        mode: ``fast``, ``save``, or ``auto``, which saves if ``fast`` is estimated to need more than is free.
+        checkpoints: recompute blocks in any case.
         trained_count: number of trained values.
-        cells: latent cells of the largest picture.
-        batch_size: pictures at a time.
+        cells: latent cells of the largest image.
+        batch_size: images per batch.
     """
     free = free_bytes(device)
     fast = _needed(family, trained_count, cells * batch_size, checkpoints=checkpoints)
@@ -70,13 +67,13 @@ def plan_memory(
 
 
 def _needed(family: str, trained_count: int, cells: int, *, checkpoints: bool) -> int:
-    plain, saved = _KEPT[family]
+    plain, saved = FAMILIES[family].activation_kib, FAMILIES[family].checkpointed_activation_kib
     per_cell = saved + _RECOMPUTED * (plain - saved) if checkpoints else plain
     return int(trained_count * _TRAINED_BYTES + cells * per_cell * 1024 + _WORKSPACE)
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Bytes of a GPU that a run can have, those included that torch keeps for itself; None for other devices."""
+    """Bytes of a GPU that a run can use, including those in torch's cache; None for other devices."""
     if device.type != "cuda":
         return None
     free, _total = torch.cuda.mem_get_info(device)
@@ -84,11 +81,11 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 def watch_peak(device: torch.device) -> None:
-    """Forget the highest use so far."""
+    """Reset the peak."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_bytes(device: torch.device) -> int | None:
-    """The most bytes in use since :func:`watch_peak`, the model's weights included; None where it is not known."""
+    """Peak bytes in use since :func:`watch_peak`, including the model's weights; None if unknown."""
     return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else None

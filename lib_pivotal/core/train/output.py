@@ -1,4 +1,4 @@
-"""What a run produces: bundles, states and sample pictures."""
+"""What a run produces: bundles, states and sample images."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ import torch
 from PIL import Image
 
 from lib_pivotal.core.atomic_file import free_name
-from lib_pivotal.core.bundle.file import write_bundle
 from lib_pivotal.core.bundle.metadata import build_metadata, trigger_words
+from lib_pivotal.core.bundle.writer import write_bundle
 from lib_pivotal.core.config.io import to_dict
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.bucket import bucket_for
 from lib_pivotal.core.errors import BundleError, PivotalError
 from lib_pivotal.core.events import Event, SampleReady, Saved, Warned
 from lib_pivotal.core.families import FAMILIES
-from lib_pivotal.core.pivot.vectors import live_embeddings
 from lib_pivotal.core.ports import SampleMaker, SampleRequest
 from lib_pivotal.core.train.own_files import OwnFiles
 from lib_pivotal.core.train.run_folder import Folders
@@ -31,6 +30,9 @@ from lib_pivotal.core.train.state import State, save_state
 __all__ = ["Folders", "Output", "load_state", "misfit", "sample_prompts"]
 
 logger = logging.getLogger("pivotal.output")
+
+_OPTIMIZER = "optimiser/"
+"""Prefix of the optimizer's tensors in state files; the spelling of the first release, which must stay readable."""
 
 
 def sample_prompts(config: TrainConfig) -> list[str]:
@@ -45,7 +47,7 @@ class Output:
     Args:
         setup: the run.
         folders: where to write.
-        sampler: makes preview pictures; None makes none.
+        sampler: makes preview images; None makes none.
         emit: takes events.
         earlier: state of the attempt that is being resumed; None for a new run.
     """
@@ -137,10 +139,10 @@ class Output:
             self.bundle_path = path
             self._own.bundle_name = path.stem
         setup, config = self._setup, self._setup.config
-        embeddings = live_embeddings(setup.tables)
+        embeddings = setup.embeddings()
         lora: dict[str, torch.Tensor] = {}
-        for weights in setup.loras:
-            lora.update(weights.state_dict())
+        for part in setup.adapters:
+            lora.update(part.state_dict())
         metadata = build_metadata(
             config,
             embeddings,
@@ -150,7 +152,7 @@ class Output:
             model_name=setup.model.model_name,
             model_hash=setup.model.model_hash,
             is_v_prediction=setup.model.is_v_prediction,
-            picture_count=setup.picture_count,
+            image_count=setup.image_count,
             date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             covers=[self._cover] if self._cover is not None else (),
         )
@@ -189,10 +191,10 @@ class Output:
         return True
 
     def make_samples(self, step: int) -> None:
-        """Make the preview pictures; a failure is told and does not end the run."""
+        """Make the preview images; a failure is told and does not end the run."""
         if self._sampler is None:
             return
-        embeddings = live_embeddings(self._setup.tables)
+        embeddings = self._setup.embeddings()
         for index, request in enumerate(self._requests()):
             try:
                 sample = self._sampler.make(request, embeddings)
@@ -227,38 +229,37 @@ class Output:
 
 
 def _state_tensors(setup: Setup) -> dict[str, torch.Tensor]:
-    tensors = {f"optimiser/{key}": value for key, value in setup.optimiser.state_tensors().items()}
-    tensors.update({f"lora/{lora.group.name}": lora.group.flat.detach().cpu().clone() for lora in setup.loras})
-    tensors.update({f"table/{table.encoder_name}": table.table.detach().cpu().clone() for table in setup.tables})
+    tensors = {f"{_OPTIMIZER}{key}": value for key, value in setup.optimizer.state_tensors().items()}
+    tensors.update({f"lora/{part.part}": part.flat.values.detach().cpu().clone() for part in setup.adapters})
+    tensors.update({f"table/{name}": table.weight.detach().cpu().clone() for name, table in setup.tables.items()})
     return tensors
 
 
 def load_state(setup: Setup, state: State) -> None:
     """Put a state's values into a freshly built run."""
     with torch.no_grad():
-        for lora in setup.loras:
-            lora.group.flat.copy_(state.tensors[f"lora/{lora.group.name}"])
-        for table in setup.tables:
-            table.table.copy_(state.tensors[f"table/{table.encoder_name}"])
-    prefix = "optimiser/"
-    setup.optimiser.load_state_tensors(
-        {key[len(prefix) :]: value for key, value in state.tensors.items() if key.startswith(prefix)}
+        for part in setup.adapters:
+            part.flat.values.copy_(state.tensors[f"lora/{part.part}"])
+        for name, table in setup.tables.items():
+            table.weight.copy_(state.tensors[f"table/{name}"])
+    setup.optimizer.load_state_tensors(
+        {key[len(_OPTIMIZER) :]: value for key, value in state.tensors.items() if key.startswith(_OPTIMIZER)}
     )
 
 
 def misfit(setup: Setup, state: State) -> str:
     """Why a state cannot be put into this run, whose settings, data and model are its own; empty when it can."""
     reason = ""
-    shapes = {f"lora/{lora.group.name}": lora.group.flat.shape for lora in setup.loras}
-    shapes.update({f"table/{table.encoder_name}": table.table.shape for table in setup.tables})
-    for group in setup.optimiser.groups:
-        prefix = f"optimiser/{group.name}/"
+    shapes = {f"lora/{part.part}": part.flat.values.shape for part in setup.adapters}
+    shapes.update({f"table/{name}": table.weight.shape for name, table in setup.tables.items()})
+    for group in setup.optimizer.groups:
+        prefix = f"{_OPTIMIZER}{group.name}/"
         # A group that has not been trained yet has no moments.
         if any(key.startswith(prefix) for key in state.tensors):
             shapes.update({f"{prefix}{key}": group.parameter.shape for key in ("exp_avg", "exp_avg_sq")})
             shapes[f"{prefix}step"] = torch.Size()
-    if "optimiser/scaler" in state.tensors:
-        shapes["optimiser/scaler"] = torch.Size([2])
+    if f"{_OPTIMIZER}scaler" in state.tensors:
+        shapes[f"{_OPTIMIZER}scaler"] = torch.Size([2])
     for name, shape in shapes.items():
         value = state.tensors.get(name)
         if value is None:

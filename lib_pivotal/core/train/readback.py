@@ -1,4 +1,4 @@
-"""Numbers from the device without making it wait: on a GPU they arrive a step or two late."""
+"""Reads numbers from the device without synchronization: on a GPU they arrive a step or two later."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Readback:
         self._waiting.append((step, host, arrived))
 
     def arrived(self, *, wait: bool = False) -> list[tuple[int, list[float]]]:
-        """Steps whose values are here, oldest first; with ``wait`` all of them.
+        """Steps whose values have arrived, oldest first; all of them with ``wait``.
 
-        Never more than two steps are left under way, so that a bad loss is seen soon.
+        At most two steps stay in flight, so that a NaN loss is noticed soon.
         """
         result = []
         while self._waiting:

@@ -11,12 +11,12 @@ from pathlib import Path
 from types import MappingProxyType
 
 from lib_pivotal.core.atomic_file import replacing
-from lib_pivotal.core.config.checks import check, family_hints
 from lib_pivotal.core.config.io import to_json
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import ConfigError, HostError, Interrupted, PivotalError, Problem
 from lib_pivotal.core.events import Control, Event, Finished, MemoryTold, Prepared, Preparing, Warned
 from lib_pivotal.core.ports import DiffusionModel, ProcessGroup, ProgressSink, SampleMaker, SingleProcess
+from lib_pivotal.core.train.checks import Checked, check, family_hints
 from lib_pivotal.core.train.loop import Loop
 from lib_pivotal.core.train.memory import MemoryPlan, peak_bytes, watch_peak
 from lib_pivotal.core.train.out_of_memory import explaining
@@ -57,23 +57,25 @@ def train(
     group: ProcessGroup | None = None,
     resume_from: Path | None = None,
     taken_names: Mapping[str, str] = _NONE,
+    checked: Checked | None = None,
 ) -> Outcome:
     """Train embeddings and LoRA on a borrowed model and write the bundle.
 
     Args:
         config: the settings.
         model: the borrowed model; unchanged afterwards, whatever happens.
-        sampler: makes preview pictures, or None.
+        sampler: makes preview images, or None.
         sinks: take the events.
         control: requests from outside.
         folders: where to write.
         group: the processes; None for one.
         resume_from: run folder of an earlier attempt, continued from its newest state.
         taken_names: installed embeddings, lower-case name → where from.
+        checked: what a check of these settings found just before; None checks here.
 
     Raises:
-        ConfigError: the settings, names or data set have problems (all of them are listed).
-        DatasetError: a picture turned out unusable.
+        ConfigError: the settings, names or dataset have problems (all of them are listed).
+        DatasetError: an image turned out unusable, or has changed since it was checked.
         HostError: the model was exchanged or moved meanwhile.
         TrainingDiverged: the loss is no number any more; the last good values have been saved.
         OutOfMemory: with the setting most likely to help.
@@ -84,9 +86,9 @@ def train(
     emit = _Emitter(sinks)
     states = SavedStates(resume_from / "states") if resume_from else None
     state = states.newest() if states is not None else None
-    _check(config, model, folders, taken_names, emit, resumes=state is not None)
+    checked = _check(config, model, folders, taken_names, emit, checked, group, resumes=state is not None)
     first_step = state.step if state is not None else 0
-    stage = "encoding pictures"
+    stage = "encoding images"
     try:
         with contextlib.ExitStack() as closing, explaining(lambda: stage):
             setup = prepare(
@@ -95,7 +97,8 @@ def train(
                 cache=folders.cache,
                 group=group,
                 progress=lambda name, done, total: emit(Preparing(name, done, total)),
-                stopped=lambda: control.stop_requested,
+                stopped=lambda: _is_stopped(model, control),
+                dataset=checked.dataset if checked is not None else None,
             )
             if states is not None and state is not None:
                 state = _resume(setup, states, state, emit, is_first=group.rank == 0)
@@ -141,22 +144,34 @@ def _check(
     folders: Folders,
     taken_names: Mapping[str, str],
     emit: Callable[[Event], None],
+    checked: Checked | None,
+    group: ProcessGroup,
     *,
     resumes: bool,
-) -> None:
-    """Refuse settings that cannot be trained; report the rest."""
-    problems = check(
-        config,
-        bundles=folders.bundles,
-        taken_names=taken_names,
-        tokenizer=model.text_encoders[0].tokenize,
-        run_root=folders.run,
-    )
-    problems += family_hints(model.family, model.native_resolution, config)
+) -> Checked | None:
+    """Refuse settings that cannot be trained; report the rest.
+
+    Returns:
+        The check that holds; None in all processes but the first.
+    """
+    if group.rank == 0 and (checked is None or not checked.knew_tokens):
+        checked = check(
+            config,
+            bundles=folders.bundles,
+            taken_names=taken_names,
+            tokenizer=model.text_encoders[0].tokenize,
+            run_root=folders.run,
+            dataset=checked.dataset if checked is not None else None,
+            keeps_images=True,
+        )
+    problems = group.from_first(list(checked.problems) if checked is not None else [])
+    hints = family_hints(model.family, model.native_resolution, config)
+    problems += [hint for hint in hints if hint not in problems]
     if resumes:
-        # The bundle of the attempt that goes on may be there already: it is this run's own.
+        # The bundle of the run that goes on may be there already: it is this run's own.
         problems = [problem for problem in problems if problem.field != "output_name"]
     _report(problems, emit)
+    return checked
 
 
 def _report(problems: Sequence[Problem], emit: Callable[[Event], None]) -> None:
@@ -223,6 +238,12 @@ def _run_loop(loop: Loop, first_step: int, setup: Setup, output: Output | None, 
     if output is None or loop.step == 0:
         return Outcome(word, loop.step, None)
     return Outcome(word, loop.step, output.save(loop.step, final=True))
+
+
+def _is_stopped(model: DiffusionModel, control: Control) -> bool:
+    """Whether the run is to stop, asked while latents are made."""
+    model.poll_requests()
+    return control.stop_requested
 
 
 def _blame_the_host(model: DiffusionModel, error: Exception) -> None:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from lib_pivotal.core.config.schema import TrainConfig
-from lib_pivotal.core.data.latents import encode_all
-from lib_pivotal.core.data.scan import Picture, scan
+from lib_pivotal.core.data.dataset_report import DatasetReport
 from lib_pivotal.core.diffusion.objective import Objective
-from lib_pivotal.core.lora.inject import LoraWeights, choose_targets
-from lib_pivotal.core.optim.build import Optimiser, TrainedGroup
-from lib_pivotal.core.optim.schedule import embedding_factor, lora_factor
-from lib_pivotal.core.pivot.vectors import ConceptVectors, spans
-from lib_pivotal.core.ports import DiffusionModel, ProcessGroup
-from lib_pivotal.core.train.batches import Batcher, latent_entries
+from lib_pivotal.core.lora.adapter_set import AdapterSet
+from lib_pivotal.core.lora.targets import choose_targets
+from lib_pivotal.core.optim.build import Optimizer, ParameterGroup
+from lib_pivotal.core.optim.lr_schedule import embedding_factor, lora_factor
+from lib_pivotal.core.ports import DiffusionModel, LiveEmbeddings, ProcessGroup
+from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingTable, EmbeddingWeights, Layout, layout_of
+from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
+from lib_pivotal.core.train.batches import Batcher
 from lib_pivotal.core.train.memory import MemoryPlan, plan_memory
-from lib_pivotal.core.train.texts import TextPath
+from lib_pivotal.core.train.prediction import CaptionPrediction, Prediction
+from lib_pivotal.core.train.training_data import load_training_data
 
 __all__ = ["Setup", "prepare", "total_steps"]
 
@@ -28,9 +31,13 @@ class Setup:
     """Everything the loop needs, built once.
 
     Attributes:
-        steps: optimiser steps of the whole run.
-        factors: learning-rate multiplier of each optimiser group as a function of the step.
-        data_digest: changes when pictures or captions change.
+        steps: optimizer steps of the whole run.
+        predict: asks the model.
+        adapters: of the UNet and the text encoders, as far as they are trained.
+        layout: rows of each embedding in the tables.
+        tables: encoder name → embeddings; empty when none are trained.
+        lr_factors: learning-rate multiplier of each parameter group as a function of the step.
+        data_digest: changes when images or captions change.
         memory: how the device's memory is used.
     """
 
@@ -38,31 +45,40 @@ class Setup:
     model: DiffusionModel
     steps: int
     batcher: Batcher
-    texts: TextPath
+    predict: Prediction
     objective: Objective
-    loras: list[LoraWeights]
-    tables: list[ConceptVectors]
-    optimiser: Optimiser
-    factors: list[Callable[[int], float]]
-    picture_count: int
+    adapters: list[AdapterSet]
+    layout: Layout
+    tables: dict[str, EmbeddingTable]
+    optimizer: Optimizer
+    lr_factors: list[Callable[[int], float]]
+    image_count: int
     data_digest: str
     memory: MemoryPlan
 
     @property
-    def checkpoints(self) -> bool:
+    def uses_checkpointing(self) -> bool:
         """Whether the UNet's blocks recompute activations in the backward pass."""
         return self.config.gradient_checkpointing or self.memory.saves
 
     @property
     def trainable_count(self) -> int:
         """Number of trained values."""
-        loras = sum(lora.group.flat.numel() for lora in self.loras)
-        return loras + sum(table.table.numel() for table in self.tables)
+        adapters = sum(part.flat.values.numel() for part in self.adapters)
+        return adapters + sum(table.weight.numel() for table in self.tables.values())
+
+    def embeddings(self) -> LiveEmbeddings:
+        """The embeddings as they are now: name → encoder name → vectors ``(n_vectors, width)``, copies on the CPU."""
+        result: dict[str, dict[str, torch.Tensor]] = {}
+        for encoder, table in self.tables.items():
+            for name, vectors in table.values().items():
+                result.setdefault(name, {})[encoder] = vectors
+        return result
 
 
-def total_steps(config: TrainConfig, picture_count: int) -> int:
-    """The asked number of steps, or 20 a picture within 600 … 1500."""
-    return config.steps or max(600, min(1500, 20 * picture_count))
+def total_steps(config: TrainConfig, image_count: int) -> int:
+    """The asked number of steps, or 20 an image within 600 … 1500."""
+    return config.steps or max(600, min(1500, 20 * image_count))
 
 
 def prepare(
@@ -73,8 +89,9 @@ def prepare(
     group: ProcessGroup,
     progress: Callable[[str, int, int], None],
     stopped: Callable[[], bool],
+    dataset: DatasetReport | None = None,
 ) -> Setup:
-    """Scan, encode and build; the model is not changed.
+    """Encode and build; the model is not changed.
 
     Args:
         config: checked settings.
@@ -83,54 +100,60 @@ def prepare(
         group: the processes.
         progress: called with (stage, done, total).
         stopped: asked now and then whether to give up.
+        dataset: of the check; None reads the data folder.
 
     Raises:
-        DatasetError: a picture turned out unusable.
+        DatasetError: an image turned out unusable.
         Interrupted: ``stopped`` said so.
     """
-    folder = Path(config.data_folder).expanduser()
-    pictures = [picture for picture in scan(folder) if not picture.problem]
-    entries = latent_entries(pictures, config)
-    items = encode_all(
-        entries,
-        model.codec,
-        batch_size=config.batch_size,
-        folder=cache if config.cache_to_disk else None,
-        progress=lambda done, total: progress("encoding pictures", done, total),
+    data = load_training_data(
+        config,
+        model.vae,
+        dataset,
+        cache=cache,
+        group=group,
+        progress=lambda done, total: progress("encoding images", done, total),
         stopped=stopped,
     )
-    loras = _loras(config, model)
-    tables = _tables(config, model)
-    steps = total_steps(config, len(pictures))
-    groups, factors = _groups(config, loras, tables, steps)
+    adapters = _adapters(config, model)
+    layout = layout_of(config.concepts, model.text_encoders[0])
+    tables = _tables(config, layout, model)
+    steps = total_steps(config, len(data.images))
+    groups, lr_factors = _groups(config, adapters, tables, steps)
     memory = plan_memory(
         model.family,
         model.device,
         mode=config.memory,
         checkpoints=config.gradient_checkpointing,
         trained_count=sum(group.parameter.numel() for group in groups),
-        cells=max(item.mean.shape[-2] * item.mean.shape[-1] for item in items),
+        cells=max(item.mean.shape[-2] * item.mean.shape[-1] for item in data.items),
         batch_size=config.batch_size,
     )
     if memory.saves:
-        model.save_memory()
+        model.offloading.offload("vae")
     # Captions that are mixed anew at each step need the encoders to the end.
-    may_rest = memory.saves and not config.shuffle_tags and config.tag_dropout == 0.0
+    may_offload = memory.saves and not config.shuffle_tags and config.tag_dropout == 0.0
+    conditioner = TextConditioner(
+        model,
+        EmbeddingWeights(layout, {name: table.weight for name, table in tables.items()}),
+        [part for part in adapters if part.part != "unet"],
+        may_offload=may_offload,
+    )
     return Setup(
         config=config,
         model=model,
         steps=steps,
         batcher=Batcher(
-            pictures,
-            entries,
-            items,
+            data.images,
+            data.entries,
+            data.items,
             config,
             timestep_count=len(model.alphas_cumprod),
             device=model.device,
             rank=group.rank,
             processes=group.size,
         ),
-        texts=TextPath(model, tables, [lora for lora in loras if lora.group.name != "unet"], may_rest=may_rest),
+        predict=CaptionPrediction(model, conditioner),
         objective=Objective(
             model.alphas_cumprod,
             is_v_prediction=model.is_v_prediction,
@@ -138,72 +161,64 @@ def prepare(
             min_snr_gamma=config.min_snr_gamma,
             device=model.device,
         ),
-        loras=loras,
+        adapters=adapters,
+        layout=layout,
         tables=tables,
-        optimiser=Optimiser(
+        optimizer=Optimizer(
             groups, clip_norm=config.clip_norm, uses_fp16=model.needs_loss_scaling, device=model.device
         ),
-        factors=factors,
-        picture_count=len(pictures),
-        data_digest=_digest(folder, pictures),
+        lr_factors=lr_factors,
+        image_count=len(data.images),
+        data_digest=data.digest,
         memory=memory,
     )
 
 
-def _loras(config: TrainConfig, model: DiffusionModel) -> list[LoraWeights]:
-    chosen = choose_targets(model.lora_targets(), config)
+def _adapters(config: TrainConfig, model: DiffusionModel) -> list[AdapterSet]:
+    chosen = choose_targets(
+        model.lora_targets(),
+        rank=config.rank,
+        conv_rank=config.conv_rank,
+        text_encoder_rank=config.text_encoder_rank,
+    )
     # Where the attention has no LoRA, alpha belongs to the largest rank there is.
     rank = config.rank or max(config.conv_rank, config.text_encoder_rank, 1)
-    ratio = config.alpha / rank
     parts = dict.fromkeys(target.part for target, _ in chosen)
     return [
-        LoraWeights(part, [pair for pair in chosen if pair[0].part == part], ratio, config.seed, model.device)
+        AdapterSet.with_ranks(
+            part, [pair for pair in chosen if pair[0].part == part], config.alpha / rank, config.seed, model.device
+        )
         for part in parts
     ]
 
 
-def _tables(config: TrainConfig, model: DiffusionModel) -> list[ConceptVectors]:
+def _tables(config: TrainConfig, layout: Layout, model: DiffusionModel) -> dict[str, EmbeddingTable]:
     if not config.concepts:
-        return []
-    layout = spans(config.concepts, model.text_encoders[0])
-    return [
-        ConceptVectors(config.concepts, layout, encoder, config.seed, model.device) for encoder in model.text_encoders
-    ]
+        return {}
+    return {
+        encoder.name: EmbeddingTable(config.concepts, layout, encoder, config.seed, model.device)
+        for encoder in model.text_encoders
+    }
 
 
 def _groups(
-    config: TrainConfig, loras: list[LoraWeights], tables: list[ConceptVectors], steps: int
-) -> tuple[list[TrainedGroup], list[Callable[[int], float]]]:
-    """Optimiser groups and, in the same order, their learning-rate multipliers."""
-    groups: list[TrainedGroup] = []
+    config: TrainConfig, adapters: list[AdapterSet], tables: dict[str, EmbeddingTable], steps: int
+) -> tuple[list[ParameterGroup], list[Callable[[int], float]]]:
+    """Parameter groups of the optimizer and, in the same order, their learning-rate multipliers."""
+    groups: list[ParameterGroup] = []
     factors: list[Callable[[int], float]] = []
     start, schedule = config.lora_start if tables else 0.0, config.schedule
-    for lora in loras:
-        rate = config.unet_lr if lora.group.name == "unet" else config.text_encoder_lr
-        groups.append(TrainedGroup(lora.group.name, lora.group.flat, rate, config.weight_decay))
+    for part in adapters:
+        lr = config.unet_lr if part.part == "unet" else config.text_encoder_lr
+        groups.append(ParameterGroup(part.part, part.flat.values, lr, config.weight_decay))
         factors.append(lambda step: lora_factor(step, steps, start=start, schedule=schedule, warmup=config.warmup))
-    for table in tables:
+    for encoder, table in tables.items():
         for concept in config.concepts:
-            name = f"{concept.name} {table.encoder_name}"
-            rate = config.embedding_lr * concept.lr_multiplier
-            groups.append(TrainedGroup(name, table.parts[concept.name], rate, 0.0))
+            lr = config.embedding_lr * concept.lr_multiplier
+            groups.append(ParameterGroup(f"{concept.name} {encoder}", table.parameters[concept.name], lr, 0.0))
             factors.append(
                 lambda step, stop=concept.stop_at: embedding_factor(  # type: ignore[misc]
                     step, steps, schedule=schedule, stop_at=stop
                 )
             )
     return groups, factors
-
-
-def _digest(folder: Path, pictures: list[Picture]) -> str:
-    """Of relative paths, contents, captions and repeats: what decides the order and content of steps."""
-    digest = hashlib.sha256()
-    for picture in pictures:
-        parts = (
-            picture.path.relative_to(folder).as_posix(),
-            hashlib.sha256(picture.path.read_bytes()).hexdigest(),
-            picture.caption or "",
-            str(picture.repeats),
-        )
-        digest.update("\0".join(parts).encode())
-    return digest.hexdigest()

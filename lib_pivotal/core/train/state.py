@@ -1,7 +1,7 @@
 """The state of a run in one file: everything that the next step depends on.
 
-Random numbers, captions and the order of pictures follow from the seed and the step number, so the state
-is the trained values, the optimiser's moments and a step count. One safetensors file with JSON in its
+Random numbers, captions and the order of images follow from the seed and the step number, so the state
+is the trained values, the optimizer's moments and a step count. One safetensors file with JSON in its
 header, written next to its place and renamed: after a crash there is the old file or the new one, never half a one.
 """
 
@@ -241,7 +241,7 @@ def compare(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         ConfigError: naming every difference.
     """
     problems = changed_settings(saved.get("config", {}), now["config"])
-    for name, words in (("data", "The pictures or captions have"), ("model", "The model has")):
+    for name, words in (("data", "The images or captions have"), ("model", "The model has")):
         if saved.get(name) != now[name]:
             problems.append(Problem(name, "error", f"{words} changed since the run was started.", _PUT_BACK))
     if problems:

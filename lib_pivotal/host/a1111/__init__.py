@@ -1,6 +1,6 @@
 """The A1111 webui, 1.6.1 to 1.10.1, as a host of the engine.
 
-Status: careful, see tests/contract: every assumption about the webui carries a ``Host:`` line and an entry in
+Status: careful, see tests/contract. Every assumption about the webui has a ``Host:`` line and an entry in
 ``host/contract.json``.
 """
 
@@ -15,10 +15,10 @@ __all__ = ["make_host"]
 
 
 def make_host(version: str = "") -> A1111Host:
-    """The webui this process runs in; call only when ``detect`` has found one.
+    """The webui that this process runs in; call only when ``detect`` has found one.
 
     Args:
-        version: for people, e.g. ``1.10.1``.
+        version: to show to users, e.g. ``1.10.1``.
     """
     from lib_pivotal.host.a1111.host import A1111Host
 

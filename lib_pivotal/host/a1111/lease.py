@@ -14,52 +14,49 @@ from lib_pivotal.core.events import Control
 from lib_pivotal.host.a1111 import networks
 from lib_pivotal.host.a1111.family import require_trainable, unet_of
 from lib_pivotal.host.a1111.model import A1111Model
-from lib_pivotal.host.a1111.obstacles import find_obstacles
 from lib_pivotal.host.a1111.packed_attention import unpacked
 from lib_pivotal.host.a1111.sample import A1111Sampler, forget_conds
+from lib_pivotal.host.webui.lora_extension import list_files_again
 
-__all__ = ["Lent", "borrow"]
+__all__ = ["Borrowed", "borrow"]
 
 _log = logging.getLogger("pivotal.host.lease")
 
 
-class Lent(NamedTuple):
-    """What a run gets; has the fields of ``app.ports.Borrowed``."""
+class Borrowed(NamedTuple):
+    """What a run gets; has the fields of ``app.ports.Borrowed``, which a host cannot import."""
 
     model: A1111Model
     sampler: A1111Sampler
 
 
 @contextlib.contextmanager
-def borrow(config: TrainConfig, control: Control) -> Iterator[Lent]:
-    """Lend the selected checkpoint, prepared for training. Call while holding the webui's queue lock.
+def borrow(config: TrainConfig, control: Control) -> Iterator[Borrowed]:
+    """Prepare the selected checkpoint for training and lend it. Call while holding the webui's queue lock.
 
-    Every change is undone in reverse order on any kind of exit; a failing step is logged and does not keep
-    the others from running.
+    Every change is undone in reverse order on any kind of exit. A step that fails is logged, and the others still run.
 
     Raises:
-        HostError: the model cannot be trained; nothing has been changed but the choice of checkpoint, which is
-            put back.
+        HostError: the model cannot be trained; nothing was changed except for the choice of checkpoint, which is
+            restored.
     """
-    errors = [problem for problem in find_obstacles(config) if problem.is_error]
-    if errors:
-        raise HostError("\n".join(str(problem) for problem in errors))
     with ExitStack() as stack:
         model = _load(config.checkpoint, stack)
         require_trainable(model)
         _refresh_at_the_end(stack)
-        _quiet_the_page(stack)
-        _place(model, stack)
-        _strip(model, stack)
+        _stop_live_previews(stack)
+        _move_to_device(model, stack)
+        _remove_leftovers(model, stack)
         _freeze(model, stack)
         _choose_attention(stack)
-        lent = A1111Model(model, config, control)
-        stack.enter_context(unpacked([item for part in lent.packed_attentions.values() for item in part.values()]))
-        yield Lent(lent, A1111Sampler(model, lent))
+        borrowed = A1111Model(model, config, control)
+        attentions = [attention for found in borrowed.packed_attentions.values() for attention in found.values()]
+        stack.enter_context(unpacked(attentions))
+        yield Borrowed(borrowed, A1111Sampler(model, borrowed))
 
 
 def _undo(stack: ExitStack, what: str, step: Callable[..., Any], *arguments: Any) -> None:
-    """Plan ``step`` for the end, so that its failure is logged and the rest still happens."""
+    """Schedule ``step`` for the end; if it fails, that is logged and the other steps still run."""
 
     def attempt() -> None:
         try:
@@ -74,16 +71,16 @@ def _load(name: str, stack: ExitStack) -> Any:
     """The checkpoint to train, as ``shared.sd_model``.
 
     Host: modules/sd_models.py, ``reload_model_weights``, A1111 1.6.1-1.10.1: after a generation the refiner or an
-    overriding checkpoint may still be loaded; this brings back the selected one. ``SkipWritingToConfig`` keeps
-    the user's selection. Loading goes into the same model object when the architecture allows.
+    overriding checkpoint may still be loaded; this loads the selected one again. ``SkipWritingToConfig`` keeps the
+    user's selection. The same model object is loaded into when the architecture allows it.
     """
     from modules import sd_models, shared
 
     info = sd_models.get_closet_checkpoint_match(name) if name else None
     try:
-        # The first access may have to wait for the loading that the start of the webui began in another thread.
+        # The first access may have to wait for the loading that another thread began when the webui started.
         if shared.sd_model is None:
-            _log.info("No model is loaded, so the selected one is loaded now.")
+            _log.info("No checkpoint is loaded; the selected one is loaded now.")
         if info is None:
             sd_models.reload_model_weights()
         else:
@@ -91,15 +88,15 @@ def _load(name: str, stack: ExitStack) -> Any:
             with sd_models.SkipWritingToConfig():
                 sd_models.reload_model_weights(info=info)
     except Exception as error:
-        raise HostError(f"The checkpoint could not be loaded: {error}", hint="Choose one that generates.") from error
+        raise HostError(f"The checkpoint could not be loaded: {error}", hint="Choose another one.") from error
     return shared.sd_model
 
 
 def _refresh_at_the_end(stack: ExitStack) -> None:
-    """Plan the renewal of everything the webui remembers.
+    """Schedule the refresh of everything that the webui caches.
 
-    Host: modules/processing.py, ``cached_c``, A1111 1.6.1-1.10.1: texts are cached by prompt, not by the contents
-    of embeddings, so what a preview cached must not reach the user's next generation.
+    Host: modules/processing.py, ``cached_c``, A1111 1.6.1-1.10.1: encoded prompts are cached by their text, not by the
+    contents of embeddings, so what a preview cached must not reach the user's next generation.
     """
     from modules import devices, sd_hijack
 
@@ -108,14 +105,14 @@ def _refresh_at_the_end(stack: ExitStack) -> None:
 
     _undo(stack, "the memory cache", devices.torch_gc)
     _undo(stack, "the list of embeddings", read_embeddings)
-    _undo(stack, "the list of LoRAs", networks.list_again)
+    _undo(stack, "the list of LoRAs", list_files_again)
     _undo(stack, "the cache of encoded prompts", forget_conds)
 
 
-def _quiet_the_page(stack: ExitStack) -> None:
-    """Keep the page's progress poll from decoding pictures with our VAE in its own thread.
+def _stop_live_previews(stack: ExitStack) -> None:
+    """Keep the page's progress poll from decoding images with the borrowed VAE in another thread.
 
-    Host: modules/shared_state.py, ``set_current_image``, A1111 1.6.1-1.10.1: it does so unless
+    Host: modules/shared_state.py, ``set_current_image``, A1111 1.6.1-1.10.1: does so unless
     ``shared.parallel_processing_allowed`` is False.
     """
     from modules import shared
@@ -126,11 +123,11 @@ def _quiet_the_page(stack: ExitStack) -> None:
     shared.state.current_latent = None
 
 
-def _place(model: Any, stack: ExitStack) -> None:
-    """Bring all parts to the device; afterwards each goes back to where it was.
+def _move_to_device(model: Any, stack: ExitStack) -> None:
+    """Move all parts to the device; afterwards each goes back to where it was.
 
-    Host: modules/sd_models.py, ``send_model_to_device``, A1111 1.6.1-1.10.1: a model unloaded by the user waits on
-    the CPU. It also sets ``parallel_processing_allowed``, so only parts are moved here.
+    Host: modules/sd_models.py, ``send_model_to_device``, A1111 1.6.1-1.10.1: a model that the user unloaded is on the
+    CPU. The function also sets ``parallel_processing_allowed``, so the parts are moved here one by one.
     """
     from modules import devices
 
@@ -139,15 +136,15 @@ def _place(model: Any, stack: ExitStack) -> None:
         part.to(devices.device)
 
 
-def _strip(model: Any, stack: ExitStack) -> None:
+def _remove_leftovers(model: Any, stack: ExitStack) -> None:
     """Take out of the model what earlier generations and other extensions left in it.
 
-    Host: modules/sd_unet.py, ``apply_unet``, A1111 1.6.1-1.10.1: a TensorRT UNet would answer instead of ours.
+    Host: modules/sd_unet.py, ``apply_unet``, A1111 1.6.1-1.10.1: a TensorRT UNet would run instead of the borrowed one.
     Host: modules/sd_hijack.py, ``apply_circular``, A1111 1.6.1-1.10.1: a tiling generation leaves convolutions
     circular.
     Host: extensions-builtin/hypertile/hypertile.py, A1111 1.6.1-1.10.1, and ControlNet: both leave a ``forward`` in
     the instance dictionary of modules.
-    Host: modules/sd_models.py, ``apply_token_merging``, A1111 1.6.1-1.10.1: generations set and remove it anew.
+    Host: modules/sd_models.py, ``apply_token_merging``, A1111 1.6.1-1.10.1: each generation sets and removes it again.
     """
     from modules import sd_hijack, sd_models, sd_unet
 
@@ -170,12 +167,12 @@ def _strip(model: Any, stack: ExitStack) -> None:
 
 
 def _freeze(model: Any, stack: ExitStack) -> None:
-    """No parameter requires a gradient, no block uses the old checkpointing.
+    """Let no parameter require a gradient and no block use the host's own checkpointing.
 
-    Host: modules/sd_models.py, A1111 1.6.1-1.10.1: nothing freezes the UNet, so a plain backward would fill a
+    Host: modules/sd_models.py, A1111 1.6.1-1.10.1: nothing freezes the UNet, so a plain backward pass would compute a
     gradient for each of its weights.
-    Host: ldm/modules/attention.py ``checkpoint`` and openaimodel.py ``use_checkpoint``, A1111 1.6.1-1.9 configs turn
-    them on; with frozen weights they fail.
+    Host: ldm/modules/attention.py ``checkpoint`` and openaimodel.py ``use_checkpoint``, A1111 1.6.1-1.9: the
+    configurations turn them on; with frozen weights they fail.
     """
     for parameter in model.parameters():
         if parameter.requires_grad:
@@ -190,7 +187,7 @@ def _freeze(model: Any, stack: ExitStack) -> None:
 
 
 def _choose_attention(stack: ExitStack) -> None:
-    """PyTorch's own attention while training; the user's choice afterwards.
+    """Use PyTorch's own attention during training and the user's choice afterwards.
 
     Host: modules/sd_hijack.py, ``optimizers`` and ``apply_optimizations``, A1111 1.6.1-1.10.1: the others keep whole
     attention matrices for the backward pass. Without an argument the user's setting is applied.
@@ -199,9 +196,9 @@ def _choose_attention(stack: ExitStack) -> None:
 
     hijack = sd_hijack.model_hijack
     found = [item for item in sd_hijack.optimizers if item.name == "sdp" and item.is_available()]
-    _undo(stack, "the attention optimisation", hijack.apply_optimizations)
+    _undo(stack, "the attention optimization", hijack.apply_optimizations)
     if found:
         hijack.apply_optimizations(found[0].title())
     else:
-        _log.warning("This webui offers no sdp attention; training uses the plain one and needs more memory.")
+        _log.warning("This webui has no sdp attention. Training uses the plain attention and needs more memory.")
         sd_hijack.undo_optimizations()

@@ -1,4 +1,4 @@
-"""The webui's loaded model behind the engine's port."""
+"""The webui's loaded model as the engine sees it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from torch.utils.checkpoint import checkpoint
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import HostError
 from lib_pivotal.core.events import Control
-from lib_pivotal.core.lora.naming import kohya_key, ldm_to_diffusers, open_clip_to_hf, role_of
-from lib_pivotal.core.ports import EncodedText, LoraTarget, PictureSize
-from lib_pivotal.core.resting import Resting
-from lib_pivotal.host.a1111.codec import VaeCodec
+from lib_pivotal.core.families import FAMILIES
+from lib_pivotal.core.lora.naming import ldm_to_diffusers, open_clip_to_hf
+from lib_pivotal.core.lora.targets import is_lora_layer, lora_target
+from lib_pivotal.core.ports import EncodedText, ImageSize, LoraTarget, ModelPart
+from lib_pivotal.core.textual_inversion.conditioning import join_encoders
 from lib_pivotal.host.a1111.family import family_of, native_resolution, unet_of
+from lib_pivotal.host.a1111.noise_schedule import noise_schedule_of
 from lib_pivotal.host.a1111.packed_attention import PackedAttention
-from lib_pivotal.host.a1111.schedule import schedule_of
-from lib_pivotal.host.a1111.sdxl import sdxl_vector
+from lib_pivotal.host.a1111.size_conditioning import size_conditioning
 from lib_pivotal.host.a1111.text import OpenClipEncoder, WebuiEncoder, encoders_of
+from lib_pivotal.host.a1111.vae import WebuiVae
+from lib_pivotal.host.offload import Offloading
 
 __all__ = ["A1111Model"]
 
@@ -31,7 +34,7 @@ class A1111Model:
 
     Args:
         model: ``shared.sd_model`` after :func:`lib_pivotal.host.a1111.lease.borrow` has prepared it.
-        config: settings; precision and clip skip are used.
+        config: the settings of the run; precision, clip skip and the text encoders' LoRA rank are used.
         control: asked to stop when the user presses the webui's Interrupt.
     """
 
@@ -40,6 +43,7 @@ class A1111Model:
 
         self._model = model
         self.family = family_of(model)
+        family = FAMILIES[self.family]
         self.native_resolution = native_resolution(model)
         self._unet = unet_of(model)
         self._control = control
@@ -51,60 +55,49 @@ class A1111Model:
         self._needs_autocast = self._dtype != torch.float32 or parameter.dtype != torch.float32
         self.needs_loss_scaling = self._needs_autocast and self._dtype == torch.float16
         self.is_v_prediction = getattr(model, "parameterization", "eps") == "v"
-        self.alphas_cumprod = schedule_of(model)
+        self.alphas_cumprod = noise_schedule_of(model)
         self.model_name = str(self._info.name_for_extra)
         self.model_hash = str(self._info.sha256 or "")
-        self.codec = VaeCodec(
-            model,
-            self.device,
-            # Host: modules/shared_options.py, unload_models_when_training, A1111 1.6.1-1.10.1.
-            rests_on_cpu=bool(getattr(shared.opts, "unload_models_when_training", False)),
-            # SDXL's VAE gives wrong pictures in fp16 long before it gives none.
-            in_fp32=self.family == "sdxl",
-            heed=self._heed_interrupt,
-        )
-        self.text_encoders = encoders_of(model, self.family, config.clip_skip, self.autocast)
-        self._texts = Resting([encoder.module for encoder in self.text_encoders], self.device)
+        self.text_encoders = encoders_of(model, family, config.clip_skip, self.autocast)
+        self._checked: dict[ModelPart, list[Any]] = {
+            "unet": [self._unet],
+            "text_encoders": [encoder.module for encoder in self.text_encoders],
+        }
+        self.offloading = Offloading({**self._checked, "vae": [model.first_stage_model]}, self.device)
+        # Host: modules/shared_options.py, unload_models_when_training, A1111 1.6.1-1.10.1.
+        if getattr(shared.opts, "unload_models_when_training", False):
+            self.offloading.offload("vae")
+        self.vae = WebuiVae(model, self.offloading, in_fp32=family.needs_fp32_vae)
         self.packed_attentions = _packed(self.text_encoders) if config.text_encoder_rank else {}
-        """By module path, for each encoder that has such; what :func:`packed_attention.unpacked` wants."""
+        """Encoder name → module path → attention; to be unpacked by :func:`packed_attention.unpacked`."""
 
     def lora_targets(self) -> list[LoraTarget]:
-        """Every Linear and convolution of the UNet and the text encoders, in the order of the modules."""
+        """Every Linear layer and convolution of the UNet and the text encoders, in the order of the modules."""
         targets = []
         for path, module in self._unet.named_modules():
-            if _is_target(module):
-                targets.append(_target("unet", ldm_to_diffusers(path), module, self.family))
+            if is_lora_layer(module):
+                targets.append(lora_target("unet", ldm_to_diffusers(path), module, self.family))
         for encoder in self.text_encoders:
             for path, module in _text_layers(encoder, self.packed_attentions):
-                targets.append(_target(encoder.name, path, module, self.family))
+                targets.append(lora_target(encoder.name, path, module, self.family))
         return targets
 
     def condition(
-        self, texts: Sequence[EncodedText], chunk_count: int, sizes: Sequence[PictureSize], is_empty: Sequence[bool]
+        self, texts: Sequence[EncodedText], chunk_count: int, sizes: Sequence[ImageSize], is_empty: Sequence[bool]
     ) -> Any:
-        """Chunks of a caption side by side, shape ``(B, 77 * chunk_count, width)``; for SDXL with its vector.
-
-        Host: modules/sd_models_xl.py, ``get_learned_conditioning``, A1111 1.6.1-1.10.1: an empty negative prompt is all
-        zeros there, text and pooled text.
-        """
-        joined = torch.cat([text.hidden for text in texts], dim=-1) if len(texts) > 1 else texts[0].hidden
-        hidden = joined.reshape(len(sizes), chunk_count * joined.shape[1], joined.shape[2])
-        if self.family != "sdxl":
+        """The hidden states, shape ``(B, 77 * chunk_count, width)``; with SDXL's vector where the family has one."""
+        family = FAMILIES[self.family]
+        hidden, pooled = join_encoders(texts, chunk_count, is_empty, zero_empty=family.zero_empty_caption)
+        if not family.has_size_conditioning:
             return hidden
-        pooled = texts[1].pooled
-        assert pooled is not None, "SDXL's second encoder has one"
-        vector = sdxl_vector(self._model.conditioner, pooled[::chunk_count], sizes)
-        if any(is_empty):
-            kept = torch.tensor([not empty for empty in is_empty], device=hidden.device)
-            hidden = hidden * kept[:, None, None]
-            vector = torch.cat([vector[:, : pooled.shape[1]] * kept[:, None], vector[:, pooled.shape[1] :]], dim=1)
-        return hidden, vector
+        assert pooled is not None, "families with size conditioning have pooled text"
+        return hidden, size_conditioning(self._model.conditioner, pooled, sizes)
 
     def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, condition: Any) -> torch.Tensor:
         """The UNet's output for ``noisy`` ``(B, C, h, w)`` at int64 ``timesteps`` ``(B,)``; same dtype as ``noisy``.
 
-        Host: modules/sd_hijack_unet.py, ``apply_model``, A1111 1.6.1-1.10.1: it casts to the webui's dtype and
-        changes the condition in place, so the UNet's own class forward is called instead.
+        Host: modules/sd_hijack_unet.py, ``apply_model``, A1111 1.6.1-1.10.1: casts to the webui's dtype and changes the
+        conditioning in place, so the forward of the UNet's own class is called instead.
         """
         text, vector = condition if isinstance(condition, tuple) else (condition, None)
         with self.autocast():
@@ -114,8 +107,8 @@ class A1111Model:
     def autocast(self) -> AbstractContextManager[Any]:
         """Precision of the forward pass; a null context in fp32.
 
-        Host: modules/devices.py, ``autocast``, A1111 1.6.1-1.10.1: with ``--no-half`` or ``--precision`` it is a
-        null context whatever the run wants, so the context is our own.
+        Host: modules/devices.py, ``autocast``, A1111 1.6.1-1.10.1: a null context with ``--no-half`` or
+        ``--precision full``, whatever precision the run wants, so a context of our own is used.
         """
         if not self._needs_autocast:
             return contextlib.nullcontext()
@@ -125,8 +118,8 @@ class A1111Model:
     def checkpointing(self, *, enabled: bool) -> Iterator[None]:
         """Within the context the UNet's transformer and ResNet blocks recompute activations in backward.
 
-        Host: ldm/modules/diffusionmodules/util.py, ``CheckpointFunction``, A1111 1.6.1-1.10.1: reentrant, it starves
-        LoRA hooks of gradients; hence our own wrap around each block's ``_forward``.
+        Host: ldm/modules/diffusionmodules/util.py, ``CheckpointFunction``, A1111 1.6.1-1.10.1: it is reentrant, so LoRA
+        hooks would get no gradient. Therefore each block's ``_forward`` is wrapped here.
         """
         blocks = [module for module in self._unet.modules() if _is_block(module)] if enabled else []
         for block in blocks:
@@ -137,23 +130,11 @@ class A1111Model:
             for block in blocks:
                 block.__dict__.pop("forward", None)
 
-    def save_memory(self) -> None:
-        """Keep the VAE in main memory between uses."""
-        self.codec.rest()
-
-    def rest_text(self) -> None:
-        """Take the text encoders off the device; the lease puts them back at the end."""
-        self._texts.rest()
-
-    def text_at_hand(self) -> AbstractContextManager[None]:
-        """Within the context the text encoders are on the device."""
-        return self._texts.at_hand()
-
     def verify(self) -> None:
-        """Check that the model is still the borrowed one, on its device, and heed the webui's Interrupt.
+        """Check that the model is still the borrowed one and on its device.
 
         Raises:
-            HostError: if somebody exchanged or moved the model meanwhile.
+            HostError: the model was exchanged or moved in the meantime.
 
         Host: modules/sd_models.py, ``unload_model_weights``, A1111 1.6.1-1.10.1: the unload button and route do not
         wait for the queue.
@@ -162,24 +143,23 @@ class A1111Model:
 
         if sd_models.model_data.sd_model is not self._model or self._model.sd_checkpoint_info.filename != self._file:
             raise HostError(
-                "The webui changed its checkpoint while training.",
-                hint="Start again; do not load another checkpoint meanwhile.",
+                "The webui changed its checkpoint during training.",
+                hint="Start again, and do not load another checkpoint until training ends.",
             )
-        # Modules are looked up anew: moving a model keeps the parameter objects.
-        texts = () if self._texts.rests else (encoder.module for encoder in self.text_encoders)
-        for part in (self._unet, *texts):
-            if next(part.parameters()).device != self.device:
+        for part, networks in self._checked.items():
+            # The parameters are looked up each time, since moving a model keeps the parameter objects.
+            devices = {next(network.parameters()).device for network in networks}
+            if devices != {self.device} and not self.offloading.is_offloaded(part):
                 raise HostError(
-                    "The model was moved off its device while training.",
-                    hint="Start again; do not unload the checkpoint meanwhile.",
+                    "The model was moved off its device during training.",
+                    hint="Start again, and do not unload the checkpoint until training ends.",
                 )
-        self._heed_interrupt()
 
-    def _heed_interrupt(self) -> None:
-        """Take the webui's Interrupt as: finish the step, keep what is trained.
+    def poll_requests(self) -> None:
+        """Pass on the webui's Interrupt: the current step is finished and what is trained is kept.
 
         Host: modules/shared_state.py, ``interrupted``, A1111 1.6.1-1.10.1, and ``stopping_generation``, from 1.8:
-        flags of the whole webui, also set by Interrupt on a generation that waits in the queue.
+        flags of the whole webui, also set by Interrupt for a generation that waits in the queue.
         """
         from modules import shared
 
@@ -192,22 +172,8 @@ def _compute_dtype(precision: str, stored: torch.dtype) -> torch.dtype:
     return chosen.get(precision, stored)
 
 
-def _is_target(module: Any) -> bool:
-    """Duck-typed: hosts and extensions bring their own Linear and convolution classes."""
-    weight = module.__dict__.get("_parameters", {}).get("weight")
-    if weight is None:
-        return False
-    is_linear = weight.ndim == 2 and hasattr(module, "in_features")
-    return is_linear or (weight.ndim == 4 and hasattr(module, "in_channels"))
-
-
-def _target(part: str, path: str, module: Any, family: str) -> LoraTarget:
-    kernel = module.weight.shape[-1] if module.weight.ndim == 4 else 1
-    return LoraTarget(kohya_key(part, path, family), part, role_of(path, kernel), module)
-
-
 def _packed(encoders: Sequence[WebuiEncoder]) -> dict[str, dict[str, PackedAttention]]:
-    """The attentions of open_clip's encoders: encoder name → module path → attention."""
+    """The attention layers of open_clip's encoders: encoder name → module path → attention."""
     return {
         encoder.name: {
             path: PackedAttention(module)
@@ -222,26 +188,26 @@ def _packed(encoders: Sequence[WebuiEncoder]) -> dict[str, dict[str, PackedAtten
 def _text_layers(
     encoder: WebuiEncoder, packed: Mapping[str, Mapping[str, PackedAttention]]
 ) -> Iterator[tuple[str, Any]]:
-    """Layers of a text encoder that can carry a LoRA, under transformers' paths."""
+    """Paths, as transformers has them, and layers of a text encoder that can carry a LoRA."""
     if not isinstance(encoder, OpenClipEncoder):
-        yield from ((path, module) for path, module in encoder.module.named_modules() if _is_target(module))
+        yield from ((path, module) for path, module in encoder.module.named_modules() if is_lora_layer(module))
         return
     for path, attention in packed.get(encoder.name, {}).items():
         for part in ("q", "k", "v"):
             yield open_clip_to_hf(f"{path}.{part}"), getattr(attention, part)
         yield open_clip_to_hf(f"{path}.out_proj"), attention.out
     for path, module in encoder.module.named_modules():
-        if _is_target(module) and ".mlp." in path:
+        if is_lora_layer(module) and ".mlp." in path:
             yield open_clip_to_hf(path), module
 
 
 def _is_block(module: Any) -> bool:
     """Whether a module is a transformer or ResNet block.
 
-    Host: ldm/modules/attention.py and openaimodel.py, A1111 1.6.1-1.10.1: token merging subclasses the
-    transformer block, hence every class in its ancestry is looked at.
+    Host: ldm/modules/attention.py and openaimodel.py, A1111 1.6.1-1.10.1: token merging replaces the class of a
+    transformer block by a subclass, so all of its base classes are looked at.
     """
-    names = {kind.__name__ for kind in type(module).__mro__}
+    names = {base.__name__ for base in type(module).__mro__}
     return bool(names & {"BasicTransformerBlock", "ResBlock"}) and hasattr(module, "_forward")
 
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from lib_pivotal.core.config.checks import family_hints
+from lib_pivotal.core.checkpoint_file import read_checkpoint_file
 from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.config.shown import shown
 from lib_pivotal.core.errors import HostError, Problem
+from lib_pivotal.core.train.checks import family_hints
 from lib_pivotal.host.a1111.family import family_of, native_resolution, require_trainable
-from lib_pivotal.host.a1111.schedule import marks_of
+from lib_pivotal.host.a1111.noise_schedule import marks_of
 
 __all__ = ["find_obstacles"]
 
 
 def find_obstacles(config: TrainConfig) -> list[Problem]:
-    """Everything about start options, checkpoint and precision that prevents a run, at once."""
+    """Every start option, checkpoint and precision that prevents a run, all at once."""
     return [*_start_options(), *_checkpoint(config), *_precision(config.precision)]
 
 
@@ -24,7 +27,7 @@ def _start_options() -> list[Problem]:
     """Host: modules/cmd_args.py, A1111 1.6.1-1.10.1: flags exist with value False when not given.
 
     Host: modules/sd_hijack_unet.py, A1111 1.6.1-1.10.1: with ``--upcast-sampling`` generations cast weights of
-    GroupNorm and GEGLU in place, so they cannot be proved unchanged.
+    GroupNorm and GEGLU in place, so it cannot be verified that they are unchanged.
     """
     from modules import shared
 
@@ -37,11 +40,11 @@ def _start_options() -> list[Problem]:
     for flag, hint in hints.items():
         if getattr(shared.cmd_opts, flag, False):
             option = "--" + flag.replace("_", "-")
-            text = f"The webui was started with {option}, with which it cannot train."
+            text = f"The webui was started with {option}, and cannot train with that option."
             problems.append(Problem("webui", "error", text, f"Start it without {option}. {hint}"))
     # Host: modules/shared_options.py, fp8_storage, A1111 1.8-1.10.1; earlier ones have no fp8.
     if getattr(shared.opts, "fp8_storage", "Disable") == "Enable":
-        text = "The setting FP8 weight is on, and fp8 weights cannot be trained on."
+        text = "The setting FP8 weight is on, and a model in fp8 cannot be trained."
         problems.append(Problem("webui", "error", text, "Set Settings, FP8 weight to Disable."))
     return problems
 
@@ -56,16 +59,54 @@ def _checkpoint(config: TrainConfig) -> list[Problem]:
         text = "The webui has no checkpoint."
         return [Problem("checkpoint", "error", text, "Put one into models/Stable-diffusion and refresh its list.")]
     if not name:
-        return _loaded_model(None, config)
-    info = sd_models.get_closet_checkpoint_match(name)
+        info = sd_models.checkpoint_aliases.get(_selected())
+    else:
+        info = sd_models.get_closet_checkpoint_match(name)
+        if info is None:
+            hint = "Available: " + ", ".join(names) + "."
+            return [Problem("checkpoint", "error", f"The webui has no checkpoint {shown(name)}.", hint)]
+    return [*_file(info), *_loaded_model(info, config)]
+
+
+def _file(info: Any) -> list[Problem]:
+    """What speaks against a checkpoint's file; of one that is loaded the model itself tells more.
+
+    Host: modules/sd_models.py, ``load_model_weights``, A1111 1.6.1-1.10.1: a file without a VAE is loaded without a
+    word, and the VAE then has random weights unless another one is chosen.
+    """
+    from modules import sd_models
+
     if info is None:
-        hint = "Available: " + ", ".join(names) + "."
-        return [Problem("checkpoint", "error", f"The webui has no checkpoint {name!r}.", hint)]
-    return _loaded_model(info, config)
+        return []
+    path = Path(info.filename)
+    model = sd_models.model_data.sd_model
+    is_loaded = model is not None and model.sd_checkpoint_info.filename == info.filename
+    if path.suffix.lower() != ".safetensors" or (is_loaded and not path.exists()):
+        return []
+    try:
+        missing = read_checkpoint_file(path).missing
+    except HostError as error:
+        hint = f"{error.hint} Or select another checkpoint."
+        return [] if is_loaded else [Problem("checkpoint", "error", error.message, hint)]
+    problems = []
+    if set(missing) - {"VAE"} and not is_loaded:
+        text = f"{path.name} has no {' and no '.join(part for part in missing if part != 'VAE')}."
+        problems.append(Problem("checkpoint", "error", text, "Select a checkpoint that has all parts."))
+    if "VAE" in missing and not _has_chosen_vae(info.filename):
+        text = f"{path.name} has no VAE, and the webui has chosen none for it."
+        problems.append(Problem("checkpoint", "error", text, "Choose one in Settings, VAE, SD VAE."))
+    return problems
+
+
+def _has_chosen_vae(filename: str) -> bool:
+    """Host: modules/sd_vae.py, ``resolve_vae``, A1111 1.6.1-1.10.1: by option, setting, card or the file's name."""
+    from modules import sd_vae
+
+    return sd_vae.resolve_vae(filename).vae is not None
 
 
 def _loaded_model(wanted: Any, config: TrainConfig) -> list[Problem]:
-    """What speaks against the model in memory, if that is the one to train.
+    """Problems with the model in memory, if it is the one to train.
 
     Host: modules/sd_models.py, ``model_data.sd_model``, A1111 1.6.1-1.10.1: unlike ``shared.sd_model`` it does not
     start loading.
@@ -75,8 +116,7 @@ def _loaded_model(wanted: Any, config: TrainConfig) -> list[Problem]:
     model = sd_models.model_data.sd_model
     if model is None:
         return []
-    info = wanted or sd_models.checkpoint_aliases.get(_selected())
-    if info is not None and info.filename != model.sd_checkpoint_info.filename:
+    if wanted is not None and wanted.filename != model.sd_checkpoint_info.filename:
         return []
     try:
         require_trainable(model)
@@ -86,15 +126,15 @@ def _loaded_model(wanted: Any, config: TrainConfig) -> list[Problem]:
 
 
 def _mistaken_prediction(model: Any) -> list[Problem]:
-    """Whether the webui takes the checkpoint for what it is.
+    """Whether the webui uses the checkpoint with the wrong prediction type.
 
-    Host: modules/sd_models_xl.py, ``extend_sdxl``, A1111 1.6.1-1.10.1: without a ``.yaml`` beside it, a checkpoint
-    of SDXL is taken for one that predicts noise.
+    Host: modules/sd_models_xl.py, ``extend_sdxl``, A1111 1.6.1-1.10.1: without a ``.yaml`` next to it, an SDXL
+    checkpoint is used as one that predicts noise.
     """
     if "v_pred" not in marks_of(model.sd_checkpoint_info.filename) or getattr(model, "parameterization", "") == "v":
         return []
-    text = "The checkpoint says that it predicts velocity (v), and the webui uses it as one that predicts noise."
-    hint = "Put the .yaml that belongs to it beside it; its pictures are wrong, too."
+    text = "The checkpoint is marked as predicting velocity (v), but the webui uses it as one that predicts noise."
+    hint = "Put its .yaml file next to it; without the file its images are wrong too."
     return [Problem("checkpoint", "error", text, hint)]
 
 

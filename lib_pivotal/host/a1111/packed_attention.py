@@ -1,6 +1,6 @@
 """Attention of open_clip's text encoders as four layers, so that each can carry a LoRA.
 
-The modules stay what they are: only ``forward`` of an instance is exchanged, and put back.
+The modules are not replaced: only the ``forward`` of an instance is, and it is restored afterwards.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ __all__ = ["PackedAttention", "unpacked"]
 
 
 class _Part(torch.nn.Module):
-    """One third of a packed input projection, with the look of a Linear layer; owns no weight."""
+    """One third of a packed input projection; looks like a Linear layer but has no weight of its own."""
 
     def __init__(self, attention: Any, index: int) -> None:
         super().__init__()
-        # Around torch's registration, which would make the attention a part of its own part.
+        # Not registered as a submodule: that would make the attention a part of its own part.
         object.__setattr__(self, "attention", attention)
         self.in_features = self.out_features = int(attention.embed_dim)
         self._rows = slice(index * self.out_features, (index + 1) * self.out_features)
@@ -40,10 +40,10 @@ class PackedAttention:
     """An ``nn.MultiheadAttention`` whose projections can be hooked.
 
     Args:
-        attention: of open_clip: same width for all inputs, sequence first.
+        attention: from open_clip, with the same width for all inputs and the sequence in the first dimension.
 
-    Host: torch/nn/modules/activation.py, ``MultiheadAttention.forward``, torch 2.0-2.1: hands its weights to a
-        function, so hooks on its ``out_proj`` are never called and its three input projections are one tensor.
+    Host: torch/nn/modules/activation.py, ``MultiheadAttention.forward``, torch 2.0-2.1: passes its weights to a
+        function, so hooks on its ``out_proj`` are never called, and its three input projections are one tensor.
     """
 
     def __init__(self, attention: Any) -> None:
@@ -60,9 +60,9 @@ class PackedAttention:
         need_weights: bool = False,
         attn_mask: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, None]:
-        """In place of the attention's own; all three inputs ``(length, batch, width)``."""
-        assert key_padding_mask is None, "open_clip gives none"
-        assert not need_weights, "open_clip asks for none"
+        """Replaces the attention's own forward; all three inputs have shape ``(length, batch, width)``."""
+        assert key_padding_mask is None, "open_clip passes none"
+        assert not need_weights, "open_clip does not ask for them"
         length, batch, width = query.shape
         heads = self.attention.num_heads
         shape = (length, batch, heads, width // heads)
@@ -76,11 +76,11 @@ class PackedAttention:
 
 @contextlib.contextmanager
 def unpacked(attentions: list[PackedAttention]) -> Iterator[None]:
-    """Within the context these attentions compute by their parts."""
-    for item in attentions:
-        item.attention.forward = item.forward
+    """Within the context these attention layers compute through their four parts."""
+    for packed in attentions:
+        packed.attention.forward = packed.forward
     try:
         yield
     finally:
-        for item in attentions:
-            item.attention.__dict__.pop("forward", None)
+        for packed in attentions:
+            packed.attention.__dict__.pop("forward", None)

@@ -1,4 +1,4 @@
-"""Preview pictures by the webui's own txt2img, in the middle of training."""
+"""Preview images made with the webui's own txt2img during training."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 from lib_pivotal.core.errors import HostError
-from lib_pivotal.core.ports import LiveEmbeddings, Sample, SampleRequest
+from lib_pivotal.core.ports import LiveEmbeddings, Offloading, Sample, SampleRequest
 
 __all__ = ["A1111Sampler", "forget_conds"]
 
 _SAMPLER = "Euler"
-"""Deterministic, in every version, and its pictures change smoothly with the model."""
+"""In every version, deterministic, and its images change smoothly with the model."""
 
 _STATE = (
     "skipped",
@@ -34,38 +34,36 @@ _STATE = (
     "textinfo",
     "time_start",
 )
-"""Host: modules/shared_state.py, ``State``, A1111 1.6.1-1.10.1: what a generation writes. The interrupt flags are
-not in the list, since a press during a preview must not be lost."""
+"""Host: modules/shared_state.py, ``State``, A1111 1.6.1-1.10.1: what a generation writes. The interrupt flags are not
+listed, so that an Interrupt during a preview is not lost."""
 
 
-class _Lender(Protocol):
+class _BorrowedModel(Protocol):
     """What the sampler needs from the borrowed model."""
 
     device: torch.device
-    codec: Any
-
-    def text_at_hand(self) -> Any: ...
+    offloading: Offloading
 
 
 class A1111Sampler:
-    """Makes previews; implements ``core.ports.SampleMaker``. The attached LoRA acts through its hooks.
+    """Makes previews; implements ``core.ports.SampleMaker``. An attached LoRA acts through its hooks.
 
     Args:
         model: the webui's model.
-        lent: the same model behind our port.
+        borrowed: the same model as the engine sees it.
     """
 
-    def __init__(self, model: Any, lent: _Lender) -> None:
+    def __init__(self, model: Any, borrowed: _BorrowedModel) -> None:
         self._model = model
-        self._lent = lent
+        self._borrowed = borrowed
 
     def make(self, request: SampleRequest, embeddings: LiveEmbeddings) -> Sample | None:
-        """Generate one picture with ``embeddings`` usable by name; None when it was interrupted.
+        """Generate one image whose prompt may name ``embeddings``; None when it was interrupted.
 
         Leaves random state, progress state, settings and caches of the webui as they were.
 
         Raises:
-            HostError: the webui failed to make it.
+            HostError: the webui could not make the image.
 
         Host: modules/processing.py, ``process_images``, A1111 1.6.1-1.10.1: with ``scripts`` None no other
         extension's script runs, and with ``disable_extra_networks`` no LoRA is merged into the weights.
@@ -73,13 +71,13 @@ class A1111Sampler:
         from modules import processing
 
         with ExitStack() as stack:
-            stack.enter_context(_same_random_numbers(self._lent.device))
+            stack.enter_context(_same_random_state(self._borrowed.device))
             stack.enter_context(_same_progress())
             stack.enter_context(_pinned_options(self._options(request)))
             stack.enter_context(_same_prompt_history())
             stack.enter_context(_registered(self._model, embeddings))
-            stack.enter_context(self._lent.codec.awake())
-            stack.enter_context(self._lent.text_at_hand())
+            stack.enter_context(self._borrowed.offloading.on_device("vae"))
+            stack.enter_context(self._borrowed.offloading.on_device("text_encoders"))
             stack.callback(forget_conds)
             forget_conds()
             task = processing.StableDiffusionProcessingTxt2Img(
@@ -101,30 +99,30 @@ class A1111Sampler:
                 do_not_reload_embeddings=True,
                 disable_extra_networks=True,
             )
-            # Host: modules/processing.py, scheduler, A1111 1.9-1.10.1: left out, each generation logs a warning.
+            # Host: modules/processing.py, scheduler, A1111 1.9-1.10.1: without it each generation logs a warning.
             if hasattr(task, "scheduler"):
                 task.scheduler = "Automatic"
             try:
                 with contextlib.closing(task), torch.no_grad():
                     result = processing.process_images(task)
             except Exception as error:
-                if _was_cut():
-                    # Host: modules/processing.py, ``process_images_inner``, A1111 1.6.1: stumbles over a picture that
-                    # was interrupted before its first step.
+                if _was_interrupted():
+                    # Host: modules/processing.py, ``process_images_inner``, A1111 1.6.1: fails on an image that was
+                    # interrupted before its first step.
                     return None
-                # Whatever the webui or an extension of its raises here must not end the training.
-                raise HostError(f"The webui could not make a preview: {error}", hint="Training goes on.") from error
-            if _was_cut() or not result.images:
+                # Nothing that the webui or another extension raises here may end the training.
+                raise HostError(f"The webui could not make a preview: {error}", hint="Training continues.") from error
+            if _was_interrupted() or not result.images:
                 return None
             first = result.index_of_first_image
             return Sample(result.images[first], str(result.infotexts[first]))
 
     def _options(self, request: SampleRequest) -> dict[str, Any]:
-        """Settings that must hold during a preview.
+        """Settings that must not change during a preview.
 
-        Host: modules/processing.py, ``process_images``, A1111 1.6.1-1.10.1: reloads the model when the selection or
-        ``fp8_storage`` (from 1.8) differs, and the page changes the selection before its queued callback runs;
-        it would load another checkpoint into the model being trained.
+        Host: modules/processing.py, ``process_images``, A1111 1.6.1-1.10.1: reloads the model when the selected
+        checkpoint or ``fp8_storage`` (from 1.8) differs, and the page changes the selection before its queued callback
+        runs. That would load another checkpoint into the model being trained.
         """
         from modules import devices
 
@@ -141,8 +139,8 @@ class A1111Sampler:
         }
 
 
-def _was_cut() -> bool:
-    """Whether the user has interrupted or skipped."""
+def _was_interrupted() -> bool:
+    """Whether the user has pressed Interrupt or Skip."""
     from modules import shared
 
     state = shared.state
@@ -153,7 +151,7 @@ def forget_conds() -> None:
     """Empty the webui's caches of encoded prompts.
 
     Host: modules/processing.py, ``cached_c``, ``cached_uc``, ``cached_hr_c``, ``cached_hr_uc``, A1111 1.6.1-1.10.1:
-    lists on the classes, taken over by each new task.
+    lists on the classes, reused by each new task.
     """
     from modules import processing
 
@@ -166,7 +164,7 @@ def forget_conds() -> None:
 
 
 @contextlib.contextmanager
-def _same_random_numbers(device: torch.device) -> Iterator[None]:
+def _same_random_state(device: torch.device) -> Iterator[None]:
     """Host: modules/rng.py, ``manual_seed``, A1111 1.6.1-1.10.1: seeds torch's global generator."""
     kept = torch.get_rng_state(), np.random.get_state(), random.getstate()
     kept_device = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
@@ -195,10 +193,10 @@ def _same_progress() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _pinned_options(values: Mapping[str, Any]) -> Iterator[None]:
-    """Settings with other values, unseen by their callbacks; what the user changes meanwhile wins.
+    """Within the context settings have other values; no callbacks run, and what the user changes meanwhile is kept.
 
-    Host: modules/options.py, ``Options.data``, A1111 1.6.1-1.10.1: setting an option any other way runs callbacks
-    that wait for the queue we hold, and fails under ``--freeze-settings``.
+    Host: modules/options.py, ``Options.data``, A1111 1.6.1-1.10.1: setting an option any other way runs callbacks that
+    wait for the queue that we hold, and fails with ``--freeze-settings``.
     """
     from modules import shared
 
@@ -223,11 +221,10 @@ def _pinned_options(values: Mapping[str, Any]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _same_prompt_history() -> Iterator[None]:
-    """Keep the text of the user's last generation.
+    """Keep the prompt and settings of the user's last generation.
 
-    Host: modules/processing.py, ``process_images_inner``, A1111 1.6.1-1.10.1: each generation replaces
-    ``params.txt`` in the data folder, from which the page brings back the user's last prompt. The flag against
-    it exists only from 1.9.
+    Host: modules/processing.py, ``process_images_inner``, A1111 1.6.1-1.10.1: each generation replaces ``params.txt``
+    in the data folder, from which the page restores the last prompt. Only versions from 1.9 have a flag against it.
     """
     from modules import paths
 
@@ -244,10 +241,11 @@ def _same_prompt_history() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _registered(model: Any, embeddings: LiveEmbeddings) -> Iterator[None]:
-    """Within the context prompts know ``embeddings``; others of the same name step aside.
+    """Within the context ``embeddings`` work in prompts; installed ones of the same name are put aside.
 
-    Host: modules/textual_inversion/textual_inversion.py, ``Embedding``, A1111 1.6.1-1.10.1: a hand-made one needs
-    ``vectors`` (0 makes the word vanish from the prompt) and ``filename`` (None breaks the page of cards).
+    Host: modules/textual_inversion/textual_inversion.py, ``Embedding``, A1111 1.6.1-1.10.1: one that is not loaded from
+    a file must be given ``vectors`` (with 0 the name disappears from the prompt) and ``filename`` (None breaks the page
+    of cards).
     """
     from modules import sd_hijack
     from modules.textual_inversion import textual_inversion
@@ -263,7 +261,7 @@ def _registered(model: Any, embeddings: LiveEmbeddings) -> Iterator[None]:
                     aside.append(other)
                     database.register_embedding_by_name(None, model, other.name)
             vectors = {encoder: values.detach().float().clone() for encoder, values in parts.items()}
-            # One encoder's embedding is the tensor itself.
+            # For a model with one encoder the webui expects the tensor itself.
             vec: Any = vectors if len(vectors) > 1 else next(iter(vectors.values()))
             embedding = textual_inversion.Embedding(vec, name)
             embedding.vectors = len(next(iter(vectors.values())))

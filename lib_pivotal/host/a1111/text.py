@@ -1,7 +1,7 @@
-"""The text encoders of a webui's model, called below its prompt syntax.
+"""The text encoders of the webui's model, called below its prompt syntax.
 
-Prompt syntax (brackets, BREAK, commas) and the user's settings live in the webui's wrappers, so the encoders are called
-below them.
+Prompt syntax (brackets, BREAK, commas) and the user's settings are handled in the webui's wrappers, so the encoders
+inside them are called directly.
 """
 
 from __future__ import annotations
@@ -12,39 +12,45 @@ from typing import Any
 
 import torch
 
+from lib_pivotal.core.families import Family, TextEncoderInfo
 from lib_pivotal.core.ports import EncodedText
+from lib_pivotal.core.textual_inversion.replaced_rows import replaced_rows
 
 __all__ = ["ClipEncoder", "OpenClipEncoder", "WebuiEncoder", "encoders_of"]
 
 Autocast = Callable[[], AbstractContextManager[Any]]
 
 
-def encoders_of(model: Any, family: str, clip_skip: int, autocast: Autocast) -> Sequence[WebuiEncoder]:
+def encoders_of(model: Any, family: Family, clip_skip: int, autocast: Autocast) -> Sequence[WebuiEncoder]:
     """The encoders of a model, in the order in which its UNet gets their outputs.
 
     Args:
         model: the webui's model.
-        family: see ``core.families``.
-        clip_skip: 1 is the last layer; SD1 only, the others have a layer of their own.
+        family: the family of the model.
+        clip_skip: 1 is the last layer; ignored for families that have a layer of their own.
         autocast: makes the context of the forward pass.
 
-    Host: modules/sd_hijack.py, ``hijack``, A1111 1.6.1-1.10.1: wrappers of the encoders are ``cond_stage_model`` (SD1,
+    Host: modules/sd_hijack.py, ``hijack``, A1111 1.6.1-1.10.1: the encoders' wrappers are ``cond_stage_model`` (SD1,
         SD2) or the first two of ``conditioner.embedders`` (SDXL).
     """
-    if family == "sdxl":
-        first, second = model.conditioner.embedders[0], model.conditioner.embedders[1]
-        return (ClipEncoder(first, autocast), OpenClipEncoder(second, "clip_g", autocast))
-    if family == "sd2":
-        return (OpenClipEncoder(model.cond_stage_model, "clip_l", autocast),)
-    return (ClipEncoder(model.cond_stage_model, autocast, clip_skip),)
+    wrappers = model.conditioner.embedders if family.has_conditioner else [model.cond_stage_model]
+    skip = clip_skip if family.allows_clip_skip else 1
+    encoders: list[WebuiEncoder] = []
+    # SDXL's conditioner has more embedders, those of the sizes.
+    for info, wrapper in zip(family.text_encoders, wrappers, strict=False):
+        if info.is_open_clip:
+            encoders.append(OpenClipEncoder(wrapper, info, autocast))
+        else:
+            encoders.append(ClipEncoder(wrapper, info, autocast, skip))
+    return tuple(encoders)
 
 
 class WebuiEncoder:
-    """What the encoders have in common; implements ``core.ports.TextEncoder`` but for what differs.
+    """What the encoders have in common; a subclass completes it to a ``core.ports.TextEncoder``.
 
     Args:
         wrapper: the webui's own object around the encoder.
-        name: bundle name of the encoder.
+        info: which encoder of its family it is.
         autocast: makes the context of the forward pass.
     """
 
@@ -54,20 +60,20 @@ class WebuiEncoder:
     module: Any
     """The encoder itself, for its layers."""
 
-    def __init__(self, wrapper: Any, name: str, autocast: Autocast) -> None:
-        self.name = name
+    def __init__(self, wrapper: Any, info: TextEncoderInfo, autocast: Autocast) -> None:
+        self.name = info.name
         self._wrapper = wrapper
         self._autocast = autocast
         self.width = int(self.token_vectors().shape[1])
 
     def tokenize(self, text: str) -> list[int]:
-        """Ids of ``text`` taken literally, without start and end; any length."""
+        """Token ids of the literal text, of any length, without start and end tokens."""
         raise NotImplementedError
 
     def token_vectors(self) -> torch.Tensor:
-        """The frozen vocabulary table, shape ``(vocabulary, width)``; never to be written.
+        """The frozen token embedding table, shape ``(vocabulary, width)``; must not be changed.
 
-        Host: modules/sd_hijack.py, ``EmbeddingsWithFixes``, A1111 1.6.1-1.10.1: wraps the table in ``wrapped``.
+        Host: modules/sd_hijack.py, ``EmbeddingsWithFixes``, A1111 1.6.1-1.10.1: holds the layer in ``wrapped``.
         """
         layer = self._token_layer()
         return getattr(layer, "wrapped", layer).weight
@@ -83,24 +89,14 @@ class WebuiEncoder:
             columns: int64, shape ``(K,)``, 1 … 75.
             vectors: fp32, shape ``(K, width)``; gradients flow back into it.
 
-        Host: modules/sd_hijack.py, ``EmbeddingsWithFixes.forward``, A1111 1.6.1-1.10.1: whatever is left in the
-        hijack's one slot ``fixes`` would be spliced into this call, so it is emptied.
+        Host: modules/sd_hijack.py, ``EmbeddingsWithFixes.forward``, A1111 1.6.1-1.10.1: inserts into this call whatever
+        is left in the hijack's attribute ``fixes``, so that is cleared first.
         """
-        device = self.token_vectors().device
         hijack = getattr(self._wrapper, "hijack", None)
         if hijack is not None:
             hijack.fixes = None
-
-        def splice(_module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
-            return output.index_put((rows.to(device), columns.to(device)), vectors.to(output))
-
-        handle = self._token_layer().register_forward_hook(splice) if len(rows) else None
-        try:
-            with self._autocast():
-                return self._read(ids.to(device))
-        finally:
-            if handle is not None:
-                handle.remove()
+        with replaced_rows(self._token_layer(), rows, columns, vectors), self._autocast():
+            return self._read(ids.to(self.token_vectors().device))
 
     def _token_layer(self) -> Any:
         raise NotImplementedError
@@ -113,20 +109,20 @@ class ClipEncoder(WebuiEncoder):
     """CLIP-L of transformers, as SD1 and SDXL have it.
 
     Host: modules/sd_hijack_clip.py, ``FrozenCLIPEmbedderWithCustomWords``, A1111 1.6.1-1.10.1: ``wrapped`` holds
-    the HF tokenizer and model; start and end are the tokenizer's, the padding is the end.
+    the HF tokenizer and model; start and end are the tokenizer's, the padding is the end token.
     """
 
-    def __init__(self, wrapper: Any, autocast: Autocast, clip_skip: int = 1) -> None:
+    def __init__(self, wrapper: Any, info: TextEncoderInfo, autocast: Autocast, clip_skip: int = 1) -> None:
         self.module = wrapper.wrapped.transformer
         self._tokenizer = wrapper.wrapped.tokenizer
         self._clip_skip = clip_skip
         self.start_id = int(self._tokenizer.bos_token_id)
         self.end_id = int(self._tokenizer.eos_token_id)
         self.pad_id = self.end_id
-        super().__init__(wrapper, "clip_l", autocast)
+        super().__init__(wrapper, info, autocast)
 
     def tokenize(self, text: str) -> list[int]:
-        """Ids of ``text`` taken literally, without start and end; any length."""
+        """Token ids of the literal text, of any length, without start and end tokens."""
         return list(self._tokenizer([text], truncation=False, add_special_tokens=False)["input_ids"][0])
 
     def _token_layer(self) -> Any:
@@ -135,8 +131,8 @@ class ClipEncoder(WebuiEncoder):
     def _read(self, ids: torch.Tensor) -> EncodedText:
         """The hidden states that a generation uses, shape ``(N, 77, width)``.
 
-        Host: modules/sd_hijack_clip.py, ``encode_with_transformers``, A1111 1.6.1-1.10.1: in SD1 a skipped layer's
-        output passes the final layer norm too; SDXL takes layer ``layer_idx`` without it.
+        Host: modules/sd_hijack_clip.py, ``encode_with_transformers``, A1111 1.6.1-1.10.1: with clip skip, the output of
+        SD1's earlier layer goes through the final layer norm too; SDXL uses layer ``layer_idx`` without it.
         """
         wrapped = self._wrapper.wrapped
         if getattr(wrapped, "layer", "last") == "hidden":
@@ -155,13 +151,13 @@ class OpenClipEncoder(WebuiEncoder):
 
     pad_id = 0
 
-    def __init__(self, wrapper: Any, name: str, autocast: Autocast) -> None:
+    def __init__(self, wrapper: Any, info: TextEncoderInfo, autocast: Autocast) -> None:
         self.module = wrapper.wrapped.model
         self.start_id, self.end_id = int(wrapper.id_start), int(wrapper.id_end)
-        super().__init__(wrapper, name, autocast)
+        super().__init__(wrapper, info, autocast)
 
     def tokenize(self, text: str) -> list[int]:
-        """Ids of ``text`` taken literally, without start and end; any length."""
+        """Token ids of the literal text, of any length, without start and end tokens."""
         from modules import sd_hijack_open_clip
 
         return [int(number) for number in sd_hijack_open_clip.tokenizer.encode(text)]
@@ -170,11 +166,11 @@ class OpenClipEncoder(WebuiEncoder):
         return self.module.token_embedding
 
     def _read(self, ids: torch.Tensor) -> EncodedText:
-        """Hidden states ``(N, 77, width)``, and with SDXL the pooled vector ``(N, projection)``.
+        """Hidden states ``(N, 77, width)``, and with SDXL the pooled text ``(N, projection width)``.
 
         Host: ldm/modules/encoders/modules.py and sgm/modules/encoders/modules.py, ``encode_with_transformer``, A1111
-        1.6.1-1.10.1: SD2's gives the layer that its configuration names, normed; SDXL's gives all of them by name and
-        the vector at the end token (the highest id) as ``pooled``.
+        1.6.1-1.10.1: SD2's returns the layer that its configuration names, normed; SDXL's returns a dict of all layers,
+        with the output at the end token (the highest id) as ``pooled``.
         """
         output = self._wrapper.wrapped.encode_with_transformer(ids)
         if isinstance(output, dict):

@@ -15,9 +15,9 @@ __all__ = ["load"]
 
 
 def load(path: str | Path, *, clip_skip: int = 1, precision: str = "auto", device: str | None = None) -> DiffusersModel:
-    """Load a model for training and sampling; see :func:`lib_pivotal.host.diffusers.model.load_model`.
+    """Load a model for training and previews; see :func:`lib_pivotal.host.diffusers.model.load_model`.
 
-    A function here, so that reading key tables of this package does not import diffusers, which takes seconds.
+    Imports diffusers only when it is called, since that takes seconds and other modules of this package do without it.
 
     Args:
         path: ``.safetensors`` checkpoint or diffusers folder.

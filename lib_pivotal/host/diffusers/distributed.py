@@ -1,8 +1,9 @@
-"""Several processes, each with its own device, as ``torchrun`` or ``accelerate launch`` start them."""
+"""Several processes, each with its own device, as started by ``torchrun`` or ``accelerate launch``."""
 
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 from collections.abc import Iterator
 from typing import TypeVar
@@ -12,16 +13,19 @@ from torch import distributed
 
 from lib_pivotal.core.ports import ProcessGroup, SingleProcess
 
-__all__ = ["TorchGroup", "from_first", "local_device", "open_group"]
+__all__ = ["TorchGroup", "is_first_process", "local_device", "open_group"]
 
 Value = TypeVar("Value")
+
+_LONGEST_WAIT = datetime.timedelta(hours=6)
+"""While the first process checks and encodes a large dataset, the others wait; ten minutes are usual."""
 
 
 class TorchGroup:
     """The processes of ``torch.distributed``; implements ``core.ports.ProcessGroup``.
 
     Args:
-        device: of this process; what is exchanged must lie there.
+        device: of this process; exchanged tensors must be on it.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -40,13 +44,20 @@ class TorchGroup:
         distributed.all_reduce(value, distributed.ReduceOp.MAX)
         return bool(value.item())
 
-    def barrier(self) -> None:
-        """Wait for all processes."""
-        distributed.barrier()
+    def from_first(self, value: Value) -> Value:
+        """The first process's ``value`` in all of them; it must be possible to pickle it."""
+        box = [value]
+        distributed.broadcast_object_list(box, src=0)
+        return box[0]
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that checks, encodes and writes; known before the group is there."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def local_device(name: str | None) -> str | None:
-    """The device of this process: with several and no explicit number, ``cuda:LOCAL_RANK``."""
+    """The device of this process: ``cuda:LOCAL_RANK`` under a launcher, unless another device is named."""
     if "LOCAL_RANK" in os.environ and name in (None, "cuda") and torch.cuda.is_available():
         return f"cuda:{os.environ['LOCAL_RANK']}"
     return name
@@ -54,7 +65,7 @@ def local_device(name: str | None) -> str | None:
 
 @contextlib.contextmanager
 def open_group(device: torch.device) -> Iterator[ProcessGroup]:
-    """The group that the launcher announced in the environment; a group of one where there is none.
+    """The group that the launcher describes in the environment; a group of one process where there is no launcher.
 
     Args:
         device: of this process; decides between NCCL and Gloo.
@@ -64,17 +75,8 @@ def open_group(device: torch.device) -> Iterator[ProcessGroup]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_LONGEST_WAIT)
     try:
         yield TorchGroup(device)
     finally:
         distributed.destroy_process_group()
-
-
-def from_first(group: ProcessGroup, value: Value) -> Value:
-    """The first process's ``value`` in all of them."""
-    if group.size == 1:
-        return value
-    box = [value]
-    distributed.broadcast_object_list(box, src=0)
-    return box[0]

@@ -1,4 +1,4 @@
-"""Names of a checkpoint's tensors, LDM's and diffusers', both ways."""
+"""Names of a checkpoint's tensors: from LDM's to diffusers' and back."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from lib_pivotal.core.lora.naming import diffusers_to_ldm, ldm_to_diffusers, ope
 
 __all__ = [
     "PREFIXES",
-    "codec_to_diffusers",
-    "codec_to_ldm",
     "from_ldm",
     "open_clip_state",
     "open_clip_width",
     "parts_with",
     "to_ldm",
     "unet_state",
+    "vae_to_diffusers",
+    "vae_to_ldm",
 ]
 
 PREFIXES = {
     "unet": "model.diffusion_model.",
-    "codec": "first_stage_model.",
+    "vae": "first_stage_model.",
     "text": "cond_stage_model.transformer.",
 }
 
-_CODEC_LEVELS = 4
+_VAE_LEVELS = 4
 
-_CODEC_RENAMES = (
+_VAE_RENAMES = (
     ("nin_shortcut", "conv_shortcut"),
     ("mid.block_1", "mid_block.resnets.0"),
     ("mid.block_2", "mid_block.resnets.1"),
@@ -41,34 +41,34 @@ _CODEC_RENAMES = (
 )
 
 
-def codec_to_diffusers(path: str) -> str:
+def vae_to_diffusers(path: str) -> str:
     """Diffusers path of a VAE module from its LDM path below ``first_stage_model``."""
-    for ldm, ours in _CODEC_RENAMES:
+    for ldm, ours in _VAE_RENAMES:
         path = path.replace(ldm, ours)
     parts = path.split(".")
     if len(parts) > 1 and parts[1] == "down":
-        kind = f"resnets.{parts[4]}" if parts[3] == "block" else "downsamplers.0"
+        block = f"resnets.{parts[4]}" if parts[3] == "block" else "downsamplers.0"
         rest = parts[5:] if parts[3] == "block" else parts[4:]
-        return ".".join([parts[0], "down_blocks", parts[2], kind, *rest])
+        return ".".join([parts[0], "down_blocks", parts[2], block, *rest])
     if len(parts) > 1 and parts[1] == "up":
-        level = str(_CODEC_LEVELS - 1 - int(parts[2]))
-        kind = f"resnets.{parts[4]}" if parts[3] == "block" else "upsamplers.0"
+        level = str(_VAE_LEVELS - 1 - int(parts[2]))
+        block = f"resnets.{parts[4]}" if parts[3] == "block" else "upsamplers.0"
         rest = parts[5:] if parts[3] == "block" else parts[4:]
-        return ".".join([parts[0], "up_blocks", level, kind, *rest])
+        return ".".join([parts[0], "up_blocks", level, block, *rest])
     return path
 
 
-def codec_to_ldm(path: str) -> str:
-    """LDM path of a VAE module; the inverse of :func:`codec_to_diffusers`."""
+def vae_to_ldm(path: str) -> str:
+    """LDM path of a VAE module; the inverse of :func:`vae_to_diffusers`."""
     parts = path.split(".")
     if len(parts) > 2 and parts[1] in ("down_blocks", "up_blocks"):
         side = "down" if parts[1] == "down_blocks" else "up"
-        level = parts[2] if side == "down" else str(_CODEC_LEVELS - 1 - int(parts[2]))
+        level = parts[2] if side == "down" else str(_VAE_LEVELS - 1 - int(parts[2]))
         if parts[3] == "resnets":
             path = ".".join([parts[0], side, level, "block", parts[4], *parts[5:]])
         else:
             path = ".".join([parts[0], side, level, f"{side}sample", *parts[5:]])
-    for ldm, ours in _CODEC_RENAMES:
+    for ldm, ours in _VAE_RENAMES:
         path = path.replace(ours, ldm)
     return path
 
@@ -79,13 +79,13 @@ def parts_with(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, to
 
 
 def unet_state(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The UNet of a checkpoint of SD1, SD2 or SDXL under diffusers' names.
+    """The UNet of an SD1, SD2 or SDXL checkpoint under diffusers' names.
 
     Args:
         tensors: LDM key → tensor.
 
     Raises:
-        ValueError: a UNet key belongs to none of them.
+        ValueError: a UNet key does not belong to any of them.
     """
     state = {}
     for name, value in parts_with(tensors, PREFIXES["unet"]).items():
@@ -114,10 +114,10 @@ def open_clip_state(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tens
     """An open_clip text encoder under transformers' names.
 
     Args:
-        tensors: open_clip's name → tensor; what belongs to no text encoder is left out.
+        tensors: open_clip's name → tensor; tensors that are not part of a text encoder are left out.
 
     Raises:
-        ValueError: a layer has a part that such encoders do not have.
+        ValueError: a layer has a part that these encoders do not have.
     """
     state = {new: tensors[old] for old, new in _OPEN_CLIP.items() if old in tensors}
     if "text_projection" in tensors:
@@ -135,7 +135,7 @@ def open_clip_state(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tens
 
 
 def from_ldm(tensors: Mapping[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
-    """Split an SD1 checkpoint into ``unet``, ``codec`` and ``text`` state dicts under diffusers' names.
+    """Split an SD1 checkpoint into ``unet``, ``vae`` and ``text`` state dicts under diffusers' names.
 
     Args:
         tensors: LDM key → tensor; other keys (schedule buffers, EMA) are left out.
@@ -143,36 +143,36 @@ def from_ldm(tensors: Mapping[str, torch.Tensor]) -> dict[str, dict[str, torch.T
     Raises:
         ValueError: a UNet key does not belong to SD1.
     """
-    codec = {}
-    for name, value in parts_with(tensors, PREFIXES["codec"]).items():
+    vae = {}
+    for name, value in parts_with(tensors, PREFIXES["vae"]).items():
         path, _, leaf = name.rpartition(".")
-        path = codec_to_diffusers(path)
-        # LDM's VAE attention is made of 1×1 convolutions, diffusers' of Linear layers.
+        path = vae_to_diffusers(path)
+        # The VAE's attention consists of 1×1 convolutions in LDM and of Linear layers in diffusers.
         is_attention = ".attentions." in path and value.ndim == 4
-        codec[f"{path}.{leaf}"] = value[:, :, 0, 0] if is_attention else value
-    return {"unet": unet_state(tensors), "codec": codec, "text": parts_with(tensors, PREFIXES["text"])}
+        vae[f"{path}.{leaf}"] = value[:, :, 0, 0] if is_attention else value
+    return {"unet": unet_state(tensors), "vae": vae, "text": parts_with(tensors, PREFIXES["text"])}
 
 
 def to_ldm(
     unet: Mapping[str, torch.Tensor],
-    codec: Mapping[str, torch.Tensor],
+    vae: Mapping[str, torch.Tensor],
     text: Mapping[str, torch.Tensor],
-    family: str = "sd1",
+    family: str,
 ) -> dict[str, torch.Tensor]:
     """One LDM checkpoint from diffusers state dicts.
 
     Args:
         unet: of diffusers' UNet.
-        codec: of diffusers' VAE.
-        text: of SD1's text encoder, keys begin with ``text_model.``; of other families nothing.
-        family: ``sd1``, ``sd2`` or ``sdxl``.
+        vae: of diffusers' VAE.
+        text: of SD1's text encoder, with keys beginning with ``text_model.``; empty for other families.
+        family: name of the model's family, see ``core.families``.
     """
     tensors = {PREFIXES["text"] + name: value for name, value in text.items()}
     for name, value in unet.items():
         path, _, leaf = name.rpartition(".")
         tensors[f"{PREFIXES['unet']}{diffusers_to_ldm(path, family)}.{leaf}"] = value
-    for name, value in codec.items():
+    for name, value in vae.items():
         path, _, leaf = name.rpartition(".")
         is_attention = ".attentions." in path and value.ndim == 2
-        tensors[f"{PREFIXES['codec']}{codec_to_ldm(path)}.{leaf}"] = value[:, :, None, None] if is_attention else value
+        tensors[f"{PREFIXES['vae']}{vae_to_ldm(path)}.{leaf}"] = value[:, :, None, None] if is_attention else value
     return tensors

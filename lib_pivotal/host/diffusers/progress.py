@@ -1,4 +1,4 @@
-"""A run's progress on the console: one line that renews itself."""
+"""A run's progress on the console, on one line that is updated in place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Preview pictures without a webui: Euler steps with guidance, as the webui's ``Euler`` takes them."""
+"""Preview images without a webui: Euler steps with guidance, like the webui's sampler ``Euler``."""
 
 from __future__ import annotations
 
@@ -10,109 +10,96 @@ import torch
 from PIL import Image
 
 from lib_pivotal import __version__
-from lib_pivotal.core.ports import LiveEmbeddings, PictureSize, Sample, SampleRequest
-from lib_pivotal.core.train.texts import TextPath
+from lib_pivotal.core.ports import ImageSize, LiveEmbeddings, Sample, SampleRequest
+from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
+from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.host.diffusers.model import DiffusersModel
-from lib_pivotal.host.diffusers.text import HfEncoder
 
 __all__ = ["DiffusersSampler"]
 
 
-class _Table:
-    """The vectors of finished or growing embeddings for one encoder; a ``core.train.texts.VectorTable``."""
-
-    def __init__(self, encoder: HfEncoder, embeddings: LiveEmbeddings, device: torch.device) -> None:
-        self.layout: dict[str, tuple[int, int]] = {}
-        parts = []
-        for name, by_encoder in embeddings.items():
-            vectors = by_encoder[encoder.name].detach().float()
-            self.layout[name] = (sum(map(len, parts)), len(vectors))
-            parts.append(vectors)
-        self.table = torch.cat(parts).to(device)
-
-
 class DiffusersSampler:
-    """Makes pictures; implements ``core.ports.SampleMaker``. An attached LoRA acts through its hooks.
+    """Makes preview images; implements ``core.ports.SampleMaker``. An attached LoRA acts through its hooks.
 
-    Prompts are taken literally, like captions: brackets are characters, names of embeddings are found.
+    Prompts are read like captions: brackets are ordinary characters, names of embeddings are recognized.
 
     Args:
         model: makes the predictions.
-        stopped: asked at every step whether to give up.
+        stopped: called at every step; True interrupts the image.
     """
 
     def __init__(self, model: DiffusersModel, stopped: Callable[[], bool] = lambda: False) -> None:
         self._model = model
         self._stopped = stopped
-        signal = model.alphas_cumprod.double()
-        self._log_sigmas = ((1 - signal) / signal).sqrt().log()
+        alphas_cumprod = model.alphas_cumprod.double()
+        self._log_sigmas = ((1 - alphas_cumprod) / alphas_cumprod).sqrt().log()
 
     @torch.no_grad()
     def make(self, request: SampleRequest, embeddings: LiveEmbeddings) -> Sample | None:
-        """Generate one picture with ``embeddings`` usable by name; None when it was stopped.
+        """Generate one image whose prompt may name ``embeddings``; None when it was interrupted.
 
-        Draws from a generator of its own, so global random state stays as it is.
+        Uses a random generator of its own, so global random state stays as it is.
         """
-        wanted = self._encode(request.prompt, request, embeddings)
-        unwanted = self._encode(request.negative_prompt, request, embeddings)
-        latents = self._denoise(request, wanted, unwanted)
+        cond = self._encode(request.prompt, request, embeddings)
+        uncond = self._encode(request.negative_prompt, request, embeddings)
+        latents = self._denoise(request, cond, uncond)
         if latents is None:
             return None
-        pixels = self._model.codec.decode(latents)[0]
+        pixels = self._model.vae.decode(latents)[0]
         array = (pixels.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
         return Sample(Image.fromarray(array), self._infotext(request))
 
     def _encode(self, text: str, request: SampleRequest, embeddings: LiveEmbeddings) -> Any:
-        """Condition of a prompt, for one picture."""
+        """The conditioning of a prompt, for one image."""
         size = (request.height, request.width)
         encoders = [encoder.with_clip_skip(request.clip_skip) for encoder in self._model.text_encoders]
-        tables = [_Table(encoder, embeddings, self._model.device) for encoder in encoders] if embeddings else []
+        weights = EmbeddingWeights.of(embeddings, self._model.device)
+        conditioner = TextConditioner(self._model, weights, encoders=encoders)
         with self._model.autocast():
-            groups = TextPath(self._model, tables, encoders=encoders).encode([text], [PictureSize(size, (0, 0), size)])
-        return groups[0].condition
+            return conditioner.encode([text], [ImageSize(size, (0, 0), size)])[0].conditioning
 
-    def _denoise(self, request: SampleRequest, wanted: Any, unwanted: Any) -> torch.Tensor | None:
-        codec, device = self._model.codec, self._model.device
-        height, width = request.height // codec.scale_factor, request.width // codec.scale_factor
+    def _denoise(self, request: SampleRequest, cond: Any, uncond: Any) -> torch.Tensor | None:
+        vae, device = self._model.vae, self._model.device
+        height, width = request.height // vae.scale_factor, request.width // vae.scale_factor
         generator = torch.Generator().manual_seed(request.seed)
-        times, sigmas = self._levels(request.steps)
-        x = torch.randn(codec.channels, height, width, generator=generator)[None].to(device) * sigmas[0]
-        for time, sigma, following in zip(times, sigmas[:-1], sigmas[1:], strict=True):
+        timesteps, sigmas = self._timesteps(request.steps)
+        x = torch.randn(vae.channels, height, width, generator=generator)[None].to(device) * sigmas[0]
+        for t, sigma, next_sigma in zip(timesteps, sigmas[:-1], sigmas[1:], strict=True):
             if self._stopped():
                 return None
-            clean = self._clean(x, time, sigma, wanted)
+            denoised = self._denoised(x, t, sigma, cond)
             if request.cfg_scale != 1.0:
-                other = self._clean(x, time, sigma, unwanted)
-                clean = other + request.cfg_scale * (clean - other)
-            x = x + (following - sigma) * (x - clean) / sigma
+                denoised_uncond = self._denoised(x, t, sigma, uncond)
+                denoised = denoised_uncond + request.cfg_scale * (denoised - denoised_uncond)
+            x = x + (next_sigma - sigma) * (x - denoised) / sigma
         return x
 
-    def _levels(self, steps: int) -> tuple[list[float], list[float]]:
-        """Timesteps, evenly from the noisiest down, and their sigmas followed by 0.
+    def _timesteps(self, steps: int) -> tuple[list[float], list[float]]:
+        """Timesteps, evenly spaced from the noisiest down, and their sigmas followed by 0.
 
         Source: Karras et al. 2022, algorithm 1 without churn, https://arxiv.org/abs/2206.00364.
-        Host: k-diffusion ``external.py``, ``DiscreteSchedule``, with A1111 1.6.1-1.10.1: sigmas between two
-        timesteps are interpolated in their logarithm.
+        Host: k-diffusion ``external.py``, ``DiscreteSchedule``, with A1111 1.6.1-1.10.1: the logarithm of sigma is
+        interpolated between two timesteps.
         """
         last = len(self._log_sigmas) - 1
-        times = torch.linspace(last, 0, steps, dtype=torch.float64)
-        low = times.floor().long()
-        high = times.ceil().long()
-        part = times - low
-        logs = (1 - part) * self._log_sigmas[low] + part * self._log_sigmas[high]
-        return times.tolist(), [*logs.exp().tolist(), 0.0]
+        t = torch.linspace(last, 0, steps, dtype=torch.float64)
+        low = t.floor().long()
+        high = t.ceil().long()
+        weight = t - low
+        log_sigmas = (1 - weight) * self._log_sigmas[low] + weight * self._log_sigmas[high]
+        return t.tolist(), [*log_sigmas.exp().tolist(), 0.0]
 
-    def _clean(self, x: torch.Tensor, time: float, sigma: float, condition: Any) -> torch.Tensor:
-        """The picture that the model sees in ``x = picture + sigma * noise``, shape ``(1, C, h, w)``."""
-        spread = (sigma**2 + 1) ** 0.5
-        moment = torch.tensor([time], dtype=torch.float32, device=x.device)
-        output = self._model.predict(x / spread, moment, condition)
+    def _denoised(self, x: torch.Tensor, t: float, sigma: float, condition: Any) -> torch.Tensor:
+        """The model's estimate of the latents in ``x = latents + sigma * noise``, shape ``(1, C, h, w)``."""
+        norm = (sigma**2 + 1) ** 0.5  # c_in is 1 / norm
+        timestep = torch.tensor([t], dtype=torch.float32, device=x.device)
+        output = self._model.predict(x / norm, timestep, condition)
         if self._model.is_v_prediction:
-            return x / spread**2 - output * sigma / spread
+            return x / norm**2 - output * sigma / norm  # c_skip * x + c_out * output
         return x - sigma * output
 
     def _infotext(self, request: SampleRequest) -> str:
-        """The webui's text below a picture, which it can read back into its fields."""
+        """The generation parameters as the webui writes them, so that it can read them back into its fields."""
         model = self._model
         values = {
             "Steps": request.steps,

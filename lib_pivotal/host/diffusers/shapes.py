@@ -1,4 +1,4 @@
-"""Shapes of a checkpoint's networks, from the configuration that comes with it."""
+"""Shapes of a checkpoint's networks, from its configuration."""
 
 from __future__ import annotations
 
@@ -11,81 +11,77 @@ import torch
 import yaml
 
 from lib_pivotal.core.errors import HostError
+from lib_pivotal.core.families import FAMILIES
 from lib_pivotal.host.diffusers.ldm_keys import open_clip_width, parts_with
 from lib_pivotal.host.diffusers.standard import CLIP_L, standard_config
 
-__all__ = ["clip_params", "clip_shape", "family_in", "open_clip_shape", "read_config", "text_folder", "unet_shape"]
+__all__ = [
+    "clip_params",
+    "clip_shape",
+    "open_clip_shape",
+    "read_config",
+    "text_folder",
+    "unet_params",
+    "unet_shape",
+]
 
 _HEAD = 64
-"""Width of an attention head in every text encoder of open_clip that Stable Diffusion uses."""
+"""Width of an attention head in each text encoder of open_clip that Stable Diffusion uses."""
 
 
-def family_in(tensors: Mapping[str, torch.Tensor], path: Path) -> str:
-    """Family of a checkpoint in LDM's layout.
-
-    Raises:
-        HostError: it is none that can be trained; says what it is.
-    """
-    first = tensors.get("model.diffusion_model.input_blocks.0.0.weight")
-    if first is None:
-        hint = "Give a checkpoint of Stable Diffusion 1, 2 or XL."
-        raise HostError(f"{path.name} is no checkpoint in the webui's format.", hint=hint)
-    kind, family = "", "sd1"
-    if any(key.startswith("conditioner.") for key in tensors):
-        family = "sdxl"
-        if not any(key.startswith("conditioner.embedders.1.") for key in tensors):
-            kind = "an SDXL refiner"
-        elif "model.diffusion_model.middle_block.1.transformer_blocks.0.attn1.to_q.weight" not in tensors:
-            kind = "SSD-1B"
-    elif any(key.startswith("cond_stage_model.model.") for key in tensors):
-        family = "sd2"
-    if first.shape[1] != 4:
-        kind = "an inpainting or editing model"
-    if kind:
-        raise HostError(f"{path.name} is {kind}.", hint="Plain SD1, SD2 and SDXL checkpoints can be trained.")
-    return family
-
-
-def read_config(path: Path, family: str, *, is_v_prediction: bool) -> dict[str, Any]:
-    """The configuration of a checkpoint: the ``.yaml`` of its name, or that of its family.
+def read_config(path: Path, family: str) -> dict[str, Any]:
+    """The configuration of a checkpoint: the ``.yaml`` of the same name next to it, or the standard one of its family.
 
     Args:
         path: of the checkpoint.
-        family: see ``core.families``.
-        is_v_prediction: what the file itself says, for where there is no ``.yaml``.
+        family: name of its family, see ``core.families``.
 
     Raises:
-        HostError: the ``.yaml`` is of no usual form.
+        HostError: the ``.yaml`` is not a model configuration of the usual form.
     """
-    beside = path.with_suffix(".yaml")
-    if not beside.exists():
-        return standard_config(family, is_v_prediction=is_v_prediction)
+    own = path.with_suffix(".yaml")
+    if not own.exists():
+        return standard_config(family)
     try:
-        config: dict[str, Any] = yaml.safe_load(beside.read_text(encoding="utf-8"))
-        params = config["model"]["params"]
-        names = ["first_stage_config"]
-        names += ["network_config", "conditioner_config"] if family == "sdxl" else ["unet_config", "cond_stage_config"]
-        for name in names:
-            params[name]["params"] = params[name].get("params") or {}
-        if family == "sdxl":
-            for item in params["conditioner_config"]["params"]["emb_models"]:
-                item["params"] = item.get("params") or {}
-        else:
-            float(params["linear_start"])
-            float(params["linear_end"])
+        config: dict[str, Any] = yaml.safe_load(own.read_text(encoding="utf-8"))
+        _complete(config["model"]["params"], has_conditioner=FAMILIES[family].has_conditioner)
     except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise HostError(
-            f"{beside.name} is no model configuration of the usual form ({error}).",
+            f"{own.name} is not a model configuration of the usual form ({error}).",
             hint="Remove it if the checkpoint has the usual shapes.",
         ) from error
     return config
+
+
+def _complete(params: dict[str, Any], *, has_conditioner: bool) -> None:
+    """Give each part of a configuration its ``params``, which may be left out.
+
+    Raises:
+        KeyError, TypeError, AttributeError, ValueError: a part is missing or of another form.
+    """
+    names = ["network_config", "conditioner_config"] if has_conditioner else ["unet_config", "cond_stage_config"]
+    parts = [params[name] for name in ("first_stage_config", *names)]
+    for part in parts:
+        part["params"] = part.get("params") or {}
+    if has_conditioner:
+        for encoder in params["conditioner_config"]["params"]["emb_models"]:
+            encoder["params"] = encoder.get("params") or {}
+    else:
+        float(params["linear_start"])
+        float(params["linear_end"])
+
+
+def unet_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of the UNet."""
+    found: dict[str, Any] = params["network_config" if "network_config" in params else "unet_config"]["params"]
+    return found
 
 
 def unet_shape(params: Mapping[str, Any]) -> dict[str, Any]:
     """Diffusers' configuration of a UNet from LDM's.
 
     Args:
-        params: of ``unet_config`` or ``network_config``.
+        params: see :func:`unet_params`.
     """
     widths = [params["model_channels"] * factor for factor in params["channel_mult"]]
     has_attention = [2**level in params["attention_resolutions"] for level in range(len(widths))]
@@ -117,7 +113,10 @@ def unet_shape(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def text_folder(params: Mapping[str, Any], path: Path) -> Path | None:
-    """Folder with tokenizer and text config that the configuration names; relative ones count from the checkpoint."""
+    """Folder with tokenizer and text encoder configuration, where the configuration names one.
+
+    A relative path counts from the checkpoint's folder.
+    """
     version = clip_params(params).get("version")
     if not version:
         return None
@@ -136,7 +135,7 @@ def clip_params(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def clip_shape(params: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Transformers' configuration of CLIP-L: that of the named folder, or the usual one."""
+    """Transformers' configuration of CLIP-L: from the folder that the configuration names, or the usual one."""
     folder = text_folder(params, path)
     if folder is None or not (folder / "config.json").exists():
         return CLIP_L

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 __all__ = ["CLIP_L", "STANDARD_TOKENIZER", "fixed_schedule", "standard_config"]
 
@@ -25,84 +27,22 @@ CLIP_L: dict[str, Any] = {
     "pad_token_id": 49407,
 }
 
-_VAE: dict[str, Any] = {
-    "params": {
-        "embed_dim": 4,
-        "ddconfig": {
-            "z_channels": 4,
-            "resolution": 512,
-            "in_channels": 3,
-            "out_ch": 3,
-            "ch": 128,
-            "ch_mult": [1, 2, 4, 4],
-            "num_res_blocks": 2,
-            "attn_resolutions": [],
-        },
-    }
-}
 
-_UNET: dict[str, Any] = {
-    "image_size": 64,
-    "in_channels": 4,
-    "out_channels": 4,
-    "model_channels": 320,
-    "attention_resolutions": [4, 2, 1],
-    "num_res_blocks": 2,
-    "channel_mult": [1, 2, 4, 4],
-}
-
-
-def standard_config(family: str, *, is_v_prediction: bool = False) -> dict[str, Any]:
-    """The parts of a family's configuration that are read here, in the checkpoint authors' own naming.
+def standard_config(family: str) -> dict[str, Any]:
+    """The parts of a family's configuration that are read here, named as in the checkpoint authors' own files.
 
     Args:
-        family: ``sd1``, ``sd2`` or ``sdxl``.
-        is_v_prediction: what the model predicts, where the file says so.
+        family: name of a family, see ``core.families``.
 
     Source: the ``.yaml`` files that Stability AI published with the models.
     """
-    if family == "sdxl":
-        unet = {
-            **_UNET,
-            "image_size": 128,
-            "attention_resolutions": [4, 2],
-            "channel_mult": [1, 2, 4],
-            "num_head_channels": 64,
-            "use_linear_in_transformer": True,
-            "transformer_depth": [1, 2, 10],
-            "context_dim": 2048,
-            "adm_in_channels": 2816,
-            "num_classes": "sequential",
-        }
-        kind = "V" if is_v_prediction else "Eps"
-        params: dict[str, Any] = {
-            "scale_factor": 0.13025,
-            "network_config": {"params": unet},
-            "first_stage_config": _VAE,
-            "denoiser_config": {"params": {"scaling_config": {"target": f"{kind}Scaling"}}},
-            "conditioner_config": {
-                "params": {"emb_models": [{"params": {"version": STANDARD_TOKENIZER, "layer_idx": 11}}, {"params": {}}]}
-            },
-        }
-        return {"model": {"params": params}}
-    two = family == "sd2"
-    heads = {"num_head_channels": 64, "use_linear_in_transformer": True} if two else {"num_heads": 8}
-    unet = {**_UNET, **heads, "transformer_depth": 1, "context_dim": 1024 if two else 768}
-    params = {
-        "linear_start": 0.00085,
-        "linear_end": 0.012,
-        "timesteps": 1000,
-        "scale_factor": 0.18215,
-        "parameterization": "v" if is_v_prediction else "eps",
-        "unet_config": {"params": unet},
-        "first_stage_config": _VAE,
-        "cond_stage_config": {"params": {"layer": "penultimate"} if two else {"version": STANDARD_TOKENIZER}},
-    }
-    return {"model": {"params": params}}
+    path = Path(__file__).parent / "standard_configs" / f"{family}.yaml"
+    config: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return config
 
 
 def fixed_schedule(start: float, end: float, count: int) -> torch.Tensor:
-    """Share of signal variance left at each timestep, when the square roots of the betas rise evenly.
+    """alphas_cumprod of a schedule in which the square roots of the betas rise evenly ("scaled linear").
 
     Args:
         start: first beta, 0 … 1.

@@ -1,4 +1,4 @@
-"""The CLIP tokenizer's files, built from the vocabulary that the package open_clip_torch ships."""
+"""The CLIP tokenizer's files, made from the vocabulary in the package open_clip_torch."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def write_tokenizer(folder: Path) -> None:
     """
     merges = _read_merges()
     letters = [letter for _, letter in sorted(_byte_letters().items(), key=lambda item: _order(item[0]))]
-    words = letters + [letter + "</w>" for letter in letters] + ["".join(merge.split()) for merge in merges]
-    vocabulary = {word: number for number, word in enumerate([*words, _START, _END])}
+    tokens = letters + [letter + "</w>" for letter in letters] + ["".join(merge.split()) for merge in merges]
+    vocabulary = {token: number for number, token in enumerate([*tokens, _START, _END])}
     settings = {
         "tokenizer_class": "CLIPTokenizer",
         "add_prefix_space": False,
@@ -47,7 +47,7 @@ def write_tokenizer(folder: Path) -> None:
 
 
 def _read_merges() -> list[str]:
-    # Looked up without importing: open_clip itself needs torchvision.
+    # Found without importing it, since open_clip needs torchvision.
     spec = importlib.util.find_spec("open_clip")
     if spec is None or spec.origin is None:
         raise PivotalError(
@@ -63,7 +63,7 @@ def _printable() -> list[int]:
 
 
 def _byte_letters() -> dict[int, str]:
-    """A visible letter for every byte: itself where it is visible, else one from U+0100 on."""
+    """A printable character for every byte: itself where it is printable, else one from U+0100 on."""
     printable = _printable()
     letters = {byte: chr(byte) for byte in printable}
     hidden = [byte for byte in range(256) if byte not in letters]
@@ -72,5 +72,5 @@ def _byte_letters() -> dict[int, str]:
 
 
 def _order(byte: int) -> tuple[bool, int]:
-    """Visible bytes come first in the vocabulary."""
+    """Printable bytes come first in the vocabulary."""
     return (byte not in set(_printable()), byte)

@@ -1,4 +1,4 @@
-"""The concepts table: a fixed number of rows, shown as they are needed."""
+"""The concepts table: a fixed number of rows, shown as needed."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ from typing import Any
 
 import gradio as gr
 
+from lib_pivotal.core.config.schema import concept_field_info
 from lib_pivotal.ui.fields import CONCEPT_ROWS, concept_key, make_concept_field
 from lib_pivotal.ui.ids import concept_id, element_id
-from lib_pivotal.ui.text import BUTTONS, CONCEPT_FIELDS
+from lib_pivotal.ui.text import BUTTONS
 
 __all__ = ["ROW_COUNT", "create_concepts", "row_key", "show_rows"]
 
 ROW_COUNT = "concept_rows"
 """Name of the hidden number of visible rows."""
 
-_SHORT = ("vectors", "lr_multiplier", "stop_at")
+_NUMBERS = [name for name, info in concept_field_info().items() if info["type"] in ("int", "float")]
+_TEXTS = [name for name in concept_field_info() if name not in _NUMBERS]
 
 
 def row_key(row: int) -> str:
@@ -30,7 +32,7 @@ def create_concepts() -> dict[str, Any]:
         with gr.Group(visible=row == 0, elem_id=concept_id(row, "row"), elem_classes=["pivotal-concept"]) as parts[
             row_key(row)
         ]:
-            for names in ([name for name in CONCEPT_FIELDS if name not in _SHORT], _SHORT):
+            for names in (_TEXTS, _NUMBERS):
                 with gr.Row(elem_classes=["pivotal-row"]):
                     for name in names:
                         parts[concept_key(row, name)] = make_concept_field(row, name)

@@ -1,4 +1,4 @@
-"""The buttons on top, and the right column: the run, its pictures and its result."""
+"""The buttons at the top, and the right column: progress, samples and result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PROGRESS = '<div class="pivotal-progress"><div id="pivotal_progress_here"></div
 
 
 def create_buttons() -> dict[str, Any]:
-    """Check, Train, Stop, Discard, Restore and the line that answers every press."""
+    """Check, Train, Stop, Discard, Restore and the notice that answers every press."""
     with gr.Row(elem_id=element_id("run", "buttons"), elem_classes=["pivotal-buttons"]):
         parts: dict[str, Any] = {name: _button(name, variant) for name, variant in _ON_TOP.items()}
     parts["notice"] = gr.HTML("", elem_id=element_id("run", "notice"))
@@ -26,7 +26,7 @@ def create_buttons() -> dict[str, Any]:
 
 
 def create_monitor() -> dict[str, Any]:
-    """Status, progress, loss, samples, result; and the invisible parts that the page's script uses."""
+    """Status, progress, loss, samples and result, and the hidden components that the page's script uses."""
     parts: dict[str, Any] = {"status": gr.HTML("", elem_id=element_id("run", "status"))}
     gr.HTML(_PROGRESS, elem_id=element_id("run", "progress"))
     with gr.Group(visible=False, elem_id=element_id("result", "card"), elem_classes=["pivotal-card"]) as parts["card"]:

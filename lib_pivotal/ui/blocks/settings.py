@@ -1,4 +1,4 @@
-"""The settings: basic ones in view, the others in accordions, all made from the schema."""
+"""The settings: basic ones visible, the others in accordions, all made from the schema."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _create(names: list[str]) -> dict[str, Any]:
 
 
 def _lines(names: list[str]) -> list[list[str]]:
-    """Names by row of the page: texts have a row of their own, everything else shares one."""
+    """Names by row of the page: text fields get a row of their own, other fields share one."""
     lines: list[list[str]] = []
     is_open = False
     for name in names:

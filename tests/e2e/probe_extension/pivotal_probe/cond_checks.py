@@ -47,7 +47,7 @@ def watch() -> None:
 
 
 def note_comments(task: Any) -> None:
-    """Keep what a generation said beside its pictures."""
+    """Keep the comments of a generation."""
     _SEEN["comments"].append(sorted(task.comments))
 
 
@@ -107,7 +107,7 @@ def reload_textual_inversion() -> dict[str, int]:
 
 
 def _task(prompt: str | list[str]) -> Any:
-    """A small generation; of several prompts each is one picture of one batch."""
+    """A small generation; several prompts make one image each, in one batch."""
     from modules import processing, shared
 
     return processing.StableDiffusionProcessingTxt2Img(
@@ -200,7 +200,7 @@ def loader_times(lora: str, met: list[str], rounds: int) -> dict[str, list[float
 
 
 def parse_infotext(text: str) -> dict[str, Any]:
-    """The webui's own reading of a picture's text."""
+    """How the webui itself parses an infotext."""
     from modules import generation_parameters_copypaste as reader
 
     return {key: str(value) for key, value in reader.parse_generation_parameters(text).items()}

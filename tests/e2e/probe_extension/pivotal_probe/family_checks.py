@@ -8,15 +8,15 @@ import torch
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.events import Control
-from lib_pivotal.core.lora.inject import LoraWeights, attach
-from lib_pivotal.core.ports import PictureSize, SampleRequest
-from lib_pivotal.core.train.texts import TextPath
+from lib_pivotal.core.lora.adapter_set import AdapterSet, attach
+from lib_pivotal.core.ports import ImageSize, SampleRequest
+from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.host.detect import current_host
 from pivotal_probe.checks import digest
-from pivotal_probe.numbers import Vectors
+from pivotal_probe.numbers import probe_embedding
 
 _TASK = "task(pivotal-probe)"
-_SIZE = PictureSize((64, 64), (0, 0), (64, 64))
+_SIZE = ImageSize((64, 64), (0, 0), (64, 64))
 _PROMPTS = ("a red circle", "one, two, " * 60 + "three", 'miku vocaloid, "quoted" text; café', "probeword rests")
 
 
@@ -46,26 +46,26 @@ def family_parity() -> dict[str, Any]:
     host, reason = current_host()
     assert host is not None, reason
     result: dict[str, Any] = {"texts": {}}
-    with host.exclusive(_TASK), host.borrow(TrainConfig(), Control()) as lent, torch.no_grad():
-        model = lent.model
+    with host.exclusive(_TASK), host.borrow(TrainConfig(), Control()) as borrowed, torch.no_grad():
+        model = borrowed.model
         generator = torch.Generator().manual_seed(3)
-        tables = [Vectors(encoder.width, generator, 3) for encoder in model.text_encoders]
-        parts = {encoder.name: table.table for encoder, table in zip(model.text_encoders, tables, strict=True)}
-        embedding = Embedding(parts if len(parts) > 1 else tables[0].table, "probeword")
+        probe = probe_embedding(model, generator, 3)
+        parts = dict(probe.weights)
+        embedding = Embedding(parts if len(parts) > 1 else next(iter(parts.values())), "probeword")
         embedding.vectors, embedding.filename = 3, "probeword.pt"
-        embedding.shape = sum(table.table.shape[1] for table in tables)
+        embedding.shape = sum(weight.shape[1] for weight in parts.values())
         database = sd_hijack.model_hijack.embedding_db
         database.register_embedding(embedding, shared.sd_model)
         try:
             for text in _PROMPTS:
-                ours = TextPath(model, tables).encode([text], [_SIZE])[0].condition
+                ours = TextConditioner(model, probe).encode([text], [_SIZE])[0].conditioning
                 result["texts"][text[:12]] = _compare(ours, _theirs(text))
-            empty = TextPath(model, tables).encode([""], [_SIZE])[0].condition
+            empty = TextConditioner(model, probe).encode([""], [_SIZE])[0].conditioning
             result["texts"]["empty"] = _compare(empty, _theirs("", negative=True))
         finally:
             database.register_embedding_by_name(None, shared.sd_model, "probeword")
         noisy = torch.randn(1, 4, 16, 16, generator=generator)
-        ours = TextPath(model, tables).encode(["a red circle"], [_SIZE])[0].condition
+        ours = TextConditioner(model, probe).encode(["a red circle"], [_SIZE])[0].conditioning
         with devices.autocast():
             theirs = shared.sd_model.apply_model(noisy, torch.tensor([400]), _theirs("a red circle"))
         result["eps"] = _difference(model.predict(noisy, torch.tensor([400]), ours), theirs)
@@ -73,7 +73,7 @@ def family_parity() -> dict[str, Any]:
         pixels = torch.rand(1, 3, 64, 64, generator=generator) * 2 - 1
         vae = shared.sd_model.first_stage_model
         moments = vae.quant_conv(vae.encoder(pixels)).chunk(2, dim=1)[0] * shared.sd_model.scale_factor
-        result["latent"] = _difference(model.codec.encode(pixels)[0], moments)
+        result["latent"] = _difference(model.vae.encode(pixels)[0], moments)
         result["family"], result["v"] = model.family, model.is_v_prediction
         result["encoders"] = [encoder.name for encoder in model.text_encoders]
     return result
@@ -87,35 +87,37 @@ def family_step() -> dict[str, Any]:
     assert host is not None, reason
     result: dict[str, Any] = {}
     config = TrainConfig(text_encoder_rank=2)
-    with host.exclusive(_TASK), host.borrow(config, Control()) as lent:
-        model = lent.model
+    with host.exclusive(_TASK), host.borrow(config, Control()) as borrowed:
+        model = borrowed.model
         generator = torch.Generator().manual_seed(5)
         noisy, times = torch.randn(2, 4, 16, 16, generator=generator), torch.tensor([10, 700])
-        tables = [Vectors(encoder.width, generator) for encoder in model.text_encoders]
-        for table in tables:
-            table.table.requires_grad_(True)
+        probe = probe_embedding(model, generator)
+        for weight in probe.weights.values():
+            weight.requires_grad_(True)
         targets = [target for target in model.lora_targets() if target.part != "unet" or target.role != "other"]
         parts = sorted({target.part for target in targets})
         loras = [
-            LoraWeights(part, [(target, 2) for target in targets if target.part == part], 0.5, 1, model.device)
+            AdapterSet.with_ranks(
+                part, [(target, 2) for target in targets if target.part == part], 0.5, 1, model.device
+            )
             for part in parts
         ]
         with torch.no_grad():
             for lora in loras:
                 for layer in lora.layers:
-                    layer.up.normal_(0, 0.02, generator=generator)
+                    layer.parameters["up"].normal_(0, 0.02, generator=generator)
 
         def step(enabled: bool) -> list[torch.Tensor]:
             for lora in loras:
-                lora.group.clear_gradient()
-            for table in tables:
-                table.table.grad = None
+                lora.flat.clear_gradient()
+            for weight in probe.weights.values():
+                weight.grad = None
             with attach(loras), model.checkpointing(enabled=enabled):
                 model.verify()
-                text = TextPath(model, tables, loras).encode(["probeword and more"] * 2, [_SIZE] * 2)[0]
-                model.predict(noisy, times, text.condition).float().square().mean().backward()
-            leaves = [leaf.grad.clone() for lora in loras for leaf in lora.group.leaves]
-            return leaves + [table.table.grad.clone() for table in tables]
+                text = TextConditioner(model, probe, loras).encode(["probeword and more"] * 2, [_SIZE] * 2)[0]
+                model.predict(noisy, times, text.conditioning).float().square().mean().backward()
+            leaves = [leaf.grad.clone() for lora in loras for leaf in lora.flat.leaves]
+            return leaves + [weight.grad.clone() for weight in probe.weights.values()]
 
         plain, again = step(False), step(True)
         result["parts"] = parts
@@ -125,7 +127,7 @@ def family_step() -> dict[str, Any]:
             layer.target.key
             for lora in loras
             for layer in lora.layers
-            if not bool(layer.down.grad.any()) or not bool(layer.up.grad.any())
+            if not all(bool(value.grad.any()) for value in layer.parameters.values())
         ]
         result["silent"] = silent
         result["checkpointing"] = max(_difference(a, b) for a, b in zip(plain, again, strict=True))
@@ -137,16 +139,15 @@ def family_preview() -> dict[str, Any]:
     """A preview with live embeddings of every encoder."""
     host, reason = current_host()
     assert host is not None, reason
-    with host.exclusive(_TASK), host.borrow(TrainConfig(), Control()) as lent:
+    with host.exclusive(_TASK), host.borrow(TrainConfig(), Control()) as borrowed:
         generator = torch.Generator().manual_seed(5)
         request = SampleRequest("probeword on a red circle", "", 64, 64, 2, 4.0, 7)
         found = []
         for scale in (1.0, 1.0, 2.0):
             generator.manual_seed(5)
-            vectors = {
-                encoder.name: Vectors(encoder.width, generator).table * scale for encoder in lent.model.text_encoders
-            }
-            image = lent.sampler.make(request, {"probeword": vectors}).image
+            probe = probe_embedding(borrowed.model, generator)
+            vectors = {encoder: weight * scale for encoder, weight in probe.weights.items()}
+            image = borrowed.sampler.make(request, {"probeword": vectors}).image
             found.append(digest(torch.tensor(list(image.tobytes()), dtype=torch.uint8)))
     return {"same": found[0] == found[1], "vectors_matter": found[0] != found[2]}
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from lib_pivotal.core.lora.layer import delta_weight
+from lib_pivotal.core.lora.lora import delta_weight
 
 
 def lora_delta(name: str) -> dict[str, Any]:

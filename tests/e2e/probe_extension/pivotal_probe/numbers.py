@@ -8,19 +8,20 @@ import torch
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.events import Control
-from lib_pivotal.core.ports import PictureSize
-from lib_pivotal.core.train.texts import TextPath
+from lib_pivotal.core.ports import ImageSize
+from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
+from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.host.detect import current_host
 
-SIZES = [PictureSize((96, 80), (0, 8), (64, 64)), PictureSize((64, 64), (0, 0), (64, 64))]
+SIZES = [ImageSize((96, 80), (0, 8), (64, 64)), ImageSize((64, 64), (0, 0), (64, 64))]
 
 
-class Vectors:
-    """Fixed vectors for a word; a ``core.train.texts.VectorTable``."""
-
-    def __init__(self, width: int, generator: torch.Generator, count: int = 2) -> None:
-        self.layout = {"probeword": (0, count)}
-        self.table = torch.randn(count, width, generator=generator) * 0.2
+def probe_embedding(model: Any, generator: torch.Generator, count: int = 2) -> EmbeddingWeights:
+    """Fixed vectors for the word ``probeword``."""
+    weights = {
+        encoder.name: torch.randn(count, encoder.width, generator=generator) * 0.2 for encoder in model.text_encoders
+    }
+    return EmbeddingWeights({"probeword": (0, count)}, weights)
 
 
 def numbers_of(model: Any, text: str) -> dict[str, torch.Tensor]:
@@ -28,12 +29,12 @@ def numbers_of(model: Any, text: str) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(21)
     noisy = torch.randn(2, 4, 8, 8, generator=generator)
     pixels = torch.rand(1, 3, 64, 64, generator=generator) * 2 - 1
-    tables = [Vectors(encoder.width, generator) for encoder in model.text_encoders]
+    embedding = probe_embedding(model, generator)
     with torch.no_grad(), model.autocast():
-        (group,) = TextPath(model, tables).encode([text, text], SIZES)
-        prediction = model.predict(noisy, torch.tensor([30, 700]), group.condition)
-        mean, deviation = model.codec.encode(pixels)
-    hidden = group.condition[0] if isinstance(group.condition, tuple) else group.condition
+        (group,) = TextConditioner(model, embedding).encode([text, text], SIZES)
+        prediction = model.predict(noisy, torch.tensor([30, 700]), group.conditioning)
+        mean, deviation = model.vae.encode(pixels)
+    hidden = group.conditioning[0] if isinstance(group.conditioning, tuple) else group.conditioning
     return {
         "hidden": hidden,
         "prediction": prediction,
@@ -50,13 +51,13 @@ def numbers(text: str) -> dict[str, Any]:
     host, reason = current_host()
     assert host is not None, reason
     config = TrainConfig(text_encoder_rank=1)
-    with host.exclusive("task(pivotal-probe)"), host.borrow(config, Control()) as lent:
-        found = {name: value.tolist() for name, value in numbers_of(lent.model, text).items()}
+    with host.exclusive("task(pivotal-probe)"), host.borrow(config, Control()) as borrowed:
+        found = {name: value.tolist() for name, value in numbers_of(borrowed.model, text).items()}
         return {
             "file": shared.sd_model.sd_checkpoint_info.filename,
-            "keys": [target.key for target in lent.model.lora_targets()],
-            "family": lent.model.family,
-            "v": lent.model.is_v_prediction,
+            "keys": [target.key for target in borrowed.model.lora_targets()],
+            "family": borrowed.model.family,
+            "v": borrowed.model.is_v_prediction,
             **found,
         }
 

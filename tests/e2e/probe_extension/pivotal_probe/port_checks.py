@@ -12,9 +12,9 @@ import torch
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import HostError
 from lib_pivotal.core.events import Control
-from lib_pivotal.core.lora.inject import LoraWeights, attach
-from lib_pivotal.core.pivot.prompt import TextPlacer
-from lib_pivotal.core.ports import PictureSize, SampleRequest
+from lib_pivotal.core.lora.adapter_set import AdapterSet, attach
+from lib_pivotal.core.ports import ImageSize, SampleRequest
+from lib_pivotal.core.textual_inversion.prompt_chunks import PromptChunker
 from pivotal_probe.checks import digest
 
 _TASK = "task(pivotal-probe)"
@@ -36,7 +36,7 @@ def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
 
 def _encode(model: Any, text: str, spans: dict[str, tuple[int, int]], vectors: torch.Tensor) -> tuple[Any, int]:
     encoder = model.text_encoders[0]
-    placed = TextPlacer(encoder, spans).place(text)
+    placed = PromptChunker(encoder, spans).chunk(text)
     rows, columns = torch.tensor(placed.rows, dtype=torch.int64), torch.tensor(placed.columns, dtype=torch.int64)
     return encoder.encode(placed.ids, rows, columns, vectors[list(placed.vectors)]), len(placed.ids)
 
@@ -49,8 +49,8 @@ def encoding(clip_skip: int = 1) -> dict[str, Any]:
     torch.manual_seed(3)
     result: dict[str, Any] = {}
     host = _host()
-    with host.exclusive(_TASK), host.borrow(TrainConfig(clip_skip=clip_skip), Control()) as lent:
-        width = lent.model.text_encoders[0].width
+    with host.exclusive(_TASK), host.borrow(TrainConfig(clip_skip=clip_skip), Control()) as borrowed:
+        width = borrowed.model.text_encoders[0].width
         vectors = torch.randn(3, width) * 0.1
         embedding = Embedding(vectors, "probeword")
         embedding.vectors, embedding.shape, embedding.filename = 3, width, "probeword.pt"
@@ -62,9 +62,9 @@ def encoding(clip_skip: int = 1) -> dict[str, Any]:
             for text in _PROMPTS:
                 with torch.no_grad():
                     theirs = shared.sd_model.get_learned_conditioning([text])
-                    encoded, count = _encode(lent.model, text, {"probeword": (0, 3)}, vectors)
-                size = PictureSize((64, 64), (0, 0), (64, 64))
-                result[text[:12]] = _difference(lent.model.condition([encoded], count, [size], [False]), theirs)
+                    encoded, count = _encode(borrowed.model, text, {"probeword": (0, 3)}, vectors)
+                size = ImageSize((64, 64), (0, 0), (64, 64))
+                result[text[:12]] = _difference(borrowed.model.condition([encoded], count, [size], [False]), theirs)
         finally:
             database.register_embedding_by_name(None, shared.sd_model, "probeword")
             shared.opts.data["CLIP_stop_at_last_layers"] = 1 if kept is None else kept
@@ -76,9 +76,9 @@ def literal_brackets(caption: str, escaped: str) -> dict[str, float]:
     from modules import shared
 
     host = _host()
-    with host.exclusive(_TASK), host.borrow(TrainConfig(), Control()) as lent, torch.no_grad():
-        encoded, count = _encode(lent.model, caption, {}, torch.zeros(0, lent.model.text_encoders[0].width))
-        ours = lent.model.condition([encoded], count, [PictureSize((64, 64), (0, 0), (64, 64))], [False])
+    with host.exclusive(_TASK), host.borrow(TrainConfig(), Control()) as borrowed, torch.no_grad():
+        encoded, count = _encode(borrowed.model, caption, {}, torch.zeros(0, borrowed.model.text_encoders[0].width))
+        ours = borrowed.model.condition([encoded], count, [ImageSize((64, 64), (0, 0), (64, 64))], [False])
         escaped_prompt, plain_prompt = (shared.sd_model.get_learned_conditioning([text]) for text in (escaped, caption))
         return {"escaped": _difference(ours, escaped_prompt), "plain": _difference(ours, plain_prompt)}
 
@@ -105,23 +105,23 @@ def training_step() -> dict[str, Any]:
 
     result: dict[str, Any] = {}
     host = _host()
-    with host.exclusive(_TASK), host.borrow(TrainConfig(), Control()) as lent:
-        model = lent.model
+    with host.exclusive(_TASK), host.borrow(TrainConfig(), Control()) as borrowed:
+        model = borrowed.model
         generator = torch.Generator().manual_seed(5)
         # Large enough for the middle block to see several tokens: attention over one has no gradient for its queries.
         noisy = torch.randn(2, 4, 16, 16, generator=generator)
         times = torch.tensor([10, 700])
-        sizes = [PictureSize((64, 64), (0, 0), (64, 64))] * 2
+        sizes = [ImageSize((64, 64), (0, 0), (64, 64))] * 2
         vectors = (torch.randn(2, model.text_encoders[0].width, generator=generator) * 0.1).requires_grad_(True)
         chosen = [(target, 4) for target in model.lora_targets() if target.role != "other"]
-        lora = LoraWeights("unet", chosen, 0.5, 1, model.device)
+        lora = AdapterSet.with_ranks("unet", chosen, 0.5, 1, model.device)
         with torch.no_grad():
             for layer in lora.layers:
-                layer.up.normal_(0, 0.02, generator=generator)
+                layer.parameters["up"].normal_(0, 0.02, generator=generator)
 
         def step(enabled: bool) -> tuple[torch.Tensor, list[torch.Tensor]]:
             vectors.grad = None
-            lora.group.clear_gradient()
+            lora.flat.clear_gradient()
             with attach([lora]), model.checkpointing(enabled=enabled):
                 model.verify()
                 encoded = [_encode(model, "probeword and more", {"probeword": (0, 2)}, vectors)[0] for _ in range(2)]
@@ -129,7 +129,7 @@ def training_step() -> dict[str, Any]:
                 output = model.predict(noisy, times, model.condition([joined], 1, sizes, [False] * len(sizes)))
                 (output.float() ** 2).mean().backward()
             leaves = [vectors.grad.clone()]
-            leaves += [leaf.grad.clone() for layer in lora.layers for leaf in (layer.down, layer.up)]
+            leaves += [leaf.grad.clone() for layer in lora.layers for leaf in layer.parameters.values()]
             return output.detach(), leaves
 
         plain, plain_grads = step(False)
@@ -147,7 +147,7 @@ def training_step() -> dict[str, Any]:
             result["eps"] = _difference(model.predict(noisy[:1], times[:1], context), theirs)
             result["eps_size"] = float(theirs.abs().max())
             pixels = torch.rand(1, 3, 64, 64, generator=generator) * 2 - 1
-            mean, deviation = model.codec.encode(pixels)
+            mean, deviation = model.vae.encode(pixels)
             posterior = shared.sd_model.encode_first_stage(pixels)
             result["latent"] = _difference(mean, posterior.mean * shared.sd_model.scale_factor)
             result["deviation"] = _difference(deviation, posterior.std * shared.sd_model.scale_factor)
@@ -163,16 +163,16 @@ def lora_names() -> dict[str, Any]:
 
     host = _host()
     wrong, keys = [], []
-    with host.exclusive(_TASK), host.borrow(TrainConfig(), Control()) as lent:
+    with host.exclusive(_TASK), host.borrow(TrainConfig(), Control()) as borrowed:
         from modules import shared
 
         mapping = shared.sd_model.network_layer_mapping
-        for target in lent.model.lora_targets():
+        for target in borrowed.model.lora_targets():
             keys.append(target.key)
             if mapping.get(networks.convert_diffusers_name_to_compvis(target.key, False)) is not target.module:
                 wrong.append(target.key)
         roles: dict[str, int] = {}
-        for target in lent.model.lora_targets():
+        for target in borrowed.model.lora_targets():
             roles[f"{target.part}/{target.role}"] = roles.get(f"{target.part}/{target.role}", 0) + 1
     return {"count": len(keys), "unique": len(set(keys)), "wrong": wrong, "roles": roles}
 
@@ -183,8 +183,8 @@ def preview(prompt: str = "probeword on a red circle", interrupt: bool = False) 
 
     host = _host()
     control = Control()
-    with host.exclusive(_TASK), host.borrow(TrainConfig(), control) as lent:
-        width = lent.model.text_encoders[0].width
+    with host.exclusive(_TASK), host.borrow(TrainConfig(), control) as borrowed:
+        width = borrowed.model.text_encoders[0].width
         request = SampleRequest(prompt, "", 64, 64, 3, 4.0, 7)
         one = {"probeword": {"clip_l": torch.randn(2, width) * 0.3}}
         other = {"probeword": {"clip_l": torch.randn(2, width) * 0.3}}
@@ -194,22 +194,22 @@ def preview(prompt: str = "probeword on a red circle", interrupt: bool = False) 
         random.seed(13)
         if interrupt:
             shared.state.interrupted = True
-            sample = lent.sampler.make(request, one)
-            lent.model.verify()
+            sample = borrowed.sampler.make(request, one)
+            borrowed.model.poll_requests()
             return {"none": sample is None, "stop": control.stop_requested}
-        pictures = [lent.sampler.make(request, item) for item in (one, one, other, {})]
+        images = [borrowed.sampler.make(request, item) for item in (one, one, other, {})]
         after = (float(torch.rand(1)), float(np.random.rand()), random.random())
         torch.manual_seed(11)
         np.random.seed(12)
         random.seed(13)
         expected = (float(torch.rand(1)), float(np.random.rand()), random.random())
-        hashes = [digest(torch.from_numpy(np.asarray(item.image).copy())) for item in pictures]
+        hashes = [digest(torch.from_numpy(np.asarray(item.image).copy())) for item in images]
         grad = [item.is_inference() for item in shared.sd_model.parameters()]
         return {
             "same": hashes[0] == hashes[1],
             "vectors_matter": hashes[0] != hashes[2] and hashes[0] != hashes[3],
-            "infotext": pictures[0].infotext,
-            "size": list(pictures[0].image.size),
+            "infotext": images[0].infotext,
+            "size": list(images[0].image.size),
             "rng_untouched": after == expected,
             "state": [shared.state.job_no, shared.state.job_count, shared.state.textinfo],
             "left_behind": "probeword" in sd_hijack.model_hijack.embedding_db.word_embeddings,
@@ -223,12 +223,12 @@ def identity() -> dict[str, str]:
 
     host = _host()
     messages: dict[str, str] = {}
-    with host.exclusive(_TASK), host.borrow(TrainConfig(), Control()) as lent:
+    with host.exclusive(_TASK), host.borrow(TrainConfig(), Control()) as borrowed:
         model = sd_models.model_data.sd_model
-        lent.model.verify()
+        borrowed.model.verify()
         sd_models.model_data.sd_model = None
         try:
-            lent.model.verify()
+            borrowed.model.verify()
         except HostError as error:
             messages["exchanged"] = error.message
         finally:
@@ -237,7 +237,7 @@ def identity() -> dict[str, str]:
         kept = time_embed[0].weight
         time_embed[0].weight = torch.nn.Parameter(torch.empty_like(kept, device="meta"), requires_grad=False)
         try:
-            lent.model.verify()
+            borrowed.model.verify()
         except HostError as error:
             messages["moved"] = error.message
         finally:
@@ -249,14 +249,14 @@ def raise_mid_step() -> dict[str, str]:
     """Fail between forward and backward, with hooks, checkpointing and an autocast open."""
     host = _host()
     try:
-        with host.exclusive(_TASK), host.borrow(TrainConfig(), Control()) as lent:
-            model = lent.model
+        with host.exclusive(_TASK), host.borrow(TrainConfig(), Control()) as borrowed:
+            model = borrowed.model
             targets = [(target, 4) for target in model.lora_targets() if target.role == "attention"]
-            lora = LoraWeights("unet", targets, 0.5, 1, model.device)
+            lora = AdapterSet.with_ranks("unet", targets, 0.5, 1, model.device)
             vectors = torch.zeros(1, model.text_encoders[0].width, requires_grad=True)
             with attach([lora]), model.checkpointing(enabled=True), model.autocast():
                 encoded, _ = _encode(model, "probeword", {"probeword": (0, 1)}, vectors)
-                size = PictureSize((64, 64), (0, 0), (64, 64))
+                size = ImageSize((64, 64), (0, 0), (64, 64))
                 condition = model.condition([encoded], 1, [size], [False])
                 output = model.predict(torch.randn(1, 4, 8, 8), torch.tensor([5]), condition)
                 assert output.requires_grad

@@ -9,6 +9,7 @@ from fastapi import Body
 from fastapi.responses import JSONResponse
 
 from pivotal_probe import (
+    bundle_tool_checks,
     checks,
     cond_checks,
     family_checks,
@@ -16,7 +17,6 @@ from pivotal_probe import (
     numbers,
     port_checks,
     run_checks,
-    shelf_checks,
 )
 
 
@@ -28,7 +28,7 @@ def register(_demo: Any, app: Any) -> None:
         lora_checks.CHECKS,
         run_checks.CHECKS,
         numbers.CHECKS,
-        shelf_checks.CHECKS,
+        bundle_tool_checks.CHECKS,
         family_checks.CHECKS,
         cond_checks.CHECKS,
     )

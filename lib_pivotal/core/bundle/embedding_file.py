@@ -1,0 +1,204 @@
+"""Files that hold embeddings and no LoRA, of every program that writes them, and the names they go by."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lib_pivotal.core.bundle.embedding_image import IMAGE_ENDINGS, read_embedding_image
+from lib_pivotal.core.bundle.embedding_reader import (
+    BundledEmbeddings,
+    EmbeddingReader,
+    TensorSource,
+    source_of_file,
+    source_of_values,
+    unreadable,
+)
+from lib_pivotal.core.bundle.layout import KeyGroups, group_file_keys
+from lib_pivotal.core.bundle.names import file_stem_for
+from lib_pivotal.core.bundle.network_kind import find_network, other_subject
+from lib_pivotal.core.bundle.tensor_file import TensorFile, Unreadable, open_tensors
+from lib_pivotal.core.bundle.values import MOST_VECTORS, WIDEST, Rejected
+from lib_pivotal.core.errors import Problem
+from lib_pivotal.core.printable import printable
+
+__all__ = [
+    "EMBEDDING_ENDINGS",
+    "SafeLoader",
+    "embedding_name",
+    "name_metadata",
+    "parse_embedding_file",
+    "read_embedding_file",
+]
+
+SafeLoader = Callable[[Path], Mapping[str, Any]]
+"""Reads a ``.pt`` or ``.bin`` file without running what is in it."""
+EMBEDDING_ENDINGS = (".safetensors", ".pti", ".pt", ".bin", *IMAGE_ENDINGS)
+"""Endings of embedding files; ``.pti`` is cog-sdxl's for a safetensors file."""
+_PICKLED = (".pt", ".bin")
+_NAME_KEY = "pivotal_embedding"
+
+
+def name_metadata(name: str) -> dict[str, str]:
+    """Metadata for a safetensors file that holds one embedding: its name, which the file name may not hold."""
+    return {_NAME_KEY: json.dumps({"version": 1, "name": name}, ensure_ascii=False)}
+
+
+def embedding_name(path: Path) -> str:
+    """The name that the embedding of a file goes by unless another is given.
+
+    It is the file's name without ending, as in webuis. A name that is written inside the file counts more: in an image
+    always, in a safetensors file as long as the file is called as we would call it.
+    """
+    try:
+        if path.suffix.lower() in IMAGE_ENDINGS:
+            inside = read_embedding_image(path).get("name")
+            return inside if isinstance(inside, str) and inside.strip() else path.stem
+        with open_tensors(path) as file:
+            return _own_name(file.metadata, path.stem)
+    except (OSError, Unreadable, Rejected):
+        return path.stem
+
+
+def _own_name(metadata: Mapping[str, str], stem: str) -> str:
+    try:
+        name = json.loads(metadata[_NAME_KEY])["name"]
+        # Who renames the file wants another name.
+        is_named_after = re.fullmatch(rf"{re.escape(file_stem_for(name))}(-\d+)?", stem, re.IGNORECASE) is not None
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return stem
+    return name if is_named_after else stem
+
+
+def read_embedding_file(path: Path, name: str, load_other: SafeLoader | None = None) -> BundledEmbeddings:
+    """The embedding of a file that holds nothing else, in any of the forms of docs/bundle-format.md.
+
+    A file of several tokens, as diffusers, cloneofsimo's LoRA and others write them, is one embedding here whose
+    vectors are those of the tokens in their order.
+
+    Args:
+        path: of the file.
+        name: for the embedding.
+        load_other: for ``.pt`` and ``.bin`` files that are pickles; None refuses them.
+
+    Returns:
+        The embedding or a problem that names the file; ``keys`` is empty.
+    """
+    ending = path.suffix.lower()
+    try:
+        if ending in IMAGE_ENDINGS:
+            return _parse_values(_flat(read_embedding_image(path)), path, name)
+        with open_tensors(path) as file:
+            return parse_embedding_file(file, path, name)
+    except Rejected as rejected:
+        return _refused(path, f"{rejected.reason[:1].upper()}{rejected.reason[1:]}.", rejected.hint)
+    except OSError as error:
+        return unreadable(path, error)
+    except Unreadable as error:
+        return _read_pickled(path, name, load_other) if ending in _PICKLED else unreadable(path, error)
+
+
+def _read_pickled(path: Path, name: str, load_other: SafeLoader | None) -> BundledEmbeddings:
+    if load_other is None:
+        return _refused(path, "A pickle cannot be read here.", "Convert it to safetensors first.")
+    try:
+        return _parse_values(_flat(load_other(path)), path, name)
+    except Exception as error:
+        # A foreign reader of foreign files.
+        return _refused(path, f"It cannot be read safely ({type(error).__name__}).", "Get it as .safetensors.")
+
+
+def _flat(contents: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """The tensors of a ``.pt`` or of an image under safetensors' keys; what else it says of itself is left out.
+
+    Args:
+        contents: as stored; tensors of any shape may be one level deep.
+
+    Host: modules/textual_inversion/textual_inversion.py, ``Embedding.save``, A1111 1.6.1-1.10.1: tensors are under
+        ``string_to_param`` by the token that stood for them.
+    """
+    flat: dict[str, torch.Tensor] = {}
+    for key, value in contents.items():
+        if isinstance(value, torch.Tensor):
+            flat[str(key)] = value
+        elif hasattr(value, "items"):
+            flat.update({f"{key}.{suffix}": item for suffix, item in value.items() if isinstance(item, torch.Tensor)})
+    return flat
+
+
+def parse_embedding_file(file: TensorFile, path: Path, name: str = "") -> BundledEmbeddings:
+    """As :func:`read_embedding_file`, for a safetensors file that is open already.
+
+    Args:
+        file: the file.
+        path: its path, for messages.
+        name: for the embedding; an empty text takes the file's own.
+    """
+    own = name or _own_name(file.metadata, path.stem)
+    return _parse(file.entries, source_of_file(file), path, own)
+
+
+def _parse_values(tensors: Mapping[str, Any], path: Path, name: str) -> BundledEmbeddings:
+    return _parse(tensors, source_of_values(tensors), path, name)
+
+
+def _parse(keys: Iterable[str], source: TensorSource, path: Path, name: str) -> BundledEmbeddings:
+    keys = list(keys)
+    groups = group_file_keys(keys, name)
+    if not groups.names:
+        tokens = _tokens(keys, source)
+        if not tokens:
+            return _refused(path, f"It is not an embedding file: {_what_it_is(keys)}.", "Choose another file.")
+        groups, source = KeyGroups({name: {"emb_params": name}}, {}), _joined(tokens, source)
+    reader = EmbeddingReader()
+    embeddings, _ = reader.read(groups, source)
+    return BundledEmbeddings(embeddings, [_of_file(path, problem) for problem in reader.problems])
+
+
+def _of_file(path: Path, problem: Problem) -> Problem:
+    return Problem(printable(path.name), problem.severity, problem.message, problem.hint)
+
+
+def _what_it_is(keys: list[str]) -> str:
+    network = find_network(keys)
+    if network.modules:
+        return f"it is a {network.modules[0].kind.name}"
+    subject = other_subject(network.others)
+    return f"it is {subject}" if subject else "its keys are of no known kind" if keys else "it holds no tensors"
+
+
+def _tokens(keys: Iterable[str], source: TensorSource) -> list[str]:
+    """Keys in their order if each is a token with vectors of the same width, else nothing."""
+    ordered = sorted(keys, key=lambda key: [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part)
+                                            for part in re.split(r"(\d{1,9})", key)])  # fmt: skip
+    if not 2 <= len(ordered) <= MOST_VECTORS or find_network(ordered).modules or other_subject(ordered):
+        return []
+    try:
+        shapes = [tuple(source.shape(key)) for key in ordered]
+    except Rejected:
+        return []
+    are_vectors = all(len(shape) in (1, 2) for shape in shapes) and len({shape[-1:] for shape in shapes}) == 1
+    # Anything narrower is a part of some model.
+    return ordered if are_vectors and 256 <= shapes[0][-1] <= WIDEST else []
+
+
+def _joined(tokens: list[str], source: TensorSource) -> TensorSource:
+    """A source of one tensor, in which the tokens' vectors follow each other."""
+
+    def rows() -> Iterator[torch.Tensor]:
+        for token in tokens:
+            value = source.fetch(token)
+            yield value.unsqueeze(0) if value.ndim == 1 else value
+
+    shapes = [tuple(source.shape(token)) for token in tokens]
+    count = sum(shape[0] if len(shape) == 2 else 1 for shape in shapes)
+    return TensorSource(lambda _key: (count, shapes[0][-1]), lambda _key: torch.cat(list(rows())))
+
+
+def _refused(path: Path, text: str, hint: str) -> BundledEmbeddings:
+    return BundledEmbeddings({}, [Problem(printable(path.name), "error", text, hint)])

@@ -1,0 +1,220 @@
+"""Reads embeddings of any source within limits of number and size, and notes what is left out and why."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lib_pivotal.core.bundle.layout import KeyGroups, choose_suffixes
+from lib_pivotal.core.bundle.names import token_key, why_untypable
+from lib_pivotal.core.bundle.tensor_file import TensorFile, Unreadable
+from lib_pivotal.core.bundle.values import Rejected, byte_count, check_shapes, embedding_hash, normalized
+from lib_pivotal.core.errors import Problem
+from lib_pivotal.core.printable import printable
+
+__all__ = [
+    "MOST_EMBEDDINGS",
+    "BundledEmbedding",
+    "BundledEmbeddings",
+    "EmbeddingReader",
+    "TensorSource",
+    "source_of_file",
+    "source_of_values",
+    "unreadable",
+]
+
+MOST_EMBEDDINGS = 256
+_MOST_BYTES = 64 * 2**20
+_MOST_PROBLEMS = 32
+_MOST_REASONS = 8
+_UNFETCHABLE = (OSError, Unreadable, RuntimeError, TypeError)
+"""Torch has number types that it cannot convert."""
+
+
+@dataclass(frozen=True)
+class BundledEmbedding:
+    """One embedding.
+
+    Attributes:
+        name: as in the file.
+        encoders: encoder name → fp32 on the CPU, contiguous, finite, shape ``(n, width)``.
+        hash: 12 hex digits that depend on the values only.
+        vector_count: n, 1 … 75.
+    """
+
+    name: str
+    encoders: Mapping[str, torch.Tensor]
+    hash: str
+    vector_count: int
+
+    @classmethod
+    def of(cls, name: str, encoders: Mapping[str, torch.Tensor]) -> BundledEmbedding:
+        """From checked vectors, each of shape ``(n, width)``."""
+        count = int(next(iter(encoders.values())).shape[0])
+        return cls(name, dict(encoders), embedding_hash(encoders)[:12], count)
+
+
+@dataclass(frozen=True)
+class BundledEmbeddings:
+    """What a file holds of embeddings.
+
+    Attributes:
+        embeddings: by name, sorted by key.
+        problems: what could not be used, and why; its field is the name or key, shortened.
+        keys: every key of the file that is about embeddings, used or not.
+        unused: those of them whose tensors are not in ``embeddings``.
+    """
+
+    embeddings: dict[str, BundledEmbedding]
+    problems: list[Problem]
+    keys: frozenset[str] = field(default=frozenset())
+    unused: frozenset[str] = field(default=frozenset())
+
+
+@dataclass(frozen=True)
+class TensorSource:
+    """Where shapes and tensors come from: a file that is read as needed, or a dictionary.
+
+    Attributes:
+        shape: key → sides, without reading the tensor.
+        fetch: key → tensor.
+    """
+
+    shape: Callable[[str], Sequence[int]]
+    fetch: Callable[[str], torch.Tensor]
+
+
+def source_of_file(file: TensorFile) -> TensorSource:
+    """Shapes and tensors of an open file."""
+    return TensorSource(lambda key: file.entries[key].shape, file.read)
+
+
+def source_of_values(tensors: Mapping[str, Any]) -> TensorSource:
+    """Shapes and tensors of a dictionary, in which there may be something else, too."""
+
+    def shape(key: str) -> Sequence[int]:
+        if not isinstance(tensors[key], torch.Tensor):
+            raise Rejected("its values are not a tensor")
+        return tuple(tensors[key].shape)
+
+    return TensorSource(shape, lambda key: tensors[key])
+
+
+def unreadable(path: Path, error: Exception) -> BundledEmbeddings:
+    """The answer for a file that could not be opened."""
+    text = f"The embeddings of {printable(path.name)} cannot be read: {printable(error, 200)}."
+    hint = error.hint if isinstance(error, Unreadable) else "Check the path."
+    return BundledEmbeddings({}, [Problem(printable(path.name), "error", text, hint)])
+
+
+class EmbeddingReader:
+    """Collects the embeddings of one LoRA, from one file or several."""
+
+    def __init__(self) -> None:
+        self._problems: list[Problem] = []
+        self._more = 0
+        self._names: dict[str, str] = {}
+        self._bytes = 0
+
+    def read(self, groups: KeyGroups, source: TensorSource) -> tuple[dict[str, BundledEmbedding], set[str]]:
+        """Judge everything by its shapes first, then read what is left.
+
+        Args:
+            groups: the keys.
+            source: the tensors under them.
+
+        Returns:
+            The embeddings by name, and the keys that were used for them.
+        """
+        for key, reason in groups.unrecognized.items():
+            self.reject(key, reason)
+        chosen: dict[str, dict[str, str]] = {}
+        for name, suffixes in groups.names.items():
+            with self.noting(name):
+                chosen[name] = self._judge(name, suffixes, source)
+        embeddings: dict[str, BundledEmbedding] = {}
+        used: set[str] = set()
+        for name, encoders in chosen.items():
+            keys = groups.names[name]
+            with self.noting(name):
+                vectors = normalized({suffix: source.fetch(keys[suffix]) for suffix in encoders}, encoders)
+                embeddings[name] = BundledEmbedding.of(name, vectors)
+                used.update(keys[suffix] for suffix in encoders)
+        return embeddings, used
+
+    def _judge(self, name: str, suffixes: Mapping[str, str], source: TensorSource) -> dict[str, str]:
+        """The suffixes of a name that are to be read → their encoders.
+
+        Raises:
+            Rejected: the embedding cannot be used.
+        """
+        fault = why_untypable(name)
+        if fault:
+            raise Rejected(fault)
+        choice = choose_suffixes(suffixes)
+        reasons = [f"{printable(suffix)} is left out ({why})" for suffix, why in sorted(choice.ignored.items())]
+        reason = "; ".join(reasons[:_MOST_REASONS]) + ("; and more" if len(reasons) > _MOST_REASONS else "")
+        if not choice.used:
+            raise Rejected(f"it has no vectors for Stable Diffusion 1, 2 or XL: {reason}")
+        shapes = {suffix: [int(side) for side in source.shape(suffixes[suffix])] for suffix in choice.used}
+        check_shapes(shapes)
+        self._claim(name, shapes)
+        if reason:
+            self.note(name, "warning", f"Of the embedding '{printable(name)}', {reason}.")
+        return choice.used
+
+    def _claim(self, name: str, shapes: Mapping[str, Sequence[int]]) -> None:
+        key = token_key(name)
+        if key in self._names:
+            other = printable(self._names[key])
+            raise Rejected(f"'{printable(name)}' and '{other}' are one name to the tokenizer; it is there twice")
+        if len(self._names) >= MOST_EMBEDDINGS:
+            raise Rejected(f"only {MOST_EMBEDDINGS} embeddings of a file are read")
+        if self._bytes + byte_count(shapes) > _MOST_BYTES:
+            raise Rejected(f"only {_MOST_BYTES >> 20} MiB of embeddings of a file are read")
+        self._names[key] = name
+        self._bytes += byte_count(shapes)
+
+    def add(self, item: BundledEmbedding, embeddings: dict[str, BundledEmbedding]) -> None:
+        """Add one that was read elsewhere, unless its name is taken or there is no room."""
+        with self.noting(item.name):
+            self._claim(item.name, {key: tuple(value.shape) for key, value in item.encoders.items()})
+            embeddings[item.name] = item
+
+    @contextlib.contextmanager
+    def noting(self, name: str) -> Iterator[None]:
+        """Within the context an embedding that cannot be used is noted, and the work goes on after it.
+
+        Args:
+            name: of the embedding.
+        """
+        try:
+            yield
+        except Rejected as rejected:
+            self.reject(name, rejected.reason, rejected.hint)
+        except _UNFETCHABLE as error:
+            self.reject(name, f"its data cannot be read ({printable(error)})")
+
+    def note(self, name: str, severity: str, message: str, hint: str = "") -> None:
+        """Note a problem; of very many only the first ones are kept."""
+        if len(self._problems) < _MOST_PROBLEMS:
+            self._problems.append(Problem(printable(name), severity, message, hint))
+        else:
+            self._more += 1
+
+    def reject(self, name: str, reason: str, hint: str = "") -> None:
+        """Note why an embedding is not used."""
+        self.note(name, "error", f"The embedding '{printable(name)}' is not used: {reason}.", hint)
+
+    @property
+    def problems(self) -> list[Problem]:
+        """Those noted, and how many more there were."""
+        if not self._more:
+            return list(self._problems)
+        rest = Problem("…", "error", f"There are {self._more} more problems with embeddings of this file.", "")
+        return [*self._problems, rest]

@@ -1,0 +1,36 @@
+"""Values of any size and kind as messages show them."""
+
+from __future__ import annotations
+
+import re
+import reprlib
+from typing import Any
+
+from lib_pivotal.core.printable import printable
+
+__all__ = ["HALF_PAIR", "shown"]
+
+_LONGEST = 80
+
+HALF_PAIR = re.compile("[\ud800-\udfff]")
+"""Half of a surrogate pair. JSON can write one alone, as an escape; UTF-8 and so every file and page cannot."""
+
+
+class _Shortened(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 2
+        self.maxlist = self.maxtuple = self.maxdict = 3
+        self.maxstring = self.maxother = self.maxlong = _LONGEST
+
+    def repr_int(self, x: int, level: int) -> str:
+        # Python refuses to write out thousands of digits.
+        return super().repr_int(x, level) if x.bit_length() < 1000 else "a number of hundreds of digits"
+
+
+_shortened = _Shortened()
+
+
+def shown(value: Any) -> str:
+    """A JSON value as Python writes it; long texts, lists and objects are shortened."""
+    return printable(_shortened.repr(value), _LONGEST)

@@ -1,0 +1,107 @@
+"""An image as its bucket shows it: scaled, cropped, on white."""
+
+from __future__ import annotations
+
+from PIL import Image
+
+from lib_pivotal.core.data.bucket import bucket_for, crop
+from lib_pivotal.core.data.image_file import UnusableImage
+
+__all__ = ["KeptImages", "fit"]
+
+_KEPT_BYTES = 256 * 2**20
+"""Some 250 images of 512 px a side; of a larger dataset the others are decoded a second time."""
+
+_MOST_SCALED = 16
+"""An image that, scaled as a whole, would be more than so many times as large as its bucket is cut first."""
+
+
+def fit(image: Image.Image, bucket: tuple[int, int]) -> Image.Image:
+    """The image scaled and cropped to its bucket, transparent parts on white, in mode RGB.
+
+    Args:
+        image: upright.
+        bucket: (width, height) in px.
+
+    Raises:
+        UnusableImage: there is no way from its colors to RGB, or not enough memory.
+    """
+    try:
+        return _cut(_on_white(image), bucket)
+    except MemoryError as error:
+        raise UnusableImage("needs more memory than there is", "Scale it down.") from error
+    except ValueError as error:
+        raise UnusableImage(f"has colors that cannot be used ({error})", "Save it as PNG in RGB.") from error
+
+
+def _cut(image: Image.Image, bucket: tuple[int, int]) -> Image.Image:
+    cut = crop(image.width, image.height, bucket)
+    left, top, right, bottom = cut.left, cut.top, cut.left + bucket[0], cut.top + bucket[1]
+    if cut.width * cut.height <= _MOST_SCALED * bucket[0] * bucket[1]:
+        return image.resize((cut.width, cut.height), Image.Resampling.LANCZOS).crop((left, top, right, bottom))
+    # The whole of a thin image would take gigabytes once it is scaled.
+    x, y = image.width / cut.width, image.height / cut.height
+    shown = (left * x, top * y, min(right * x, image.width), min(bottom * y, image.height))
+    return image.resize(bucket, Image.Resampling.LANCZOS, box=shown)
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        image = _eight_bits(image)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
+    return image.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """An image of 16 bits a pixel in mode L; a transparent gray is not kept."""
+    image = image.convert("I")
+    image.info.pop("transparency", None)
+    # The summand keeps multiples of 257 from being rounded down.
+    return image.point(lambda value: value * (1 / 257) + 0.0005).convert("L")
+
+
+class KeptImages:
+    """Images in their buckets, kept when they are checked, so that encoding need not read and decode them again.
+
+    Args:
+        resolution: side of the square bucket, px.
+        limit: bytes of pixels that are kept.
+    """
+
+    def __init__(self, resolution: int, limit: int = _KEPT_BYTES) -> None:
+        self._resolution = resolution
+        self._room = limit
+        self._images: dict[str, Image.Image] = {}
+
+    def keep(self, sha256: str, image: Image.Image) -> None:
+        """Keep an image as its bucket shows it, if there is room.
+
+        Args:
+            sha256: of its file.
+            image: decoded and upright.
+
+        Raises:
+            UnusableImage: as of :func:`fit`.
+        """
+        bucket = bucket_for(image.width, image.height, self._resolution)
+        # Pillow takes four bytes for a pixel of mode RGB.
+        size = 4 * bucket[0] * bucket[1]
+        if size <= self._room and sha256 not in self._images:
+            self._images[sha256] = fit(image, bucket)
+            self._room -= size
+
+    def take(self, sha256: str, bucket: tuple[int, int]) -> Image.Image | None:
+        """Hand out what was kept of a file, which is then no longer kept; None if it was not.
+
+        Args:
+            sha256: of the file.
+            bucket: (width, height) in px.
+        """
+        image = self._images.pop(sha256, None)
+        return image if image is not None and image.size == bucket else None
+
+    def clear(self) -> None:
+        """Free the memory."""
+        self._images.clear()

@@ -1,0 +1,250 @@
+"""What lies in a data folder: images with their captions, and by kind and count what is not used."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+
+from lib_pivotal.core.data.image_file import readable_suffixes
+from lib_pivotal.core.data.shown import shown_path
+
+__all__ = ["FolderContents", "ImageEntry", "bare_path", "find_folder", "list_folder"]
+
+_CAPTION = ".txt"
+_MASK = "-masklabel"
+_CAPTION_LIKE = (_CAPTION, ".caption", ".captions", ".text", ".tags", ".json")
+"""Endings in which other programs keep captions; only the first is read."""
+
+_SYSTEM_FILES = ("thumbs.db", "desktop.ini")
+_LATENTS = re.compile(r"[0-9a-f]{64}\.safetensors")
+_LONGEST_SUFFIX = 12
+
+
+@dataclass(frozen=True)
+class ImageEntry:
+    """An image file.
+
+    Attributes:
+        path: of the image.
+        caption: its caption file; None when there is none.
+        lookalikes: names of files next to it that may have been meant as its caption.
+    """
+
+    path: Path
+    caption: Path | None
+    lookalikes: tuple[str, ...] = ()
+
+
+@dataclass
+class FolderContents:
+    """What was found below a folder.
+
+    Attributes:
+        images: sorted by relative path.
+        unused: kind → number of files (or folders) that are not used.
+        closed: folders that cannot be listed, and why.
+    """
+
+    images: list[ImageEntry] = field(default_factory=list)
+    unused: Counter[str] = field(default_factory=Counter)
+    closed: list[tuple[Path, str]] = field(default_factory=list)
+
+
+def bare_path(text: str) -> str:
+    """A path without the quotes of Windows' "Copy as path" and the spaces around it."""
+    return text.strip().strip("\"'").strip()
+
+
+def find_folder(text: str) -> tuple[Path, tuple[str, str] | None]:
+    """The folder a user means; the quotes of Windows' "Copy as path" and blanks around it may stand there.
+
+    Args:
+        text: as given.
+
+    Returns:
+        The folder, and what is wrong with it and what to do, or None.
+    """
+    bare = bare_path(text)
+    if not bare:
+        return Path(text), ("No image folder is given.", "Give the folder that holds the images.")
+    paths = [_expanded(given) for given in dict.fromkeys((text, text.strip(), bare))]
+    answers = [_obstacle(path) for path in paths]
+    # A name may really begin or end like that; otherwise the plain one is what the user knows.
+    index = answers.index("") if "" in answers else -1
+    if not answers[index]:
+        return paths[index], None
+    return paths[index], (f"{shown_path(paths[index])} {answers[index]}.", "Give the folder that holds the images.")
+
+
+def _expanded(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        # There is no such user.
+        return Path(text)
+
+
+def _obstacle(path: Path) -> str:
+    """Why a path is not a folder; empty when it is one."""
+    try:
+        return "" if stat.S_ISDIR(path.stat().st_mode) else "is a file"
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return "does not exist"
+    except OSError as error:
+        return f"cannot be opened ({error.strerror or error})"
+
+
+def list_folder(folder: Path) -> FolderContents:
+    """Everything below ``folder``; no file is opened.
+
+    Hidden files and folders and masks are left out, and so is what this project writes: the folders of runs, the cover
+    images of bundles and stored latents. Links to folders are followed once, and never to a folder around this one.
+    """
+    contents = FolderContents()
+    for path, entries in _walk(folder, contents):
+        _sort_out(path, entries, contents)
+    contents.images.sort(key=lambda image: image.path.relative_to(folder).as_posix())
+    return contents
+
+
+def _walk(folder: Path, contents: FolderContents) -> Iterator[tuple[Path, list[os.DirEntry[str]]]]:
+    """Each folder with its entries: first real folders, so that a link to one of them adds nothing, then links."""
+    around = Path(os.path.realpath(folder)).parents
+    waiting, links, seen = [folder], list[Path](), set[str]()
+    while waiting or links:
+        path = waiting.pop() if waiting else links.pop()
+        # Works for links and Windows' junctions alike.
+        real = os.path.realpath(path)
+        if real in seen:
+            continue
+        seen.add(real)
+        if Path(real) in around:
+            contents.unused["link to a folder around this one"] += 1
+            continue
+        try:
+            with os.scandir(path) as scanned:
+                entries = sorted(
+                    (entry for entry in scanned if not _is_hidden(entry.name)), key=lambda entry: entry.name
+                )
+        except OSError as error:
+            contents.closed.append((path, error.strerror or str(error)))
+            continue
+        if path != folder and _is_run(entries):
+            contents.unused["run folder"] += 1
+            continue
+        folders = [entry for entry in entries if _is_folder(entry)]
+        waiting += [Path(entry.path) for entry in reversed(folders) if not entry.is_symlink()]
+        links += [Path(entry.path) for entry in reversed(folders) if entry.is_symlink()]
+        yield path, [entry for entry in entries if entry not in folders]
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _SYSTEM_FILES
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
+
+
+def _is_run(entries: Iterable[os.DirEntry[str]]) -> bool:
+    """Whether a folder is that of a run, which its contents tell and not its name; its samples are not data."""
+    names = {entry.name for entry in entries}
+    return "config.json" in names and bool(names & {"loss.csv", "states"})
+
+
+def _sort_out(folder: Path, entries: list[os.DirEntry[str]], contents: FolderContents) -> None:
+    suffixes = readable_suffixes()
+    files = {entry.name for entry in entries if _is_file(entry)}
+    images, others = list[str](), list[str]()
+    for entry in entries:
+        stem, suffix = _split(entry.name)
+        if suffix.lower() not in suffixes:
+            others.append(entry.name)
+        elif entry.name not in files:
+            contents.unused["special file"] += 1
+        elif stem.endswith(_MASK):
+            contents.unused[f"mask ({_MASK})"] += 1
+        elif f"{stem.removesuffix('.preview')}.safetensors" in files:
+            contents.unused["cover image of a bundle"] += 1
+        else:
+            images.append(entry.name)
+    captions = _captions(images, others)
+    used = set(captions.values())
+    rest = [name for name in others if name not in used]
+    similar = _by_stem(rest, suffixes)
+    for name in images:
+        caption = captions.get(name)
+        lookalikes = () if caption else tuple(similar.get(_alike(_split(name)[0]), ()))
+        contents.images.append(ImageEntry(folder / name, folder / caption if caption else None, lookalikes))
+    contents.unused.update(_kind(name, files) if name in files else "special file" for name in rest)
+
+
+def _captions(images: list[str], others: list[str]) -> dict[str, str]:
+    """Image → caption file of the same stem; capitals and composed letters may differ where there is no doubt."""
+    stems = {name: _split(name)[0] for name in images}
+    there = set(others)
+    found = {name: stem + _CAPTION for name, stem in stems.items() if stem + _CAPTION in there}
+    free: dict[str, list[str]] = {}
+    for other in there.difference(found.values()):
+        free.setdefault(_alike(other), []).append(other)
+    rivals: dict[str, set[str]] = {}
+    for name, stem in stems.items():
+        if name not in found:
+            rivals.setdefault(_alike(stem + _CAPTION), set()).add(stem)
+    for name, stem in stems.items():
+        key = _alike(stem + _CAPTION)
+        if name not in found and len(free.get(key, ())) == len(rivals[key]) == 1:
+            found[name] = free[key][0]
+    return found
+
+
+def _by_stem(names: list[str], suffixes: tuple[str, ...]) -> dict[str, list[str]]:
+    """Files that may be captions by the stem of their image: ``a.caption``, ``a.png.txt``, ``a.txt.txt``, ``A.TXT``."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        stem, suffix = _split(name)
+        if suffix.lower() not in _CAPTION_LIKE:
+            continue
+        while suffix.lower() in (*_CAPTION_LIKE, *suffixes):
+            found.setdefault(_alike(stem).strip(), []).append(name)
+            stem, suffix = _split(stem)
+    return found
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Stem and ending of a file name."""
+    path = PurePath(name)
+    return path.stem, path.suffix
+
+
+def _alike(name: str) -> str:
+    """Equal for names that Windows or macOS would not tell apart."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _kind(name: str, files: set[str]) -> str:
+    if _LATENTS.fullmatch(name):
+        return "stored latents"
+    stem, suffix = _split(name)
+    suffix = suffix.lower()
+    if suffix in (".safetensors", ".json") and f"{stem}.safetensors" in files:
+        return "file of a model"
+    if suffix == _CAPTION:
+        return f"{_CAPTION} without an image"
+    return suffix if 1 < len(suffix) <= _LONGEST_SUFFIX and suffix.isprintable() else "other file"

@@ -1,0 +1,214 @@
+"""Reading image files: which kinds, how large they may be, and which way up they are shown."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import IO
+
+from PIL import Image, ImageFile
+
+__all__ = [
+    "MOST_PIXELS",
+    "UnusableImage",
+    "image_size",
+    "read_bytes",
+    "read_image",
+    "readable_suffixes",
+    "upright",
+    "upright_size",
+]
+
+MOST_PIXELS = 120_000_000
+"""Pixels of an image; decoded it takes four bytes for each, and half a gigabyte is enough for one file."""
+
+_MOST_BYTES = 2**29
+"""Size of a file that is read."""
+
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".apng")
+
+_CONVERT = "Convert it to PNG or JPEG."
+_FOREIGN = (
+    (
+        0,
+        b"version https://git-lfs",
+        "is a Git LFS pointer instead of the image",
+        "Download the image with git lfs pull.",
+    ),
+    (0, b"<", "is a web page or an SVG drawing", _CONVERT),
+    (4, b"ftyphei", "is a HEIC image", _CONVERT),
+    (4, b"ftyphev", "is a HEIC image", _CONVERT),
+    (4, b"ftypmif1", "is a HEIC image", _CONVERT),
+    (4, b"ftypavif", "is an AVIF image, which this version of Pillow cannot read", _CONVERT),
+    (0, b"\xff\x0a", "is a JPEG XL image", _CONVERT),
+    (4, b"JXL ", "is a JPEG XL image", _CONVERT),
+    (0, b"8BPS", "is a Photoshop file", _CONVERT),
+)
+"""Where in a file, which bytes, what it is, and what to do: what often has the name of an image and cannot be read."""
+
+_ORIENTATION = 0x0112
+_WIDTH, _HEIGHT = 0x0100, 0x0101
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation → what makes it upright.
+
+Source: EXIF 2.32, tag 0x0112.
+"""
+
+
+class UnusableImage(Exception):
+    """A file cannot be used as an image.
+
+    Args:
+        reason: continues the sentence "The image a.png …".
+        hint: what to do.
+    """
+
+    def __init__(self, reason: str, hint: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.hint = hint
+
+
+def readable_suffixes() -> tuple[str, ...]:
+    """Lower-case endings of the files that are read; WebP and AVIF only where this Pillow can decode them."""
+    registered = Image.registered_extensions()
+    return tuple(suffix for suffix in _SUFFIXES if registered.get(suffix) in _FORMATS)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height in px as the image is meant to be shown, from the file's header; nothing is decoded.
+
+    Where a PNG keeps its orientation behind the pixels, only :func:`read_image` sees it.
+
+    Raises:
+        UnusableImage: it is not an image that can be read, or it is too large.
+    """
+    try:
+        with path.open("rb") as file:
+            return upright_size(_opened(file))
+    except OSError as error:
+        raise _unreadable(error) from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """The whole file.
+
+    Raises:
+        UnusableImage: it cannot be read, or it is too large.
+    """
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            # Not more than its size, since reading takes the memory for what it is asked for.
+            data = file.read(size) if size <= _MOST_BYTES else b""
+    except OSError as error:
+        raise _unreadable(error) from error
+    if size > _MOST_BYTES:
+        raise UnusableImage(f"is larger than {_MOST_BYTES >> 20} MB", "Scale it down, or save it as PNG.")
+    return data
+
+
+def read_image(data: bytes) -> Image.Image:
+    """The decoded image (of an animation its first frame) as it is meant to be shown.
+
+    Args:
+        data: contents of the file.
+
+    Raises:
+        UnusableImage: it is damaged, too large, or not an image that can be read.
+    """
+    image = _opened(io.BytesIO(data))
+    try:
+        image.load()
+        image = upright(image)
+    except Exception as error:
+        # What a decoder raises for a damaged file differs with format and version.
+        raise _damaged(error) from error
+    if image.mode == "F":
+        raise UnusableImage("has floating-point pixels of unknown range", "Save it as PNG.")
+    return image
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The image as it is meant to be shown.
+
+    Pillow's own ``exif_transpose`` also writes the EXIF data again, which fails where a camera wrote odd ones.
+    """
+    # While it decodes a TIFF, Pillow turns it, and earlier versions leave the tag there.
+    turn = None if image.format == "TIFF" else _TURNS.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height in px as the image is meant to be shown; nothing is decoded."""
+    tags = getattr(image, "tag_v2", None) if image.format == "TIFF" else None
+    # Before a TIFF is decoded, its size is turned in some versions of Pillow and not in others.
+    width, height = (tags[_WIDTH], tags[_HEIGHT]) if tags is not None else image.size
+    return (height, width) if _orientation(image) >= 5 else (width, height)
+
+
+def _opened(file: IO[bytes]) -> Image.Image:
+    """An image whose header has been read.
+
+    As ``Image.open`` does it, but for the formats of :data:`_FORMATS` only (others may start programs), and without
+    its limit of pixels, which prints a warning and depends on what the host has set; ours is :data:`MOST_PIXELS`.
+    """
+    Image.init()
+    prefix = file.read(64)
+    if not prefix:
+        raise UnusableImage("is an empty file", "Copy it again, or remove it.")
+    for name in _FORMATS:
+        if name not in Image.OPEN:
+            continue
+        factory, accepts = Image.OPEN[name]
+        answer = accepts is None or accepts(prefix)
+        # A text tells what this Pillow lacks to read the file.
+        if not answer or isinstance(answer, str):
+            continue
+        file.seek(0)
+        try:
+            image: ImageFile.ImageFile = factory(file, "")
+        except Exception as error:
+            raise _damaged(error) from error
+        if image.width * image.height > MOST_PIXELS:
+            limit = MOST_PIXELS // 1_000_000
+            raise UnusableImage(
+                f"has more than {limit} million pixels ({image.width} × {image.height})", "Scale it down."
+            )
+        return image
+    for start, magic, what, hint in _FOREIGN:
+        if prefix[start:].startswith(magic):
+            raise UnusableImage(what, hint)
+    raise UnusableImage("is not an image, or of a kind that cannot be read", "Convert it to PNG, or remove it.")
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 … 8; 1, which is upright, where the file says nothing that can be understood."""
+    try:
+        # PngImageFile.getexif decodes the pixels, since the data may follow them.
+        value = int(Image.Image.getexif(image).get(_ORIENTATION, 1))
+    except Exception:
+        # The image itself may still be fine.
+        return 1
+    return value if value in _TURNS else 1
+
+
+def _damaged(error: Exception) -> UnusableImage:
+    if isinstance(error, MemoryError):
+        return UnusableImage("needs more memory than there is", "Scale it down.")
+    return UnusableImage(f"is damaged ({error})", "Repair or remove it.")
+
+
+def _unreadable(error: OSError) -> UnusableImage:
+    return UnusableImage(f"cannot be read ({error.strerror or error})", "Check the file and its permissions.")

@@ -1,0 +1,162 @@
+"""Trainable adapters of one part of the model, and their attachment to its borrowed layers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from lib_pivotal.core.errors import BundleError
+from lib_pivotal.core.lora.adapter import Adapter, Parameters
+from lib_pivotal.core.lora.kinds import adapter_for, adapter_in_file
+from lib_pivotal.core.optim.flat import FlatParameters
+from lib_pivotal.core.ports import LoraTarget
+
+__all__ = ["AdaptedLayer", "AdapterSet", "attach"]
+
+
+@dataclass(frozen=True)
+class AdaptedLayer:
+    """A layer with its adapter and the adapter's trained tensors."""
+
+    target: LoraTarget
+    adapter: Adapter
+    parameters: Parameters
+
+
+class AdapterSet:
+    """Adapters of the UNet or of one text encoder; their parameters are fp32 views of one tensor.
+
+    Args:
+        part: ``"unet"`` or the encoder's name.
+        chosen: layers and their adapters.
+        seed: of the initial values.
+        device: where the parameters live.
+
+    Attributes:
+        layers: in the order of ``chosen``.
+        flat: all parameters as one.
+        enabled: whether attached adapters act.
+    """
+
+    def __init__(
+        self, part: str, chosen: Sequence[tuple[LoraTarget, Adapter]], seed: int, device: torch.device
+    ) -> None:
+        self.part = part
+        self.enabled = True
+        self.flat = FlatParameters(part, [shape for _, adapter in chosen for shape in adapter.shapes.values()], device)
+        leaves = iter(self.flat.leaves)
+        self.layers = [
+            AdaptedLayer(target, adapter, {name: next(leaves) for name in adapter.shapes}) for target, adapter in chosen
+        ]
+        generator = torch.Generator().manual_seed(seed)
+        # By key: hosts walk through the same layers in different order, and start from the same values.
+        for layer in sorted(self.layers, key=lambda layer: layer.target.key):
+            layer.adapter.initialize(layer.parameters, layer.target.module, generator)
+
+    @classmethod
+    def with_ranks(
+        cls,
+        part: str,
+        chosen: Sequence[tuple[LoraTarget, int]],
+        alpha_ratio: float,
+        seed: int,
+        device: torch.device,
+        *,
+        is_fused: bool = True,
+    ) -> AdapterSet:
+        """New adapters of the given ranks, see ``targets.choose_targets``.
+
+        Args:
+            part: as in the class.
+            chosen: layers and ranks.
+            alpha_ratio: alpha divided by rank, the same for every layer.
+            seed: as in the class.
+            device: as in the class.
+            is_fused: see ``kinds.adapter_for``.
+        """
+        adapters = [
+            (target, adapter_for(_shape(target), rank, alpha_ratio * rank, is_fused=is_fused))
+            for target, rank in chosen
+        ]
+        return cls(part, adapters, seed, device)
+
+    @classmethod
+    def from_state(
+        cls, part: str, targets: Sequence[LoraTarget], state: Mapping[str, torch.Tensor], device: torch.device
+    ) -> AdapterSet:
+        """The adapters of one part as a file holds them.
+
+        Args:
+            part: as in the class.
+            targets: all layers of the model; those without a key in ``state`` get no adapter.
+            state: kohya keys → tensors.
+            device: as in the class.
+
+        Raises:
+            BundleError: a tensor does not fit its layer.
+        """
+        stored: dict[str, dict[str, torch.Tensor]] = {}
+        for key, value in state.items():
+            layer_key, _, suffix = key.partition(".")
+            stored.setdefault(layer_key, {})[suffix] = value
+        found = [
+            (target, adapter_in_file(_shape(target), stored[target.key]))
+            for target in targets
+            if target.part == part and target.key in stored
+        ]
+        adapters = cls(part, [(target, adapter) for target, adapter in found if adapter is not None], 0, device)
+        for layer in adapters.layers:
+            try:
+                layer.adapter.load(layer.parameters, stored[layer.target.key])
+            except ValueError as error:
+                raise BundleError(
+                    f"The LoRA of {layer.target.key} does not fit the model.",
+                    hint="It was made for a model of another family.",
+                ) from error
+        return adapters
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Kohya keys → tensors on the CPU, fp32, copies."""
+        return {
+            f"{layer.target.key}.{suffix}": value
+            for layer in self.layers
+            for suffix, value in layer.adapter.tensors(layer.parameters).items()
+        }
+
+    def network_args(self) -> dict[str, Any]:
+        """What ``ss_network_args`` says of these adapters."""
+        return {name: value for layer in self.layers for name, value in layer.adapter.network_args().items()}
+
+
+@contextlib.contextmanager
+def attach(adapters: Sequence[AdapterSet]) -> Iterator[None]:
+    """Let adapters act on their layers within the context.
+
+    Forward hooks keep modules, parameters and state-dict keys of the borrowed model as they are.
+    """
+    handles: list[Any] = []
+    try:
+        for part in adapters:
+            handles += [layer.target.module.register_forward_hook(_hook(part, layer)) for layer in part.layers]
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _hook(part: AdapterSet, layer: AdaptedLayer) -> Any:
+    forward, parameters = layer.adapter.forward, layer.parameters
+
+    def hook(module: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor | None:
+        return forward(module, inputs[0], output, parameters) if part.enabled else None
+
+    return hook
+
+
+def _shape(target: LoraTarget) -> tuple[int, ...]:
+    weight: Any = target.module.weight
+    return tuple(weight.shape)

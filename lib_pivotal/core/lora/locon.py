@@ -1,0 +1,34 @@
+"""LoCon, the LoRA of one convolution: A has the layer's kernel, B is a 1×1 convolution.
+
+Source: Yeh et al. 2023, https://arxiv.org/abs/2309.14859
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from lib_pivotal.core.lora.adapter import Parameters
+from lib_pivotal.core.lora.lora import Lora
+
+__all__ = ["Locon"]
+
+
+class Locon(Lora):
+    """As :class:`Lora`, for a weight ``(out, in, kh, kw)``; implements ``adapter.Adapter``."""
+
+    def forward(self, module: Any, x: torch.Tensor, output: torch.Tensor, parameters: Parameters) -> torch.Tensor:
+        """``output + scale · B(A(x))``, shape ``(B, out, h, w)``, with the layer's own stride, padding and dilation."""
+        down, up = parameters["down"], parameters["up"]
+        # Outside autocast a half-precision input must meet fp32 weights as fp32.
+        if x.dtype != down.dtype and not torch.is_autocast_enabled():
+            x = x.to(down.dtype)
+        hidden = functional.conv2d(x, down, None, module.stride, module.padding, module.dilation)
+        delta = functional.conv2d(hidden, up)
+        return torch.add(output, delta.to(output.dtype), alpha=self.scale)
+
+    def network_args(self) -> dict[str, Any]:
+        """Kohya's name for the rank of convolutions."""
+        return {"conv_dim": self.rank}

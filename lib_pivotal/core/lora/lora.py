@@ -1,0 +1,144 @@
+"""LoRA of one Linear layer: ``W x + (alpha / rank) · B A x``.
+
+Source: Hu et al. 2021, section 4.1, https://arxiv.org/abs/2106.09685
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from lib_pivotal.core.lora.adapter import Parameters
+
+__all__ = ["FusedLora", "Lora", "delta_weight"]
+
+
+def delta_weight(down: torch.Tensor, up: torch.Tensor, scale: float) -> torch.Tensor:
+    """What a LoRA adds to the layer's weight.
+
+    Args:
+        down: A, shape ``(rank, in[, kh, kw])``.
+        up: B, shape ``(out, rank[, 1, 1])``.
+        scale: alpha / rank.
+
+    Returns:
+        fp32, shape of the layer's weight.
+    """
+    product = up.flatten(1).float() @ down.flatten(1).float()
+    return scale * product.view(up.shape[0], *down.shape[1:])
+
+
+class Lora:
+    """LoRA of a Linear layer through plain autograd; implements ``adapter.Adapter``.
+
+    Args:
+        weight_shape: ``(out, in)``.
+        rank: of A and B.
+        alpha: strength is alpha / rank.
+    """
+
+    def __init__(self, weight_shape: tuple[int, ...], rank: int, alpha: float) -> None:
+        self.rank, self.alpha = rank, alpha
+        self.scale = alpha / rank
+        self.shapes: Mapping[str, tuple[int, ...]] = {
+            "down": (rank, *weight_shape[1:]),
+            "up": (weight_shape[0], rank, *(1 for _ in weight_shape[2:])),
+        }
+
+    @torch.no_grad()
+    def initialize(self, parameters: Parameters, module: Any, generator: torch.Generator) -> None:
+        """Fill A uniformly with variance 1 / (3 · fan_in) and B with zeros."""
+        down = parameters["down"]
+        bound = 1.0 / math.sqrt(down[0].numel())
+        down.copy_((torch.rand(down.shape, generator=generator) * 2 - 1) * bound)
+        parameters["up"].zero_()
+
+    def forward(self, module: Any, x: torch.Tensor, output: torch.Tensor, parameters: Parameters) -> torch.Tensor:
+        """``output + scale · (x Aᵀ) Bᵀ``, shape ``(…, out)``, computed in the output's dtype."""
+        down, up = parameters["down"].to(output.dtype), parameters["up"].to(output.dtype)
+        delta = functional.linear(functional.linear(x.to(output.dtype), down), up)
+        return torch.add(output, delta.to(output.dtype), alpha=self.scale)
+
+    def delta_weight(self, parameters: Parameters) -> torch.Tensor:
+        """``scale · B A``, fp32, shape of the layer's weight."""
+        return delta_weight(parameters["down"], parameters["up"], self.scale)
+
+    def tensors(self, parameters: Parameters) -> dict[str, torch.Tensor]:
+        """Kohya's ``lora_down.weight``, ``lora_up.weight`` and ``alpha``, fp32."""
+        return {
+            "lora_down.weight": parameters["down"].detach().cpu().clone(),
+            "lora_up.weight": parameters["up"].detach().cpu().clone(),
+            "alpha": torch.tensor(self.alpha),
+        }
+
+    @torch.no_grad()
+    def load(self, parameters: Parameters, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Fill A and B from a file's tensors.
+
+        Raises:
+            ValueError: one is missing or of another shape.
+        """
+        for name, value in parameters.items():
+            stored = tensors.get(f"lora_{name}.weight")
+            if stored is None or stored.shape != value.shape:
+                raise ValueError(f"lora_{name}.weight does not fit {tuple(value.shape)}")
+            value.copy_(stored)
+
+    def network_args(self) -> dict[str, Any]:
+        """Nothing besides rank and alpha, which kohya stores elsewhere."""
+        return {}
+
+
+class FusedLora(Lora):
+    """The same with a backward pass of its own, which adds the gradients of A and B where they live.
+
+    A small layer costs as much in autograd's bookkeeping as in arithmetic; this is two products forward, four backward,
+    and nothing else. It needs the parameters' gradient buffers in place, and hooks on these gradients do not see them.
+    """
+
+    def forward(self, module: Any, x: torch.Tensor, output: torch.Tensor, parameters: Parameters) -> torch.Tensor:
+        """As :meth:`Lora.forward`, up to rounding; same shapes."""
+        result: torch.Tensor = _FusedDelta.apply(x, output, parameters["down"], parameters["up"], self.scale)  # type: ignore[no-untyped-call]
+        return result
+
+
+class _FusedDelta(torch.autograd.Function):
+    """``output + scale · (x Aᵀ) Bᵀ``."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, output: torch.Tensor, down: torch.Tensor, up: torch.Tensor,
+                scale: float) -> torch.Tensor:  # fmt: skip
+        flat = x.reshape(-1, x.shape[-1]).to(output.dtype)
+        # Detached: torch 2.0 cannot find a saved leaf again when the step is checkpointed.
+        small_down, small_up = down.detach().to(output.dtype), up.detach().to(output.dtype)
+        hidden = flat.mm(small_down.t())
+        ctx.save_for_backward(flat, hidden, small_down, small_up)
+        ctx.scale, ctx.shape, ctx.x_dtype = scale, x.shape, x.dtype
+        ctx.gradients = (down.grad, up.grad)
+        wide = output.reshape(-1, output.shape[-1])
+        return torch.addmm(wide, hidden, small_up.t(), alpha=scale).view(output.shape)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[Any, ...]:
+        (gradient,) = gradients
+        flat, hidden, down, up = ctx.saved_tensors
+        wide = gradient.reshape(-1, gradient.shape[-1])
+        into_hidden = wide.mm(up).mul_(ctx.scale)
+        _add_product(ctx.gradients[0], into_hidden, flat, 1.0)
+        _add_product(ctx.gradients[1], wide, hidden, ctx.scale)
+        into_x = None
+        if ctx.needs_input_grad[0]:
+            into_x = into_hidden.mm(down).view(ctx.shape).to(ctx.x_dtype)
+        return into_x, gradient, None, None, None
+
+
+def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor, scale: float) -> None:
+    """``total += scale · leftᵀ right``; the sum is kept in fp32 whatever the factors are."""
+    if total.dtype == left.dtype:
+        total.addmm_(left.t(), right, alpha=scale)
+    else:
+        total.add_(left.t().mm(right), alpha=scale)

@@ -1,0 +1,69 @@
+"""Which layers of a model can carry an adapter, and which of them get one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lib_pivotal.core.lora.naming import kohya_key, role_of
+from lib_pivotal.core.ports import LoraTarget
+
+__all__ = ["choose_targets", "is_lora_layer", "lora_target"]
+
+_BLOCK_ROLES = ("attention", "feed_forward")
+_CONV_ROLES = ("conv", "projection")
+"""The projections around a transformer block are 1×1 convolutions in SD1."""
+
+
+def choose_targets(
+    targets: Sequence[LoraTarget], *, rank: int, conv_rank: int, text_encoder_rank: int
+) -> list[tuple[LoraTarget, int]]:
+    """Layers that get an adapter, each with its rank; rank 0 leaves a kind of layer out.
+
+    Args:
+        targets: all layers of the model.
+        rank: of the UNet's attention and feed-forward layers.
+        conv_rank: of the UNet's convolutions.
+        text_encoder_rank: of the text encoders' attention and feed-forward layers.
+    """
+    chosen = []
+    for target in targets:
+        if target.part != "unet":
+            own = text_encoder_rank if target.role in _BLOCK_ROLES else 0
+        elif target.role in _BLOCK_ROLES:
+            own = rank
+        else:
+            own = conv_rank if target.role in _CONV_ROLES else 0
+        if own:
+            chosen.append((target, own))
+    return chosen
+
+
+def is_lora_layer(module: Any) -> bool:
+    """Whether a module is a Linear layer or a 2D convolution with a weight of its own.
+
+    Judged by attributes, since hosts and extensions have Linear and convolution classes of their own. The weight is
+    looked up among the registered parameters: a property named ``weight`` is a view of another module's weight.
+    """
+    weight = module.__dict__.get("_parameters", {}).get("weight")
+    if weight is None:
+        return False
+    is_linear = weight.ndim == 2 and hasattr(module, "in_features")
+    return is_linear or (weight.ndim == 4 and hasattr(module, "in_channels"))
+
+
+def lora_target(part: str, path: str, module: Any, family: str) -> LoraTarget:
+    """A layer as the engine sees it.
+
+    Args:
+        part: ``"unet"`` or the encoder's name.
+        path: diffusers path below the UNet, or transformers' path of a text encoder's layer beginning with
+            ``text_model.``.
+        module: the live layer.
+        family: name of the model's family, see ``core.families``.
+
+    Raises:
+        ValueError: the family has no such part, or its UNet no such path.
+    """
+    kernel = module.weight.shape[-1] if module.weight.ndim == 4 else 1
+    return LoraTarget(kohya_key(part, path, family), part, role_of(path, kernel), module)

@@ -1,4 +1,0 @@
-"""Numbers made visible.
-
-Status: free.
-"""

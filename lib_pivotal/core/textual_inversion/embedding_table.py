@@ -1,0 +1,165 @@
+"""The trainable token vectors: one fp32 table per text encoder, apart from the vocabulary, which is never touched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from lib_pivotal.core.config.schema import Concept
+from lib_pivotal.core.optim.flat import FlatParameters
+from lib_pivotal.core.ports import LiveEmbeddings, TextEncoder
+
+__all__ = ["EmbeddingTable", "EmbeddingWeights", "Layout", "initial_vectors", "layout_of", "vector_count"]
+
+Layout = Mapping[str, tuple[int, int]]
+"""Embedding name → (first row, number of rows) in the table of every encoder."""
+
+_FILL_STD = 0.5
+"""Noise fill, in standard deviations of the vocabulary."""
+
+_NORM_BAND = (0.5, 1.5)
+"""Norms may move freely between these multiples of the initial norm."""
+
+
+@dataclass(frozen=True)
+class EmbeddingWeights:
+    """Vectors of all embeddings for all encoders, being trained or finished.
+
+    Attributes:
+        layout: the rows of each embedding.
+        weights: encoder name → fp32 on the model's device, shape ``(rows, width)``.
+    """
+
+    layout: Layout = field(default_factory=dict)
+    weights: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, embeddings: LiveEmbeddings, device: torch.device) -> EmbeddingWeights:
+        """Stack embeddings that are given one by one.
+
+        Args:
+            embeddings: all of them with the same encoders, each with equally many vectors for every encoder.
+            device: where the tables go.
+        """
+        layout: dict[str, tuple[int, int]] = {}
+        rows: dict[str, list[torch.Tensor]] = {}
+        first = 0
+        for name, encoders in embeddings.items():
+            for encoder, vectors in encoders.items():
+                rows.setdefault(encoder, []).append(vectors.detach().float())
+                count = len(vectors)
+            layout[name] = (first, count)
+            first += count
+        return cls(layout, {encoder: torch.cat(parts).to(device) for encoder, parts in rows.items()})
+
+
+def vector_count(concept: Concept, encoder: TextEncoder) -> int:
+    """Number of vectors of a concept: the setting, or the tokens of its initialization text, at least 1."""
+    return concept.vectors or max(1, len(encoder.tokenize(concept.init_text)))
+
+
+def layout_of(concepts: Sequence[Concept], encoder: TextEncoder) -> Layout:
+    """Rows of every concept, in order.
+
+    ``encoder`` is the model's first one; it decides for all encoders, so that every table has the same rows.
+    """
+    layout, first = {}, 0
+    for concept in concepts:
+        count = vector_count(concept, encoder)
+        layout[concept.name] = (first, count)
+        first += count
+    return layout
+
+
+def initial_vectors(concept: Concept, count: int, encoder: TextEncoder, generator: torch.Generator) -> torch.Tensor:
+    """The vectors of the initialization text, then noise around the vocabulary's mean.
+
+    The noise has half the vocabulary's standard deviation, so that a filled vector says little at first.
+
+    Args:
+        concept: ``init_text`` is used.
+        count: number of vectors.
+        encoder: its vocabulary and tokenizer are used.
+        generator: CPU generator of the noise.
+
+    Returns:
+        fp32 on the CPU, shape ``(count, width)``.
+    """
+    vocabulary = encoder.token_vectors().detach()
+    tokens = encoder.tokenize(concept.init_text)[:count]
+    # Every 16th row is plenty for two statistics and does not copy the vocabulary.
+    sample = vocabulary[::16].float().cpu()
+    noise = torch.randn(count, encoder.width, generator=generator)
+    vectors = sample.mean(0) + _FILL_STD * sample.std(0) * noise
+    if tokens:
+        vectors[: len(tokens)] = vocabulary[torch.tensor(tokens, device=vocabulary.device)].float().cpu()
+    return vectors
+
+
+class EmbeddingTable:
+    """All embeddings of one encoder: one weight for the forward pass, one optimizer parameter per concept.
+
+    Args:
+        concepts: in the order of the rows.
+        layout: see :func:`layout_of`.
+        encoder: gives initial vectors and width.
+        seed: of the noise fill.
+        device: where the table lives.
+
+    Attributes:
+        weight: fp32, shape ``(rows, width)``, with a preset gradient.
+        parameters: concept name → its rows, sharing memory with ``weight``.
+    """
+
+    def __init__(
+        self, concepts: Sequence[Concept], layout: Layout, encoder: TextEncoder, seed: int, device: torch.device
+    ) -> None:
+        self.encoder_name = encoder.name
+        self._layout = layout
+        total = sum(count for _, count in layout.values())
+        group = FlatParameters(encoder.name, [(total, encoder.width)], device)
+        self.weight = group.leaves[0]
+        generator = torch.Generator().manual_seed(seed)
+        start = [initial_vectors(concept, layout[concept.name][1], encoder, generator) for concept in concepts]
+        with torch.no_grad():
+            self.weight.copy_(torch.cat(start))
+        self.parameters = {name: self._parameter(first, count) for name, (first, count) in layout.items()}
+        self._initial_norms: torch.Tensor = torch.linalg.vector_norm(self.weight.detach(), dim=1)
+        self._trained = torch.ones_like(self._initial_norms)
+
+    def _parameter(self, first: int, count: int) -> torch.nn.Parameter:
+        rows = slice(first, first + count)
+        parameter = torch.nn.Parameter(self.weight.detach()[rows])
+        assert self.weight.grad is not None
+        parameter.grad = self.weight.grad[rows]
+        return parameter
+
+    def freeze(self, name: str) -> None:
+        """Exclude one concept from the norm band; its learning rate is 0 from now on."""
+        first, count = self._layout[name]
+        self._trained[first : first + count] = 0.0
+
+    @torch.no_grad()
+    def pull_norms(self, pull: float) -> None:
+        """Pull vectors that left the norm band part of the way back.
+
+        Args:
+            pull: fraction of the way to the band's edge, 0 … 1.
+        """
+        norms: torch.Tensor = torch.linalg.vector_norm(self.weight, dim=1)
+        low, high = _NORM_BAND[0] * self._initial_norms, _NORM_BAND[1] * self._initial_norms
+        inside = torch.maximum(torch.minimum(norms, high), low)
+        target = norms + pull * self._trained * (inside - norms)
+        self.weight.mul_((target / norms.clamp(min=1e-8)).unsqueeze(1))
+
+    def relative_norms(self) -> torch.Tensor:
+        """Norm of each vector divided by its initial norm, shape ``(rows,)``, on the device."""
+        norms: torch.Tensor = torch.linalg.vector_norm(self.weight.detach(), dim=1)
+        return norms / self._initial_norms.clamp(min=1e-8)
+
+    def values(self) -> dict[str, torch.Tensor]:
+        """Name → vectors, fp32 on the CPU, copies, shape ``(n_vectors, width)``."""
+        weight = self.weight.detach().cpu()
+        return {name: weight[first : first + count].clone() for name, (first, count) in self._layout.items()}

@@ -1,0 +1,163 @@
+"""Captions to conditionings: through the model's own text encoders, with the current embedding vectors in place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from lib_pivotal.core.ports import DiffusionModel, EncodedText, ImageSize, TextEncoder
+from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
+from lib_pivotal.core.textual_inversion.prompt_chunks import ChunkedPrompt, PromptChunker
+
+__all__ = ["CaptionGroup", "TextConditioner", "TrainedAdapters"]
+
+_MOST_CHUNKED = 4096
+"""Captions whose token ids are kept; captions that are not shuffled come back again and again."""
+
+_MOST_CACHED_BYTES = 256 * 2**20
+"""Encodings that are kept once nothing before them is trained any more."""
+
+
+class TrainedAdapters(Protocol):
+    """Adapters of a text encoder, which change its output while they are enabled."""
+
+    enabled: bool
+
+
+@dataclass(frozen=True)
+class CaptionGroup:
+    """Items of a batch whose captions have equally many chunks: their indices in the batch and their conditioning."""
+
+    indices: list[int]
+    conditioning: Any
+
+
+class TextConditioner:
+    """Encodes captions with the current embedding vectors.
+
+    Captions with different numbers of chunks are encoded separately, so that none sees padding that a generation would
+    not give it. While nothing that an encoding depends on is trained, encodings are kept.
+
+    Args:
+        model: the borrowed model.
+        embeddings: vectors of the embeddings; without any, names are plain text.
+        adapters: of the text encoders, if any are trained.
+        may_offload: whether the text encoders leave the device once nothing before them is trained any more.
+        encoders: replacements for the model's own.
+    """
+
+    def __init__(
+        self,
+        model: DiffusionModel,
+        embeddings: EmbeddingWeights | None = None,
+        adapters: Sequence[TrainedAdapters] = (),
+        *,
+        may_offload: bool = False,
+        encoders: Sequence[TextEncoder] = (),
+    ) -> None:
+        self._model = model
+        self._may_offload = may_offload
+        self._encoders = encoders or model.text_encoders
+        self._embeddings = embeddings or EmbeddingWeights()
+        self._adapters = list(adapters)
+        self._chunkers = [PromptChunker(encoder, self._embeddings.layout) for encoder in self._encoders]
+        self._chunked: dict[str, list[ChunkedPrompt]] = {}
+        self._cached: dict[str, list[EncodedText]] = {}
+        self._cached_bytes = 0
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the encoding of a caption may be out of date at the next step."""
+        weights = self._embeddings.weights.values()
+        return any(weight.requires_grad for weight in weights) or any(item.enabled for item in self._adapters)
+
+    def encode(self, captions: Sequence[str], sizes: Sequence[ImageSize]) -> list[CaptionGroup]:
+        """Conditionings of a batch.
+
+        Args:
+            captions: one per item.
+            sizes: one per item, for models with size conditioning.
+        """
+        by_chunks: dict[int, list[int]] = {}
+        for index, caption in enumerate(captions):
+            by_chunks.setdefault(len(self._chunk(caption)[0].ids), []).append(index)
+        groups = []
+        for chunks, indices in by_chunks.items():
+            encoded = self._encode([captions[index] for index in indices], chunks)
+            is_empty = [not captions[index] for index in indices]
+            conditioning = self._model.condition(encoded, chunks, [sizes[index] for index in indices], is_empty)
+            groups.append(CaptionGroup(indices, conditioning))
+        return groups
+
+    def _chunk(self, caption: str) -> list[ChunkedPrompt]:
+        """A caption as every encoder's tokenizer sees it."""
+        if caption not in self._chunked:
+            if len(self._chunked) >= _MOST_CHUNKED:
+                self._chunked.clear()
+            prompts = [chunker.chunk(caption) for chunker in self._chunkers]
+            chunks = max(len(prompt.ids) for prompt in prompts)
+            # Two tokenizers may differ on letters that are not English.
+            self._chunked[caption] = [
+                chunker.padded(prompt, chunks) for chunker, prompt in zip(self._chunkers, prompts, strict=True)
+            ]
+        return self._chunked[caption]
+
+    def _encode(self, captions: Sequence[str], chunks: int) -> list[EncodedText]:
+        """Encodings of captions with ``chunks`` chunks each, one :class:`EncodedText` per encoder."""
+        if self.is_trained:
+            self._cached.clear()
+            self._cached_bytes = 0
+            return self._run_all(captions)
+        if self._may_offload:
+            self._model.offloading.offload("text_encoders")
+            self._may_offload = False
+        new = [caption for caption in dict.fromkeys(captions) if caption not in self._cached]
+        if new:
+            self._cache(new, chunks, self._run_all(new))
+        parts = [self._cached[caption] for caption in captions]
+        return [_joined([part[number] for part in parts]) for number in range(len(self._chunkers))]
+
+    def _cache(self, captions: Sequence[str], chunks: int, encoded: Sequence[EncodedText]) -> None:
+        if self._cached_bytes > _MOST_CACHED_BYTES:
+            # Shuffled captions never come back, so these are of no more use than older ones.
+            self._cached.clear()
+            self._cached_bytes = 0
+        for index, caption in enumerate(captions):
+            at = slice(index * chunks, (index + 1) * chunks)
+            own = [EncodedText(text.hidden[at], None if text.pooled is None else text.pooled[at]) for text in encoded]
+            self._cached[caption] = own
+            self._cached_bytes += sum(text.hidden.numel() * text.hidden.element_size() for text in own)
+
+    def _run_all(self, captions: Sequence[str]) -> list[EncodedText]:
+        chunked = [self._chunk(caption) for caption in captions]
+        with self._model.offloading.on_device("text_encoders"):
+            return [
+                self._run(encoder, [prompts[number] for prompts in chunked])
+                for number, encoder in enumerate(self._encoders)
+            ]
+
+    def _run(self, encoder: TextEncoder, prompts: Sequence[ChunkedPrompt]) -> EncodedText:
+        device = self._model.device
+        ids = torch.cat([prompt.ids for prompt in prompts])
+        rows: list[int] = []
+        columns: list[int] = []
+        vectors: list[int] = []
+        first = 0
+        for prompt in prompts:
+            rows += [first + row for row in prompt.rows]
+            columns += prompt.columns
+            vectors += prompt.vectors
+            first += len(prompt.ids)
+        index = torch.tensor([rows, columns, vectors], dtype=torch.int64).to(device)
+        weight = self._embeddings.weights.get(encoder.name)
+        if weight is None:
+            weight = torch.empty(0, encoder.width, device=device)
+        return encoder.encode(ids.to(device), index[0], index[1], weight[index[2]])
+
+
+def _joined(texts: Sequence[EncodedText]) -> EncodedText:
+    pooled = [text.pooled for text in texts if text.pooled is not None]
+    return EncodedText(torch.cat([text.hidden for text in texts]), torch.cat(pooled) if pooled else None)

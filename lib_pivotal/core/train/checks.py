@@ -1,0 +1,195 @@
+"""Everything that can be known to be wrong before the long work starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lib_pivotal.core.bundle.names import check_file_name, check_names
+from lib_pivotal.core.config.schema import TrainConfig, concept_field_info, field_info
+from lib_pivotal.core.config.shown import shown
+from lib_pivotal.core.config.user_path import check_path
+from lib_pivotal.core.data.bucket_image import KeptImages
+from lib_pivotal.core.data.caption import plain_words
+from lib_pivotal.core.data.dataset_report import DatasetReport, read_dataset
+from lib_pivotal.core.data.findings import dataset_problems
+from lib_pivotal.core.data.folder import bare_path
+from lib_pivotal.core.errors import Problem
+from lib_pivotal.core.families import FAMILIES, Family
+from lib_pivotal.core.printable import printable
+from lib_pivotal.core.train.output_check import ValuesPerRank, check_output
+
+__all__ = ["Checked", "check", "check_settings", "family_hints", "with_parse_problems"]
+
+_MOST_VECTORS = 75
+_MOST_UNKNOWN_KEYS = 12
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a check found, to be handed to the training, so that it need not look again.
+
+    Attributes:
+        problems: errors and warnings.
+        dataset: what the data folder holds.
+        knew_tokens: whether there was a tokenizer, without which names are not checked to the end.
+    """
+
+    problems: list[Problem]
+    dataset: DatasetReport
+    knew_tokens: bool
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether something prevents the start."""
+        return any(problem.is_error for problem in self.problems)
+
+
+def check(
+    config: TrainConfig,
+    *,
+    bundles: Path,
+    taken_names: Mapping[str, str],
+    tokenizer: Callable[[str], list[int]] | None = None,
+    run_root: Path | None = None,
+    per_rank: ValuesPerRank | None = None,
+    dataset: DatasetReport | None = None,
+    keeps_images: bool = False,
+) -> Checked:
+    """All problems of a run at once: settings, names, dataset, output.
+
+    Args:
+        config: the settings.
+        bundles: folder of the output.
+        taken_names: installed embeddings, lower-case name → where from.
+        tokenizer: token ids of a text; None skips checks that need it.
+        run_root: folder above the runs; None for that of the output.
+        per_rank: decides how much space is needed; None skips that check.
+        dataset: of an earlier check in the same start; its folder is not read again.
+        keeps_images: training follows, so what is decoded is kept for encoding as far as there is room.
+    """
+    problems = check_settings(config)
+    problems += check_names(config.concepts, taken=taken_names, tokenizer=tokenizer)
+    if tokenizer is not None:
+        problems += _check_init_texts(config, tokenizer)
+    problems += check_file_name(config.output_name)
+    problems += check_output(bundles, run_root or bundles, config, per_rank=per_rank)
+    if dataset is None:
+        keeps_images = keeps_images and not any(problem.is_error for problem in problems)
+        dataset = read_dataset(config.data_folder, kept=KeptImages(config.resolution) if keeps_images else None)
+    problems += _folder_spelling(config.data_folder) or dataset_problems(dataset, config, tokenizer)
+    return Checked(problems, dataset, tokenizer is not None)
+
+
+def _folder_spelling(data_folder: str) -> list[Problem]:
+    bare = bare_path(data_folder)
+    return check_path("data_folder", bare) if bare else []
+
+
+def with_parse_problems(parse_problems: Sequence[Problem], found: Sequence[Problem]) -> list[Problem]:
+    """What :func:`lib_pivotal.core.config.io.read_dict` could not read, then what the checks found elsewhere.
+
+    Where a value could not be read its default was checked, of which the user need not hear.
+    """
+    told = {problem.field for problem in parse_problems}
+    return [*parse_problems, *(item for item in found if not told & {item.field, item.field.partition("].")[0] + "]"})]
+
+
+def check_settings(config: TrainConfig) -> list[Problem]:
+    """Values out of range, unknown choices, and settings that contradict each other."""
+    problems = []
+    for name, info in field_info().items():
+        problems += _check_value(name, getattr(config, name), info)
+    problems += _check_concepts(config)
+    if not config.concepts and not (config.rank or config.conv_rank or config.text_encoder_rank):
+        problems.append(
+            Problem("concepts", "error", "There is nothing to train.", "Add a concept, or give the LoRA a rank.")
+        )
+    if (config.rank or config.conv_rank or config.text_encoder_rank) and config.alpha == 0:
+        problems.append(Problem("alpha", "error", "With alpha 0 the LoRA does nothing.", "Use half the rank."))
+    return problems
+
+
+def _check_value(field: str, value: Any, info: Mapping[str, Any]) -> list[Problem]:
+    """Whether a value is one of its choices and within its limits."""
+    low, high, choices = info["low"], info["high"], info["choices"]
+    if choices and value not in choices:
+        return [Problem(field, "error", f"{shown(value)} is not a valid choice.", f"Use one of {', '.join(choices)}.")]
+    if low is None or (low < value <= high) or (value == low and not info["is_low_excluded"]):
+        return []
+    allowed = f"a number above {low:g}, up to {high:g}" if info["is_low_excluded"] else f"{low:g} to {high:g}"
+    return [Problem(field, "error", f"{shown(value)} is out of range.", f"Use {allowed}.")]
+
+
+def family_hints(family: str, native_resolution: int, config: TrainConfig) -> list[Problem]:
+    """Settings that would do badly on a model; warnings only.
+
+    Args:
+        family: see ``core.families``.
+        native_resolution: side in px that the model was made for.
+        config: the settings.
+    """
+    kind = FAMILIES[family]
+    problems = _key_hints(kind, len(config.concepts))
+    if not 0.7 * native_resolution <= config.resolution <= 1.5 * native_resolution:
+        text = f"The model was made for about {native_resolution} px; at {config.resolution} px it draws badly."
+        problems.append(Problem("resolution", "warning", text, f"Use {native_resolution}, or a little less."))
+    if config.concepts and config.embedding_lr > 2 * kind.usual_embedding_lr:
+        text = f"{config.embedding_lr:g} is a high learning rate for embeddings of {kind.title}."
+        problems.append(Problem("embedding_lr", "warning", text, f"{kind.usual_embedding_lr:g} is usual."))
+    if config.clip_skip > 1 and not kind.allows_clip_skip:
+        text = f"{kind.title} always reads the layer it was made with; clip skip has no effect."
+        problems.append(Problem("clip_skip", "warning", text, "Leave it at 1."))
+    return problems
+
+
+def _key_hints(kind: Family, concept_count: int) -> list[Problem]:
+    """Whether Forge would drop the LoRA of a bundle with so many embeddings.
+
+    Host: extensions-builtin/sd_forge_lora/networks.py, Forge: a LoRA with more than 12 keys that it does not know is
+        not loaded; every embedding is one an encoder.
+    """
+    keys = concept_count * len(kind.text_encoders)
+    if keys <= _MOST_UNKNOWN_KEYS:
+        return []
+    most = _MOST_UNKNOWN_KEYS // len(kind.text_encoders)
+    text = f"Forge without this extension loads no bundle of {kind.title} with more than {most} embeddings."
+    return [Problem("concepts", "warning", text, f"Train at most {most} in one file if others are to use it there.")]
+
+
+def _check_init_texts(config: TrainConfig, tokenizer: Callable[[str], list[int]]) -> list[Problem]:
+    """With 0 vectors a concept gets one for each token of its initialization text, which must fit a chunk of 75."""
+    problems = []
+    for index, concept in enumerate(config.concepts):
+        count = len(tokenizer(concept.init_text)) if concept.vectors == 0 else 0
+        if count > _MOST_VECTORS:
+            text = f"The initialization text has {count} tokens; an embedding can have at most {_MOST_VECTORS} vectors."
+            problems.append(
+                Problem(f"concepts[{index}].init_text", "error", text, "Shorten it, or set the number of vectors.")
+            )
+    return problems
+
+
+def _check_concepts(config: TrainConfig) -> list[Problem]:
+    problems = []
+    claimed = {plain_words(concept.name): concept.name for concept in config.concepts}
+    for index, concept in enumerate(config.concepts):
+        field = f"concepts[{index}]."
+        for name, info in concept_field_info().items():
+            problems += _check_value(field + name, getattr(concept, name), info)
+        for alias in concept.aliases:
+            plain = plain_words(alias)
+            if not plain:
+                problems.append(Problem(field + "aliases", "error", f"{shown(alias)} is not a tag.", "Remove it."))
+            elif claimed.setdefault(plain, concept.name) != concept.name:
+                problems.append(
+                    Problem(
+                        field + "aliases",
+                        "error",
+                        f"The tag {printable(alias)} stands for {printable(claimed[plain])} already.",
+                        "A tag can stand for one concept only.",
+                    )
+                )
+    return problems

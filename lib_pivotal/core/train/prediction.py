@@ -1,0 +1,60 @@
+"""How a step asks the model for its prediction; another way is another class with the same call."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+
+from lib_pivotal.core.ports import DiffusionModel
+from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
+from lib_pivotal.core.train.batches import Batch
+
+__all__ = ["CaptionPrediction", "Prediction"]
+
+
+class Prediction(Protocol):
+    """What the model predicts for a batch."""
+
+    def __call__(self, noisy: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Predict noise or velocity.
+
+        Args:
+            noisy: noisy latents, shape ``(B, C, h, w)``.
+            batch: timesteps, captions and sizes are used.
+
+        Returns:
+            Shape ``(B, C, h, w)``, in the order of the batch.
+        """
+        ...
+
+
+class CaptionPrediction:
+    """One prediction under each item's caption.
+
+    Args:
+        model: the borrowed model.
+        conditioner: encodes the captions.
+    """
+
+    def __init__(self, model: DiffusionModel, conditioner: TextConditioner) -> None:
+        self._model = model
+        self._conditioner = conditioner
+
+    def __call__(self, noisy: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """See :class:`Prediction`; captions with different numbers of chunks are predicted separately.
+
+        Args:
+            noisy: shape ``(B, C, h, w)``.
+            batch: ``B`` items.
+        """
+        groups = self._conditioner.encode(batch.captions, batch.sizes)
+        if len(groups) == 1:
+            return self._model.predict(noisy, batch.timesteps, groups[0].conditioning)
+        parts = [
+            self._model.predict(noisy[group.indices], batch.timesteps[group.indices], group.conditioning)
+            for group in groups
+        ]
+        order = [index for group in groups for index in group.indices]
+        # Back into the order of the batch.
+        return torch.cat(parts)[sorted(range(len(order)), key=order.__getitem__)]

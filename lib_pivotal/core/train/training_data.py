@@ -1,0 +1,117 @@
+"""The images of a run and their latents, looked at and encoded by one process for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.data.dataset_report import DatasetReport, read_dataset
+from lib_pivotal.core.data.latents import LatentEntry, LatentItem, encode_all
+from lib_pivotal.core.data.scan import DatasetImage
+from lib_pivotal.core.errors import DatasetError, Interrupted, PivotalError
+from lib_pivotal.core.ports import VAE, ProcessGroup
+from lib_pivotal.core.train.batches import latent_entries
+
+__all__ = ["TrainingData", "load_training_data"]
+
+_SENT_TOGETHER = 32
+"""Items sent to the other processes at a time; on a GPU they pass through its memory."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What steps are made of, the same in every process.
+
+    Attributes:
+        images: of the dataset.
+        entries: see :func:`lib_pivotal.core.train.batches.latent_entries`.
+        items: latents of the entries.
+        digest: changes when images or captions change.
+    """
+
+    images: Sequence[DatasetImage]
+    entries: list[LatentEntry]
+    items: list[LatentItem]
+    digest: str
+
+
+def load_training_data(
+    config: TrainConfig,
+    vae: VAE,
+    dataset: DatasetReport | None,
+    *,
+    cache: Path,
+    group: ProcessGroup,
+    progress: Callable[[int, int], None],
+    stopped: Callable[[], bool],
+) -> TrainingData:
+    """Encode the images in the first process; the others get images and latents from it.
+
+    Args:
+        config: checked settings.
+        vae: the VAE.
+        dataset: of the check; None reads the folder here. Only the first process needs it.
+        cache: folder of stored latents.
+        group: the processes.
+        progress: called with (done, total).
+        stopped: asked now and then whether to give up.
+
+    Raises:
+        DatasetError: an image turned out unusable.
+        Interrupted: ``stopped`` said so.
+        PivotalError: the first process failed.
+    """
+    if group.rank:
+        return _received(config, group)
+    try:
+        data = _encoded(config, vae, dataset, cache, progress, stopped)
+    except Exception as error:
+        # The others would wait for ever.
+        is_clear = isinstance(error, (DatasetError, Interrupted))
+        group.from_first(error if is_clear else PivotalError(f"The first process failed: {error}."))
+        raise
+    group.from_first(None)
+    group.from_first((data.images, data.digest))
+    if group.size > 1:
+        for start in range(0, len(data.items), _SENT_TOGETHER):
+            group.from_first(data.items[start : start + _SENT_TOGETHER])
+    return data
+
+
+def _encoded(
+    config: TrainConfig,
+    vae: VAE,
+    dataset: DatasetReport | None,
+    cache: Path,
+    progress: Callable[[int, int], None],
+    stopped: Callable[[], bool],
+) -> TrainingData:
+    dataset = dataset or read_dataset(config.data_folder)
+    images = dataset.usable
+    entries = latent_entries(images, config)
+    items = encode_all(
+        entries,
+        vae,
+        batch_size=config.batch_size,
+        folder=cache if config.cache_to_disk else None,
+        progress=progress,
+        stopped=stopped,
+        kept=dataset.kept,
+    )
+    if dataset.kept is not None:
+        dataset.kept.clear()
+    return TrainingData(images, entries, items, dataset.digest())
+
+
+def _received(config: TrainConfig, group: ProcessGroup) -> TrainingData:
+    failure: PivotalError | None = group.from_first(None)
+    if failure is not None:
+        raise failure
+    images, digest = group.from_first(((), ""))
+    entries = latent_entries(images, config)
+    items: list[LatentItem] = []
+    while len(items) < len(entries):
+        items += group.from_first([])
+    return TrainingData(images, entries, items, digest)

@@ -1,0 +1,71 @@
+"""LoRA files that were replaced under their old name: the webui reads them again and applies them again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lib_pivotal.host.webui.lora_extension import file_of, lora_extension
+from lib_pivotal.host.webui.quirks import load_network_reads_file
+
+__all__ = ["apply_again", "forget_file", "read_again"]
+
+_REPLACED = (("replaced by pivotal tuning", 0.0, 0.0, None),)
+"""No LoRA has this name, so the webui restores the layer from its backup and applies the active LoRAs again."""
+
+
+def forget_file(path: Path) -> None:
+    """Make the next generation read ``path`` from disk and use it, although a LoRA of this name was in use.
+
+    Args:
+        path: the file that was replaced.
+    """
+    wanted = os.path.realpath(path)
+    read_again(lambda net: bool(file_of(net)) and os.path.realpath(file_of(net)) == wanted)
+    apply_again()
+
+
+def read_again(is_outdated: Callable[[Any], bool]) -> None:
+    """Have the webui read LoRAs from their files when a prompt names them next.
+
+    Args:
+        is_outdated: whether one of the Lora extension's LoRAs is meant.
+
+    Host: networks.py, ``load_networks``, A1111 1.6.1-1.10.1: takes a LoRA that is active or in ``networks_in_memory``
+        (option lora_in_memory_limit) unless the file is newer than ``mtime``.
+    Host: networks.py, ``load_networks``, Forge and its relatives: does nothing while ``current_lora_hash`` is the same;
+        ``load_lora_state_dict`` keeps what it read.
+    """
+    from modules import sd_models
+
+    extension = lora_extension()
+    if extension is None:
+        return
+    in_memory = getattr(extension, "networks_in_memory", {})
+    for name, net in list(in_memory.items()):
+        if is_outdated(net):
+            in_memory.pop(name, None)
+    outdated = [net for net in list(extension.loaded_networks) if is_outdated(net)]
+    for net in outdated:
+        net.mtime = 0
+    if outdated and not load_network_reads_file(extension):
+        extension.load_lora_state_dict.cache_clear()
+        sd_models.model_data.sd_model.current_lora_hash = ""
+
+
+def apply_again() -> None:
+    """Have every layer with a LoRA in it restored, and its LoRAs applied again, when the layer is used next.
+
+    Host: networks.py, ``network_apply_weights``, A1111 1.6.1-1.10.1: compares only names and multipliers in
+        ``network_current_names``, so a file that was replaced under its old name would keep its old weights, in all
+        models that are kept in memory. A layer with names there has a backup.
+    """
+    from modules import sd_models
+
+    data = sd_models.model_data
+    for model in [data.sd_model, *getattr(data, "loaded_sd_models", ())]:
+        for module in model.modules() if hasattr(model, "modules") else ():
+            if getattr(module, "network_current_names", ()) != ():
+                module.network_current_names = _REPLACED

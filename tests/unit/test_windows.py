@@ -1,0 +1,215 @@
+"""Nothing that only POSIX systems have is used unasked, and Windows' rules of paths are known, wherever this runs."""
+
+from __future__ import annotations
+
+import ast
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from lib_pivotal.core.config import user_path
+from lib_pivotal.core.config.user_path import check_path
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted(
+    [*(ROOT / "lib_pivotal").rglob("*.py"), *(ROOT / "scripts").glob("*.py"), ROOT / "install.py", ROOT / "run.py"]
+)
+
+MODULES = {
+    "crypt", "fcntl", "grp", "nis", "ossaudiodev", "pipes", "posix", "posixpath", "pty", "pwd", "resource", "spwd",
+    "syslog", "termios", "tty",
+}  # fmt: skip
+"""Modules of the standard library that Windows has not, or that know POSIX paths only."""
+NAMES = {
+    "os": {
+        "O_CLOEXEC", "O_DIRECTORY", "O_NOFOLLOW", "O_NONBLOCK", "chown", "chroot", "confstr", "fchdir", "fchmod", "fchown",
+        "fork", "forkpty", "geteuid", "getegid", "getgid", "getgroups", "getloadavg", "getpgid", "getpgrp", "getpriority",
+        "getsid", "getuid", "initgroups", "killpg", "lchown", "lockf", "major", "minor", "mkfifo", "mknod", "nice",
+        "openpty", "pathconf", "posix_fadvise", "posix_fallocate", "pread", "pwrite", "register_at_fork",
+        "sched_getaffinity", "sendfile", "setgid", "setpgid", "setsid", "setuid", "statvfs", "sync", "sysconf", "tcgetpgrp",
+        "ttyname", "uname", "wait", "wait3", "wait4",
+        # There, but for other things than people think, or only with rights that most users have not.
+        "kill", "link", "symlink",
+    },
+    "signal": {
+        "SIGALRM", "SIGCHLD", "SIGHUP", "SIGKILL", "SIGPIPE", "SIGQUIT", "SIGSTOP", "SIGTSTP", "SIGUSR1", "SIGUSR2", "alarm",
+        "pause", "pthread_kill", "pthread_sigmask", "setitimer", "sigwait",
+    },
+    "time": {"clock_gettime", "clock_settime", "tzset"},
+    "socket": {"AF_UNIX", "socketpair"},
+    "pathlib": {"PosixPath", "PurePosixPath"},
+    "asyncio": {"add_signal_handler"},
+}  # fmt: skip
+METHODS = {"lchmod", "symlink_to", "hardlink_to", "add_signal_handler"}
+"""Of paths and loops, whatever they are called; read_link is fine."""
+PLACES = ("/tmp", "/dev/", "/proc/", "/etc/", "/var/", "/home/", "/usr/")
+GUARDS = ("hasattr", "getattr", "os.name", "sys.platform", "platform.system", "is_windows")
+
+
+def guarded_nodes(tree: ast.AST) -> set[int]:
+    """Everything inside an ``if`` (or an expression of that kind) that asks which system this is, or after one
+    that leaves the function on Windows."""
+    inside: set[int] = set()
+
+    def asks(node: ast.AST) -> bool:
+        return any(guard in ast.unparse(node).lower() for guard in GUARDS)
+
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.If, ast.IfExp)) and asks(node.test):
+            inside |= {id(item) for item in ast.walk(node)}
+        body = getattr(node, "body", None)
+        for at, statement in enumerate(body if isinstance(body, list) else []):
+            leaves = isinstance(statement, ast.If) and isinstance(statement.body[-1], (ast.Return, ast.Raise))
+            if leaves and asks(statement.test):
+                inside |= {id(item) for later in body[at:] for item in ast.walk(later)}
+    return inside
+
+
+def posix_only(source: str) -> list[str]:
+    """What in a program works on POSIX systems only, with its line."""
+    tree = ast.parse(source)
+    guarded = guarded_nodes(tree)
+    docs = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    found = []
+    for node in ast.walk(tree):
+        names: set[str] = set()
+        if isinstance(node, ast.Import):
+            names = {alias.name for alias in node.names if alias.name.split(".")[0] in MODULES}
+        elif isinstance(node, ast.ImportFrom):
+            module = (node.module or "").split(".")[0]
+            names = {module} & MODULES
+            names |= {f"{module}.{alias.name}" for alias in node.names if alias.name in NAMES.get(module, ())}
+        elif isinstance(node, ast.Attribute):
+            owner = ast.unparse(node.value)
+            if node.attr in NAMES.get(owner, ()) or (node.attr in METHODS and owner not in NAMES):
+                names = {f"{owner}.{node.attr}"}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
+            names = {node.value} if node.value.startswith(PLACES) else set()
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            names = {str(item.value) for item in node.args if isinstance(item, ast.Constant)} & MODULES
+        if names and id(node) not in guarded:
+            found += [f"line {node.lineno}: {name}" for name in sorted(names)]
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_nothing_needs_a_posix_system(path):
+    assert posix_only(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import fcntl",
+        "import resource as r",
+        "from posixpath import join",
+        "def f():\n    import pwd",
+        "import os\nos.kill(1, 0)",
+        "from os import fork",
+        "import signal\nsignal.signal(signal.SIGHUP, f)",
+        "signals = (signal.SIGTERM, signal.SIGHUP)",
+        "from pathlib import PosixPath",
+        "path.symlink_to(other)",
+        "system = importlib.import_module('fcntl')",
+        "open('/dev/null')",
+        "folder = Path('/tmp') / 'x'",
+        "if os.name != 'nt':\n    pass\nos.kill(1, 0)",
+    ],
+)
+def test_the_rule_finds_what_it_forbids(source):
+    assert posix_only(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '"""Of /tmp and os.fork."""',
+        "import os\nos.replace(a, b)\nos.getpid()",
+        "if os.name == 'posix':\n    import fcntl",
+        "if hasattr(signal, 'SIGHUP'):\n    signals.append(signal.SIGHUP)",
+        "def f():\n    if os.name == 'nt':\n        return g()\n    os.kill(1, 0)",
+        "signals = [getattr(signal, name) for name in ('SIGTERM', 'SIGHUP') if hasattr(signal, name)]",
+        "if _IS_WINDOWS:\n    import msvcrt\nelse:\n    system = importlib.import_module('fcntl')",
+        "signal.signal(signal.SIGINT, f)",
+        "os.open(os.devnull, os.O_RDWR)",
+        "path = 'a/b'",
+    ],
+)
+def test_the_rule_lets_the_rest_pass(source):
+    assert posix_only(source) == []
+
+
+def windows_problem(text):
+    found = check_path("data_folder", text, is_windows=True)
+    return str(found[0]) if found else ""
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("C:images", "after its drive"),
+        ("C:images/zog", "C:/"),
+        ("C:/images/con", "device"),
+        (r"D:\Aux\zog", "device"),
+        ("C:/images/nul.txt/zog", "device"),
+        ("images/com1", "device"),
+        ('C:/ima"ges', "does not allow"),
+        ("C:/what?", "does not allow"),
+        ("C:/a|b", "does not allow"),
+        ("C:/a/b:c", "does not allow"),
+        ('"C:/images"', "quotes"),
+        ("C:\new\table", "twice"),
+        (r"C:\images" + r"\x" * 130, "letters"),
+    ],
+)
+def test_paths_that_windows_cannot_use_are_explained(text, words):
+    assert words in windows_problem(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "C:/images/zog",
+        r"C:\images\zog",
+        "c:\\",
+        r"\\server\share\zog",
+        "//server/share/zog",
+        r"\\?\C:\images\zog",
+        "images",
+        r"..\images",
+        "./images",
+        "C:/images/console",
+        "C:/images/zog.v1/10_zog",
+        "C:/Bilder/Größe 日本",
+    ],
+)
+def test_paths_that_windows_can_use_are_let_pass(text):
+    assert windows_problem(text) == ""
+
+
+def test_elsewhere_those_rules_do_not_hold():
+    for text in ("C:images", "images/con", "what?"):
+        assert check_path("data_folder", text, is_windows=False) == []
+
+
+def test_what_the_system_says_of_a_path_is_passed_on(monkeypatch):
+    def fails(number):
+        def stat(_self, **_):
+            raise OSError(number, os.strerror(number))
+
+        return stat
+
+    for number, words in ((errno.ENAMETOOLONG, "too long"), (errno.EINVAL, "Invalid argument"), (errno.EIO, "output")):
+        monkeypatch.setattr(user_path.Path, "stat", fails(number))
+        assert words in check_path("data_folder", "images", is_windows=False)[0].message
+    for number in (errno.ENOENT, errno.EACCES, errno.ENOTDIR):
+        monkeypatch.setattr(user_path.Path, "stat", fails(number))
+        assert check_path("data_folder", "images", is_windows=False) == []
