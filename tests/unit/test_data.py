@@ -280,7 +280,7 @@ def test_latents_that_cannot_be_stored_end_nothing(tmp_path, monkeypatch, caplog
     def fail(*_):
         raise error
 
-    monkeypatch.setattr("lib_pivotal.core.data.latents.save_file", fail)
+    monkeypatch.setattr("lib_pivotal.core.data.latents.write_tensors", fail)
     assert encode([entry(tmp_path / "00.png")], ToyCodec(), tmp_path / "cache")
     assert "cannot be stored" in caplog.text
     assert not list((tmp_path / "cache").iterdir())
