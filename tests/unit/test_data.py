@@ -280,7 +280,7 @@ def test_latents_that_cannot_be_stored_do_not_end_the_run(tmp_path, monkeypatch,
     def fail(*_):
         raise error
 
-    monkeypatch.setattr("lib_pivotal.core.data.latents.save_file", fail)
+    monkeypatch.setattr("lib_pivotal.core.data.latents.write_tensors", fail)
     assert encode([entry(tmp_path / "00.png")], ToyVae(), tmp_path / "cache")
     assert "cannot be stored" in caplog.text
     assert not list((tmp_path / "cache").iterdir())

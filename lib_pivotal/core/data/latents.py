@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 from PIL import Image
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from lib_pivotal.core.atomic_file import replacing
+from lib_pivotal.core.bundle.tensor_file import write_tensors
 from lib_pivotal.core.data.bucket_image import KeptImages, fit
 from lib_pivotal.core.data.image_file import UnusableImage, read_bytes, read_image
 from lib_pivotal.core.data.pixels import to_tensor
@@ -191,7 +192,8 @@ def _store(folder: Path | None, key: str, item: LatentItem) -> None:
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with replacing(folder / f"{key}.safetensors") as partial:
-            save_file({"mean": item.mean, "std": item.std}, partial)
-    except (OSError, ValueError, SafetensorError) as error:
+        # Not safetensors' own function, which leaves a file of its own behind when it is killed.
+        with replacing(folder / f"{key}.safetensors", keep=False) as partial:
+            write_tensors(partial, {"mean": item.mean, "std": item.std}, {})
+    except (OSError, ValueError) as error:
         logger.warning("Latents cannot be stored in %s: %s", shown_path(folder), error)

@@ -58,15 +58,9 @@ def check_output(
         image_count: images to be cached.
         is_windows: whether Windows' limit of a path's length holds.
     """
-    problems = []
-    folders = dict.fromkeys((bundles, run_root))
-    if os.path.lexists(run_root / "runs"):
-        folders[run_root / "runs"] = None
-    for folder in folders:
-        reason = _why_not_writable(folder)
-        if reason:
-            text = f"{folder} cannot be written: {reason}."
-            problems.append(Problem("output folder", "error", text, "Choose another folder."))
+    problems = _check_folders([bundles, run_root])
+    if not problems and os.path.lexists(run_root / "runs"):
+        problems = _check_folders([run_root / "runs"])
     if not problems:
         problems += _check_target(bundles / f"{config.output_name}.safetensors", config)
         if per_rank is not None:
@@ -118,6 +112,15 @@ def nearest_existing(folder: Path) -> Path:
     while not os.path.lexists(path) and path.parent != path:
         path = path.parent
     return path
+
+
+def _check_folders(folders: Sequence[Path]) -> list[Problem]:
+    reasons = {folder: _why_not_writable(folder) for folder in folders}
+    return [
+        Problem("output folder", "error", f"{folder} cannot be written: {reason}.", "Choose another folder.")
+        for folder, reason in reasons.items()
+        if reason
+    ]
 
 
 def _why_not_writable(folder: Path) -> str:
