@@ -243,7 +243,7 @@ def test_pictures_without_captions_are_named(webui: Webui, tmp_path: Path) -> No
         caption.unlink()
     status, answer = webui.try_post("/pivotal/v1/train", settings(tmp_path / "bare", "e2e_bare"))
     assert status == 422
-    assert "No picture in" in answer["message"]
+    assert "No image in" in answer["message"]
 
 
 def test_a_host_error_inside_a_run_is_told_and_leaves_everything(webui: Webui, data: Path) -> None:

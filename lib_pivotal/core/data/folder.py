@@ -21,6 +21,9 @@ _MASK = "-masklabel"
 _CAPTION_LIKE = (_CAPTION, ".caption", ".captions", ".text", ".tags", ".json")
 """Endings in which other programs keep captions; only the first is read."""
 
+_AROUND = " \t\r\n\u00a0\"'“”\u200b\u200e\u200f\u202a\u202c\ufeff"
+"""What comes along when a path is copied: blanks, quotes, and the invisible marks of Windows' property pages."""
+
 _SYSTEM_FILES = ("thumbs.db", "desktop.ini")
 _LATENTS = re.compile(r"[0-9a-f]{64}\.safetensors")
 _LONGEST_SUFFIX = 12
@@ -65,7 +68,7 @@ def find_folder(text: str) -> tuple[Path, tuple[str, str] | None]:
     Returns:
         The folder, and what is wrong with it and what to do, or None.
     """
-    bare = text.strip().strip("\"'").strip()
+    bare = text.strip(_AROUND)
     if not bare:
         return Path(text), ("No image folder is given.", "Give the folder that holds the images.")
     paths = [_expanded(given) for given in dict.fromkeys((text, text.strip(), bare))]
