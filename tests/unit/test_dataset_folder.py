@@ -247,7 +247,9 @@ def test_a_parent_that_is_closed_is_no_traceback(tmp_path, monkeypatch):
 # -- what users type as a folder
 
 
-@pytest.mark.parametrize("typed", ["{}", ' "{}" ', "'{}'", "{} ", "\t{}\n", '"{}'])
+@pytest.mark.parametrize(
+    "typed", ["{}", ' "{}" ', "'{}'", "{} ", "\t{}\n", '"{}', "\u202a{}", "“{}”", "\ufeff'{}'\u00a0"]
+)
 def test_quotes_and_spaces_around_a_folder_are_removed(tmp_path, typed):
     write_captions(tmp_path / "my data", "zog")
     text = typed.format(tmp_path / "my data")

@@ -7,6 +7,7 @@ import hashlib
 import os
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from lib_pivotal.core.errors import ConfigError, DatasetError, Interrupted, Pivo
 from lib_pivotal.core.events import Control, Warned
 from lib_pivotal.core.ports import SingleProcess
 from lib_pivotal.core.train import checks
-from lib_pivotal.core.train.checks import check
+from lib_pivotal.core.train.checks import check, family_hints
 from lib_pivotal.core.train.run import Folders, train
 from lib_pivotal.core.train.training_data import load_training_data
 from tests.ui.fake_host import FakeHost
@@ -127,10 +128,12 @@ def test_warnings_of_a_check_are_passed_on_once(tmp_path):
     seen = []
     sink = type("Sink", (), {"handle": lambda self, event: seen.append(event)})()
     checked = check(config, bundles=tmp_path, taken_names={}, tokenizer=ToyEncoder().tokenize)
-    run(tmp_path, config, [sink], checked=checked)
+    hints = family_hints("sd1", ToyModel.native_resolution, config)
+    assert hints, "what the webui's check adds"
+    run(tmp_path, config, [sink], checked=replace(checked, problems=checked.problems + hints))
     warned = [event.message for event in seen if isinstance(event, Warned)]
     assert sum("Emphasis" in text for text in warned) == 1
-    assert sum("resolution" in text for text in warned) == 1, "and what the model adds"
+    assert sum("The model was made for" in text for text in warned) == 1
 
 
 def test_names_are_checked_with_the_models_tokenizer_when_the_check_had_none(tmp_path):

@@ -12,10 +12,10 @@ SUFFIXES = {".py", ".md", ".js", ".css", ".toml", ".ini"}
 FOLDERS = ("lib_pivotal", "scripts", "javascript", "docs", "tests", "benchmarks")
 
 RETIRED = {
-    r"image": "image",
+    r"picture": "image",
     r"\bcodecs?\b": "VAE",
-    r"optimiz|tokeniz|normaliz|recogniz|initializ|serializ|materializ|synchroniz|summariz|capitaliz|authoris"
-    r"|color|behavior|favor|neighbor|\bcentre|\bgrey\b|\blearned\b|\bburnt\b|\blicense\b|labeled": "American spelling",
+    r"optimis|tokenis|normalis|recognis|initialis|serialis|materialis|synchronis|summaris|capitalis|authoris"
+    r"|colour|behaviour|favour|neighbour|\bcentre|\bgrey\b|\blearnt\b|\bburnt\b|\blicence\b|labelled": "American spelling",
     r"\banew\b": "again, new",
     r"\bbeside\b": "next to",
     r"\btold\b": "reported, given, known",

@@ -21,6 +21,9 @@ _MASK = "-masklabel"
 _CAPTION_LIKE = (_CAPTION, ".caption", ".captions", ".text", ".tags", ".json")
 """Endings in which other programs keep captions; only the first is read."""
 
+_AROUND = " \t\r\n\u00a0\"'“”\u200b\u200e\u200f\u202a\u202c\ufeff"
+"""What comes along when a path is copied: blanks, quotes, and the invisible marks of Windows' property pages."""
+
 _SYSTEM_FILES = ("thumbs.db", "desktop.ini")
 _LATENTS = re.compile(r"[0-9a-f]{64}\.safetensors")
 _LONGEST_SUFFIX = 12
@@ -58,7 +61,7 @@ class FolderContents:
 
 def bare_path(text: str) -> str:
     """A path without the quotes of Windows' "Copy as path" and the spaces around it."""
-    return text.strip().strip("\"'").strip()
+    return text.strip(_AROUND)
 
 
 def find_folder(text: str) -> tuple[Path, tuple[str, str] | None]:
