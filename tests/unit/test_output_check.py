@@ -95,7 +95,7 @@ def test_missing_rights_are_found(tmp_path, monkeypatch, mode):
 def test_an_existing_bundle_is_refused_unless_the_settings_say_otherwise(tmp_path):
     (tmp_path / "hero.safetensors").write_bytes(b"")
     (found,) = errors(tmp_path)
-    assert "hero.safetensors exists already" in found
+    assert "hero.safetensors already exists" in found
     for choice in ("number", "overwrite"):
         assert errors(tmp_path, config=TrainConfig(output_name="hero", if_exists=choice)) == []
 
@@ -104,7 +104,7 @@ def test_an_existing_bundle_is_refused_unless_the_settings_say_otherwise(tmp_pat
     ("make", "words"),
     [
         (lambda path: path.mkdir(), "is a folder"),
-        (lambda path: path.symlink_to("/not/mounted/hero.safetensors"), "whose folder is not there"),
+        (lambda path: path.symlink_to("/not/mounted/hero.safetensors"), "whose folder does not exist"),
         (lambda path: path.symlink_to(path.parent / "new.safetensors"), ""),
     ],
 )
