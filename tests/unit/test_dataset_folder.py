@@ -77,7 +77,7 @@ def test_a_folder_of_unreadable_kinds_says_what_it_holds(tmp_path):
     (tmp_path / "a.heic").write_bytes(b"x")
     problems = problems_of(tmp_path)
     assert "1 .heic" in texts(problems, "warning")[0]
-    assert "holds no images" in texts(problems)[0]
+    assert "contains no images" in texts(problems)[0]
 
 
 def test_what_training_writes_is_not_data(tmp_path):
