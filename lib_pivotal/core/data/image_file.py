@@ -206,7 +206,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _damaged(error: Exception) -> UnusableImage:
     if isinstance(error, MemoryError):
-        return UnusableImage("needs more memory than there is", "Scale it down.")
+        return UnusableImage("needs more memory than is available", "Scale it down.")
     return UnusableImage(f"is damaged ({error})", "Repair or remove it.")
 
 
