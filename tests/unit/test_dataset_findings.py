@@ -60,9 +60,9 @@ def test_small_images_and_copies(tmp_path):
         Image.fromarray(np.full((64, 64), level, np.uint16)).save(tmp_path / f"gray{number}.png")
         (tmp_path / f"gray{number}.txt").write_text("zog_x")
     warnings = problems_of(tmp_path, resolution=512)
-    assert sum("same image" in str(warning) for warning in warnings) == 5
+    assert sum("same pixels" in str(warning) for warning in warnings) == 5
     assert any("2 more images are duplicates" in str(warning) for warning in warnings)
-    assert not any("gray" in str(warning) and "same image" in str(warning) for warning in warnings)
+    assert not any("gray" in str(warning) and "same pixels" in str(warning) for warning in warnings)
     assert any(warning.field == "resolution" for warning in warnings)
 
 

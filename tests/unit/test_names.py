@@ -117,7 +117,7 @@ def test_name_clashes():
 def test_costly_names_and_those_of_scripts_without_spaces_are_warned_of():
     found = names("初音ミク", tokenizer=lambda text: [7] * (9 if text == "初音ミク" else 3))
     assert not any(problem.is_error for problem in found)
-    assert [word in str(found) for word in ("9 tokens of the 75", "within a run of letters")] == [True, True]
+    assert [word in str(found) for word in ("9 of a prompt's 75 tokens", "within a run of letters")] == [True, True]
     assert not names("мия_v1", tokenizer=lambda _text: [7] * 7)
 
 
