@@ -194,4 +194,4 @@ def test_settings_out_of_range_do_no_harm_here(tmp_path, changes):
 def test_paths_that_windows_does_not_open_are_told(tmp_path, length, is_windows, is_told):
     root = tmp_path / ("x" * max(length - len(str(tmp_path)), 1))
     found = check_output(tmp_path, root, CONFIG, is_windows=is_windows)
-    assert ["letters" in problem.message for problem in found] == [True] * is_told
+    assert ["characters" in problem.message for problem in found] == [True] * is_told

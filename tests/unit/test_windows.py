@@ -155,7 +155,7 @@ def windows_problem(text):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("C:images", "after its drive"),
+        ("C:images", "after the drive"),
         ("C:images/zog", "C:/"),
         ("C:/images/con", "device"),
         (r"D:\Aux\zog", "device"),
