@@ -84,7 +84,7 @@ def test_all_bad_names_at_once(bundle, tmp_path):
     with pytest.raises(ConfigError) as caught:
         rename(bundle, {"zog x": "a.b", "b": "<x>", "none": "c"}, tmp_path / "y.safetensors")
     assert len(caught.value.problems) == 3
-    with pytest.raises(ConfigError, match="two"):
+    with pytest.raises(ConfigError, match="Two embeddings"):
         rename(bundle, {"b": "ZOG x"}, tmp_path / "y.safetensors")
     assert not (tmp_path / "y.safetensors").exists()
 

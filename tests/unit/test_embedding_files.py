@@ -153,7 +153,7 @@ def test_names_in_the_bundle_come_first(tmp_path):
     written(tmp_path / "x_embeddings" / "zog.safetensors", {"clip_l": sd1()})
     found = read_embeddings(path, with_paired=True)
     assert torch.equal(found.embeddings["zog"].encoders["clip_l"], sd1(1, 5))
-    assert "one name" in str(found.problems)
+    assert "same name" in str(found.problems)
 
 
 # -- names

@@ -101,7 +101,7 @@ def test_two_names_that_are_one_to_the_tokenizer(first, second):
     assert token_key(first) == token_key(second)
     (problem,) = errors(first, second)
     assert problem.field == "concepts[1].name"
-    assert "one name" in problem.message
+    assert "same name" in problem.message
     (problem,) = names(first, taken={second.lower(): "far.pt"})
     assert "installed" in problem.message
     assert "far.pt" in problem.message

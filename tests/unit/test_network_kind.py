@@ -119,7 +119,7 @@ def test_what_is_not_a_lora_is_named_and_nothing_is_packed_into_it(tmp_path, sub
 
 def test_a_checkpoints_weights_are_not_read(tmp_path, monkeypatch):
     path = saved(tmp_path / "x.safetensors", {"model.diffusion_model.x.weight": torch.ones(4)})
-    monkeypatch.setattr("lib_pivotal.core.bundle.network_check._look", pytest.fail)
+    monkeypatch.setattr("lib_pivotal.core.bundle.network_check._examine", pytest.fail)
     assert verify(path)
 
 

@@ -167,7 +167,7 @@ def windows_problem(text):
         ("C:/a/b:c", "does not allow"),
         ('"C:/images"', "quotes"),
         ("C:\new\table", "twice"),
-        (r"C:\images" + r"\x" * 130, "letters"),
+        (r"C:\images" + r"\x" * 130, "characters"),
     ],
 )
 def test_paths_that_windows_cannot_use_are_explained(text, words):
