@@ -1,4 +1,4 @@
-"""The engine: torch, numpy, PIL and safetensors only; knows no webui and no model library.
+"""The engine: uses only torch, numpy, PIL and safetensors, and does not depend on any webui or model library.
 
 Status: free. Read ``train/loop.py`` first.
 """

@@ -1,4 +1,4 @@
-"""Files that are complete or not there at all, and the removal of what killed processes left half written."""
+"""Writes files completely or not at all, and removes partial files left by killed processes."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ __all__ = ["FileInUse", "free_name", "remove_stale", "replacing"]
 logger = logging.getLogger("pivotal.files")
 
 _WAITS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.5)
-"""Seconds between attempts. A virus scanner lets go of a file within a few; a program that has loaded it does not."""
+"""Seconds between attempts. A virus scanner releases a file within seconds; a program that has loaded it does not."""
 _QUIET_AFTER = 3600.0
-"""Seconds without a change after which no process is still writing a file."""
+"""Seconds without a change after which a file is assumed to be no longer written."""
 _COMPUTER = hashlib.sha256(platform.node().encode("utf-8", "replace")).hexdigest()[:8]
 _PARTIAL = re.compile(r"\..+\.(?P<computer>[0-9a-f]{8})-(?P<pid>\d{1,10})-[0-9a-f]{8}\.tmp", re.DOTALL)
 _PARTIAL_BEFORE = re.compile(r"(?:\..+\.(?:safetensors|json|csv|png)|[0-9a-f]{64})\.(?P<pid>\d{1,10})\.tmp", re.DOTALL)
-"""Names that earlier releases gave."""
+"""Names of temporary files of earlier releases."""
 _PARTIAL_OF_SAFETENSORS = re.compile(r"\.tmp[0-9A-Za-z]{6}")
-"""Names that newer versions of the safetensors library give."""
+"""Names of temporary files of newer versions of the safetensors library."""
 
 _writing: set[str] = set()
 """Partial files of this process."""
@@ -40,8 +40,8 @@ class FileInUse(PermissionError):
     """A file cannot be replaced because another program holds it open; the new contents are kept next to it.
 
     Args:
-        path: the file, which is as it was.
-        kept: the new one.
+        path: the file, which is unchanged.
+        kept: path of the new file.
     """
 
     def __init__(self, path: Path, kept: Path) -> None:
@@ -52,15 +52,15 @@ class FileInUse(PermissionError):
 
 @contextlib.contextmanager
 def replacing(path: Path, *, keep: bool = True, before: Callable[[Path], None] | None = None) -> Iterator[Path]:
-    """A temporary path in the same folder that takes the place of ``path`` when the context ends well.
+    """Yield a temporary path in the same folder that replaces ``path`` if the context ends without an error.
 
-    The data reaches the disk before the name changes, so that a crash leaves the old file or the new one. Where
-    ``path`` is a link, what it points to is replaced and the link stays.
+    The data is flushed to disk before the file is renamed, so that a crash leaves the old file or the new one. If
+    ``path`` is a link, its target is replaced and the link stays.
 
     Args:
         path: the file.
-        keep: when the file cannot be replaced, leave the new one next to it under a free name.
-        before: called with the complete temporary file right before it gets its name.
+        keep: whether to keep the new file under a free name next to ``path`` if that cannot be replaced.
+        before: called with the complete temporary file right before it is renamed.
 
     Raises:
         FileInUse: another program holds ``path`` open; the new contents are next to it.
@@ -78,14 +78,14 @@ def replacing(path: Path, *, keep: bool = True, before: Callable[[Path], None] |
             before(partial)
         _replace(partial, target, keep=keep)
     finally:
-        # What cannot be removed now is removed at the next start; the real error must not be hidden.
+        # If this fails, the file is removed at the next start; the real error must not be hidden.
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         _writing.discard(str(partial))
 
 
 def free_name(path: Path) -> Path:
-    """``path``, or the first of ``name-2``, ``name-3``, … that is not taken, not even by a broken link."""
+    """``path``, or the first of ``name-2``, ``name-3``, … that does not exist, not even as a broken link."""
     number, result = 1, path
     while os.path.lexists(result):
         number += 1
@@ -94,9 +94,9 @@ def free_name(path: Path) -> Path:
 
 
 def remove_stale(folder: Path) -> list[str]:
-    """Remove temporary files in ``folder`` (not below it) whose process has ended.
+    """Remove temporary files in ``folder`` (not in subfolders) whose process has ended.
 
-    Files of processes that still run, and files of any other name, are left alone.
+    Files of running processes and files with other names are kept.
 
     Returns:
         Names of the removed files.
@@ -119,12 +119,12 @@ def remove_stale(folder: Path) -> list[str]:
 
 
 def _partial_path(target: Path) -> Path:
-    # A part of a long name is enough: the whole one and our addition might be too long for a file.
+    # Long names are shortened, because the whole name with our suffix might be too long.
     return target.with_name(f".{target.name[:40]}.{_COMPUTER}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
 def _flush(partial: Path, mode: int) -> None:
-    """Bring the data to the disk, with the rights of an ordinary file whoever wrote it (safetensors gives fewer)."""
+    """Flush the data to disk and set the permissions of an ordinary file (safetensors sets fewer)."""
     with partial.open("rb+") as file:
         os.fsync(file.fileno())
     if stat.S_IMODE(partial.stat().st_mode) != mode:
@@ -162,12 +162,12 @@ def _is_stale(entry: os.DirEntry[str]) -> bool:
     before = _PARTIAL_BEFORE.fullmatch(entry.name)
     if before:
         return is_quiet or not is_running(int(before["pid"]))
-    # These tell nothing of their process, so they must be old, and really the beginning of such a file.
+    # These names do not contain a process id, so the file must be old and begin like a safetensors file.
     return is_quiet and bool(_PARTIAL_OF_SAFETENSORS.fullmatch(entry.name)) and _begins_as_safetensors(entry.path)
 
 
 def _is_other_process(pid: int) -> bool:
-    """Whether ``pid`` runs and is not this process, whose own files are known (numbers come round again)."""
+    """Whether ``pid`` is running and is not this process, whose files are known (ids are reused)."""
     return pid != os.getpid() and is_running(pid)
 
 

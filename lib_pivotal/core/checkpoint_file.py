@@ -1,4 +1,4 @@
-"""What a checkpoint file holds, from its header alone: seven gigabytes are looked at in milliseconds."""
+"""Determines the contents of a checkpoint file from its header alone, in milliseconds even for seven gigabytes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FIRST = _UNET + "input_blocks.0.0.weight"
 _SDXL_ONLY = _UNET + "middle_block.1.transformer_blocks.0.attn1.to_q.weight"
 _TOKENS = ("text_model.embeddings.token_embedding.weight", "embeddings.token_embedding.weight")
 _OPEN_CLIP_TOKENS = ("token_embedding.weight",)
-"""Ends of the keys one of which every text encoder of transformers, or of open_clip, has."""
+"""Key suffixes of the token embedding in text encoders of transformers and open_clip."""
 _VAE = ("first_stage_model.encoder.conv_in.weight", "first_stage_model.decoder.conv_out.weight")
 _OTHERS = (
     ((_UNET + "joint_blocks.",), "a checkpoint of SD3"),
@@ -28,9 +28,9 @@ _OTHERS = (
     (("first_stage_model.",), "a VAE, not a checkpoint"),
     (("string_to_param", "emb_params", "clip_l", "clip_g"), "an embedding, not a checkpoint"),
 )
-"""Beginnings of keys → what a file is that has such keys, but no UNet with the webui's names."""
+"""Key prefixes → what a file with such keys is if it has no UNet with the webui's key names."""
 _UNKNOWN = "not a checkpoint in the webui's format"
-_WHICH = "Give a plain checkpoint of Stable Diffusion 1, 2 or XL."
+_WHICH = "Choose an ordinary checkpoint of Stable Diffusion 1, 2 or XL."
 
 
 class _Shaped(Protocol):
@@ -39,11 +39,11 @@ class _Shaped(Protocol):
 
 
 class CheckpointFile(NamedTuple):
-    """What a file holds.
+    """Contents of a checkpoint file.
 
     Attributes:
         family: see ``core.families``.
-        missing: parts that a complete checkpoint has and this one lacks, such as ``VAE``.
+        missing: parts that are missing from the checkpoint, such as ``VAE``.
         unet_width: channels of the UNet's first layer.
     """
 
@@ -53,18 +53,18 @@ class CheckpointFile(NamedTuple):
 
 
 def read_checkpoint_file(path: Path) -> CheckpointFile:
-    """Look at a file.
+    """Determine the contents of a checkpoint file.
 
     Args:
-        path: ``.safetensors``.
+        path: the ``.safetensors`` file.
 
     Raises:
-        HostError: it cannot be read, or is not a checkpoint that can be trained; says what it is.
+        HostError: it cannot be read or is not a trainable checkpoint; the message says what it is.
     """
     try:
         with open_tensors(path) as file:
             entries = file.entries
-        # Whoever loads the file does it with this library, which refuses more.
+        # Hosts load the file with this library, which rejects more files.
         with safe_open(path, framework="pt"):
             pass
     except (Unreadable, SafetensorError) as error:
@@ -89,11 +89,11 @@ def family_of_tensors(tensors: Mapping[str, _Shaped], name: str) -> str:
     """Family of a checkpoint in the webui's layout.
 
     Args:
-        tensors: by key; anything that has a shape.
-        name: of the file.
+        tensors: key → anything that has a shape.
+        name: name of the file, for the message.
 
     Raises:
-        HostError: it is not a checkpoint, or none that can be trained; says what it is.
+        HostError: it is not a trainable checkpoint; the message says what it is.
     """
     shape = tuple(tensors[_FIRST].shape) if _FIRST in tensors else ()
     if len(shape) != 4:
@@ -110,7 +110,7 @@ def family_of_tensors(tensors: Mapping[str, _Shaped], name: str) -> str:
 
 
 def _tokens(info: TextEncoderInfo) -> set[str]:
-    """Keys of a text encoder's token vectors, one of which is in a complete file."""
+    """Possible keys of a text encoder's token embedding; a complete file has one of them."""
     ends = _OPEN_CLIP_TOKENS if info.is_open_clip else _TOKENS
     return {info.checkpoint_prefix + end for end in ends}
 

@@ -24,7 +24,7 @@ class Problem:
     """One finding of a check.
 
     Attributes:
-        field: config field, file or folder it concerns, in the user's terms.
+        field: the setting, file or folder that is affected, as the user knows it.
         severity: ``"error"`` prevents the start, ``"warning"`` does not.
         message: what is wrong.
         hint: what to do.
@@ -37,24 +37,24 @@ class Problem:
 
     @property
     def is_error(self) -> bool:
-        """Whether this finding prevents the start."""
+        """Whether this problem prevents the start."""
         return self.severity == "error"
 
     def __str__(self) -> str:
-        """One line: field, message, hint. Whatever came from a file is printable in it."""
+        """One line: field, message, hint. Text from files is made printable."""
         return printable(f"{self.field}: {self.message} {self.hint}".strip(), None)
 
 
 class PivotalError(Exception):
-    """Base of every failure that a user is told about.
+    """Base class of all errors that are reported to the user.
 
     Args:
         message: what is wrong, naming the file or field.
-        hint: what to do about it; may be empty only when the message says it all.
+        hint: what to do about it; may be empty only if the message is sufficient.
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        # Messages name files and what is in them, which may hold anything.
+        # Messages contain names and contents of files, which may be anything.
         message, hint = printable_lines(message), printable_lines(hint)
         super().__init__(message)
         self.message = message
@@ -66,7 +66,7 @@ class PivotalError(Exception):
 
 
 class ConfigError(PivotalError):
-    """The settings or the data set cannot be used; carries every problem at once."""
+    """The settings or the dataset cannot be used; contains all problems."""
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
@@ -77,7 +77,7 @@ class ConfigError(PivotalError):
 
 
 class DatasetError(PivotalError):
-    """An image or caption file turned out unusable after the checks had passed."""
+    """An image or caption file turned out to be unusable after the checks had passed."""
 
 
 class BundleError(PivotalError):
@@ -85,15 +85,15 @@ class BundleError(PivotalError):
 
 
 class HostError(PivotalError):
-    """The host (webui or model library) is in a state in which training is not possible."""
+    """The host (webui or model library) is in a state that does not allow training."""
 
 
 class OutOfMemory(PivotalError):
     """The device ran out of memory.
 
     Args:
-        stage: what was being done ("caching latents", "training step").
-        hint: the setting most likely to help.
+        stage: what was being done ("encoding images", "training").
+        hint: the settings most likely to help.
     """
 
     def __init__(self, stage: str, *, hint: str) -> None:
@@ -107,7 +107,7 @@ class TrainingDiverged(PivotalError):
     Args:
         step: the first of these steps.
         hint: what to change.
-        what: the values, with a verb.
+        what: beginning of the message: which values, with a verb.
     """
 
     def __init__(self, step: int, *, hint: str, what: str = "The loss has been") -> None:
@@ -116,4 +116,4 @@ class TrainingDiverged(PivotalError):
 
 
 class Interrupted(PivotalError):
-    """The user asked to stop before anything worth keeping existed; not a failure."""
+    """The user stopped the run before there was anything to keep; not a failure."""

@@ -1,4 +1,4 @@
-"""What the engine tells (events) and what it can be asked (control)."""
+"""Events that the engine sends, and requests to it (control)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Preparing:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Preparation is over: the run goes from ``first_step`` (0 when new) to ``total_steps``."""
+    """Preparation is complete: the run goes from ``first_step`` (0 for a new run) to ``total_steps``."""
 
     first_step: int
     total_steps: int
@@ -44,13 +44,13 @@ class Prepared:
 
 @dataclass(frozen=True)
 class MemoryTold:
-    """The device's memory, in bytes: before the first step an estimate, after the last one with the peak.
+    """GPU memory of the run in bytes: an estimate before the first step, and with the peak after the last one.
 
     Attributes:
-        needed: estimated need beyond the loaded model.
-        free: free before the run; None where that is not known.
-        peak: the most that was in use, the model's weights included; None before the end, or where it is not known.
-        saves: whether the run takes longer to need less.
+        needed: estimated bytes in addition to the loaded model.
+        free: free bytes before the run; None if unknown.
+        peak: peak bytes in use, including the model's weights; None before the end or if unknown.
+        saves: whether the run saves memory at the cost of speed.
     """
 
     needed: int
@@ -65,11 +65,11 @@ class StepDone:
 
     Attributes:
         step: number of finished steps, 1 … total.
-        loss: mean weighted loss of the step's items, dimensionless; NaN when the step was skipped.
+        loss: mean weighted loss of the step's items, dimensionless.
         learning_rates: group name → learning rate used.
         grad_norms: group name → gradient norm before clipping.
-        embedding_norms: embedding name → mean vector norm relative to the start value.
-        seconds: wall time of the step in s.
+        embedding_norms: embedding name → mean vector norm relative to its initial value.
+        seconds: wall-clock time of the step in seconds.
     """
 
     step: int
@@ -130,22 +130,22 @@ class Control:
         self._sample = threading.Event()
 
     def stop(self, *, discard: bool = False) -> None:
-        """Ask the run to end after the current step; keep what is trained unless ``discard``."""
+        """Request the run to stop after the current step and save the result unless ``discard``."""
         if discard:
             self._discard.set()
         self._stop.set()
 
     def save_now(self) -> None:
-        """Ask for a bundle and a state after the current step."""
+        """Request a bundle and a state after the current step."""
         self._save.set()
 
     def sample_now(self) -> None:
-        """Ask for the preview images after the current step."""
+        """Request preview images after the current step."""
         self._sample.set()
 
     @property
     def stop_requested(self) -> bool:
-        """Whether the run should end."""
+        """Whether the run should stop."""
         return self._stop.is_set()
 
     @property
@@ -154,13 +154,13 @@ class Control:
         return self._discard.is_set()
 
     def take_save(self) -> bool:
-        """Return whether a save was asked for, and forget the request."""
+        """Return whether a save was requested, and clear the request."""
         asked = self._save.is_set()
         self._save.clear()
         return asked
 
     def take_sample(self) -> bool:
-        """Return whether samples were asked for, and forget the request."""
+        """Return whether samples were requested, and clear the request."""
         asked = self._sample.is_set()
         self._sample.clear()
         return asked

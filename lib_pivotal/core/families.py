@@ -21,12 +21,12 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class TextEncoderInfo:
-    """One text encoder of a family.
+    """A text encoder of a family.
 
     Attributes:
         name: its name in bundles, ``clip_l`` or ``clip_g``.
         width: length of a token vector.
-        lora_prefix: prefix of the kohya keys of its layers.
+        lora_prefix: prefix of its layers' kohya keys.
         checkpoint_prefix: prefix of its keys in checkpoints in the webui's layout.
         is_open_clip: made with open_clip, which pads rows with token id 0. The others are made with transformers and
             pad with the end token.
@@ -47,20 +47,20 @@ class TextEncoderInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """One family.
+    """A family of models.
 
     Attributes:
-        name: as in ``ports.DiffusionModel.family``.
+        name: the name used in ``ports.DiffusionModel.family``.
         title: the name shown to users, the same as on the webui's LoRA cards.
         native_resolution: side in px that the base model was made for.
         text_encoders: in the order in which the UNet gets their outputs.
         usual_embedding_lr: a learning rate that works well for embeddings.
-        base_version: ``ss_base_model_version``.
+        base_version: value of ``ss_base_model_version``.
         architecture: ``modelspec.architecture`` of models that predict noise.
-        v_architecture: the same of models that predict velocity.
-        is_v2: ``ss_v2``.
+        v_architecture: ``modelspec.architecture`` of models that predict velocity.
+        is_v2: value of ``ss_v2``.
         activation_kib: KiB that a full-size UNet keeps for the backward pass, per latent cell and image.
-        checkpointed_activation_kib: the same with gradient checkpointing.
+        checkpointed_activation_kib: KiB with gradient checkpointing.
         has_conditioner: checkpoints and configurations have the layout of Stability AI's generative-models (text
             encoders under ``conditioner``, UNet under ``network_config``). The others have that of latent diffusion
             (``cond_stage_model``, ``unet_config``).
@@ -69,8 +69,8 @@ class Family:
         has_size_conditioning: the UNet gets the size and crop of each image.
         zero_empty_caption: an empty caption is encoded as zeros.
         allows_clip_skip: its models are also used with an earlier layer of the text encoder.
-        needs_fp32_vae: its VAE gives wrong values in fp16.
-        v_global_step: ``global_step`` in checkpoints that predict velocity; None where it says nothing.
+        needs_fp32_vae: its VAE produces wrong values in fp16.
+        v_global_step: ``global_step`` in checkpoints that predict velocity; None if it does not indicate that.
     """
 
     name: str
@@ -94,13 +94,13 @@ class Family:
     v_global_step: int | None = None
 
     def resolution_for(self, cells: object, *, is_v_prediction: bool) -> int:
-        """Side in px that a checkpoint of this family was made for.
+        """Side length in px that a checkpoint of this family was trained for.
 
         Args:
-            cells: latent cells of a side as its configuration says; anything but an int where it does not say.
+            cells: latent cells per side from its configuration; anything but an int if it does not say.
             is_v_prediction: whether the checkpoint predicts velocity.
         """
-        # SD2's configuration for velocity says 64 cells like all the others, but those models were made for 768 px.
+        # SD2's configuration for velocity says 64 cells like all the others, but those models were trained for 768 px.
         is_understated = self.is_v2 and is_v_prediction and cells == 64
         return 8 * cells if isinstance(cells, int) and not is_understated else self.native_resolution
 
@@ -200,11 +200,11 @@ Host: extensions-builtin/Lora/network.py, ``detect_version``, A1111 1.6.1-1.10.1
 
 _BY_WIDTHS = {(768,): "SD1", (1024,): "SD2", (768, 1280): "SDXL", (1280,): "SDXL refiner"}
 COMMON_TOKENS_BELOW = 30_000
-"""CLIP's vocabulary is in order of frequency: words with a token id below this one are in everyday prompts."""
+"""CLIP's vocabulary is ordered by frequency: words with a token id below this one occur in everyday prompts."""
 
 
 def family_of_widths(widths: Iterable[int]) -> str:
-    """Title of the family whose text encoders have token vectors of these widths, or an empty text.
+    """Title of the family whose text encoders have token vectors of these widths, or an empty string.
 
     Args:
         widths: one per text encoder, in any order.
@@ -213,10 +213,10 @@ def family_of_widths(widths: Iterable[int]) -> str:
 
 
 def family_of_metadata(metadata: Mapping[str, str]) -> Family | None:
-    """The family that a LoRA file says it was trained on, or None where it does not say.
+    """The family that a LoRA file was trained on according to its metadata, or None.
 
     Args:
-        metadata: of the file; ``ss_base_model_version`` and ``ss_v2`` are read.
+        metadata: metadata of the file; ``ss_base_model_version`` and ``ss_v2`` are read.
     """
     version = metadata.get("ss_base_model_version", "")
     if version.startswith("sdxl"):
@@ -237,8 +237,8 @@ def detect_family(
     """Name of a model's family, see ``core.families``.
 
     Args:
-        name: of the file or folder, for the message.
-        input_channels: of the UNet; 4 for text to image.
+        name: name of the file or folder, for the message.
+        input_channels: input channels of the UNet; 4 for text-to-image.
         conditioner_encoders: text encoders of a model in the layout of SDXL: 2, or 1 for a refiner; 0 for other models.
         is_open_clip: whether another model has SD2's text encoder or UNet.
         has_middle_attention: whether the middle block of the UNet has attention, which SSD-1B removed from SDXL.
@@ -246,17 +246,17 @@ def detect_family(
     Raises:
         HostError: the model cannot be trained; the message says what it is.
     """
-    odd = ""
+    kind = ""
     if input_channels != 4:
-        odd = "an inpainting or editing model"
+        kind = "an inpainting or editing model"
     elif conditioner_encoders == 1:
-        odd = "an SDXL refiner"
+        kind = "an SDXL refiner"
     elif conditioner_encoders and not has_middle_attention:
-        odd = "SSD-1B"
-    if odd:
+        kind = "SSD-1B"
+    if kind:
         titles = [family.title for family in FAMILIES.values()]
-        hint = f"Ordinary {', '.join(titles[:-1])} and {titles[-1]} models can be trained."
-        raise HostError(f"{name} is {odd}.", hint=hint)
+        hint = f"Choose an ordinary {', '.join(titles[:-1])} or {titles[-1]} model."
+        raise HostError(f"{name} is {kind}.", hint=hint)
     if conditioner_encoders:
         return "sdxl"
     return "sd2" if is_open_clip else "sd1"

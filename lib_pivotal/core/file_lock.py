@@ -1,4 +1,4 @@
-"""A lock between processes that the system itself releases when its holder ends, however that happens."""
+"""A lock between processes that the operating system releases when its holder ends, even after a crash."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _HELD = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 
 
 class AlreadyLocked(OSError):
-    """Somebody else holds the lock."""
+    """The lock is already held."""
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold ``path``, a small file made for this purpose, for this process alone; it is removed at the end.
+    """Lock ``path``, a small file made for this purpose, for this process; it is removed at the end.
 
-    File systems that know no locks (some network drives) give none: then nobody is kept out.
+    On file systems without locks (some network drives) nothing is locked.
 
     Raises:
-        AlreadyLocked: another process, or another place in this one, holds it.
-        OSError: the file cannot be made.
+        AlreadyLocked: it is locked by another process or elsewhere in this one.
+        OSError: the file cannot be created.
     """
     descriptor = _acquire(path)
     try:
@@ -44,7 +44,7 @@ def _acquire(path: Path) -> int:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             _lock(descriptor)
-            # The holder before us may have removed the file between our opening and our locking it.
+            # The previous holder may have removed the file after we opened it and before we locked it.
             if _is_same_file(path, descriptor):
                 return descriptor
         except BaseException:
@@ -56,7 +56,7 @@ def _acquire(path: Path) -> int:
 def _lock(descriptor: int) -> None:
     try:
         if _IS_WINDOWS:
-            # The module exists on Windows only, and fcntl everywhere else.
+            # This module only exists on Windows, and fcntl only elsewhere.
             system = importlib.import_module("msvcrt")
             system.locking(descriptor, system.LK_NBLCK, 1)
         else:
@@ -76,7 +76,7 @@ def _is_same_file(path: Path, descriptor: int) -> bool:
 
 
 def _release(path: Path, descriptor: int) -> None:
-    """Remove the file while it is still ours; Windows removes no open file, so there it is closed first."""
+    """Remove the file while it is still locked; Windows cannot remove an open file, so it is closed first there."""
     with contextlib.suppress(OSError):
         if _IS_WINDOWS:
             os.close(descriptor)

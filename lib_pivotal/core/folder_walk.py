@@ -1,4 +1,4 @@
-"""All files below a folder that a person chose, each link followed once."""
+"""Lists all files in a folder and its subfolders; each link is followed once."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ __all__ = ["files_below"]
 
 
 def files_below(folder: Path, *, on_error: Callable[[OSError], None] | None = None) -> Iterator[Path]:
-    """Every file below a folder, also in folders that are links to another place.
+    """Yield every file in a folder and its subfolders, including linked folders.
 
-    Each real folder is visited once, whatever links lead to it, so links in a circle end. Where a folder can be
+    Each real folder is visited only once, so circular links are harmless. If a folder can be
     reached without a link, its files are listed under that path.
 
     Args:
-        folder: where to begin; nothing is listed if it does not exist.
-        on_error: told of every folder that cannot be read; None passes over them.
+        folder: the folder; nothing is listed if it does not exist.
+        on_error: called for every folder that cannot be read; None ignores them.
 
     Yields:
-        Paths that begin with ``folder``, sorted by name within each folder; links to files as they are.
+        Paths that begin with ``folder``, sorted by name within each folder; links to files are not resolved.
     """
     seen: set[str] = set()
     waiting = [str(folder)]
     for start in waiting:
         for root, folders, names in os.walk(start, onerror=on_error):
-            # On Windows a junction is followed like a folder, so every folder is looked up.
+            # On Windows a junction looks like a folder, so every folder is resolved.
             real = os.path.realpath(root)
             if real in seen:
                 folders.clear()

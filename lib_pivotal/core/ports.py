@@ -41,7 +41,7 @@ LiveEmbeddings = Mapping[str, Mapping[str, "torch.Tensor"]]
 """Embedding name → encoder name → fp32 vectors, shape ``(n_vectors, width)``."""
 
 ModelPart = Literal["unet", "text_encoders", "vae"]
-"""A part of a model that can be moved by itself."""
+"""A part of a model that can be moved separately."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class EncodedText:
 
 @dataclass(frozen=True)
 class ImageSize:
-    """Size of one training image in pixels, which SDXL's UNet gets besides the text.
+    """Size of a training image in pixels, which SDXL's UNet gets in addition to the text.
 
     Attributes:
         original: (height, width) of the file.
@@ -74,7 +74,7 @@ class ImageSize:
 
 @dataclass(frozen=True)
 class LoraTarget:
-    """A layer that can carry a LoRA.
+    """A layer that can have a LoRA.
 
     Attributes:
         key: kohya key without suffix, e.g. ``lora_unet_down_blocks_0_attentions_0_…_to_q``.
@@ -100,7 +100,7 @@ class TextEncoder(Protocol):
     start_id: int
     end_id: int
     pad_id: int
-    """Pads a row after the first ``end_id``."""
+    """Token id that pads a row after the first ``end_id``."""
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of the literal text, of any length, without start and end tokens."""
@@ -113,12 +113,12 @@ class TextEncoder(Protocol):
     def encode(
         self, ids: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, vectors: torch.Tensor
     ) -> EncodedText:
-        """Run the encoder exactly as a generation does, with some token vectors replaced.
+        """Run the encoder exactly as in a generation, with some token vectors replaced.
 
         Args:
             ids: int64, shape ``(N, 77)``: start, content, end, padding; on the model's device.
-            rows: int64, shape ``(K,)``, row of each replaced position.
-            columns: int64, shape ``(K,)``, column of each replaced position (1 … 75).
+            rows: int64, shape ``(K,)``, row of each replaced vector.
+            columns: int64, shape ``(K,)``, column of each replaced vector (1 … 75).
             vectors: fp32, shape ``(K, width)``; gradients flow back into it.
         """
         ...
@@ -131,7 +131,7 @@ class VAE(Protocol):
     """Pixels per latent cell (8)."""
 
     def identity(self) -> str:
-        """Hex digest that changes when the VAE's weights change; stored latents are found by it."""
+        """Hex digest that changes when the VAE's weights change; stored latents are looked up by it."""
         ...
 
     def encode(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -150,11 +150,11 @@ class Offloading(Protocol):
     """Moves parts of the model between the device and main memory. All parts start on the device."""
 
     def offload(self, part: ModelPart) -> None:
-        """Move a part to main memory; from now on it is on the device only within :meth:`on_device`."""
+        """Move a part to main memory; from then on it is on the device only within :meth:`on_device`."""
         ...
 
     def on_device(self, part: ModelPart) -> AbstractContextManager[Any]:
-        """Within the context a part is on the device, offloaded or not; may be nested."""
+        """Keep a part on the device within the context, even if it is offloaded; may be nested."""
         ...
 
 
@@ -162,21 +162,21 @@ class DiffusionModel(Protocol):
     """The borrowed model. While it is borrowed, nothing in it requires a gradient."""
 
     family: str
-    """Name of its family, see ``core.families``."""
+    """Name of the model's family, see ``core.families``."""
     is_v_prediction: bool
     alphas_cumprod: torch.Tensor
-    """fp32 on the CPU, shape ``(T,)``, of the noise schedule that the model is used with."""
+    """Noise schedule that the model is used with: fp32 on the CPU, shape ``(T,)``."""
     device: torch.device
     model_name: str
     """Checkpoint name to show to users."""
     needs_loss_scaling: bool
-    """Whether the forward pass runs in fp16, whose gradients underflow without a loss scale."""
+    """Whether the forward pass runs in fp16, where gradients underflow without loss scaling."""
     native_resolution: int
-    """Side in pixels that the model was made for (512, 768 or 1024), used for warnings."""
+    """Side length in px that the model was trained for (512, 768 or 1024), used for warnings."""
 
     @property
     def text_encoders(self) -> Sequence[TextEncoder]:
-        """In the order in which the UNet gets their outputs."""
+        """The text encoders, in the order in which the UNet gets their outputs."""
         ...
 
     @property
@@ -195,7 +195,7 @@ class DiffusionModel(Protocol):
         ...
 
     def lora_targets(self) -> list[LoraTarget]:
-        """Every layer that can carry a LoRA, in a fixed order."""
+        """Every layer that can have a LoRA, in a fixed order."""
         ...
 
     def condition(
@@ -206,7 +206,7 @@ class DiffusionModel(Protocol):
         Args:
             texts: one per encoder; each ``hidden`` has ``len(sizes) * chunk_count`` rows, the chunks of a caption in
                 sequence.
-            chunk_count: rows of a caption.
+            chunk_count: number of chunks per caption.
             sizes: size of each image.
             is_empty: whether each caption is empty, which some families encode as zeros.
         """
@@ -217,18 +217,18 @@ class DiffusionModel(Protocol):
         ...
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Precision of the forward pass; a null context in fp32."""
+        """Autocast context for the forward pass; a null context in fp32."""
         ...
 
     def checkpointing(self, *, enabled: bool) -> AbstractContextManager[Any]:
-        """Within the context the UNet's blocks recompute activations in the backward pass."""
+        """Let the UNet's blocks recompute activations in the backward pass, within the context."""
         ...
 
     def verify(self) -> None:
         """Check that the model is still the borrowed one and on its device; cheap, called at every step.
 
         Raises:
-            HostError: the model was exchanged or moved in the meantime.
+            HostError: the model was replaced or moved in the meantime.
         """
         ...
 
@@ -263,12 +263,12 @@ class Sample:
 
 
 class SampleMaker(Protocol):
-    """Makes preview images with the host's own sampler; an attached LoRA needs no further care."""
+    """Makes preview images with the host's own sampler; an attached LoRA takes effect automatically."""
 
     def make(self, request: SampleRequest, embeddings: LiveEmbeddings) -> Sample | None:
-        """Generate one image whose prompt may name ``embeddings``; None when it was interrupted.
+        """Generate an image whose prompt may use ``embeddings``; None if it was interrupted.
 
-        Leaves global random state, progress state and caches as they were.
+        Global random state, progress state and caches are restored afterwards.
         """
         ...
 
@@ -277,7 +277,7 @@ class ProgressSink(Protocol):
     """Receives events; called from the training thread."""
 
     def handle(self, event: Event) -> None:
-        """Receive one event; must not raise because there is no user interface."""
+        """Receive an event; must not raise, for example if there is no user interface."""
         ...
 
 
@@ -296,7 +296,7 @@ class ProcessGroup(Protocol):
         ...
 
     def from_first(self, value: Value) -> Value:
-        """The first process's ``value`` in all of them; it must be possible to pickle it."""
+        """Return the first process's ``value`` in all processes; it must be picklable."""
         ...
 
 
@@ -307,7 +307,7 @@ class SingleProcess:
     size = 1
 
     def mean_(self, tensor: torch.Tensor) -> None:
-        """Does nothing, whatever the shape: the mean over one process is the tensor itself."""
+        """Do nothing, whatever the shape: the mean over one process is the tensor itself."""
 
     def any(self, flag: bool) -> bool:
         """The flag itself."""

@@ -1,4 +1,4 @@
-"""Text from files and other people as it may be printed: in a terminal, a log, a message or JSON."""
+"""Makes untrusted text safe to print in a terminal, a log, a message or JSON."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _ESCAPED = re.compile(r"[^ -~]")
 
 
 def printable(text: object, longest: int | None = _LONGEST) -> str:
-    r"""A text in one line in which nothing is hidden: no control character, no change of the reading direction.
+    r"""A text in one line without hidden contents such as control characters or changes of the text direction.
 
-    What cannot be printed becomes an escape such as ``\x1b`` or ``\u202e``, and so do spaces that look like the usual
-    one. Letters of every alphabet stay.
+    Unprintable characters become escapes such as ``\x1b`` or ``\u202e``, and so do spaces that look like ordinary
+    ones. Letters of all scripts are kept.
 
     Args:
         text: anything; taken as ``str(text)``.
-        longest: letters that are shown; None shows all.
+        longest: maximum number of characters; None shows all.
     """
     whole = str(text)
     shown = whole if longest is None else whole[:longest]
@@ -30,12 +30,12 @@ def printable(text: object, longest: int | None = _LONGEST) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """The same for a message of several lines, at its full length."""
+    """Like :func:`printable`, for a message of several lines, at full length."""
     return "\n".join(printable(line, None) for line in text.split("\n"))
 
 
 def _is_plain(letter: str) -> bool:
-    # East Asian file names often have the wide space, which nobody takes for another one.
+    # East Asian file names often contain the wide space, which is easily recognized.
     return letter.isprintable() or letter == "\u3000"
 
 
@@ -43,23 +43,23 @@ def _escaped(letter: str) -> str:
     if _is_plain(letter):
         return letter
     if "\udc80" <= letter <= "\udcff":
-        # A byte of a file name that is not UTF-8, as Python keeps it.
+        # A byte of a file name that is not UTF-8, as Python represents it.
         return f"\\x{ord(letter) - 0xDC00:02x}"
     return letter.encode("unicode_escape").decode("ascii")
 
 
 def printable_json(value: Any) -> str:
-    """JSON that is valid and safe to print, whatever is in it; NaN and infinity become null.
+    """JSON that is valid and safe to print, whatever the value; NaN and infinity become null.
 
     Args:
-        value: dictionaries, lists, texts, numbers, None.
+        value: dictionaries, lists, strings, numbers, None.
     """
     text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
     return _ESCAPED.sub(lambda match: _json_escaped(match.group()), text)
 
 
 def _json_escaped(letter: str) -> str:
-    # The line breaks between the values are json's own; those inside a text are escaped already.
+    # Line breaks between values come from json; those inside strings are already escaped.
     if letter == "\n" or _is_plain(letter):
         return letter
     return json.dumps(letter)[1:-1] if letter != "\x7f" else "\\u007f"

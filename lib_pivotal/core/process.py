@@ -1,4 +1,4 @@
-"""Whether a process is still running, asked without disturbing it on any system."""
+"""Checks whether a process is still running, without affecting it, on all operating systems."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _WAIT_TIMEOUT = 0x102
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process with this number runs on this computer; True where that cannot be found out.
+    """Whether a process with this id is running on this computer; True if that cannot be determined.
 
     Args:
-        pid: as of ``os.getpid``.
+        pid: process id, as from ``os.getpid``.
     """
     if pid <= 0:
         return False
     if os.name == "nt":
-        # There os.kill(pid, 0) would end the process.
+        # On Windows, os.kill(pid, 0) would end the process.
         kernel = vars(ctypes)["WinDLL"]("kernel32", use_last_error=True)
         return _runs_on_windows(pid, kernel, vars(ctypes)["get_last_error"])
     try:
@@ -41,7 +41,7 @@ def _runs_on_windows(pid: int, kernel: Any, last_error: Any) -> bool:
     if not handle:
         return bool(last_error() == _ACCESS_DENIED)
     try:
-        # A process that has ended is signaled; one that runs lets the wait time out.
+        # A process that has ended is signaled; a running one lets the wait time out.
         return bool(kernel.WaitForSingleObject(ctypes.c_void_p(handle), 0) == _WAIT_TIMEOUT)
     finally:
         kernel.CloseHandle(ctypes.c_void_p(handle))

@@ -31,5 +31,5 @@ def tokenize(small):
 )
 def test_everyday_tags_are_a_warning(tokenize, name, is_warned):
     problems = check_names([Concept(name)], taken={}, tokenizer=tokenize)
-    assert any("tag in many prompts" in problem.message for problem in problems) == is_warned
+    assert any("common tag" in problem.message for problem in problems) == is_warned
     assert not any(problem.is_error for problem in problems)

@@ -88,7 +88,7 @@ def test_scripts_without_spaces_give_a_warning(encoder, name):
 
 
 def test_what_a_name_costs(encoder):
-    assert "takes 9 tokens of the 75" in str(problems(encoder, "初音ミク"))
+    assert "takes 9 of a prompt's 75 tokens" in str(problems(encoder, "初音ミク"))
     assert not problems(encoder, "zog_v1")
     assert not problems(encoder, "мия_v1")
 

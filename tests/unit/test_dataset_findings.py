@@ -19,7 +19,7 @@ from tests.unit.toy import ToyEncoder, write_images
 
 def test_missing_and_empty_folders_say_so(tmp_path):
     assert "does not exist" in texts(problems_of(tmp_path / "none"))[0]
-    assert "holds no images" in texts(problems_of(tmp_path))[0]
+    assert "contains no images" in texts(problems_of(tmp_path))[0]
 
 
 def test_every_bad_image_is_named_at_once(tmp_path):
@@ -47,7 +47,7 @@ def test_doubtful_images_are_warnings(tmp_path):
     problems = problems_of(tmp_path)
     assert not texts(problems)
     warnings = "\n".join(texts(problems, "warning"))
-    for words in ("copy2.bmp: It shows the same image as copy1.png", "long.png", "No caption"):
+    for words in ("copy2.bmp: It has the same pixels as copy1.png", "long.png", "No caption"):
         assert words in warnings
 
 
@@ -60,9 +60,9 @@ def test_small_images_and_copies(tmp_path):
         Image.fromarray(np.full((64, 64), level, np.uint16)).save(tmp_path / f"gray{number}.png")
         (tmp_path / f"gray{number}.txt").write_text("zog_x")
     warnings = problems_of(tmp_path, resolution=512)
-    assert sum("same image" in str(warning) for warning in warnings) == 5
-    assert any("2 more images are there twice" in str(warning) for warning in warnings)
-    assert not any("gray" in str(warning) and "same image" in str(warning) for warning in warnings)
+    assert sum("same pixels" in str(warning) for warning in warnings) == 5
+    assert any("2 more images are duplicates" in str(warning) for warning in warnings)
+    assert not any("gray" in str(warning) and "same pixels" in str(warning) for warning in warnings)
     assert any(warning.field == "resolution" for warning in warnings)
 
 
@@ -166,13 +166,13 @@ def test_prose_about_steps_is_not_generation_data(tmp_path):
         ("zog, {{hat}}", "Emphasis such as {{hat}}"),
         (r"zog, (saber \(fate\):1.2)", r"Emphasis such as (saber \(fate\):1.2)"),
         ("zog, [red:blue:0.5] hat", "Prompt editing such as [red:blue:0.5]"),
-        ("zog, [red|blue] hat", "A choice such as [red|blue]"),
-        ("zog, {day|night}", "A choice such as {day|night}"),
+        ("zog, [red|blue] hat", "Random choice such as [red|blue]"),
+        ("zog, {day|night}", "Random choice such as {day|night}"),
         ("zog, __color__ hat", "A wildcard such as __color__"),
         ("zog ||| hat", "The separator ||| is"),
-        ("zog, <lora:x:1>", "The tag of an extra network such as <lora:x:1>"),
-        ("zog BREAK hat", "A keyword of prompts such as BREAK"),
-        ("zog AND hat", "A keyword of prompts such as AND"),
+        ("zog, <lora:x:1>", "An extra network tag such as <lora:x:1>"),
+        ("zog BREAK hat", "A prompt keyword such as BREAK"),
+        ("zog AND hat", "A prompt keyword such as AND"),
     ],
 )
 def test_prompt_syntax_in_a_caption_is_a_warning(tmp_path, caption, words):

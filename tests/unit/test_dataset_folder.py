@@ -77,7 +77,7 @@ def test_a_folder_of_unreadable_kinds_says_what_it_holds(tmp_path):
     (tmp_path / "a.heic").write_bytes(b"x")
     problems = problems_of(tmp_path)
     assert "1 .heic" in texts(problems, "warning")[0]
-    assert "holds no images" in texts(problems)[0]
+    assert "contains no images" in texts(problems)[0]
 
 
 def test_files_written_by_training_are_not_data(tmp_path):
@@ -97,7 +97,7 @@ def test_files_written_by_training_are_not_data(tmp_path):
     text = not_used(tmp_path)
     for part in ("2 run folders", "3 cover images of bundles", "4 files of models", "1 stored latents"):
         assert part in text
-    assert "What training writes is never used as data." in text
+    assert "are never used as training data." in text
     # The name alone is not enough.
     save_image(tmp_path / "runs" / "mine" / "a.png")
     assert names(tmp_path)[-1] == "runs/mine/a.png"

@@ -85,9 +85,9 @@ def test_a_safetensors_file_called_pt_needs_no_loader(tmp_path):
         (LORA, "it is a LoRA"),
         (NETWORKS["LoHa"][0], "it is a LoHa"),
         ({"model.diffusion_model.a.weight": torch.ones(768), "b": torch.ones(768)}, "it is a checkpoint"),
-        ({"a": torch.ones(2, 768), "b": torch.ones(2, 1280)}, "no known kind"),
-        ({"a": torch.ones(2, 8), "b": torch.ones(2, 8)}, "no known kind"),
-        ({f"<s{number}>": torch.ones(768) for number in range(76)}, "no known kind"),
+        ({"a": torch.ones(2, 768), "b": torch.ones(2, 1280)}, "an unknown kind"),
+        ({"a": torch.ones(2, 8), "b": torch.ones(2, 8)}, "an unknown kind"),
+        ({f"<s{number}>": torch.ones(768) for number in range(76)}, "an unknown kind"),
     ],
 )
 def test_a_file_without_embeddings_is_one_problem_that_names_it(tmp_path, tensors, words):
@@ -153,7 +153,7 @@ def test_names_in_the_bundle_come_first(tmp_path):
     written(tmp_path / "x_embeddings" / "zog.safetensors", {"clip_l": sd1()})
     found = read_embeddings(path, with_paired=True)
     assert torch.equal(found.embeddings["zog"].encoders["clip_l"], sd1(1, 5))
-    assert "one name" in str(found.problems)
+    assert "same name" in str(found.problems)
 
 
 # -- names
@@ -249,5 +249,5 @@ def test_merge_says_what_a_file_without_embeddings_is_missing(tmp_path):
     from lib_pivotal.core.bundle.tools_add import merge
 
     path = written(tmp_path / "l.safetensors", LORA)
-    with pytest.raises(ConfigError, match="holds no embeddings"):
+    with pytest.raises(ConfigError, match="contains no embeddings"):
         merge(path, path, tmp_path / "o.safetensors")

@@ -47,7 +47,7 @@ def tokenize(text: str) -> list[int]:
 
 def warned(name: str) -> list[str]:
     problems = check_names([Concept(name)], taken={}, tokenizer=tokenize)
-    return [str(problem) for problem in problems if "tag in many prompts" in problem.message]
+    return [str(problem) for problem in problems if "common tag" in problem.message]
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ WHOLE = save(LORA, {"note": "x" * 1000})
 KINDS = {
     "empty": (b"", "empty (0 bytes)", "Download it again."),
     "LFS pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 5\n", "Git LFS pointer", "git lfs pull"),
-    "page": (b"<!DOCTYPE html>\n<html>", "web page", "link of the file itself"),
+    "page": (b"<!DOCTYPE html>\n<html>", "web page", "direct link"),
     "page with a mark": (b"\xef\xbb\xbf  \n<HTML lang=en>" + b"x" * 5000, "web page", "log in"),
     "XML": (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "web page", "log in"),
     "JSON": (b'{"error": "not found"}' + b" " * 100, "JSON text", "Download it again."),

@@ -90,7 +90,7 @@ def test_a_problem_with_a_path_is_explained(tmp_path):
         return str(problems_of(json.dumps({"data_folder": text}), tmp_path)["data_folder"])
 
     assert "too long" in said(LONG)
-    assert "names a user" in said("~nosuchuser/x")
+    assert "refers to a user" in said("~nosuchuser/x")
     # Quotes and spaces around the image folder are simply removed.
     assert "C:/images does not exist" in said(' "C:/images" ')
     assert "quotes" in str(check_path("checkpoint", '"C:/model.safetensors"'))

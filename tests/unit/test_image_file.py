@@ -130,7 +130,7 @@ def test_a_damaged_file_is_named_whatever_it_raises(tmp_path, monkeypatch, error
         (b"\0\0\0\x18ftypheic\0\0\0\0", "is a HEIC image. Convert it"),
         (b"\xff\x0a\0\0", "is a JPEG XL image"),
         (b"8BPS\0\x01", "is a Photoshop file"),
-        (b"hello", "is not an image, or of a kind that cannot be read"),
+        (b"hello", "is not an image in a supported format"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n", "is not an image"),
     ],
 )
@@ -212,7 +212,7 @@ def test_running_out_of_memory_names_the_image(tmp_path, monkeypatch, stage):
 
     monkeypatch.setattr(*((ImageFile.ImageFile, "load", fail) if stage == "load" else (image_file, "upright", fail)))
     (error,) = texts(problems_of(tmp_path))
-    assert "a0.png needs more memory than there is. Scale it down." in error
+    assert "a0.png needs more memory than is available. Scale it down." in error
     with pytest.raises(DatasetError, match="more memory"):
         load_pixels(tmp_path / "a0.png", (64, 64), mirrored=False)
 

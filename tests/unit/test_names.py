@@ -101,7 +101,7 @@ def test_two_names_with_the_same_tokens_are_refused(first, second):
     assert token_key(first) == token_key(second)
     (problem,) = errors(first, second)
     assert problem.field == "concepts[1].name"
-    assert "one name" in problem.message
+    assert "same name" in problem.message
     (problem,) = names(first, taken={second.lower(): "far.pt"})
     assert "installed" in problem.message
     assert "far.pt" in problem.message
@@ -117,7 +117,7 @@ def test_name_clashes():
 def test_costly_names_and_scripts_without_spaces_give_a_warning():
     found = names("初音ミク", tokenizer=lambda text: [7] * (9 if text == "初音ミク" else 3))
     assert not any(problem.is_error for problem in found)
-    assert [word in str(found) for word in ("9 tokens of the 75", "within a run of letters")] == [True, True]
+    assert [word in str(found) for word in ("9 of a prompt's 75 tokens", "within a run of letters")] == [True, True]
     assert not names("мия_v1", tokenizer=lambda _text: [7] * 7)
 
 

@@ -119,16 +119,16 @@ def test_what_is_not_a_lora_is_named_and_nothing_is_packed_into_it(tmp_path, sub
 
 def test_a_checkpoints_weights_are_not_read(tmp_path, monkeypatch):
     path = saved(tmp_path / "x.safetensors", {"model.diffusion_model.x.weight": torch.ones(4)})
-    monkeypatch.setattr("lib_pivotal.core.bundle.network_check._look", pytest.fail)
+    monkeypatch.setattr("lib_pivotal.core.bundle.network_check._examine", pytest.fail)
     assert verify(path)
 
 
 def test_unknown_keys_are_a_kind_of_their_own(tmp_path):
     path = saved(tmp_path / "x.safetensors", {"some.layer": torch.ones(3, 3, 3), "other.layer": torch.ones(2)})
     assert describe(path)["kind"] == "unknown"
-    assert "no known kind" in str(verify(path))
+    assert "an unknown kind" in str(verify(path))
     path = saved(tmp_path / "y.safetensors", {**LORA, "lora_unet_a.strange": torch.ones(2)})
-    assert "1 key belongs to no known kind of LoRA: lora_unet_a.strange" in str(verify(path))
+    assert "1 key belongs to an unknown kind of LoRA: lora_unet_a.strange" in str(verify(path))
 
 
 def test_every_kind_stays_readable_as_a_bundle(tmp_path):

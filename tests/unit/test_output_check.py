@@ -102,7 +102,7 @@ def test_missing_rights_are_found(tmp_path, monkeypatch, mode):
 def test_an_existing_bundle_is_refused_unless_the_settings_say_otherwise(tmp_path):
     (tmp_path / "hero.safetensors").write_bytes(b"")
     (found,) = errors(tmp_path)
-    assert "hero.safetensors exists already" in found
+    assert "hero.safetensors already exists" in found
     for choice in ("number", "overwrite"):
         assert errors(tmp_path, config=TrainConfig(output_name="hero", if_exists=choice)) == []
 
@@ -111,7 +111,7 @@ def test_an_existing_bundle_is_refused_unless_the_settings_say_otherwise(tmp_pat
     ("make", "words"),
     [
         (lambda path: path.mkdir(), "is a folder"),
-        (lambda path: path.symlink_to("/not/mounted/hero.safetensors"), "whose folder is not there"),
+        (lambda path: path.symlink_to("/not/mounted/hero.safetensors"), "whose folder does not exist"),
         (lambda path: path.symlink_to(path.parent / "new.safetensors"), ""),
     ],
 )
@@ -201,4 +201,4 @@ def test_settings_out_of_range_cause_no_error_here(tmp_path, changes):
 def test_paths_that_windows_does_not_open_are_reported(tmp_path, length, is_windows, is_told):
     root = tmp_path / ("x" * max(length - len(str(tmp_path)), 1))
     found = check_output(tmp_path, root, CONFIG, is_windows=is_windows)
-    assert ["letters" in problem.message for problem in found] == [True] * is_told
+    assert ["characters" in problem.message for problem in found] == [True] * is_told

@@ -100,7 +100,7 @@ def test_a_failing_snapshot_does_not_end_the_run(tmp_path, data, monkeypatch):
 
 def test_a_bundle_that_cannot_be_written_says_that_the_state_is_kept(tmp_path, data, monkeypatch):
     refusing(monkeypatch, "toy.safetensors")
-    with pytest.raises(Exception, match=r"No space left.*is kept in .*run: resume"):
+    with pytest.raises(Exception, match=r"No space left.*is saved in .*run: resume"):
         run(toy_config(data, steps=1), folders(tmp_path))
 
 

@@ -200,7 +200,7 @@ def test_existing_bundle_is_not_overwritten_without_permission(tmp_path, data):
     where = folders(tmp_path)
     first, _ = run(toy_config(data), where)
     kept = first.bundle_path.read_bytes()
-    with pytest.raises(ConfigError, match="exists already"):
+    with pytest.raises(ConfigError, match="already exists"):
         run(toy_config(data, seed=2), where)
     second, _ = run(toy_config(data, seed=2, if_exists="number"), where)
     assert second.bundle_path.name == "toy-2.safetensors"

@@ -154,7 +154,7 @@ def windows_problem(text):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("C:images", "after its drive"),
+        ("C:images", "after the drive"),
         ("C:images/zog", "C:/"),
         ("C:/images/con", "device"),
         (r"D:\Aux\zog", "device"),
@@ -166,7 +166,7 @@ def windows_problem(text):
         ("C:/a/b:c", "does not allow"),
         ('"C:/images"', "quotes"),
         ("C:\new\table", "twice"),
-        (r"C:\images" + r"\x" * 130, "letters"),
+        (r"C:\images" + r"\x" * 130, "characters"),
     ],
 )
 def test_paths_that_windows_cannot_use_are_explained(text, words):

@@ -32,6 +32,9 @@ RETIRED = {
 
 KEPT = {
     # Keys in users' files.
+    "pyproject.toml": {"optimiser"},
+    # A module of the standard library.
+    "lib_pivotal/core/config/settings_file.py": {"codecs"},
     "lib_pivotal/core/train/output.py": {"optimiser/"},
     "tests/unit/test_train.py": {"optimiser/"},
     "tests/unit/test_states.py": {"optimiser/"},

@@ -1,4 +1,4 @@
-"""Files that hold embeddings and no LoRA, of every program that writes them, and the names they go by."""
+"""Reads embedding files (without a LoRA) of every known program, and determines their names."""
 
 from __future__ import annotations
 
@@ -37,23 +37,23 @@ __all__ = [
 ]
 
 SafeLoader = Callable[[Path], Mapping[str, Any]]
-"""Reads a ``.pt`` or ``.bin`` file without running what is in it."""
+"""Reads a ``.pt`` or ``.bin`` file without running any code in it."""
 EMBEDDING_ENDINGS = (".safetensors", ".pti", ".pt", ".bin", *IMAGE_ENDINGS)
-"""Endings of embedding files; ``.pti`` is cog-sdxl's for a safetensors file."""
+"""Suffixes of embedding files; cog-sdxl uses ``.pti`` for a safetensors file."""
 _PICKLED = (".pt", ".bin")
 _NAME_KEY = "pivotal_embedding"
 
 
 def name_metadata(name: str) -> dict[str, str]:
-    """Metadata for a safetensors file that holds one embedding: its name, which the file name may not hold."""
+    """Metadata of a file with one embedding: its name, which may not be possible as a file name."""
     return {_NAME_KEY: json.dumps({"version": 1, "name": name}, ensure_ascii=False)}
 
 
 def embedding_name(path: Path) -> str:
-    """The name that the embedding of a file goes by unless another is given.
+    """The default name of the embedding in a file.
 
-    It is the file's name without ending, as in webuis. A name that is written inside the file counts more: in an image
-    always, in a safetensors file as long as the file is called as we would call it.
+    It is the file name without suffix, as in webuis. A name stored inside the file takes precedence: in an image
+    always, in a safetensors file only while the file has the name that we would give it.
     """
     try:
         if path.suffix.lower() in IMAGE_ENDINGS:
@@ -68,7 +68,7 @@ def embedding_name(path: Path) -> str:
 def _own_name(metadata: Mapping[str, str], stem: str) -> str:
     try:
         name = json.loads(metadata[_NAME_KEY])["name"]
-        # Who renames the file wants another name.
+        # Renaming the file renames the embedding.
         is_named_after = re.fullmatch(rf"{re.escape(file_stem_for(name))}(-\d+)?", stem, re.IGNORECASE) is not None
     except (KeyError, TypeError, ValueError, RecursionError):
         return stem
@@ -76,18 +76,18 @@ def _own_name(metadata: Mapping[str, str], stem: str) -> str:
 
 
 def read_embedding_file(path: Path, name: str, load_other: SafeLoader | None = None) -> BundledEmbeddings:
-    """The embedding of a file that holds nothing else, in any of the forms of docs/bundle-format.md.
+    """Read a file that contains a single embedding, in any format of docs/bundle-format.md.
 
-    A file of several tokens, as diffusers, cloneofsimo's LoRA and others write them, is one embedding here whose
-    vectors are those of the tokens in their order.
+    A file with several tokens, as written by diffusers, cloneofsimo's LoRA and others, becomes one embedding that
+    contains the vectors of all tokens in order.
 
     Args:
-        path: of the file.
-        name: for the embedding.
-        load_other: for ``.pt`` and ``.bin`` files that are pickles; None refuses them.
+        path: the file.
+        name: name for the embedding.
+        load_other: reads ``.pt`` and ``.bin`` files that are pickles; None rejects them.
 
     Returns:
-        The embedding or a problem that names the file; ``keys`` is empty.
+        The embedding, or a problem that names the file; ``keys`` is empty.
     """
     ending = path.suffix.lower()
     try:
@@ -96,7 +96,7 @@ def read_embedding_file(path: Path, name: str, load_other: SafeLoader | None = N
         with open_tensors(path) as file:
             return parse_embedding_file(file, path, name)
     except Rejected as rejected:
-        return _refused(path, f"{rejected.reason[:1].upper()}{rejected.reason[1:]}.", rejected.hint)
+        return _rejected(path, f"{rejected.reason[:1].upper()}{rejected.reason[1:]}.", rejected.hint)
     except OSError as error:
         return unreadable(path, error)
     except Unreadable as error:
@@ -105,19 +105,21 @@ def read_embedding_file(path: Path, name: str, load_other: SafeLoader | None = N
 
 def _read_pickled(path: Path, name: str, load_other: SafeLoader | None) -> BundledEmbeddings:
     if load_other is None:
-        return _refused(path, "A pickle cannot be read here.", "Convert it to safetensors first.")
+        return _rejected(path, "A pickle cannot be read here.", "Convert it to safetensors first.")
     try:
         return _parse_values(_flat(load_other(path)), path, name)
     except Exception as error:
-        # A foreign reader of foreign files.
-        return _refused(path, f"It cannot be read safely ({type(error).__name__}).", "Get it as .safetensors.")
+        # An external loader of untrusted files may raise anything.
+        return _rejected(
+            path, f"It cannot be read safely ({type(error).__name__}).", "Use a .safetensors version of it."
+        )
 
 
 def _flat(contents: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """The tensors of a ``.pt`` or of an image under safetensors' keys; what else it says of itself is left out.
+    """Tensors of a ``.pt`` file or an image, under the keys of the safetensors format; everything else is dropped.
 
     Args:
-        contents: as stored; tensors of any shape may be one level deep.
+        contents: stored values; tensors of any shape may be nested one level deep.
 
     Host: modules/textual_inversion/textual_inversion.py, ``Embedding.save``, A1111 1.6.1-1.10.1: tensors are under
         ``string_to_param`` by the token that stood for them.
@@ -132,12 +134,12 @@ def _flat(contents: Mapping[str, Any]) -> dict[str, torch.Tensor]:
 
 
 def parse_embedding_file(file: TensorFile, path: Path, name: str = "") -> BundledEmbeddings:
-    """As :func:`read_embedding_file`, for a safetensors file that is open already.
+    """Like :func:`read_embedding_file`, for an open safetensors file.
 
     Args:
-        file: the file.
+        file: the open file.
         path: its path, for messages.
-        name: for the embedding; an empty text takes the file's own.
+        name: name for the embedding; empty uses the file's default.
     """
     own = name or _own_name(file.metadata, path.stem)
     return _parse(file.entries, source_of_file(file), path, own)
@@ -153,7 +155,7 @@ def _parse(keys: Iterable[str], source: TensorSource, path: Path, name: str) -> 
     if not groups.names:
         tokens = _tokens(keys, source)
         if not tokens:
-            return _refused(path, f"It is not an embedding file: {_what_it_is(keys)}.", "Choose another file.")
+            return _rejected(path, f"It is not an embedding file: {_what_it_is(keys)}.", "Choose another file.")
         groups, source = KeyGroups({name: {"emb_params": name}}, {}), _joined(tokens, source)
     reader = EmbeddingReader()
     embeddings, _ = reader.read(groups, source)
@@ -169,11 +171,11 @@ def _what_it_is(keys: list[str]) -> str:
     if network.modules:
         return f"it is a {network.modules[0].kind.name}"
     subject = other_subject(network.others)
-    return f"it is {subject}" if subject else "its keys are of no known kind" if keys else "it holds no tensors"
+    return f"it is {subject}" if subject else "its keys are of an unknown kind" if keys else "it contains no tensors"
 
 
 def _tokens(keys: Iterable[str], source: TensorSource) -> list[str]:
-    """Keys in their order if each is a token with vectors of the same width, else nothing."""
+    """The keys in order if each is a token and all vectors have the same width, else nothing."""
     ordered = sorted(keys, key=lambda key: [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part)
                                             for part in re.split(r"(\d{1,9})", key)])  # fmt: skip
     if not 2 <= len(ordered) <= MOST_VECTORS or find_network(ordered).modules or other_subject(ordered):
@@ -183,12 +185,12 @@ def _tokens(keys: Iterable[str], source: TensorSource) -> list[str]:
     except Rejected:
         return []
     are_vectors = all(len(shape) in (1, 2) for shape in shapes) and len({shape[-1:] for shape in shapes}) == 1
-    # Anything narrower is a part of some model.
+    # Anything narrower is part of a model.
     return ordered if are_vectors and 256 <= shapes[0][-1] <= WIDEST else []
 
 
 def _joined(tokens: list[str], source: TensorSource) -> TensorSource:
-    """A source of one tensor, in which the tokens' vectors follow each other."""
+    """A source with a single tensor that concatenates the vectors of the tokens."""
 
     def rows() -> Iterator[torch.Tensor]:
         for token in tokens:
@@ -200,5 +202,5 @@ def _joined(tokens: list[str], source: TensorSource) -> TensorSource:
     return TensorSource(lambda _key: (count, shapes[0][-1]), lambda _key: torch.cat(list(rows())))
 
 
-def _refused(path: Path, text: str, hint: str) -> BundledEmbeddings:
+def _rejected(path: Path, text: str, hint: str) -> BundledEmbeddings:
     return BundledEmbeddings({}, [Problem(printable(path.name), "error", text, hint)])

@@ -1,7 +1,7 @@
-"""Embeddings inside images, as the webui's Textual Inversion tab saves them.
+"""Reads embeddings stored in images, as the webui's Textual Inversion tab saves them.
 
 Host: modules/textual_inversion/image_embedding.py and textual_inversion.py, ``load_from_file``, A1111 1.6.1-1.10.1: the
-    embedding is base64 of JSON in the PNG text ``sd-ti-embedding``, and besides zlib-compressed JSON in the lower four
+    embedding is base64 of JSON in the PNG text ``sd-ti-embedding``, and also zlib-compressed JSON in the lower four
     bits of two strips at the sides of the image, which every lossless format keeps. Tensors are nested lists under
     ``TORCHTENSOR``.
 """
@@ -29,22 +29,22 @@ _TEXT = "sd-ti-embedding"
 _TENSOR = "TORCHTENSOR"
 _MOST_PIXELS = 2**23
 _LONGEST_JSON = 8 * 2**20
-"""Bytes; 75 vectors of the widest encoder have about 2 MiB."""
+"""Maximum size in bytes; 75 vectors of the widest encoder take about 2 MiB."""
 _FACTOR, _STEP = 1664525, 1013904223
-"""Of the numbers that the strips are mixed with: x → _FACTOR · x + _STEP modulo 2³², of which the rest modulo 255."""
+"""Generator of the numbers that the strips are XORed with: x → _FACTOR · x + _STEP modulo 2³², then modulo 255."""
 
 
 def read_embedding_image(path: Path) -> dict[str, Any]:
-    """What the webui stored in an image: dictionaries, texts, numbers and tensors, as its ``.pt`` files have them.
+    """Read what the webui stored in an image: dictionaries, strings, numbers and tensors, as in its ``.pt`` files.
 
-    Nothing in the image is run, and memory and time are bounded.
+    No code in the image is run, and memory and time are bounded.
 
     Raises:
-        Rejected: there is no embedding in it; says why.
+        Rejected: it contains no usable embedding; the message says why.
         OSError: it cannot be opened.
     """
     with warnings.catch_warnings():
-        # Of very large images, which are refused below.
+        # Warnings about very large images, which are rejected below.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
             with Image.open(path) as image:
@@ -61,7 +61,7 @@ def _from_text(image: Image.Image) -> bytes | None:
     if not isinstance(text, (str, bytes)):
         return None
     if len(text) > 2 * _LONGEST_JSON:
-        raise Rejected("the embedding in the image is longer than any")
+        raise Rejected("the embedding in the image is too large to be one")
     try:
         return base64.b64decode(text)
     except ValueError as error:
@@ -71,28 +71,30 @@ def _from_text(image: Image.Image) -> bytes | None:
 def _from_pixels(image: Image.Image) -> bytes:
     width, height = image.size
     if width * height > _MOST_PIXELS:
-        raise Rejected(f"an image of {width} × {height} pixels is larger than any that holds an embedding")
+        raise Rejected(f"an image of {width} × {height} pixels is too large to contain an embedding")
     pixels = _without_border(np.asarray(image.convert("RGB"))) & 0x0F
     dark = np.flatnonzero(pixels.sum(axis=(0, 2)) == 0)
     if len(dark) < 2:
-        raise Rejected("there is no embedding in the image", "Choose the file that the webui saved, unchanged.")
+        raise Rejected("there is no embedding in the image", "Choose the original file that the webui saved.")
     lower, upper = pixels[:, : dark[0]], pixels[:, dark[-1] + 1 :]
     if lower.shape != upper.shape or not lower.size:
-        raise Rejected("there is no embedding in the image", "Choose the file that the webui saved, unchanged.")
+        raise Rejected("there is no embedding in the image", "Choose the original file that the webui saved.")
     mixed = lower.reshape(-1) | (upper.reshape(-1) << 4)
     mask = _mixing(mixed.size)
     unpacker = zlib.decompressobj()
     try:
         raw = unpacker.decompress((mixed ^ (mask | mask << 4)).tobytes(), _LONGEST_JSON)
     except zlib.error as error:
-        raise Rejected("there is no embedding in the image", "It may have been saved again with losses.") from error
+        raise Rejected(
+            "there is no embedding in the image", "It may have been saved again with lossy compression."
+        ) from error
     if not unpacker.eof:
         raise Rejected("the embedding in the image is incomplete")
     return raw
 
 
 def _without_border(pixels: Any) -> Any:
-    """The image without black lines around it; empty where all of it is black."""
+    """The image without its black border; empty if all of it is black."""
     bright = (pixels > 0).all(axis=2)
     rows, columns = np.flatnonzero(bright.any(axis=1)), np.flatnonzero(bright.any(axis=0))
     if not len(rows):
@@ -101,11 +103,11 @@ def _without_border(pixels: Any) -> Any:
 
 
 def _mixing(count: int) -> Any:
-    """The lower four bits of ``count`` numbers of the generator, shape ``(count,)``."""
+    """The lower four bits of ``count`` generated numbers, shape ``(count,)``."""
     states = np.array([_STEP % 2**32], dtype=np.uint32)
     factor, step = _FACTOR, _STEP
     while len(states) < count:
-        # Doubled each time: from a state to the one as many places later is one such step again.
+        # The length doubles each time: jumping ahead by any number of steps is again one linear step.
         states = np.concatenate([states, states * np.uint32(factor) + np.uint32(step)])
         factor, step = factor * factor % 2**32, (factor * step + step) % 2**32
     return (states[:count] % 255).astype(np.uint8) & 0x0F
@@ -113,7 +115,7 @@ def _mixing(count: int) -> Any:
 
 def _parse(raw: bytes) -> dict[str, Any]:
     if len(raw) > _LONGEST_JSON:
-        raise Rejected("the embedding in the image is longer than any")
+        raise Rejected("the embedding in the image is too large to be one")
     try:
         values = json.loads(raw, parse_int=_short_integer)
         if isinstance(values, dict):

@@ -1,4 +1,4 @@
-"""Reads embeddings of any source within limits of number and size, and notes what is left out and why."""
+"""Reads embeddings from any source, with limits on number and size, and records what was left out and why."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _MOST_BYTES = 64 * 2**20
 _MOST_PROBLEMS = 32
 _MOST_REASONS = 8
 _UNFETCHABLE = (OSError, Unreadable, RuntimeError, TypeError)
-"""Torch has number types that it cannot convert."""
+"""Errors of reading a tensor; torch has dtypes that it cannot convert."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class BundledEmbedding:
     """One embedding.
 
     Attributes:
-        name: as in the file.
+        name: its name in the file.
         encoders: encoder name → fp32 on the CPU, contiguous, finite, shape ``(n, width)``.
-        hash: 12 hex digits that depend on the values only.
+        hash: 12 hex digits that depend only on the values.
         vector_count: n, 1 … 75.
     """
 
@@ -54,20 +54,20 @@ class BundledEmbedding:
 
     @classmethod
     def of(cls, name: str, encoders: Mapping[str, torch.Tensor]) -> BundledEmbedding:
-        """From checked vectors, each of shape ``(n, width)``."""
+        """Build from checked vectors, each of shape ``(n, width)``."""
         count = int(next(iter(encoders.values())).shape[0])
         return cls(name, dict(encoders), embedding_hash(encoders)[:12], count)
 
 
 @dataclass(frozen=True)
 class BundledEmbeddings:
-    """What a file holds of embeddings.
+    """The embeddings of a file.
 
     Attributes:
-        embeddings: by name, sorted by key.
-        problems: what could not be used, and why; its field is the name or key, shortened.
-        keys: every key of the file that is about embeddings, used or not.
-        unused: those of them whose tensors are not in ``embeddings``.
+        embeddings: name → embedding, sorted by key.
+        problems: what could not be used and why; the field is the shortened name or key.
+        keys: every embedding key of the file, used or not.
+        unused: the embedding keys whose tensors are not in ``embeddings``.
     """
 
     embeddings: dict[str, BundledEmbedding]
@@ -78,10 +78,10 @@ class BundledEmbeddings:
 
 @dataclass(frozen=True)
 class TensorSource:
-    """Where shapes and tensors come from: a file that is read as needed, or a dictionary.
+    """Provides shapes and tensors: from a file that is read as needed, or from a dictionary.
 
     Attributes:
-        shape: key → sides, without reading the tensor.
+        shape: key → shape, without reading the tensor.
         fetch: key → tensor.
     """
 
@@ -95,7 +95,7 @@ def source_of_file(file: TensorFile) -> TensorSource:
 
 
 def source_of_values(tensors: Mapping[str, Any]) -> TensorSource:
-    """Shapes and tensors of a dictionary, in which there may be something else, too."""
+    """Shapes and tensors of a dictionary, which may also contain other values."""
 
     def shape(key: str) -> Sequence[int]:
         if not isinstance(tensors[key], torch.Tensor):
@@ -106,14 +106,14 @@ def source_of_values(tensors: Mapping[str, Any]) -> TensorSource:
 
 
 def unreadable(path: Path, error: Exception) -> BundledEmbeddings:
-    """The answer for a file that could not be opened."""
+    """The result for a file that could not be opened."""
     text = f"The embeddings of {printable(path.name)} cannot be read: {printable(error, 200)}."
     hint = error.hint if isinstance(error, Unreadable) else "Check the path."
     return BundledEmbeddings({}, [Problem(printable(path.name), "error", text, hint)])
 
 
 class EmbeddingReader:
-    """Collects the embeddings of one LoRA, from one file or several."""
+    """Collects the embeddings of one LoRA from one or more files."""
 
     def __init__(self) -> None:
         self._problems: list[Problem] = []
@@ -122,21 +122,21 @@ class EmbeddingReader:
         self._bytes = 0
 
     def read(self, groups: KeyGroups, source: TensorSource) -> tuple[dict[str, BundledEmbedding], set[str]]:
-        """Judge everything by its shapes first, then read what is left.
+        """Check all shapes first, then read the accepted tensors.
 
         Args:
-            groups: the keys.
-            source: the tensors under them.
+            groups: the embedding keys.
+            source: provides the tensors of these keys.
 
         Returns:
-            The embeddings by name, and the keys that were used for them.
+            The embeddings by name, and the keys used for them.
         """
         for key, reason in groups.unrecognized.items():
             self.reject(key, reason)
         chosen: dict[str, dict[str, str]] = {}
         for name, suffixes in groups.names.items():
             with self.noting(name):
-                chosen[name] = self._judge(name, suffixes, source)
+                chosen[name] = self._check(name, suffixes, source)
         embeddings: dict[str, BundledEmbedding] = {}
         used: set[str] = set()
         for name, encoders in chosen.items():
@@ -147,8 +147,8 @@ class EmbeddingReader:
                 used.update(keys[suffix] for suffix in encoders)
         return embeddings, used
 
-    def _judge(self, name: str, suffixes: Mapping[str, str], source: TensorSource) -> dict[str, str]:
-        """The suffixes of a name that are to be read → their encoders.
+    def _check(self, name: str, suffixes: Mapping[str, str], source: TensorSource) -> dict[str, str]:
+        """The suffixes to read for a name → their encoders.
 
         Raises:
             Rejected: the embedding cannot be used.
@@ -157,7 +157,7 @@ class EmbeddingReader:
         if fault:
             raise Rejected(fault)
         choice = choose_suffixes(suffixes)
-        reasons = [f"{printable(suffix)} is left out ({why})" for suffix, why in sorted(choice.ignored.items())]
+        reasons = [f"{printable(suffix)} is ignored ({why})" for suffix, why in sorted(choice.ignored.items())]
         reason = "; ".join(reasons[:_MOST_REASONS]) + ("; and more" if len(reasons) > _MOST_REASONS else "")
         if not choice.used:
             raise Rejected(f"it has no vectors for Stable Diffusion 1, 2 or XL: {reason}")
@@ -165,33 +165,33 @@ class EmbeddingReader:
         check_shapes(shapes)
         self._claim(name, shapes)
         if reason:
-            self.note(name, "warning", f"Of the embedding '{printable(name)}', {reason}.")
+            self.note(name, "warning", f"The embedding '{printable(name)}' is used in part: {reason}.")
         return choice.used
 
     def _claim(self, name: str, shapes: Mapping[str, Sequence[int]]) -> None:
         key = token_key(name)
         if key in self._names:
             other = printable(self._names[key])
-            raise Rejected(f"'{printable(name)}' and '{other}' are one name to the tokenizer; it is there twice")
+            raise Rejected(f"'{printable(name)}' and '{other}' are the same name to the tokenizer")
         if len(self._names) >= MOST_EMBEDDINGS:
-            raise Rejected(f"only {MOST_EMBEDDINGS} embeddings of a file are read")
+            raise Rejected(f"at most {MOST_EMBEDDINGS} embeddings per file are read")
         if self._bytes + byte_count(shapes) > _MOST_BYTES:
-            raise Rejected(f"only {_MOST_BYTES >> 20} MiB of embeddings of a file are read")
+            raise Rejected(f"at most {_MOST_BYTES >> 20} MiB of embeddings per file are read")
         self._names[key] = name
         self._bytes += byte_count(shapes)
 
     def add(self, item: BundledEmbedding, embeddings: dict[str, BundledEmbedding]) -> None:
-        """Add one that was read elsewhere, unless its name is taken or there is no room."""
+        """Add an embedding that was read elsewhere, unless its name is taken or a limit is reached."""
         with self.noting(item.name):
             self._claim(item.name, {key: tuple(value.shape) for key, value in item.encoders.items()})
             embeddings[item.name] = item
 
     @contextlib.contextmanager
     def noting(self, name: str) -> Iterator[None]:
-        """Within the context an embedding that cannot be used is noted, and the work goes on after it.
+        """Context manager that records an unusable embedding instead of raising.
 
         Args:
-            name: of the embedding.
+            name: name of the embedding.
         """
         try:
             yield
@@ -201,20 +201,20 @@ class EmbeddingReader:
             self.reject(name, f"its data cannot be read ({printable(error)})")
 
     def note(self, name: str, severity: str, message: str, hint: str = "") -> None:
-        """Note a problem; of very many only the first ones are kept."""
+        """Record a problem; only the first ones are kept if there are very many."""
         if len(self._problems) < _MOST_PROBLEMS:
             self._problems.append(Problem(printable(name), severity, message, hint))
         else:
             self._more += 1
 
     def reject(self, name: str, reason: str, hint: str = "") -> None:
-        """Note why an embedding is not used."""
+        """Record why an embedding is not used."""
         self.note(name, "error", f"The embedding '{printable(name)}' is not used: {reason}.", hint)
 
     @property
     def problems(self) -> list[Problem]:
-        """Those noted, and how many more there were."""
+        """The recorded problems, and how many more there were."""
         if not self._more:
             return list(self._problems)
-        rest = Problem("…", "error", f"There are {self._more} more problems with embeddings of this file.", "")
+        rest = Problem("…", "error", f"There are {self._more} more problems with embeddings in this file.", "")
         return [*self._problems, rest]

@@ -1,7 +1,7 @@
-"""Embeddings of any bundle, whoever wrote it: read lazily, checked, and brought to one form.
+"""Embeddings of any bundle, from any program: read lazily, checked and normalized.
 
-Nothing that a file holds makes this module raise: what cannot be used becomes a problem for the user to read, and
-everything else in the file stays usable. docs/bundle-format.md says what is read.
+No file contents make this module raise: whatever cannot be used becomes a problem that the user can read, and
+everything else in the file stays usable. docs/bundle-format.md lists what is read.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _UNOPENABLE = (OSError, Unreadable)
 
 
 def has_embeddings(path: Path) -> bool:
-    """Whether a file holds keys of embeddings; reads its header only, False for an unreadable one."""
+    """Whether a file has embedding keys; reads only its header, False for an unreadable file."""
     try:
         with open_tensors(path) as file:
             return bool(group_keys(file.entries, file.metadata).keys)
@@ -46,11 +46,11 @@ def has_embeddings(path: Path) -> bool:
 
 
 def read_embeddings(path: Path, *, with_paired: bool = False) -> BundledEmbeddings:
-    """Embeddings of a bundle; header first, then only their own tensors.
+    """Read the embeddings of a bundle: first the header, then only their tensors.
 
     Args:
-        path: safetensors file.
-        with_paired: also those of files next to it, see :func:`paired_files`. Names in the bundle itself come first.
+        path: the safetensors file.
+        with_paired: also read files next to it, see :func:`paired_files`. Names in the bundle itself take precedence.
     """
     try:
         with open_tensors(path) as file:
@@ -61,12 +61,12 @@ def read_embeddings(path: Path, *, with_paired: bool = False) -> BundledEmbeddin
 
 
 def parse_tensor_file(file: TensorFile) -> BundledEmbeddings:
-    """The same for a file that is open already."""
+    """Like :func:`read_embeddings`, for an open file."""
     return _parse(group_keys(file.entries, file.metadata), list(file.entries), source_of_file(file))
 
 
 def parse_embeddings(tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> BundledEmbeddings:
-    """The same for contents that somebody else has read, such as a host by its safe loader for ``.pt``."""
+    """Like :func:`read_embeddings`, for contents already loaded, for example by a host's safe ``.pt`` loader."""
     return _parse(group_keys(tensors, metadata), list(tensors), source_of_values(tensors))
 
 
@@ -75,6 +75,6 @@ def _parse(groups: KeyGroups, keys: Sequence[str], source: TensorSource) -> Bund
     embeddings, used = reader.read(groups, source)
     positional = next((key for key in keys if is_positional_lora(key)), None)
     if groups.names and positional is not None:
-        what = "The LoRA in this file cannot be used, since its layers have no names; its embeddings can."
-        reader.note(positional, "warning", what, "Convert it to the kohya form.")
+        what = "The LoRA in this file cannot be used because its layers have no names; its embeddings can."
+        reader.note(positional, "warning", what, "Convert it to the kohya format.")
     return BundledEmbeddings(embeddings, reader.problems, groups.keys, groups.keys - used)

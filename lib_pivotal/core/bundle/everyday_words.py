@@ -1,4 +1,4 @@
-"""Names that are tags of many prompts, so that they would be found where nobody means them."""
+"""Recognizes names that are common prompt tags and would match in prompts by accident."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Callable
 __all__ = ["is_everyday_tag"]
 
 _WORDS = re.compile(r"(?:\d+\+?)?[A-Za-z]+(?:[ _-]+[A-Za-z]+)*")
-"""A number in front belongs to tags such as 1girl; one at the end, as in hero2, is a mark of made-up names."""
+"""A leading number occurs in tags such as 1girl; a trailing one, as in hero2, suggests a made-up name."""
 
 _NOUN = re.compile(
-    # What ends the tags that most captions and prompts are made of. Words that are surnames, too, such as stone, are
+    # Last words of the most common tags in captions and prompts. Words that are also surnames, such as stone, are
     # left out.
     "arms?|armor|background|bags?|beach|bed|belt|body|books?|boots?|bottle|bow|boys?|building|cap|cape|cars?|cats?|cheeks|"
     "child|chair|city|close|clothes|clouds?|coat|collar|colors?|couple|crown|dogs?|door|dress|ears?|earrings|expression|"
@@ -25,12 +25,12 @@ _NOUN = re.compile(
 
 
 def is_everyday_tag(name: str, tokenizer: Callable[[str], list[int]], *, rare_from: int) -> bool:
-    """Whether a name reads like a tag of many prompts: words that everybody uses, the last one a thing often shown.
+    """Whether a name looks like a common tag: frequent words, of which the last names a thing that is often shown.
 
     Args:
-        name: of a concept.
-        tokenizer: token ids of a text.
-        rare_from: token ids from this one on stand for rare words.
+        name: name of a concept.
+        tokenizer: text → token ids.
+        rare_from: token ids from this one on are rare words.
     """
     if not _WORDS.fullmatch(name):
         return False

@@ -1,4 +1,4 @@
-"""Reading bundle files, and writing changed copies of them."""
+"""Reads bundle files and writes modified copies."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Bundle:
         lora: kohya key → tensor.
         embeddings: name → encoder name → ``(n_vectors, width)``, fp32.
         metadata: as stored.
-        unknown_keys: keys about embeddings that are not used.
-        problems: why not.
+        unknown_keys: embedding keys that are not used.
+        problems: why they are not used.
     """
 
     lora: dict[str, torch.Tensor]
@@ -50,7 +50,7 @@ def read_bundle(path: Path) -> Bundle:
     """Read a bundle, or a plain LoRA, which is a bundle without embeddings.
 
     Raises:
-        BundleError: the file is missing or is not a safetensors file; says what it is.
+        BundleError: the file is missing or is not a safetensors file; the message says what it is.
     """
     with open_bundle(path) as file:
         tensors = {key: file.read(key) for key in file.entries}
@@ -63,7 +63,7 @@ def read_bundle(path: Path) -> Bundle:
 
 @contextlib.contextmanager
 def open_bundle(path: Path) -> Iterator[TensorFile]:
-    """A file to work on, closed at the end.
+    """Open a file to work on; it is closed at the end of the context.
 
     Raises:
         BundleError: it cannot be read, or nothing can be written within the context.
@@ -83,11 +83,11 @@ def open_bundle(path: Path) -> Iterator[TensorFile]:
 
 @dataclass(frozen=True)
 class Written:
-    """What a tool did.
+    """Result of a bundle tool.
 
     Attributes:
-        paths: files written.
-        problems: what the user should know; nothing in it prevented the writing.
+        paths: the files written.
+        problems: warnings for the user; none of them prevented writing.
     """
 
     paths: list[Path]
@@ -95,10 +95,10 @@ class Written:
 
 
 def refuse_existing(paths: Sequence[Path], *, overwrite: bool) -> None:
-    """Look at the files to be written before any work.
+    """Check the output paths before doing any work.
 
     Raises:
-        BundleError: one exists, or has another kind of name.
+        BundleError: one exists or has the wrong suffix.
     """
     for path in paths:
         if path.suffix != ".safetensors":
@@ -107,7 +107,7 @@ def refuse_existing(paths: Sequence[Path], *, overwrite: bool) -> None:
     if existing and not overwrite:
         exist = "exists" if len(existing) == 1 else "exist"
         hint = "Choose another name, or allow overwriting."
-        raise BundleError(f"{', '.join(existing)} {exist} already.", hint=hint)
+        raise BundleError(f"{', '.join(existing)} already {exist}.", hint=hint)
 
 
 def write_changed(
@@ -117,14 +117,14 @@ def write_changed(
     tensors: Mapping[str, torch.Tensor],
     metadata: Mapping[str, str],
 ) -> None:
-    """Write a file of tensors that are copied from another one byte for byte, and of new ones.
+    """Write a file with tensors copied byte for byte from another file, and with new tensors.
 
     Args:
-        out: the file, complete or not there at all.
-        file: an open one to copy from.
+        out: the new file; it is written completely or not at all.
+        file: open file to copy from.
         copied: new key → key in ``file``.
         tensors: new key → tensor of any shape.
-        metadata: texts.
+        metadata: metadata strings.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as partial:

@@ -1,4 +1,4 @@
-"""The header of a safetensors file: parsed within fixed limits, whoever wrote it.
+"""Parses the header of a safetensors file, within fixed limits because the file may be malicious.
 
 Source: https://github.com/huggingface/safetensors, the description of the format in its README.
 """
@@ -17,7 +17,7 @@ from lib_pivotal.core.printable import printable
 __all__ = ["LONGEST_HEADER", "NUMBER_TYPES", "Entry", "Header", "MalformedHeader", "parse_header"]
 
 LONGEST_HEADER = 100_000_000
-"""Bytes; what the format allows. Only cover images in the metadata make a header longer than about one MB."""
+"""Maximum in bytes that the format allows. Only cover images in the metadata make a header longer than about 1 MB."""
 NUMBER_TYPES = {
     "F64": (8, "float64"),
     "F32": (4, "float32"),
@@ -32,25 +32,25 @@ NUMBER_TYPES = {
     "U8": (1, "uint8"),
     "BOOL": (1, "bool"),
 }
-"""Number types of safetensors: bytes of a number, torch's name. An old torch lacks some."""
+"""Dtypes of safetensors: bytes per number and torch's name. Old versions of torch lack some."""
 
 _SHORT = 2**20
-"""Bytes of a header that the JSON library may parse as a whole, whatever is in it."""
+"""Maximum header size in bytes that the JSON library may parse as a whole."""
 _LONG_NUMBER = re.compile(rb"\d{20}")
 _DECODER = json.JSONDecoder()
 _SPACE = re.compile(r"[ \t\r\n]*")
 _SIMPLE = re.compile(r"[-+.0-9A-Za-z]{1,40}")
 _LONGEST_ENTRY = 1000
-"""Characters of what a header says of one tensor."""
+"""Maximum number of characters of one tensor's entry."""
 _MOST_SIDES = 16
 _MOST_TENSORS = 20_000
-"""A LoRA of every layer of SDXL, the largest model here, has less than half of that."""
+"""A LoRA of every layer of SDXL, the largest supported model, has less than half as many."""
 _MOST_TEXTS = 10_000
 _MOST_FAULTS = 8
 
 
 class MalformedHeader(ValueError):
-    """The header cannot be used; the text says why and continues the sentence "X cannot be read: "."""
+    """The header cannot be used; the message continues the sentence "X cannot be read: "."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,10 @@ class Entry:
     """One tensor of a file.
 
     Attributes:
-        dtype: safetensors' name of the number type.
-        shape: sides.
-        begin: first byte, counted from the end of the header.
-        end: byte after the last.
+        dtype: safetensors' name of the dtype.
+        shape: its dimensions.
+        begin: offset of the first byte from the end of the header.
+        end: offset after the last byte.
     """
 
     dtype: str
@@ -70,20 +70,20 @@ class Entry:
     end: int
 
     def fits(self) -> bool:
-        """Whether the size follows from shape and number type; true for types that are not known here."""
+        """Whether the size matches shape and dtype; True for unknown dtypes."""
         width, _ = NUMBER_TYPES.get(self.dtype, (0, ""))
         return not width or math.prod(self.shape) * width == self.end - self.begin
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a header says.
+    """A parsed header.
 
     Attributes:
-        entries: tensors by key.
-        metadata: texts; what is not a text is left out.
-        faults: reasons why the safetensors library, and so every other program, refuses the file although it can be
-            read here; each begins with a capital letter.
+        entries: key → tensor entry.
+        metadata: metadata strings; other values are left out.
+        faults: reasons why the safetensors library, and thus other programs, reject the file although it can be
+            read here; each is a complete sentence.
     """
 
     entries: dict[str, Entry]
@@ -95,11 +95,11 @@ def parse_header(raw: bytes, data_size: int) -> Header:
     """Parse a header.
 
     Args:
-        raw: its bytes, at most ``LONGEST_HEADER``.
-        data_size: bytes in the file after it.
+        raw: the header's bytes, at most ``LONGEST_HEADER``.
+        data_size: number of bytes in the file after the header.
 
     Raises:
-        MalformedHeader: it is not the header of a safetensors file, or its tensors are not all in the file.
+        MalformedHeader: it is not a safetensors header, or tensors lie outside of the file.
     """
     values = _parse_short(raw) if len(raw) <= _SHORT else _parse_long(raw)
     said = values.pop("__metadata__", {})
@@ -115,7 +115,7 @@ def _parse_short(raw: bytes) -> dict[str, Any]:
     def refuse(_digits: str) -> None:
         raise MalformedHeader("its header has a number that is too long")
 
-    # Python before 3.10.7 takes minutes for a number of millions of digits.
+    # Python before 3.10.7 takes minutes to parse a number with millions of digits.
     hooks: dict[str, Any] = {}
     if _LONG_NUMBER.search(raw):
         hooks = {"parse_int": lambda digits: int(digits) if len(digits) < 20 else refuse(digits)}
@@ -131,7 +131,7 @@ def _parse_short(raw: bytes) -> dict[str, Any]:
 
 
 def _parse_long(raw: bytes) -> dict[str, Any]:
-    """Parse member by member, so that 100 MB of tiny values are refused after a few thousand of them."""
+    """Parse member by member, so that 100 MB of tiny values are rejected after a few thousand of them."""
     try:
         values, rest = _members_of(raw.decode("utf-8"))
     except MalformedHeader:
@@ -144,7 +144,7 @@ def _parse_long(raw: bytes) -> dict[str, Any]:
 
 
 def _members_of(text: str) -> tuple[dict[str, Any], str]:
-    """The members of the header's object, and what follows it."""
+    """Parse the members of the header's object; return them and the text after it."""
     values: dict[str, Any] = {}
     members = _Members(text, 0, _MOST_TENSORS + 1)
     for key, at in members:
@@ -157,12 +157,12 @@ def _members_of(text: str) -> tuple[dict[str, Any], str]:
 
 
 class _Members:
-    """The members of a JSON object in a text, one by one: key and where its value begins.
+    """Iterates over the members of a JSON object in a text: key and position of the value.
 
     Args:
-        text: JSON.
-        at: where the object begins; who takes a member must set it to the end of the member's value.
-        most: members.
+        text: JSON text.
+        at: position of the object; the caller must set it to the end of each member's value.
+        most: maximum number of members.
     """
 
     def __init__(self, text: str, at: int, most: int) -> None:
@@ -187,7 +187,7 @@ class _Members:
         raise MalformedHeader(f"its header has more than {self._most} entries")
 
     def _after(self, mark: str, at: int) -> int:
-        """The place after some space, a mark and more space."""
+        """The position after whitespace, ``mark`` and more whitespace."""
         start = self._after_space(at)
         if not self._text.startswith(mark, start):
             raise MalformedHeader("its header is not the JSON of a safetensors file")
@@ -199,10 +199,10 @@ class _Members:
 
 
 def _string(text: str, at: int) -> tuple[str, int]:
-    """The JSON string that begins at a place, and its end.
+    """Parse the JSON string at a position; return it and its end.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no string.
     """
     if not text.startswith('"', at):
         raise MalformedHeader("its header is not the JSON of a safetensors file")
@@ -211,7 +211,7 @@ def _string(text: str, at: int) -> tuple[str, int]:
 
 
 def _texts(text: str, at: int) -> tuple[dict[str, Any], int]:
-    """The metadata that begins at a place, and its end; what is not a text becomes None."""
+    """Parse the metadata at a position; return it and its end. Values other than strings become None."""
     found: dict[str, Any] = {}
     members = _Members(text, at, _MOST_TEXTS)
     for key, start in members:
@@ -220,7 +220,7 @@ def _texts(text: str, at: int) -> tuple[dict[str, Any], int]:
         else:
             simple = _SIMPLE.match(text, start)
             if simple is None:
-                raise MalformedHeader("its metadata has something other than texts")
+                raise MalformedHeader("its metadata contains something other than strings")
             found[key], members.at = None, simple.end()
     return found, members.at
 
@@ -231,7 +231,7 @@ def _entry(key: str, value: Any) -> Entry:
     if isinstance(value, dict):
         dtype, shape, offsets = value.get("dtype"), value.get("shape"), value.get("data_offsets")
         if isinstance(dtype, str) and isinstance(shape, list) and isinstance(offsets, list) and len(offsets) == 2:
-            # A bool is an int too, but not in a file of sizes.
+            # bool is a subclass of int, but not a valid size.
             are_sizes = all(type(number) is int and number >= 0 for number in (*shape, *offsets))
             if are_sizes and len(shape) <= _MOST_SIDES and offsets[0] <= offsets[1]:
                 return Entry(dtype, tuple(shape), offsets[0], offsets[1])
@@ -239,7 +239,7 @@ def _entry(key: str, value: Any) -> Entry:
 
 
 def _is_whole(text: str) -> bool:
-    """Whether a text has no half of a surrogate pair, which JSON can write and UTF-8 cannot."""
+    """Whether a text has no lone surrogate, which JSON can contain but UTF-8 cannot."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -251,13 +251,13 @@ def _text_faults(raw: bytes, said: Any) -> Iterator[str]:
     if not raw.startswith(b"{"):
         yield "The header does not begin with {."
     if not isinstance(said, dict):
-        yield "The metadata is not a list of texts."
+        yield "The metadata is not an object of strings."
         return
     for key, value in said.items():
         if not isinstance(value, str):
-            yield f"The metadata {printable(key)} is not a text."
+            yield f"The metadata value {printable(key)} is not a string."
         elif not (_is_whole(key) and _is_whole(value)):
-            yield f"The metadata {printable(key)} has half of a character (a surrogate)."
+            yield f"The metadata {printable(key)} contains half of a character (a lone surrogate)."
 
 
 def _size_faults(entries: Mapping[str, Entry]) -> Iterator[str]:
@@ -268,10 +268,10 @@ def _size_faults(entries: Mapping[str, Entry]) -> Iterator[str]:
 
 
 def _placement_faults(entries: Mapping[str, Entry], size: int) -> Iterator[str]:
-    """Gaps between tensors.
+    """Find gaps between tensors.
 
     Raises:
-        MalformedHeader: they overlap, or are not in the file.
+        MalformedHeader: tensors overlap or lie outside of the file.
     """
     at = 0
     has_gap = False
@@ -283,4 +283,4 @@ def _placement_faults(entries: Mapping[str, Entry], size: int) -> Iterator[str]:
     if at > size:
         raise MalformedHeader(f"it is incomplete: {at - size} of its {at} bytes are missing at the end")
     if has_gap or at < size:
-        yield "There are bytes in the file that belong to no tensor."
+        yield "The file contains bytes that do not belong to any tensor."

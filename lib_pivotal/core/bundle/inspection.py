@@ -1,4 +1,4 @@
-"""What a file is and holds, and everything that is wrong with it."""
+"""Describes what a file is and contains, and finds everything that is wrong with it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from lib_pivotal.core.printable import printable
 __all__ = ["MOST_KEYS_ON_FORGE", "describe", "family_of", "is_not_a_lora", "verify"]
 
 MOST_KEYS_ON_FORGE = 12
-"""Host: backend/patcher/lora.py and modules_forge of Forge and old Forge: more unknown keys, and no LoRA at all."""
+"""Host: backend/patcher/lora.py and modules_forge of Forge and old Forge: with more unknown keys, no LoRA is loaded."""
 _FAMILIES = {
     (("clip_l", 768),): "SD1",
     (("clip_l", 1024),): "SD2",
@@ -34,16 +34,16 @@ _FAMILIES = {
     (("clip_g", 1280),): "SDXL refiner",
 }
 _LONG_VECTOR = 10.0
-"""CLIP's own words have lengths of about 0.4."""
-_REAL_PLACES = {
-    "a checkpoint": "Put it into the folder for checkpoints (models/Stable-diffusion).",
-    "a VAE": "Put it into the folder for VAEs (models/VAE).",
-    "a ControlNet": "Put it into the folder for ControlNet models.",
+"""CLIP's own token vectors have norms of about 0.4."""
+_PROPER_FOLDERS = {
+    "a checkpoint": "Move it to the checkpoint folder (models/Stable-diffusion).",
+    "a VAE": "Move it to the VAE folder (models/VAE).",
+    "a ControlNet": "Move it to the folder for ControlNet models.",
 }
 
 
 def family_of(encoders: Mapping[str, torch.Tensor]) -> str:
-    """The family of models that vectors are for, or their widths where there is none.
+    """The model family that vectors are for, or their widths if no family fits.
 
     Args:
         encoders: encoder → vectors, shape ``(n, width)``.
@@ -82,10 +82,10 @@ class _Contents:
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Contents of a file as plain values.
+    """Describe the contents of a file as plain values.
 
     Raises:
-        BundleError: the file is missing or is not a safetensors file; says what it is.
+        BundleError: the file is missing or is not a safetensors file; the message says what it is.
     """
     with open_bundle(path) as file:
         contents = _Contents(file, path)
@@ -137,34 +137,34 @@ def _parsed(text: str) -> Any:
 
 
 def is_not_a_lora(file: TensorFile, path: Path) -> Problem | None:
-    """The problem if a file is known to be something else, which embeddings must not be packed into.
+    """The problem if a file is known not to be a LoRA, so that embeddings must not be packed into it.
 
     Args:
-        file: open.
-        path: of the file, for the message.
+        file: the open file.
+        path: its path, for the message.
     """
     contents = _Contents(file, path)
     subject = "an embedding file" if contents.is_embedding_file else contents.subject
     if not subject:
         return None
-    hint = _REAL_PLACES.get(subject, "Choose a LoRA or a bundle.")
+    hint = _PROPER_FOLDERS.get(subject, "Choose a LoRA or a bundle.")
     return Problem(printable(path.name), "error", f"It is {subject}, not a LoRA.", hint)
 
 
 def verify(path: Path, *, tokenizer: Tokenizer | None = None) -> list[Problem]:
-    """Everything that is wrong with a file, or would be on some host. Its weights are read, piece by piece.
+    """Find everything that is wrong with a file or will fail on some host. Weights are read piece by piece.
 
     Args:
-        path: bundle or LoRA.
-        tokenizer: token ids of a text, to see what names would do in prompts.
+        path: bundle or LoRA file.
+        tokenizer: text → token ids, to check how names work in prompts.
     """
     shown = printable(path.name)
     try:
         with open_bundle(path) as file:
             contents = _Contents(file, path)
-            problems = [Problem(shown, "error", text, "Other programs refuse the file.") for text in file.faults]
+            problems = [Problem(shown, "error", text, "Other programs reject the file.") for text in file.faults]
             if contents.subject:
-                hint = _REAL_PLACES.get(contents.subject, "Choose a LoRA or a bundle.")
+                hint = _PROPER_FOLDERS.get(contents.subject, "Choose a LoRA or a bundle.")
                 return [*problems, Problem(shown, "error", f"It is {contents.subject}, not a LoRA.", hint)]
             problems += check_network(file, contents.network)
     except BundleError as error:
@@ -173,18 +173,18 @@ def verify(path: Path, *, tokenizer: Tokenizer | None = None) -> list[Problem]:
 
 
 def _bundle_problems(shown: str, contents: _Contents, tokenizer: Tokenizer | None) -> list[Problem]:
-    """What the embeddings and the metadata have against each other."""
+    """Problems with embeddings, metadata and how they fit together."""
     found, network = contents.found, contents.network
     problems = list(found.problems)
     if contents.is_embedding_file:
-        problems.append(Problem(shown, "warning", "There is no LoRA in it: it is an embedding file.", ""))
+        problems.append(Problem(shown, "warning", "It contains no LoRA: it is an embedding file.", ""))
     else:
-        # A name that is bad style works all the same: only the loader's own rules are errors in a finished file.
+        # A badly chosen name still works: in a finished file, only breaking the loader's rules is an error.
         problems += as_warnings(name_problems(found.embeddings, tokenizer))
         problems += _same_runs(found, tokenizer)
         if not network.modules:
-            text = "There is no LoRA in it." + (" Its keys are of no known kind." if network.others else "")
-            problems.append(Problem(shown, "warning", text, "" if found.keys else "Ask where it comes from."))
+            text = "It contains no LoRA." + (" Its keys are of an unknown kind." if network.others else "")
+            problems.append(Problem(shown, "warning", text, "" if found.keys else "Check where it comes from."))
     problems += _reader_problems(contents)
     if len(found.keys) > MOST_KEYS_ON_FORGE:
         text = f"It has {len(found.keys)} embedding tensors; Forge without this extension rejects more than 12."
@@ -207,13 +207,13 @@ def _same_runs(found: BundledEmbeddings, tokenizer: Tokenizer | None) -> list[Pr
 
 
 def _reader_problems(contents: _Contents) -> list[Problem]:
-    """Kinds of LoRA that some or all webuis cannot use."""
+    """Report kinds of LoRA that some or all webuis cannot use."""
     entries = contents.file.entries
     kinds = {(item.title(entries), item.read_by(entries)) for item in contents.network.modules if item.is_whole}
     problems = []
     for kind, read_by in sorted(kinds):
         if "no webui" in read_by:
-            problems.append(Problem(kind, "error", f"It is read by {read_by}.", "Convert it to the kohya form."))
+            problems.append(Problem(kind, "error", f"It is read by {read_by}.", "Convert it to the kohya format."))
         elif read_by != ALL_WEBUIS:
             problems.append(Problem(kind, "warning", f"It is read by {read_by}.", ""))
     return problems
@@ -226,7 +226,7 @@ def _contradictions(shown: str, contents: _Contents, found: BundledEmbeddings) -
     said = trained_on.title if trained_on is not None else ""
     if said and contents.family not in ("", said):
         text = f"Its LoRA is for {contents.family}, and its metadata says that it is for {said}."
-        problems.append(Problem(shown, "warning", text, "The webui hides its card, or shows it with the wrong models."))
+        problems.append(Problem(shown, "warning", text, "The webui hides its card or shows it for the wrong models."))
     own = _parsed(metadata.get(BUNDLE_KEY, "{}"))
     facts = own.get("embeddings") if isinstance(own, dict) else None
     for name, item in found.embeddings.items():
@@ -238,12 +238,12 @@ def _contradictions(shown: str, contents: _Contents, found: BundledEmbeddings) -
                 break
         longest = max(float(vectors.norm(dim=1).max()) for vectors in item.encoders.values())
         if longest > _LONG_VECTOR:
-            text = f"It has vectors of length {longest:.3g}, where ordinary words have about 0.4."
+            text = f"It has vectors of length {longest:.3g}, while ordinary words have about 0.4."
             hint = "Images may look overcooked; lower its weight: (name:0.5)."
             problems.append(Problem(field, "warning", text, hint))
         fact = facts.get(name) if isinstance(facts, dict) else None
         digest = fact.get("sha256") if isinstance(fact, dict) else None
         if isinstance(digest, str) and not digest.startswith(item.hash):
-            text = "Its vectors are not the ones that the file's metadata describes."
-            problems.append(Problem(field, "warning", text, "Somebody changed it; ask where it comes from."))
+            text = "Its vectors do not match the file's metadata."
+            problems.append(Problem(field, "warning", text, "The file was modified; check where it comes from."))
     return problems

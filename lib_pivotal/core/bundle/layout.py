@@ -1,7 +1,7 @@
-"""Key names of a bundle, both ways. Frozen: files in users' hands depend on it.
+"""Key names of a bundle, for reading and writing. Frozen: existing files of users depend on it.
 
 Source: PR 13568 of the AUTOMATIC1111 webui, which introduced ``bundle_emb`` keys; docs/bundle-format.md names the
-    programs that write the other forms.
+    programs that write the other formats.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _SD1_KEY = "string_to_param.*"
 _TOKEN_MARK = "<embed>"
 _SINGLE = "emb_params"
 _SINGLES = {_SINGLE, "emp_params"}
-"""Vectors of the only encoder; the second spelling is OneTrainer's."""
+"""Suffixes for a single encoder; the second one is OneTrainer's."""
 _ENCODERS = {"clip_l": "clip_l", "clip_g": "clip_g", "text_encoders_0": "clip_l", "text_encoders_1": "clip_g"}
-"""Suffix → encoder; the numbered ones are cog-sdxl's and the first diffusers script's."""
+"""Suffix → encoder; the numbered ones come from cog-sdxl and the first diffusers script."""
 _IGNORED = {
     **dict.fromkeys(("clip_l_out", "clip_g_out", "emp_params_out"), "an output embedding, which prompts do not use"),
     **{
@@ -47,7 +47,7 @@ _IGNORED = {
         for end in ("", "_out")
     },
 }
-"""Suffixes that mean something, but nothing to Stable Diffusion 1, 2 and XL."""
+"""Known suffixes that Stable Diffusion 1, 2 and XL do not use → what they are."""
 _SUFFIXES = {*_SINGLES, *_ENCODERS, *_IGNORED}
 _LEGACY = re.compile(r"(.*)\.(string_to_param[.:][^.]+)", re.DOTALL)
 _LEGACY_DOTTED = re.compile(r"(.*)\.(string_to_param[.:].+)", re.DOTALL)
@@ -57,11 +57,11 @@ _POSITIONAL = re.compile(r"\w+:\d+:(up|down)")
 
 @dataclass(frozen=True)
 class KeyGroups:
-    """Keys about embeddings, sorted, so that their order in a file makes no difference.
+    """Embedding keys of a file, sorted so that their order in the file does not matter.
 
     Attributes:
-        names: name → suffix of the key, such as ``clip_l`` → key.
-        unrecognized: key → why it is not known what it is.
+        names: name → suffix of the key (such as ``clip_l``) → key.
+        unrecognized: key → why it was not recognized.
     """
 
     names: dict[str, dict[str, str]]
@@ -69,17 +69,17 @@ class KeyGroups:
 
     @property
     def keys(self) -> frozenset[str]:
-        """Recognized or not."""
+        """All embedding keys, recognized or not."""
         return frozenset(self.unrecognized).union(*(suffixes.values() for suffixes in self.names.values()))
 
 
 @dataclass(frozen=True)
 class SuffixChoice:
-    """What to do with the suffixes that one name has.
+    """Which suffixes of a name are used.
 
     Attributes:
-        used: suffix → encoder; an empty text where the suffix does not say which.
-        ignored: suffix → why.
+        used: suffix → encoder; empty if the suffix does not name one.
+        ignored: suffix → reason.
     """
 
     used: dict[str, str]
@@ -87,11 +87,11 @@ class SuffixChoice:
 
 
 def group_keys(keys: Iterable[str], metadata: Mapping[str, str]) -> KeyGroups:
-    """Pick out the keys about embeddings and read them, from the right, so that dots in a name do no harm.
+    """Find and parse the embedding keys. They are parsed from the right, so names may contain dots.
 
     Args:
         keys: all keys of a file.
-        metadata: of the file.
+        metadata: metadata of the file.
 
     Source: github.com/cloneofsimo/lora names a tensor by its token and marks it with the metadata value ``<embed>``;
         Mix-of-Show's ``new_concept_embedding``.
@@ -108,21 +108,21 @@ def group_keys(keys: Iterable[str], metadata: Mapping[str, str]) -> KeyGroups:
             if suffix:
                 groups.names.setdefault(name, {}).setdefault(suffix, key)
             else:
-                groups.unrecognized[key] = "its key does not end in a known way"
+                groups.unrecognized[key] = "its key has an unknown suffix"
         elif metadata.get(key) == _TOKEN_MARK:
-            # A name of both forms keeps the other one.
+            # If a name has both formats, the other one is used.
             groups.names.setdefault(key, {}).setdefault(_SINGLE, key)
         elif _LAYERWISE in key:
-            groups.unrecognized[key] = "Mix-of-Show has other vectors for every layer, which no webui can use"
+            groups.unrecognized[key] = "Mix-of-Show has separate vectors for every layer, which no webui supports"
     return groups
 
 
 def group_file_keys(keys: Iterable[str], name: str) -> KeyGroups:
-    """Read the keys of a file that holds one embedding and nothing else.
+    """Parse the keys of a file that contains a single embedding.
 
     Args:
         keys: all keys of the file.
-        name: of the embedding, which the keys do not have.
+        name: name of the embedding, which is not in the keys.
     """
     suffixes: dict[str, str] = {}
     others = []
@@ -132,43 +132,43 @@ def group_file_keys(keys: Iterable[str], name: str) -> KeyGroups:
         else:
             others.append(key)
     if len(others) == 1 and not suffixes and _LAYERWISE not in others[0]:
-        # Many programs name a lone tensor by its token.
+        # Many programs name a single tensor after its token.
         suffixes[_SINGLE] = others.pop()
     reason = "no known program writes this key into an embedding file"
     return KeyGroups({name: suffixes} if suffixes else {}, dict.fromkeys(others, reason))
 
 
 def _split(rest: str) -> tuple[str, str]:
-    """Name and suffix of a key without its prefix; the suffix is empty when it is none of the known ones."""
+    """Name and suffix of a key without its prefix; the suffix is empty if it is unknown."""
     found = _LEGACY.fullmatch(rest)
     if found is None:
         name, dot, suffix = rest.rpartition(".")
         if dot and suffix in _SUFFIXES:
             return name, suffix
-        # The token after the word may have dots itself.
+        # The token itself may contain dots.
         found = _LEGACY_DOTTED.fullmatch(rest)
     return (found[1], found[2]) if found else (rest, "")
 
 
 def choose_suffixes(suffixes: Iterable[str]) -> SuffixChoice:
-    """Which of the keys of one name become its encoders' vectors, and why not the others."""
+    """Choose which keys of a name are used for its encoders, and explain why the others are not."""
     used: dict[str, str] = {}
     ignored: dict[str, str] = {}
     singles = []
-    # The usual suffix of an encoder comes before other programs' spelling.
+    # The usual suffix of an encoder takes precedence over other programs' spellings.
     for suffix in sorted(suffixes, key=lambda suffix: (_ENCODERS.get(suffix) != suffix, suffix)):
         if suffix in _IGNORED:
             ignored[suffix] = _IGNORED[suffix]
         elif suffix not in _ENCODERS:
             singles.append(suffix)
         elif _ENCODERS[suffix] in used.values():
-            ignored[suffix] = "another key holds the vectors of the same encoder"
+            ignored[suffix] = "another key contains the vectors of the same encoder"
         else:
             used[suffix] = _ENCODERS[suffix]
     singles.sort(key=_rank)
     if singles and "clip_l" not in used.values():
         used[singles.pop(0)] = ""
-    ignored.update(dict.fromkeys(singles, "another key holds the vectors of the same encoder"))
+    ignored.update(dict.fromkeys(singles, "another key contains the vectors of the same encoder"))
     return SuffixChoice(used, ignored)
 
 
@@ -177,7 +177,7 @@ def _rank(suffix: str) -> tuple[bool, bool, str]:
 
 
 def is_positional_lora(key: str) -> bool:
-    """Whether a key is of cloneofsimo's LoRA files, whose layers have numbers instead of names."""
+    """Whether a key is from cloneofsimo's LoRA files, whose layers have numbers instead of names."""
     return _POSITIONAL.fullmatch(key) is not None
 
 
@@ -190,9 +190,9 @@ def pack(
 
     Args:
         lora: kohya key → tensor.
-        embeddings: name → encoder name → ``(n_vectors, width)``. A single encoder is written the SD1
-            way, ``clip_l`` with ``clip_g`` the SDXL way.
-        lora_dtype: of the LoRA in the file; embeddings are fp32.
+        embeddings: name → encoder name → ``(n_vectors, width)``. A single encoder is written in the SD1
+            format, ``clip_l`` with ``clip_g`` in the SDXL format.
+        lora_dtype: dtype of the LoRA in the file; embeddings are always fp32.
 
     Returns:
         Contiguous tensors.
@@ -213,9 +213,9 @@ def pack_embeddings(embeddings: Mapping[str, Mapping[str, torch.Tensor]]) -> dic
     tensors = {}
     for name, encoders in embeddings.items():
         if not encoders:
-            raise BundleError(f"The embedding {name} holds no vectors.")
+            raise BundleError(f"The embedding {name} contains no vectors.")
         for encoder, vectors in encoders.items():
-            # The SD1 form does not say for which encoder it is, so a lone clip_g keeps its name.
+            # The SD1 format does not name its encoder, so a single clip_g keeps its name.
             key = _SD1_KEY if len(encoders) == 1 and encoder != "clip_g" else encoder
             tensors[f"{EMBEDDING_PREFIX}{name}.{key}"] = vectors.float().contiguous()
     return tensors

@@ -1,4 +1,4 @@
-"""What a bundle says about itself: kohya's ``ss_*``, ``modelspec.*``, and our own JSON."""
+"""Metadata of a bundle: kohya's ``ss_*``, ``modelspec.*``, and our own JSON."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ __all__ = ["BUNDLE_KEY", "build_metadata", "changed_metadata", "trigger_words"]
 BUNDLE_KEY = "pivotal_bundle"
 
 _COVER_SIDE = 256
-"""px; a preview inside the file must not outweigh the file."""
+"""Size in px; small, because previews are stored inside the file."""
 
 
 def trigger_words(config: TrainConfig) -> str:
-    """The names to type, comma separated."""
+    """The names to type in prompts, separated by commas."""
     return ", ".join(concept.name for concept in config.concepts)
 
 
@@ -47,20 +47,20 @@ def build_metadata(
     date: str,
     covers: Sequence[Image.Image] = (),
 ) -> dict[str, str]:
-    """Metadata of a bundle; safetensors allows texts only.
+    """Build the metadata of a bundle; safetensors only allows strings.
 
     Args:
-        config: settings of the run.
+        config: the settings of the run.
         embeddings: name → encoder → vectors ``(n, width)``.
-        family: of the model.
-        step: steps trained.
-        output_name: the file's name without suffix; the webui takes it as an alias, so it must be the file's own.
-        model_name: checkpoint trained on.
-        model_hash: its sha256, or empty.
-        is_v_prediction: what the model predicts.
-        image_count: images in the data set.
-        date: ISO 8601, UTC.
-        covers: preview images, stored small.
+        family: name of the model's family.
+        step: number of trained steps.
+        output_name: file name without suffix; it must match the file, because the webui uses it as an alias.
+        model_name: name of the checkpoint trained on.
+        model_hash: sha256 of the checkpoint, or empty.
+        is_v_prediction: whether the model predicts velocity.
+        image_count: number of images in the dataset.
+        date: current time as ISO 8601 in UTC.
+        covers: preview images; small copies are stored.
 
     Source: https://github.com/Stability-AI/ModelSpec for ``modelspec.*``.
     Host: modules/ui_extra_networks_lora.py and extensions-builtin/Lora/network.py, A1111 1.6.1-1.10.1: read
@@ -69,7 +69,7 @@ def build_metadata(
     kind = FAMILIES[family]
     architecture = kind.v_architecture if is_v_prediction else kind.architecture
     settings = to_dict(config)
-    # The folder is the user's own affair and of no use to others.
+    # The folder is private and of no use to others.
     del settings["data_folder"]
     concepts = {
         concept.name: {
@@ -116,7 +116,7 @@ def build_metadata(
             "written_by": __version__,
             "embeddings": concepts,
             "settings": settings,
-            # What SDXL was told of each image's size.
+            # The size conditioning that SDXL was given.
             **({"size_conditioning": ["original", "crop", "bucket"]} if kind.has_size_conditioning else {}),
         },
     }
@@ -134,14 +134,14 @@ def changed_metadata(
     removed: Sequence[str] = (),
     renamed: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """The metadata of a bundle whose embeddings were changed.
+    """Update the metadata of a bundle whose embeddings were changed.
 
     Args:
-        metadata: of the file before; what concerns neither names nor contents is kept.
-        old_stem: the file's name before, without suffix.
-        new_stem: and now.
-        added: name → embedding.
-        removed: names.
+        metadata: previous metadata; entries that concern neither names nor contents are kept.
+        old_stem: previous file name without suffix.
+        new_stem: new file name without suffix.
+        added: name → added embedding.
+        removed: names of removed embeddings.
         renamed: old name → new name.
 
     Host: extensions-builtin/Lora/network.py, ``NetworkOnDisk``, A1111 1.6.1-1.10.1: takes ``ss_output_name`` as the
@@ -149,7 +149,7 @@ def changed_metadata(
     """
     renamed = renamed or {}
     values = {key: value for key, value in metadata.items() if not key.startswith("sshs_")}
-    # cloneofsimo's marks of tokens that are gone or now have a key of the common form.
+    # cloneofsimo's markers of tokens that were removed or now have a key of the common format.
     for name in [*removed, *renamed]:
         if values.get(name) == "<embed>":
             del values[name]
@@ -165,7 +165,7 @@ def changed_metadata(
     for name, item in (added or {}).items():
         after[name] = {"vectors": item.vector_count, "sha256": embedding_hash(item.encoders)}
     values[BUNDLE_KEY] = _as_text({**own, "embeddings": after})
-    # The names that the trainer put there; a text of the author's own stays.
+    # Replaced only if the trainer wrote it; the author's own text is kept.
     if values.get("modelspec.trigger_phrase") == ", ".join(before):
         values["modelspec.trigger_phrase"] = ", ".join(after)
     return values

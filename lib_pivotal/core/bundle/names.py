@@ -1,4 +1,4 @@
-"""Rules for the names of embeddings and files, with a remedy for each that follows the same rules."""
+"""Rules for the names of embeddings and files; every problem suggests a name that follows the rules."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ __all__ = [
 ]
 
 Tokenizer = Callable[[str], list[int]]
-"""Token ids of a text, without start and end."""
+"""Text → token ids without start and end tokens."""
 
 LONGEST_NAME = 100
-"""Letters of a name in a file; one that is to be trained has fewer."""
+"""Maximum length of a name in a file; names to be trained must be shorter."""
 _LONGEST = 60
 _LONGEST_FILE_NAME = 100
 _LONGEST_FILE_BYTES = 180
-"""Bytes in UTF-8; a file name may have 255, and endings, numbers and temporary names come on top."""
+"""UTF-8 bytes; a file name may have 255, but suffixes, numbers and temporary names are added to it."""
 _ALLOWED = frozenset(" _-")
 _ALLOWED_IN_FILES = frozenset(" _-.")
 _UNTYPABLE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
-"""Unicode's control, format (bidi too), surrogate and private letters, and its separators of lines."""
+"""Unicode categories of control, format (including bidi), surrogate, private-use and line separator characters."""
 _GRAMMAR = re.compile(r"\b(?:AND|BREAK)\b")
 """Words that split a prompt.
 
@@ -48,16 +48,16 @@ Host: modules/prompt_parser.py, ``re_AND`` and ``re_break``, A1111 1.6.1-1.10.1:
 _COSTLY_FROM = 9
 _PROMPT_TOKENS = 75
 _WITHOUT_SPACES = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
-"""First words of the Unicode names of letters that are written without spaces, or with endings that touch."""
+"""First words of the Unicode names of scripts written without spaces or with attached endings."""
 _VERSION = re.compile(r"_v(\d{1,4})$")
 _SHOWN_NAMES = 3
 
 
 def token_key(text: str) -> str:
-    """A text as every CLIP tokenizer sees it: two names with one key are one name in a prompt.
+    """Normalize a text as every CLIP tokenizer does; names with equal keys are the same name in a prompt.
 
-    Capitals, the amount of white space and the way a letter with an accent is composed make no difference. Letters that
-    only look or sound alike stay different, as they do for the tokenizer: ``straße`` is not ``strasse``.
+    Case, the amount of whitespace and the composition of accented letters make no difference. Letters that
+    only look or sound alike stay different, as they are for the tokenizer: ``straße`` is not ``strasse``.
 
     Source: https://github.com/openai/CLIP, clip/simple_tokenizer.py: the text is normalized to NFC by ftfy, white space
         is collapsed, and the rest is in lower case. ftfy changes more (full-width letters, say), which tokenizers
@@ -67,23 +67,23 @@ def token_key(text: str) -> str:
 
 
 def why_untypable(name: str) -> str:
-    """Why nobody could type a name, or an empty text; what it would do in prompts is for a tokenizer to say."""
+    """Why a name cannot be typed in a prompt, or an empty string; does not check how it is tokenized."""
     if not name.strip():
         return "its name is empty"
     if len(name) > LONGEST_NAME:
-        return f"its name has {len(name)} letters; {LONGEST_NAME} are allowed"
+        return f"its name has {len(name)} characters; at most {LONGEST_NAME} are allowed"
     if any(unicodedata.category(letter) in _UNTYPABLE for letter in name):
         return "its name has characters that cannot be typed"
     return ""
 
 
 def suggest_name(name: str, tokenizer: Tokenizer | None = None, avoid: Collection[str] = ()) -> str:
-    """A name close to ``name`` that passes :func:`check_names`.
+    """Suggest a name similar to ``name`` that passes :func:`check_names`.
 
     Args:
-        name: that does not follow the rules, or is taken.
-        tokenizer: with it the suggestion is not a single word of the vocabulary.
-        avoid: keys (see :func:`token_key`) of names that are taken.
+        name: a name that breaks the rules or is taken.
+        tokenizer: ensures that the suggestion is not a single word of the vocabulary; may be None.
+        avoid: keys (see :func:`token_key`) of taken names.
     """
     base = _GRAMMAR.sub(lambda match: match.group().lower(), _spelled(name)) or "my_concept"
     version = _VERSION.search(base)
@@ -97,7 +97,7 @@ def suggest_name(name: str, tokenizer: Tokenizer | None = None, avoid: Collectio
 
 
 def _spelled(name: str) -> str:
-    """The letters of a name that are allowed, in their ordinary form."""
+    """The allowed characters of a name, in their ordinary form."""
     plain = "".join(unicodedata.normalize("NFKC", letter) if _is_variant(letter) else letter for letter in name)
     plain = unicodedata.normalize("NFC", plain[: 4 * _LONGEST])
     kept = "".join(letter if _is_word(letter) or letter in "_-" else " " for letter in plain)
@@ -108,12 +108,12 @@ def _spelled(name: str) -> str:
 
 
 def _is_word(letter: str) -> bool:
-    """Letters, digits, and marks such as vowel signs."""
+    """Whether a character is a letter, a digit or a mark such as a vowel sign."""
     return unicodedata.category(letter)[0] in "LMN"
 
 
 def _is_variant(letter: str) -> bool:
-    """Full-width, half-width and joined letters: webuis with ftfy replace them before tokenizing, others do not.
+    """Whether a character is full-width, half-width or a ligature; ftfy replaces these before tokenizing.
 
     Host: transformers' CLIPTokenizer and open_clip's tokenizer, A1111 1.6.1-1.10.1: both call ``ftfy.fix_text``.
     """
@@ -126,12 +126,12 @@ def check_names(
     taken: Mapping[str, str],
     tokenizer: Tokenizer | None,
 ) -> list[Problem]:
-    """Every problem with the names of the concepts.
+    """Find all problems with the names of the concepts.
 
     Args:
-        concepts: to check; field names in the findings are ``concepts[i].name``.
-        taken: names of installed embeddings in lower case → where each is from.
-        tokenizer: token ids of a text; None skips what needs it.
+        concepts: the concepts to check; problems have the field ``concepts[i].name``.
+        taken: installed embeddings: lower-case name → source.
+        tokenizer: text → token ids; None skips the checks that need it.
     """
     problems: list[Problem] = []
     installed = {token_key(name): source for name, source in taken.items()}
@@ -142,7 +142,7 @@ def check_names(
         key = token_key(name)
         found = _name_faults(field, name, tokenizer, avoid)
         if key in first:
-            text = f"{printable(first[key])} and {printable(name)} are one name to the tokenizer; it is there twice."
+            text = f"{printable(first[key])} and {printable(name)} are the same name to the tokenizer."
             found.append(Problem(field, "error", text, "Rename one."))
         elif key in installed:
             text = f"An installed embedding ({printable(installed[key])}) has the same name and would hide this one."
@@ -158,41 +158,43 @@ def check_names(
 
 
 def name_problems(names: Iterable[str], tokenizer: Tokenizer | None) -> list[Problem]:
-    """What is wrong with names, each for itself; the field of a problem is the name."""
+    """Check each name by itself; the field of a problem is the name."""
     return [problem for name in names for problem in _name_faults(printable(name) or "name", name, tokenizer, ())]
 
 
 def as_warnings(problems: Iterable[Problem]) -> list[Problem]:
-    """Problems that did not prevent anything."""
+    """The problems as warnings."""
     return [Problem(problem.field, "warning", problem.message, problem.hint) for problem in problems]
 
 
 def _name_faults(field: str, name: str, tokenizer: Tokenizer | None, avoid: Collection[str]) -> list[Problem]:
-    """What is wrong with the spelling of a name, else with its tokens; one remedy for both."""
+    """Check the spelling of a name and, if that is valid, its tokens."""
     fault = _spelling_fault(name)
     if fault:
-        hint = "Shorten it." if len(name) > _LONGEST else "Give the word that you will type in prompts."
+        hint = "Shorten it." if len(name) > _LONGEST else "Enter the word that you will type in prompts."
         if name.strip() and len(name) <= _LONGEST:
-            # The plain form of the name itself is free.
+            # The plain form of the name itself is available.
             hint = f"Use {suggest_name(name, tokenizer, set(avoid) - {token_key(name)})}."
         return [Problem(field, "error", fault, hint)]
     run = tokenizer(name) if tokenizer is not None else [0, 0]
     if len(run) > 1:
         return []
     is_rare = bool(run) and run[0] >= COMMON_TOKENS_BELOW
-    text = f"{name} is a single word of the model's vocabulary, which already means something to the model."
-    hint = f"Use {suggest_name(name, tokenizer, avoid)}." + (" The word is rare, so it may do." if is_rare else "")
+    text = f"{name} is a single token of the model's vocabulary and already has a meaning."
+    hint = f"Use {suggest_name(name, tokenizer, avoid)}." + (
+        " The word is rare, so it may still work." if is_rare else ""
+    )
     if not run:
-        text = f"{name} has no tokens: the tokenizer does not see it."
+        text = f"{name} has no tokens: the tokenizer ignores it."
     return [Problem(field, "warning" if is_rare else "error", text, hint)]
 
 
 def _spelling_fault(name: str) -> str:
-    """Why a name must not be written as it is, as a sentence; empty where it may."""
+    """Why the spelling of a name is not allowed, as a sentence; empty if it is."""
     if not name.strip():
         return "The name is empty."
     if len(name) > _LONGEST:
-        return f"{printable(name, 20)} is longer than {_LONGEST} letters."
+        return f"{printable(name, 20)} is longer than {_LONGEST} characters."
     fault = _letters_fault(name)
     if fault:
         return f"'{printable(name)}' cannot be a name: {fault}."
@@ -204,33 +206,33 @@ def _letters_fault(name: str) -> str:
     if not all(_is_word(letter) or letter in _ALLOWED for letter in name):
         return "letters of any alphabet, digits, spaces, _ and - are allowed"
     if unicodedata.category(name[0])[0] not in "LN" or unicodedata.category(name[-1])[0] not in "LN":
-        # The tokenizer would join a sign at the edge with the comma that follows.
-        return "it must begin and end with a letter or digit, not with a space or sign"
+        # The tokenizer would join a punctuation mark at the end with the comma that follows.
+        return "it must begin and end with a letter or digit, not with a space or punctuation"
     if any(_is_variant(letter) for letter in name):
-        return "it has full-width or joined letters, which not every program reads as the same word"
+        return "it has full-width letters or ligatures, which not all programs treat as the same word"
     if unicodedata.normalize("NFC", name) != name:
-        return "its accents are stored apart from their letters, which not every program does"
+        return "its accents are stored separately from their letters, which not all programs do"
     return ""
 
 
 def _advice(field: str, name: str, tokenizer: Tokenizer | None) -> list[Problem]:
-    """What is good to know of a name that can be used."""
+    """Warnings about a name that can be used."""
     problems = []
     if tokenizer is not None and is_everyday_tag(name, tokenizer, rare_from=COMMON_TOKENS_BELOW):
-        text = f"{name} is a tag of many prompts, so it would be found where nobody means the concept."
+        text = f"{name} is a common tag in prompts, so it would match where the concept is not meant."
         problems.append(Problem(field, "warning", text, f"Use {'_'.join(name.split())}_v1."))
     if any(unicodedata.name(letter, "").startswith(_WITHOUT_SPACES) for letter in (name[0], name[-1])):
         text = f"{name} is found only between spaces or punctuation, not within a run of letters."
         problems.append(Problem(field, "warning", text, "Put spaces or commas around it, in captions as in prompts."))
     count = len(tokenizer(name)) if tokenizer is not None else 0
     if count >= _COSTLY_FROM:
-        text = f"{name} takes {count} tokens of the {_PROMPT_TOKENS} of a prompt wherever the bundle is not loaded."
+        text = f"{name} takes {count} of a prompt's {_PROMPT_TOKENS} tokens whenever the bundle is not loaded."
         problems.append(Problem(field, "warning", text, "A shorter name, or one in Latin letters, takes fewer."))
     return problems
 
 
 def _nested_names(names: Sequence[str], tokenizer: Tokenizer) -> list[Problem]:
-    """Names whose token ids are part of another name's; takes time in proportion to the number of names."""
+    """Find names whose token ids are part of another name's, in time proportional to the number of names."""
     runs = {index: tuple(tokenizer(name)) for index, name in enumerate(names) if not _spelling_fault(name)}
     whole = {run for run in runs.values() if run}
     lengths = sorted({len(run) for run in whole})
@@ -239,7 +241,7 @@ def _nested_names(names: Sequence[str], tokenizer: Tokenizer) -> list[Problem]:
         parts = {run[at : at + size] for size in lengths if size < len(run) for at in range(len(run) - size + 1)}
         for part in parts & whole:
             longer.setdefault(part, []).append(names[index])
-    hint = "It works, as the longer name is looked for first, but choose clearer names if you can."
+    hint = "It works, because longer names are matched first, but choose clearer names if you can."
     return [
         Problem(f"concepts[{index}].name", "warning", f"{names[index]} is part of {_listed(longer[run])}.", hint)
         for index, run in runs.items()
@@ -253,24 +255,24 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def check_file_name(name: str) -> list[Problem]:
-    """Problems with the output name: it must be a plain file name on every system and fit ``<lora:NAME:1>``."""
+    """Check the output name: it must be a valid file name on every system and work in ``<lora:NAME:1>``."""
     field = "output_name"
     if not name.strip():
-        return [Problem(field, "error", "The output name is empty.", "Give the bundle a name.")]
+        return [Problem(field, "error", "The output name is empty.", "Enter a name for the bundle.")]
     if len(name) > _LONGEST_FILE_NAME or len(name.encode("utf-8", "replace")) > _LONGEST_FILE_BYTES:
-        text = f"The output name is longer than {_LONGEST_FILE_NAME} letters (fewer in alphabets other than Latin)."
+        text = f"The output name is longer than {_LONGEST_FILE_NAME} characters (fewer for non-Latin scripts)."
         return [Problem(field, "error", text, "Shorten it.")]
     kept = _without_device(_file_letters(name).strip("_. -")) or "my_bundle"
     if kept == name:
         return []
-    text = f"'{printable(name)}' is not a valid file name for a prompt."
+    text = f"'{printable(name)}' is not a valid file name that can be used in a prompt."
     if name.partition(".")[0].strip().lower() in RESERVED_NAMES:
-        text = f"'{printable(name)}' is a name that Windows keeps for a device."
+        text = f"'{printable(name)}' is a device name reserved by Windows."
     return [Problem(field, "error", text, f"Use {kept}.")]
 
 
 def file_stem_for(name: str) -> str:
-    """A file name without suffix for an embedding of any name; never leads out of a folder."""
+    """A file name without suffix for an embedding of any name; it never contains a path separator."""
     kept = _file_letters(name)
     if kept != unicodedata.normalize("NFC", name):
         kept = kept.strip("_")
@@ -280,7 +282,7 @@ def file_stem_for(name: str) -> str:
 
 
 def _file_letters(name: str) -> str:
-    """A name with every run of characters that file names must not have as one ``_``."""
+    """Replace each run of characters that are invalid in file names with one ``_``."""
     composed = unicodedata.normalize("NFC", name)
     kept = "".join(letter if _is_word(letter) or letter in _ALLOWED_IN_FILES else "\0" for letter in composed)
     return re.sub("\0+", "_", kept)

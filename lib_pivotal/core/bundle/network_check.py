@@ -1,4 +1,4 @@
-"""What is wrong with the weights of a network: every tensor is read once, a few MiB at a time."""
+"""Checks the weights of a network; every tensor is read once, a few MiB at a time."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["alpha_of", "check_network"]
 
 _SHOWN = 3
 _LARGEST_SCALE = 16.0
-"""alpha / rank; rank-stabilized LoRA of rank 128 has 11."""
+"""Maximum alpha / rank; a rank-stabilized LoRA of rank 128 has 11."""
 _NOT_WEIGHTS = frozenset({"alpha", "on_input", "rescale", "scalar", "bias_indices", "bias_size"})
-_DAMAGED = "Its training or conversion went wrong, or it is damaged; use another version of it."
+_DAMAGED = "Its training or conversion failed, or it is damaged; use another version of it."
 _INCOMPLETE = ("has a tensor missing", "have tensors missing")
 _UNFIT = ("has ranks that do not fit", "have ranks that do not fit")
-_UNUSUAL = ("has numbers that weights cannot be", "have numbers that weights cannot be")
+_UNUSUAL = ("has an invalid dtype for weights", "have invalid dtypes for weights")
 _BAD_ALPHA = ("has an unusable alpha", "have unusable alphas")
 _LARGE_ALPHA = ("has an alpha far above its rank", "have alphas far above their ranks")
 _NAN = ("has NaN or infinite weights", "have NaN or infinite weights")
@@ -34,40 +34,40 @@ _TUCKER = frozenset({"hada_t1", "hada_t2", "lokr_t1", "lokr_t2", "lora_mid.weigh
 
 @dataclass(frozen=True)
 class _Values:
-    """What the numbers of a tensor are like."""
+    """Properties of the values of a tensor."""
 
     is_finite: bool
     is_zero: bool
 
 
 def check_network(file: TensorFile, network: Network) -> Iterator[Problem]:
-    """Problems of a network, each with the number of layers and the first of them.
+    """Find problems of a network, each with the number of affected layers and the first ones.
 
     Args:
-        file: open, its tensors are read.
+        file: the open file; its tensors are read.
         network: the layers in it.
     """
     entries = file.entries
     whole = [item for item in network.modules if item.is_whole]
     incomplete = [f"{item.name} ({_missing(item)})" for item in network.modules if not item.is_whole]
-    yield from _found("error", _INCOMPLETE, incomplete, "The webui refuses such a file. Download it again.")
+    yield from _found("error", _INCOMPLETE, incomplete, "The webui rejects such a file. Download it again.")
     yield from _found("error", _UNFIT, _misfits(whole, entries), _DAMAGED)
-    yield from _found("error", _UNUSUAL, _odd_types(file, whole), _DAMAGED)
+    yield from _found("error", _UNUSUAL, _unexpected_dtypes(file, whole), _DAMAGED)
     yield from _check_alphas(file, whole)
     yield from _check_values(file, whole)
     if network.modules and network.others:
         count = len(network.others)
-        text = f"{_counted(count, 'key belongs', 'keys belong')} to no known kind of LoRA: {_shown(network.others)}."
-        yield Problem("keys", "warning", text, "Programs that do not know them ignore them or refuse the file.")
+        text = f"{_counted(count, 'key belongs', 'keys belong')} to an unknown kind of LoRA: {_shown(network.others)}."
+        yield Problem("keys", "warning", text, "Programs that do not know them ignore them or reject the file.")
 
 
 def _found(severity: str, verbs: tuple[str, str], names: Sequence[str], hint: str) -> Iterator[Problem]:
-    """A problem of some layers, if there are any.
+    """Yield a problem if there are affected layers.
 
     Args:
-        severity: of the problem.
+        severity: severity of the problem.
         verbs: continue "1 layer …" and "2 layers …".
-        names: of the layers, with what is wrong.
+        names: names of the layers, with what is wrong.
         hint: what to do.
     """
     if names:
@@ -90,20 +90,20 @@ def _missing(module: Module) -> str:
 
 
 def _misfits(modules: Iterable[Module], entries: Mapping[str, Entry]) -> list[str]:
-    """Layers whose two factors cannot be multiplied."""
+    """Find layers whose two factors cannot be multiplied."""
     found = []
     for item in modules:
         shapes = {suffix: entries[key].shape for suffix, key in item.keys.items()}
         for down, up in zip(item.kind.down, item.kind.up, strict=True):
             if down in shapes and up in shapes and not shapes.keys() & _TUCKER:
-                # A convolution's up has 1 × 1 kernels behind the rank.
+                # The up tensor of a convolution has 1 × 1 kernels after the rank.
                 inner, outer = shapes[down][:1], shapes[up][1:2]
                 if inner != outer or not all(shapes[down]) or not all(shapes[up]):
                     found.append(f"{item.name} ({list(shapes[down])} and {list(shapes[up])})")
     return found
 
 
-def _odd_types(file: TensorFile, modules: Iterable[Module]) -> list[str]:
+def _unexpected_dtypes(file: TensorFile, modules: Iterable[Module]) -> list[str]:
     found = []
     for item in modules:
         weights = [file.entries[key].dtype for suffix, key in item.keys.items() if suffix not in _NOT_WEIGHTS]
@@ -114,14 +114,14 @@ def _odd_types(file: TensorFile, modules: Iterable[Module]) -> list[str]:
 
 
 def alpha_of(file: TensorFile, module: Module) -> float | None:
-    """The stored alpha of a layer, or None where there is none that can be read."""
+    """The stored alpha of a layer, or None if there is none or it cannot be read."""
     key = module.keys.get("alpha")
     if key is None or math.prod(file.entries[key].shape) != 1:
         return None
     try:
         return float(file.read(key))
     except (Unreadable, OSError, RuntimeError):
-        # A type that this torch does not know says nothing of the file.
+        # An unknown dtype may be due to an old torch, so it is not a problem of the file.
         return None
 
 
@@ -132,14 +132,14 @@ def _check_alphas(file: TensorFile, modules: Iterable[Module]) -> Iterator[Probl
         shape = file.entries[item.keys["alpha"]].shape if "alpha" in item.keys else ()
         if math.prod(shape) != 1:
             wrong.append(f"{item.name} ({list(shape)} numbers)")
-        # Without a rank, as in a LoKr of two whole matrices, programs do not use the alpha.
+        # Without a rank, as in a LoKr of two full matrices, programs do not use alpha.
         if alpha is None or rank is None:
             continue
         if not math.isfinite(alpha) or alpha <= 0:
             wrong.append(f"{item.name} (alpha {alpha:g})")
         elif rank and alpha / rank > _LARGEST_SCALE:
             large.append(f"{item.name} (alpha {alpha:g}, rank {rank})")
-    hint = "With such an alpha the layer does nothing, or gives black images."
+    hint = "With such an alpha the layer does nothing or produces black images."
     yield from _found("error", _BAD_ALPHA, wrong, hint)
     yield from _found("warning", _LARGE_ALPHA, large, "Use it with a small weight.")
 
@@ -152,28 +152,28 @@ def _check_values(file: TensorFile, modules: Sequence[Module]) -> Iterator[Probl
             if suffix in _NOT_WEIGHTS:
                 continue
             try:
-                looked[suffix] = _look(file, key)
+                looked[suffix] = _examine(file, key)
             except (Unreadable, RuntimeError) as error:
                 unread.append(f"{key} ({printable(error, 80)})")
         if not all(values.is_finite for values in looked.values()):
             broken.append(item.name)
-        # With magnitudes or a bias of its own, a layer of a zero product changes something all the same.
+        # With magnitudes or a bias, a layer changes something even if its product is zero.
         is_product = item.kind.is_product and looked.keys() <= set().union(*item.kind.complete)
         are_zero = [values.is_zero for values in looked.values()]
         if are_zero and (any(are_zero) if is_product else all(are_zero)):
             zero.append(item.name)
     yield from _found("error", _NAN, broken, _DAMAGED)
-    yield from _found("warning", _UNCHECKED, unread, "A newer torch may read them.")
+    yield from _found("warning", _UNCHECKED, unread, "A newer version of torch may be able to read them.")
     if zero and len(zero) == len(modules):
         yield Problem("LoRA", "error", "All of its weights are zero: it changes nothing.", "It was not trained.")
     else:
         yield from _found("warning", _ZERO, zero, "They were not trained.")
 
 
-def _look(file: TensorFile, key: str) -> _Values:
+def _examine(file: TensorFile, key: str) -> _Values:
     is_finite, is_zero = True, True
     for block in file.blocks(key):
-        # Torch compares no numbers of 8 bits.
+        # torch cannot compare 8-bit floats.
         numbers = block.float() if block.element_size() == 1 else block
         is_finite = is_finite and bool(torch.isfinite(numbers).all())
         is_zero = is_zero and not bool(numbers.ne(0).any())

@@ -1,4 +1,4 @@
-"""The family of models that a network's layers belong to, told from their names and widths."""
+"""Determines a network's model family from the names and widths of its layers."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _FAMILY_PATTERNS = tuple(
         (r"lora_te2_|text_encoder_2\.|lora_unet_(?:input|middle|output)_block", "SDXL"),
     )
 )  # fmt: skip
-"""Beginning of a module's name → family that has such modules; looked at where no width says more."""
+"""Prefix of a module's name → family with such modules; used if no width decides."""
 _CONTEXT = re.compile(r"attn2[._](?:processor[._])?to_[kv]$")
 _CONTEXT_WIDTHS = {768: "SD1", 1024: "SD2", 1280: "SDXL refiner", 2048: "SDXL"}
-"""Inputs of a cross-attention's keys and values: what the text encoders give."""
+"""Input width of a cross-attention's keys and values, i.e. output width of the text encoders → family."""
 _TEXT = re.compile(r"(?:lora_te_|text_encoder\.).*self_attn[._][qkv]_proj$")
 _TEXT_WIDTHS = {768: "SD1", 1024: "SD2"}
 
 
 def family_of_network(network: Network, entries: Mapping[str, Entry]) -> str:
-    """The family of models that a network's layers belong to, or an empty text."""
+    """The model family that a network's layers belong to, or an empty string."""
     for pattern, widths in ((_CONTEXT, _CONTEXT_WIDTHS), (_TEXT, _TEXT_WIDTHS)):
         found = {widths.get(_input_width(item, entries), "") for item in network.modules if pattern.search(item.name)}
         if len(found - {""}) == 1:
@@ -44,7 +44,7 @@ def family_of_network(network: Network, entries: Mapping[str, Entry]) -> str:
 
 
 def _family_with_second_encoder(network: Network) -> str:
-    """The family whose second text encoder has layers here; SDXL's first one has the width of SD1's."""
+    """The family, if the second text encoder has layers here; SDXL's first one has the same width as SD1's."""
     names = [item.name for item in network.modules]
     for family in FAMILIES.values():
         for info in family.text_encoders[1:]:
@@ -54,7 +54,7 @@ def _family_with_second_encoder(network: Network) -> str:
 
 
 def _input_width(module: Module, entries: Mapping[str, Entry]) -> int:
-    """Inputs of the layer, or 0 where the shapes do not tell."""
+    """Input width of the layer, or 0 if the shapes do not determine it."""
     shapes = {suffix: entries[key].shape for suffix, key in module.keys.items()}
     for suffix in (*module.kind.down, "diff"):
         if module.kind.name != "LoKr" and len(shapes.get(suffix, ())) >= 2:

@@ -1,6 +1,6 @@
-"""What a file of weights is, told from its keys and shapes: which kind of LoRA, of which layers, for which models.
+"""Determines from keys and shapes what a weights file is: which kind of LoRA, of which layers, for which models.
 
-The tables here hold every pattern of keys that is known.
+The tables here contain all known key patterns.
 
 Source: https://github.com/KohakuBlueleaf/LyCORIS for all kinds that kohya's trainers write,
     https://github.com/huggingface/peft and https://github.com/huggingface/diffusers for those with dots in their keys,
@@ -21,8 +21,10 @@ from lib_pivotal.core.bundle.layout import is_positional_lora
 __all__ = ["ALL_WEBUIS", "KINDS", "Module", "Network", "NetworkKind", "find_network", "other_subject"]
 
 ALL_WEBUIS = "all webuis"
-_DORA = "A1111 from 1.10 on and Forge; older ones give other images"
-_DORA_PER_OUTPUT = "webuis with wrong results, since its magnitudes are per output; trainers can write them per input"
+_DORA = "A1111 from 1.10 on and Forge; older versions give different images"
+_DORA_PER_OUTPUT = (
+    "webuis, but with wrong results because its magnitudes are per output; trainers can write them per input"
+)
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,13 @@ class NetworkKind:
     """One kind of network.
 
     Attributes:
-        name: as people call it.
-        complete: sets of suffixes, any one of which makes a module complete.
-        also: suffixes that may come with them.
-        down: suffix whose first side is the rank, in the order of preference.
-        up: suffix whose last side is the rank.
-        read_by: programs that read it, for Stable Diffusion 1, 2 and XL.
-        is_product: a module adds nothing as soon as one of its tensors is zero.
+        name: its usual name.
+        complete: sets of suffixes; a module is complete if it has all of any one set.
+        also: optional suffixes.
+        down: suffixes whose first dimension is the rank, in order of preference.
+        up: suffixes whose second dimension is the rank.
+        read_by: programs that can read it, for Stable Diffusion 1, 2 and XL.
+        is_product: whether a module adds nothing if any of its tensors is zero.
     """
 
     name: str
@@ -49,7 +51,7 @@ class NetworkKind:
 
     @property
     def suffixes(self) -> frozenset[str]:
-        """All of its own."""
+        """All suffixes that belong to this kind."""
         return self.also.union(*self.complete)
 
 
@@ -100,14 +102,14 @@ KINDS: tuple[NetworkKind, ...] = (
         ("_lora.up.weight",), "diffusers and Forge, but not A1111", is_product=True,
     ),
 )  # fmt: skip
-"""Every kind whose layers have names."""
+"""All kinds whose layers have names."""
 
 _SHARED = frozenset({"alpha", "dora_scale", "scalar", "bias_indices", "bias_values", "bias_size"})
-"""Suffixes that come with several kinds."""
+"""Suffixes used by several kinds."""
 _SUFFIXES = {suffix: kind for kind in KINDS for suffix in kind.suffixes}
 _BY_LENGTH = sorted({*_SUFFIXES, *_SHARED} - {"weight"}, key=len, reverse=True)
 _ADAPTER = re.compile(r"\.(?:default|default_0)\.(?=weight$)")
-"""PEFT's own files have the adapter's name in the key."""
+"""PEFT's own files contain the adapter's name in the key."""
 _POSITIONAL = NetworkKind("positional LoRA (cloneofsimo)", (), read_by="cloneofsimo's own program, but no webui")
 
 _SUBJECTS: tuple[tuple[str, str], ...] = (
@@ -120,17 +122,17 @@ _SUBJECTS: tuple[tuple[str, str], ...] = (
     (r"(?:text_model\.)?embeddings\.token_embedding\.weight|token_embedding\.weight|transformer\.resblocks\.0\.",
      "a text encoder"),
 )  # fmt: skip
-"""Beginning of a key → what a file with it is, most telling first."""
+"""Prefix of a key → what a file with such keys is; the most specific come first."""
 _SUBJECT_PATTERNS = tuple((re.compile(pattern), subject) for pattern, subject in _SUBJECTS)
 
 
 @dataclass
 class Module:
-    """What a network has for one layer.
+    """The tensors of a network for one layer.
 
     Attributes:
-        name: as in the keys.
-        kind: of network.
+        name: name of the layer in the keys.
+        kind: kind of network.
         keys: suffix → key.
     """
 
@@ -144,10 +146,10 @@ class Module:
         return "text encoder" if re.match(r"lora_te|text_encoder|te\d?[._]", self.name) else "unet"
 
     def read_by(self, entries: Mapping[str, Entry]) -> str:
-        """Programs that read it under the name and with the tensors that it has.
+        """Programs that can read this module, given its name and tensors.
 
         Source: measured against the webuis' own code: the magnitudes of DoRA are computed as trained only if there is
-            one for each input.
+            one per input.
         """
         if "." in self.name and self.kind.read_by in (ALL_WEBUIS, _DOTTED):
             return "ComfyUI and Forge, but not A1111" if self.name.startswith("diffusion_model.") else _DOTTED
@@ -162,7 +164,7 @@ class Module:
         return not self.kind.complete or any(needed <= self.keys.keys() for needed in self.kind.complete)
 
     def title(self, entries: Mapping[str, Entry]) -> str:
-        """The kind with its varieties: LoCon is LoRA on convolutions, BOFT and DoRA have a tensor that tells them."""
+        """Name of the kind or variant: LoCon is LoRA on convolutions; BOFT and DoRA have a distinctive tensor."""
         name = self.kind.name
         if name == "OFT" and len(_shape(entries, self.keys.get("oft_blocks"))) == 4:
             name = "BOFT"
@@ -174,7 +176,7 @@ class Module:
         return name
 
     def rank(self, entries: Mapping[str, Entry]) -> int | None:
-        """The rank, or None where the kind has none."""
+        """The rank, or None if the kind has none."""
         for suffix in self.kind.down:
             shape = _shape(entries, self.keys.get(suffix))
             if shape:
@@ -188,7 +190,7 @@ class Network:
 
     Attributes:
         modules: sorted by name.
-        others: keys that belong to no layer of a known kind.
+        others: keys that do not belong to a layer of a known kind.
     """
 
     modules: list[Module] = field(default_factory=list)
@@ -203,7 +205,7 @@ def find_network(keys: Iterable[str]) -> Network:
     """Sort keys into layers.
 
     Args:
-        keys: those of a file that are not about embeddings.
+        keys: keys of a file without its embedding keys.
     """
     grouped: dict[str, dict[str, str]] = {}
     network = Network()
@@ -228,7 +230,7 @@ def find_network(keys: Iterable[str]) -> Network:
 
 
 def _split(key: str) -> tuple[str, str]:
-    """Module and suffix of a key; the suffix is empty if it is not one of a network."""
+    """Module and suffix of a key; the suffix is empty if it is not a network's."""
     plain = _ADAPTER.sub(".", key)
     # Kohya's modules have no dots in their names.
     name, _, suffix = plain.partition(".")
@@ -250,7 +252,7 @@ def _kind_of(suffixes: Mapping[str, str]) -> NetworkKind | None:
 
 
 def other_subject(keys: Iterable[str]) -> str:
-    """What a file is whose keys are not a network's: "a checkpoint", "a VAE", …; empty if that is not known.
+    """What a file without network keys is: "a checkpoint", "a VAE", …; empty if unknown.
 
     Args:
         keys: ``Network.others``.

@@ -1,4 +1,4 @@
-"""Embedding files that belong to a LoRA file because of their names and places."""
+"""Finds embedding files that belong to a LoRA file according to their names and folders."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _FIXED_NAMES = {
     "unet": ("embeddings.pti", "embeddings.safetensors"),
     "pytorch_lora_weights": ("embeddings.safetensors",),
 }
-"""Programs that call every LoRA the same: its name without ending → their embedding files in the same folder."""
+"""Programs that give every LoRA the same name: its stem → their embedding files in the same folder."""
 
 
 def paired_files(path: Path) -> list[Path]:
     """Embedding files that belong to a LoRA.
 
     Source: diffusers' advanced dreambooth scripts write ``NAME_emb.safetensors``; OneTrainer writes
-        ``NAME.safetensors_embeddings/``, or ``NAME_embeddings/`` where its destination has no ending; cog-sdxl writes
+        ``NAME.safetensors_embeddings/``, or ``NAME_embeddings/`` where its destination has no suffix; cog-sdxl writes
         ``embeddings.pti`` next to ``lora.safetensors`` or ``unet.safetensors``, and programs that follow it
         ``embeddings.safetensors``.
     """
@@ -41,11 +41,11 @@ def paired_files(path: Path) -> list[Path]:
 
 
 def add_paired(path: Path, found: BundledEmbeddings) -> BundledEmbeddings:
-    """The embeddings of a LoRA file and those of the files that belong to it.
+    """Add the embeddings of paired files to those of a LoRA file.
 
     Args:
-        path: of the LoRA.
-        found: what is in the LoRA file itself; its names come first.
+        path: path of the LoRA.
+        found: embeddings of the LoRA file itself, whose names take precedence.
     """
     reader = EmbeddingReader()
     embeddings: dict[str, BundledEmbedding] = {}
@@ -57,7 +57,7 @@ def add_paired(path: Path, found: BundledEmbeddings) -> BundledEmbeddings:
         read = read_embedding_file(paired, path.stem if has_tokens else embedding_name(paired))
         problems += read.problems
         for whole in read.embeddings.values():
-            # A name that every LoRA of a program has means none of them.
+            # A name that a program gives to every LoRA identifies none of them.
             if not (has_tokens and path.stem in _FIXED_NAMES):
                 reader.add(whole, embeddings)
             for item in _tokens_of(whole) if has_tokens else ():
@@ -66,7 +66,7 @@ def add_paired(path: Path, found: BundledEmbeddings) -> BundledEmbeddings:
 
 
 def _tokens_of(whole: BundledEmbedding) -> Iterator[BundledEmbedding]:
-    """Every vector as a word of its own.
+    """Split an embedding into single vectors, each with its own name.
 
     Source: diffusers' advanced dreambooth scripts and cog-sdxl, which add the tokens ``<s0>``, ``<s1>``, … in this
         order; their files do not hold the tokens' names.

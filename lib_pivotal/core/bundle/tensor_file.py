@@ -1,7 +1,7 @@
-"""A safetensors file, read and written piece by piece; hostile files cost neither time nor memory.
+"""Reads and writes safetensors files piece by piece; malicious files cannot waste time or memory.
 
-The safetensors library is not used for reading: its versions before 0.5 go through the whole header for every tensor,
-which takes minutes for a header made to do so, and each version knows other number types.
+The safetensors library is not used for reading: versions before 0.5 scan the whole header for every tensor,
+which takes minutes for a malicious header, and supported dtypes differ between versions.
 
 Source: https://github.com/huggingface/safetensors, the description of the format in its README.
 """
@@ -26,7 +26,7 @@ __all__ = ["TensorFile", "Unreadable", "open_tensors", "write_tensors"]
 _TYPE_NAMES = {torch_name: name for name, (_, torch_name) in NUMBER_TYPES.items()}
 _PIECE = 2**20
 _BLOCK = 2**22
-"""Numbers that are looked at together."""
+"""Number of values read at a time."""
 
 
 class Unreadable(ValueError):
@@ -46,9 +46,9 @@ class TensorFile:
     """An open file.
 
     Attributes:
-        entries: tensors by key.
-        metadata: texts; what is no text in the file is left out.
-        faults: reasons why other programs refuse the file, see ``header.Header``.
+        entries: key → tensor entry.
+        metadata: metadata strings; other values are left out.
+        faults: reasons why other programs reject the file, see ``header.Header``.
     """
 
     def __init__(self, raw: BinaryIO, data_at: int, header: Header) -> None:
@@ -59,11 +59,11 @@ class TensorFile:
         self.faults = header.faults
 
     def read(self, key: str) -> torch.Tensor:
-        """A tensor with memory of its own.
+        """Read a tensor into its own memory.
 
         Raises:
-            Unreadable: this torch has no such number type, or the header's sizes do not agree.
-            OSError: the file was taken away.
+            Unreadable: torch lacks the dtype, or the sizes in the header are inconsistent.
+            OSError: the file is no longer accessible.
         """
         entry = self.entries[key]
         dtype = self._dtype(entry)
@@ -74,11 +74,11 @@ class TensorFile:
         return self._numbers(length, dtype).reshape(entry.shape)
 
     def blocks(self, key: str) -> Iterator[torch.Tensor]:
-        """The numbers of a tensor in blocks of at most 4 million, each of shape ``(n,)``, so that memory is bounded.
+        """Read the values of a tensor in blocks of at most 4 million, each of shape ``(n,)``, to bound memory.
 
         Raises:
-            Unreadable: as :meth:`read`.
-            OSError: as :meth:`read`.
+            Unreadable: see :meth:`read`.
+            OSError: see :meth:`read`.
         """
         entry = self.entries[key]
         dtype = self._dtype(entry)
@@ -91,7 +91,7 @@ class TensorFile:
         _, name = NUMBER_TYPES.get(entry.dtype, (0, ""))
         dtype = getattr(torch, name, None)
         if not isinstance(dtype, torch.dtype):
-            raise Unreadable(f"this torch has no numbers of the type {printable(entry.dtype[:20])}")
+            raise Unreadable(f"this version of torch does not support the dtype {printable(entry.dtype[:20])}")
         if not entry.fits():
             raise Unreadable(f"its size does not fit its shape {list(entry.shape)}")
         return dtype
@@ -103,7 +103,7 @@ class TensorFile:
         return torch.frombuffer(held, dtype=dtype)
 
     def pieces(self, key: str) -> Iterator[bytes]:
-        """The bytes of a tensor of any number type, in pieces of a MiB.
+        """Read the bytes of a tensor of any dtype in pieces of 1 MiB.
 
         Raises:
             Unreadable: the file ends too early.
@@ -125,7 +125,7 @@ def open_tensors(path: Path) -> Iterator[TensorFile]:
 
     Raises:
         OSError: it cannot be opened.
-        Unreadable: it is not a safetensors file; says what it seems to be.
+        Unreadable: it is not a safetensors file; the message says what it seems to be.
     """
     if not path.is_file():
         message = "there is no such file"
@@ -154,10 +154,10 @@ def write_tensors(
     """Write a file.
 
     Args:
-        path: overwritten; give one that nobody reads yet.
-        tensors: by key, on any device, of any shape.
-        metadata: texts; half of a surrogate pair, which no program could read, becomes a question mark.
-        copied: key → an open file and the key there, whose bytes are copied as they are.
+        path: the file; overwritten, so it must not be in use.
+        tensors: key → tensor of any shape, on any device.
+        metadata: strings; a lone surrogate, which no program could read, becomes a question mark.
+        copied: key → an open file and the key in it, whose bytes are copied unchanged.
 
     Raises:
         OSError: it cannot be written, or a source cannot be read.
@@ -172,7 +172,7 @@ def write_tensors(
         entry = source.entries[old]
         plan[key] = (entry.dtype, list(entry.shape), entry.end - entry.begin)
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
-    # Wide numbers first, so that everything stays aligned to its own width.
+    # Wide dtypes first, so that every tensor stays aligned.
     order = sorted(plan, key=lambda key: (-_width(plan[key]), key))
     at = 0
     for key in order:

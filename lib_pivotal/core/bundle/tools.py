@@ -1,6 +1,6 @@
-"""Changes to a bundle file: rename, remove, split. Files in, files out; nothing is overwritten unasked.
+"""Tools that modify a bundle file: rename, remove, split. Nothing is overwritten unless requested.
 
-The LoRA and everything else that a tool has no business with is copied byte for byte, in any number type.
+The LoRA and everything else that a tool does not change is copied byte for byte, whatever its dtype.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ def rename(
     tokenizer: Tokenizer | None = None,
     overwrite: bool = False,
 ) -> Written:
-    """Give embeddings other names.
+    """Rename embeddings.
 
     Args:
-        path: bundle.
+        path: the bundle.
         names: old name → new name.
-        out: new bundle; may be ``path`` itself with ``overwrite``.
-        tokenizer: token ids of a text, to check the new names with.
-        overwrite: replace an existing file.
+        out: the new bundle; may be ``path`` itself with ``overwrite``.
+        tokenizer: text → token ids, to check the new names.
+        overwrite: whether to replace an existing file.
 
     Raises:
         BundleError: a file cannot be read or written.
-        ConfigError: an old name is not there, or a new one cannot be used; lists them all.
+        ConfigError: an old name does not exist or a new one cannot be used; lists all of them.
     """
     refuse_existing([out], overwrite=overwrite)
     with open_bundle(path) as file:
@@ -52,7 +52,7 @@ def rename(
         after = [token_key(names.get(name, name)) for name in groups.names]
         for old, new in names.items():
             if after.count(token_key(new)) > 1:
-                text = f"Then two embeddings would be called {printable(new)}."
+                text = f"Two embeddings would have the name {printable(new)}."
                 problems.append(Problem(printable(old), "error", text, "Choose another name."))
         if any(problem.is_error for problem in problems):
             raise ConfigError(problems)
@@ -78,11 +78,11 @@ def _missing(path: Path, there: Mapping[str, Any], names: Iterable[str]) -> list
 
 
 def remove(path: Path, names: Sequence[str], out: Path, *, overwrite: bool = False) -> Written:
-    """Leave embeddings out, also ones that cannot be used.
+    """Remove embeddings, including unusable ones.
 
     Raises:
         BundleError: a file cannot be read or written.
-        ConfigError: a name is not there; lists them all.
+        ConfigError: a name does not exist; lists all of them.
     """
     refuse_existing([out], overwrite=overwrite)
     with open_bundle(path) as file:
@@ -97,24 +97,24 @@ def remove(path: Path, names: Sequence[str], out: Path, *, overwrite: bool = Fal
 
 
 def split(path: Path, folder: Path, *, embeddings_folder: Path | None = None, overwrite: bool = False) -> Written:
-    """The LoRA alone as ``NAME_lora.safetensors``, and each embedding as an ordinary file named after it.
+    """Save the LoRA as ``NAME_lora.safetensors`` and each embedding as an ordinary file named after it.
 
-    Letters of every alphabet stay. Where a file cannot have the name of its embedding, the result says so; the name is
-    also in the file's metadata, from which ``pack`` takes it.
+    Letters of all scripts are kept. If a file cannot have the name of its embedding, the result says so; the name is
+    also stored in the file's metadata, where ``pack`` finds it.
 
     Args:
-        path: bundle.
-        folder: of the LoRA.
-        embeddings_folder: of the embeddings; None takes the same.
-        overwrite: replace existing files.
+        path: the bundle.
+        folder: folder for the LoRA.
+        embeddings_folder: folder for the embeddings; None uses the same.
+        overwrite: whether to replace existing files.
 
     Raises:
         BundleError: a file cannot be read or written.
-        ConfigError: there is nothing to split; says why.
+        ConfigError: there is nothing to split.
     """
     found = read_embeddings(path)
     if not found.embeddings:
-        nothing = Problem(printable(path.name), "error", "It holds no embeddings.", "Choose another file.")
+        nothing = Problem(printable(path.name), "error", "It contains no embeddings.", "Choose another file.")
         raise ConfigError(found.problems or [nothing])
     lora = folder / f"{path.stem}_lora.safetensors"
     targets = _embedding_targets(lora, embeddings_folder or folder, found.embeddings.values())
@@ -123,7 +123,7 @@ def split(path: Path, folder: Path, *, embeddings_folder: Path | None = None, ov
         metadata = changed_metadata(file.metadata, path.stem, lora.stem, removed=list(found.embeddings))
         write_changed(lora, file, {key: key for key in file.entries if key not in found.keys}, {}, metadata)
         for target, item in targets.items():
-            # An ordinary file of one encoder has the form of kohya's scripts, which every reader takes.
+            # A file for a single encoder uses the format of kohya's scripts, which every program reads.
             single = next(iter(item.encoders.values())) if set(item.encoders) == {"clip_l"} else None
             tensors = dict(item.encoders) if single is None else {"emb_params": single}
             write_changed(target, file, {}, tensors, name_metadata(item.name))
@@ -136,7 +136,7 @@ def split(path: Path, folder: Path, *, embeddings_folder: Path | None = None, ov
 
 
 def _embedding_targets(lora: Path, folder: Path, items: Iterable[BundledEmbedding]) -> dict[Path, BundledEmbedding]:
-    """A file for each embedding; names that differ in capitals only are one name on Windows and macOS."""
+    """Choose a file for each embedding; names that differ only in case are the same file on Windows and macOS."""
     taken = {lora.name.casefold()} if lora.parent == folder else set()
     targets = {}
     for item in items:

@@ -1,4 +1,4 @@
-"""More embeddings for a LoRA or bundle file: pack and merge. Files in, files out; nothing is overwritten unasked."""
+"""Tools that add embeddings to a LoRA or bundle file: pack and merge. Nothing is overwritten unless requested."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ def pack(
     tokenizer: Tokenizer | None = None,
     overwrite: bool = False,
 ) -> Written:
-    """Put embedding files into a LoRA, or into a bundle that has other ones already.
+    """Add embedding files to a LoRA or to a bundle that already has other embeddings.
 
     Args:
-        lora: LoRA or bundle file.
+        lora: the LoRA or bundle file.
         embeddings: name to type in prompts → embedding file.
-        out: new bundle.
-        load_other: reads ``.pt`` and ``.bin`` files; it must not run what such a file holds.
-        tokenizer: token ids of a text, to check the names with.
-        overwrite: replace an existing file.
+        out: the new bundle.
+        load_other: reads ``.pt`` and ``.bin`` files; it must not run code in them.
+        tokenizer: text → token ids, to check the names.
+        overwrite: whether to replace an existing file.
 
     Raises:
         BundleError: a file cannot be read or written.
-        ConfigError: names or embeddings that cannot be used; lists them all.
+        ConfigError: names or embeddings cannot be used; lists all of them.
     """
     refuse_existing([out], overwrite=overwrite)
     new: dict[str, BundledEmbedding] = {}
@@ -56,14 +56,14 @@ def pack(
 def _add(
     source: Path, file: TensorFile, new: Mapping[str, BundledEmbedding], out: Path, problems: list[Problem]
 ) -> Written:
-    """Write a file's contents and more embeddings."""
+    """Write the contents of a file with additional embeddings."""
     groups = group_keys(file.entries, file.metadata)
     other = is_not_a_lora(file, source)
     problems += [other] if other else []
     there = {token_key(name): name for name in groups.names}
     for name in new:
         if token_key(name) in there:
-            text = f"{printable(source.name)} has a {printable(there[token_key(name)])} already."
+            text = f"{printable(source.name)} already contains {printable(there[token_key(name)])}."
             problems.append(Problem(printable(name), "error", text, "Rename one of them."))
     problems += _same_names(new)
     if any(problem.is_error for problem in problems):
@@ -71,7 +71,7 @@ def _add(
     tensors = pack_embeddings({name: item.encoders for name, item in new.items()})
     all_of_them = [*new.values(), *parse_tensor_file(file).embeddings.values()]
     if len({family_of(item.encoders) for item in all_of_them}) > 1:
-        text = "The embeddings are for different families of models."
+        text = "The embeddings are for different model families."
         hint = "Only those of the loaded model's family will work."
         problems.append(Problem(printable(out.name), "warning", text, hint))
     metadata = changed_metadata(file.metadata, source.stem, out.stem, added=new)
@@ -80,13 +80,13 @@ def _add(
 
 
 def _same_names(names: Iterable[str]) -> list[Problem]:
-    """Names that only differ in what the tokenizer does not see."""
+    """Find names that differ only in ways that the tokenizer ignores."""
     problems: list[Problem] = []
     first: dict[str, str] = {}
     for name in names:
         other = first.setdefault(token_key(name), name)
         if other != name:
-            text = f"'{printable(other)}' and '{printable(name)}' are one name to the tokenizer."
+            text = f"'{printable(other)}' and '{printable(name)}' are the same name to the tokenizer."
             problems.append(Problem(printable(name), "error", text, "Rename one of them."))
     return problems
 
@@ -99,16 +99,16 @@ def _forge_problems(out: Path, count: int) -> list[Problem]:
 
 
 def merge(first: Path, second: Path, out: Path, *, overwrite: bool = False) -> Written:
-    """The first file with the embeddings of the second one added.
+    """Write the first file with the embeddings of the second one added.
 
     Raises:
         BundleError: a file cannot be read or written.
-        ConfigError: a name is in both, or the second file's embeddings cannot be used; lists them all.
+        ConfigError: a name is in both files, or the second file's embeddings cannot be used; lists all of them.
     """
     refuse_existing([out], overwrite=overwrite)
     found = read_embeddings(second)
     if not found.embeddings:
-        nothing = Problem(printable(second.name), "error", "It holds no embeddings.", "Choose another file.")
+        nothing = Problem(printable(second.name), "error", "It contains no embeddings.", "Choose another file.")
         raise ConfigError(found.problems or [nothing])
     with open_bundle(first) as file:
         return _add(first, file, found.embeddings, out, [*as_warnings(found.problems)])

@@ -1,4 +1,4 @@
-"""What vectors of an embedding may be, whoever made the file, and how they are brought to one form."""
+"""Checks and normalizes the vectors of an embedding from any source."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ __all__ = [
 ]
 
 MOST_VECTORS = 75
-"""A chunk of a prompt has this many places."""
+"""Number of tokens in a prompt chunk."""
 SDXL_WIDTHS = (768, 1280)
 WIDEST = sum(SDXL_WIDTHS)
-"""No text encoder of Stable Diffusion 1, 2 and XL has wider vectors; this is both of SDXL's side by side."""
+"""Maximum vector width in Stable Diffusion 1, 2 and XL: both SDXL encoders concatenated."""
 LARGEST_VALUE = 1e4
-"""CLIP's own values stay below 1; beyond this an encoder in half precision gives NaN."""
+"""CLIP's own values stay below 1; beyond this limit an encoder in half precision produces NaN."""
 
 
 class Rejected(Exception):
-    """An embedding cannot be used; never leaves the reader.
+    """An embedding cannot be used; raised and caught inside the reader.
 
     Args:
         reason: continues the sentence "The embedding X is not used: …".
@@ -44,13 +44,13 @@ class Rejected(Exception):
 
 
 def check_shapes(shapes: Mapping[str, Sequence[int]]) -> None:
-    """Look at the shapes of an embedding's tensors before any of them is read.
+    """Check the shapes of an embedding's tensors before reading them.
 
     Args:
-        shapes: one for each tensor.
+        shapes: key → shape of a tensor.
 
     Raises:
-        Rejected: no encoder can take such vectors.
+        Rejected: no encoder can use such vectors.
     """
     for sides in shapes.values():
         if len(sides) not in (1, 2):
@@ -66,7 +66,7 @@ def check_shapes(shapes: Mapping[str, Sequence[int]]) -> None:
 
 
 def byte_count(shapes: Mapping[str, Sequence[int]]) -> int:
-    """Bytes of tensors of these shapes in fp32."""
+    """Number of bytes of tensors of these shapes in fp32."""
     return sum(4 * math.prod(sides) for sides in shapes.values())
 
 
@@ -75,7 +75,7 @@ def _count(sides: Sequence[int]) -> int:
 
 
 def embedding_hash(encoders: Mapping[str, torch.Tensor]) -> str:
-    """sha256 of an embedding's values; depends on neither name nor file.
+    """sha256 of an embedding's values; independent of its name and file.
 
     Args:
         encoders: encoder → vectors, shape ``(n, width)``; hashed as fp32.
@@ -89,22 +89,22 @@ def embedding_hash(encoders: Mapping[str, torch.Tensor]) -> str:
 
 
 def normalized(tensors: Mapping[str, torch.Tensor], encoders: Mapping[str, str]) -> dict[str, torch.Tensor]:
-    """An embedding's vectors by encoder.
+    """Normalize an embedding's vectors, by encoder.
 
     Args:
         tensors: suffix of the key → vectors, shape ``(n, width)`` or ``(width,)``, any dtype.
-        encoders: suffix of the key → encoder, or an empty text where the file does not say which. That one is taken for
-            ``clip_l``, or for both of SDXL's when it is as wide as both.
+        encoders: suffix of the key → encoder, or an empty string if the file names none. Such vectors are used for
+            ``clip_l``, or for both SDXL encoders if they are as wide as both together.
 
     Returns:
-        Encoder → shape ``(n, width)``, fp32, CPU, contiguous, finite, with memory of its own.
+        Encoder → shape ``(n, width)``, fp32, CPU, contiguous, finite, with its own memory.
 
     Raises:
         Rejected: the values cannot be used.
 
     Source: HCP-Diffusion writes SDXL's embeddings side by side, CLIP-L's first.
     """
-    # What a reader hands out may differ from the header it came from.
+    # The tensor that a reader returns may differ from the header.
     check_shapes({suffix: tuple(value.shape) for suffix, value in tensors.items()})
     found: dict[str, torch.Tensor] = {}
     for suffix, value in tensors.items():
@@ -117,19 +117,23 @@ def normalized(tensors: Mapping[str, torch.Tensor], encoders: Mapping[str, str])
             halves = {"clip_l": table}
         if found.keys() & halves.keys():
             raise Rejected(f"there are two sets of vectors for {', '.join(sorted(found.keys() & halves.keys()))}")
-        # A copy, since the reader's tensor may be a window into the file, which must stay replaceable.
+        # Copied, because the reader's tensor may be mapped to the file, which must stay replaceable.
         found.update({encoder: half.clone(memory_format=torch.contiguous_format) for encoder, half in halves.items()})
     return dict(sorted(found.items(), reverse=True))
 
 
 def _as_fp32(value: torch.Tensor) -> torch.Tensor:
     if not value.is_floating_point():
-        raise Rejected(f"its values are of the type {str(value.dtype).removeprefix('torch.')}, not floating point")
+        raise Rejected(
+            f"its values have the dtype {str(value.dtype).removeprefix('torch.')}, which is not floating point"
+        )
     table = value.detach().to("cpu", torch.float32)
     table = table.unsqueeze(0) if table.ndim == 1 else table
     if not bool(torch.isfinite(table).all()):
-        raise Rejected("some of its values are NaN or infinite", "Its training went wrong; get or train another one.")
+        raise Rejected(
+            "some of its values are NaN or infinite", "Its training failed; use another embedding or train it again."
+        )
     largest = float(table.abs().max())
     if largest > LARGEST_VALUE:
-        raise Rejected(f"it has values up to {largest:.3g}, and a text encoder can use at most {LARGEST_VALUE:g}")
+        raise Rejected(f"it has values up to {largest:.3g}, but a text encoder can use at most {LARGEST_VALUE:g}")
     return table

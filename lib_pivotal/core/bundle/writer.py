@@ -1,4 +1,4 @@
-"""Writing the bundle of a run, with what the webui's card shows; a file is complete or not there at all."""
+"""Writes the bundle of a run and the files for the webui's card; each file is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ logger = logging.getLogger("pivotal.bundle")
 
 _SPACE = "Check free disk space and write permission."
 _LONGEST_SIDECAR = 2**20
-"""Bytes. Notes of a card; anything longer is not one."""
+"""Maximum size in bytes of a card's side-car file."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class WrittenBundle:
     """A bundle that was written.
 
     Attributes:
-        path: where it is; another name than asked for when that file could not be replaced.
-        warnings: what did not succeed besides.
+        path: path of the bundle; differs from the requested one if that file could not be replaced.
+        warnings: other things that failed.
     """
 
     path: Path
@@ -53,23 +53,23 @@ def write_bundle(
     replace_preview: bool = False,
     claim: Callable[[Path, Path], None] | None = None,
 ) -> WrittenBundle:
-    """Write a bundle with its side-car JSON and preview image, each atomically.
+    """Write a bundle, its side-car JSON and its preview image, each atomically.
 
-    A side-car that is there keeps everything but what this bundle says of itself; an image that is there is kept.
-    Once the bundle is written, nothing that fails after it makes it a failure.
+    An existing side-car keeps all entries except those that describe this bundle; an existing image is kept.
+    Once the bundle is written, later failures only give warnings.
 
     Args:
         path: ``….safetensors``.
         lora: kohya key → tensor.
         embeddings: name → encoder name → ``(n_vectors, width)``.
-        metadata: texts only.
-        words: put into prompts by a click on the webui's card.
-        title: of the model's family, see ``core.families``.
-        lora_dtype: of the LoRA in the file.
-        preview: image of the card.
-        overwrite: replace an existing bundle.
-        replace_preview: replace an existing image.
-        claim: called with the name and the complete temporary file, right before bundle and image get their names.
+        metadata: metadata strings.
+        words: trigger words that a click on the webui's card adds to the prompt.
+        title: title of the model's family, see ``core.families``.
+        lora_dtype: dtype of the LoRA in the file.
+        preview: preview image for the card.
+        overwrite: whether to replace an existing bundle.
+        replace_preview: whether to replace an existing image.
+        claim: called with final path and complete temporary file right before bundle or image is renamed.
 
     Raises:
         BundleError: the file exists and must not be replaced, or cannot be written.
@@ -78,14 +78,14 @@ def write_bundle(
         ``sd version`` of the side-car and ``NAME.png``.
     """
     if path.exists() and not overwrite:
-        raise BundleError(f"{path.name} exists already.", hint="Choose another output name, or allow overwriting.")
+        raise BundleError(f"{path.name} already exists.", hint="Choose another output name, or allow overwriting.")
     warnings = []
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path, before=_claiming(claim, path)) as partial:
             write_tensors(partial, pack(lora, embeddings, lora_dtype), dict(metadata))
     except FileInUse as error:
-        hint = "Close the program that uses it, and rename the new file if you like."
+        hint = "Close that program, and rename the new file if you want to."
         warnings.append(f"{path.name} cannot be replaced: another program has it open, or it is read-only. ")
         warnings[0] += f"The new bundle is {error.kept.name} in the same folder. {hint}"
         path = error.kept
@@ -104,7 +104,7 @@ def _claiming(claim: Callable[[Path, Path], None] | None, path: Path) -> Callabl
 
 
 def _tried(what: str, write: Callable[[], None]) -> list[str]:
-    """Write something that the bundle can do without; a failure becomes a warning."""
+    """Write an optional file; a failure becomes a warning."""
     try:
         write()
     except Exception as error:
@@ -120,24 +120,24 @@ def _write_image(path: Path, preview: Image.Image, claim: Callable[[Path, Path],
 
 
 def _write_sidecar(path: Path, words: str, title: str) -> None:
-    """Put what the card needs into the side-car; notes and weight that the user gave it stay.
+    """Update the side-car of the card; the user's notes and weight are kept.
 
     Raises:
         OSError: it cannot be read or written.
-        ValueError: it is something else, which cannot be added to.
+        ValueError: the existing file is not a JSON object.
     """
     kept: Any = {}
     if path.exists():
-        # A pipe would never end.
+        # Reading a pipe would block.
         if not path.is_file() or path.stat().st_size > _LONGEST_SIDECAR:
-            message = "what is there is not a file of notes"
+            message = "the existing file is not a side-car of notes"
             raise ValueError(message)
         try:
             kept = json.loads(path.read_text(encoding="utf-8-sig"))
         except (ValueError, RecursionError):
             kept = None
     if not isinstance(kept, dict):
-        message = "the file that is there is not a JSON object, so it was left as it is"
+        message = "the existing file is not a JSON object, so it was left unchanged"
         raise ValueError(message)  # noqa: TRY004  (the type of a file's contents)
     weight = kept.get("preferred weight", 1.0)
     values = {**kept, "activation text": words, "sd version": title, "preferred weight": weight}

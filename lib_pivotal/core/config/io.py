@@ -1,4 +1,4 @@
-"""Settings as JSON, both ways."""
+"""Reads and writes settings as JSON."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from lib_pivotal.core.printable import printable
 __all__ = ["from_dict", "from_json", "read_dict", "read_json", "to_dict", "to_json"]
 
 _LONGEST_TEXT = 20_000
-"""Letters of one text. A caption or a list of prompts has far fewer, and tokenizers are slow with many more."""
+"""Maximum length of a string. Real captions and prompts are far shorter, and tokenizers are slow with longer ones."""
 _MOST_UNKNOWN = 20
-"""Settings that do not exist and are named one by one."""
+"""Maximum number of unknown settings that are listed individually."""
 _MOST_CONCEPTS = 10_000
 _MOST_GUESSES = 200
-"""Looking for the setting that was meant takes a while for each name, and for a long one even more."""
+"""Maximum number of names to suggest corrections for, which is slow, especially for long names."""
 _LONGEST_GUESSED = 100
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:
-    """Plain JSON-able values, ``config_version`` first."""
+    """Plain JSON-serializable values, ``config_version`` first."""
     values = asdict(config)
-    # As JSON has them: lists instead of tuples.
+    # As in JSON: lists instead of tuples.
     values["concepts"] = [
         {name: list(value) if isinstance(value, tuple) else value for name, value in concept.items()}
         for concept in values["concepts"]
@@ -53,7 +53,7 @@ def from_json(text: str | bytes) -> TrainConfig:
 
 
 def read_json(text: str | bytes) -> tuple[TrainConfig, list[Problem]]:
-    """Settings from JSON text, and what does not fit, see :func:`read_dict`.
+    """Settings from JSON text, and the problems found, see :func:`read_dict`.
 
     Raises:
         ConfigError: not a JSON object.
@@ -62,7 +62,7 @@ def read_json(text: str | bytes) -> tuple[TrainConfig, list[Problem]]:
 
 
 def from_dict(values: Any) -> TrainConfig:
-    """Settings from plain values; fields that are missing take their defaults.
+    """Settings from plain values; missing fields get their defaults.
 
     Raises:
         ConfigError: every problem of :func:`read_dict`, all at once.
@@ -77,19 +77,21 @@ def _without_problems(config: TrainConfig, problems: list[Problem]) -> TrainConf
 
 
 def read_dict(values: Any) -> tuple[TrainConfig, list[Problem]]:
-    """Settings from plain values, and every unknown key and every value of a wrong type.
+    """Settings from plain values, and a problem for every unknown key and every value of the wrong type.
 
-    What does not fit takes its default, so that everything else can be checked in the same breath; concepts keep
-    their places.
+    Invalid values are replaced by their defaults, so that everything else can be checked in one pass; concepts keep
+    their positions.
 
     Args:
         values: mapping of field names; ``concepts`` is a list of mappings.
 
     Raises:
-        ConfigError: ``values`` is no mapping.
+        ConfigError: ``values`` is not a mapping.
     """
     if not isinstance(values, Mapping):
-        raise ConfigError([Problem("config", "error", "The settings must be a JSON object.", "Put them in { and }.")])
+        raise ConfigError(
+            [Problem("config", "error", "The settings must be a JSON object.", "Enclose them in { and }.")]
+        )
     problems: list[Problem] = []
     values = dict(values)
     version = values.pop("config_version", CONFIG_VERSION)
@@ -98,7 +100,7 @@ def read_dict(values: Any) -> tuple[TrainConfig, list[Problem]]:
             Problem(
                 "config_version",
                 "error",
-                f"Version {shown(version)} is not known to this release (it knows {CONFIG_VERSION}).",
+                f"Version {shown(version)} is not supported by this release, which supports {CONFIG_VERSION}.",
                 "Update the extension, or save the settings again with this release.",
             )
         )
@@ -156,22 +158,22 @@ def _convert(values: dict[str, Any], known: Mapping[str, str], where: str, probl
 
 
 _SPOKEN = {
-    "str": "a text",
+    "str": "a string",
     "int": "a whole number",
     "float": "a number",
     "bool": "true or false",
-    "tuple": "a list of texts",
+    "tuple": "a list of strings",
 }
 
 
 def _as_type(value: Any, kind: str) -> Any:
-    """The value as ``kind``, or None when it does not fit (no setting may be null)."""
+    """The value as ``kind``, or None if it is invalid (no setting may be null)."""
     if kind == "tuple":
         fits = isinstance(value, (list, tuple)) and all(_is_text(item) for item in value)
         return tuple(value) if fits else None
     if kind == "str":
         return value if _is_text(value) else None
-    # To Python True is a number, to people it is not.
+    # Python treats True as a number, but people do not.
     if kind == "bool" or isinstance(value, bool):
         return value if kind == "bool" and isinstance(value, bool) else None
     return _as_number(value, kind)
@@ -192,16 +194,19 @@ def _is_text(value: Any) -> bool:
 
 
 def _misfit(value: Any, kind: str) -> tuple[str, str]:
-    """Message and hint about a value that :func:`_as_type` refused."""
+    """Message and hint for a value that :func:`_as_type` rejected."""
     for text in value if isinstance(value, (list, tuple)) else [value]:
         if isinstance(text, str) and kind in ("str", "tuple"):
             if len(text) > _LONGEST_TEXT:
-                return f"The text has {len(text)} letters.", f"Use at most {_LONGEST_TEXT}."
+                return f"The text has {len(text)} characters.", f"Use at most {_LONGEST_TEXT}."
             if HALF_PAIR.search(text):
-                return f"{shown(text)} has half of a character, which no file can hold.", "Type the text again."
-    return f"{shown(value)} does not fit.", f"It must be {_SPOKEN[kind]}."
+                return (
+                    f"{shown(text)} contains half of a character, which cannot be saved in a file.",
+                    "Type the text again.",
+                )
+    return f"{shown(value)} is not valid here.", f"It must be {_SPOKEN[kind]}."
 
 
 def _closest(name: str, known: Iterable[str]) -> str:
     match = difflib.get_close_matches(name, known, n=1)
-    return f"Did you mean {match[0]}?" if match else "Remove it, or look the name up in the option table."
+    return f"Did you mean {match[0]}?" if match else "Remove it, or look up the name in the option table."

@@ -15,7 +15,7 @@ def _setting(
     block: str,
     level: str,
     label: str,
-    help: str,  # noqa: A002  (the word users of dataclass metadata expect)
+    help: str,  # noqa: A002  (the name that dataclass metadata uses)
     *,
     low: float | None = None,
     high: float | None = None,
@@ -40,7 +40,7 @@ def _setting(
 
 @dataclass(frozen=True)
 class Concept:
-    """One embedding to train. A new field here appears in JSON, tab, checks, docs and metadata by itself."""
+    """One embedding to train. A new field here appears automatically in JSON, tab, checks, docs and metadata."""
 
     name: str = _setting(
         "", "concepts", "basic", "Name", "The new word you will type in prompts. Pick a made-up word, such as zog_v1."
@@ -452,18 +452,18 @@ class TrainConfig:
 
 
 def field_info() -> dict[str, dict[str, Any]]:
-    """Settings (without ``concepts``) by name, in order: default, type name and the metadata of the field."""
+    """Settings (without ``concepts``) by name, in order: default, type name and field metadata."""
     return {name: info for name, info in _info(TrainConfig).items() if name != "concepts"}
 
 
 def concept_field_info() -> dict[str, dict[str, Any]]:
-    """The same for the fields of a concept."""
+    """Like :func:`field_info`, for the fields of a concept."""
     return _info(Concept)
 
 
 def _info(owner: type) -> dict[str, dict[str, Any]]:
     return {
-        # ``tuple[str, ...]`` is known as ``tuple``.
+        # ``tuple[str, ...]`` is called ``tuple``.
         item.name: {"default": item.default, "type": str(item.type).partition("[")[0], **item.metadata}
         for item in fields(owner)
     }

@@ -1,4 +1,4 @@
-"""JSON text of settings, whoever wrote it: a person in any editor, a program, or somebody who means harm."""
+"""Reads JSON text of settings, which may be written by hand, by a program, or by an attacker."""
 
 from __future__ import annotations
 
@@ -12,44 +12,44 @@ from lib_pivotal.core.errors import ConfigError, Problem
 __all__ = ["LONGEST_SETTINGS", "parse_settings", "read_settings_file"]
 
 LONGEST_SETTINGS = 2**20
-"""Bytes. A thousand concepts need a fifth of that."""
+"""Maximum size in bytes. A thousand concepts need a fifth of it."""
 
 _MOST_DIGITS = 300
-"""Every number that fits a float has fewer digits before its point, and Python is slow with many more."""
+"""Every number that fits a float has fewer digits before the decimal point; Python is slow with many more."""
 
 _COMPARE = "Compare it with the example in the README."
-_BACKSLASH = 'In JSON a backslash is written twice: "C:\\\\images\\\\zog". A slash works, too: "C:/images/zog".'
+_BACKSLASH = 'In JSON a backslash is written twice: "C:\\\\images\\\\zog". A slash also works: "C:/images/zog".'
 
 
 def read_settings_file(path: Path) -> bytes:
-    """Contents of a settings file.
+    """Read a settings file.
 
     Raises:
         ConfigError: it cannot be read, is not a file, or is too long for settings.
     """
     try:
-        # A pipe or a device would never end.
+        # Reading a pipe or a device might never end.
         if path.exists() and not path.is_file():
-            raise _problem("It is not a file.", "Give the path of a JSON file.", str(path))
+            raise _problem("It is not a file.", "Choose a JSON file.", str(path))
         with path.open("rb") as file:
             raw = file.read(LONGEST_SETTINGS + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise _problem(f"It cannot be read ({reason}).", "Check the path.", str(path)) from error
     if len(raw) > LONGEST_SETTINGS:
-        text = f"It is longer than {LONGEST_SETTINGS >> 10} KiB, so it does not hold settings."
-        raise _problem(text, "Give the path of a JSON file.", str(path))
+        text = f"It is longer than {LONGEST_SETTINGS >> 10} KiB, so it cannot be a settings file."
+        raise _problem(text, "Choose a JSON file.", str(path))
     return raw
 
 
 def parse_settings(text: str | bytes) -> Any:
-    """The value that JSON text stands for; numbers too long for a float become infinite.
+    """Parse JSON text; numbers too large for a float become infinite.
 
     Args:
         text: bytes are read as UTF-8, with or without a byte order mark.
 
     Raises:
-        ConfigError: it is not JSON; says what is wrong and in which line.
+        ConfigError: it is not JSON; the message says what is wrong and in which line.
     """
     decoded = _decode(text) if isinstance(text, bytes) else text.removeprefix("\ufeff")
     try:
@@ -60,7 +60,7 @@ def parse_settings(text: str | bytes) -> Any:
         where = f"line {error.lineno}, column {error.colno}"
         raise _problem(f"This is not JSON: {error.msg} ({where}).", _COMPARE) from error
     except (RecursionError, ValueError) as error:
-        raise _problem("This is not JSON of settings: its brackets are nested too deeply.", _COMPARE) from error
+        raise _problem("These are not settings: the brackets are nested too deeply.", _COMPARE) from error
 
 
 def _read_digits(digits: str) -> int | float:
@@ -75,7 +75,7 @@ def _decode(raw: bytes) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        text = f"Line {line} has letters that are not UTF-8."
+        text = f"Line {line} has characters that are not UTF-8."
         raise _problem(text, "Save the file as UTF-8 (in the editor: Save as, Encoding).") from error
 
 

@@ -1,4 +1,4 @@
-"""Values of any size and kind as messages show them."""
+"""Formats values of any size and type for messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["HALF_PAIR", "shown"]
 _LONGEST = 80
 
 HALF_PAIR = re.compile("[\ud800-\udfff]")
-"""Half of a surrogate pair. JSON can write one alone, as an escape; UTF-8 and so every file and page cannot."""
+"""Lone surrogates. JSON can contain them as escapes, but UTF-8, and thus files and pages, cannot."""
 
 
 class _Shortened(reprlib.Repr):
@@ -24,7 +24,7 @@ class _Shortened(reprlib.Repr):
         self.maxstring = self.maxother = self.maxlong = _LONGEST
 
     def repr_int(self, x: int, level: int) -> str:
-        # Python refuses to write out thousands of digits.
+        # Python refuses to format thousands of digits.
         return super().repr_int(x, level) if x.bit_length() < 1000 else "a number of hundreds of digits"
 
 
@@ -32,5 +32,5 @@ _shortened = _Shortened()
 
 
 def shown(value: Any) -> str:
-    """A JSON value as Python writes it; long texts, lists and objects are shortened."""
+    """A JSON value in Python notation; long strings, lists and objects are shortened."""
     return printable(_shortened.repr(value), _LONGEST)

@@ -1,4 +1,4 @@
-"""Paths as people write them into a setting: what can be said of one before anything is looked for there."""
+"""Checks paths that users enter in settings, before looking for files there."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from lib_pivotal.core.errors import Problem
 __all__ = ["RESERVED_NAMES", "check_path"]
 
 RESERVED_NAMES = {"con", "prn", "aux", "nul", *(f"{kind}{n}" for kind in ("com", "lpt") for n in "123456789¹²³")}
-"""Names that Windows keeps for devices, with any ending and in any case."""
+"""Device names reserved by Windows, with any suffix and in any case."""
 
 _LONGEST_ON_WINDOWS = 259
-"""Letters of a whole path that every program on Windows can open."""
+"""Maximum length of a path that every program on Windows can open."""
 
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.EBADF)
-"""Reasons that are no fault of the path's spelling."""
+"""Errors that are not caused by the spelling of a path."""
 
 
 def check_path(field: str, text: str, *, is_windows: bool = os.name == "nt") -> list[Problem]:
-    """What is wrong with the spelling of a path; whether anything is there is not looked at.
+    """Check the spelling of a path; whether it exists is not checked.
 
     Args:
-        field: setting that the path is from.
-        text: the path.
-        is_windows: whether Windows' rules hold.
+        field: name of the setting.
+        text: the path as entered.
+        is_windows: whether Windows' rules apply.
     """
     found = _spelling(text) or (_windows_spelling(text) if is_windows else None) or _use(text)
     return [Problem(field, "error", *found)] if found else []
@@ -35,7 +35,7 @@ def check_path(field: str, text: str, *, is_windows: bool = os.name == "nt") -> 
 
 def _spelling(text: str) -> tuple[str, str] | None:
     if any(ord(letter) < 32 for letter in text):
-        hint = 'In JSON a backslash is written twice: "C:\\\\images\\\\zog". A slash works, too: "C:/images/zog".'
+        hint = 'In JSON a backslash is written twice: "C:\\\\images\\\\zog". A slash also works: "C:/images/zog".'
         return f"The path {shown(text)} has a character that cannot be typed.", hint
     if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
         return f"The path {shown(text)} is in quotes.", "Remove them."
@@ -47,28 +47,31 @@ def _spelling(text: str) -> tuple[str, str] | None:
 def _windows_spelling(text: str) -> tuple[str, str] | None:
     path = PureWindowsPath(text)
     if path.drive and not path.root:
-        return f"The path {shown(text)} has no slash after its drive.", f"Write {path.drive}/ at its beginning."
+        return f"The path {shown(text)} has no slash after the drive.", f"Begin it with {path.drive}/."
     for part in path.parts[1:] if path.anchor else path.parts:
         if part in (".", ".."):
             continue
         if set(part) & set('<>:"|?*'):
             return f"The name {shown(part)} has a character that Windows does not allow.", "Check the path."
         if part.partition(".")[0].strip().lower() in RESERVED_NAMES:
-            return f"The name {shown(part)} belongs to a device in Windows.", "Use a folder of another name."
+            return f"The name {shown(part)} is a device name in Windows.", "Use a folder with another name."
     if len(text) > _LONGEST_ON_WINDOWS and not os.path.lexists(text):
-        return f"The path has {len(text)} letters; Windows opens {_LONGEST_ON_WINDOWS} at most.", "Use a shorter one."
+        return f"The path has {len(text)} characters; Windows allows {_LONGEST_ON_WINDOWS}.", "Use a shorter one."
     return None
 
 
 def _use(text: str) -> tuple[str, str] | None:
-    """What the system itself finds wrong with it."""
+    """Problems that the operating system reports."""
     try:
         Path(text).expanduser().stat()
     except RuntimeError:
-        return f"The path {shown(text)} names a user that this computer does not have.", "Write the whole path."
+        return f"The path {shown(text)} refers to a user who does not exist here.", "Enter the full path."
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
-            return f"The path {shown(text)} is too long.", "Check the path; a name in it may have 255 letters."
+            return (
+                f"The path {shown(text)} is too long.",
+                "Check the path; each name in it can have up to 255 characters.",
+            )
         if error.errno not in _ABSENT:
             return f"The path {shown(text)} cannot be used ({error.strerror}).", "Check the path."
     except ValueError as error:

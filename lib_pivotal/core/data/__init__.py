@@ -1,4 +1,4 @@
-"""Images, captions, buckets, latents and the order in which they are seen.
+"""Images, captions, buckets, latents and the order in which training sees them.
 
 Status: free.
 """

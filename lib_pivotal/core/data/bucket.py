@@ -8,12 +8,12 @@ from functools import lru_cache
 __all__ = ["Crop", "bucket_for", "bucket_sizes", "crop"]
 
 _WIDEST = 4
-"""Buckets go up to 4:1; longer images lose their ends."""
+"""Maximum aspect ratio of a bucket; longer images are cropped at their ends."""
 
 
 @dataclass(frozen=True)
 class Crop:
-    """How an image becomes its bucket: scale to ``(width, height)``, then cut at ``(left, top)``; all px."""
+    """How an image is fitted to its bucket: scale to ``(width, height)``, then crop at ``(left, top)``; all in px."""
 
     width: int
     height: int
@@ -23,12 +23,12 @@ class Crop:
 
 @lru_cache(maxsize=16)
 def bucket_sizes(resolution: int, step: int = 64) -> tuple[tuple[int, int], ...]:
-    """All (width, height) with sides that are multiples of ``step`` and at most ``resolution``² area.
+    """All bucket sizes (width, height) whose sides are multiples of ``step`` and whose area is at most ``resolution``².
 
-    For each width the tallest height that fits, none longer than 4:1; and always a square.
+    For each width, the largest height that fits, with aspect ratios up to 4:1; the square is always included.
 
     Args:
-        resolution: side of the square in px.
+        resolution: side length of the square bucket in px.
         step: sides are multiples of this many px.
     """
     area = max(resolution * resolution, step * step)
@@ -43,12 +43,12 @@ def bucket_sizes(resolution: int, step: int = 64) -> tuple[tuple[int, int], ...]
 
 
 def bucket_for(width: int, height: int, resolution: int, step: int = 64) -> tuple[int, int]:
-    """The bucket whose shape is closest to the image's; of equal ones the larger.
+    """The bucket whose aspect ratio is closest to the image's; the larger one if two are equally close.
 
     Args:
-        width: of the image, px, > 0.
-        height: of the image, px, > 0.
-        resolution: side of the square bucket, px.
+        width: image width in px, > 0.
+        height: image height in px, > 0.
+        resolution: side length of the square bucket in px.
         step: px.
 
     Returns:
@@ -56,7 +56,7 @@ def bucket_for(width: int, height: int, resolution: int, step: int = 64) -> tupl
     """
 
     def misfit(size: tuple[int, int]) -> tuple[float, int]:
-        # Ratio of the two aspect ratios, 1 or more, from integers so that no rounding decides.
+        # Ratio of the two aspect ratios, at least 1; computed from integers, so rounding cannot decide.
         a, b = width * size[1], height * size[0]
         return (max(a, b) / min(a, b), -size[0] * size[1])
 
@@ -64,11 +64,11 @@ def bucket_for(width: int, height: int, resolution: int, step: int = 64) -> tupl
 
 
 def crop(width: int, height: int, bucket: tuple[int, int]) -> Crop:
-    """Scale to cover the bucket, then cut the middle; small images are enlarged.
+    """Scale the image to cover the bucket, then crop the center; small images are enlarged.
 
     Args:
-        width: of the image, px.
-        height: of the image, px.
+        width: image width in px.
+        height: image height in px.
         bucket: (width, height) in px.
     """
     to_width, to_height = bucket

@@ -1,4 +1,4 @@
-"""An image as its bucket shows it: scaled, cropped, on white."""
+"""Fits images to their buckets: scaled, cropped, transparent parts on white."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from lib_pivotal.core.data.image_file import UnusableImage
 __all__ = ["KeptImages", "fit"]
 
 _KEPT_BYTES = 256 * 2**20
-"""Some 250 images of 512 px a side; of a larger dataset the others are decoded a second time."""
+"""Bytes; about 250 images of 512 × 512 px. Further images of a larger dataset are decoded twice."""
 
 _MOST_SCALED = 16
-"""An image that, scaled as a whole, would be more than so many times as large as its bucket is cut first."""
+"""An image that would be more than this many times as large as its bucket after scaling is cropped first."""
 
 
 def fit(image: Image.Image, bucket: tuple[int, int]) -> Image.Image:
     """The image scaled and cropped to its bucket, transparent parts on white, in mode RGB.
 
     Args:
-        image: upright.
+        image: an upright image.
         bucket: (width, height) in px.
 
     Raises:
-        UnusableImage: there is no way from its colors to RGB, or not enough memory.
+        UnusableImage: it cannot be converted to RGB, or there is not enough memory.
     """
     try:
         return _cut(_on_white(image), bucket)
     except MemoryError as error:
-        raise UnusableImage("needs more memory than there is", "Scale it down.") from error
+        raise UnusableImage("needs more memory than is available", "Scale it down.") from error
     except ValueError as error:
         raise UnusableImage(f"has colors that cannot be used ({error})", "Save it as PNG in RGB.") from error
 
@@ -39,7 +39,7 @@ def _cut(image: Image.Image, bucket: tuple[int, int]) -> Image.Image:
     left, top, right, bottom = cut.left, cut.top, cut.left + bucket[0], cut.top + bucket[1]
     if cut.width * cut.height <= _MOST_SCALED * bucket[0] * bucket[1]:
         return image.resize((cut.width, cut.height), Image.Resampling.LANCZOS).crop((left, top, right, bottom))
-    # The whole of a thin image would take gigabytes once it is scaled.
+    # A long thin image would take gigabytes if it were scaled as a whole.
     x, y = image.width / cut.width, image.height / cut.height
     shown = (left * x, top * y, min(right * x, image.width), min(bottom * y, image.height))
     return image.resize(bucket, Image.Resampling.LANCZOS, box=shown)
@@ -55,19 +55,19 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """An image of 16 bits a pixel in mode L; a transparent gray is not kept."""
+    """Convert an image of 16 bits per pixel to mode L; a transparent gray level is lost."""
     image = image.convert("I")
     image.info.pop("transparency", None)
-    # The summand keeps multiples of 257 from being rounded down.
+    # The added term keeps multiples of 257 from being rounded down.
     return image.point(lambda value: value * (1 / 257) + 0.0005).convert("L")
 
 
 class KeptImages:
-    """Images in their buckets, kept when they are checked, so that encoding need not read and decode them again.
+    """Images fitted to their buckets, kept by the check so that encoding need not read and decode them again.
 
     Args:
         resolution: side of the square bucket, px.
-        limit: bytes of pixels that are kept.
+        limit: maximum number of bytes of pixels to keep.
     """
 
     def __init__(self, resolution: int, limit: int = _KEPT_BYTES) -> None:
@@ -76,27 +76,27 @@ class KeptImages:
         self._images: dict[str, Image.Image] = {}
 
     def keep(self, sha256: str, image: Image.Image) -> None:
-        """Keep an image as its bucket shows it, if there is room.
+        """Fit an image to its bucket and keep it if there is room.
 
         Args:
-            sha256: of its file.
-            image: decoded and upright.
+            sha256: hash of its file.
+            image: the decoded, upright image.
 
         Raises:
-            UnusableImage: as of :func:`fit`.
+            UnusableImage: see :func:`fit`.
         """
         bucket = bucket_for(image.width, image.height, self._resolution)
-        # Pillow takes four bytes for a pixel of mode RGB.
+        # Pillow uses four bytes per pixel in mode RGB.
         size = 4 * bucket[0] * bucket[1]
         if size <= self._room and sha256 not in self._images:
             self._images[sha256] = fit(image, bucket)
             self._room -= size
 
     def take(self, sha256: str, bucket: tuple[int, int]) -> Image.Image | None:
-        """Hand out what was kept of a file, which is then no longer kept; None if it was not.
+        """Return the image kept for a file and forget it; None if it was not kept.
 
         Args:
-            sha256: of the file.
+            sha256: hash of the file.
             bucket: (width, height) in px.
         """
         image = self._images.pop(sha256, None)

@@ -1,4 +1,4 @@
-"""Captions as they vary from step to step: names in front, tags shuffled and sometimes left out."""
+"""Varies captions from step to step: names in front, tags shuffled and sometimes dropped."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ _LONGEST_WEIGHT = 12
 
 _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
-    "\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3"  # Hangul, whose words carry their particles
+    "\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3"  # Hangul, where particles are attached to words
     "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f"  # kana
     "\u2e80-\u2fdf\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Han
 )
-"""Letters of scripts in which no space stands between a word and what belongs to it, as a set of ``re``."""
+"""Letters of scripts that write words without spaces or with attached particles, as a character set for ``re``."""
 _UNSPACED_LETTER = re.compile(f"[{_UNSPACED}]")
 
 _MOST_LAYERS = 8
-"""Of emphasis around a tag; more are not looked through."""
+"""Maximum number of emphasis layers around a tag that are searched."""
 
 _SENTENCE_FROM = 6
-"""Words from which a part between commas is a sentence and no tag; two unspaced letters count as a word."""
+"""A part between commas with this many words is a sentence, not a tag; two unspaced letters make a word."""
 
 
 def plain_words(tag: str) -> str:
-    """A tag as it is compared: composed letters, lower case, ``_`` as space, escaped brackets bare, single spaces."""
+    """Normalize a tag for comparison: NFC, lower case, ``_`` as space, unescaped brackets, single spaces."""
     return " ".join(_bare(_composed(tag)).lower().replace("_", " ").split())
 
 
 def _tags(caption: str) -> list[str]:
-    """Comma-separated parts of a caption without empty ones."""
+    """Comma-separated parts of a caption, without empty ones."""
     return [tag for part in caption.split(",") if (tag := part.strip())]
 
 
 def _bare(tag: str) -> str:
-    """A tag as a generation sees it.
+    """A tag as image generation sees it, without backslashes before brackets.
 
     Host: modules/prompt_parser.py, ``parse_prompt_attention``, A1111 1.6.1-1.10.1: an escaped bracket of a prompt
         reaches the text encoder without its backslash.
@@ -52,7 +52,7 @@ def _bare(tag: str) -> str:
 
 
 def _composed(text: str) -> str:
-    """The text with each accented letter as one, which is also what CLIP's tokenizers make of it."""
+    """The text with accented letters composed (NFC), as CLIP's tokenizers do it."""
     return unicodedata.normalize("NFC", text)
 
 
@@ -61,9 +61,9 @@ def _is_sentence(tag: str) -> bool:
 
 
 def _without_emphasis(tag: str) -> Iterator[tuple[str, str, str]]:
-    """What a tag may be once a prompt's emphasis is taken off, layer by layer: before, tag, after.
+    """Strip a prompt's emphasis from a tag, layer by layer; yields what is before it, the tag, and what is after it.
 
-    The commas of ``((long hair, blue eyes:1.2))`` leave its brackets at two tags, so they need not be pairs.
+    Brackets need not be balanced, because the comma in ``((long hair, blue eyes:1.2))`` splits them between two tags.
     """
     before = after = ""
     for _ in range(_MOST_LAYERS):
@@ -84,11 +84,11 @@ def _without_emphasis(tag: str) -> Iterator[tuple[str, str, str]]:
 class CaptionMaker:
     """Makes the caption of a step from the caption of an image.
 
-    An alias stands for its concept where it is a whole tag. Only in prose, which has no tags, it is looked for between
-    other words: ``girl`` must leave ``magical girl`` alone.
+    An alias stands for its concept only as a whole tag, because ``girl`` must not match in ``magical girl``. In prose,
+    which has no tags, it may stand between other words.
 
     Args:
-        concepts: their names are protected, their aliases are replaced by the names.
+        concepts: their names are kept, and their aliases are replaced with the names.
         config: shuffle_tags, tag_dropout, name_only and caption_dropout are used.
     """
 
@@ -98,13 +98,13 @@ class CaptionMaker:
         self._name_only = config.name_only
         self._caption_dropout = config.caption_dropout
         self._names = _names_by_words(concepts)
-        # Where a name is written, the text encoder finds it, tag or not.
+        # The text encoder finds a name wherever it is written, as a tag or not.
         self._in_tags = _pattern(plain_words(concept.name) for concept in concepts)
         self._in_prose = _pattern(self._names)
         self._parsed: dict[str, tuple[list[str], list[str], str]] = {}
 
     def normalize(self, caption: str) -> str:
-        """The caption with aliases replaced by names; nothing else changes but how its letters are composed."""
+        """The caption with aliases replaced by names; apart from that, only its letters are composed (NFC)."""
         return ", ".join(text for text, _ in self._replaced(caption))
 
     def concepts_in(self, caption: str) -> set[str]:
@@ -112,11 +112,11 @@ class CaptionMaker:
         return {name for _, found in self._replaced(caption) for name in found}
 
     def vary(self, caption: str, rng: random.Random) -> str:
-        """The caption of one step; a pure function of the caption and the generator's state.
+        """The caption of one step, which depends only on the caption and the generator's state.
 
-        With chance ``caption_dropout`` it is empty, with chance ``name_only`` only the names are left;
-        otherwise parts that mention a concept come first and unchanged, and the rest is shuffled and
-        thinned out.
+        With probability ``caption_dropout`` it is empty, with probability ``name_only`` it is reduced to the names;
+        otherwise parts that mention a concept come first and unchanged, and the others are shuffled and
+        randomly dropped.
         """
         if caption not in self._parsed:
             self._parsed[caption] = self._parse(caption)
@@ -155,20 +155,20 @@ class CaptionMaker:
         found: list[str] = []
 
         def replace(match: re.Match[str]) -> str:
-            # Letters without a pair, as the dotless i, fit the pattern and not the table.
+            # Letters such as the dotless i match the pattern case-insensitively but are not in the table.
             name = self._names.get(plain_words(match.group()))
             if name is None:
                 return match.group()
             found.append(name)
             return name
 
-        # One pass over all concepts: what was put in is not looked at again.
+        # One pass for all concepts, so that inserted names are not searched again.
         text = (self._in_prose if is_prose else self._in_tags).sub(replace, _composed(tag))
         return (text if found else tag), found
 
 
 def _names_by_words(concepts: Sequence[Concept]) -> dict[str, str]:
-    """What stands for a concept, as :func:`plain_words`, to its name; a name counts before an alias."""
+    """Map names and aliases, normalized by :func:`plain_words`, to concept names; a name wins over an alias."""
     result: dict[str, str] = {}
     for concept in concepts:
         result.setdefault(plain_words(concept.name), concept.name)
@@ -180,14 +180,14 @@ def _names_by_words(concepts: Sequence[Concept]) -> dict[str, str]:
 
 
 def _pattern(words: Iterable[str]) -> re.Pattern[str]:
-    """Finds any of the words between other words, the longest first; ``_`` is a space within and a letter around."""
+    """Pattern that finds the words in a text, longest first; ``_`` counts as a space in them and as a letter around."""
     found = [_in_text(word) for word in sorted(words, key=len, reverse=True) if word]
-    # Nothing at all is never found.
+    # Without words, a pattern that never matches.
     return re.compile("|".join(found) or r"(?!)", re.IGNORECASE)
 
 
 def _in_text(word: str) -> str:
-    """Where a word stands in a text: no letter before and after it, unless one of the two is unspaced."""
+    """Pattern for one word: no letter directly before or after it, unless one of the two is unspaced."""
     letter = rf"[^\W{_UNSPACED}]"
     start = "" if _UNSPACED_LETTER.match(word[0]) else f"(?<!{letter})"
     end = "" if _UNSPACED_LETTER.match(word[-1]) else f"(?!{letter})"

@@ -1,4 +1,4 @@
-"""Reading caption files, whatever they turn out to be."""
+"""Reads caption files and reports those that cannot be used."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["CaptionFile", "read_caption"]
 _MOST_BYTES = 1_000_000
 
 _INFOTEXT = re.compile(r"(?:^|\s)(?:Negative prompt:|Steps: \d+, (?:Sampler|Schedule type|CFG scale|Seed|Size)\b)")
-"""Where the prompt ends in what the webui writes next to an image when it is told to create a text file.
+"""Where the prompt ends in the text file that the webui can save next to an image.
 
 Host: modules/infotext_utils.py (generation_parameters_copypaste.py before 1.8), ``parse_generation_parameters``, A1111
     1.6.1-1.10.1: the prompt, ``Negative prompt: …`` on a line of its own, then ``Steps: 20, Sampler: …``.
@@ -20,12 +20,12 @@ Host: modules/infotext_utils.py (generation_parameters_copypaste.py before 1.8),
 
 @dataclass(frozen=True)
 class CaptionFile:
-    """What a caption file says.
+    """Contents of a caption file, or why it cannot be used.
 
     Attributes:
         text: the caption; None when it cannot be used.
-        is_cut: whether the webui's generation data stood behind it, which is left out.
-        problem: continues the sentence "The image a.png …"; empty when all is well.
+        is_cut: whether the webui's generation data followed the caption and was removed.
+        problem: continues the sentence "The image a.png …"; empty if there is none.
         hint: what to do.
     """
 
@@ -36,18 +36,18 @@ class CaptionFile:
 
 
 def read_caption(path: Path, shown: str) -> CaptionFile:
-    """Read at most a megabyte of UTF-8 text, with or without a byte order mark.
+    """Read a caption file: at most 1 MB of UTF-8 text, with or without a byte order mark.
 
     Args:
-        path: of the file, which may have been found to be something else than a file.
-        shown: its name as it may stand in messages.
+        path: path of the file, which may turn out not to be a regular file.
+        shown: its name for messages.
     """
     which = f"has a caption file {shown}"
     try:
-        # A pipe would wait for a writer, and a device has no end.
+        # Reading a pipe would block, and a device may have no end.
         if not path.is_file():
             return CaptionFile(
-                None, problem=f"{which} that is not a regular file", hint=f"Replace {shown} by a text file."
+                None, problem=f"{which} that is not a regular file", hint=f"Replace {shown} with a text file."
             )
         with path.open("rb") as file:
             data = file.read(_MOST_BYTES + 1)
@@ -62,7 +62,7 @@ def read_caption(path: Path, shown: str) -> CaptionFile:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = "\0"
-    # UTF-16 without a byte order mark is valid UTF-8 with a NUL in every second place.
+    # UTF-16 without a byte order mark is valid UTF-8 in which every second byte is NUL.
     if "\0" in text:
         return CaptionFile(None, problem=f"{which} that is not UTF-8 text", hint=f"Save {shown} as UTF-8.")
     end = _INFOTEXT.search(text)

@@ -1,4 +1,4 @@
-"""What is wrong with captions: missing, too long, written for something else, or without the names to train."""
+"""Finds problems with captions: missing, too long, with prompt syntax, or without the names to train."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["caption_problems"]
 
 _LONGEST_EXAMPLE = 40
 _MOST_TOKENS = 300
-"""Four chunks of a prompt. The longest caption of a batch decides how many chunks all of its captions take."""
+"""Four prompt chunks. The longest caption of a batch decides how many chunks all of them use."""
 _COUNTED_LETTERS = 20_000
-"""Of a longer caption only the beginning is counted."""
+"""Characters; only this much of a longer caption is tokenized to estimate its length."""
 
 _SYNTAX = (
     (
@@ -27,14 +27,14 @@ _SYNTAX = (
         r"|(?<!\\)\({2}(?:\\.|[^()\\]){1,99}\)+|(?<!\\)\[{2}[^\[\]]{1,99}\]+|\{{2}[^{}]{1,99}\}+",
     ),
     ("Prompt editing", r"(?<!\\)\[[^\[\]]{0,99}:[^\[\]]{0,99}:\s?\d*\.?\d+\s?\]"),
-    ("A choice", r"(?<!\\)\[[^\[\]|]{0,99}\|[^\[\]]{0,99}\]|\{[^{}|]{0,99}\|[^{}]{0,99}\}"),
+    ("Random choice", r"(?<!\\)\[[^\[\]|]{0,99}\|[^\[\]]{0,99}\]|\{[^{}|]{0,99}\|[^{}]{0,99}\}"),
     ("The separator |||", r"\|\|\|"),
     ("A wildcard", r"__[^\W_][\w/*-]{0,99}?__"),
-    ("The tag of an extra network", r"<(?:lora|lyco|hypernet):[^<>]{0,99}>"),
-    ("A keyword of prompts", r"\b(?:BREAK|AND)\b"),
+    ("An extra network tag", r"<(?:lora|lyco|hypernet):[^<>]{0,99}>"),
+    ("A prompt keyword", r"\b(?:BREAK|AND)\b"),
 )
-"""What means something in prompts or to other trainers, and is only text in a caption. Repetitions are bounded: where
-captions are endless, searching must not be."""
+"""Syntax that means something in prompts or to other trainers but is plain text in a caption. Repetitions are bounded
+so that searching very long captions stays fast."""
 
 
 def caption_problems(
@@ -43,13 +43,13 @@ def caption_problems(
     config: TrainConfig,
     tokenizer: Callable[[str], list[int]] | None,
 ) -> list[Problem]:
-    """Every finding about the captions of the images.
+    """Find all problems with the captions of the images.
 
     Args:
-        images: that can be used.
-        folder: the data folder, named in the findings.
-        config: the concepts are used.
-        tokenizer: token ids of a text; without it words are counted.
+        images: the usable images.
+        folder: the data folder, for messages.
+        config: its concepts are used.
+        tokenizer: text → token ids; None counts words instead.
     """
     problems = _missing(images, folder)
     captioned = [image for image in images if image.caption]
@@ -68,10 +68,10 @@ def _missing(images: Sequence[DatasetImage], folder: Path) -> list[Problem]:
     if not bare:
         return []
     similar = list(dict.fromkeys(name for image in bare for name in image.lookalikes))
-    what = "Put a .txt file of the same name next to each image: the concept's name, then what varies."
+    what = "Put a .txt file of the same name next to each image, with the concept's name, then what varies."
     if similar:
         there = listed([shown_text(name) for name in similar])
-        what = f"There are {there}: a caption needs exactly the name of its image, and the ending .txt."
+        what = f"There are {there}, but a caption needs exactly the name of its image with the suffix .txt."
     if len(bare) == len(images):
         text = f"No image in {shown_path(folder)} has a caption."
         return [Problem("data_folder", "error", text, what)]
@@ -84,7 +84,7 @@ def _generation_data(images: Sequence[DatasetImage]) -> list[Problem]:
     if not cut:
         return []
     text = f"The captions of {_count(cut)} contain the webui's generation data: {_names(cut)}."
-    hint = 'Only the prompt is used; what follows from "Negative prompt:" or "Steps:" on is left out.'
+    hint = 'Only the prompt is used; everything from "Negative prompt:" or "Steps:" on is ignored.'
     return [Problem("data_folder", "warning", text, hint)]
 
 
@@ -101,7 +101,9 @@ def _syntax(images: Sequence[DatasetImage]) -> list[Problem]:
             example = "" if example in what else f" such as {example}"
             affected = [image for image, _ in found]
             text = f"{what}{example} is trained as written in the captions of {_count(affected)}: {_names(affected)}."
-            problems.append(Problem("data_folder", "warning", text, "It means nothing in a caption, so remove it."))
+            problems.append(
+                Problem("data_folder", "warning", text, "It has no special meaning in a caption, so remove it.")
+            )
     return problems
 
 
@@ -111,13 +113,13 @@ def _long(images: Sequence[DatasetImage], tokenizer: Callable[[str], list[int]] 
     if not found:
         return []
     what = "tokens" if tokenizer is not None else "words"
-    text = f"Captions of more than {_MOST_TOKENS} {what} make steps slow and take much memory: {listed(found)}."
+    text = f"Captions of more than {_MOST_TOKENS} {what} make steps slow and use a lot of memory: {listed(found)}."
     return [Problem("data_folder", "warning", text, "Shorten them.")]
 
 
 def _length(caption: str, tokenizer: Callable[[str], list[int]] | None) -> int:
-    """Tokens of a caption, of a very long one estimated from its beginning; words where there is no tokenizer."""
-    # A token is a byte or more.
+    """Number of tokens of a caption, estimated for very long ones; number of words if there is no tokenizer."""
+    # A token is at least one byte.
     if len(caption.encode()) <= _MOST_TOKENS:
         return 0
     text = caption[:_COUNTED_LETTERS]
@@ -136,8 +138,8 @@ def _concepts(images: Sequence[DatasetImage], config: TrainConfig) -> list[Probl
         Problem(
             f"concepts[{index}].name",
             "error",
-            f"No caption mentions {concept.name}, so nothing would train it.",
-            "Write the name into captions, or list a tag that stands for it as an alias.",
+            f"No caption mentions {concept.name}, so it would not be trained.",
+            "Add the name to captions, or list a tag that stands for it as an alias.",
         )
         for index, concept in enumerate(config.concepts)
         if concept.name.strip() and concept.name not in mentioned
@@ -145,6 +147,6 @@ def _concepts(images: Sequence[DatasetImage], config: TrainConfig) -> list[Probl
     without = [image for image, names in zip(images, found, strict=True) if not names]
     if mentioned and 2 * len(without) > len(images):
         text = f"{len(without)} of {len(images)} captions mention no concept: {_names(without)}."
-        hint = "Write the name of what they show into them, or list a tag that stands for it as an alias."
+        hint = "Add the name of what they show, or list a tag that stands for it as an alias."
         problems.append(Problem("data_folder", "warning", text, hint))
     return problems

@@ -1,4 +1,4 @@
-"""One look at a dataset, made once for each start and handed from the checks to the training."""
+"""Reads a dataset once per start; the checks pass the result on to the training."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from lib_pivotal.core.errors import Problem
 __all__ = ["DatasetReport", "read_dataset"]
 
 _STRIP_PIXELS = 2**20
-"""Pixels that are copied at a time to compare images."""
+"""Number of pixels copied at a time to compare images."""
 
 
 @dataclass(frozen=True)
 class DatasetReport:
-    """What a data folder holds.
+    """Contents of a data folder.
 
     Attributes:
-        folder: that was read.
-        images: all of them, those that cannot be used too, sorted by relative path.
-        copies: pairs of images with the same pixels, the first one first.
+        folder: the folder that was read.
+        images: all images, including unusable ones, sorted by relative path.
+        copies: pairs of images with the same pixels, in order.
         unused: kind → number of files that are not used.
-        problems: of the folder and its sub-folders, not of single files.
-        kept: images in their buckets, for encoding; None when they are not wanted.
+        problems: problems with the folder and its subfolders, not with single files.
+        kept: images fitted to their buckets, for encoding; None if they are not kept.
     """
 
     folder: Path
@@ -45,14 +45,14 @@ class DatasetReport:
 
     @property
     def usable(self) -> tuple[DatasetImage, ...]:
-        """The images that can be trained on."""
+        """The images that can be used for training."""
         return tuple(image for image in self.images if not image.flaws)
 
     def digest(self) -> str:
-        """Of relative paths, contents, captions and repeats: what decides the order and content of steps, as hex."""
+        """Hex digest of paths, contents, captions and repeats, which determine the order and content of steps."""
         digest = hashlib.sha256()
         for image in self.usable:
-            # Names need not be UTF-8. Elsewhere than on Windows this gives back the bytes of the file system.
+            # Names need not be UTF-8. Except on Windows, this restores the bytes of the file system.
             name = os.fsencode(image.path.relative_to(self.folder).as_posix())
             texts = (image.sha256, image.caption or "", str(image.repeats))
             digest.update(b"\0".join([name, *(text.encode() for text in texts)]))
@@ -60,13 +60,13 @@ class DatasetReport:
 
 
 def read_dataset(data_folder: str, *, kept: KeptImages | None = None) -> DatasetReport:
-    """List a folder, read every file in it once, decode every image once.
+    """List a folder, read every file in it once, and decode every image once.
 
-    A truncated image looks fine until it is decoded.
+    Images are decoded because a truncated image is only noticed then.
 
     Args:
         data_folder: as the user gave it.
-        kept: takes the decoded images.
+        kept: receives the decoded images.
     """
     folder, problem = find_folder(data_folder)
     if problem:
@@ -92,12 +92,12 @@ def read_dataset(data_folder: str, *, kept: KeptImages | None = None) -> Dataset
 
 def _closed(path: Path, reason: str, folder: Path) -> Problem:
     text = f"The folder {shown_path(path, folder)} cannot be read ({reason})."
-    hint = "Give yourself permission to read it" + ("." if path == folder else ", or move it out of the data folder.")
+    hint = "Check its permissions" + ("." if path == folder else ", or move it out of the data folder.")
     return Problem("data_folder", "error", text, hint)
 
 
 def _read(image: DatasetImage, kept: KeptImages | None) -> tuple[DatasetImage, str]:
-    """The image with its hash and its size as decoded, or with what is wrong; and a digest of its pixels."""
+    """Return the image with its hash and decoded size, or with its flaw, and a digest of its pixels."""
     if not image.width:
         return image, ""
     try:
@@ -106,7 +106,7 @@ def _read(image: DatasetImage, kept: KeptImages | None) -> tuple[DatasetImage, s
         decoded = read_image(data)
         if kept is not None:
             kept.keep(sha256, decoded)
-        # Whether there is a way from its colors to RGB shows in any part of it.
+        # Any part of it shows whether it can be converted to RGB.
         fit(decoded.crop((0, 0, 1, 1)), (1, 1))
         pixels = _pixel_digest(decoded)
     except UnusableImage as error:
@@ -115,10 +115,10 @@ def _read(image: DatasetImage, kept: KeptImages | None) -> tuple[DatasetImage, s
 
 
 def _pixel_digest(image: Image.Image) -> str:
-    """Equal for images that look the same, in whatever kind of file."""
+    """Digest that is equal for images that look the same, whatever their file format."""
     digest = hashlib.sha256()
     height = max(1, _STRIP_PIXELS // image.width)
-    # A palette's numbers mean nothing alone; every other mode is compared as it is.
+    # Palette indices mean nothing by themselves; every other mode is compared as it is.
     mode = "RGBA" if image.mode == "P" else image.mode
     for top in range(0, image.height, height):
         strip = image.crop((0, top, image.width, min(top + height, image.height)))

@@ -1,4 +1,4 @@
-"""What is wrong with a dataset, all of it, before the long work starts."""
+"""Finds all problems with a dataset before training starts."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from lib_pivotal.core.errors import Problem
 __all__ = ["dataset_problems"]
 
 _SMALLEST = 32
-"""Shortest side in px that can be trained on."""
+"""Minimum side length in px of a training image."""
 
 _LISTED = 5
-"""Files named in one finding; those that cannot be used get a finding each, up to twice as many."""
+"""Maximum number of files named in one finding; up to twice as many unusable files get their own finding."""
 
 _MOST_KINDS = 12
 
@@ -37,19 +37,19 @@ _PLURALS = {
 def dataset_problems(
     report: DatasetReport, config: TrainConfig, tokenizer: Callable[[str], list[int]] | None = None
 ) -> list[Problem]:
-    """Every finding about the images and captions of a dataset; no file is read.
+    """Find all problems with the images and captions of a dataset; no file is read.
 
     Args:
-        report: what the folder holds.
-        config: concepts and resolution are used.
-        tokenizer: token ids of a text; None where no model is loaded.
+        report: contents of the folder.
+        config: its concepts and resolution are used.
+        tokenizer: text → token ids; None if no model is loaded.
     """
     problems = [*report.problems, *_unused(report)]
     if not report.images:
         if not report.problems:
             kinds = ", ".join(readable_suffixes())
-            text = f"{shown_path(report.folder)} holds no images."
-            problems.append(Problem("data_folder", "error", text, f"It needs files of the kinds {kinds}."))
+            text = f"{shown_path(report.folder)} contains no images."
+            problems.append(Problem("data_folder", "error", text, f"Add images ({kinds})."))
         return problems
     problems += _flaws(report.images)
     problems += _copies(report.copies)
@@ -65,9 +65,9 @@ def _unused(report: DatasetReport) -> list[Problem]:
     more = sum(count for _, count in kinds[_MOST_KINDS:])
     if more:
         counted.append(f"{more} more files")
-    hint = "What training writes is never used as data."
+    hint = "Training results and stored latents are never used as training data."
     if any(kind.startswith(".") for kind, _ in kinds):
-        hint = "Convert images to PNG or JPEG, and give each caption the name of its image with the ending .txt."
+        hint = "Convert images to PNG or JPEG, and give each caption the name of its image with the suffix .txt."
     return [Problem("data_folder", "warning", f"Not used: {', '.join(counted)}.", hint)]
 
 
@@ -89,7 +89,7 @@ def _flaws(images: Sequence[DatasetImage]) -> list[Problem]:
     if not more:
         return found
     text = f"{more} more images or captions cannot be used."
-    return [*found[: 2 * _LISTED], Problem("data_folder", "error", text, "Solve these problems first.")]
+    return [*found[: 2 * _LISTED], Problem("data_folder", "error", text, "Fix these problems first.")]
 
 
 def _copies(copies: Sequence[tuple[DatasetImage, DatasetImage]]) -> list[Problem]:
@@ -97,14 +97,14 @@ def _copies(copies: Sequence[tuple[DatasetImage, DatasetImage]]) -> list[Problem
         Problem(
             second.shown,
             "warning",
-            f"It shows the same image as {first.shown}.",
+            f"It has the same pixels as {first.shown}.",
             "Remove one, or use a folder named N_name to repeat images.",
         )
         for first, second in copies[:_LISTED]
     ]
     if len(copies) > _LISTED:
-        more = f"{len(copies) - _LISTED} more images are there twice."
-        problems.append(Problem("data_folder", "warning", more, "Remove the copies."))
+        more = f"{len(copies) - _LISTED} more images are duplicates."
+        problems.append(Problem("data_folder", "warning", more, "Remove the duplicates."))
     return problems
 
 
@@ -117,10 +117,10 @@ def _sizes(images: Sequence[DatasetImage], resolution: int) -> list[Problem]:
         problems.append(Problem("data_folder", "error", text, "Replace or remove them."))
     small = [image for image in others if image.width * image.height * 4 < resolution * resolution]
     if small:
-        text = f"Less than half of {resolution} px a side, and will be enlarged: {_names(small)}."
+        text = f"Smaller than half of {resolution} px per side, so they will be enlarged: {_names(small)}."
         problems.append(Problem("resolution", "warning", text, "Use larger images or a lower resolution."))
     long = [image for image in others if max(image.width, image.height) > 4 * min(image.width, image.height)]
     if long:
-        text = f"Longer than 4:1, so the ends are cut off: {_names(long)}."
-        problems.append(Problem("data_folder", "warning", text, "Crop them to what should be learned."))
+        text = f"Aspect ratio above 4:1, so the ends are cropped: {_names(long)}."
+        problems.append(Problem("data_folder", "warning", text, "Crop them to the part that should be learned."))
     return problems

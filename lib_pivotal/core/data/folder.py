@@ -1,4 +1,4 @@
-"""What lies in a data folder: images with their captions, and by kind and count what is not used."""
+"""Lists a data folder: images with their captions, and the number of unused files by kind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["FolderContents", "ImageEntry", "bare_path", "find_folder", "list_fol
 _CAPTION = ".txt"
 _MASK = "-masklabel"
 _CAPTION_LIKE = (_CAPTION, ".caption", ".captions", ".text", ".tags", ".json")
-"""Endings in which other programs keep captions; only the first is read."""
+"""Suffixes that other programs use for captions; only the first is read."""
 
 _AROUND = " \t\r\n\u00a0\"'“”\u200b\u200e\u200f\u202a\u202c\ufeff"
 """What comes along when a path is copied: blanks, quotes, and the invisible marks of Windows' property pages."""
@@ -34,9 +34,9 @@ class ImageEntry:
     """An image file.
 
     Attributes:
-        path: of the image.
-        caption: its caption file; None when there is none.
-        lookalikes: names of files next to it that may have been meant as its caption.
+        path: path of the image.
+        caption: its caption file; None if there is none.
+        lookalikes: names of files next to it that may be meant as its caption.
     """
 
     path: Path
@@ -46,12 +46,12 @@ class ImageEntry:
 
 @dataclass
 class FolderContents:
-    """What was found below a folder.
+    """What was found in a folder and its subfolders.
 
     Attributes:
-        images: sorted by relative path.
+        images: images, sorted by relative path.
         unused: kind → number of files (or folders) that are not used.
-        closed: folders that cannot be listed, and why.
+        closed: folder that cannot be listed → reason.
     """
 
     images: list[ImageEntry] = field(default_factory=list)
@@ -60,41 +60,44 @@ class FolderContents:
 
 
 def bare_path(text: str) -> str:
-    """A path without the quotes of Windows' "Copy as path" and the spaces around it."""
+    """Strip surrounding spaces and the quotes of Windows' "Copy as path" from a path."""
     return text.strip(_AROUND)
 
 
 def find_folder(text: str) -> tuple[Path, tuple[str, str] | None]:
-    """The folder a user means; the quotes of Windows' "Copy as path" and blanks around it may stand there.
+    """Find the folder a user means; surrounding spaces and the quotes of Windows' "Copy as path" are allowed.
 
     Args:
-        text: as given.
+        text: the path as the user gave it.
 
     Returns:
-        The folder, and what is wrong with it and what to do, or None.
+        The folder, and None or the problem and what to do.
     """
     bare = bare_path(text)
     if not bare:
-        return Path(text), ("No image folder is given.", "Give the folder that holds the images.")
+        return Path(text), ("No image folder is given.", "Choose the folder that contains the images.")
     paths = [_expanded(given) for given in dict.fromkeys((text, text.strip(), bare))]
     answers = [_obstacle(path) for path in paths]
-    # A name may really begin or end like that; otherwise the plain one is what the user knows.
+    # A real name may contain such characters; if neither exists, the message shows the plain one.
     index = answers.index("") if "" in answers else -1
     if not answers[index]:
         return paths[index], None
-    return paths[index], (f"{shown_path(paths[index])} {answers[index]}.", "Give the folder that holds the images.")
+    return paths[index], (
+        f"{shown_path(paths[index])} {answers[index]}.",
+        "Choose the folder that contains the images.",
+    )
 
 
 def _expanded(text: str) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError:
-        # There is no such user.
+        # No user of this name exists.
         return Path(text)
 
 
 def _obstacle(path: Path) -> str:
-    """Why a path is not a folder; empty when it is one."""
+    """Why a path is not a folder; empty if it is one."""
     try:
         return "" if stat.S_ISDIR(path.stat().st_mode) else "is a file"
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -104,10 +107,10 @@ def _obstacle(path: Path) -> str:
 
 
 def list_folder(folder: Path) -> FolderContents:
-    """Everything below ``folder``; no file is opened.
+    """List everything in ``folder`` and its subfolders; no file is opened.
 
-    Hidden files and folders and masks are left out, and so is what this project writes: the folders of runs, the cover
-    images of bundles and stored latents. Links to folders are followed once, and never to a folder around this one.
+    Hidden files, hidden folders and masks are left out, as are files that this project writes: run folders, cover
+    images of bundles and stored latents. Links to folders are followed once, but never to a parent folder.
     """
     contents = FolderContents()
     for path, entries in _walk(folder, contents):
@@ -117,7 +120,7 @@ def list_folder(folder: Path) -> FolderContents:
 
 
 def _walk(folder: Path, contents: FolderContents) -> Iterator[tuple[Path, list[os.DirEntry[str]]]]:
-    """Each folder with its entries: first real folders, so that a link to one of them adds nothing, then links."""
+    """Yield each folder with its entries; links come last, so that a link to a real folder adds nothing."""
     around = Path(os.path.realpath(folder)).parents
     waiting, links, seen = [folder], list[Path](), set[str]()
     while waiting or links:
@@ -166,7 +169,7 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_run(entries: Iterable[os.DirEntry[str]]) -> bool:
-    """Whether a folder is that of a run, which its contents tell and not its name; its samples are not data."""
+    """Whether a folder is a run folder, judged by its contents; its samples are not training data."""
     names = {entry.name for entry in entries}
     return "config.json" in names and bool(names & {"loss.csv", "states"})
 
@@ -199,7 +202,7 @@ def _sort_out(folder: Path, entries: list[os.DirEntry[str]], contents: FolderCon
 
 
 def _captions(images: list[str], others: list[str]) -> dict[str, str]:
-    """Image → caption file of the same stem; capitals and composed letters may differ where there is no doubt."""
+    """Image → caption file of the same stem; case and Unicode form may differ if the match is unambiguous."""
     stems = {name: _split(name)[0] for name in images}
     there = set(others)
     found = {name: stem + _CAPTION for name, stem in stems.items() if stem + _CAPTION in there}
@@ -218,7 +221,7 @@ def _captions(images: list[str], others: list[str]) -> dict[str, str]:
 
 
 def _by_stem(names: list[str], suffixes: tuple[str, ...]) -> dict[str, list[str]]:
-    """Files that may be captions by the stem of their image: ``a.caption``, ``a.png.txt``, ``a.txt.txt``, ``A.TXT``."""
+    """Possible caption files by the stem of their image: ``a.caption``, ``a.png.txt``, ``a.txt.txt``, ``A.TXT``."""
     found: dict[str, list[str]] = {}
     for name in names:
         stem, suffix = _split(name)
@@ -231,13 +234,13 @@ def _by_stem(names: list[str], suffixes: tuple[str, ...]) -> dict[str, list[str]
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Stem and ending of a file name."""
+    """Stem and suffix of a file name."""
     path = PurePath(name)
     return path.stem, path.suffix
 
 
 def _alike(name: str) -> str:
-    """Equal for names that Windows or macOS would not tell apart."""
+    """Normalized name, equal for names that Windows or macOS cannot tell apart."""
     return unicodedata.normalize("NFC", name).casefold()
 
 

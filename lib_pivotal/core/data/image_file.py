@@ -1,4 +1,4 @@
-"""Reading image files: which kinds, how large they may be, and which way up they are shown."""
+"""Reads image files: supported formats, size limits and orientation."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ __all__ = [
 ]
 
 MOST_PIXELS = 120_000_000
-"""Pixels of an image; decoded it takes four bytes for each, and half a gigabyte is enough for one file."""
+"""Maximum number of pixels; decoding takes four bytes per pixel, and half a gigabyte is enough for one file."""
 
 _MOST_BYTES = 2**29
-"""Size of a file that is read."""
+"""Maximum size of an image file in bytes."""
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".apng")
@@ -46,7 +46,7 @@ _FOREIGN = (
     (4, b"JXL ", "is a JPEG XL image", _CONVERT),
     (0, b"8BPS", "is a Photoshop file", _CONVERT),
 )
-"""Where in a file, which bytes, what it is, and what to do: what often has the name of an image and cannot be read."""
+"""Contents that often have an image's name but cannot be read: offset, bytes, what the file is, what to do."""
 
 _ORIENTATION = 0x0112
 _WIDTH, _HEIGHT = 0x0100, 0x0101
@@ -60,7 +60,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF orientation → what makes it upright.
+"""EXIF orientation → operation that makes the image upright.
 
 Source: EXIF 2.32, tag 0x0112.
 """
@@ -81,18 +81,18 @@ class UnusableImage(Exception):
 
 
 def readable_suffixes() -> tuple[str, ...]:
-    """Lower-case endings of the files that are read; WebP and AVIF only where this Pillow can decode them."""
+    """Lower-case suffixes of supported files; WebP and AVIF only if this Pillow can decode them."""
     registered = Image.registered_extensions()
     return tuple(suffix for suffix in _SUFFIXES if registered.get(suffix) in _FORMATS)
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Width and height in px as the image is meant to be shown, from the file's header; nothing is decoded.
+    """Width and height in px of the upright image, read from the file's header; nothing is decoded.
 
-    Where a PNG keeps its orientation behind the pixels, only :func:`read_image` sees it.
+    If a PNG stores its orientation after the pixels, only :func:`read_image` sees it.
 
     Raises:
-        UnusableImage: it is not an image that can be read, or it is too large.
+        UnusableImage: it is not a readable image, or it is too large.
     """
     try:
         with path.open("rb") as file:
@@ -102,7 +102,7 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The whole file.
+    """Read the whole file.
 
     Raises:
         UnusableImage: it cannot be read, or it is too large.
@@ -110,7 +110,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            # Not more than its size, since reading takes the memory for what it is asked for.
+            # No more than its size, because reading allocates as much memory as requested.
             data = file.read(size) if size <= _MOST_BYTES else b""
     except OSError as error:
         raise _unreadable(error) from error
@@ -120,20 +120,20 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_image(data: bytes) -> Image.Image:
-    """The decoded image (of an animation its first frame) as it is meant to be shown.
+    """Decode an image (the first frame of an animation) and make it upright.
 
     Args:
         data: contents of the file.
 
     Raises:
-        UnusableImage: it is damaged, too large, or not an image that can be read.
+        UnusableImage: it is damaged, too large, or not a readable image.
     """
     image = _opened(io.BytesIO(data))
     try:
         image.load()
         image = upright(image)
     except Exception as error:
-        # What a decoder raises for a damaged file differs with format and version.
+        # Decoders raise different errors for damaged files, depending on format and version.
         raise _damaged(error) from error
     if image.mode == "F":
         raise UnusableImage("has floating-point pixels of unknown range", "Save it as PNG.")
@@ -141,28 +141,28 @@ def read_image(data: bytes) -> Image.Image:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The image as it is meant to be shown.
+    """Rotate or mirror the image as its EXIF orientation says.
 
-    Pillow's own ``exif_transpose`` also writes the EXIF data again, which fails where a camera wrote odd ones.
+    Pillow's own ``exif_transpose`` also writes the EXIF data again, which fails if a camera wrote invalid data.
     """
-    # While it decodes a TIFF, Pillow turns it, and earlier versions leave the tag there.
+    # Pillow rotates a TIFF while decoding it, and earlier versions leave the tag in place.
     turn = None if image.format == "TIFF" else _TURNS.get(_orientation(image))
     return image if turn is None else image.transpose(turn)
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height in px as the image is meant to be shown; nothing is decoded."""
+    """Width and height in px of the upright image; nothing is decoded."""
     tags = getattr(image, "tag_v2", None) if image.format == "TIFF" else None
-    # Before a TIFF is decoded, its size is turned in some versions of Pillow and not in others.
+    # Before a TIFF is decoded, some versions of Pillow swap its sides and others do not.
     width, height = (tags[_WIDTH], tags[_HEIGHT]) if tags is not None else image.size
     return (height, width) if _orientation(image) >= 5 else (width, height)
 
 
 def _opened(file: IO[bytes]) -> Image.Image:
-    """An image whose header has been read.
+    """Open an image and read its header.
 
-    As ``Image.open`` does it, but for the formats of :data:`_FORMATS` only (others may start programs), and without
-    its limit of pixels, which prints a warning and depends on what the host has set; ours is :data:`MOST_PIXELS`.
+    Like ``Image.open``, but only for the formats in :data:`_FORMATS` (others may start programs), and without
+    its pixel limit, which prints a warning and depends on the host's settings; ours is :data:`MOST_PIXELS`.
     """
     Image.init()
     prefix = file.read(64)
@@ -173,7 +173,7 @@ def _opened(file: IO[bytes]) -> Image.Image:
             continue
         factory, accepts = Image.OPEN[name]
         answer = accepts is None or accepts(prefix)
-        # A text tells what this Pillow lacks to read the file.
+        # A string says what this Pillow lacks to read the file.
         if not answer or isinstance(answer, str):
             continue
         file.seek(0)
@@ -190,23 +190,23 @@ def _opened(file: IO[bytes]) -> Image.Image:
     for start, magic, what, hint in _FOREIGN:
         if prefix[start:].startswith(magic):
             raise UnusableImage(what, hint)
-    raise UnusableImage("is not an image, or of a kind that cannot be read", "Convert it to PNG, or remove it.")
+    raise UnusableImage("is not an image in a supported format", "Convert it to PNG, or remove it.")
 
 
 def _orientation(image: Image.Image) -> int:
-    """1 … 8; 1, which is upright, where the file says nothing that can be understood."""
+    """EXIF orientation, 1 … 8; 1 (upright) if the file has none or an invalid one."""
     try:
-        # PngImageFile.getexif decodes the pixels, since the data may follow them.
+        # PngImageFile.getexif decodes the pixels, because the EXIF data may follow them.
         value = int(Image.Image.getexif(image).get(_ORIENTATION, 1))
     except Exception:
-        # The image itself may still be fine.
+        # The image itself may still be intact.
         return 1
     return value if value in _TURNS else 1
 
 
 def _damaged(error: Exception) -> UnusableImage:
     if isinstance(error, MemoryError):
-        return UnusableImage("needs more memory than there is", "Scale it down.")
+        return UnusableImage("needs more memory than is available", "Scale it down.")
     return UnusableImage(f"is damaged ({error})", "Repair or remove it.")
 
 

@@ -1,4 +1,4 @@
-"""Latents of the images, encoded once: mean and spread, keyed by everything they depend on."""
+"""Latents of the images, encoded once: mean and standard deviation, keyed by everything they depend on."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class LatentEntry:
     Attributes:
         path: the file.
         bucket: (width, height) in px.
-        mirrored: swap left and right.
-        sha256: of the file when it was checked, hex.
+        mirrored: whether to swap left and right.
+        sha256: hex hash of the file when it was checked.
         shown: its name in messages.
     """
 
@@ -48,9 +48,9 @@ class LatentEntry:
 
 @dataclass(frozen=True)
 class LatentItem:
-    """Posterior of one image; fp32 on the CPU, each of shape ``(C, h, w)``.
+    """Posterior of one image: mean and standard deviation, fp32 on the CPU, each of shape ``(C, h, w)``.
 
-    Mean and spread are kept, not a sample, so that every step draws its own.
+    These are kept instead of a sample so that every step can draw its own.
     """
 
     mean: torch.Tensor
@@ -59,7 +59,7 @@ class LatentItem:
 
 def encode_all(
     entries: Sequence[LatentEntry],
-    codec: VAE,
+    vae: VAE,
     *,
     batch_size: int,
     folder: Path | None,
@@ -67,25 +67,25 @@ def encode_all(
     stopped: Callable[[], bool],
     kept: KeptImages | None = None,
 ) -> list[LatentItem]:
-    """Latents of all entries; equal ones are encoded once, stored ones not at all.
+    """Encode all entries; identical ones are encoded once, stored ones are loaded.
 
     Args:
-        entries: what to encode.
-        codec: the VAE.
-        batch_size: images of one bucket encoded together.
-        folder: where latents are stored for the next run; None keeps them in memory only.
+        entries: images to encode.
+        vae: the VAE.
+        batch_size: number of images of one bucket to encode together.
+        folder: folder of stored latents; None keeps them in memory only.
         progress: called with (done, total).
-        stopped: asked between batches whether to give up.
-        kept: images of the check; they need not be decoded again.
+        stopped: polled between batches; returns whether to stop.
+        kept: images already decoded by the check.
 
     Returns:
         An item for each entry, in order.
 
     Raises:
-        DatasetError: a file cannot be decoded or is no longer what was checked, or its latents are not finite.
-        Interrupted: ``stopped`` said so.
+        DatasetError: a file cannot be decoded or has changed since the check, or its latents are not finite.
+        Interrupted: ``stopped`` returned True.
     """
-    identity = codec.identity()
+    identity = vae.identity()
     keys = [_key(entry, identity) for entry in entries]
     items: dict[str, LatentItem] = {}
     waiting: dict[tuple[int, int], dict[str, LatentEntry]] = {}
@@ -103,7 +103,7 @@ def encode_all(
         for start in range(0, len(pairs), batch_size):
             if stopped():
                 raise Interrupted("Stopped while the images were being encoded.")
-            for key, item in _encode(pairs[start : start + batch_size], codec, source):
+            for key, item in _encode(pairs[start : start + batch_size], vae, source):
                 items[key] = item
                 _store(folder, key, item)
             progress(len(items), total)
@@ -111,10 +111,10 @@ def encode_all(
 
 
 class _Source:
-    """Hands out the pixels of entries; of an image and its mirror image that follow each other it decodes one.
+    """Loads the pixels of entries; an image directly followed by its mirror image is decoded once.
 
     Args:
-        kept: images that are decoded already.
+        kept: images that are already decoded.
     """
 
     def __init__(self, kept: KeptImages | None) -> None:
@@ -122,10 +122,10 @@ class _Source:
         self._last: tuple[object, torch.Tensor] = (None, torch.empty(0))
 
     def pixels(self, entry: LatentEntry) -> torch.Tensor:
-        """Fp32, shape ``(3, height, width)``, -1 … 1.
+        """Pixels of an entry: fp32, shape ``(3, height, width)``, -1 … 1.
 
         Raises:
-            DatasetError: the file cannot be decoded, or is no longer what was checked.
+            DatasetError: the file cannot be decoded or has changed since the check.
         """
         which = (entry.sha256, entry.bucket)
         if self._last[0] != which:
@@ -138,7 +138,7 @@ class _Source:
 def _decoded(entry: LatentEntry) -> Image.Image:
     try:
         data = read_bytes(entry.path)
-        # Otherwise the latents of one image would go by the name and digest of another.
+        # Otherwise latents would be stored under the hash of different contents.
         if hashlib.sha256(data).hexdigest() == entry.sha256:
             return fit(read_image(data), entry.bucket)
     except UnusableImage as error:
@@ -147,36 +147,36 @@ def _decoded(entry: LatentEntry) -> Image.Image:
 
 
 def _mirrored_next(group: Mapping[str, LatentEntry]) -> list[tuple[str, LatentEntry]]:
-    """Keys and entries in their order, each mirror image after its image."""
+    """Keys and entries in their order, with each mirror image right after its image."""
     first: dict[str, int] = {}
     for entry in group.values():
         first.setdefault(entry.sha256, len(first))
     return sorted(group.items(), key=lambda pair: first[pair[1].sha256])
 
 
-def _encode(pairs: Sequence[tuple[str, LatentEntry]], codec: VAE, source: _Source) -> list[tuple[str, LatentItem]]:
-    mean, std = codec.encode(torch.stack([source.pixels(entry) for _, entry in pairs]))
+def _encode(pairs: Sequence[tuple[str, LatentEntry]], vae: VAE, source: _Source) -> list[tuple[str, LatentItem]]:
+    mean, std = vae.encode(torch.stack([source.pixels(entry) for _, entry in pairs]))
     result = []
     for (key, entry), one_mean, one_std in zip(pairs, mean, std, strict=True):
         if not (torch.isfinite(one_mean).all() and torch.isfinite(one_std).all()):
             raise DatasetError(
-                f"The VAE gives no finite latents for {entry.shown}.",
+                f"The VAE produces NaN or infinite latents for {entry.shown}.",
                 hint="Start the webui with --no-half-vae, or choose another VAE.",
             )
-        # Copies, so that the batch is not kept; some VAEs return their channels last, which cannot be stored.
+        # Copied to free the batch; some VAEs return channels-last tensors, which cannot be stored.
         copies = (part.clone(memory_format=torch.contiguous_format) for part in (one_mean, one_std))
         result.append((key, LatentItem(*copies)))
     return result
 
 
 def _key(entry: LatentEntry, identity: str) -> str:
-    # The crop follows from the file and the bucket; the leading number changes when `fit` does.
+    # The crop follows from the file and the bucket; the leading number is a version that changes with `fit`.
     parts = ("1", entry.sha256, f"{entry.bucket[0]}x{entry.bucket[1]}", str(int(entry.mirrored)), identity)
     return hashlib.sha256("/".join(parts).encode()).hexdigest()
 
 
 def _load(folder: Path | None, key: str) -> LatentItem | None:
-    """A stored item, or None when there is none or it is damaged."""
+    """Load a stored item; None if there is none or it is damaged."""
     if folder is None:
         return None
     try:
@@ -187,7 +187,7 @@ def _load(folder: Path | None, key: str) -> LatentItem | None:
 
 
 def _store(folder: Path | None, key: str, item: LatentItem) -> None:
-    """Keep an item for the next run; where that fails the next run encodes it again."""
+    """Store an item for the next run; if that fails, the next run encodes it again."""
     if folder is None:
         return
     try:

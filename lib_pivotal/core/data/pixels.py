@@ -1,4 +1,4 @@
-"""From an image file to the pixels of its bucket."""
+"""Loads an image file as a tensor fitted to its bucket."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["load_pixels", "to_tensor"]
 
 
 def load_pixels(path: Path, bucket: tuple[int, int], *, mirrored: bool) -> torch.Tensor:
-    """The image scaled and cropped to its bucket, upright, transparent parts on white.
+    """Load an image upright, scaled and cropped to its bucket, with transparent parts on white.
 
     Args:
         path: the file.
         bucket: (width, height) in px.
-        mirrored: swap left and right.
+        mirrored: whether to swap left and right.
 
     Returns:
         fp32, shape ``(3, height, width)``, -1 … 1.
@@ -38,5 +38,5 @@ def load_pixels(path: Path, bucket: tuple[int, int], *, mirrored: bool) -> torch
 
 
 def to_tensor(image: Image.Image) -> torch.Tensor:
-    """An image of mode RGB as fp32, shape ``(3, height, width)``, -1 … 1."""
+    """Convert an image of mode RGB to fp32, shape ``(3, height, width)``, -1 … 1."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 127.5 - 1.0

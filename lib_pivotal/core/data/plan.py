@@ -1,4 +1,4 @@
-"""Which images a step sees: fixed by the seed and the step's number, whatever happened before."""
+"""Decides which images a step sees; this depends only on the seed and the step number."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ __all__ = ["Plan"]
 
 
 class _Stream:
-    """Endless passes over the images of one bucket, each pass in an order of its own.
+    """Endless passes over the images of one bucket, each in a new random order.
 
     Args:
-        images: indices.
-        repeats: how often each counts in a pass.
-        seed: of the orders.
+        images: image indices.
+        repeats: how often each image occurs in a pass.
+        seed: seed of the random orders.
     """
 
     def __init__(self, images: Sequence[int], repeats: Sequence[int], seed: str) -> None:
@@ -34,21 +34,21 @@ class _Stream:
             number += 1
 
     def take(self, count: int) -> tuple[int, ...]:
-        """The next images; none twice where the bucket's size and the repeats allow it."""
+        """The next images, without duplicates if the bucket's size and the repeats allow it."""
         self.taken += count
         taken: list[int] = []
         while len(taken) < count:
-            # Full when every image is in it; then another round begins.
+            # When it contains every image, another round begins.
             full = len(taken) // len(self._images) * len(self._images)
             taken.append(self._next_but(set(taken[full:])))
         return tuple(taken)
 
     def _next_but(self, unwanted: set[int]) -> int:
-        """The next image that is not ``unwanted``; those passed over come first next time."""
+        """The next image that is not ``unwanted``; skipped images come first next time."""
         for place, image in enumerate(self._aside):
             if image not in unwanted:
                 return self._aside.pop(place)
-        # Images with many repeats would pile up here: being seen in proportion comes first.
+        # Limited, because images with many repeats would pile up here; proportions matter more.
         if len(self._aside) >= len(self._images):
             return self._aside.pop(0)
         for image in self._source:
@@ -59,17 +59,17 @@ class _Stream:
 
 
 class Plan:
-    """The order of images, one bucket a step.
+    """The order of images, one bucket per step.
 
-    Each step takes its images from the bucket that is furthest behind its share, so that in the long run
-    every image is seen in proportion to its repeats. The sequence does not depend on how many steps the
-    run has.
+    Each step takes its images from the bucket that is furthest behind its share, so that over time
+    every image is seen in proportion to its repeats. The sequence does not depend on the number of steps
+    of the run.
 
     Args:
         buckets: bucket of each image.
-        repeats: weight of each image, ≥ 1.
-        items_per_step: images of a step, over all batches and processes.
-        seed: of the orders.
+        repeats: repeats of each image, ≥ 1.
+        items_per_step: number of images per step, over all batches and processes.
+        seed: seed of the random orders.
     """
 
     def __init__(self, buckets: Sequence[Hashable], repeats: Sequence[int], items_per_step: int, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""From a folder to its images and captions."""
+"""Reads the images and captions of a folder."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from lib_pivotal.core.data.shown import shown_path
 __all__ = ["DatasetImage", "Flaw", "scan", "scan_entries"]
 
 _REPEATS = re.compile(r"(\d{1,3})_")
-"""Longer numbers are dates, not counts."""
+"""Maximum digits of a repeat count; longer numbers are dates."""
 
 
 class Flaw(NamedTuple):
-    """Why an image cannot be used: continues the sentence "The image a.png …"; and what to do."""
+    """Why an image cannot be used, continuing the sentence "The image a.png …", and what to do."""
 
     reason: str
     hint: str
@@ -31,15 +31,15 @@ class DatasetImage:
 
     Attributes:
         path: the file.
-        caption: text of the .txt of the same stem, stripped; None when there is no such file.
-        repeats: how often it counts in a pass, from kohya's ``N_name`` folders, 1 … 999.
-        width: px, as shown (after EXIF orientation); 0 when unreadable.
-        height: px.
-        shown: path below the data folder as it may stand in messages.
-        flaws: why it cannot be used; empty when it can.
-        sha256: of the file, hex; empty until it has been read as a whole.
-        is_cut: whether the webui's generation data stood behind the caption.
-        lookalikes: names of files next to it that may have been meant as its caption.
+        caption: stripped text of the .txt file of the same stem; None if there is none.
+        repeats: how often it occurs in a pass, from kohya's ``N_name`` folders, 1 … 999.
+        width: width in px after applying the EXIF orientation; 0 if unreadable.
+        height: height in px, likewise.
+        shown: path relative to the data folder, for messages.
+        flaws: why it cannot be used; empty if it can.
+        sha256: hex hash of the file; empty until the whole file has been read.
+        is_cut: whether the webui's generation data was removed from the caption.
+        lookalikes: names of files next to it that may be meant as its caption.
     """
 
     path: Path
@@ -55,7 +55,7 @@ class DatasetImage:
 
 
 def scan(folder: Path) -> list[DatasetImage]:
-    """All images below ``folder``, sorted by relative path; reads headers and captions only.
+    """Find all images in ``folder`` and its subfolders, sorted by relative path; reads only headers and captions.
 
     See :func:`lib_pivotal.core.data.folder.list_folder` for what is left out. A missing folder gives an empty list.
     """
@@ -63,7 +63,7 @@ def scan(folder: Path) -> list[DatasetImage]:
 
 
 def scan_entries(folder: Path, entries: list[ImageEntry]) -> list[DatasetImage]:
-    """The images of a folder that has been listed."""
+    """Read the images of a folder that has already been listed."""
     return [_image(entry, folder) for entry in entries]
 
 
@@ -94,7 +94,7 @@ def _image(entry: ImageEntry, folder: Path) -> DatasetImage:
 
 
 def _repeats(path: Path, folder: Path) -> int:
-    """N of the innermost ``N_name`` folder, the data folder included; else 1."""
+    """N of the innermost ``N_name`` folder, including the data folder itself; otherwise 1."""
     for parent in [path.parent, *path.parent.parents]:
         match = _REPEATS.match(parent.name)
         if match:

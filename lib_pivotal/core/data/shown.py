@@ -1,4 +1,4 @@
-"""How names of files and pieces of captions stand in messages, whatever they are."""
+"""Formats file names and parts of captions for messages."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _LISTED = 5
 
 
 def shown_text(text: str, longest: int = _LONGEST) -> str:
-    """A text of somebody else in printable letters, at most so many of them; control letters are shown as ``?``."""
+    """Shorten an untrusted text to ``longest`` characters and show control characters as ``?``."""
     shown = "".join(letter if letter.isprintable() else "?" for letter in text[:longest])
     return shown if len(text) <= longest else f"{shown}…"
 
 
 def shown_path(path: Path, folder: Path | None = None) -> str:
-    """A path, printable and not endless.
+    """Format a path so that it is printable and not too long.
 
     Args:
-        path: of a file or folder; need not be UTF-8.
-        folder: the path is shown relative to it and with ``/``, if it lies below it.
+        path: path of a file or folder; need not be UTF-8.
+        folder: if the path is inside this folder, it is shown relative to it, with ``/``.
     """
     if folder is not None and folder in path.parents:
         return shown_text(path.relative_to(folder).as_posix())
@@ -30,6 +30,6 @@ def shown_path(path: Path, folder: Path | None = None) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first few of the names and how many more there are."""
+    """List the first few names and how many more there are."""
     more = len(names) - _LISTED
     return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -1,6 +1,6 @@
-"""Random numbers of one training item; they depend on seed, step and position in the step, and on nothing else.
+"""Random numbers of a training item, which depend only on seed, step and position in the step.
 
-Previews, the resume point and the division of a step into batches therefore change no loss.
+Therefore previews, resuming and the division of a step into batches do not change the losses.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["ItemNoise", "item_noise", "item_seed"]
 
 
 class ItemNoise:
-    """The random values of one item.
+    """The random values of an item.
 
     Attributes:
         noise: standard normal, fp32 on the CPU, shape ``(C, h, w)``.
@@ -31,18 +31,18 @@ class ItemNoise:
 
 
 def item_seed(seed: int, step: int, position: int) -> int:
-    """63-bit seed of one item: from the run's seed, the step (0 …) and the position in the step (0 …)."""
+    """63-bit seed of an item, from the run's seed, the step (0 …) and the position in the step (0 …)."""
     digest = hashlib.blake2b(f"{seed}/{step}/{position}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
 def item_noise(seed: int, shape: tuple[int, ...], timestep_count: int) -> tuple[ItemNoise, random.Random]:
-    """Random values of one item, and a generator for its caption and flipping.
+    """Random values of an item, and a generator for its caption and flipping.
 
     Args:
         seed: see :func:`item_seed`.
         shape: ``(C, h, w)`` of its latent.
-        timestep_count: T.
+        timestep_count: number of timesteps T.
     """
     rng = random.Random(seed)
     generator = torch.Generator().manual_seed(seed)

@@ -44,7 +44,7 @@ def min_snr_weight(snr: torch.Tensor, gamma: float, *, is_v_prediction: bool) ->
 
 
 _MOST_SNR = 1000.0
-"""Of the debiased weight, whose values would vanish for nearly clean images."""
+"""Maximum SNR for the debiased weight, which would otherwise vanish for nearly clean images."""
 
 
 def debiased_weight(snr: torch.Tensor, *, is_v_prediction: bool) -> torch.Tensor:
@@ -52,7 +52,7 @@ def debiased_weight(snr: torch.Tensor, *, is_v_prediction: bool) -> torch.Tensor
 
     Args:
         snr: signal-to-noise ratio, any shape, ≥ 0.
-        is_v_prediction: what the model predicts.
+        is_v_prediction: whether the model predicts velocity.
 
     Returns:
         Weights, same shape.
@@ -64,13 +64,13 @@ def debiased_weight(snr: torch.Tensor, *, is_v_prediction: bool) -> torch.Tensor
 
 
 def zero_terminal(alphas_cumprod: torch.Tensor) -> torch.Tensor:
-    """A schedule moved and stretched so that nothing of the image is left at the last timestep.
+    """Shift and scale a schedule so that the last timestep is pure noise (zero terminal SNR).
 
     Args:
-        alphas_cumprod: shape ``(T,)``, falling, 0 … 1.
+        alphas_cumprod: shape ``(T,)``, decreasing, 0 … 1.
 
     Returns:
-        fp32, shape ``(T,)``; the first value stays, the last one is as good as 0 but not 0, as in the webui.
+        fp32, shape ``(T,)``; the first value is unchanged, the last one is almost but not exactly 0, as in the webui.
 
     Source: Lin et al. 2023, algorithm 1, https://arxiv.org/abs/2305.08891
     Host: modules/sd_models.py, ``rescale_zero_terminal_snr_abar``, A1111 1.8-1.10.1.
@@ -87,10 +87,10 @@ class Objective:
 
     Args:
         alphas_cumprod: fp32, shape ``(T,)``, of the schedule the model is used with.
-        is_v_prediction: what the model predicts: velocity, or else the noise.
+        is_v_prediction: whether the model predicts velocity instead of noise.
         weighting: ``min_snr``, ``debiased`` or ``none``.
-        min_snr_gamma: cap of :func:`min_snr_weight`; 0 weighs all timesteps alike.
-        device: where batches live.
+        min_snr_gamma: cap of :func:`min_snr_weight`; 0 weights all timesteps equally.
+        device: device of the batches.
     """
 
     def __init__(
@@ -135,8 +135,8 @@ class Objective:
             latents: clean latents, same shape.
             noise: the noise that was mixed in, same shape.
             timesteps: int64, shape ``(B,)``.
-            mask: weight of each latent cell, ≥ 0, shape ``(B, 1, h, w)``; only its proportions matter. None weighs all
-                cells alike.
+            mask: weight of each latent cell, ≥ 0, shape ``(B, 1, h, w)``; only relative values matter. None weights all
+                cells equally.
 
         Returns:
             fp32, shape ``(B,)``, in the order of the batch.

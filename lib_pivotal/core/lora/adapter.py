@@ -1,4 +1,4 @@
-"""What every kind of adapter can do; a new kind is a file with one class that does it, and a line in ``kinds.py``."""
+"""Interface of all kinds of adapters; a new kind is a file with one such class plus a line in ``kinds.py``."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 __all__ = ["Adapter", "Parameters"]
 
 Parameters = Mapping[str, torch.Tensor]
-"""The trained tensors of one layer by name, fp32."""
+"""The trained tensors of a layer: name → fp32 tensor."""
 
 
 class Adapter(Protocol):
-    """A small trained change to one frozen layer; knows the math and the file format, holds no tensors.
+    """A small trained change to a frozen layer; implements the math and the file format, but holds no tensors.
 
-    The layer's weight is ``(out, in)`` or ``(out, in, kh, kw)``; below, ``parameters`` has the names and shapes of
+    The layer's weight is ``(out, in)`` or ``(out, in, kh, kw)``; ``parameters`` always has the names and shapes of
     :attr:`shapes`.
     """
 
@@ -27,10 +27,10 @@ class Adapter(Protocol):
     """Parameter name → shape, in a fixed order."""
 
     def initialize(self, parameters: Parameters, module: Any, generator: torch.Generator) -> None:
-        """Fill the parameters in place so that the layer's output does not change.
+        """Initialize the parameters in place so that the layer's output does not change.
 
         Args:
-            parameters: to be written.
+            parameters: tensors to fill.
             module: the layer.
             generator: CPU generator.
         """
@@ -55,11 +55,11 @@ class Adapter(Protocol):
         ...
 
     def tensors(self, parameters: Parameters) -> dict[str, torch.Tensor]:
-        """What a file holds for the layer: end of the key → tensor, on the CPU, copies."""
+        """The layer's tensors in a file: suffix of the key → copied tensor on the CPU."""
         ...
 
     def load(self, parameters: Parameters, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Fill the parameters in place from what :meth:`tensors` gave.
+        """Load the parameters in place from tensors as returned by :meth:`tensors`.
 
         Raises:
             ValueError: the tensors do not fit the layer.
@@ -67,5 +67,5 @@ class Adapter(Protocol):
         ...
 
     def network_args(self) -> dict[str, Any]:
-        """What kohya's ``ss_network_args`` says of layers like this one."""
+        """Entries of kohya's ``ss_network_args`` for layers like this one."""
         ...

@@ -1,4 +1,4 @@
-"""Trainable adapters of one part of the model, and their attachment to its borrowed layers."""
+"""Trainable adapters of one part of the model, and how they are attached to its borrowed layers."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class AdapterSet:
     Args:
         part: ``"unet"`` or the encoder's name.
         chosen: layers and their adapters.
-        seed: of the initial values.
-        device: where the parameters live.
+        seed: seed of the initial values.
+        device: device of the parameters.
 
     Attributes:
-        layers: in the order of ``chosen``.
-        flat: all parameters as one.
-        enabled: whether attached adapters act.
+        layers: adapted layers, in the order of ``chosen``.
+        flat: all parameters as one flat tensor.
+        enabled: whether attached adapters are active.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class AdapterSet:
             AdaptedLayer(target, adapter, {name: next(leaves) for name in adapter.shapes}) for target, adapter in chosen
         ]
         generator = torch.Generator().manual_seed(seed)
-        # By key: hosts walk through the same layers in different order, and start from the same values.
+        # Sorted by key, so that hosts that list the layers in different orders start from the same values.
         for layer in sorted(self.layers, key=lambda layer: layer.target.key):
             layer.adapter.initialize(layer.parameters, layer.target.module, generator)
 
@@ -71,11 +71,11 @@ class AdapterSet:
         """New adapters of the given ranks, see ``targets.choose_targets``.
 
         Args:
-            part: as in the class.
+            part: see the class.
             chosen: layers and ranks.
             alpha_ratio: alpha divided by rank, the same for every layer.
-            seed: as in the class.
-            device: as in the class.
+            seed: see the class.
+            device: see the class.
             is_fused: see ``kinds.adapter_for``.
         """
         adapters = [
@@ -88,13 +88,13 @@ class AdapterSet:
     def from_state(
         cls, part: str, targets: Sequence[LoraTarget], state: Mapping[str, torch.Tensor], device: torch.device
     ) -> AdapterSet:
-        """The adapters of one part as a file holds them.
+        """Load the adapters of one part from the tensors of a file.
 
         Args:
-            part: as in the class.
+            part: see the class.
             targets: all layers of the model; those without a key in ``state`` get no adapter.
             state: kohya keys → tensors.
-            device: as in the class.
+            device: see the class.
 
         Raises:
             BundleError: a tensor does not fit its layer.
@@ -115,7 +115,7 @@ class AdapterSet:
             except ValueError as error:
                 raise BundleError(
                     f"The LoRA of {layer.target.key} does not fit the model.",
-                    hint="It was made for a model of another family.",
+                    hint="It was made for another model family.",
                 ) from error
         return adapters
 
@@ -128,15 +128,15 @@ class AdapterSet:
         }
 
     def network_args(self) -> dict[str, Any]:
-        """What ``ss_network_args`` says of these adapters."""
+        """Entries of ``ss_network_args`` for these adapters."""
         return {name: value for layer in self.layers for name, value in layer.adapter.network_args().items()}
 
 
 @contextlib.contextmanager
 def attach(adapters: Sequence[AdapterSet]) -> Iterator[None]:
-    """Let adapters act on their layers within the context.
+    """Attach adapters to their layers within the context.
 
-    Forward hooks keep modules, parameters and state-dict keys of the borrowed model as they are.
+    Forward hooks leave modules, parameters and state-dict keys of the borrowed model unchanged.
     """
     handles: list[Any] = []
     try:

@@ -1,4 +1,4 @@
-"""Which kind of adapter a layer gets: the one place where kinds are chosen."""
+"""Chooses the kind of adapter for a layer; the only place that does so."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from lib_pivotal.core.lora.lora import FusedLora, Lora
 __all__ = ["NETWORK_MODULE", "adapter_for", "adapter_in_file"]
 
 NETWORK_MODULE = "networks.lora"
-"""Kohya's ``ss_network_module`` for the kinds that exist."""
+"""Kohya's ``ss_network_module`` for all kinds here."""
 
 
 def adapter_for(weight_shape: Sequence[int], rank: int, alpha: float, *, is_fused: bool = True) -> Adapter:
-    """The adapter of a layer.
+    """Create the adapter of a layer.
 
     Args:
         weight_shape: ``(out, in)`` or ``(out, in, kh, kw)``.
-        rank: its rank.
+        rank: rank of the adapter.
         alpha: strength is alpha / rank.
-        is_fused: use the faster backward pass where there is one; False leaves all to autograd.
+        is_fused: whether to use the faster custom backward pass if there is one; False uses plain autograd.
     """
     shape = tuple(weight_shape)
     if len(shape) > 2:
@@ -32,11 +32,11 @@ def adapter_for(weight_shape: Sequence[int], rank: int, alpha: float, *, is_fuse
 
 
 def adapter_in_file(weight_shape: Sequence[int], tensors: Mapping[str, torch.Tensor]) -> Adapter | None:
-    """The adapter that a file holds for a layer, or None.
+    """The adapter for a layer's tensors in a file, or None if the file has none.
 
     Args:
-        weight_shape: as in :func:`adapter_for`.
-        tensors: end of the key → tensor.
+        weight_shape: see :func:`adapter_for`.
+        tensors: suffix of the key → tensor.
     """
     down = tensors.get("lora_down.weight")
     if down is None:

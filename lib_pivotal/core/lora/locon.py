@@ -1,4 +1,4 @@
-"""LoCon, the LoRA of one convolution: A has the layer's kernel, B is a 1×1 convolution.
+"""LoCon, the LoRA of a convolution: A has the layer's kernel, B is a 1×1 convolution.
 
 Source: Yeh et al. 2023, https://arxiv.org/abs/2309.14859
 """
@@ -17,12 +17,12 @@ __all__ = ["Locon"]
 
 
 class Locon(Lora):
-    """As :class:`Lora`, for a weight ``(out, in, kh, kw)``; implements ``adapter.Adapter``."""
+    """Like :class:`Lora`, for a weight ``(out, in, kh, kw)``; implements ``adapter.Adapter``."""
 
     def forward(self, module: Any, x: torch.Tensor, output: torch.Tensor, parameters: Parameters) -> torch.Tensor:
         """``output + scale · B(A(x))``, shape ``(B, out, h, w)``, with the layer's own stride, padding and dilation."""
         down, up = parameters["down"], parameters["up"]
-        # Outside autocast a half-precision input must meet fp32 weights as fp32.
+        # Outside of autocast, a half-precision input must be converted for the fp32 weights.
         if x.dtype != down.dtype and not torch.is_autocast_enabled():
             x = x.to(down.dtype)
         hidden = functional.conv2d(x, down, None, module.stride, module.padding, module.dilation)

@@ -1,4 +1,4 @@
-"""LoRA of one Linear layer: ``W x + (alpha / rank) · B A x``.
+"""LoRA of a Linear layer: ``W x + (alpha / rank) · B A x``.
 
 Source: Hu et al. 2021, section 4.1, https://arxiv.org/abs/2106.09685
 """
@@ -18,7 +18,7 @@ __all__ = ["FusedLora", "Lora", "delta_weight"]
 
 
 def delta_weight(down: torch.Tensor, up: torch.Tensor, scale: float) -> torch.Tensor:
-    """What a LoRA adds to the layer's weight.
+    """The change that a LoRA makes to the layer's weight.
 
     Args:
         down: A, shape ``(rank, in[, kh, kw])``.
@@ -33,11 +33,11 @@ def delta_weight(down: torch.Tensor, up: torch.Tensor, scale: float) -> torch.Te
 
 
 class Lora:
-    """LoRA of a Linear layer through plain autograd; implements ``adapter.Adapter``.
+    """LoRA of a Linear layer with plain autograd; implements ``adapter.Adapter``.
 
     Args:
         weight_shape: ``(out, in)``.
-        rank: of A and B.
+        rank: rank of A and B.
         alpha: strength is alpha / rank.
     """
 
@@ -80,7 +80,7 @@ class Lora:
         """Fill A and B from a file's tensors.
 
         Raises:
-            ValueError: one is missing or of another shape.
+            ValueError: a tensor is missing or has the wrong shape.
         """
         for name, value in parameters.items():
             stored = tensors.get(f"lora_{name}.weight")
@@ -94,14 +94,14 @@ class Lora:
 
 
 class FusedLora(Lora):
-    """The same with a backward pass of its own, which adds the gradients of A and B where they live.
+    """:class:`Lora` with a custom backward pass, which accumulates the gradients of A and B in place.
 
-    A small layer costs as much in autograd's bookkeeping as in arithmetic; this is two products forward, four backward,
-    and nothing else. It needs the parameters' gradient buffers in place, and hooks on these gradients do not see them.
+    For a small layer, autograd's overhead costs as much as the arithmetic; this does two products forward, four back,
+    and nothing else. It needs existing gradient buffers, and hooks on these gradients are not called.
     """
 
     def forward(self, module: Any, x: torch.Tensor, output: torch.Tensor, parameters: Parameters) -> torch.Tensor:
-        """As :meth:`Lora.forward`, up to rounding; same shapes."""
+        """Like :meth:`Lora.forward`, up to rounding; same shapes."""
         result: torch.Tensor = _FusedDelta.apply(x, output, parameters["down"], parameters["up"], self.scale)  # type: ignore[no-untyped-call]
         return result
 
@@ -113,7 +113,7 @@ class _FusedDelta(torch.autograd.Function):
     def forward(ctx: Any, x: torch.Tensor, output: torch.Tensor, down: torch.Tensor, up: torch.Tensor,
                 scale: float) -> torch.Tensor:  # fmt: skip
         flat = x.reshape(-1, x.shape[-1]).to(output.dtype)
-        # Detached: torch 2.0 cannot find a saved leaf again when the step is checkpointed.
+        # Detached, because torch 2.0 cannot find a saved leaf again with gradient checkpointing.
         small_down, small_up = down.detach().to(output.dtype), up.detach().to(output.dtype)
         hidden = flat.mm(small_down.t())
         ctx.save_for_backward(flat, hidden, small_down, small_up)
@@ -137,7 +137,7 @@ class _FusedDelta(torch.autograd.Function):
 
 
 def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor, scale: float) -> None:
-    """``total += scale · leftᵀ right``; the sum is kept in fp32 whatever the factors are."""
+    """``total += scale · leftᵀ right``; the sum is in fp32 for factors of any dtype."""
     if total.dtype == left.dtype:
         total.addmm_(left.t(), right, alpha=scale)
     else:

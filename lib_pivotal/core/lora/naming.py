@@ -13,10 +13,10 @@ from lib_pivotal.core.families import FAMILIES, Family
 __all__ = ["diffusers_to_ldm", "kohya_key", "ldm_to_diffusers", "open_clip_to_hf", "role_of"]
 
 _BLOCKS_PER_LEVEL = 3
-"""Entries of ``input_blocks``/``output_blocks`` a level: two ResNet blocks and one more.
+"""Entries of ``input_blocks``/``output_blocks`` per level: two ResNet blocks and one more.
 
 Host: extensions-builtin/Lora/networks.py, convert_diffusers_name_to_compvis, A1111 1.6.1-1.10.1: the same
-number is fixed there.
+number is hard-coded there.
 """
 
 _RESNET = {
@@ -48,7 +48,7 @@ def ldm_to_diffusers(path: str) -> str:
         path: module path below ``diffusion_model``, e.g. ``input_blocks.1.1.proj_in``.
 
     Raises:
-        ValueError: for a path that no UNet of Stable Diffusion 1, 2 or XL has.
+        ValueError: the path does not exist in UNets of Stable Diffusion 1, 2 and XL.
     """
     if path in _ENDS:
         return _ENDS[path]
@@ -62,7 +62,7 @@ def ldm_to_diffusers(path: str) -> str:
             return _up(int(parts[1]), parts[2], parts[3:])
     except (IndexError, KeyError):
         pass
-    raise ValueError(f"{path} is no module of a Stable Diffusion UNet")
+    raise ValueError(f"{path} is not a module of a Stable Diffusion UNet")
 
 
 def _down(number: int, slot: str, rest: list[str]) -> str:
@@ -97,7 +97,7 @@ def diffusers_to_ldm(path: str, family: str) -> str:
         family: name of a family, see ``core.families``.
 
     Raises:
-        ValueError: for a path that no UNet of Stable Diffusion 1, 2 or XL has.
+        ValueError: the path does not exist in UNets of Stable Diffusion 1, 2 and XL.
     """
     if path in _ENDS_BACK:
         return _ENDS_BACK[path]
@@ -112,7 +112,7 @@ def diffusers_to_ldm(path: str, family: str) -> str:
             return _side(parts[0] == "down_blocks", int(parts[1]), parts[2], int(parts[3]), parts[4:], FAMILIES[family])
     except (IndexError, KeyError):
         pass
-    raise ValueError(f"{path} is no module of a Stable Diffusion UNet")
+    raise ValueError(f"{path} is not a module of a Stable Diffusion UNet")
 
 
 def _side(is_down: bool, level: int, kind: str, layer: int, rest: list[str], family: Family) -> str:
@@ -142,7 +142,7 @@ def kohya_key(part: str, path: str, family: str) -> str:
         family: name of a family, see ``core.families``.
 
     Raises:
-        ValueError: for a part that the family does not have, or a path that its UNet does not have.
+        ValueError: the family does not have this part, or its UNet does not have this path.
     """
     kind = FAMILIES[family]
     if part == "unet":
@@ -170,7 +170,7 @@ def open_clip_to_hf(path: str) -> str:
             ``attn.q``, ``attn.k`` and ``attn.v`` name its parts.
 
     Raises:
-        ValueError: for any other path.
+        ValueError: any other path.
     """
     parts = path.split(".")
     rest = ".".join(parts[3:])
@@ -180,11 +180,11 @@ def open_clip_to_hf(path: str) -> str:
             return f"{layer}.{_OPEN_CLIP[rest]}"
         if rest in ("attn.q", "attn.k", "attn.v"):
             return f"{layer}.self_attn.{rest[-1]}_proj"
-    raise ValueError(f"{path} is in no layer of an open_clip text encoder")
+    raise ValueError(f"{path} is not in a layer of an open_clip text encoder")
 
 
 def role_of(path: str, kernel: int) -> str:
-    """What kind of layer a diffusers path names, see ``ports.LoraTarget.role``.
+    """The kind of layer of a diffusers path, see ``ports.LoraTarget.role``.
 
     Args:
         path: diffusers path below the UNet, or text model path.

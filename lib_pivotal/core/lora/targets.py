@@ -1,4 +1,4 @@
-"""Which layers of a model can carry an adapter, and which of them get one."""
+"""Decides which layers of a model can have an adapter, and which of them get one."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _CONV_ROLES = ("conv", "projection")
 def choose_targets(
     targets: Sequence[LoraTarget], *, rank: int, conv_rank: int, text_encoder_rank: int
 ) -> list[tuple[LoraTarget, int]]:
-    """Layers that get an adapter, each with its rank; rank 0 leaves a kind of layer out.
+    """Choose the layers that get an adapter, each with its rank; rank 0 excludes a kind of layer.
 
     Args:
         targets: all layers of the model.
-        rank: of the UNet's attention and feed-forward layers.
-        conv_rank: of the UNet's convolutions.
-        text_encoder_rank: of the text encoders' attention and feed-forward layers.
+        rank: rank for the UNet's attention and feed-forward layers.
+        conv_rank: rank for the UNet's convolutions.
+        text_encoder_rank: rank for the text encoders' attention and feed-forward layers.
     """
     chosen = []
     for target in targets:
@@ -40,10 +40,10 @@ def choose_targets(
 
 
 def is_lora_layer(module: Any) -> bool:
-    """Whether a module is a Linear layer or a 2D convolution with a weight of its own.
+    """Whether a module is a Linear layer or a 2D convolution with its own weight.
 
-    Judged by attributes, since hosts and extensions have Linear and convolution classes of their own. The weight is
-    looked up among the registered parameters: a property named ``weight`` is a view of another module's weight.
+    Judged by attributes, because hosts and extensions have their own Linear and convolution classes. The weight is
+    looked up among the registered parameters, because a property named ``weight`` may be another module's weight.
     """
     weight = module.__dict__.get("_parameters", {}).get("weight")
     if weight is None:
@@ -53,7 +53,7 @@ def is_lora_layer(module: Any) -> bool:
 
 
 def lora_target(part: str, path: str, module: Any, family: str) -> LoraTarget:
-    """A layer as the engine sees it.
+    """Describe a layer for the engine.
 
     Args:
         part: ``"unet"`` or the encoder's name.
@@ -63,7 +63,7 @@ def lora_target(part: str, path: str, module: Any, family: str) -> LoraTarget:
         family: name of the model's family, see ``core.families``.
 
     Raises:
-        ValueError: the family has no such part, or its UNet no such path.
+        ValueError: the family does not have this part, or its UNet does not have this path.
     """
     kernel = module.weight.shape[-1] if module.weight.ndim == 4 else 1
     return LoraTarget(kohya_key(part, path, family), part, role_of(path, kernel), module)

@@ -13,13 +13,13 @@ __all__ = ["Optimizer", "ParameterGroup"]
 
 @dataclass
 class ParameterGroup:
-    """One parameter of the optimizer and how it is trained.
+    """A parameter of the optimizer and how it is trained.
 
     Attributes:
         name: shown in logs and used in state files: ``unet``, ``clip_l``, ``zog_v1 clip_l``.
         parameter: fp32 with a preset gradient, any shape.
         lr: base learning rate, > 0.
-        weight_decay: AdamW's, ≥ 0.
+        weight_decay: AdamW's weight decay, ≥ 0.
     """
 
     name: str
@@ -31,14 +31,14 @@ class ParameterGroup:
 class Optimizer:
     """AdamW over a few flat parameters; on a GPU without synchronization.
 
-    A step with NaN or infinite gradients changes nothing. With fp16 a loss scale grows and shrinks with such steps
+    A step with NaN or infinite gradients changes nothing. With fp16, such steps adjust a loss scale
     (``torch.cuda.amp.GradScaler``).
 
     Args:
-        groups: what is trained.
+        groups: the trained parameters.
         clip_norm: maximum gradient norm of each group; 0 turns clipping off.
-        uses_fp16: scale the loss.
-        device: where the parameters live.
+        uses_fp16: whether to scale the loss.
+        device: device of the parameters.
 
     Source: AdamW: Loshchilov & Hutter 2017, https://arxiv.org/abs/1711.05101
     """
@@ -54,11 +54,11 @@ class Optimizer:
         parameters = [
             {"params": [group.parameter], "lr": group.lr, "weight_decay": group.weight_decay} for group in self.groups
         ]
-        # fused: one kernel per group, and it skips steps with NaN gradients by itself, without synchronization.
+        # fused: one kernel per group, which itself skips steps with NaN gradients, without synchronization.
         self._adamw = torch.optim.AdamW(parameters, fused=True if self._on_gpu else None)
         self._scaler = _scaler(uses_fp16=uses_fp16) if self._on_gpu else None
         if self._scaler is not None:
-            # It creates its scale tensor at the first loss, and the first step may have no loss to scale.
+            # It creates its scale tensor when scaling the first loss, but the first step may not have a loss to scale.
             self._scaler.scale(torch.zeros((), device=device))
 
     def scaled(self, loss: torch.Tensor) -> torch.Tensor:
@@ -121,7 +121,7 @@ class Optimizer:
         return result
 
     def load_state_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Restore what :meth:`state_tensors` returned; a group that never stepped stays new."""
+        """Restore the tensors of :meth:`state_tensors`; a group that was never stepped stays new."""
         for group in self.groups:
             prefix = f"{group.name}/"
             entries = {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
@@ -143,7 +143,7 @@ def _is_gpu(device: torch.device) -> bool:
 
 
 def _scaler(*, uses_fp16: bool) -> torch.cuda.amp.GradScaler:
-    """A loss scale for fp16; without growth it only carries the found-inf flag to the fused kernel."""
+    """A loss scaler for fp16; otherwise it only passes the found-inf flag to the fused kernel."""
     scale: dict[str, Any] = {} if uses_fp16 else {"init_scale": 1.0, "growth_interval": 2**31 - 1}
     return torch.cuda.amp.GradScaler(**scale)
 

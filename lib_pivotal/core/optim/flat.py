@@ -1,4 +1,4 @@
-"""Many small trainable tensors as views of one, so that optimizer, norm and clearing touch a single tensor."""
+"""Many small trainable tensors as views of one, so that optimizer, norm and zeroing use a single tensor."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["FlatParameters"]
 class FlatParameters:
     """fp32 leaves that share one flat buffer, and one flat gradient buffer.
 
-    The autograd engine adds into a gradient that exists, so the leaves' gradients stay views of the flat
-    one forever, and everything after the backward pass touches one tensor instead of hundreds.
+    Autograd accumulates into existing gradients, so the leaves' gradients always stay views of the flat
+    one, and everything after the backward pass uses one tensor instead of hundreds.
 
     Args:
         name: shown in logs and used in state files.
         shapes: shape of each leaf.
-        device: where all of it lives.
+        device: device of the tensors.
     """
 
     def __init__(self, name: str, shapes: Sequence[tuple[int, ...]], device: torch.device) -> None:

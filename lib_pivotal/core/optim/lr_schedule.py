@@ -1,4 +1,4 @@
-"""Learning rates over a run, as plain functions of the step."""
+"""Learning rate schedules as plain functions of the step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def lora_factor(step: int, total: int, *, schedule: str, warmup: float, start: f
         total: steps of the run.
         schedule: ``"cosine"`` (to 0) or ``"constant"``.
         warmup: fraction of the run over which it rises from 0.
-        start: fraction of the run before which it is exactly 0: the embeddings learn alone.
+        start: fraction of the run before which it is exactly 0, so that only the embeddings are trained.
 
     Returns:
         0 … 1.
@@ -31,12 +31,12 @@ def lora_factor(step: int, total: int, *, schedule: str, warmup: float, start: f
 def embedding_factor(step: int, total: int, *, schedule: str, stop_at: float) -> float:
     """Multiplier of an embedding's learning rate: no warm-up, and exactly 0 from ``stop_at`` on.
 
-    The embedding gets its say before the LoRA has warmed up, and fades out (cosine) up to ``stop_at``.
+    The embedding trains at full rate before the LoRA has warmed up; with cosine, the rate falls to 0 at ``stop_at``.
 
     Args:
         step: steps already done, 0 … total - 1.
         total: steps of the run.
-        schedule: as in :func:`lora_factor`.
+        schedule: see :func:`lora_factor`.
         stop_at: fraction of the run, 0 < … ≤ 1.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Which names of downloaded embeddings may be used in prompts, how names are written there, and who mentions them."""
+"""Decides which names may be used in prompts, how they are written there, and which names a prompt mentions."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _SPECIAL = re.compile(r"<\|(startoftext|endoftext)\|>", re.IGNORECASE)
 
 
 def why_unusable(name: str, ids: Sequence[int], *, is_chosen: bool = False) -> str:
-    """Why a name must not be used in prompts, or an empty text when it may.
+    """Why a name must not be used in prompts; an empty string if it may.
 
     Args:
         name: as typed in a prompt.
-        ids: its token ids, without start and end.
-        is_chosen: the user asked for this name, so a common word is allowed.
+        ids: its token ids without start and end tokens.
+        is_chosen: whether the user chose this name, so that a common word is allowed.
     """
     if not name.strip() or not ids:
         return "the name has no tokens"
@@ -36,27 +36,27 @@ class PunctuationPadding:
     """Puts spaces between names and the punctuation around them.
 
     The tokenizer joins neighboring punctuation into one token, so ``<s0>,`` would not contain the tokens of ``<s0>``.
-    It ignores spaces. Texts without such a place stay as they are.
+    It ignores spaces. Texts without such punctuation are not changed.
 
     Args:
-        names: all active names, qualified ones too.
+        names: all active names, including qualified ones.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        # The pattern has all names, the longest first, so that a short name inside a longer one is left alone.
+        # The pattern contains all names, longest first, so that a short name inside a longer one does not match.
         ordered = sorted({name for name in names if name.strip()}, key=len, reverse=True)
         has_edges = any(_is_mark(name[0]) or _is_mark(name[-1]) for name in ordered)
         parts = (r"\s+".join(re.escape(word) for word in name.split()) for name in ordered)
         self._pattern = re.compile("|".join(parts), re.IGNORECASE) if has_edges else None
 
     def __call__(self, text: str) -> str:
-        """The text with spaces where they are needed."""
+        """The text with spaces inserted where needed."""
         if self._pattern is None:
             return text
         pieces, end = [], 0
         for found in self._pattern.finditer(text):
             pieces.append(text[end : found.start()])
-            # Right after another name there is a space already.
+            # Right after another name there is already a space.
             if _touch(text, found.start()) and (found.start() > end or end == 0):
                 pieces.append(" ")
             pieces.append(found.group())
@@ -67,19 +67,19 @@ class PunctuationPadding:
 
 
 def as_written(name: str) -> str:
-    """A name as a prompt must have it, where unescaped brackets would change the weight of the text in them."""
+    """Escape brackets in a name for a prompt, where they would change the weight of the text in them."""
     return re.sub(r"([()\[\]])", r"\\\1", name)
 
 
 def mentioned_names(texts: Iterable[str], names: Iterable[str]) -> list[str]:
-    """Those names that occur in a text as separate words.
+    """The names that occur in any text as separate words.
 
     A name inside a longer one, such as ``s1`` in ``s1@B``, does not count. Brackets may be escaped in the texts.
-    Letters and spaces are compared as the tokenizer does.
+    Letters and spaces are compared as in the tokenizer.
 
     Args:
         texts: prompts.
-        names: any number; most of them may be in none of the texts.
+        names: names to look for; there may be very many.
     """
     text = "\n".join(token_key(part.replace("\\", "")) for part in texts)
     inside = {name: key for name, key in ((name, token_key(name)) for name in names) if key and key in text}

@@ -1,4 +1,4 @@
-"""What a tag in a prompt says about the embeddings of its LoRA: ``<lora:NAME:1:ti=…>``."""
+"""Options in a prompt's tag for the embeddings of its LoRA: ``<lora:NAME:1:ti=…>``."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["NameOptions", "parse_name_options", "without_brackets"]
 
 @dataclass(frozen=True)
 class NameOptions:
-    """How the embeddings of one LoRA are named in this prompt.
+    """How the embeddings of a LoRA are named in this prompt.
 
     Attributes:
-        is_off: none of them is used.
-        prefix: put before every name that is not renamed.
+        is_off: whether none of them are used.
+        prefix: prepended to every name that is not renamed.
         renamed: :func:`token_key` of the name in the file → name in prompts. The name in the file may lack its angle
             brackets, since the webui ends a tag at the first ``>``.
     """
@@ -26,7 +26,7 @@ class NameOptions:
     renamed: Mapping[str, str] = field(default_factory=dict)
 
     def renames(self, name: str) -> bool:
-        """Whether the user gave this embedding another name."""
+        """Whether the user renamed this embedding."""
         return self._chosen(name) is not None
 
     def name_of(self, name: str) -> str:
@@ -50,7 +50,7 @@ def parse_name_options(items: Sequence[object]) -> NameOptions:
     ``ti=`` parts), any other ``ti=text`` is a prefix.
 
     Args:
-        items: the tag's parts between colons; numbers where another extension put some.
+        items: the tag's parts between colons; may include numbers added by another extension.
     """
     is_off, prefix, renamed = False, "", {}
     for item in items:

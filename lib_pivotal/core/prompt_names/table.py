@@ -1,4 +1,4 @@
-"""Which embedding each run of token ids stands for while some bundles are active."""
+"""Maps runs of token ids to embeddings while bundles are active."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Run = tuple[int, ...]
 
 @dataclass(frozen=True)
 class ActiveBundle:
-    """One LoRA that a prompt names.
+    """A LoRA that a prompt uses.
 
     Attributes:
         label: name of the LoRA in the prompt.
-        file: path; two labels of one file are one bundle.
+        file: its path; two labels of the same file are one bundle.
         embeddings: name in the file → embedding.
-        options: how they are named in this prompt.
+        options: how the embeddings are named in this prompt.
     """
 
     label: str
@@ -41,7 +41,7 @@ class Entry:
         name: as typed in a prompt.
         ids: token ids.
         embedding: what it stands for.
-        label: the LoRA it comes from.
+        label: name of its LoRA in the prompt.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Notice:
-    """Something that the user must know.
+    """A message for the user.
 
     Attributes:
         text: a sentence.
@@ -67,8 +67,8 @@ class TokenTable:
     """Looks up token runs; immutable, so that threads may share it.
 
     Args:
-        entries: a run of token ids occurs once.
-        notices: which names are not used, and why.
+        entries: active names; each run of token ids occurs only once.
+        notices: which names are not used and why.
     """
 
     def __init__(self, entries: Sequence[Entry] = (), notices: Sequence[Notice] = ()) -> None:
@@ -87,7 +87,7 @@ class TokenTable:
         return None
 
     def identity(self) -> tuple[tuple[Run, str], ...]:
-        """Equal for two tables with which every prompt has the same encoding."""
+        """A value that is equal for two tables if every prompt has the same encoding with both."""
         return tuple((entry.ids, entry.embedding.hash) for entry in self.entries)
 
 
@@ -99,18 +99,18 @@ def build_table(
     installed: Callable[[Run], str],
     bundle_wins: bool = False,
 ) -> TokenTable:
-    """Decide which embedding each name stands for.
+    """Build the table that maps names to embeddings.
 
-    The LoRA that the prompt names first wins over later ones; an installed embedding wins over all of them, unless
-    ``bundle_wins``. Every embedding is available as ``name@label`` too.
+    The first LoRA in the prompt wins over later ones; an installed embedding wins over all of them, unless
+    ``bundle_wins``. Every embedding is also available as ``name@label``.
 
     Args:
-        bundles: in the prompt's order.
+        bundles: active bundles in the order of the prompt.
         widths: encoder name → width of the loaded model's token vectors.
         tokenize: name → its token runs, one for each tokenizer of the model that sees it differently; empty when it has
             no tokens.
-        installed: token run → name of the webui's own embedding with these tokens, or an empty text.
-        bundle_wins: bundles win over installed embeddings.
+        installed: token run → name of the installed embedding with these tokens, or an empty string.
+        bundle_wins: whether bundles win over installed embeddings.
     """
     entries: dict[Run, Entry] = {}
     notices: list[Notice] = []
@@ -128,7 +128,7 @@ def build_table(
             for run in tokenize(f"{name}@{bundle.label}"):
                 entries.setdefault(run, Entry(f"{name}@{bundle.label}", run, embedding, bundle.label))
             runs = tokenize(name)
-            # What is rare for one tokenizer of the model may be a common word for the other.
+            # A word that is rare for one tokenizer of the model may be common for the other.
             is_chosen = bundle.options.renames(embedding.name)
             reasons = [why_unusable(name, run, is_chosen=is_chosen) for run in runs or [()]]
             reason = next(filter(None, reasons), "")
@@ -142,7 +142,7 @@ def build_table(
 
 def _refusal(name: str, own_name: str, label: str, reason: str) -> Notice:
     old = without_brackets(own_name)
-    # A tag cannot contain every name, but a prefix fits them all.
+    # Not every name can be written in a tag, but a prefix works for all.
     part = "NEW_" if not old.strip() or set(old) & set(":,/=") else f"{old}/NEW"
     remedy = f"Give it another name with <lora:{label}:1:ti={part}>."
     return Notice(f"LoRA {label}: {name!r} is not used: {reason}. {remedy}", name)
@@ -163,7 +163,7 @@ def _place(
     installed: Callable[[Run], str],
     bundle_wins: bool,
 ) -> list[Notice]:
-    """Enter a name with its runs where they are free, and return notices about the others."""
+    """Add the token runs of a name that are not taken; return notices about the others."""
     notices = []
     for run in runs:
         owner, on_disk = entries.get(run), installed(run)
@@ -189,10 +189,10 @@ def _place(
 
 
 def _fits(embedding: BundledEmbedding, widths: Mapping[str, int]) -> bool:
-    """Whether the model's text encoders find their vectors.
+    """Whether the embedding has vectors for the model's text encoders.
 
-    In many files a single tensor has no encoder name, so a model with one encoder takes a tensor of its width. The SDXL
-    refiner has the second of SDXL's encoders and takes that half.
+    In many files a single tensor has no encoder name, so a model with one encoder uses a tensor of its width. The SDXL
+    refiner has the second of SDXL's encoders and uses those vectors.
     """
     own = _widths(embedding)
     if dict(widths) == own:

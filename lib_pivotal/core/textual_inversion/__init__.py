@@ -1,4 +1,4 @@
-"""Textual inversion: the trainable token vectors, and how captions reach the text encoders with them.
+"""Textual inversion: the trainable token vectors, and encoding captions with them.
 
-Status: careful, must stay what a generation does, see tests/e2e.
+Status: careful, must match what a generation does, see tests/e2e.
 """

@@ -1,4 +1,4 @@
-"""The trainable token vectors: one fp32 table per text encoder, apart from the vocabulary, which is never touched."""
+"""The trainable token vectors: an fp32 table per text encoder, separate from the vocabulary, which never changes."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ Layout = Mapping[str, tuple[int, int]]
 """Embedding name → (first row, number of rows) in the table of every encoder."""
 
 _FILL_STD = 0.5
-"""Noise fill, in standard deviations of the vocabulary."""
+"""Scale of the noise fill, in standard deviations of the vocabulary."""
 
 _NORM_BAND = (0.5, 1.5)
-"""Norms may move freely between these multiples of the initial norm."""
+"""Norms may vary freely between these multiples of the initial norm."""
 
 
 @dataclass(frozen=True)
 class EmbeddingWeights:
-    """Vectors of all embeddings for all encoders, being trained or finished.
+    """Vectors of all embeddings for all encoders, during or after training.
 
     Attributes:
         layout: the rows of each embedding.
@@ -37,11 +37,11 @@ class EmbeddingWeights:
 
     @classmethod
     def of(cls, embeddings: LiveEmbeddings, device: torch.device) -> EmbeddingWeights:
-        """Stack embeddings that are given one by one.
+        """Stack individual embeddings into one table per encoder.
 
         Args:
-            embeddings: all of them with the same encoders, each with equally many vectors for every encoder.
-            device: where the tables go.
+            embeddings: embeddings with the same encoders; each has equally many vectors for every encoder.
+            device: device of the tables.
         """
         layout: dict[str, tuple[int, int]] = {}
         rows: dict[str, list[torch.Tensor]] = {}
@@ -76,20 +76,20 @@ def layout_of(concepts: Sequence[Concept], encoder: TextEncoder) -> Layout:
 def initial_vectors(concept: Concept, count: int, encoder: TextEncoder, generator: torch.Generator) -> torch.Tensor:
     """The vectors of the initialization text, then noise around the vocabulary's mean.
 
-    The noise has half the vocabulary's standard deviation, so that a filled vector says little at first.
+    The noise has half the vocabulary's standard deviation, so that a filled vector has little effect at first.
 
     Args:
-        concept: ``init_text`` is used.
+        concept: its ``init_text`` is used.
         count: number of vectors.
         encoder: its vocabulary and tokenizer are used.
-        generator: CPU generator of the noise.
+        generator: CPU generator for the noise.
 
     Returns:
         fp32 on the CPU, shape ``(count, width)``.
     """
     vocabulary = encoder.token_vectors().detach()
     tokens = encoder.tokenize(concept.init_text)[:count]
-    # Every 16th row is plenty for two statistics and does not copy the vocabulary.
+    # Every 16th row is enough for two statistics and avoids copying the vocabulary.
     sample = vocabulary[::16].float().cpu()
     noise = torch.randn(count, encoder.width, generator=generator)
     vectors = sample.mean(0) + _FILL_STD * sample.std(0) * noise
@@ -104,9 +104,9 @@ class EmbeddingTable:
     Args:
         concepts: in the order of the rows.
         layout: see :func:`layout_of`.
-        encoder: gives initial vectors and width.
-        seed: of the noise fill.
-        device: where the table lives.
+        encoder: provides initial vectors and width.
+        seed: seed of the noise fill.
+        device: device of the table.
 
     Attributes:
         weight: fp32, shape ``(rows, width)``, with a preset gradient.
@@ -137,16 +137,16 @@ class EmbeddingTable:
         return parameter
 
     def freeze(self, name: str) -> None:
-        """Exclude one concept from the norm band; its learning rate is 0 from now on."""
+        """Exclude a concept from the norm band, because its learning rate is 0 from now on."""
         first, count = self._layout[name]
         self._trained[first : first + count] = 0.0
 
     @torch.no_grad()
     def pull_norms(self, pull: float) -> None:
-        """Pull vectors that left the norm band part of the way back.
+        """Pull vectors outside of the norm band part of the way back.
 
         Args:
-            pull: fraction of the way to the band's edge, 0 … 1.
+            pull: fraction of the distance to the band's edge, 0 … 1.
         """
         norms: torch.Tensor = torch.linalg.vector_norm(self.weight, dim=1)
         low, high = _NORM_BAND[0] * self._initial_norms, _NORM_BAND[1] * self._initial_norms

@@ -1,4 +1,4 @@
-"""From a prompt or caption to chunks of 77 token ids with slots for embedding vectors, as a generation does it."""
+"""Splits a prompt or caption into chunks of 77 token ids with slots for embedding vectors, as a generation does."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import torch
 __all__ = ["CHUNK", "ChunkedPrompt", "EncoderTokens", "PromptChunker"]
 
 CHUNK = 75
-"""Content tokens of a chunk; 77 with start and end."""
+"""Content tokens per chunk; 77 with start and end tokens."""
 
 _BACKTRACK = 20
-"""How many tokens a full chunk is cut back to its last comma.
+"""Maximum number of tokens by which a full chunk is cut back to its last comma.
 
 Host: modules/sd_hijack_clip.py, tokenize_line with opts.comma_padding_backtrack = 20 (the default),
 A1111 1.6.1-1.10.1.
@@ -22,20 +22,20 @@ A1111 1.6.1-1.10.1.
 
 
 class EncoderTokens(Protocol):
-    """The part of a text encoder that is needed here."""
+    """The part of a text encoder's interface that is needed here."""
 
     start_id: int
     end_id: int
     pad_id: int
 
     def tokenize(self, text: str) -> list[int]:
-        """Ids of ``text`` without start and end."""
+        """Token ids of ``text`` without start and end tokens."""
         ...
 
 
 @dataclass(frozen=True)
 class ChunkedPrompt:
-    """One prompt or caption as chunks.
+    """A prompt or caption split into chunks.
 
     Attributes:
         ids: int64 on the CPU, shape ``(chunks, 77)``; 0 where a vector goes.
@@ -51,12 +51,12 @@ class ChunkedPrompt:
 
 
 class PromptChunker:
-    """Tokenizes prompts literally and puts embeddings where their names stand.
+    """Tokenizes prompts literally and replaces names with slots for their embeddings.
 
-    Names are found as runs of token ids, the longest first, because that is how webuis find them.
+    Names are matched as runs of token ids, longest first, as in webuis.
 
     Args:
-        encoder: tokenizer and special ids.
+        encoder: provides tokenizer and special token ids.
         layout: embedding name → (first row, number of rows) in the embedding table.
     """
 
@@ -71,7 +71,7 @@ class PromptChunker:
             entries.sort(key=lambda entry: len(entry[0]), reverse=True)
 
     def chunk(self, text: str) -> ChunkedPrompt:
-        """Chunks of one prompt; at least one, also for an empty text."""
+        """Chunks of a prompt; at least one, even for an empty text."""
         return self._assemble(self._split(self._encoder.tokenize(text)))
 
     def padded(self, prompt: ChunkedPrompt, chunks: int) -> ChunkedPrompt:
@@ -98,7 +98,7 @@ class PromptChunker:
         return units
 
     def _split(self, ids: Sequence[int]) -> list[list[tuple[int, int | None]]]:
-        """Chunks of ``(id, vector)``; an embedding is never cut in two, and a comma close by ends a chunk."""
+        """Chunks of ``(id, vector)``; an embedding is never split, and a chunk ends at a nearby comma if possible."""
         chunks: list[list[tuple[int, int | None]]] = [[]]
         last_comma = -1
         for token, span in self._units(ids):

@@ -1,4 +1,4 @@
-"""Other vectors in place of some tokens' own, while a text encoder runs."""
+"""Replaces the vectors of some tokens while a text encoder runs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["replaced_rows"]
 def replaced_rows(
     module: torch.nn.Module, rows: torch.Tensor, columns: torch.Tensor, vectors: torch.Tensor
 ) -> Iterator[None]:
-    """Within the context the output of a token embedding has other vectors at some positions.
+    """Replace vectors in the output of a token embedding at some positions, within the context.
 
-    A forward hook leaves the module and its table as they are, and gradients flow back into ``vectors``.
+    It uses a forward hook, so the module and its table are unchanged, and gradients flow back into ``vectors``.
 
     Args:
-        module: looks up token vectors; its output has shape ``(N, 77, width)``.
+        module: the token embedding; its output has shape ``(N, 77, width)``.
         rows: int64, shape ``(K,)``, row of each position; empty replaces nothing.
         columns: int64, shape ``(K,)``, column of each position.
         vectors: shape ``(K, width)``; cast to the output's dtype and device.

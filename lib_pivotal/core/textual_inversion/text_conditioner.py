@@ -1,4 +1,4 @@
-"""Captions to conditionings: through the model's own text encoders, with the current embedding vectors in place."""
+"""Turns captions into conditioning with the model's own text encoders and the current embedding vectors."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from lib_pivotal.core.textual_inversion.prompt_chunks import ChunkedPrompt, Prom
 __all__ = ["CaptionGroup", "TextConditioner", "TrainedAdapters"]
 
 _MOST_CHUNKED = 4096
-"""Captions whose token ids are kept; captions that are not shuffled come back again and again."""
+"""Maximum number of captions whose token ids are cached; captions that are not shuffled recur."""
 
 _MOST_CACHED_BYTES = 256 * 2**20
-"""Encodings that are kept once nothing before them is trained any more."""
+"""Maximum bytes of encodings that are cached once nothing that they depend on is trained any more."""
 
 
 class TrainedAdapters(Protocol):
@@ -29,7 +29,7 @@ class TrainedAdapters(Protocol):
 
 @dataclass(frozen=True)
 class CaptionGroup:
-    """Items of a batch whose captions have equally many chunks: their indices in the batch and their conditioning."""
+    """Items of a batch whose captions have equally many chunks: their indices in the batch and conditioning."""
 
     indices: list[int]
     conditioning: Any
@@ -38,15 +38,15 @@ class CaptionGroup:
 class TextConditioner:
     """Encodes captions with the current embedding vectors.
 
-    Captions with different numbers of chunks are encoded separately, so that none sees padding that a generation would
-    not give it. While nothing that an encoding depends on is trained, encodings are kept.
+    Captions with different numbers of chunks are encoded separately, so that none gets padding that a generation would
+    not have. While nothing that an encoding depends on is trained, encodings are cached.
 
     Args:
         model: the borrowed model.
         embeddings: vectors of the embeddings; without any, names are plain text.
-        adapters: of the text encoders, if any are trained.
-        may_offload: whether the text encoders leave the device once nothing before them is trained any more.
-        encoders: replacements for the model's own.
+        adapters: trained adapters of the text encoders; may be empty.
+        may_offload: whether to offload the text encoders once nothing that their output depends on is trained any more.
+        encoders: replacements for the model's own text encoders.
     """
 
     def __init__(
@@ -70,12 +70,12 @@ class TextConditioner:
 
     @property
     def is_trained(self) -> bool:
-        """Whether the encoding of a caption may be out of date at the next step."""
+        """Whether the encoding of a caption may change with the next step."""
         weights = self._embeddings.weights.values()
         return any(weight.requires_grad for weight in weights) or any(item.enabled for item in self._adapters)
 
     def encode(self, captions: Sequence[str], sizes: Sequence[ImageSize]) -> list[CaptionGroup]:
-        """Conditionings of a batch.
+        """Encode the captions of a batch.
 
         Args:
             captions: one per item.
@@ -93,13 +93,13 @@ class TextConditioner:
         return groups
 
     def _chunk(self, caption: str) -> list[ChunkedPrompt]:
-        """A caption as every encoder's tokenizer sees it."""
+        """Chunk a caption with every encoder's tokenizer."""
         if caption not in self._chunked:
             if len(self._chunked) >= _MOST_CHUNKED:
                 self._chunked.clear()
             prompts = [chunker.chunk(caption) for chunker in self._chunkers]
             chunks = max(len(prompt.ids) for prompt in prompts)
-            # Two tokenizers may differ on letters that are not English.
+            # Two tokenizers may differ on non-English letters.
             self._chunked[caption] = [
                 chunker.padded(prompt, chunks) for chunker, prompt in zip(self._chunkers, prompts, strict=True)
             ]
@@ -122,7 +122,7 @@ class TextConditioner:
 
     def _cache(self, captions: Sequence[str], chunks: int, encoded: Sequence[EncodedText]) -> None:
         if self._cached_bytes > _MOST_CACHED_BYTES:
-            # Shuffled captions never come back, so these are of no more use than older ones.
+            # Shuffled captions never recur, so new ones are no more useful than old ones.
             self._cached.clear()
             self._cached_bytes = 0
         for index, caption in enumerate(captions):

@@ -32,8 +32,8 @@ class Batch:
         timesteps: int64 on the device, shape ``(B,)``.
         captions: one per item.
         sizes: one per item.
-        masks: how much each latent cell counts, ≥ 0, shape ``(B, 1, h, w)``; None counts all alike.
-        weights: how much each item counts, ≥ 0, shape ``(B,)``; None counts all alike.
+        masks: how much each latent cell counts, ≥ 0, shape ``(B, 1, h, w)``; None weights all equally.
+        weights: how much each item counts, ≥ 0, shape ``(B,)``; None weights all equally.
     """
 
     latents: torch.Tensor
@@ -46,7 +46,7 @@ class Batch:
 
 
 def latent_entries(images: Sequence[DatasetImage], config: TrainConfig) -> list[LatentEntry]:
-    """What has to be encoded: every image in its bucket, and mirrored behind them all with ``flip``."""
+    """The images to encode, each in its bucket; with ``flip``, followed by their mirror images."""
     plain = [
         LatentEntry(
             p.path, bucket_for(p.width, p.height, config.resolution), mirrored=False, sha256=p.sha256, shown=p.shown
@@ -57,17 +57,17 @@ def latent_entries(images: Sequence[DatasetImage], config: TrainConfig) -> list[
 
 
 class Batcher:
-    """Makes the batches of any step, in any order, always the same.
+    """Makes the batches of any step. Steps may be requested in any order and always give the same batches.
 
     Args:
-        images: of the data set.
+        images: images of the dataset.
         entries: see :func:`latent_entries`.
-        items: latents of the entries.
+        items: latents of the entries, in the same order.
         config: settings.
-        timestep_count: T of the schedule.
-        device: where batches go.
-        rank: number of this process.
-        processes: how many train together.
+        timestep_count: number of timesteps of the noise schedule.
+        device: device of the batches.
+        rank: index of this process.
+        processes: number of processes that train together.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Batcher:
         self._buckets = buckets
 
     def _stack(self, entries: Sequence[LatentEntry], items: Sequence[LatentItem]) -> None:
-        """Per bucket one tensor ``(n, 2, C, h, w)`` of mean and spread, so that a batch is one look-up."""
+        """Stack means and standard deviations into one ``(n, 2, C, h, w)`` tensor per bucket; a batch is one lookup."""
         by_bucket: dict[tuple[int, int], list[torch.Tensor]] = {}
         for entry, item in zip(entries, items, strict=True):
             group = by_bucket.setdefault(entry.bucket, [])
@@ -141,7 +141,7 @@ class Batcher:
         )
 
     def _send(self, tensor: torch.Tensor) -> torch.Tensor:
-        """To the device without waiting for it."""
+        """Copy to the device without waiting."""
         if self._device.type == "cuda" and tensor.device.type == "cpu":
             return tensor.pin_memory().to(self._device, non_blocking=True)
         return tensor.to(self._device)

@@ -1,4 +1,4 @@
-"""Everything that can be known to be wrong before the long work starts."""
+"""Every problem that can be found before training starts."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _MOST_UNKNOWN_KEYS = 12
 
 @dataclass(frozen=True)
 class Checked:
-    """What a check found, to be handed to the training, so that it need not look again.
+    """Result of a check; passed on to the training so that nothing is checked twice.
 
     Attributes:
         problems: errors and warnings.
-        dataset: what the data folder holds.
-        knew_tokens: whether there was a tokenizer, without which names are not checked to the end.
+        dataset: contents of the data folder.
+        knew_tokens: whether a tokenizer was available; without one the check of names is incomplete.
     """
 
     problems: list[Problem]
@@ -43,7 +43,7 @@ class Checked:
 
     @property
     def has_errors(self) -> bool:
-        """Whether something prevents the start."""
+        """Whether any problem prevents the start."""
         return any(problem.is_error for problem in self.problems)
 
 
@@ -58,17 +58,17 @@ def check(
     dataset: DatasetReport | None = None,
     keeps_images: bool = False,
 ) -> Checked:
-    """All problems of a run at once: settings, names, dataset, output.
+    """Find all problems of a run at once: settings, names, dataset, output.
 
     Args:
         config: the settings.
-        bundles: folder of the output.
-        taken_names: installed embeddings, lower-case name → where from.
-        tokenizer: token ids of a text; None skips checks that need it.
-        run_root: folder above the runs; None for that of the output.
-        per_rank: decides how much space is needed; None skips that check.
-        dataset: of an earlier check in the same start; its folder is not read again.
-        keeps_images: training follows, so what is decoded is kept for encoding as far as there is room.
+        bundles: output folder of the bundle.
+        taken_names: installed embeddings: lower-case name → source.
+        tokenizer: text → token ids; None skips the checks that need it.
+        run_root: parent folder of the runs; None for the output folder.
+        per_rank: needed to estimate the disk space; None skips that check.
+        dataset: result of an earlier check in the same start; None reads the data folder.
+        keeps_images: keep decoded images for encoding, as far as memory allows, because training follows.
     """
     problems = check_settings(config)
     problems += check_names(config.concepts, taken=taken_names, tokenizer=tokenizer)
@@ -89,16 +89,19 @@ def _folder_spelling(data_folder: str) -> list[Problem]:
 
 
 def with_parse_problems(parse_problems: Sequence[Problem], found: Sequence[Problem]) -> list[Problem]:
-    """What :func:`lib_pivotal.core.config.io.read_dict` could not read, then what the checks found elsewhere.
+    """Join the problems of :func:`lib_pivotal.core.config.io.read_dict` with those that the checks found elsewhere.
 
-    Where a value could not be read its default was checked, of which the user need not hear.
+    Where a value could not be read, its default was checked instead; problems of that default are dropped.
     """
-    told = {problem.field for problem in parse_problems}
-    return [*parse_problems, *(item for item in found if not told & {item.field, item.field.partition("].")[0] + "]"})]
+    reported = {problem.field for problem in parse_problems}
+    return [
+        *parse_problems,
+        *(item for item in found if not reported & {item.field, item.field.partition("].")[0] + "]"}),
+    ]
 
 
 def check_settings(config: TrainConfig) -> list[Problem]:
-    """Values out of range, unknown choices, and settings that contradict each other."""
+    """Find values out of range, unknown choices, and settings that contradict each other."""
     problems = []
     for name, info in field_info().items():
         problems += _check_value(name, getattr(config, name), info)
@@ -113,7 +116,7 @@ def check_settings(config: TrainConfig) -> list[Problem]:
 
 
 def _check_value(field: str, value: Any, info: Mapping[str, Any]) -> list[Problem]:
-    """Whether a value is one of its choices and within its limits."""
+    """Check that a value is one of its choices and within its limits."""
     low, high, choices = info["low"], info["high"], info["choices"]
     if choices and value not in choices:
         return [Problem(field, "error", f"{shown(value)} is not a valid choice.", f"Use one of {', '.join(choices)}.")]
@@ -124,43 +127,43 @@ def _check_value(field: str, value: Any, info: Mapping[str, Any]) -> list[Proble
 
 
 def family_hints(family: str, native_resolution: int, config: TrainConfig) -> list[Problem]:
-    """Settings that would do badly on a model; warnings only.
+    """Warn about settings that work badly with the loaded model.
 
     Args:
-        family: see ``core.families``.
-        native_resolution: side in px that the model was made for.
+        family: name of the model's family, see ``core.families``.
+        native_resolution: side length in px that the model was trained for.
         config: the settings.
     """
     kind = FAMILIES[family]
     problems = _key_hints(kind, len(config.concepts))
     if not 0.7 * native_resolution <= config.resolution <= 1.5 * native_resolution:
-        text = f"The model was made for about {native_resolution} px; at {config.resolution} px it draws badly."
+        text = f"The model was made for about {native_resolution} px; quality drops at {config.resolution} px."
         problems.append(Problem("resolution", "warning", text, f"Use {native_resolution}, or a little less."))
     if config.concepts and config.embedding_lr > 2 * kind.usual_embedding_lr:
         text = f"{config.embedding_lr:g} is a high learning rate for embeddings of {kind.title}."
         problems.append(Problem("embedding_lr", "warning", text, f"{kind.usual_embedding_lr:g} is usual."))
     if config.clip_skip > 1 and not kind.allows_clip_skip:
-        text = f"{kind.title} always reads the layer it was made with; clip skip has no effect."
+        text = f"{kind.title} always uses the text encoder layer it was trained with; clip skip has no effect."
         problems.append(Problem("clip_skip", "warning", text, "Leave it at 1."))
     return problems
 
 
 def _key_hints(kind: Family, concept_count: int) -> list[Problem]:
-    """Whether Forge would drop the LoRA of a bundle with so many embeddings.
+    """Warn if Forge without this extension would reject a bundle with this many embeddings.
 
     Host: extensions-builtin/sd_forge_lora/networks.py, Forge: a LoRA with more than 12 keys that it does not know is
-        not loaded; every embedding is one an encoder.
+        not loaded; every embedding has one key per encoder.
     """
     keys = concept_count * len(kind.text_encoders)
     if keys <= _MOST_UNKNOWN_KEYS:
         return []
     most = _MOST_UNKNOWN_KEYS // len(kind.text_encoders)
-    text = f"Forge without this extension loads no bundle of {kind.title} with more than {most} embeddings."
-    return [Problem("concepts", "warning", text, f"Train at most {most} in one file if others are to use it there.")]
+    text = f"Forge without this extension rejects {kind.title} bundles with more than {most} embeddings."
+    return [Problem("concepts", "warning", text, f"Train at most {most} per file if Forge users are to load it.")]
 
 
 def _check_init_texts(config: TrainConfig, tokenizer: Callable[[str], list[int]]) -> list[Problem]:
-    """With 0 vectors a concept gets one for each token of its initialization text, which must fit a chunk of 75."""
+    """Check that initialization texts fit a chunk; with 0 vectors, each token of the text gets a vector."""
     problems = []
     for index, concept in enumerate(config.concepts):
         count = len(tokenizer(concept.init_text)) if concept.vectors == 0 else 0
@@ -188,7 +191,7 @@ def _check_concepts(config: TrainConfig) -> list[Problem]:
                     Problem(
                         field + "aliases",
                         "error",
-                        f"The tag {printable(alias)} stands for {printable(claimed[plain])} already.",
+                        f"The tag {printable(alias)} already stands for {printable(claimed[plain])}.",
                         "A tag can stand for one concept only.",
                     )
                 )

@@ -1,4 +1,4 @@
-"""The training loop: the file to read first. Everything it calls is named with its place."""
+"""The training loop; read this file first. Comments name the files of what it calls."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lib_pivotal.core.train.setup import Setup
 __all__ = ["Loop"]
 
 _MAX_NORM_PULL = 0.05
-"""Largest fraction of the way back to the norm band per step."""
+"""Maximum fraction of the way back to the norm band per step."""
 _NORM_PULL_PER_LR = 10.0
 
 
@@ -27,11 +27,11 @@ class Loop:
     """Runs the steps of a prepared run.
 
     Args:
-        setup: see ``setup.py``.
-        output: see ``output.py``; None in all processes but the first.
-        emit: takes events.
-        control: requests from outside.
-        processes: all that train together.
+        setup: the prepared run, see ``setup.py``.
+        output: writes the results, see ``output.py``; None in all processes but the first.
+        emit: receives the events.
+        control: requests of the user.
+        processes: the processes that train together.
     """
 
     def __init__(
@@ -58,11 +58,11 @@ class Loop:
         self.step = 0
 
     def run(self, first_step: int) -> None:
-        """Train from ``first_step`` finished steps to the end, or until asked to stop.
+        """Train from step ``first_step`` until the end or until a stop is requested.
 
         Raises:
             TrainingDiverged: several losses or gradients in a row were NaN or infinite.
-            HostError: the model was exchanged or moved meanwhile.
+            HostError: the model was replaced or moved during training.
         """
         setup, config = self._setup, self._setup.config
         self.step = first_step
@@ -80,7 +80,7 @@ class Loop:
                 self._make_samples()
 
     def train_step(self, step: int) -> None:
-        """One optimizer step: ``accumulation`` batches forward and backward, then the update."""
+        """Run one optimizer step: forward and backward for ``accumulation`` batches, then the update."""
         setup = self._setup
         started = time.monotonic()
         setup.model.verify()
@@ -99,7 +99,7 @@ class Loop:
         self.monitor.started(step + 1, setup.optimizer.learning_rates, time.monotonic() - started)
 
     def _backward(self, batch: Batch, batch_count: int) -> torch.Tensor:
-        """Add a batch's gradients; returns its share of the step's mean loss, 0-dim on the device."""
+        """Add a batch's gradients; return its share of the step's mean loss, 0-dim on the device."""
         setup = self._setup
         # diffusion/objective.py
         noisy = setup.objective.noisy(batch.latents, batch.noise, batch.timesteps)
@@ -110,19 +110,19 @@ class Loop:
         if batch.weights is not None:
             losses = losses * batch.weights
         loss = losses.mean() / batch_count
-        # Without a LoRA, a batch of captions without names has nothing to teach.
+        # Without a LoRA, captions without names give no gradient.
         if loss.requires_grad:
             setup.optimizer.scaled(loss).backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
     def _set_learning_rates(self, step: int) -> None:
-        """Learning rates of this step; embeddings whose learning rate has reached 0 are frozen for good."""
+        """Set the learning rates of this step; freeze embeddings whose learning rate has reached 0."""
         setup = self._setup
         # optim/lr_schedule.py
         factors = [factor(step) for factor in setup.lr_factors]
         setup.optimizer.set_learning_rates(factors)
         for part, factor in zip(setup.adapters, factors, strict=False):
-            # Before its start a LoRA adds nothing, so it need not be computed.
+            # Before its start a LoRA adds nothing, so it is not computed.
             part.enabled = factor > 0.0
         embedding_factors = iter(factors[len(setup.adapters) :])
         for table in setup.tables.values():
@@ -134,7 +134,7 @@ class Loop:
             table.weight.requires_grad_(any(factor > 0.0 for factor in own.values()))
 
     def _average_over_processes(self, loss: torch.Tensor) -> None:
-        """Mean gradients and loss over all processes; nothing to do for one."""
+        """Average gradients and loss over all processes; does nothing for a single one."""
         if self._processes.size == 1:
             return
         for part in self._setup.adapters:
@@ -156,12 +156,12 @@ class Loop:
         return self._setup.tables[self._setup.model.text_encoders[0].name].relative_norms()
 
     def _report(self, *, wait: bool) -> None:
-        """Report the steps whose numbers have arrived on the CPU."""
+        """Report the steps whose values have arrived on the CPU."""
         for step, values in self._readback.arrived(wait=wait):
             self.monitor.finished(step, values)
 
     def _between_steps(self) -> None:
-        """Samples and saves that are due or were requested."""
+        """Make samples and saves that are due or were requested."""
         config, output = self._setup.config, self._output
         if output is None:
             return

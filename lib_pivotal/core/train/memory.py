@@ -1,4 +1,4 @@
-"""GPU memory of a run: an estimate before, a measurement after, and a decision when it is short."""
+"""GPU memory of a run: estimate it, decide how to save it when it is short, and measure the peak."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lib_pivotal.core.families import FAMILIES
 __all__ = ["MemoryPlan", "free_bytes", "peak_bytes", "plan_memory", "watch_peak"]
 
 _RECOMPUTED = 0.25
-"""Share of the discarded activations that the largest block needs while it is recomputed."""
+"""Fraction of the discarded activations that the largest block needs while it is recomputed."""
 _TRAINED_BYTES = 16
 """fp32 value, gradient and AdamW's two moments, per trained value."""
 _WORKSPACE = 768 * 2**20
@@ -34,7 +34,7 @@ class MemoryPlan:
 
     @property
     def is_short(self) -> bool:
-        """Whether there may not be enough memory even so."""
+        """Whether memory may run out even with this plan."""
         return self.free is not None and self.needed > self.free
 
 
@@ -51,12 +51,12 @@ def plan_memory(
     """Decide how a run uses the device's memory.
 
     Args:
-        family: see ``core.families``.
-        device: where it trains.
+        family: name of the model's family, see ``core.families``.
+        device: the training device.
         mode: ``fast``, ``save``, or ``auto``, which saves if ``fast`` is estimated to need more than is free.
-        checkpoints: recompute blocks in any case.
+        checkpoints: recompute activations in either mode.
         trained_count: number of trained values.
-        cells: latent cells of the largest image.
+        cells: number of latent cells of the largest image.
         batch_size: images per batch.
     """
     free = free_bytes(device)
@@ -73,7 +73,7 @@ def _needed(family: str, trained_count: int, cells: int, *, checkpoints: bool) -
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Bytes of a GPU that a run can use, including those in torch's cache; None for other devices."""
+    """GPU memory in bytes that a run can use, including torch's cache; None for other devices."""
     if device.type != "cuda":
         return None
     free, _total = torch.cuda.mem_get_info(device)
@@ -81,7 +81,7 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 def watch_peak(device: torch.device) -> None:
-    """Reset the peak."""
+    """Reset the peak memory counter."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 

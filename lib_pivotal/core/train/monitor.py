@@ -1,4 +1,4 @@
-"""Watches the numbers of the steps: reports them, warns, and ends a run that learns nothing any more."""
+"""Watches the values of each step: reports them, warns, and ends a run that no longer learns anything."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _UNTRAINED_AFTER = 20
 
 
 class Monitor:
-    """Turns the numbers of each step into events.
+    """Turns the values of each step into events.
 
     Args:
-        group_names: of the optimizer's parameter groups, in order.
+        group_names: names of the optimizer's parameter groups, in order.
         layout: rows of each embedding.
         needs_loss_scaling: whether some NaN gradients are normal.
-        emit: takes the events.
+        emit: receives the events.
     """
 
     def __init__(
@@ -45,21 +45,21 @@ class Monitor:
         self._without_gradient: dict[str, int] = {}
 
     def started(self, step: int, learning_rates: dict[str, float], seconds: float) -> None:
-        """Note what is known of a step before its numbers arrive from the device.
+        """Record what is known about a step before its values arrive from the device.
 
         Args:
-            step: number of finished steps with it.
+            step: number of finished steps, including this one.
             learning_rates: group name → learning rate used.
-            seconds: wall time of the step in s.
+            seconds: wall-clock time of the step in seconds.
         """
         self._started[step] = (learning_rates, seconds)
 
     def finished(self, step: int, values: Sequence[float]) -> None:
-        """Report a step whose numbers have arrived.
+        """Report a step whose values have arrived.
 
         Args:
             step: as in :meth:`started`.
-            values: loss, gradient norm of each group, relative norm of each vector.
+            values: loss, gradient norm of each group, relative norm of each embedding vector.
 
         Raises:
             TrainingDiverged: several losses or gradients in a row were NaN or infinite.
@@ -78,13 +78,13 @@ class Monitor:
         self._watch_untrained(trained)
 
     def report_skipped(self) -> None:
-        """Warn at the end of a run if some of its steps changed nothing."""
+        """Warn at the end of a run if some steps were skipped."""
         if self._skipped_count:
             counts = f"{self._skipped_count} of {self._step_count} steps were skipped"
             self._emit(Warned(f"{counts} because the loss or the gradients were NaN. {_REMEDY}"))
 
     def _count_skipped(self, loss: float, norms: Mapping[str, float]) -> None:
-        # Loss scaling skips a few steps while it adapts, and has a warning of its own.
+        # Loss scaling skips a few steps while it adapts and has its own warning.
         watched = (loss,) if self._needs_loss_scaling else (loss, *norms.values())
         self._skipped_count += not all(math.isfinite(value) for value in watched)
 
@@ -94,7 +94,7 @@ class Monitor:
             raise TrainingDiverged(step - _MAX_BAD + 1, hint=_REMEDY)
 
     def _watch_gradients(self, step: int, norms: Mapping[str, float]) -> None:
-        """Gradients can be NaN while the loss is not; each such step changes nothing."""
+        """Watch for NaN gradients, which can occur while the loss is finite; such steps change nothing."""
         is_good = all(math.isfinite(norm) for norm in norms.values())
         self._bad_gradients = 0 if is_good else self._bad_gradients + 1
         limit = _MAX_BAD_SCALED if self._needs_loss_scaling else _MAX_BAD
@@ -105,7 +105,7 @@ class Monitor:
             self._emit(Warned(f"Gradients have been NaN or infinite since step {since}; nothing is learned. {_REMEDY}"))
 
     def _watch_untrained(self, norms: Mapping[str, float]) -> None:
-        """Report groups that get no gradient at all; once one has had a gradient, it is not watched any more."""
+        """Report groups that never get a gradient; a group that has had one is no longer watched."""
         untrained = []
         for name, norm in norms.items():
             count = self._without_gradient.get(name, 0)

@@ -1,4 +1,4 @@
-"""Recognizing that memory has run out, which every library says in its own way."""
+"""Recognizes out-of-memory errors, which every library reports differently."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["explained", "explaining", "is_out_of_memory"]
 _TEXTS = (
     # torch on CUDA, ROCm, MPS, XPU: "CUDA out of memory. Tried to allocate …", "MPS backend out of memory …".
     "out of memory",
-    # torch on the CPU, by system and version.
+    # torch on the CPU, depending on system and version.
     "not enough memory",
     "can't allocate memory",
     "cannot allocate memory",
@@ -22,13 +22,13 @@ _TEXTS = (
     "_status_alloc_failed",
 )
 _PAGING_FILE_TOO_SMALL = 1455
-"""Windows, when neither RAM nor the paging file has room."""
+"""Windows error code: neither RAM nor the paging file has room."""
 _HINT = "Set GPU memory to save, lower the batch size (and accumulate), or the resolution; close other programs."
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that the device or the computer has no memory left."""
-    # torch has moved its own class between modules.
+    # torch has moved this class between modules.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     if isinstance(error, OSError):
@@ -55,10 +55,10 @@ def explaining(stage: Callable[[], str]) -> Iterator[None]:
 
 
 def explained(error: BaseException, stage: str) -> BaseException:
-    """The same for an error that is not raised again: itself, or what it means.
+    """Turn an error that means out of memory into :class:`OutOfMemory`; return any other unchanged.
 
     Args:
-        error: any.
+        error: the original error.
         stage: what was being done: "training", "loading the model".
     """
     return OutOfMemory(stage, hint=_HINT) if is_out_of_memory(error) else error

@@ -27,7 +27,7 @@ from lib_pivotal.core.train.run_folder import Folders
 from lib_pivotal.core.train.setup import Setup
 from lib_pivotal.core.train.state import State, save_state
 
-__all__ = ["Folders", "Output", "load_state", "misfit", "sample_prompts"]
+__all__ = ["Folders", "Output", "load_state", "mismatch", "sample_prompts"]
 
 logger = logging.getLogger("pivotal.output")
 
@@ -36,20 +36,20 @@ _OPTIMIZER = "optimiser/"
 
 
 def sample_prompts(config: TrainConfig) -> list[str]:
-    """The preview prompts: as given, one a line, or each concept's name."""
+    """The preview prompts: one per line of the setting, or the name of each concept if it is empty."""
     given = [line.strip() for line in config.sample_prompts.splitlines() if line.strip()]
     return given or [concept.name for concept in config.concepts]
 
 
 class Output:
-    """Writes what the loop asks for; only the first process has one.
+    """Writes the files of a run; only the first process has one.
 
     Args:
-        setup: the run.
+        setup: the prepared run.
         folders: where to write.
         sampler: makes preview images; None makes none.
-        emit: takes events.
-        earlier: state of the attempt that is being resumed; None for a new run.
+        emit: receives the events.
+        earlier: state that the run is resumed from; None for a new run.
     """
 
     def __init__(
@@ -72,20 +72,20 @@ class Output:
         if earlier is not None:
             self._own.load(earlier.facts)
             name = self._own.bundle_name or name
-            self._tell_move(earlier.facts)
+            self._warn_if_moved(earlier.facts)
         path = folders.bundles / f"{name}.safetensors"
         self.bundle_path = free_name(path) if config.if_exists == "number" and earlier is None else path
         self._own.bundle_name = self.bundle_path.stem
 
-    def _tell_move(self, facts: Mapping[str, Any]) -> None:
-        """Say where the bundle goes now; nothing is looked for at the place that a state names."""
+    def _warn_if_moved(self, facts: Mapping[str, Any]) -> None:
+        """Warn if the bundle is now written to another path; the old path is not used."""
         before = str(Path(facts["bundle_path"]).parent)
         now = str(self._folders.bundles.absolute())
         if Path(before).is_absolute() and before != now:
-            self._emit(Warned(f"This run wrote its bundle to {before!r} before. It is written to {now!r} from now on."))
+            self._emit(Warned(f"This run used to write its bundle to {before!r}. It now writes to {now!r}."))
 
     def facts(self) -> dict[str, Any]:
-        """What a resumed run is compared with, and where it wrote."""
+        """The facts stored in a state: what a resumed run is compared with, and which files were written."""
         return {
             "config": to_dict(self._setup.config),
             "data": self._setup.data_digest,
@@ -95,24 +95,24 @@ class Output:
         }
 
     def save(self, step: int, *, final: bool) -> Path:
-        """Write the bundle, then the state, which is larger and of less use where the disk is full.
+        """Write the bundle, then the state, which is larger and matters less if the disk is full.
 
         Raises:
-            BundleError: the bundle cannot be written; the state has been tried all the same.
+            BundleError: the bundle cannot be written; saving the state is attempted anyway.
         """
         try:
             path = self._save_bundle(step, final=final)
         except Exception as error:
             is_kept = self._save_state(step)
             if isinstance(error, BundleError) and is_kept:
-                text = f"{error.message} What has been learned is kept in {self._folders.run}: resume from there."
+                text = f"{error.message} The training progress is saved in {self._folders.run}: resume from there."
                 raise BundleError(text, hint=error.hint) from error
             raise
         self._save_state(step)
         return path
 
     def try_to_save(self, step: int, *, final: bool) -> None:
-        """The same where a failure is reported and ends nothing."""
+        """Like :meth:`save`, but a failure only gives a warning."""
         try:
             self.save(step, final=final)
         except Exception as error:
@@ -120,17 +120,19 @@ class Output:
             self._emit(Warned(_described("The bundle cannot be written", error)))
 
     def _may_write(self, path: Path) -> bool:
-        return self._overwrites or not os.path.lexists(path) or _leads_to_nothing(path) or self._own.has(path)
+        return self._overwrites or not os.path.lexists(path) or _is_dangling_link(path) or self._own.has(path)
 
     def _target(self, step: int, *, final: bool) -> Path:
-        """Where the bundle goes: its own name, with the step in it when it is not the last; never over foreign work."""
+        """Path of the bundle, with the step number unless it is final; never a file that this run did not write."""
         path = self.bundle_path
         if not final:
             path = path.with_name(f"{path.stem}-{step:06d}{path.suffix}")
         if self._may_write(path):
             return path
         free = free_name(path)
-        self._emit(Warned(f"{path.name} is there already and is not this run's, so the bundle is {free.name}."))
+        self._emit(
+            Warned(f"{path.name} already exists and is not from this run, so the bundle is saved as {free.name}.")
+        )
         return free
 
     def _save_bundle(self, step: int, *, final: bool) -> Path:
@@ -172,13 +174,13 @@ class Output:
         for text in written.warnings:
             self._emit(Warned(text))
         if written.path != path:
-            # Its own name stays the aim of later saves, as the file may be free again by then.
+            # Later saves try the original name again, as the file may be free by then.
             self._own.claim(written.path, written.path)
         self._emit(Saved(step, "bundle", written.path))
         return written.path
 
     def _save_state(self, step: int) -> bool:
-        """Write the resume state into the run folder; without one the run goes on all the same."""
+        """Write the resume state into the run folder; return whether it succeeded. A failure only gives a warning."""
         setup = self._setup
         try:
             state = State(step, _state_tensors(setup), self.facts())
@@ -191,7 +193,7 @@ class Output:
         return True
 
     def make_samples(self, step: int) -> None:
-        """Make the preview images; a failure is told and does not end the run."""
+        """Make the preview images; a failure only gives a warning."""
         if self._sampler is None:
             return
         embeddings = self._setup.embeddings()
@@ -199,7 +201,7 @@ class Output:
             try:
                 sample = self._sampler.make(request, embeddings)
             except Exception as error:
-                # The host's sampler can fail in any way; the training beside it is worth more.
+                # The host's sampler can fail in any way, which must not end the training.
                 logger.exception("no preview at step %d", step)
                 text = str(error) if isinstance(error, PivotalError) else f"{type(error).__name__}: {error}"
                 self._emit(Warned(f"No preview could be made: {text}"))
@@ -236,7 +238,7 @@ def _state_tensors(setup: Setup) -> dict[str, torch.Tensor]:
 
 
 def load_state(setup: Setup, state: State) -> None:
-    """Put a state's values into a freshly built run."""
+    """Load a state into a freshly built run."""
     with torch.no_grad():
         for part in setup.adapters:
             part.flat.values.copy_(state.tensors[f"lora/{part.part}"])
@@ -247,8 +249,8 @@ def load_state(setup: Setup, state: State) -> None:
     )
 
 
-def misfit(setup: Setup, state: State) -> str:
-    """Why a state cannot be put into this run, whose settings, data and model are its own; empty when it can."""
+def mismatch(setup: Setup, state: State) -> str:
+    """Why a state cannot be loaded although settings, data and model match; empty if it can."""
     reason = ""
     shapes = {f"lora/{part.part}": part.flat.values.shape for part in setup.adapters}
     shapes.update({f"table/{name}": table.weight.shape for name, table in setup.tables.items()})
@@ -273,6 +275,6 @@ def _described(what: str, error: Exception) -> str:
     return str(error) if isinstance(error, PivotalError) else f"{what} ({type(error).__name__}: {error})."
 
 
-def _leads_to_nothing(path: Path) -> bool:
-    """Whether ``path`` is a link to a file that is not there yet."""
+def _is_dangling_link(path: Path) -> bool:
+    """Whether ``path`` is a link to a file that does not exist."""
     return path.is_symlink() and not path.exists()

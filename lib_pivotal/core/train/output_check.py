@@ -1,4 +1,4 @@
-"""Whether a run will be able to write its results: really tried, without leaving anything behind."""
+"""Checks that a run can write its results by actually trying, without leaving anything behind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["SMALLEST", "ValuesPerRank", "check_output", "check_space", "nearest_
 
 
 class ValuesPerRank(NamedTuple):
-    """Trained values that one unit of rank adds in the parts of a model that have ranks of their own."""
+    """Number of trained values per unit of rank, for each part of the model that has its own rank."""
 
     unet: int
     convolutions: int
@@ -25,15 +25,15 @@ class ValuesPerRank(NamedTuple):
 
 
 SMALLEST = ValuesPerRank(374_016, 680_040, 165_888)
-"""Of SD1, counted from its networks' shapes; SD2 and SDXL have more."""
+"""Values of SD1, counted from its layer shapes; SD2 and SDXL have more."""
 _VALUES_PER_VECTOR = 2048
-"""The most that one vector of an embedding has, in SDXL."""
+"""Maximum number of values per embedding vector (SDXL)."""
 _BYTES_OF_STATE = 12
-"""The value and AdamW's two moments, in fp32."""
-_BESIDES = 2 * 2**20
-"""Bytes for log, losses, settings and the card."""
+"""Bytes per trained value: the value and AdamW's two moments in fp32."""
+_OTHER_BYTES = 2 * 2**20
+"""Bytes for the log, losses, settings and the card's files."""
 _LATENT_BYTES = 32
-"""Mean and spread of a latent cell: 4 channels each, fp32."""
+"""Bytes of a latent cell: mean and standard deviation, 4 channels each, fp32."""
 _STEPS_OF_AUTO = 600
 _LONGEST_ON_WINDOWS = 259
 _LONGEST_IN_RUN = len("runs/-20260101-000000-2/states/.state-000000.safetensors.00000000-0000000-00000000.tmp")
@@ -48,15 +48,15 @@ def check_output(
     image_count: int = 0,
     is_windows: bool = os.name == "nt",
 ) -> list[Problem]:
-    """Problems of the folders that a run writes to, and of the name of its bundle.
+    """Check the folders that a run writes to and the name of its bundle.
 
     Args:
-        bundles: folder of the bundle; may be missing if it can be made.
-        run_root: folder of the runs' folder and the cache; may be missing if it can be made.
+        bundles: folder of the bundle; need not exist if it can be created.
+        run_root: parent folder of the runs and the cache; need not exist if it can be created.
         config: the settings.
-        per_rank: of the model; None does not look at the free space.
-        image_count: images to be cached.
-        is_windows: whether Windows' limit of a path's length holds.
+        per_rank: values per rank of the model; None skips the check of free space.
+        image_count: number of images to cache.
+        is_windows: whether to apply Windows' limit on path length.
     """
     problems = _check_folders([bundles, run_root])
     if not problems and os.path.lexists(run_root / "runs"):
@@ -67,7 +67,7 @@ def check_output(
             problems += check_space(bundles, run_root, config, _trained_values(config, per_rank), image_count)
     length = len(str(run_root.absolute())) + len(config.output_name) + _LONGEST_IN_RUN
     if is_windows and length > _LONGEST_ON_WINDOWS:
-        text = f"Files of this run would have paths of {length} letters; Windows opens {_LONGEST_ON_WINDOWS} at most."
+        text = f"Files of this run would have paths of {length} characters; Windows allows {_LONGEST_ON_WINDOWS}."
         hint = "Use a shorter output name or folder, or turn on long paths in Windows."
         problems.append(Problem("output_name", "warning", text, hint))
     return problems
@@ -76,20 +76,20 @@ def check_output(
 def check_space(
     bundles: Path, run_root: Path, config: TrainConfig, trained_count: int, image_count: int = 0
 ) -> list[Problem]:
-    """Compare free space with what will be written: an error when the bundle itself does not fit.
+    """Compare free space with what will be written; it is an error if the bundle itself does not fit.
 
     Args:
         bundles: folder of the bundle.
-        run_root: folder of the runs' folder and the cache.
+        run_root: parent folder of the runs and the cache.
         config: the settings.
         trained_count: number of trained values.
-        image_count: images to be cached.
+        image_count: number of images to cache.
     """
     bundle = trained_count * (4 if config.save_precision == "fp32" else 2)
-    state = trained_count * _BYTES_OF_STATE + _BESIDES
+    state = trained_count * _BYTES_OF_STATE + _OTHER_BYTES
     steps = config.steps or _STEPS_OF_AUTO
     saves = max((steps - 1) // config.save_every, 0) if config.save_every > 0 else 0
-    # A new state is complete before an old one is removed.
+    # A new state is written completely before an old one is removed.
     states = min(saves + 1, config.keep_states + 1)
     cells = (config.resolution // 8) ** 2
     cache = image_count * cells * _LATENT_BYTES * (2 if config.flip else 1) if config.cache_to_disk else 0
@@ -107,7 +107,7 @@ def check_space(
 
 
 def nearest_existing(folder: Path) -> Path:
-    """The folder itself, or the nearest one above it that is there; a broken link counts as there."""
+    """The folder itself or its nearest existing parent; a broken link counts as existing."""
     path = folder.absolute()
     while not os.path.lexists(path) and path.parent != path:
         path = path.parent
@@ -124,17 +124,17 @@ def _check_folders(folders: Sequence[Path]) -> list[Problem]:
 
 
 def _why_not_writable(folder: Path) -> str:
-    """Why no file can be made in a folder, or the folder itself not; empty when it can."""
+    """Why a folder or a file in it cannot be created; empty if it can."""
     try:
         top = nearest_existing(folder)
         if not top.exists():
-            return f"{top} is a link to {top.readlink()}, which is not there (is a drive not connected?)"
+            return f"{top} is a link to {top.readlink()}, which does not exist (is its drive connected?)"
         if not top.is_dir():
             return f"{top} is a file, not a folder"
         with contextlib.suppress(FileNotFoundError):
-            # Says whether a folder of this name can be made at all.
+            # Fails if a folder of this name cannot exist at all.
             folder.lstat()
-        # Without a name where the system can do that, else removed at once.
+        # The file has no name where the system supports that; otherwise it is removed right away.
         with tempfile.TemporaryFile(dir=top) as file:
             file.write(b"\0")
     except (OSError, ValueError) as error:
@@ -150,13 +150,13 @@ def _check_target(target: Path, config: TrainConfig) -> list[Problem]:
         if target.is_dir():
             found = "error", f"{target.name} is a folder.", "Remove it, or choose another name."
         elif target.is_symlink() and not Path(os.path.realpath(target)).parent.is_dir():
-            text = f"{target.name} is a link to {target.readlink()}, whose folder is not there."
+            text = f"{target.name} is a link to {target.readlink()}, whose folder does not exist."
             found = "error", text, "Connect its drive, remove the link, or choose another name."
         elif target.exists() and config.if_exists == "refuse":
             hint = "Choose another name, or set if_exists to number or overwrite."
-            found = "error", f"{target.name} exists already.", hint
+            found = "error", f"{target.name} already exists.", hint
     except (OSError, ValueError):
-        # The name itself is refused elsewhere.
+        # Another check reports invalid names.
         return []
     return [Problem("output_name", *found)] if found else []
 
@@ -168,14 +168,14 @@ def _trained_values(config: TrainConfig, per_rank: ValuesPerRank) -> int:
 
 
 def _by_disk(needs: Sequence[tuple[Path, int, int]]) -> list[tuple[Path, int, int, int]]:
-    """One folder of each disk, what is free there, and the needs of all folders on it added up, in bytes."""
+    """Per disk: one of its folders, its free bytes, and the summed needs of all folders on it."""
     found: dict[int, tuple[Path, int, int, int]] = {}
     for folder, least, whole in needs:
         try:
             top = nearest_existing(folder)
             disk, free = top.stat().st_dev, shutil.disk_usage(top).free
         except OSError:
-            # Some network drives do not say.
+            # Some network drives do not report free space.
             continue
         first, _, least_so_far, so_far = found.get(disk, (folder, free, 0, 0))
         found[disk] = (first, free, least_so_far + least, so_far + whole)

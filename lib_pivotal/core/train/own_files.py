@@ -1,7 +1,7 @@
-"""Which files a run has written and nobody has changed since: only these it may write again unasked.
+"""Tracks the files that a run has written; it may overwrite only these, and only while they are unchanged.
 
-``files.json`` in the run folder records each name and content before the file gets that name, so that a run that was
-killed at any moment knows its own files again.
+``files.json`` in the run folder records the name and hash of each file before the file gets that name, so that a run
+that was killed at any moment recognizes its own files.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ logger = logging.getLogger("pivotal.own_files")
 _RECORD = "files.json"
 _LONGEST_RECORD = 16 * 2**20
 _MOST_CONTENTS = 8
-"""Contents of a name that are remembered; each attempt that is killed at the wrong moment adds one."""
+"""Hashes remembered per name; each attempt that is killed at the wrong moment adds one."""
 _BUNDLE = ".safetensors"
 _SUFFIXES = (_BUNDLE, ".png")
 
 
 class OwnFiles:
-    """Names and contents of the bundles and card images of a run.
+    """Names and hashes of the bundles and card images of a run.
 
-    Whatever a record says, only plain file names are taken from it, and only for the folder of the bundles.
+    Only plain file names are accepted from a record, and they only refer to the folder of the bundles.
 
     Args:
         run: the run folder.
         bundles: folder of the bundles.
-        warn: takes a sentence when the record cannot be written.
+        warn: receives a sentence if the record cannot be written.
     """
 
     def __init__(self, run: Path, bundles: Path, warn: Callable[[str], None]) -> None:
@@ -46,32 +46,32 @@ class OwnFiles:
         self._has_warned = False
         self._digests: dict[str, list[str]] = {}
         self.bundle_name: str | None = None
-        """Name of the bundle, without numbers of steps; None until it is known."""
+        """Name of the bundle without step number; None until it is known."""
 
     def load(self, facts: Mapping[str, Any]) -> None:
-        """Take over what an earlier attempt wrote.
+        """Load the records of an earlier attempt.
 
         Args:
-            facts: of its state, where earlier releases kept all of this.
+            facts: facts of its state, which is where earlier releases stored the records.
         """
         written = facts.get("written", {})
-        self._take({_name_of(path): [digest] for path, digest in written.items()})
+        self._add({_name_of(path): [digest] for path, digest in written.items()})
         self.bundle_name = _stem_of(_name_of(facts["bundle_path"]))
         record = _read(self._record)
         files = record.get("files")
         if isinstance(files, dict):
-            self._take(files)
+            self._add(files)
         name = record.get("bundle")
         self.bundle_name = (_stem_of(name + _BUNDLE) if isinstance(name, str) else None) or self.bundle_name
 
     def claim(self, path: Path, contents: Path) -> None:
-        """Record that ``path`` is about to get ``contents``; when that fails, say so once and go on.
+        """Record that ``path`` is about to get ``contents``; a failure only gives a warning, once.
 
         Args:
             path: final name, in the folder of the bundles.
             contents: a complete file.
         """
-        # What the name had so far stays on record: until the file is renamed, that is what is there.
+        # Earlier hashes stay on record: until the file is renamed, the old contents are still there.
         known = self._digests.get(path.name, [])
         self._digests[path.name] = [*known, _digest(contents)][-_MOST_CONTENTS:]
         record = {"version": 1, "bundle": self.bundle_name, "files": self._digests}
@@ -83,27 +83,27 @@ class OwnFiles:
             if not self._has_warned:
                 self._has_warned = True
                 text = f"{self._record} cannot be written ({error.strerror or error})."
-                self._warn(f"{text} If the run is killed now, its next attempt chooses a new name for the bundle.")
+                self._warn(f"{text} If the run is killed now, resuming it will choose a new name for the bundle.")
 
     def has(self, path: Path) -> bool:
-        """Whether ``path`` is as this run left it; somebody may have put another file there meanwhile."""
+        """Whether ``path`` is unchanged since this run wrote it."""
         known = self._digests.get(path.name, [])
         return bool(known) and path.is_file() and _digest(path) in known
 
     def facts(self) -> dict[str, str]:
-        """Path → sha256, for the state of the run."""
+        """Path → sha256, to be stored in the run's state."""
         folder = self._bundles.absolute()
         return {str(folder / name): digests[-1] for name, digests in self._digests.items()}
 
-    def _take(self, files: Mapping[str, Any]) -> None:
+    def _add(self, files: Mapping[str, Any]) -> None:
         for name, digests in files.items():
             if (
                 _stem_of(name) is not None
                 and isinstance(digests, list)
-                and all(isinstance(one, str) for one in digests)
+                and all(isinstance(digest, str) for digest in digests)
             ):
                 known = self._digests.setdefault(name, [])
-                known += [one for one in digests if one not in known]
+                known += [digest for digest in digests if digest not in known]
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -118,12 +118,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _name_of(path: str) -> str:
-    """File name of a path of any system."""
+    """File name of a path from any operating system."""
     return PureWindowsPath(path).name
 
 
 def _stem_of(name: str) -> str | None:
-    """The name without its ending where it is one that a run writes, else None."""
+    """The name without its suffix if a run could have written it, else None."""
     for suffix in _SUFFIXES:
         stem = name.removesuffix(suffix)
         if stem != name and not check_file_name(stem):

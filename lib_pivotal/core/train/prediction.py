@@ -1,4 +1,4 @@
-"""How a step asks the model for its prediction; another way is another class with the same call."""
+"""How a training step gets the model's prediction; an alternative is another class with the same interface."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Prediction(Protocol):
 
         Args:
             noisy: noisy latents, shape ``(B, C, h, w)``.
-            batch: timesteps, captions and sizes are used.
+            batch: its timesteps, captions and sizes are used.
 
         Returns:
             Shape ``(B, C, h, w)``, in the order of the batch.
@@ -30,7 +30,7 @@ class Prediction(Protocol):
 
 
 class CaptionPrediction:
-    """One prediction under each item's caption.
+    """Predicts each item with its caption as conditioning.
 
     Args:
         model: the borrowed model.
@@ -56,5 +56,5 @@ class CaptionPrediction:
             for group in groups
         ]
         order = [index for group in groups for index in group.indices]
-        # Back into the order of the batch.
+        # Restore the order of the batch.
         return torch.cat(parts)[sorted(range(len(order)), key=order.__getitem__)]

@@ -1,4 +1,4 @@
-"""Reads numbers from the device without synchronization: on a GPU they arrive a step or two later."""
+"""Copies values from the device without synchronization; on a GPU they arrive a step or two later."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Readback:
         self._waiting.append((step, host, arrived))
 
     def arrived(self, *, wait: bool = False) -> list[tuple[int, list[float]]]:
-        """Steps whose values have arrived, oldest first; all of them with ``wait``.
+        """Steps whose values have arrived, oldest first; ``wait`` waits for all of them.
 
         At most two steps stay in flight, so that a NaN loss is noticed soon.
         """

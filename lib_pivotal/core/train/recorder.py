@@ -1,4 +1,4 @@
-"""What stays of a run on disk: loss.csv and the sample images. Training goes on where they cannot be written."""
+"""Writes loss.csv and the sample images of a run; training continues if they cannot be written."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _TABLE = "loss.csv"
 class Recorder:
     """A sink that writes ``loss.csv`` and ``samples/step-000100-0.png`` into the run folder.
 
-    Nothing raises here: what cannot be written is reported once, and training goes on without it.
+    Nothing raises here: a file that cannot be written is reported once, and training continues without it.
 
     Args:
         folder: the run folder.
         first_step: steps already done; later rows of an earlier attempt are dropped.
-        warn: takes a sentence.
+        warn: receives a sentence for the user.
     """
 
     def __init__(self, folder: Path, first_step: int, warn: Callable[[str], None]) -> None:
@@ -50,7 +50,7 @@ class Recorder:
             self._try("samples", lambda: self._write_sample(event))
 
     def close(self) -> None:
-        """Close the table."""
+        """Close ``loss.csv``."""
         if self._file is not None:
             self._try(_TABLE, self._file.close)
 
@@ -62,12 +62,12 @@ class Recorder:
                 self._warned.add(what)
                 logger.warning("%s cannot be written", what, exc_info=True)
                 reason = getattr(error, "strerror", None) or error
-                self._warn(f"{self._folder / what} cannot be written ({reason}). Training goes on without it.")
+                self._warn(f"{self._folder / what} cannot be written ({reason}). Training continues without it.")
 
     def _open(self, first_step: int) -> None:
         rows, is_damaged = _rows(self._path)
         if is_damaged:
-            # Nothing of it is lost, whoever changed it.
+            # Keep the damaged file under another name.
             os.replace(self._path, free_name(self._path.with_name(f"{_TABLE}.damaged")))
         rows = [row for row in rows if int(row["step"]) <= first_step]
         self._columns = list(rows[0]) if rows else []
@@ -111,7 +111,7 @@ def read_losses(folder: Path) -> list[tuple[int, float]]:
 
 
 def _rows(path: Path) -> tuple[list[dict[str, str]], bool]:
-    """The rows that can be used, and whether the file is not what we wrote."""
+    """The valid rows, and whether the file is damaged."""
     rows: list[dict[str, str]] = []
     is_damaged = False
     try:
@@ -122,7 +122,7 @@ def _rows(path: Path) -> tuple[list[dict[str, str]], bool]:
         lines = raw.replace(b"\0", b"").decode("utf-8", "replace")
         is_damaged = is_damaged or "\ufffd" in lines
         reader = csv.DictReader(lines.splitlines())
-        # A row that a crash cut short has no step or misses cells.
+        # A row that was cut off by a crash lacks its step or other cells.
         rows.extend(row for row in reader if None not in (*row, *row.values()) and _is_step(row))
     except csv.Error:
         is_damaged = True

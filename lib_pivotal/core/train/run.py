@@ -1,4 +1,4 @@
-"""A whole run: check, prepare, train, save. What hosts, tab, API and command line call."""
+"""A whole run: check, prepare, train, save. Called by hosts, the tab, the API and the command line."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from lib_pivotal.core.train.checks import Checked, check, family_hints
 from lib_pivotal.core.train.loop import Loop
 from lib_pivotal.core.train.memory import MemoryPlan, peak_bytes, watch_peak
 from lib_pivotal.core.train.out_of_memory import explaining
-from lib_pivotal.core.train.output import Output, load_state, misfit
+from lib_pivotal.core.train.output import Output, load_state, mismatch
 from lib_pivotal.core.train.output_check import check_space
 from lib_pivotal.core.train.recorder import Recorder
 from lib_pivotal.core.train.run_folder import Folders
 from lib_pivotal.core.train.setup import Setup, prepare
-from lib_pivotal.core.train.state import SavedStates, State, compare, odd_facts
+from lib_pivotal.core.train.state import SavedStates, State, compare, facts_problem
 
 __all__ = ["Folders", "Outcome", "train"]
 
@@ -59,26 +59,26 @@ def train(
     taken_names: Mapping[str, str] = _NONE,
     checked: Checked | None = None,
 ) -> Outcome:
-    """Train embeddings and LoRA on a borrowed model and write the bundle.
+    """Train embeddings and a LoRA on a borrowed model and write the bundle.
 
     Args:
         config: the settings.
-        model: the borrowed model; unchanged afterwards, whatever happens.
-        sampler: makes preview images, or None.
-        sinks: take the events.
-        control: requests from outside.
+        model: the borrowed model; it is unchanged afterwards, even after an error.
+        sampler: makes preview images; None makes none.
+        sinks: receive the events.
+        control: requests of the user.
         folders: where to write.
-        group: the processes; None for one.
+        group: the processes that train together; None for a single one.
         resume_from: run folder of an earlier attempt, continued from its newest state.
-        taken_names: installed embeddings, lower-case name → where from.
-        checked: what a check of these settings found just before; None checks here.
+        taken_names: installed embeddings: lower-case name → source.
+        checked: result of a check of these settings just before; None checks here.
 
     Raises:
         ConfigError: the settings, names or dataset have problems (all of them are listed).
         DatasetError: an image turned out unusable, or has changed since it was checked.
-        HostError: the model was exchanged or moved meanwhile.
-        TrainingDiverged: the loss is no number any more; the last good values have been saved.
-        OutOfMemory: with the setting most likely to help.
+        HostError: the model was replaced or moved during training.
+        TrainingDiverged: the loss or gradients stayed NaN; the last good values have been saved.
+        OutOfMemory: memory ran out; the hint names the settings to change.
         BundleError: the result cannot be written.
         PivotalError: there is no state to resume from, or all of them are damaged.
     """
@@ -106,12 +106,12 @@ def train(
             output = None
             if group.rank == 0:
                 output = _open_output(setup, folders, sampler, emit, state, closing)
-            _tell_memory(setup.memory, emit, None)
+            _report_memory(setup.memory, emit, None)
             watch_peak(model.device)
             emit(Prepared(first_step, setup.steps, setup.trainable_count))
             stage = "training"
             outcome = _run_loop(Loop(setup, output, emit, control, group), first_step, setup, output, control)
-            _tell_peak(setup, emit)
+            _report_peak(setup, emit)
     except Interrupted:
         # Nothing has been trained yet, so there is nothing to keep either way.
         word = "discarded" if control.discard_requested else "stopped"
@@ -149,10 +149,10 @@ def _check(
     *,
     resumes: bool,
 ) -> Checked | None:
-    """Refuse settings that cannot be trained; report the rest.
+    """Raise on settings that cannot be trained; report warnings.
 
     Returns:
-        The check that holds; None in all processes but the first.
+        The result of the check; None in all processes but the first.
     """
     if group.rank == 0 and (checked is None or not checked.knew_tokens):
         checked = check(
@@ -168,14 +168,14 @@ def _check(
     hints = family_hints(model.family, model.native_resolution, config)
     problems += [hint for hint in hints if hint not in problems]
     if resumes:
-        # The bundle of the run that goes on may be there already: it is this run's own.
+        # When resuming, the bundle may already exist because this run wrote it.
         problems = [problem for problem in problems if problem.field != "output_name"]
     _report(problems, emit)
     return checked
 
 
 def _report(problems: Sequence[Problem], emit: Callable[[Event], None]) -> None:
-    """Refuse the start where a problem is an error; report the others."""
+    """Raise if any problem is an error; otherwise report them as warnings."""
     if any(problem.is_error for problem in problems):
         raise ConfigError(list(problems))
     for problem in problems:
@@ -183,31 +183,31 @@ def _report(problems: Sequence[Problem], emit: Callable[[Event], None]) -> None:
 
 
 def _resume(setup: Setup, states: SavedStates, state: State, emit: Callable[[Event], None], *, is_first: bool) -> State:
-    """Put the newest state that fits into the run, and say which ones were passed over.
+    """Load the newest state that fits the run, and report which ones were skipped.
 
-    Before anything is written: a refused resume leaves the run's files as they are.
+    Called before anything is written, so a rejected resume leaves the run's files unchanged.
     """
     while reason := _obstacle(setup, state):
         states.skip(reason)
         state = states.newest()
     load_state(setup, state)
     for path, why in states.skipped.items():
-        emit(Warned(f"{path.name} cannot be used ({why}). The run goes on from step {state.step}."))
+        emit(Warned(f"{path.name} cannot be used ({why}). The run continues from step {state.step}."))
     if is_first:
-        states.put_aside()
+        states.set_aside_skipped()
     return state
 
 
 def _obstacle(setup: Setup, state: State) -> str:
-    """Why a state cannot be used; other settings, data or another model are refused for good."""
-    reason = odd_facts(state.facts)
+    """Why a state cannot be used, or empty; raises if settings, data or model have changed."""
+    reason = facts_problem(state.facts)
     if not reason:
         compare(state.facts, _facts(setup))
-    return reason or misfit(setup, state)
+    return reason or mismatch(setup, state)
 
 
 def _keep_settings(path: Path, config: TrainConfig, emit: Callable[[Event], None]) -> None:
-    """Write the settings into the run folder; they are needed only to resume without a settings file."""
+    """Write the settings into the run folder, where they are needed only to resume without a settings file."""
     try:
         with replacing(path, keep=False) as partial:
             partial.write_text(to_json(config), encoding="utf-8")
@@ -218,7 +218,7 @@ def _keep_settings(path: Path, config: TrainConfig, emit: Callable[[Event], None
 
 
 def _run_loop(loop: Loop, first_step: int, setup: Setup, output: Output | None, control: Control) -> Outcome:
-    """Run the loop; keep what is trained however it ends, unless it is to be discarded."""
+    """Run the loop and save the result, even after an error, unless it is to be discarded."""
     is_over = False
     try:
         loop.run(first_step)
@@ -226,62 +226,62 @@ def _run_loop(loop: Loop, first_step: int, setup: Setup, output: Output | None, 
     except PivotalError:
         raise
     except Exception as error:
-        _blame_the_host(setup.model, error)
+        _raise_if_model_changed(setup.model, error)
         raise
     finally:
-        # Whatever went wrong, the values are those of the last good step.
+        # Even after an error, the values are those of the last good step.
         if not is_over and output is not None and loop.step > first_step and not control.discard_requested:
             output.try_to_save(loop.step, final=True)
     if control.discard_requested:
         return Outcome("discarded", loop.step, None)
-    word = "done" if loop.step >= setup.steps else "stopped"
+    outcome_name = "done" if loop.step >= setup.steps else "stopped"
     if output is None or loop.step == 0:
-        return Outcome(word, loop.step, None)
-    return Outcome(word, loop.step, output.save(loop.step, final=True))
+        return Outcome(outcome_name, loop.step, None)
+    return Outcome(outcome_name, loop.step, output.save(loop.step, final=True))
 
 
 def _is_stopped(model: DiffusionModel, control: Control) -> bool:
-    """Whether the run is to stop, asked while latents are made."""
+    """Whether the run should stop while latents are being encoded."""
     model.poll_requests()
     return control.stop_requested
 
 
-def _blame_the_host(model: DiffusionModel, error: Exception) -> None:
-    """Say that the model was taken away, where that is why a step tripped over something."""
+def _raise_if_model_changed(model: DiffusionModel, error: Exception) -> None:
+    """Raise a clear error if a step failed because the host replaced or moved the model."""
     try:
         model.verify()
     except HostError as reason:
         raise reason from error
     except Exception:
-        logger.debug("the model cannot be asked any more", exc_info=True)
+        logger.debug("the model cannot be verified", exc_info=True)
 
 
-def _tell_memory(memory: MemoryPlan, emit: Callable[[Event], None], peak: int | None) -> None:
-    """What was expected, and at the end what was used."""
+def _report_memory(memory: MemoryPlan, emit: Callable[[Event], None], peak: int | None) -> None:
+    """Report the estimated memory and, at the end, the measured peak."""
     emit(MemoryTold(memory.needed, memory.free, peak, memory.saves))
     if memory.is_short and peak is None:
         emit(Warned(_SHORT))
 
 
-def _tell_peak(setup: Setup, emit: Callable[[Event], None]) -> None:
-    """How much memory was used; the bundle is written by then, so nothing may fail any more."""
+def _report_peak(setup: Setup, emit: Callable[[Event], None]) -> None:
+    """Report how much memory was used; never raises, since the bundle is already written."""
     try:
-        _tell_memory(setup.memory, emit, peak_bytes(setup.model.device))
+        _report_memory(setup.memory, emit, peak_bytes(setup.model.device))
     except Exception:
-        logger.warning("the peak of the memory is not known", exc_info=True)
+        logger.warning("the peak memory use is not known", exc_info=True)
 
 
 def _facts(setup: Setup) -> dict[str, object]:
-    return {"config": _plain(setup.config), "data": setup.data_digest, "model": setup.model.model_hash}
+    return {"config": _json_values(setup.config), "data": setup.data_digest, "model": setup.model.model_hash}
 
 
-def _plain(config: TrainConfig) -> dict[str, object]:
-    # Through JSON, as the saved facts went: tuples become lists.
+def _json_values(config: TrainConfig) -> dict[str, object]:
+    # Through JSON, like the saved facts: tuples become lists.
     return dict(json.loads(to_json(config)))
 
 
 class _Emitter:
-    """Hands events to all sinks; one that fails is logged once and dropped."""
+    """Passes events to all sinks; a sink that fails is logged once and removed."""
 
     def __init__(self, sinks: Sequence[ProgressSink]) -> None:
         self.sinks = list(sinks)
@@ -291,5 +291,5 @@ class _Emitter:
             try:
                 sink.handle(event)
             except Exception:
-                logger.exception("%s failed and gets no more events", type(sink).__name__)
+                logger.exception("%s failed and receives no more events", type(sink).__name__)
                 self.sinks.remove(sink)

@@ -1,6 +1,6 @@
-"""The folder of a run: making it, and guarding it from the first line of the log to the last.
+"""Creates the folder of a run, and locks it while the run uses it.
 
-Without torch, as the application starts without it.
+Does not import torch, because the application starts without it.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Folders:
     """Where a run writes.
 
     Attributes:
-        run: its own folder (exists): config.json, loss.csv, log.txt, files.json, samples/, states/.
-        bundles: where the bundle goes.
-        cache: stored latents, shared by all runs.
+        run: the run's own folder, which exists: config.json, loss.csv, log.txt, files.json, samples/, states/.
+        bundles: output folder of the bundle.
+        cache: folder of stored latents, shared by all runs.
     """
 
     run: Path
@@ -42,19 +42,19 @@ class Folders:
 
 
 def sample_path(run: Path, step: int, index: int) -> Path:
-    """File of the sample image ``index`` made after ``step`` steps."""
+    """Path of the sample image ``index`` made after ``step`` steps."""
     return run / "samples" / f"step-{step:06d}-{index}.png"
 
 
 def make_run_folder(root: Path, name: str) -> Path:
-    """Make ``runs/<name>-<YYYYmmdd-HHMMSS>`` below ``root``, with a number behind it where that is taken.
+    """Create ``runs/<name>-<YYYYmmdd-HHMMSS>`` in ``root``, with a number appended if that exists.
 
     Args:
-        root: folder of all runs' folder; made where it is missing.
+        root: parent of the ``runs`` folder; created if missing.
         name: output name of the run, already checked as a file name.
 
     Raises:
-        PivotalError: it cannot be made.
+        PivotalError: the folder cannot be created.
     """
     stamp = datetime.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     folder = stem = root / "runs" / f"{name}-{stamp}"
@@ -70,7 +70,7 @@ def make_run_folder(root: Path, name: str) -> Path:
             else:
                 return folder
     except OSError as error:
-        # A broken link or a file in place of a parent gives "exists" as well; that is not a name that is taken.
+        # A broken link or a file in place of a parent also raises FileExistsError, but the name is not taken.
         reason = "a file or a broken link is in its place" if isinstance(error, FileExistsError) else error.strerror
         message = f"The folder {root} cannot be written ({reason}: {error.filename})."
         raise PivotalError(message, hint=_SPACE) from error
@@ -78,19 +78,19 @@ def make_run_folder(root: Path, name: str) -> Path:
 
 @contextlib.contextmanager
 def guarded(folders: Folders, warn: Callable[[str], None], *, on_console: bool = True) -> Iterator[None]:
-    """Hold a run's folder for this process: locked, logged, and rid of what killed runs have left.
+    """Lock a run's folder for this process, log into it, and remove leftovers of killed runs.
 
-    Closing it raises nothing, so an error within stays what it was and a success stays one.
+    Leaving the context never raises, so it neither hides an error nor turns a success into a failure.
 
     Args:
-        folders: of the run.
-        warn: takes a sentence about what did not succeed besides.
-        on_console: whether the log goes to the handlers of the program, too.
+        folders: folders of the run.
+        warn: receives a sentence about anything that failed along the way.
+        on_console: whether the log also goes to the program's own handlers.
 
     Raises:
-        PivotalError: another process uses the run folder, it cannot be written, or a link in it leads out of it.
+        PivotalError: another process uses the run folder, it cannot be written, or a link in it leads outside.
     """
-    _refuse_strangers(folders.run)
+    _reject_foreign_entries(folders.run)
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(locked(folders.run / _LOCK))
@@ -109,12 +109,12 @@ def guarded(folders: Folders, warn: Callable[[str], None], *, on_console: bool =
 def _written_to(folders: Folders) -> list[Path]:
     run = folders.run
     written = [run, run / "samples", run / "states", folders.bundles, folders.cache]
-    # The application keeps the settings used last above the runs.
+    # The application stores the last used settings in the parent of the runs.
     return [*written, run.parent.parent] if run.parent.name == "runs" else written
 
 
 def is_in_use(run: Path) -> bool:
-    """Whether another process, or another place in this one, holds the folder of a run."""
+    """Whether the folder of a run is locked by another process or elsewhere in this one."""
     if not (run / _LOCK).exists():
         return False
     try:
@@ -126,11 +126,11 @@ def is_in_use(run: Path) -> bool:
         return False
 
 
-def _refuse_strangers(run: Path) -> None:
-    """See that everything in a run folder, which may be somebody else's, is a file or folder that really lies in it.
+def _reject_foreign_entries(run: Path) -> None:
+    """Check that a run folder, which may come from somebody else, contains only files and folders of its own.
 
     Raises:
-        PivotalError: naming a link that leads elsewhere, or a pipe, which would never end.
+        PivotalError: a link leads out of the folder, or there is a pipe, which would never end; the message names it.
     """
     top = Path(os.path.realpath(run))
     for folder, folders, files in os.walk(run):

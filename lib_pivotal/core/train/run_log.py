@@ -1,4 +1,4 @@
-"""The log of a run, which never stands in the way of the run."""
+"""The log file of a run; logging failures never interrupt the run."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 @contextlib.contextmanager
 def logging_to(path: Path, warn: Callable[[str], None], *, on_console: bool = True) -> Iterator[None]:
-    """Write the ``pivotal`` loggers, from INFO up, into a file.
+    """Write the ``pivotal`` loggers' records of level INFO and above to a file.
 
     Args:
-        path: appended to.
-        warn: takes a sentence at the end when the file is not complete, for example because the disk was full.
-        on_console: whether they go on to the handlers of the program, too.
+        path: the file; records are appended.
+        warn: receives a sentence at the end if the file is incomplete, for example because the disk was full.
+        on_console: whether the records also go to the program's own handlers.
 
     Raises:
         OSError: the file cannot be opened.
@@ -42,14 +42,14 @@ def logging_to(path: Path, warn: Callable[[str], None], *, on_console: bool = Tr
         if handler.failure is not None:
             reason = getattr(handler.failure, "strerror", None) or handler.failure
             with contextlib.suppress(Exception):
-                warn(f"{path} is not complete ({reason}). Check free disk space and write permission.")
+                warn(f"{path} is incomplete ({reason}). Check free disk space and write permission.")
 
 
 class _RunLog(logging.FileHandler):
-    """A log file whose failures are remembered and not printed; the standard one prints a traceback for each."""
+    """A log file that remembers its failure; the standard handler prints a traceback for each failure instead."""
 
     def __init__(self, path: Path) -> None:
-        # File names may hold what UTF-8 cannot.
+        # File names may contain what UTF-8 cannot encode.
         super().__init__(path, encoding="utf-8", errors="backslashreplace")
         self.failure: BaseException | None = None
         self.setLevel(logging.INFO)

@@ -1,4 +1,4 @@
-"""From settings and a borrowed model to everything the loop needs."""
+"""Builds everything the loop needs from the settings and a borrowed model."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class Setup:
 
     Attributes:
         steps: optimizer steps of the whole run.
-        predict: asks the model.
-        adapters: of the UNet and the text encoders, as far as they are trained.
+        predict: gets the model's prediction for a batch.
+        adapters: adapters of the trained parts: UNet and text encoders.
         layout: rows of each embedding in the tables.
-        tables: encoder name → embeddings; empty when none are trained.
+        tables: encoder name → embedding table; empty if no embeddings are trained.
         lr_factors: learning-rate multiplier of each parameter group as a function of the step.
         data_digest: changes when images or captions change.
         memory: how the device's memory is used.
@@ -63,12 +63,12 @@ class Setup:
 
     @property
     def trainable_count(self) -> int:
-        """Number of trained values."""
+        """Number of trainable values."""
         adapters = sum(part.flat.values.numel() for part in self.adapters)
         return adapters + sum(table.weight.numel() for table in self.tables.values())
 
     def embeddings(self) -> LiveEmbeddings:
-        """The embeddings as they are now: name → encoder name → vectors ``(n_vectors, width)``, copies on the CPU."""
+        """The current embeddings: name → encoder name → vectors ``(n_vectors, width)``, copies on the CPU."""
         result: dict[str, dict[str, torch.Tensor]] = {}
         for encoder, table in self.tables.items():
             for name, vectors in table.values().items():
@@ -77,7 +77,7 @@ class Setup:
 
 
 def total_steps(config: TrainConfig, image_count: int) -> int:
-    """The asked number of steps, or 20 an image within 600 … 1500."""
+    """The number of steps from the settings, or 20 per image within 600 … 1500."""
     return config.steps or max(600, min(1500, 20 * image_count))
 
 
@@ -91,20 +91,20 @@ def prepare(
     stopped: Callable[[], bool],
     dataset: DatasetReport | None = None,
 ) -> Setup:
-    """Encode and build; the model is not changed.
+    """Encode the images and build the run; the model is not changed.
 
     Args:
         config: checked settings.
         model: the borrowed model.
         cache: folder of stored latents.
-        group: the processes.
+        group: the processes that train together.
         progress: called with (stage, done, total).
-        stopped: asked now and then whether to give up.
-        dataset: of the check; None reads the data folder.
+        stopped: polled regularly; returns whether to stop.
+        dataset: result of the check; None reads the data folder.
 
     Raises:
         DatasetError: an image turned out unusable.
-        Interrupted: ``stopped`` said so.
+        Interrupted: ``stopped`` returned True.
     """
     data = load_training_data(
         config,
@@ -131,7 +131,7 @@ def prepare(
     )
     if memory.saves:
         model.offloading.offload("vae")
-    # Captions that are mixed anew at each step need the encoders to the end.
+    # Captions that change at every step need the text encoders until the end.
     may_offload = memory.saves and not config.shuffle_tags and config.tag_dropout == 0.0
     conditioner = TextConditioner(
         model,
@@ -181,7 +181,7 @@ def _adapters(config: TrainConfig, model: DiffusionModel) -> list[AdapterSet]:
         conv_rank=config.conv_rank,
         text_encoder_rank=config.text_encoder_rank,
     )
-    # Where the attention has no LoRA, alpha belongs to the largest rank there is.
+    # Without a LoRA on the attention, alpha refers to the largest other rank.
     rank = config.rank or max(config.conv_rank, config.text_encoder_rank, 1)
     parts = dict.fromkeys(target.part for target, _ in chosen)
     return [

@@ -1,8 +1,8 @@
-"""The state of a run in one file: everything that the next step depends on.
+"""The resume state of a run in one file: everything that the next step depends on.
 
 Random numbers, captions and the order of images follow from the seed and the step number, so the state
 is the trained values, the optimizer's moments and a step count. One safetensors file with JSON in its
-header, written next to its place and renamed: after a crash there is the old file or the new one, never half a one.
+header, written to a temporary file and renamed: after a crash there is the old file or the new one, never a part.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lib_pivotal.core.config.io import to_json
 from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
 
-__all__ = ["SavedStates", "State", "changed_settings", "compare", "load_newest", "odd_facts", "save_state"]
+__all__ = ["SavedStates", "State", "changed_settings", "compare", "facts_problem", "load_newest", "save_state"]
 
 logger = logging.getLogger("pivotal.state")
 
@@ -52,8 +52,8 @@ _MAY_CHANGE = frozenset(
         "steps",
     }
 )
-"""Settings that do not enter a step, or (steps) are meant to be extended; the folder may have moved."""
-_PUT_BACK = "Put it back, or start a new run."
+"""Settings that do not affect a step, or may be changed on purpose (more steps, a folder that was moved)."""
+_RESTORE = "Restore it, or start a new run."
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ class State:
 
     Attributes:
         step: finished steps.
-        tensors: by the names the run gave them, on the CPU.
-        facts: JSON values: settings, digest of the data, model, output path.
-        path: where it was read from; None for one that is being saved.
+        tensors: name → tensor on the CPU.
+        facts: JSON values: settings, digest of the data, model hash, output path.
+        path: file it was read from; None for a state that is being saved.
     """
 
     step: int
@@ -76,7 +76,7 @@ class State:
 def save_state(folder: Path, state: State, keep: int) -> Path:
     """Write a state and remove older ones beyond ``keep``; returns the file.
 
-    Only states of earlier steps are removed, never the one just written and none that is ahead of it.
+    Only states of earlier steps are removed, never the one just written or a later one.
 
     Raises:
         PivotalError: it cannot be written.
@@ -103,7 +103,7 @@ def save_state(folder: Path, state: State, keep: int) -> Path:
 
 
 class SavedStates:
-    """The states of a run, newest first; those that cannot be used are skipped and remembered.
+    """The states of a run, newest first; unusable ones are skipped and remembered.
 
     Args:
         folder: the run's ``states`` folder.
@@ -113,13 +113,13 @@ class SavedStates:
         self._folder = folder
         self._waiting = [path for _, path in _found(folder)]
         self.skipped: dict[Path, str] = {}
-        """File → why it is not used."""
+        """File → why it was skipped."""
 
     def newest(self) -> State:
         """The newest state that has not been skipped and can be read.
 
         Raises:
-            PivotalError: there is none; says whether there were damaged ones.
+            PivotalError: there is none; the message names damaged ones.
         """
         while self._waiting:
             try:
@@ -128,18 +128,18 @@ class SavedStates:
                 self.skip(str(error))
         if not self.skipped:
             message = f"There is no state to resume from in {self._folder}."
-            raise PivotalError(message, hint="Give a run folder that has saved one, or start a new run.")
+            raise PivotalError(message, hint="Choose a run folder that contains a saved state, or start a new run.")
         listed = "; ".join(f"{path.name}: {reason}" for path, reason in self.skipped.items())
         raise PivotalError(f"The states in {self._folder} are damaged ({listed}).", hint="Start a new run.")
 
     def skip(self, reason: str) -> None:
-        """Pass over the newest one for ``reason``, so that :meth:`newest` gives the one before it."""
+        """Skip the newest state for ``reason``; :meth:`newest` then returns the one before it."""
         path = self._waiting.pop(0)
         logger.warning("skipping the state %s: %s", path.name, reason)
         self.skipped[path] = reason
 
-    def put_aside(self) -> None:
-        """Rename what was skipped to ``….damaged``, so that it neither counts nor is tried again."""
+    def set_aside_skipped(self) -> None:
+        """Rename skipped states to ``….damaged`` so that they are neither counted nor tried again."""
         for path in self.skipped:
             try:
                 os.replace(path, free_name(path.with_name(f"{path.name}.damaged")))
@@ -157,13 +157,13 @@ def load_newest(folder: Path) -> State:
 
 
 class _DamagedError(Exception):
-    """A state cannot be used; the text says why."""
+    """A state cannot be used; the message says why."""
 
 
 def _found(folder: Path) -> list[tuple[int, Path]]:
     """Steps and files of all states, newest first."""
     try:
-        names = os.listdir(folder)  # noqa: PTH208  (names are all that is needed)
+        names = os.listdir(folder)  # noqa: PTH208  (only names are needed)
     except OSError:
         return []
     matches = [(name, _NAME.fullmatch(name)) for name in names]
@@ -173,9 +173,9 @@ def _found(folder: Path) -> list[tuple[int, Path]]:
 def _read(path: Path) -> State:
     try:
         if not path.is_file():
-            message = "it is not a file"
+            message = "it is not a regular file"
             raise _DamagedError(message)
-        # Copies: a tensor of the file would keep it mapped, and Windows then refuses to remove it.
+        # Cloned: a tensor of the file would keep it mapped, and Windows could not remove it.
         with safe_open(str(path), framework="pt") as file:
             facts = json.loads((file.metadata() or {}).get(_HEADER, ""))
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118  (no mapping)
@@ -193,35 +193,35 @@ def _read(path: Path) -> State:
     return State(step, tensors, facts, path)
 
 
-def odd_facts(facts: Mapping[str, Any]) -> str:
-    """Why the facts of a state are not those of a run, whoever wrote them; empty when nothing is wrong."""
+def facts_problem(facts: Mapping[str, Any]) -> str:
+    """Why the facts of a state are invalid; empty if they are valid. The file may come from anywhere."""
     for name, kind in (("config", dict), ("bundle_path", str), ("data", str), ("model", str)):
         if not isinstance(facts.get(name), kind):
-            return f"{name} is missing in its header or of the wrong type"
-    # Earlier releases do not say what their run wrote.
+            return f"{name} is missing from its header or has the wrong type"
+    # Earlier releases did not store which files they wrote.
     written = facts.get("written", {})
     if not isinstance(written, dict) or not all(isinstance(value, str) for value in written.values()):
-        return "written is of the wrong type in its header"
+        return "written has the wrong type in its header"
     return ""
 
 
 def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Problem]:
-    """Settings that enter a step and are not what they were, one problem each.
+    """Find changed settings that affect a step, one problem each.
 
     Args:
-        before: saved settings.
-        after: those of now, in the same form.
+        before: the saved settings.
+        after: the current settings, in the same form.
     """
     before = _completed(before)
     return [
-        Problem(name, "error", f"The run was started with {before.get(name)!r}, not {after.get(name)!r}.", _PUT_BACK)
+        Problem(name, "error", f"The run was started with {before.get(name)!r}, not {after.get(name)!r}.", _RESTORE)
         for name in sorted(set(before) | set(after))
         if before.get(name) != after.get(name) and name not in _MAY_CHANGE
     ]
 
 
 def _completed(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of an earlier release with what has been added since, at its default."""
+    """Settings of an earlier release, with settings added since then at their defaults."""
     defaults = json.loads(to_json(TrainConfig(concepts=(Concept(""),))))
     concepts = settings.get("concepts")
     if isinstance(concepts, list):
@@ -231,18 +231,18 @@ def _completed(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def compare(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse to go on when something that enters a step is not what it was.
+    """Check that nothing that affects a step has changed since the state was saved.
 
     Args:
-        saved: facts of the state.
-        now: facts of this run, same keys.
+        saved: facts stored in the state.
+        now: facts of this run, with the same keys.
 
     Raises:
-        ConfigError: naming every difference.
+        ConfigError: something has changed; lists every difference.
     """
     problems = changed_settings(saved.get("config", {}), now["config"])
     for name, words in (("data", "The images or captions have"), ("model", "The model has")):
         if saved.get(name) != now[name]:
-            problems.append(Problem(name, "error", f"{words} changed since the run was started.", _PUT_BACK))
+            problems.append(Problem(name, "error", f"{words} changed since the run was started.", _RESTORE))
     if problems:
         raise ConfigError(problems)

@@ -1,4 +1,4 @@
-"""The images of a run and their latents, looked at and encoded by one process for all."""
+"""The images of a run and their latents; one process reads and encodes them for all."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from lib_pivotal.core.train.batches import latent_entries
 __all__ = ["TrainingData", "load_training_data"]
 
 _SENT_TOGETHER = 32
-"""Items sent to the other processes at a time; on a GPU they pass through its memory."""
+"""Number of items sent to the other processes at a time; on a GPU they pass through its memory."""
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What steps are made of, the same in every process.
+    """Images and latents of a run, the same in every process.
 
     Attributes:
-        images: of the dataset.
+        images: images of the dataset.
         entries: see :func:`lib_pivotal.core.train.batches.latent_entries`.
-        items: latents of the entries.
+        items: latents of the entries, in the same order.
         digest: changes when images or captions change.
     """
 
@@ -47,20 +47,20 @@ def load_training_data(
     progress: Callable[[int, int], None],
     stopped: Callable[[], bool],
 ) -> TrainingData:
-    """Encode the images in the first process; the others get images and latents from it.
+    """Encode the images in the first process and send images and latents to the others.
 
     Args:
         config: checked settings.
         vae: the VAE.
-        dataset: of the check; None reads the folder here. Only the first process needs it.
+        dataset: result of the check; None reads the folder here. Only the first process needs it.
         cache: folder of stored latents.
-        group: the processes.
+        group: the processes that train together.
         progress: called with (done, total).
-        stopped: asked now and then whether to give up.
+        stopped: polled regularly; returns whether to stop.
 
     Raises:
         DatasetError: an image turned out unusable.
-        Interrupted: ``stopped`` said so.
+        Interrupted: ``stopped`` returned True.
         PivotalError: the first process failed.
     """
     if group.rank:
@@ -68,7 +68,7 @@ def load_training_data(
     try:
         data = _encoded(config, vae, dataset, cache, progress, stopped)
     except Exception as error:
-        # The others would wait for ever.
+        # Otherwise the other processes would wait forever.
         is_clear = isinstance(error, (DatasetError, Interrupted))
         group.from_first(error if is_clear else PivotalError(f"The first process failed: {error}."))
         raise
