@@ -55,7 +55,7 @@ def warned(name: str) -> list[str]:
 )
 def test_tags_in_many_prompts_give_a_warning_that_suggests_another_name(name):
     (warning,) = warned(name)
-    proposed = re.search(r"Use (\S+)\.$", warning).group(1)
+    proposed = re.search(r"Use (.+)\.$", warning).group(1)
     assert not warned(proposed)
 
 
