@@ -77,6 +77,9 @@ def _load(name: str, stack: ExitStack) -> Any:
     from modules import sd_models, shared
 
     info = sd_models.get_closet_checkpoint_match(name) if name else None
+    if name and info is None:
+        # It may have gone while the run was queued, and another one must not be trained in its place.
+        raise HostError(f"The webui has no checkpoint {name!r}.", hint="Refresh its list and choose another one.")
     try:
         # The first access may have to wait for another thread, which started loading the model when the webui started.
         if shared.sd_model is None:
