@@ -77,7 +77,7 @@ def test_another_checkpoint_is_loaded_and_the_selected_one_comes_back(monkeypatc
 def test_a_checkpoint_that_has_gone_while_the_run_was_queued_is_not_replaced_by_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    webui, _model = _webui(monkeypatch)
+    webui, _model = toy_webui(monkeypatch)
     loaded = []
     webui.behave("sd_models", "get_closet_checkpoint_match", lambda name: None)
     webui.behave("sd_models", "reload_model_weights", lambda info=None: loaded.append(info))

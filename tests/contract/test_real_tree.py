@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from lib_pivotal.core.bundle.metadata import build_metadata, changed_metadata
+from lib_pivotal.core.bundle.metadata import RunFacts, build_metadata, changed_metadata
 from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.families import FAMILIES
 from lib_pivotal.host.detect import read_contract
@@ -106,6 +106,6 @@ def test_webui_sees_the_family_of_what_we_write() -> None:
     facts |= {"step": 1, "output_name": "x", "date": "2026-01-01T00:00:00Z"}
     for tree in trees:
         for name, family in FAMILIES.items():
-            ours = build_metadata(config, vectors, family=name, **facts)
+            ours = build_metadata(config, vectors, RunFacts(family=name, **facts))
             assert _version_by_the_webui(tree, ours) == family.title
             assert _version_by_the_webui(tree, changed_metadata(ours, "x", "y")) == family.title

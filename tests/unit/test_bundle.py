@@ -17,7 +17,7 @@ from lib_pivotal.core.atomic_file import free_name
 from lib_pivotal.core.bundle.embeddings import parse_embeddings
 from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.bundle.layout import pack
-from lib_pivotal.core.bundle.metadata import build_metadata
+from lib_pivotal.core.bundle.metadata import RunFacts, build_metadata
 from lib_pivotal.core.bundle.values import embedding_hash
 from lib_pivotal.core.bundle.writer import write_bundle
 from lib_pivotal.core.config.schema import Concept, TrainConfig
@@ -35,10 +35,17 @@ def metadata(family="sd1", **changes):
     config = TrainConfig(
         concepts=(Concept("zog", "red hat"),), output_name="my", data_folder="/secret/place", **changes
     )
-    return build_metadata(
-        config, SD1, family=family, step=5, output_name="my-000005", model_name="m", model_hash="abc", is_v_prediction=False,
-        image_count=9, date="2026-01-01T00:00:00+00:00", covers=[Image.new("RGB", (512, 512))],
-    )  # fmt: skip
+    facts = RunFacts(
+        family=family,
+        step=5,
+        output_name="my-000005",
+        model_name="m",
+        model_hash="abc",
+        is_v_prediction=False,
+        image_count=9,
+        date="2026-01-01T00:00:00+00:00",
+    )
+    return build_metadata(config, SD1, facts, covers=[Image.new("RGB", (512, 512))])
 
 
 def test_keys_of_an_sd1_bundle():

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +21,7 @@ from lib_pivotal.core.families import FAMILIES
 if TYPE_CHECKING:
     from lib_pivotal.core.bundle.embeddings import BundledEmbedding
 
-__all__ = ["BUNDLE_KEY", "build_metadata", "changed_metadata", "trigger_words"]
+__all__ = ["BUNDLE_KEY", "RunFacts", "build_metadata", "changed_metadata", "trigger_words"]
 
 BUNDLE_KEY = "pivotal_bundle"
 
@@ -33,25 +34,11 @@ def trigger_words(config: TrainConfig) -> str:
     return ", ".join(concept.name for concept in config.concepts)
 
 
-def build_metadata(
-    config: TrainConfig,
-    embeddings: Mapping[str, Mapping[str, torch.Tensor]],
-    *,
-    family: str,
-    step: int,
-    output_name: str,
-    model_name: str,
-    model_hash: str,
-    is_v_prediction: bool,
-    image_count: int,
-    date: str,
-    covers: Sequence[Image.Image] = (),
-) -> dict[str, str]:
-    """Build the metadata of a bundle; safetensors only allows strings.
+@dataclass(frozen=True)
+class RunFacts:
+    """What a bundle says about its run in addition to the settings.
 
-    Args:
-        config: the settings of the run.
-        embeddings: name → encoder → vectors ``(n, width)``.
+    Attributes:
         family: name of the model's family.
         step: number of trained steps.
         output_name: file name without suffix; it must match the file, because the webui uses it as an alias.
@@ -60,14 +47,92 @@ def build_metadata(
         is_v_prediction: whether the model predicts velocity.
         image_count: number of images in the dataset.
         date: current time as ISO 8601 in UTC.
+        network_module: kohya's name of the kind of adapters.
+        network_args: their additional parameters, see ``core.lora.adapter.Adapter.network_args``.
+    """
+
+    family: str
+    step: int
+    output_name: str
+    model_name: str
+    model_hash: str
+    is_v_prediction: bool
+    image_count: int
+    date: str
+    network_module: str = "networks.lora"
+    network_args: Mapping[str, Any] = field(default_factory=dict)
+
+
+def build_metadata(
+    config: TrainConfig,
+    embeddings: Mapping[str, Mapping[str, torch.Tensor]],
+    facts: RunFacts,
+    *,
+    covers: Sequence[Image.Image] = (),
+) -> dict[str, str]:
+    """Build the metadata of a bundle; safetensors only allows strings.
+
+    Args:
+        config: the settings of the run.
+        embeddings: name → encoder → vectors ``(n, width)``.
+        facts: everything else.
         covers: preview images; small copies are stored.
 
     Source: https://github.com/Stability-AI/ModelSpec for ``modelspec.*``.
     Host: modules/ui_extra_networks_lora.py and extensions-builtin/Lora/network.py, A1111 1.6.1-1.10.1: read
         ss_base_model_version, ss_v2, ss_output_name and ssmd_cover_images.
     """
-    kind = FAMILIES[family]
-    architecture = kind.v_architecture if is_v_prediction else kind.architecture
+    values = {**_kohya(config, facts), **_modelspec(config, facts), BUNDLE_KEY: _own(config, embeddings, facts)}
+    if covers:
+        values["ssmd_cover_images"] = [_as_base64(cover) for cover in covers]
+    return {key: _as_text(value) for key, value in values.items() if value != ""}
+
+
+def _kohya(config: TrainConfig, facts: RunFacts) -> dict[str, Any]:
+    family = FAMILIES[facts.family]
+    return {
+        "ss_base_model_version": family.base_version,
+        "ss_v2": str(family.is_v2),
+        "ss_output_name": facts.output_name,
+        "ss_network_module": facts.network_module,
+        "ss_network_dim": config.rank,
+        "ss_network_alpha": config.alpha,
+        "ss_network_args": dict(facts.network_args),
+        "ss_sd_model_name": facts.model_name,
+        "ss_new_sd_model_hash": facts.model_hash,
+        "ss_learning_rate": config.unet_lr,
+        "ss_unet_lr": config.unet_lr,
+        "ss_text_encoder_lr": config.text_encoder_lr if config.text_encoder_rank else 0.0,
+        "ss_steps": facts.step,
+        "ss_max_train_steps": facts.step,
+        "ss_total_batch_size": config.batch_size * config.accumulation,
+        "ss_num_train_images": facts.image_count,
+        "ss_resolution": f"({config.resolution}, {config.resolution})",
+        "ss_clip_skip": config.clip_skip,
+        "ss_seed": config.seed,
+        "ss_min_snr_gamma": config.min_snr_gamma,
+        "ss_lr_scheduler": config.schedule,
+        "ss_optimizer": "torch.optim.adamw.AdamW",
+        "ss_training_finished_at": facts.date,
+    }
+
+
+def _modelspec(config: TrainConfig, facts: RunFacts) -> dict[str, Any]:
+    family = FAMILIES[facts.family]
+    architecture = family.v_architecture if facts.is_v_prediction else family.architecture
+    return {
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": f"{architecture}/lora",
+        "modelspec.implementation": "https://github.com/Stability-AI/generative-models",
+        "modelspec.title": facts.output_name,
+        "modelspec.date": facts.date,
+        "modelspec.resolution": f"{config.resolution}x{config.resolution}",
+        "modelspec.prediction_type": "v" if facts.is_v_prediction else "epsilon",
+        "modelspec.trigger_phrase": trigger_words(config),
+    }
+
+
+def _own(config: TrainConfig, embeddings: Mapping[str, Mapping[str, torch.Tensor]], facts: RunFacts) -> dict[str, Any]:
     settings = to_dict(config)
     # The folder is private and of no use to others.
     del settings["data_folder"]
@@ -79,50 +144,10 @@ def build_metadata(
         }
         for concept in config.concepts
     }
-    values: dict[str, Any] = {
-        "ss_base_model_version": kind.base_version,
-        "ss_v2": str(kind.is_v2),
-        "ss_output_name": output_name,
-        "ss_network_module": "networks.lora",
-        "ss_network_dim": config.rank,
-        "ss_network_alpha": config.alpha,
-        "ss_network_args": {"conv_dim": config.conv_rank} if config.conv_rank else {},
-        "ss_sd_model_name": model_name,
-        "ss_new_sd_model_hash": model_hash,
-        "ss_learning_rate": config.unet_lr,
-        "ss_unet_lr": config.unet_lr,
-        "ss_text_encoder_lr": config.text_encoder_lr if config.text_encoder_rank else 0.0,
-        "ss_steps": step,
-        "ss_max_train_steps": step,
-        "ss_total_batch_size": config.batch_size * config.accumulation,
-        "ss_num_train_images": image_count,
-        "ss_resolution": f"({config.resolution}, {config.resolution})",
-        "ss_clip_skip": config.clip_skip,
-        "ss_seed": config.seed,
-        "ss_min_snr_gamma": config.min_snr_gamma,
-        "ss_lr_scheduler": config.schedule,
-        "ss_optimizer": "torch.optim.adamw.AdamW",
-        "ss_training_finished_at": date,
-        "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": f"{architecture}/lora",
-        "modelspec.implementation": "https://github.com/Stability-AI/generative-models",
-        "modelspec.title": output_name,
-        "modelspec.date": date,
-        "modelspec.resolution": f"{config.resolution}x{config.resolution}",
-        "modelspec.prediction_type": "v" if is_v_prediction else "epsilon",
-        "modelspec.trigger_phrase": trigger_words(config),
-        BUNDLE_KEY: {
-            "version": 1,
-            "written_by": __version__,
-            "embeddings": concepts,
-            "settings": settings,
-            # The size conditioning that SDXL was given.
-            **({"size_conditioning": ["original", "crop", "bucket"]} if kind.has_size_conditioning else {}),
-        },
-    }
-    if covers:
-        values["ssmd_cover_images"] = [_as_base64(cover) for cover in covers]
-    return {key: _as_text(value) for key, value in values.items() if value != ""}
+    values = {"version": 1, "written_by": __version__, "embeddings": concepts, "settings": settings}
+    if FAMILIES[facts.family].has_size_conditioning:
+        values["size_conditioning"] = ["original", "crop", "bucket"]
+    return values
 
 
 def changed_metadata(

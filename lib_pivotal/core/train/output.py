@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from lib_pivotal.core.atomic_file import free_name
-from lib_pivotal.core.bundle.metadata import build_metadata, trigger_words
+from lib_pivotal.core.bundle.metadata import RunFacts, build_metadata, trigger_words
 from lib_pivotal.core.bundle.writer import write_bundle
 from lib_pivotal.core.config.io import to_dict
 from lib_pivotal.core.config.schema import TrainConfig
@@ -21,6 +21,7 @@ from lib_pivotal.core.data.bucket import bucket_for
 from lib_pivotal.core.errors import BundleError, PivotalError
 from lib_pivotal.core.events import Event, SampleReady, Saved, Warned
 from lib_pivotal.core.families import FAMILIES
+from lib_pivotal.core.lora.kinds import NETWORK_MODULE
 from lib_pivotal.core.ports import SampleMaker, SampleRequest
 from lib_pivotal.core.train.own_files import OwnFiles
 from lib_pivotal.core.train.run_folder import Folders
@@ -148,14 +149,7 @@ class Output:
         metadata = build_metadata(
             config,
             embeddings,
-            family=setup.model.family,
-            step=step,
-            output_name=path.stem,
-            model_name=setup.model.model_name,
-            model_hash=setup.model.model_hash,
-            is_v_prediction=setup.model.is_v_prediction,
-            image_count=setup.image_count,
-            date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            _run_facts(setup, step, path.stem),
             covers=[self._cover] if self._cover is not None else (),
         )
         written = write_bundle(
@@ -228,6 +222,22 @@ class Output:
             )
             for prompt in sample_prompts(config)
         ]
+
+
+def _run_facts(setup: Setup, step: int, output_name: str) -> RunFacts:
+    model = setup.model
+    return RunFacts(
+        family=model.family,
+        step=step,
+        output_name=output_name,
+        model_name=model.model_name,
+        model_hash=model.model_hash,
+        is_v_prediction=model.is_v_prediction,
+        image_count=setup.image_count,
+        date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        network_module=NETWORK_MODULE,
+        network_args={name: value for part in setup.adapters for name, value in part.network_args().items()},
+    )
 
 
 def _state_tensors(setup: Setup) -> dict[str, torch.Tensor]:

@@ -21,7 +21,7 @@ from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.core.train.batches import Batcher
 from lib_pivotal.core.train.memory import MemoryPlan, plan_memory
 from lib_pivotal.core.train.prediction import CaptionPrediction, Prediction
-from lib_pivotal.core.train.training_data import load_training_data
+from lib_pivotal.core.train.training_data import TrainingData, load_training_data
 
 __all__ = ["Setup", "prepare", "total_steps"]
 
@@ -120,47 +120,16 @@ def prepare(
     tables = _tables(config, layout, model)
     steps = total_steps(config, len(data.images))
     groups, lr_factors = _groups(config, adapters, tables, steps)
-    memory = plan_memory(
-        model.family,
-        model.device,
-        mode=config.memory,
-        checkpoints=config.gradient_checkpointing,
-        trained_count=sum(group.parameter.numel() for group in groups),
-        cells=max(item.mean.shape[-2] * item.mean.shape[-1] for item in data.items),
-        batch_size=config.batch_size,
-    )
+    memory = _plan_memory(config, model, groups, data)
     if memory.saves:
         model.offloading.offload("vae")
-    # Captions that change at every step need the text encoders until the end.
-    may_offload = memory.saves and not config.shuffle_tags and config.tag_dropout == 0.0
-    conditioner = TextConditioner(
-        model,
-        EmbeddingWeights(layout, {name: table.weight for name, table in tables.items()}),
-        [part for part in adapters if part.part != "unet"],
-        may_offload=may_offload,
-    )
     return Setup(
         config=config,
         model=model,
         steps=steps,
-        batcher=Batcher(
-            data.images,
-            data.entries,
-            data.items,
-            config,
-            timestep_count=len(model.alphas_cumprod),
-            device=model.device,
-            rank=group.rank,
-            processes=group.size,
-        ),
-        predict=CaptionPrediction(model, conditioner),
-        objective=Objective(
-            model.alphas_cumprod,
-            is_v_prediction=model.is_v_prediction,
-            weighting=config.loss_weighting,
-            min_snr_gamma=config.min_snr_gamma,
-            device=model.device,
-        ),
+        batcher=_batcher(config, model, data, group),
+        predict=CaptionPrediction(model, _conditioner(config, model, adapters, layout, tables, memory)),
+        objective=_objective(config, model),
         adapters=adapters,
         layout=layout,
         tables=tables,
@@ -171,6 +140,60 @@ def prepare(
         image_count=len(data.images),
         data_digest=data.digest,
         memory=memory,
+    )
+
+
+def _plan_memory(
+    config: TrainConfig, model: DiffusionModel, groups: list[ParameterGroup], data: TrainingData
+) -> MemoryPlan:
+    return plan_memory(
+        model.family,
+        model.device,
+        mode=config.memory,
+        checkpoints=config.gradient_checkpointing,
+        trained_count=sum(group.parameter.numel() for group in groups),
+        cells=max(item.mean.shape[-2] * item.mean.shape[-1] for item in data.items),
+        batch_size=config.batch_size,
+    )
+
+
+def _batcher(config: TrainConfig, model: DiffusionModel, data: TrainingData, group: ProcessGroup) -> Batcher:
+    return Batcher(
+        data.images,
+        data.entries,
+        data.items,
+        config,
+        timestep_count=len(model.alphas_cumprod),
+        device=model.device,
+        rank=group.rank,
+        processes=group.size,
+    )
+
+
+def _objective(config: TrainConfig, model: DiffusionModel) -> Objective:
+    return Objective(
+        model.alphas_cumprod,
+        is_v_prediction=model.is_v_prediction,
+        weighting=config.loss_weighting,
+        min_snr_gamma=config.min_snr_gamma,
+        device=model.device,
+    )
+
+
+def _conditioner(
+    config: TrainConfig,
+    model: DiffusionModel,
+    adapters: list[AdapterSet],
+    layout: Layout,
+    tables: dict[str, EmbeddingTable],
+    memory: MemoryPlan,
+) -> TextConditioner:
+    return TextConditioner(
+        model,
+        EmbeddingWeights(layout, {name: table.weight for name, table in tables.items()}),
+        [part for part in adapters if part.part != "unet"],
+        # Captions that change at every step need the text encoders until the end.
+        may_offload=memory.saves and not config.shuffle_tags and config.tag_dropout == 0.0,
     )
 
 
