@@ -120,3 +120,59 @@ def test_scripts_are_thin():
         tree = ast.parse(path.read_text("utf-8"))
         assert len(path.read_text("utf-8").splitlines()) <= 40, path.name
         assert not any(isinstance(node, ast.ClassDef) for node in ast.walk(tree)), path.name
+
+
+BASE = {"atomic_file", "errors", "events", "families", "file_lock", "folder_walk", "ports", "printable", "process"}
+"""Files at the top of core, which every room may use."""
+ROOMS = {
+    "optim": set(),
+    "diffusion": set(),
+    "config": set(),
+    "bundle": {"config"},
+    "checkpoint_file": {"bundle"},
+    "prompt_names": {"bundle"},
+    "lora": {"optim"},
+    "textual_inversion": {"config", "optim"},
+    "data": {"bundle", "config"},
+    "train": {"bundle", "config", "data", "diffusion", "lora", "optim", "textual_inversion"},
+}
+"""Room of core → the rooms it may import; each only rooms above it in this table."""
+
+
+def core_imports() -> dict[str, set[str]]:
+    """Module of core → modules of core that it imports."""
+    found = {}
+    for path in (PACKAGE / "core").rglob("*.py"):
+        targets = {target.removeprefix("lib_pivotal.") for target in imports(ast.parse(path.read_text("utf-8")))}
+        found[module_name(path)] = {target for target in targets if target.startswith("core.")}
+    return found
+
+
+def test_rooms_of_core_import_in_one_direction():
+    earlier: set[str] = set()
+    for room, permitted in ROOMS.items():
+        assert permitted <= earlier, f"{room} may import a room that comes after it"
+        earlier.add(room)
+    wrong = []
+    for module, targets in core_imports().items():
+        room = module.split(".")[1] if "." in module else ""
+        for target in targets:
+            other = target.split(".")[1]
+            if other not in BASE | ROOMS.get(room, BASE) | {room}:
+                wrong.append(f"{module} imports {target}")
+    assert not wrong
+
+
+def test_no_files_of_core_import_each_other_in_a_circle():
+    graph = core_imports()
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " imports ".join([*path[path.index(module) :], module])
+        if module not in done:
+            for target in graph.get(module, ()):
+                visit(target, (*path, module))
+            done.add(module)
+
+    for module in graph:
+        visit(module, ())
