@@ -16,7 +16,7 @@ from lib_pivotal.core.errors import PivotalError
 from lib_pivotal.core.events import (
     Event,
     Finished,
-    MemoryTold,
+    MemoryEstimated,
     Prepared,
     Preparing,
     SampleReady,
@@ -133,7 +133,7 @@ class RunStatus:
     def handle(self, event: Event) -> None:
         """Process one event of the engine."""
         _log(event)
-        if isinstance(event, MemoryTold):
+        if isinstance(event, MemoryEstimated):
             self._take_memory(event)
             return
         with self._lock:
@@ -192,7 +192,7 @@ class RunStatus:
         values["losses"] = _thin_out(losses)
         return values
 
-    def _take_memory(self, event: MemoryTold) -> None:
+    def _take_memory(self, event: MemoryEstimated) -> None:
         amounts = {"needed_mib": event.needed, "free_mib": event.free, "peak_mib": event.peak}
         in_mib = {name: None if count is None else round(count / 2**20) for name, count in amounts.items()}
         logger.info("GPU memory: %s, saving: %s", in_mib, event.saves)

@@ -14,7 +14,7 @@ __all__ = [
     "Control",
     "Event",
     "Finished",
-    "MemoryTold",
+    "MemoryEstimated",
     "Prepared",
     "Preparing",
     "SampleReady",
@@ -43,7 +43,7 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class MemoryTold:
+class MemoryEstimated:
     """GPU memory of the run in bytes: an estimate before the first step, and with the peak after the last one.
 
     Attributes:
@@ -117,7 +117,7 @@ class Finished:
     message: str = ""
 
 
-Event = Preparing | MemoryTold | Prepared | StepDone | SampleReady | Saved | Warned | Finished
+Event = Preparing | MemoryEstimated | Prepared | StepDone | SampleReady | Saved | Warned | Finished
 
 
 class Control:

@@ -9,7 +9,6 @@ import json
 import os
 import random
 import resource
-import time
 import tracemalloc
 import unicodedata
 
@@ -108,20 +107,18 @@ def mutate(rng, header, data):
     return whole
 
 
+@pytest.mark.timeout(120)
 def test_damaged_files_give_problems_and_no_error(tmp_path):
     rng = random.Random(20261124)
     originals = list(seeds())
     path = tmp_path / "x.safetensors"
-    slowest, used, reported = 0.0, 0, 0
+    used, reported = 0, 0
     for _ in range(FILES):
         write_new(path, mutate(rng, *rng.choice(originals)))
-        started = time.process_time()
         found = read_embeddings(path)
-        slowest = max(slowest, time.process_time() - started)
         check(found, found.keys)
         used += bool(found.embeddings)
         reported += bool(found.problems)
-    assert slowest < 1
     # The damage varies: some files stay usable, most do not.
     assert used > FILES // 20
     assert reported > FILES // 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from time import process_time
 
 import numpy as np
 import pytest
@@ -211,13 +210,12 @@ def test_endless_captions_are_a_warning_that_names_them(tmp_path, has_tokenizer)
     assert "a0.png" not in warning and "a1.png" not in warning
 
 
+@pytest.mark.timeout(20)
 @pytest.mark.parametrize("piece", ["(", "[:", "{|", "__a", " ", "((a:", "\\", ": ", ",", "zog "])
 def test_a_hostile_caption_costs_no_time(tmp_path, piece):
     """A regular expression that backtracks would take hours."""
     write_captions(tmp_path, "zog, (" + piece * (100_000 // len(piece)) + "x")
-    begin = process_time()
     problems_of(tmp_path, concepts=(Concept("zog", aliases=("red hat",)),))
-    assert process_time() - begin < 2
 
 
 # -- concepts

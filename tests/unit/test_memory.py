@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from lib_pivotal.core.bundle.file import read_bundle
-from lib_pivotal.core.events import Control, MemoryTold, Warned
+from lib_pivotal.core.events import Control, MemoryEstimated, Warned
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.core.train import memory
@@ -86,7 +86,7 @@ def test_estimate_and_peak_are_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda device: 1000)
     monkeypatch.setattr("lib_pivotal.core.train.run.peak_bytes", lambda device: 5 * GIB)
     _, events, _ = run(tmp_path, "short")
-    found = [event for event in events if isinstance(event, MemoryTold)]
+    found = [event for event in events if isinstance(event, MemoryEstimated)]
     assert [event.peak for event in found] == [None, 5 * GIB]
     assert found[0].free == 1000
     assert found[0].needed > 1000

@@ -14,7 +14,7 @@ from lib_pivotal.core.atomic_file import replacing
 from lib_pivotal.core.config.io import to_json
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import ConfigError, HostError, Interrupted, PivotalError, Problem
-from lib_pivotal.core.events import Control, Event, Finished, MemoryTold, Prepared, Preparing, Warned
+from lib_pivotal.core.events import Control, Event, Finished, MemoryEstimated, Prepared, Preparing, Warned
 from lib_pivotal.core.ports import DiffusionModel, ProcessGroup, ProgressSink, SampleMaker, SingleProcess
 from lib_pivotal.core.train.checks import Checked, check, family_hints
 from lib_pivotal.core.train.loop import Loop
@@ -258,7 +258,7 @@ def _raise_if_model_changed(model: DiffusionModel, error: Exception) -> None:
 
 def _report_memory(memory: MemoryPlan, emit: Callable[[Event], None], peak: int | None) -> None:
     """Report the estimated memory and, at the end, the measured peak."""
-    emit(MemoryTold(memory.needed, memory.free, peak, memory.saves))
+    emit(MemoryEstimated(memory.needed, memory.free, peak, memory.saves))
     if memory.is_short and peak is None:
         emit(Warned(_SHORT))
 
