@@ -1,4 +1,4 @@
-"""Checks paths that users enter in settings, before looking for files there."""
+"""Paths as users enter them in settings: their spelling, before looking for files there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path, PureWindowsPath
 from lib_pivotal.core.config.shown import shown
 from lib_pivotal.core.errors import Problem
 
-__all__ = ["RESERVED_NAMES", "check_path"]
+__all__ = ["RESERVED_NAMES", "bare_path", "check_path"]
 
 RESERVED_NAMES = {"con", "prn", "aux", "nul", *(f"{kind}{n}" for kind in ("com", "lpt") for n in "123456789¹²³")}
 """Device names reserved by Windows, with any suffix and in any case."""
@@ -17,8 +17,16 @@ RESERVED_NAMES = {"con", "prn", "aux", "nul", *(f"{kind}{n}" for kind in ("com",
 _LONGEST_ON_WINDOWS = 259
 """Maximum length of a path that every program on Windows can open."""
 
+_AROUND = " \t\r\n\u00a0\"'“”\u200b\u200e\u200f\u202a\u202c\ufeff"
+"""What comes along when a path is copied: blanks, quotes, and the invisible marks of Windows' property pages."""
+
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.EBADF)
 """Errors that are not caused by the spelling of a path."""
+
+
+def bare_path(text: str) -> str:
+    """Strip surrounding spaces and the quotes of Windows' "Copy as path" from a path."""
+    return text.strip(_AROUND)
 
 
 def check_path(field: str, text: str, *, is_windows: bool = os.name == "nt") -> list[Problem]:

@@ -9,8 +9,9 @@ from pathlib import Path
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.caption import CaptionMaker
 from lib_pivotal.core.data.scan import DatasetImage
-from lib_pivotal.core.data.shown import listed, shown_path, shown_text
+from lib_pivotal.core.data.shown import listed, shown_path
 from lib_pivotal.core.errors import Problem
+from lib_pivotal.core.printable import printable
 
 __all__ = ["caption_problems"]
 
@@ -70,7 +71,7 @@ def _missing(images: Sequence[DatasetImage], folder: Path) -> list[Problem]:
     similar = list(dict.fromkeys(name for image in bare for name in image.lookalikes))
     what = "Put a .txt file of the same name next to each image, with the concept's name, then what varies."
     if similar:
-        there = listed([shown_text(name) for name in similar])
+        there = listed([printable(name) for name in similar])
         what = f"There are {there}, but a caption needs exactly the name of its image with the suffix .txt."
     if len(bare) == len(images):
         text = f"No image in {shown_path(folder)} has a caption."
@@ -97,7 +98,7 @@ def _syntax(images: Sequence[DatasetImage]) -> list[Problem]:
     for what, pattern in _SYNTAX:
         found = [(image, match) for image in images if (match := re.search(pattern, image.caption or ""))]
         if found:
-            example = shown_text(found[0][1].group(), _LONGEST_EXAMPLE)
+            example = printable(found[0][1].group(), _LONGEST_EXAMPLE)
             example = "" if example in what else f" such as {example}"
             affected = [image for image, _ in found]
             text = f"{what}{example} is trained as written in the captions of {_count(affected)}: {_names(affected)}."

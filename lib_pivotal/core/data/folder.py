@@ -11,18 +11,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
+from lib_pivotal.core.config.user_path import bare_path
 from lib_pivotal.core.data.image_file import readable_suffixes
 from lib_pivotal.core.data.shown import shown_path
 
-__all__ = ["FolderContents", "ImageEntry", "bare_path", "find_folder", "list_folder"]
+__all__ = ["FolderContents", "ImageEntry", "find_folder", "list_folder"]
 
 _CAPTION = ".txt"
 _MASK = "-masklabel"
 _CAPTION_LIKE = (_CAPTION, ".caption", ".captions", ".text", ".tags", ".json")
 """Suffixes that other programs use for captions; only the first is read."""
-
-_AROUND = " \t\r\n\u00a0\"'“”\u200b\u200e\u200f\u202a\u202c\ufeff"
-"""What comes along when a path is copied: blanks, quotes, and the invisible marks of Windows' property pages."""
 
 _SYSTEM_FILES = ("thumbs.db", "desktop.ini")
 _LATENTS = re.compile(r"[0-9a-f]{64}\.safetensors")
@@ -57,11 +55,6 @@ class FolderContents:
     images: list[ImageEntry] = field(default_factory=list)
     unused: Counter[str] = field(default_factory=Counter)
     closed: list[tuple[Path, str]] = field(default_factory=list)
-
-
-def bare_path(text: str) -> str:
-    """Strip surrounding spaces and the quotes of Windows' "Copy as path" from a path."""
-    return text.strip(_AROUND)
 
 
 def find_folder(text: str) -> tuple[Path, tuple[str, str] | None]:

@@ -1,20 +1,16 @@
-"""Formats file names and parts of captions for messages."""
+"""Formats file names for messages."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["listed", "shown_path", "shown_text"]
+from lib_pivotal.core.printable import printable
+
+__all__ = ["listed", "shown_path"]
 
 _LONGEST = 200
 _LISTED = 5
-
-
-def shown_text(text: str, longest: int = _LONGEST) -> str:
-    """Shorten an untrusted text to ``longest`` characters and show control characters as ``?``."""
-    shown = "".join(letter if letter.isprintable() else "?" for letter in text[:longest])
-    return shown if len(text) <= longest else f"{shown}…"
 
 
 def shown_path(path: Path, folder: Path | None = None) -> str:
@@ -25,8 +21,8 @@ def shown_path(path: Path, folder: Path | None = None) -> str:
         folder: if the path is inside this folder, it is shown relative to it, with ``/``.
     """
     if folder is not None and folder in path.parents:
-        return shown_text(path.relative_to(folder).as_posix())
-    return shown_text(str(path))
+        return printable(path.relative_to(folder).as_posix(), _LONGEST)
+    return printable(path, _LONGEST)
 
 
 def listed(names: Sequence[str]) -> str:

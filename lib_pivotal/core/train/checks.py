@@ -10,12 +10,11 @@ from typing import Any
 from lib_pivotal.core.bundle.names import check_file_name, check_names
 from lib_pivotal.core.config.schema import TrainConfig, concept_field_info, field_info
 from lib_pivotal.core.config.shown import shown
-from lib_pivotal.core.config.user_path import check_path
+from lib_pivotal.core.config.user_path import bare_path, check_path
 from lib_pivotal.core.data.bucket_image import KeptImages
 from lib_pivotal.core.data.caption import plain_words
 from lib_pivotal.core.data.dataset_report import DatasetReport, read_dataset
 from lib_pivotal.core.data.findings import dataset_problems
-from lib_pivotal.core.data.folder import bare_path
 from lib_pivotal.core.errors import Problem
 from lib_pivotal.core.families import FAMILIES, Family
 from lib_pivotal.core.printable import printable
