@@ -71,7 +71,7 @@ def test_from_filling_to_the_image(tab, webui, images, shoot):
     tab.fill(given, BLOCKS)
     assert tab.errors == []
     tab.press("run_check")
-    tab.expect_notice("can train")
+    tab.expect_notice("Ready to train")
     assert tab.errors == []
     shoot(page, "check")
     tab.press("run_train")
@@ -142,7 +142,7 @@ def test_a_reload_and_escape_lose_nothing_and_stop_keeps(tab, webui, images):
     assert after["task_id"] == before["task_id"]
     assert after["is_active"]
     tab.press("run_stop")
-    tab.expect_notice("what is trained is kept")
+    tab.expect_notice("progress is kept")
     tab.expect_status("Stopped")
     expect(page.locator("#pivotal_result_words").locator("textarea, input")).to_have_value(re.compile("lora:stopped:1"))
     assert (webui.data / "models" / "Lora" / "stopped.safetensors").exists()
