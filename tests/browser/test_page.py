@@ -66,14 +66,12 @@ def test_from_filling_to_the_image(tab, webui, images, shoot):
     tab.fill(settings(images / "nowhere", "", steps="-3"), BLOCKS)
     tab.press("run_train")
     tab.expect_notice("Image folder", "Output name", "Steps")
-    shoot(page, "problems")
     given = settings(images, "two-shapes")
     tab.fill(given, BLOCKS)
     assert tab.errors == []
     tab.press("run_check")
     tab.expect_notice("Ready to train")
     assert tab.errors == []
-    shoot(page, "check")
     tab.press("run_train")
     tab.expect_notice("started")
     expect(page.locator("#pivotal_run_train")).to_be_disabled()
@@ -87,15 +85,14 @@ def test_from_filling_to_the_image(tab, webui, images, shoot):
     expect(page.locator("#pivotal_run_train")).to_be_enabled()
     expect(tab.progress()).to_have_count(0, timeout=20_000)
     expect(page.locator("#pivotal_run_gallery .grid-container img")).to_have_count(8, timeout=20_000)
-    shoot(page, "result")
     last = tab.read_last(webui.data)
     assert [concept["name"] for concept in last["concepts"]] == list(NAMES)
     assert (last["unet_lr"], last["rank"], last["alpha"]) == (1e-3, 4, 2.0)
     assert tab.errors == []
-    use_the_result(tab, webui, shoot)
+    use_the_result(tab, webui)
 
 
-def use_the_result(tab, webui, shoot) -> None:
+def use_the_result(tab, webui) -> None:
     """The words go to txt2img, and a generation with them finds the bundle."""
     page = tab.page
     words = f"<lora:two-shapes:1> {', '.join(NAMES)}"
@@ -116,7 +113,6 @@ def use_the_result(tab, webui, shoot) -> None:
     expect(page.locator("#html_log_txt2img").first).not_to_contain_text("not found")
     # Gradio 3.41 stumbles over the webui's own generation, with or without us.
     tab.forgive("reading 'props'")
-    shoot(page, "txt2img")
     assert (webui.data / "models" / "Lora" / "two-shapes.safetensors").exists()
 
 
@@ -165,7 +161,7 @@ def test_a_run_started_elsewhere_is_shown_and_can_be_discarded(tab, webui, image
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1360])
-def test_looks(url, browser, shoot, theme, width):
+def test_looks(url, browser, theme, width):
     context = browser.new_context(viewport={"width": width, "height": 900})
     tab = TabPage(context.new_page(), url, theme)
     page = tab.page
@@ -179,7 +175,6 @@ def test_looks(url, browser, shoot, theme, width):
         " return [s.color, s.backgroundColor]; }"
     )
     assert abs(brightness(text) - brightness(ground)) > 100, (text, ground)
-    shoot(page, f"tab-{theme}-{width}")
     context.close()
 
 
