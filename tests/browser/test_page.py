@@ -120,6 +120,8 @@ def test_a_reload_and_escape_lose_nothing_and_stop_keeps(tab, webui, images):
     page = tab.page
     tab.fill(settings(images, "stopped", steps="2000"), BLOCKS)
     tab.press("run_train")
+    # Until then the page shows the previous run.
+    tab.expect_notice("started")
     tab.expect_status("Step")
     expect(page.locator("#pivotal_run_plot svg")).to_be_visible(timeout=WAIT_MS)
     page.keyboard.press("Escape")
