@@ -6,6 +6,7 @@
     python run.py e2e [--webui DIR] [ARGS]      the tests in a real webui
     python run.py browser [ARGS]  the tests of the page, in a real browser and a real webui
     python run.py bench NAME      a benchmark from benchmarks/
+    python run.py gpu [SECTION …] what only a GPU can show: tests, steps at full size, precisions, the demo
 
 The first use of a command sets up the environments it needs from pinned packages: .venv and, for the tests of the tab,
 .venv-gradio3 and .venv-gradio4. Later calls start in seconds.
@@ -252,6 +253,12 @@ def run_bench(arguments: list[str]) -> int:
     return call([str(headless()), "-m", f"benchmarks.{arguments[0]}", *arguments[1:]])
 
 
+def run_gpu(arguments: list[str]) -> int:
+    """Run what only a GPU can show, in this Python if it has torch: its build is the one that fits the GPU."""
+    has_torch = importlib.util.find_spec("torch") is not None
+    return call([sys.executable if has_torch else str(headless()), "-m", "benchmarks.gpu", *arguments])
+
+
 def run_demo(arguments: list[str]) -> int:
     """Run the demo."""
     code = call([str(headless()), "-m", "lib_pivotal.demo", *arguments])
@@ -266,6 +273,7 @@ COMMANDS = {
     "e2e": lambda arguments: run_suite("real webui", "tests/e2e", arguments),
     "browser": lambda arguments: run_suite("page in a real browser", "tests/browser", arguments),
     "bench": run_bench,
+    "gpu": run_gpu,
 }
 
 

@@ -122,7 +122,18 @@ def test_scripts_are_thin():
         assert not any(isinstance(node, ast.ClassDef) for node in ast.walk(tree)), path.name
 
 
-BASE = {"atomic_file", "errors", "events", "families", "file_lock", "folder_walk", "ports", "printable", "process"}
+BASE = {
+    "atomic_file",
+    "errors",
+    "events",
+    "families",
+    "file_lock",
+    "folder_walk",
+    "ports",
+    "printable",
+    "process",
+    "to_device",
+}
 """Files at the top of core, which every room may use."""
 ROOMS = {
     "optim": set(),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from lib_pivotal.core.ports import EncodedText
+from lib_pivotal.core.to_device import to_device
 
 __all__ = ["join_encoders"]
 
@@ -30,7 +31,7 @@ def join_encoders(
     hidden = joined.reshape(len(is_empty), chunk_count * joined.shape[1], joined.shape[2])
     pooled = next((text.pooled[::chunk_count] for text in texts if text.pooled is not None), None)
     if zero_empty and any(is_empty):
-        keep = torch.tensor([not empty for empty in is_empty], device=hidden.device)
+        keep = to_device(torch.tensor([not empty for empty in is_empty]), hidden.device)
         hidden = hidden * keep[:, None, None]
         pooled = None if pooled is None else pooled * keep[:, None]
     return hidden, pooled

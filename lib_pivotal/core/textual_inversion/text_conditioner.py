@@ -11,6 +11,7 @@ import torch
 from lib_pivotal.core.ports import DiffusionModel, EncodedText, ImageSize, TextEncoder
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
 from lib_pivotal.core.textual_inversion.prompt_chunks import ChunkedPrompt, PromptChunker
+from lib_pivotal.core.to_device import to_device
 
 __all__ = ["CaptionGroup", "TextConditioner", "TrainedAdapters"]
 
@@ -151,11 +152,11 @@ class TextConditioner:
             columns += prompt.columns
             vectors += prompt.vectors
             first += len(prompt.ids)
-        index = torch.tensor([rows, columns, vectors], dtype=torch.int64).to(device)
+        index = to_device(torch.tensor([rows, columns, vectors], dtype=torch.int64), device)
         weight = self._embeddings.weights.get(encoder.name)
         if weight is None:
             weight = torch.empty(0, encoder.width, device=device)
-        return encoder.encode(ids.to(device), index[0], index[1], weight[index[2]])
+        return encoder.encode(to_device(ids, device), index[0], index[1], weight[index[2]])
 
 
 def _joined(texts: Sequence[EncodedText]) -> EncodedText:

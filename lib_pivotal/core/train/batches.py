@@ -15,6 +15,7 @@ from lib_pivotal.core.data.plan import Plan
 from lib_pivotal.core.data.scan import DatasetImage
 from lib_pivotal.core.diffusion.noise import item_noise, item_seed
 from lib_pivotal.core.ports import ImageSize
+from lib_pivotal.core.to_device import to_device
 
 __all__ = ["Batch", "Batcher", "latent_entries"]
 
@@ -130,8 +131,8 @@ class Batcher:
             noises.append(item)
         drawn = torch.stack([torch.stack([item.noise, item.posterior]) for item in noises])
         timesteps = torch.tensor([item.timestep for item in noises])
-        moments = latents[torch.tensor(slots, device=self._home)]
-        drawn, timesteps, moments = (self._send(tensor) for tensor in (drawn, timesteps, moments))
+        moments = latents[to_device(torch.tensor(slots), self._home)]
+        drawn, timesteps, moments = (to_device(tensor, self._device) for tensor in (drawn, timesteps, moments))
         return Batch(
             latents=torch.addcmul(moments[:, 0], moments[:, 1], drawn[:, 1]),
             noise=drawn[:, 0],
@@ -139,12 +140,6 @@ class Batcher:
             captions=captions,
             sizes=[self._sizes[index] for index in indices],
         )
-
-    def _send(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Copy to the device without waiting."""
-        if self._device.type == "cuda" and tensor.device.type == "cpu":
-            return tensor.pin_memory().to(self._device, non_blocking=True)
-        return tensor.to(self._device)
 
 
 def _size(image: DatasetImage, bucket: tuple[int, int]) -> ImageSize:

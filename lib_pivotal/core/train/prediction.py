@@ -8,6 +8,7 @@ import torch
 
 from lib_pivotal.core.ports import DiffusionModel
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
+from lib_pivotal.core.to_device import to_device
 from lib_pivotal.core.train.batches import Batch
 
 __all__ = ["CaptionPrediction", "Prediction"]
@@ -51,10 +52,13 @@ class CaptionPrediction:
         groups = self._conditioner.encode(batch.captions, batch.sizes)
         if len(groups) == 1:
             return self._model.predict(noisy, batch.timesteps, groups[0].conditioning)
-        parts = [
-            self._model.predict(noisy[group.indices], batch.timesteps[group.indices], group.conditioning)
-            for group in groups
-        ]
         order = [index for group in groups for index in group.indices]
+        restored = sorted(range(len(order)), key=order.__getitem__)
+        picked, back = to_device(torch.tensor([order, restored]), noisy.device)
+        parts, first = [], 0
+        for group in groups:
+            own = picked[first : first + len(group.indices)]
+            parts.append(self._model.predict(noisy[own], batch.timesteps[own], group.conditioning))
+            first += len(own)
         # Restore the order of the batch.
-        return torch.cat(parts)[sorted(range(len(order)), key=order.__getitem__)]
+        return torch.cat(parts)[back]

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from lib_pivotal.core.ports import ImageSize
+from lib_pivotal.core.to_device import to_device
 
 __all__ = ["size_conditioning"]
 
@@ -35,6 +36,6 @@ def size_conditioning(conditioner: Any, pooled: torch.Tensor, sizes: Sequence[Im
     for embedder in conditioner.embedders:
         field = _KEYS.get(getattr(embedder, "input_key", ""))
         if field is not None:
-            pairs = [getattr(size, field) for size in sizes]
-            parts.append(embedder(torch.tensor(pairs, dtype=torch.float32, device=pooled.device)).float())
+            pairs = torch.tensor([getattr(size, field) for size in sizes], dtype=torch.float32)
+            parts.append(embedder(to_device(pairs, pooled.device)).float())
     return torch.cat(parts, dim=1)

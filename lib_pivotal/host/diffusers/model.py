@@ -16,6 +16,7 @@ from lib_pivotal.core.families import FAMILIES
 from lib_pivotal.core.lora.targets import is_lora_layer, lora_target
 from lib_pivotal.core.ports import EncodedText, ImageSize, LoraTarget
 from lib_pivotal.core.textual_inversion.conditioning import join_encoders
+from lib_pivotal.core.to_device import to_device
 from lib_pivotal.host.diffusers.checkpoint import Networks, load_networks
 from lib_pivotal.host.diffusers.text import HfEncoder
 from lib_pivotal.host.diffusers.vae import DiffusersVae
@@ -115,7 +116,7 @@ class DiffusersModel:
         if not family.has_size_conditioning:
             return hidden
         numbers = [(*size.original, *size.crop, *size.target) for size in sizes]
-        time_ids = torch.tensor(numbers, dtype=torch.float32, device=self.device)
+        time_ids = to_device(torch.tensor(numbers, dtype=torch.float32), self.device)
         return hidden, {"text_embeds": pooled, "time_ids": time_ids}
 
     def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, condition: Any) -> torch.Tensor:
