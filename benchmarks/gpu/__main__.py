@@ -10,11 +10,13 @@ precisions on the embedded small model; and runs the demo. Writes ``gpu.json`` a
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import importlib.metadata
 import json
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -34,7 +36,10 @@ from lib_pivotal.host.diffusers.networks import Networks
 
 _ROOT = Path(__file__).resolve().parents[2]
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
-_CASES = (("sd1", 512, 1), ("sd1", 512, 4), ("sdxl", 1024, 1))
+_UNTIMED = ("tests", "precision", "demo")
+"""Sections that run at the same time, in processes of their own."""
+_TIMED = ("waits", "steps")
+_CASES = (("sd1", 512, 1), ("sdxl", 1024, 1), ("sd1", 512, 4))
 """Family, side in px, batch size."""
 
 
@@ -49,8 +54,9 @@ class Program:
 
     def __init__(self, out: Path, device: torch.device, *, is_trial: bool) -> None:
         self._out, self._device, self._is_trial = out, device, is_trial
+        self._writing = threading.Lock()
         on_gpu = device.type == "cuda"
-        self._counts = {"warm_up": 1, "rounds": 1, "steps": 1} if is_trial else {"warm_up": 4, "rounds": 4, "steps": 3}
+        self._counts = {"warm_up": 1, "rounds": 1, "steps": 1} if is_trial else {"warm_up": 2, "rounds": 3, "steps": 2}
         self._cases = (("sd1", 64, 1),) if is_trial else _CASES
         self._precisions = ("fp16", "bf16") if on_gpu else ("bf16",)
         self.results: dict[str, Any] = {
@@ -76,9 +82,10 @@ class Program:
 
     def write(self) -> None:
         """Write what there is so far."""
-        self._out.mkdir(parents=True, exist_ok=True)
-        (self._out / "gpu.json").write_text(json.dumps(self.results, indent=1), encoding="utf-8")
-        (self._out / "gpu.md").write_text(as_text(self.results) + "\n", encoding="utf-8")
+        with self._writing:
+            self._out.mkdir(parents=True, exist_ok=True)
+            (self._out / "gpu.json").write_text(json.dumps(self.results, indent=1), encoding="utf-8")
+            (self._out / "gpu.md").write_text(as_text(self.results) + "\n", encoding="utf-8")
 
     def steps(self, folder: Path) -> list[dict[str, Any]]:
         """Time and memory of every step."""
@@ -166,7 +173,7 @@ class Program:
 
     def precision(self, folder: Path) -> dict[str, Any]:
         """The embedded small model in every precision."""
-        return compare_precisions(folder, self._device, 4 if self._is_trial else 300)
+        return compare_precisions(folder, self._device.type, 4 if self._is_trial else 300)
 
     def tests(self, folder: Path) -> dict[str, Any]:
         """The tests that need a GPU."""
@@ -207,7 +214,7 @@ def _say(text: str) -> None:
 
 def main() -> int:
     """Run the sections; returns the exit code."""
-    names = ["tests", "precision", "waits", "steps", "demo"]
+    names = [*_UNTIMED, *_TIMED]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(names)}; default: all")
     parser.add_argument("--out", type=Path, default=Path("gpu-out"), help="folder for the results")
@@ -226,8 +233,13 @@ def main() -> int:
         # Networks this small finish before a second thread has started.
         torch.set_num_threads(1)
     program = Program(options.out, torch.device("cuda" if on_gpu else "cpu"), is_trial=options.trial)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        for name in chosen:
+            if name in _UNTIMED:
+                pool.submit(program.section, name, getattr(program, name))
     for name in chosen:
-        program.section(name, getattr(program, name))
+        if name in _TIMED:
+            program.section(name, getattr(program, name))
     _say(as_text(program.results))
     good = not program.results["failed"] and all(
         program.results[name]["verdict"] == "passed" for name in ("tests", "demo") if name in program.results

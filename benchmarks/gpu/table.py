@@ -59,12 +59,12 @@ def _busy(busy: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def _precision(precisions: Mapping[str, Mapping[str, Any]]) -> list[str]:
     lines = [
-        "| precision | final loss | compared with fp32 | largest difference over ten steps | steps skipped | ms/step |",
-        "|---|---|---|---|---|---|",
+        "| precision | final loss | compared with fp32 | largest difference over ten steps | steps skipped |",
+        "|---|---|---|---|---|",
     ]
     lines += [
-        f"| {name} | {row['loss']:.5f} | {row['difference']:.2%} | {row['largest']:.2%} | {row['skipped']} | "
-        f"{row['ms']:.1f} |"
+        f"| {name} | {row['loss']:.5f} | {row['difference']:.2%} | {row['largest']:.2%} | "
+        f"{row['skipped']} of {row['steps']} |"
         for name, row in precisions.items()
     ]
     return lines
