@@ -69,10 +69,10 @@ def test_a_group_with_learning_rate_zero_keeps_its_values_and_moments(device: to
     optimizer, groups = build(device)
     learn(optimizer, groups, 0)
     optimizer.set_learning_rates([1.0, 0.0])
-    before, moments = groups[1].flat.detach().clone(), optimizer.state_tensors()
+    before, moments = groups[1].values.detach().clone(), optimizer.state_tensors()
     norms = learn(optimizer, groups, 1)
     after = optimizer.state_tensors()
-    assert float(norms["clip_l"]) == 0.0 and torch.equal(groups[1].flat.detach(), before)
+    assert float(norms["clip_l"]) == 0.0 and torch.equal(groups[1].values.detach(), before)
     assert all(torch.equal(after[key], value) for key, value in moments.items() if key.startswith("clip_l/"))
     assert not torch.equal(after["unet/exp_avg"], moments["unet/exp_avg"])
 
@@ -88,7 +88,7 @@ def test_a_saved_optimizer_continues_as_if_never_interrupted(device: torch.devic
     second, second_groups = build(device, uses_fp16=uses_fp16)
     with torch.no_grad():
         for group, old in zip(second_groups, first_groups, strict=True):
-            group.values.copy_(old.flat)
+            group.values.copy_(old.values)
     second.load_state_tensors(first.state_tensors())
     for step in range(3, 6):
         learn(second, second_groups, step)

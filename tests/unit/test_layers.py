@@ -41,7 +41,16 @@ MAY_IMPORT = {
     "cli": {"cli", "app", "core", "host.diffusers", *LIBRARIES},
     "demo": {"demo", "core", "cli.console", "host.diffusers", "diffusers", "transformers", *LIBRARIES},
 }
-WITHOUT_TORCH = ("core.config", "core.families", "core.errors", "core.events", "core.ports", "app", "ui")
+WITHOUT_TORCH = (
+    "core.config",
+    "core.families",
+    "core.errors",
+    "core.events",
+    "core.ports",
+    "core.process_group",
+    "app",
+    "ui",
+)
 
 
 def module_name(path: Path) -> str:
@@ -122,7 +131,19 @@ def test_scripts_are_thin():
         assert not any(isinstance(node, ast.ClassDef) for node in ast.walk(tree)), path.name
 
 
-BASE = {"atomic_file", "errors", "events", "families", "file_lock", "folder_walk", "ports", "printable", "process"}
+BASE = {
+    "atomic_file",
+    "errors",
+    "events",
+    "families",
+    "file_lock",
+    "folder_walk",
+    "ports",
+    "printable",
+    "process",
+    "process_group",
+    "to_device",
+}
 """Files at the top of core, which every room may use."""
 ROOMS = {
     "optim": set(),

@@ -15,7 +15,8 @@ from lib_pivotal.core.config.io import to_json
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import ConfigError, HostError, Interrupted, PivotalError, Problem
 from lib_pivotal.core.events import Control, Event, Finished, MemoryEstimated, Prepared, Preparing, Warned
-from lib_pivotal.core.ports import DiffusionModel, ProcessGroup, ProgressSink, SampleMaker, SingleProcess
+from lib_pivotal.core.ports import DiffusionModel, ProgressSink, SampleMaker
+from lib_pivotal.core.process_group import ProcessGroup, SingleProcess
 from lib_pivotal.core.train.checks import Checked, check, family_hints
 from lib_pivotal.core.train.loop import Loop
 from lib_pivotal.core.train.memory import MemoryPlan, peak_bytes, watch_peak

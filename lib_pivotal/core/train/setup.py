@@ -15,7 +15,8 @@ from lib_pivotal.core.lora.adapter_set import AdapterSet
 from lib_pivotal.core.lora.targets import choose_targets
 from lib_pivotal.core.optim.build import Optimizer, ParameterGroup
 from lib_pivotal.core.optim.lr_schedule import embedding_factor, lora_factor
-from lib_pivotal.core.ports import DiffusionModel, LiveEmbeddings, ProcessGroup
+from lib_pivotal.core.ports import DiffusionModel, LiveEmbeddings
+from lib_pivotal.core.process_group import ProcessGroup
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingTable, EmbeddingWeights, Layout, layout_of
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.core.train.batches import Batcher

@@ -11,7 +11,8 @@ from lib_pivotal.core.data.dataset_report import DatasetReport, read_dataset
 from lib_pivotal.core.data.latents import LatentEntry, LatentItem, encode_all
 from lib_pivotal.core.data.scan import DatasetImage
 from lib_pivotal.core.errors import DatasetError, Interrupted, PivotalError
-from lib_pivotal.core.ports import VAE, ProcessGroup
+from lib_pivotal.core.ports import VAE
+from lib_pivotal.core.process_group import ProcessGroup
 from lib_pivotal.core.train.batches import latent_entries
 
 __all__ = ["TrainingData", "load_training_data"]
