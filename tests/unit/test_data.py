@@ -361,3 +361,18 @@ def test_plan_does_not_depend_on_earlier_requests():
     jumping = Plan(buckets, repeats, 2, 1)
     assert [jumping.step(number) for number in (29, 3, 17, 0)] == [order[number] for number in (29, 3, 17, 0)]
     assert order != [Plan(buckets, repeats, 2, 2).step(number) for number in range(30)]
+
+
+def test_the_order_of_images_is_that_of_earlier_releases():
+    """Resumed runs continue with it."""
+    plan = Plan(["a"] * 9 + ["b"] * 4, [1, 2, 3, 40, *[1] * 9], 6, 5)
+    steps = repr([plan.step(number) for number in range(200)])
+    assert hashlib.sha256(steps.encode()).hexdigest().startswith("4e92db3d3c23e804")
+
+
+def test_an_image_of_many_repeats_waits_in_one_place():
+    """It used to fill the list that is searched for each image."""
+    plan = Plan(["a"] * 500, [999] + [1] * 499, 8, 1)
+    plan.step(400)
+    (stream,) = plan._streams
+    assert len(stream._aside) <= 8
