@@ -11,7 +11,7 @@ from lib_pivotal.core.config.schema import Concept
 from lib_pivotal.core.data.dataset_report import read_dataset
 from lib_pivotal.core.data.latents import encode_all
 from lib_pivotal.core.train.batches import Batcher, latent_entries
-from lib_pivotal.core.train.setup import total_steps
+from lib_pivotal.core.train.step_count import total_steps
 from tests.unit.toy import ToyVae, toy_config, write_images
 
 

@@ -130,7 +130,16 @@ def _open_output(
     closing: contextlib.ExitStack,
 ) -> Output:
     """Begin to write into the run folder."""
-    _report(check_space(folders.bundles, folders.run, setup.config, setup.trainable_count), emit)
+    space = check_space(
+        folders.bundles,
+        folders.run,
+        setup.config,
+        trained_count=setup.trainable_count,
+        steps=setup.steps,
+        # They have been stored by now.
+        latent_count=0,
+    )
+    _report(space, emit)
     output = Output(setup, folders, sampler, emit, state)
     recorder = Recorder(folders.run, state.step if state is not None else 0, lambda text: emit(Warned(text)))
     closing.callback(recorder.close)
