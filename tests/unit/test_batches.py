@@ -19,7 +19,7 @@ def batcher_of(folder, **changes) -> Batcher:
     plain = {"shuffle_tags": False, "tag_dropout": 0.0, "name_only": 0.0, "caption_dropout": 0.0}
     config = toy_config(folder, **{**plain, **changes})
     images = read_dataset(str(folder)).usable
-    entries = latent_entries(images, config)
+    entries = latent_entries(images, config.resolution, flip=config.flip)
     items = encode_all(
         entries, ToyVae(), batch_size=4, folder=None, progress=lambda *_: None, stopped=lambda: False
     )  # fmt: skip
