@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -240,6 +241,14 @@ def test_latents_are_cached_by_content_crop_flip_and_vae(tmp_path):
     changed = CountingVae()
     encode([entry(a), entry(a, mirrored=True)], changed, tmp_path / "cache")
     assert changed.encoded == 2
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux")
+def test_stored_latents_do_not_keep_their_files_mapped(tmp_path):
+    write_images(tmp_path, 1)
+    encode([entry(tmp_path / "00.png")], ToyVae(), tmp_path / "cache")
+    stored = encode([entry(tmp_path / "00.png")], ToyVae(), tmp_path / "cache")
+    assert stored and str(tmp_path / "cache") not in Path("/proc/self/maps").read_text()
 
 
 def test_bad_latents_name_the_file(tmp_path):

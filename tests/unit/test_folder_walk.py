@@ -63,12 +63,12 @@ def test_links_to_folders_around_the_folder_are_not_followed(tmp_path):
     make(tmp_path, "other/y")
     (here / "out").symlink_to(tmp_path)
     (here / "deep" / "far").symlink_to(tmp_path.parent)
-    (here / "beside").symlink_to(tmp_path / "other")
+    (here / "next").symlink_to(tmp_path / "other")
     skipped: list[tuple[str, OSError | None]] = []
     found = list(walk(here, on_skip=lambda path, error: skipped.append((path.name, error))))
-    assert [path.name for path, _, _ in found] == ["data", "deep", "beside"]
+    assert [path.name for path, _, _ in found] == ["data", "deep", "next"]
     assert skipped == [("far", None), ("out", None)]
-    assert names(here) == ["deep/x", "beside/y"]
+    assert names(here) == ["deep/x", "next/y"]
 
 
 def test_a_folder_that_the_caller_removes_is_not_entered(tmp_path):
@@ -98,7 +98,7 @@ def test_a_folder_that_cannot_be_read_is_reported(tmp_path, monkeypatch):
 
 
 def test_a_junction_is_a_link(tmp_path, monkeypatch):
-    """Windows' junctions are no symbolic links; only ``realpath`` shows that they lead elsewhere."""
+    """For Python, a junction is not a symbolic link; only ``realpath`` shows that they lead elsewhere."""
     make(tmp_path, "x", "deep/y")
     (tmp_path / "a_junction").symlink_to(tmp_path / "deep")
     (tmp_path / "loop").symlink_to(tmp_path)

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 
 from lib_pivotal.core.atomic_file import FileInUse, free_name, replacing
 from lib_pivotal.core.bundle.tensor_file import write_tensors
-from lib_pivotal.core.config.io import to_json
+from lib_pivotal.core.config.io import to_dict
 from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
 
@@ -223,7 +223,7 @@ def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> lis
 
 def _completed(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of an earlier release, with settings added since then at their defaults."""
-    defaults = json.loads(to_json(TrainConfig(concepts=(Concept(""),))))
+    defaults = to_dict(TrainConfig(concepts=(Concept(""),)))
     concepts = settings.get("concepts")
     if isinstance(concepts, list):
         new = defaults["concepts"][0]
