@@ -98,7 +98,7 @@ def test_a_folder_that_cannot_be_read_is_reported(tmp_path, monkeypatch):
 
 
 def test_a_junction_is_a_link(tmp_path, monkeypatch):
-    """For Python, a junction is not a symbolic link; only ``realpath`` shows that they lead elsewhere."""
+    """For Python, a junction is not a symbolic link; only ``realpath`` shows that it leads elsewhere."""
     make(tmp_path, "x", "deep/y")
     (tmp_path / "a_junction").symlink_to(tmp_path / "deep")
     (tmp_path / "loop").symlink_to(tmp_path)
