@@ -19,7 +19,7 @@ import torch
 from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.events import Control
 from lib_pivotal.core.lora.adapter_set import attach
-from lib_pivotal.core.ports import SingleProcess
+from lib_pivotal.core.process_group import SingleProcess
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.core.train.loop import Loop

@@ -33,7 +33,7 @@ _PARTIAL_OF_SAFETENSORS = re.compile(r"\.tmp[0-9A-Za-z]{6}")
 """Names of temporary files of newer versions of the safetensors library."""
 
 _writing: set[str] = set()
-"""Partial files of this process."""
+"""Names of partial files that this process is writing; each occurs only once, in whatever folder."""
 
 
 class FileInUse(PermissionError):
@@ -68,7 +68,7 @@ def replacing(path: Path, *, keep: bool = True, before: Callable[[Path], None] |
     """
     target = Path(os.path.realpath(path)) if path.is_symlink() else path
     partial = _partial_path(target)
-    _writing.add(str(partial))
+    _writing.add(partial.name)
     try:
         with partial.open("xb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
@@ -81,7 +81,7 @@ def replacing(path: Path, *, keep: bool = True, before: Callable[[Path], None] |
         # If this fails, the file is removed at the next start; the real error must not be hidden.
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
-        _writing.discard(str(partial))
+        _writing.discard(partial.name)
 
 
 def free_name(path: Path) -> Path:
@@ -153,7 +153,7 @@ def _replace(partial: Path, target: Path, *, keep: bool) -> None:
 
 
 def _is_stale(entry: os.DirEntry[str]) -> bool:
-    if not entry.is_file(follow_symlinks=False) or entry.path in _writing:
+    if not entry.is_file(follow_symlinks=False) or entry.name in _writing:
         return False
     is_quiet = time.time() - entry.stat(follow_symlinks=False).st_mtime > _QUIET_AFTER
     ours = _PARTIAL.fullmatch(entry.name)

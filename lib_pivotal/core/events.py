@@ -155,12 +155,16 @@ class Control:
 
     def take_save(self) -> bool:
         """Return whether a save was requested, and clear the request."""
-        asked = self._save.is_set()
-        self._save.clear()
-        return asked
+        return _take(self._save)
 
     def take_sample(self) -> bool:
         """Return whether samples were requested, and clear the request."""
-        asked = self._sample.is_set()
-        self._sample.clear()
-        return asked
+        return _take(self._sample)
+
+
+def _take(request: threading.Event) -> bool:
+    # Cleared only if it was set, so that a request that arrives in between is not lost.
+    if not request.is_set():
+        return False
+    request.clear()
+    return True

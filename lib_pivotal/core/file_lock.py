@@ -77,10 +77,9 @@ def _is_same_file(path: Path, descriptor: int) -> bool:
 
 def _release(path: Path, descriptor: int) -> None:
     """Remove the file while it is still locked; Windows cannot remove an open file, so it is closed first there."""
+    if _IS_WINDOWS:
+        os.close(descriptor)
     with contextlib.suppress(OSError):
-        if _IS_WINDOWS:
-            os.close(descriptor)
-            path.unlink()
-        else:
-            path.unlink()
-            os.close(descriptor)
+        path.unlink()
+    if not _IS_WINDOWS:
+        os.close(descriptor)

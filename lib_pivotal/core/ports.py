@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     import torch
@@ -26,16 +26,12 @@ __all__ = [
     "LoraTarget",
     "ModelPart",
     "Offloading",
-    "ProcessGroup",
     "ProgressSink",
     "Sample",
     "SampleMaker",
     "SampleRequest",
-    "SingleProcess",
     "TextEncoder",
 ]
-
-Value = TypeVar("Value")
 
 LiveEmbeddings = Mapping[str, Mapping[str, "torch.Tensor"]]
 """Embedding name → encoder name → fp32 vectors, shape ``(n_vectors, width)``."""
@@ -279,40 +275,3 @@ class ProgressSink(Protocol):
     def handle(self, event: Event) -> None:
         """Receive an event; must not raise, for example if there is no user interface."""
         ...
-
-
-class ProcessGroup(Protocol):
-    """The processes that train one model together, each on its own device."""
-
-    rank: int
-    size: int
-
-    def mean_(self, tensor: torch.Tensor) -> None:
-        """Replace ``tensor``, of any shape, in place by its mean over all processes."""
-        ...
-
-    def any(self, flag: bool) -> bool:
-        """Whether ``flag`` is set in any process."""
-        ...
-
-    def from_first(self, value: Value) -> Value:
-        """Return the first process's ``value`` in all processes; it must be picklable."""
-        ...
-
-
-class SingleProcess:
-    """The group of a run in a single process."""
-
-    rank = 0
-    size = 1
-
-    def mean_(self, tensor: torch.Tensor) -> None:
-        """Do nothing, whatever the shape: the mean over one process is the tensor itself."""
-
-    def any(self, flag: bool) -> bool:
-        """The flag itself."""
-        return flag
-
-    def from_first(self, value: Value) -> Value:
-        """The value itself."""
-        return value

@@ -36,6 +36,9 @@ def is_running(pid: int) -> bool:
 
 
 def _runs_on_windows(pid: int, kernel: Any, last_error: Any) -> bool:
+    # Ids have 32 bits.
+    if pid >= 2**32:
+        return False
     kernel.OpenProcess.restype = ctypes.c_void_p
     handle = kernel.OpenProcess(_SYNCHRONIZE, False, pid)
     if not handle:

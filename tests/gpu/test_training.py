@@ -10,6 +10,10 @@ import torch
 
 from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.events import Control
+from lib_pivotal.core.lora.adapter_set import attach
+from lib_pivotal.core.process_group import SingleProcess
+from lib_pivotal.core.train.loop import Loop
+from lib_pivotal.core.train.setup import prepare
 from lib_pivotal.core.train.state import load_newest
 from tests.unit.harness import Listener, folders, run
 from tests.unit.toy import ToyModel, toy_config, write_images
@@ -27,6 +31,7 @@ class GpuModel(ToyModel):
         self.unet.to(device)
         self.text_encoders[0].table.to(device)
         self.text_encoders[0].layer.to(device)
+        self.text_encoders[0].mask = self.text_encoders[0].mask.to(device)
 
     def autocast(self):
         if self._type == torch.float32:
@@ -75,6 +80,32 @@ def test_a_group_that_waits_for_its_start_does_not_stop_the_others(tmp_path, dat
     config = toy_config(data, steps=10, lora_start=0.5, caption_dropout=0.5, name_only=0.0)
     outcome, listener = run(config, folders(tmp_path), GpuModel(device, "fp16"))
     assert outcome.outcome == "done" and len(listener.losses) == 10
+
+
+@pytest.mark.parametrize("precision", list(TYPES))
+def test_no_step_waits_for_the_device(tmp_path, data, device, precision):
+    (data / "01.txt").write_text("zog_x, " + "word, " * 60)
+    config = toy_config(
+        data, batch_size=4, accumulation=2, flip=True, text_encoder_rank=2, norm_band=True, tag_dropout=0.5
+    )  # fmt: skip
+    setup = prepare(
+        config,
+        GpuModel(device, precision),
+        cache=tmp_path,
+        group=SingleProcess(),
+        progress=lambda *_: None,
+        stopped=lambda: False,
+    )
+    loop = Loop(setup, None, lambda _: None, Control(), SingleProcess())
+    with attach(setup.adapters):
+        for step in range(3):
+            loop.train_step(step)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            for step in range(3, 8):
+                loop.train_step(step)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
 
 
 def test_model_and_memory_are_left_as_they_were(tmp_path, data, device):

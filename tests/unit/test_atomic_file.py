@@ -226,3 +226,17 @@ def test_asking_windows_about_a_process_does_not_end_it(handle, error, waited, r
 
     assert process._runs_on_windows(123, Kernel, lambda: error) is runs
     assert len(Kernel.CloseHandle.calls) == bool(handle)
+
+
+def test_no_process_of_windows_has_a_number_of_more_than_32_bits():
+    assert not process._runs_on_windows(2**33, None, None)
+
+
+def test_a_file_that_is_being_written_stays_however_its_folder_is_spelled(tmp_path, monkeypatch):
+    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+    monkeypatch.chdir(tmp_path)
+    with replacing(tmp_path / "a.json") as partial:
+        partial.write_text("new")
+        for folder in (tmp_path, Path(), tmp_path / "link"):
+            assert remove_stale(folder) == []
+    assert (tmp_path / "a.json").read_text() == "new"

@@ -20,7 +20,7 @@ from lib_pivotal.core.data.bucket_image import KeptImages
 from lib_pivotal.core.data.dataset_report import read_dataset
 from lib_pivotal.core.errors import ConfigError, DatasetError, Interrupted, PivotalError
 from lib_pivotal.core.events import Control, Warned
-from lib_pivotal.core.ports import SingleProcess
+from lib_pivotal.core.process_group import SingleProcess
 from lib_pivotal.core.train import checks
 from lib_pivotal.core.train.checks import check, family_hints
 from lib_pivotal.core.train.run import Folders, train

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lib_pivotal.core.config.schema import Concept
 from lib_pivotal.core.textual_inversion.embedding_table import (
@@ -70,6 +72,18 @@ def test_norm_band_leaves_frozen_vectors_alone_wherever_they_are():
         table.pull_norms(0.05)
     assert torch.allclose(table.weight[:2], before[:2], rtol=1e-6)
     assert table.weight[2].norm() < 0.9 * before[2].norm()
+
+
+class NoOperations(TorchDispatchMode):
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        pytest.fail(f"{func} was called")
+
+
+def test_freezing_again_at_every_step_costs_nothing():
+    table = build(Concept("a x", vectors=2))
+    table.freeze("a x")
+    with NoOperations():
+        table.freeze("a x")
 
 
 def test_finished_embeddings_are_stacked_in_one_table_per_encoder():

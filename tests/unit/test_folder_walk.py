@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lib_pivotal.core.folder_walk import files_below
+from lib_pivotal.core.folder_walk import files_below, walk
 
 
 def names(folder: Path) -> list[str]:
@@ -58,6 +58,28 @@ def test_a_link_to_a_file_and_one_to_nowhere(tmp_path):
     assert names(tmp_path) == ["also", "broken", "x"]
 
 
+def test_links_to_folders_around_the_folder_are_not_followed(tmp_path):
+    here = make(tmp_path / "data", "deep/x")
+    make(tmp_path, "other/y")
+    (here / "out").symlink_to(tmp_path)
+    (here / "deep" / "far").symlink_to(tmp_path.parent)
+    (here / "next").symlink_to(tmp_path / "other")
+    skipped: list[tuple[str, OSError | None]] = []
+    found = list(walk(here, on_skip=lambda path, error: skipped.append((path.name, error))))
+    assert [path.name for path, _, _ in found] == ["data", "deep", "next"]
+    assert skipped == [("far", None), ("out", None)]
+    assert names(here) == ["deep/x", "next/y"]
+
+
+def test_a_folder_that_the_caller_removes_is_not_entered(tmp_path):
+    make(tmp_path, "a/x", "b/y", "c/z")
+    seen = []
+    for path, folders, _ in walk(tmp_path):
+        seen.append(path.name)
+        folders[:] = [entry for entry in folders if entry.name != "b"]
+    assert seen == [tmp_path.name, "a", "c"]
+
+
 def test_a_folder_that_cannot_be_read_is_reported(tmp_path, monkeypatch):
     make(tmp_path, "open/x", "shut/y")
     real = os.scandir
@@ -68,14 +90,18 @@ def test_a_folder_that_cannot_be_read_is_reported(tmp_path, monkeypatch):
         return real(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    errors: list[OSError] = []
-    assert [path.name for path in files_below(tmp_path, on_error=errors.append)] == ["x"]
-    assert [Path(error.filename).name for error in errors] == ["shut"]
+    skipped: list[tuple[str, str]] = []
+    found = list(walk(tmp_path, on_skip=lambda path, error: skipped.append((path.name, error.strerror))))
+    assert [path.name for path, _, _ in found] == [tmp_path.name, "open"]
+    assert skipped == [("shut", "Permission denied")]
+    assert names(tmp_path) == ["open/x"]
 
 
-def test_a_junction_does_not_loop(tmp_path, monkeypatch):
-    """Windows' junctions are not links to ``islink``; ``realpath`` resolves them."""
+def test_a_junction_is_a_link(tmp_path, monkeypatch):
+    """For Python, a junction is not a symbolic link; only ``realpath`` shows that it leads elsewhere."""
     make(tmp_path, "x", "deep/y")
-    (tmp_path / "junction").symlink_to(tmp_path)
+    (tmp_path / "a_junction").symlink_to(tmp_path / "deep")
+    (tmp_path / "loop").symlink_to(tmp_path)
     monkeypatch.setattr(os.path, "islink", lambda _path: False)
+    monkeypatch.setattr(Path, "is_symlink", lambda _path: False)
     assert names(tmp_path) == ["x", "deep/y"]

@@ -41,7 +41,16 @@ MAY_IMPORT = {
     "cli": {"cli", "app", "core", "host.diffusers", *LIBRARIES},
     "demo": {"demo", "core", "cli.console", "host.diffusers", "diffusers", "transformers", *LIBRARIES},
 }
-WITHOUT_TORCH = ("core.config", "core.families", "core.errors", "core.events", "core.ports", "app", "ui")
+WITHOUT_TORCH = (
+    "core.config",
+    "core.families",
+    "core.errors",
+    "core.events",
+    "core.ports",
+    "core.process_group",
+    "app",
+    "ui",
+)
 
 
 def module_name(path: Path) -> str:
@@ -132,6 +141,7 @@ BASE = {
     "ports",
     "printable",
     "process",
+    "process_group",
     "to_device",
 }
 """Files at the top of core, which every room may use."""

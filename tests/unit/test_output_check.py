@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 from lib_pivotal.core.config.schema import Concept, TrainConfig
+from lib_pivotal.core.errors import Problem
 from lib_pivotal.core.train import output_check
+from lib_pivotal.core.train.checks import check
 from lib_pivotal.core.train.output_check import SMALLEST, ValuesPerRank, check_output, check_space
+from tests.unit.toy import toy_config, write_images
 
 Usage = namedtuple("Usage", "total used free")
 CONFIG = TrainConfig(output_name="hero", concepts=(Concept("zog"),))
@@ -156,6 +159,30 @@ def test_too_little_space_is_found(tmp_path, free, mib, severity, changes):
     assert all("MiB" in problem.message and problem.hint for problem in found)
 
 
+def space(bundles: Path, run_root: Path, trained_count: int) -> list[Problem]:
+    return check_space(bundles, run_root, CONFIG, trained_count=trained_count, steps=600, latent_count=0)
+
+
+@pytest.mark.parametrize(("is_cached", "count"), [(True, 1), (False, 0)])
+def test_a_check_counts_the_latents_that_will_be_stored(tmp_path, free, is_cached, count):
+    write_images(tmp_path / "data", 100)
+    config = toy_config(tmp_path / "data", resolution=1024, flip=True, cache_to_disk=is_cached)
+    free[0] = 90 * MIB
+    # 200 latents of at most 128 × 128 cells with 32 bytes each.
+    found = check(config, bundles=tmp_path, taken_names={}, per_rank=ValuesPerRank(1, 1, 1)).problems
+    texts = [str(problem) for problem in found if problem.field == "output folder"]
+    assert len(texts) == count
+    assert all("Without cache_to_disk, 100.0 MiB less" in text for text in texts)
+
+
+def test_automatic_steps_are_estimated_from_the_images(tmp_path, free):
+    config = TrainConfig(output_name="hero", rank=32, steps=0, save_every=100, keep_states=1)
+    free[0] = 550 * MIB
+    few, many = (check_output(tmp_path, tmp_path, config, per_rank=SMALLEST, image_count=count) for count in (10, 100))
+    # 15 bundles instead of 6.
+    assert [len(few), len(many)] == [0, 1]
+
+
 def test_two_disks_are_checked_separately(tmp_path, monkeypatch):
     lora, runs = tmp_path / "Lora", tmp_path / "runs"
     lora.mkdir()
@@ -168,9 +195,9 @@ def test_two_disks_are_checked_separately(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "stat", lambda path, **options: OtherDisk() if path == runs else stat(path, **options))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, 10 * MIB if path == runs else 100 * MIB))
-    (found,) = check_space(lora, runs, CONFIG, 10_000_000)
+    (found,) = space(lora, runs, 10_000_000)
     assert found.severity == "warning" and str(runs) in found.message
-    found = check_space(runs, lora, CONFIG, 10_000_000)
+    found = space(runs, lora, 10_000_000)
     assert [problem.severity for problem in found] == ["error", "warning"]
     assert str(runs) in found[0].message and str(lora) in found[1].message
 
@@ -181,7 +208,7 @@ def test_a_disk_of_unknown_size_is_accepted(tmp_path, monkeypatch, error):
         raise error
 
     monkeypatch.setattr(shutil, "disk_usage", refuse)
-    assert check_space(tmp_path, tmp_path, CONFIG, 10**12) == []
+    assert space(tmp_path, tmp_path, 10**12) == []
 
 
 @pytest.mark.parametrize(

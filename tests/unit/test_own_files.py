@@ -206,3 +206,17 @@ def test_a_record_that_cannot_be_written_is_one_warning_and_the_bundle_is_saved(
     # The state records it as well.
     outcome, _ = run(toy_config(data, steps=12, save_every=4), where, resume_from=where.run)
     assert outcome.bundle_path.name == "toy.safetensors"
+
+
+def test_a_file_that_cannot_be_read_is_not_overwritten(tmp_path, monkeypatch):
+    path = tmp_path / "toy.safetensors"
+    path.write_bytes(b"x")
+    own = OwnFiles(tmp_path, tmp_path, [].append)
+    own.claim(path, path)
+    assert own.has(path)
+
+    def locked(*_arguments, **_options):
+        raise PermissionError(errno.EACCES, "in use")
+
+    monkeypatch.setattr(Path, "open", locked)
+    assert not own.has(path)

@@ -8,7 +8,8 @@ import torch
 
 from lib_pivotal.core.diffusion.objective import Objective
 from lib_pivotal.core.events import Control
-from lib_pivotal.core.ports import ImageSize, SingleProcess
+from lib_pivotal.core.ports import ImageSize
+from lib_pivotal.core.process_group import SingleProcess
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.core.train.batches import Batch
 from lib_pivotal.core.train.loop import Loop

@@ -194,3 +194,21 @@ def test_a_run_without_previews_has_no_cover(tmp_path, data):
     outcome, _ = run(tmp_path, toy_config(data), sampler=Painter())
     assert "ssmd_cover_images" not in read_bundle(outcome.bundle_path).metadata
     assert not outcome.bundle_path.with_suffix(".png").exists()
+
+
+@pytest.mark.parametrize(("ask", "take"), [("save_now", "take_save"), ("sample_now", "take_sample")])
+def test_a_request_that_arrives_while_requests_are_taken_is_not_lost(monkeypatch, ask, take):
+    control = Control()
+    event = control._save if ask == "save_now" else control._sample
+    look = event.is_set
+
+    def look_and_be_asked():
+        answer = look()
+        getattr(control, ask)()
+        return answer
+
+    monkeypatch.setattr(event, "is_set", look_and_be_asked)
+    assert not getattr(control, take)()
+    monkeypatch.undo()
+    assert getattr(control, take)()
+    assert not getattr(control, take)()

@@ -103,6 +103,17 @@ def test_the_lock_of_a_live_process_holds_and_that_of_a_dead_one_does_not(folder
     assert not (folders.run / ".lock").exists()
 
 
+def test_a_lock_whose_file_cannot_be_removed_is_released(tmp_path):
+    with locked(tmp_path / "lock"):
+        (tmp_path / "lock").rename(tmp_path / "moved")
+    with locked(tmp_path / "moved"):
+        pass
+
+
+def test_a_path_that_cannot_exist_is_not_in_use(tmp_path):
+    assert not is_in_use(tmp_path / ("x" * 300))
+
+
 @pytest.mark.parametrize(
     ("system", "number", "is_held"),
     [

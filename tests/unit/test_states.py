@@ -78,6 +78,9 @@ ODD = {
     "LoRA of another shape": lambda path: rewrite_state(path, tensors={"lora/unet": torch.zeros(3)}),
     "no embeddings": lambda path: rewrite_state(path, tensors={"table/clip_l": None}),
     "embeddings are NaN": lambda path: rewrite_state(path, tensors={"table/clip_l": torch.full((3, 16), float("nan"))}),
+    "embeddings in a type that torch only stores": lambda path: rewrite_state(
+        path, tensors={"table/clip_l": torch.zeros(3, 16).to(torch.float8_e4m3fn)}
+    ),
     "embeddings are whole numbers": lambda path: rewrite_state(
         path, tensors={"table/clip_l": torch.zeros(3, 16).int()}
     ),

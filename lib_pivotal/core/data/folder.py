@@ -7,13 +7,14 @@ import re
 import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from lib_pivotal.core.config.user_path import bare_path
 from lib_pivotal.core.data.image_file import readable_suffixes
 from lib_pivotal.core.data.shown import shown_path
+from lib_pivotal.core.folder_walk import walk
 
 __all__ = ["FolderContents", "ImageEntry", "find_folder", "list_folder"]
 
@@ -103,55 +104,29 @@ def list_folder(folder: Path) -> FolderContents:
     """List everything in ``folder`` and its subfolders; no file is opened.
 
     Hidden files, hidden folders and masks are left out, as are files that this project writes: run folders, cover
-    images of bundles and stored latents. Links to folders are followed once, but never to a parent folder.
+    images of bundles and stored latents. See :func:`lib_pivotal.core.folder_walk.walk` for links.
     """
     contents = FolderContents()
-    for path, entries in _walk(folder, contents):
-        _sort_out(path, entries, contents)
+
+    def skip(path: Path, error: OSError | None) -> None:
+        if error is None:
+            contents.unused["link to a folder around this one"] += 1
+        else:
+            contents.closed.append((path, error.strerror or str(error)))
+
+    for path, folders, files in walk(folder, on_skip=skip):
+        if path != folder and _is_run([*folders, *files]):
+            contents.unused["run folder"] += 1
+            folders.clear()
+            continue
+        folders[:] = [entry for entry in folders if not _is_hidden(entry.name)]
+        _sort_out(path, [entry for entry in files if not _is_hidden(entry.name)], contents)
     contents.images.sort(key=lambda image: image.path.relative_to(folder).as_posix())
     return contents
 
 
-def _walk(folder: Path, contents: FolderContents) -> Iterator[tuple[Path, list[os.DirEntry[str]]]]:
-    """Yield each folder with its entries; links come last, so that a link to a real folder adds nothing."""
-    around = Path(os.path.realpath(folder)).parents
-    waiting, links, seen = [folder], list[Path](), set[str]()
-    while waiting or links:
-        path = waiting.pop() if waiting else links.pop()
-        # Works for links and Windows' junctions alike.
-        real = os.path.realpath(path)
-        if real in seen:
-            continue
-        seen.add(real)
-        if Path(real) in around:
-            contents.unused["link to a folder around this one"] += 1
-            continue
-        try:
-            with os.scandir(path) as scanned:
-                entries = sorted(
-                    (entry for entry in scanned if not _is_hidden(entry.name)), key=lambda entry: entry.name
-                )
-        except OSError as error:
-            contents.closed.append((path, error.strerror or str(error)))
-            continue
-        if path != folder and _is_run(entries):
-            contents.unused["run folder"] += 1
-            continue
-        folders = [entry for entry in entries if _is_folder(entry)]
-        waiting += [Path(entry.path) for entry in reversed(folders) if not entry.is_symlink()]
-        links += [Path(entry.path) for entry in reversed(folders) if entry.is_symlink()]
-        yield path, [entry for entry in entries if entry not in folders]
-
-
 def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in _SYSTEM_FILES
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -95,7 +98,7 @@ def image_size(path: Path) -> tuple[int, int]:
         UnusableImage: it is not a readable image, or it is too large.
     """
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as file, _silent():
             return upright_size(_opened(file))
     except OSError as error:
         raise _unreadable(error) from error
@@ -128,13 +131,14 @@ def read_image(data: bytes) -> Image.Image:
     Raises:
         UnusableImage: it is damaged, too large, or not a readable image.
     """
-    image = _opened(io.BytesIO(data))
-    try:
-        image.load()
-        image = upright(image)
-    except Exception as error:
-        # Decoders raise different errors for damaged files, depending on format and version.
-        raise _damaged(error) from error
+    with _silent():
+        image = _opened(io.BytesIO(data))
+        try:
+            image.load()
+            image = upright(image)
+        except Exception as error:
+            # Decoders raise different errors for damaged files, depending on format and version.
+            raise _damaged(error) from error
     if image.mode == "F":
         raise UnusableImage("has floating-point pixels of unknown range", "Save it as PNG.")
     return image
@@ -156,6 +160,14 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     # Before a TIFF is decoded, some versions of Pillow swap its sides and others do not.
     width, height = (tags[_WIDTH], tags[_HEIGHT]) if tags is not None else image.size
     return (height, width) if _orientation(image) >= 5 else (width, height)
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Suppress Pillow's warnings, for example about damaged EXIF data, within the context: the pixels are intact."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
 
 
 def _opened(file: IO[bytes]) -> Image.Image:

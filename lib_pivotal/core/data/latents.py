@@ -181,7 +181,8 @@ def _load(folder: Path | None, key: str) -> LatentItem | None:
         return None
     try:
         tensors = load_file(folder / f"{key}.safetensors")
-        return LatentItem(tensors["mean"], tensors["std"])
+        # Cloned: a tensor of a file keeps it mapped; mappings are limited, and Windows cannot remove such a file.
+        return LatentItem(tensors["mean"].clone(), tensors["std"].clone())
     except (OSError, ValueError, KeyError, SafetensorError):
         return None
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable, Iterator, Sequence
+from collections import deque
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 __all__ = ["Plan"]
 
@@ -21,7 +22,10 @@ class _Stream:
         self._images = list(images)
         self._repeats = list(repeats)
         self._source = self._endless(seed)
-        self._aside: list[int] = []
+        self._aside: dict[int, deque[int]] = {}
+        """Skipped image → when it was skipped, oldest first."""
+        self._aside_count = 0
+        self._skip_count = 0
         self.weight = sum(repeats)
         self.taken = 0
 
@@ -37,25 +41,42 @@ class _Stream:
         """The next images, without duplicates if the bucket's size and the repeats allow it."""
         self.taken += count
         taken: list[int] = []
-        while len(taken) < count:
-            # When it contains every image, another round begins.
-            full = len(taken) // len(self._images) * len(self._images)
-            taken.append(self._next_but(set(taken[full:])))
+        unwanted: set[int] = set()
+        for number in range(count):
+            # When every image has been taken, another round begins.
+            if number % len(self._images) == 0:
+                unwanted = set()
+            taken.append(self._next_but(unwanted))
+            unwanted.add(taken[-1])
         return tuple(taken)
 
     def _next_but(self, unwanted: set[int]) -> int:
         """The next image that is not ``unwanted``; skipped images come first next time."""
-        for place, image in enumerate(self._aside):
-            if image not in unwanted:
-                return self._aside.pop(place)
+        wanted = [image for image in self._aside if image not in unwanted]
+        if wanted:
+            return self._oldest(wanted)
         # Limited, because images with many repeats would pile up here; proportions matter more.
-        if len(self._aside) >= len(self._images):
-            return self._aside.pop(0)
+        if self._aside_count >= len(self._images):
+            return self._oldest(self._aside)
         for image in self._source:
             if image not in unwanted:
                 return image
-            self._aside.append(image)
+            self._skip(image)
         raise AssertionError("an endless stream has ended")
+
+    def _skip(self, image: int) -> None:
+        self._aside.setdefault(image, deque()).append(self._skip_count)
+        self._skip_count += 1
+        self._aside_count += 1
+
+    def _oldest(self, images: Iterable[int]) -> int:
+        """Take back the one of these skipped images that has waited longest."""
+        image = min(images, key=lambda image: self._aside[image][0])
+        self._aside[image].popleft()
+        if not self._aside[image]:
+            del self._aside[image]
+        self._aside_count -= 1
+        return image
 
 
 class Plan:

@@ -1,4 +1,4 @@
-"""Reads the images and captions of a folder."""
+"""Reads what the header of an image and its caption file say."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lib_pivotal.core.data.caption_file import read_caption
-from lib_pivotal.core.data.folder import ImageEntry, list_folder
+from lib_pivotal.core.data.folder import ImageEntry
 from lib_pivotal.core.data.image_file import UnusableImage, image_size
 from lib_pivotal.core.data.shown import shown_path
 
-__all__ = ["DatasetImage", "Flaw", "scan", "scan_entries"]
+__all__ = ["DatasetImage", "Flaw", "scan"]
 
 _REPEATS = re.compile(r"(\d{1,3})_")
 """Maximum digits of a repeat count; longer numbers are dates."""
@@ -54,20 +54,13 @@ class DatasetImage:
     lookalikes: tuple[str, ...] = ()
 
 
-def scan(folder: Path) -> list[DatasetImage]:
-    """Find all images in ``folder`` and its subfolders, sorted by relative path; reads only headers and captions.
+def scan(entry: ImageEntry, folder: Path) -> DatasetImage:
+    """Read the header and the caption of an image.
 
-    See :func:`lib_pivotal.core.data.folder.list_folder` for what is left out. A missing folder gives an empty list.
+    Args:
+        entry: the image and its caption file.
+        folder: the data folder.
     """
-    return scan_entries(folder, list_folder(folder).images)
-
-
-def scan_entries(folder: Path, entries: list[ImageEntry]) -> list[DatasetImage]:
-    """Read the images of a folder that has already been listed."""
-    return [_image(entry, folder) for entry in entries]
-
-
-def _image(entry: ImageEntry, folder: Path) -> DatasetImage:
     flaws: list[Flaw] = []
     width = height = 0
     try:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import random
+from typing import NamedTuple
 
 import torch
 
 __all__ = ["ItemNoise", "item_noise", "item_seed"]
 
 
-class ItemNoise:
+class ItemNoise(NamedTuple):
     """The random values of an item.
 
     Attributes:
@@ -22,12 +23,9 @@ class ItemNoise:
         timestep: 0 … T-1.
     """
 
-    __slots__ = ("noise", "posterior", "timestep")
-
-    def __init__(self, noise: torch.Tensor, posterior: torch.Tensor, timestep: int) -> None:
-        self.noise = noise
-        self.posterior = posterior
-        self.timestep = timestep
+    noise: torch.Tensor
+    posterior: torch.Tensor
+    timestep: int
 
 
 def item_seed(seed: int, step: int, position: int) -> int:

@@ -90,17 +90,19 @@ class Optimizer:
             Gradient norm of each group before clipping, 0-dim tensors on the device; 0 for a frozen group; NaN or
             infinite if the step was skipped.
         """
-        trained = [group for group in self.groups if group.parameter.grad is not None]
-        if self._scaler is not None and trained:
-            self._scaler.unscale_(self._adamw)
         norms = {group.name: self._zero for group in self.groups}
+        trained = [group for group in self.groups if group.parameter.grad is not None]
+        if not trained:
+            return norms
+        if self._scaler is not None:
+            self._scaler.unscale_(self._adamw)
         for group in trained:
             gradient = _gradient_of(group)
             norm = torch.linalg.vector_norm(gradient)
             norms[group.name] = norm
             if self._clip_norm > 0:
                 gradient.mul_((self._clip_norm / (norm + 1e-6)).clamp(max=1.0))
-        if self._scaler is not None and trained:
+        if self._scaler is not None:
             self._scaler.step(self._adamw)
             self._scaler.update()
         elif bool(torch.isfinite(torch.stack(list(norms.values()))).all()):
@@ -142,10 +144,12 @@ def _is_gpu(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-def _scaler(*, uses_fp16: bool) -> torch.cuda.amp.GradScaler:
+def _scaler(*, uses_fp16: bool) -> Any:
     """A loss scaler for fp16; otherwise it only passes the found-inf flag to the fused kernel."""
-    scale: dict[str, Any] = {} if uses_fp16 else {"init_scale": 1.0, "growth_interval": 2**31 - 1}
-    return torch.cuda.amp.GradScaler(**scale)
+    options: dict[str, Any] = {} if uses_fp16 else {"init_scale": 1.0, "growth_interval": 2**31 - 1}
+    # Since torch 2.4 the old name prints a warning; the new one exists since 2.3.
+    scaler = getattr(torch.amp, "GradScaler", None)
+    return torch.cuda.amp.GradScaler(**options) if scaler is None else scaler("cuda", **options)
 
 
 def _gradient_of(group: ParameterGroup) -> torch.Tensor:

@@ -22,6 +22,9 @@ _FILL_STD = 0.5
 _NORM_BAND = (0.5, 1.5)
 """Norms may vary freely between these multiples of the initial norm."""
 
+_SMALLEST_NORM = 1e-8
+"""Divisors are at least this large, in case a vector is zero."""
+
 
 @dataclass(frozen=True)
 class EmbeddingWeights:
@@ -126,8 +129,11 @@ class EmbeddingTable:
         with torch.no_grad():
             self.weight.copy_(torch.cat(start))
         self.parameters = {name: self._parameter(first, count) for name, (first, count) in layout.items()}
-        self._initial_norms: torch.Tensor = torch.linalg.vector_norm(self.weight.detach(), dim=1)
-        self._trained = torch.ones_like(self._initial_norms)
+        initial: torch.Tensor = torch.linalg.vector_norm(self.weight.detach(), dim=1)
+        self._low, self._high = _NORM_BAND[0] * initial, _NORM_BAND[1] * initial
+        self._initial_norms = initial.clamp(min=_SMALLEST_NORM)
+        self._trained = torch.ones_like(initial)
+        self._frozen: set[str] = set()
 
     def _parameter(self, first: int, count: int) -> torch.nn.Parameter:
         rows = slice(first, first + count)
@@ -137,9 +143,11 @@ class EmbeddingTable:
         return parameter
 
     def freeze(self, name: str) -> None:
-        """Exclude a concept from the norm band, because its learning rate is 0 from now on."""
-        first, count = self._layout[name]
-        self._trained[first : first + count] = 0.0
+        """Exclude a concept from the norm band, because its learning rate is 0 from now on; may be repeated."""
+        if name not in self._frozen:
+            first, count = self._layout[name]
+            self._trained[first : first + count] = 0.0
+            self._frozen.add(name)
 
     @torch.no_grad()
     def pull_norms(self, pull: float) -> None:
@@ -149,15 +157,14 @@ class EmbeddingTable:
             pull: fraction of the distance to the band's edge, 0 … 1.
         """
         norms: torch.Tensor = torch.linalg.vector_norm(self.weight, dim=1)
-        low, high = _NORM_BAND[0] * self._initial_norms, _NORM_BAND[1] * self._initial_norms
-        inside = torch.maximum(torch.minimum(norms, high), low)
+        inside = torch.maximum(torch.minimum(norms, self._high), self._low)
         target = norms + pull * self._trained * (inside - norms)
-        self.weight.mul_((target / norms.clamp(min=1e-8)).unsqueeze(1))
+        self.weight.mul_((target / norms.clamp(min=_SMALLEST_NORM)).unsqueeze(1))
 
     def relative_norms(self) -> torch.Tensor:
         """Norm of each vector divided by its initial norm, shape ``(rows,)``, on the device."""
         norms: torch.Tensor = torch.linalg.vector_norm(self.weight.detach(), dim=1)
-        return norms / self._initial_norms.clamp(min=1e-8)
+        return norms / self._initial_norms
 
     def values(self) -> dict[str, torch.Tensor]:
         """Name → vectors, fp32 on the CPU, copies, shape ``(n_vectors, width)``."""

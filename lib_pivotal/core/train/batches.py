@@ -46,15 +46,25 @@ class Batch:
     weights: torch.Tensor | None = None
 
 
-def latent_entries(images: Sequence[DatasetImage], config: TrainConfig) -> list[LatentEntry]:
-    """The images to encode, each in its bucket; with ``flip``, followed by their mirror images."""
+def latent_entries(images: Sequence[DatasetImage], resolution: int, *, flip: bool) -> list[LatentEntry]:
+    """The images to encode, each in its bucket; with ``flip``, followed by their mirror images.
+
+    Args:
+        images: images of the dataset.
+        resolution: side of the square bucket in px.
+        flip: whether to train on mirror images, too.
+    """
     plain = [
         LatentEntry(
-            p.path, bucket_for(p.width, p.height, config.resolution), mirrored=False, sha256=p.sha256, shown=p.shown
+            image.path,
+            bucket_for(image.width, image.height, resolution),
+            mirrored=False,
+            sha256=image.sha256,
+            shown=image.shown,
         )
-        for p in images
+        for image in images
     ]
-    return plain + ([replace(entry, mirrored=True) for entry in plain] if config.flip else [])
+    return plain + ([replace(entry, mirrored=True) for entry in plain] if flip else [])
 
 
 class Batcher:
@@ -89,7 +99,13 @@ class Batcher:
         self._per_process = config.batch_size * config.accumulation
         self._first = rank * self._per_process
         self._captions = [image.caption or "" for image in images]
-        self._maker = CaptionMaker(config.concepts, config)
+        self._maker = CaptionMaker(
+            config.concepts,
+            shuffle_tags=config.shuffle_tags,
+            tag_dropout=config.tag_dropout,
+            name_only=config.name_only,
+            caption_dropout=config.caption_dropout,
+        )
         buckets = [entry.bucket for entry in entries[: len(images)]]
         repeats = [image.repeats for image in images]
         self._plan = Plan(buckets, repeats, self._per_process * processes, config.seed)

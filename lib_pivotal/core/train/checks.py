@@ -74,10 +74,10 @@ def check(
     if tokenizer is not None:
         problems += _check_init_texts(config, tokenizer)
     problems += check_file_name(config.output_name)
-    problems += check_output(bundles, run_root or bundles, config, per_rank=per_rank)
     if dataset is None:
         keeps_images = keeps_images and not any(problem.is_error for problem in problems)
         dataset = read_dataset(config.data_folder, kept=KeptImages(config.resolution) if keeps_images else None)
+    problems += check_output(bundles, run_root or bundles, config, per_rank=per_rank, image_count=len(dataset.usable))
     problems += _folder_spelling(config.data_folder) or dataset_problems(dataset, config, tokenizer)
     return Checked(problems, dataset, tokenizer is not None)
 

@@ -9,7 +9,7 @@ import torch
 
 from lib_pivotal.core.events import Control, Event
 from lib_pivotal.core.lora.adapter_set import attach
-from lib_pivotal.core.ports import ProcessGroup
+from lib_pivotal.core.process_group import ProcessGroup
 from lib_pivotal.core.train.batches import Batch
 from lib_pivotal.core.train.monitor import Monitor
 from lib_pivotal.core.train.output import Output
@@ -148,8 +148,9 @@ class Loop:
     def _pull_norms(self) -> None:
         lrs = list(self._setup.optimizer.learning_rates.values())[len(self._setup.adapters) :]
         pull = min(_MAX_NORM_PULL, _NORM_PULL_PER_LR * max(lrs))
-        for table in self._setup.tables.values():
-            table.pull_norms(pull)
+        if pull:
+            for table in self._setup.tables.values():
+                table.pull_norms(pull)
 
     def _relative_norms(self) -> torch.Tensor:
         """Norms of the first encoder's vectors relative to their initial norms, shape ``(rows,)``."""

@@ -38,7 +38,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def explaining(stage: Callable[[], str]) -> Iterator[None]:
-    """Within the context an error that means this becomes one with a remedy.
+    """Turn an error within the context that means out of memory into one with a remedy.
 
     Args:
         stage: what is being done when it happens: "training", "loading the model".

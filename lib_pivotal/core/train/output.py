@@ -28,18 +28,12 @@ from lib_pivotal.core.train.run_folder import Folders
 from lib_pivotal.core.train.setup import Setup
 from lib_pivotal.core.train.state import State, save_state
 
-__all__ = ["Folders", "Output", "load_state", "mismatch", "sample_prompts"]
+__all__ = ["Output", "compared_facts", "load_state", "mismatch"]
 
 logger = logging.getLogger("pivotal.output")
 
 _OPTIMIZER = "optimiser/"
 """Prefix of the optimizer's tensors in state files; the spelling of the first release, which must stay readable."""
-
-
-def sample_prompts(config: TrainConfig) -> list[str]:
-    """The preview prompts: one per line of the setting, or the name of each concept if it is empty."""
-    given = [line.strip() for line in config.sample_prompts.splitlines() if line.strip()]
-    return given or [concept.name for concept in config.concepts]
 
 
 class Output:
@@ -84,16 +78,6 @@ class Output:
         now = str(self._folders.bundles.absolute())
         if Path(before).is_absolute() and before != now:
             self._emit(Warned(f"This run used to write its bundle to {before!r}. It now writes to {now!r}."))
-
-    def facts(self) -> dict[str, Any]:
-        """The facts stored in a state: what a resumed run is compared with, and which files were written."""
-        return {
-            "config": to_dict(self._setup.config),
-            "data": self._setup.data_digest,
-            "model": self._setup.model.model_hash,
-            "bundle_path": str(self.bundle_path.absolute()),
-            "written": self._own.facts(),
-        }
 
     def save(self, step: int, *, final: bool) -> Path:
         """Write the bundle, then the state, which is larger and matters less if the disk is full.
@@ -177,7 +161,12 @@ class Output:
         """Write the resume state into the run folder; return whether it succeeded. A failure only gives a warning."""
         setup = self._setup
         try:
-            state = State(step, _state_tensors(setup), self.facts())
+            facts = {
+                **compared_facts(setup),
+                "bundle_path": str(self.bundle_path.absolute()),
+                "written": self._own.facts(),
+            }
+            state = State(step, _state_tensors(setup), facts)
             path = save_state(self._folders.run / "states", state, setup.config.keep_states)
         except Exception as error:
             logger.warning("no state at step %d", step, exc_info=True)
@@ -220,8 +209,14 @@ class Output:
                 seed=config.sample_seed,
                 clip_skip=config.clip_skip,
             )
-            for prompt in sample_prompts(config)
+            for prompt in _sample_prompts(config)
         ]
+
+
+def _sample_prompts(config: TrainConfig) -> list[str]:
+    """The preview prompts: one per line of the setting, or the name of each concept if it is empty."""
+    given = [line.strip() for line in config.sample_prompts.splitlines() if line.strip()]
+    return given or [concept.name for concept in config.concepts]
 
 
 def _run_facts(setup: Setup, step: int, output_name: str) -> RunFacts:
@@ -245,6 +240,11 @@ def _state_tensors(setup: Setup) -> dict[str, torch.Tensor]:
     tensors.update({f"lora/{part.part}": part.flat.values.detach().cpu().clone() for part in setup.adapters})
     tensors.update({f"table/{name}": table.weight.detach().cpu().clone() for name, table in setup.tables.items()})
     return tensors
+
+
+def compared_facts(setup: Setup) -> dict[str, Any]:
+    """JSON values that a state stores and that must not change until the run is resumed, see ``state.compare``."""
+    return {"config": to_dict(setup.config), "data": setup.data_digest, "model": setup.model.model_hash}
 
 
 def load_state(setup: Setup, state: State) -> None:

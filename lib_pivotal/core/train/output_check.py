@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import Problem
+from lib_pivotal.core.train.step_count import total_steps
 
 __all__ = ["SMALLEST", "ValuesPerRank", "check_output", "check_space", "nearest_existing"]
 
@@ -34,7 +35,6 @@ _OTHER_BYTES = 2 * 2**20
 """Bytes for the log, losses, settings and the card's files."""
 _LATENT_BYTES = 32
 """Bytes of a latent cell: mean and standard deviation, 4 channels each, fp32."""
-_STEPS_OF_AUTO = 600
 _LONGEST_ON_WINDOWS = 259
 _LONGEST_IN_RUN = len("runs/-20260101-000000-2/states/.state-000000.safetensors.00000000-0000000-00000000.tmp")
 
@@ -55,7 +55,7 @@ def check_output(
         run_root: parent folder of the runs and the cache; need not exist if it can be created.
         config: the settings.
         per_rank: values per rank of the model; None skips the check of free space.
-        image_count: number of images to cache.
+        image_count: number of images of the dataset.
         is_windows: whether to apply Windows' limit on path length.
     """
     problems = _check_folders([bundles, run_root])
@@ -64,7 +64,14 @@ def check_output(
     if not problems:
         problems += _check_target(bundles / f"{config.output_name}.safetensors", config)
         if per_rank is not None:
-            problems += check_space(bundles, run_root, config, _trained_values(config, per_rank), image_count)
+            problems += check_space(
+                bundles,
+                run_root,
+                config,
+                trained_count=_trained_values(config, per_rank),
+                steps=total_steps(config, image_count),
+                latent_count=image_count * (2 if config.flip else 1) if config.cache_to_disk else 0,
+            )
     length = len(str(run_root.absolute())) + len(config.output_name) + _LONGEST_IN_RUN
     if is_windows and length > _LONGEST_ON_WINDOWS:
         text = f"Files of this run would have paths of {length} characters; Windows allows {_LONGEST_ON_WINDOWS}."
@@ -74,7 +81,7 @@ def check_output(
 
 
 def check_space(
-    bundles: Path, run_root: Path, config: TrainConfig, trained_count: int, image_count: int = 0
+    bundles: Path, run_root: Path, config: TrainConfig, *, trained_count: int, steps: int, latent_count: int
 ) -> list[Problem]:
     """Compare free space with what will be written; it is an error if the bundle itself does not fit.
 
@@ -83,16 +90,15 @@ def check_space(
         run_root: parent folder of the runs and the cache.
         config: the settings.
         trained_count: number of trained values.
-        image_count: number of images to cache.
+        steps: steps of the whole run.
+        latent_count: number of images whose latents are still to be stored.
     """
     bundle = trained_count * (4 if config.save_precision == "fp32" else 2)
     state = trained_count * _BYTES_OF_STATE + _OTHER_BYTES
-    steps = config.steps or _STEPS_OF_AUTO
     saves = max((steps - 1) // config.save_every, 0) if config.save_every > 0 else 0
     # A new state is written completely before an old one is removed.
     states = min(saves + 1, config.keep_states + 1)
-    cells = (config.resolution // 8) ** 2
-    cache = image_count * cells * _LATENT_BYTES * (2 if config.flip else 1) if config.cache_to_disk else 0
+    cache = latent_count * (config.resolution // 8) ** 2 * _LATENT_BYTES
     needs = [(bundles, bundle, bundle * (saves + 1)), (run_root, 0, state * states + cache)]
     problems = []
     for folder, free, least, whole in _by_disk(needs):
@@ -100,8 +106,10 @@ def check_space(
             text = f"{folder} has {_size(free)} free, and the bundle needs {_size(least)}."
             problems.append(Problem("output folder", "error", text, "Free some space, or choose another folder."))
         elif free < whole:
-            text = f"{folder} has {_size(free)} free, and all saves of this run need about {_size(whole)}."
+            text = f"{folder} has {_size(free)} free, and this run needs about {_size(whole)}."
             hint = "Free some space, save less often (save_every) or keep fewer states (keep_states)."
+            if cache:
+                hint = f"{hint} Without cache_to_disk, {_size(cache)} less are needed."
             problems.append(Problem("output folder", "warning", text, hint))
     return problems
 

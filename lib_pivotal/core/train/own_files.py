@@ -86,9 +86,13 @@ class OwnFiles:
                 self._warn(f"{text} If the run is killed now, resuming it will choose a new name for the bundle.")
 
     def has(self, path: Path) -> bool:
-        """Whether ``path`` is unchanged since this run wrote it."""
+        """Whether ``path`` is unchanged since this run wrote it; False if that cannot be determined."""
         known = self._digests.get(path.name, [])
-        return bool(known) and path.is_file() and _digest(path) in known
+        try:
+            return bool(known) and path.is_file() and _digest(path) in known
+        except OSError as error:
+            logger.warning("%s cannot be read: %s", path, error)
+            return False
 
     def facts(self) -> dict[str, str]:
         """Path → sha256, to be stored in the run's state."""

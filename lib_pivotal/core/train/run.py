@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,12 +14,13 @@ from lib_pivotal.core.config.io import to_json
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import ConfigError, HostError, Interrupted, PivotalError, Problem
 from lib_pivotal.core.events import Control, Event, Finished, MemoryEstimated, Prepared, Preparing, Warned
-from lib_pivotal.core.ports import DiffusionModel, ProcessGroup, ProgressSink, SampleMaker, SingleProcess
+from lib_pivotal.core.ports import DiffusionModel, ProgressSink, SampleMaker
+from lib_pivotal.core.process_group import ProcessGroup, SingleProcess
 from lib_pivotal.core.train.checks import Checked, check, family_hints
 from lib_pivotal.core.train.loop import Loop
 from lib_pivotal.core.train.memory import MemoryPlan, peak_bytes, watch_peak
 from lib_pivotal.core.train.out_of_memory import explaining
-from lib_pivotal.core.train.output import Output, load_state, mismatch
+from lib_pivotal.core.train.output import Output, compared_facts, load_state, mismatch
 from lib_pivotal.core.train.output_check import check_space
 from lib_pivotal.core.train.recorder import Recorder
 from lib_pivotal.core.train.run_folder import Folders
@@ -129,7 +129,16 @@ def _open_output(
     closing: contextlib.ExitStack,
 ) -> Output:
     """Begin to write into the run folder."""
-    _report(check_space(folders.bundles, folders.run, setup.config, setup.trainable_count), emit)
+    space = check_space(
+        folders.bundles,
+        folders.run,
+        setup.config,
+        trained_count=setup.trainable_count,
+        steps=setup.steps,
+        # They have been stored by now.
+        latent_count=0,
+    )
+    _report(space, emit)
     output = Output(setup, folders, sampler, emit, state)
     recorder = Recorder(folders.run, state.step if state is not None else 0, lambda text: emit(Warned(text)))
     closing.callback(recorder.close)
@@ -202,7 +211,7 @@ def _obstacle(setup: Setup, state: State) -> str:
     """Why a state cannot be used, or empty; raises if settings, data or model have changed."""
     reason = facts_problem(state.facts)
     if not reason:
-        compare(state.facts, _facts(setup))
+        compare(state.facts, compared_facts(setup))
     return reason or mismatch(setup, state)
 
 
@@ -269,15 +278,6 @@ def _report_peak(setup: Setup, emit: Callable[[Event], None]) -> None:
         _report_memory(setup.memory, emit, peak_bytes(setup.model.device))
     except Exception:
         logger.warning("the peak memory use is not known", exc_info=True)
-
-
-def _facts(setup: Setup) -> dict[str, object]:
-    return {"config": _json_values(setup.config), "data": setup.data_digest, "model": setup.model.model_hash}
-
-
-def _json_values(config: TrainConfig) -> dict[str, object]:
-    # Through JSON, like the saved facts: tuples become lists.
-    return dict(json.loads(to_json(config)))
 
 
 class _Emitter:

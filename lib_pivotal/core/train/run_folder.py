@@ -115,9 +115,9 @@ def _written_to(folders: Folders) -> list[Path]:
 
 def is_in_use(run: Path) -> bool:
     """Whether the folder of a run is locked by another process or elsewhere in this one."""
-    if not (run / _LOCK).exists():
-        return False
     try:
+        if not (run / _LOCK).exists():
+            return False
         with locked(run / _LOCK):
             return False
     except AlreadyLocked:

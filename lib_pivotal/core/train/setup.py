@@ -15,15 +15,17 @@ from lib_pivotal.core.lora.adapter_set import AdapterSet
 from lib_pivotal.core.lora.targets import choose_targets
 from lib_pivotal.core.optim.build import Optimizer, ParameterGroup
 from lib_pivotal.core.optim.lr_schedule import embedding_factor, lora_factor
-from lib_pivotal.core.ports import DiffusionModel, LiveEmbeddings, ProcessGroup
+from lib_pivotal.core.ports import DiffusionModel, LiveEmbeddings
+from lib_pivotal.core.process_group import ProcessGroup
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingTable, EmbeddingWeights, Layout, layout_of
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.core.train.batches import Batcher
 from lib_pivotal.core.train.memory import MemoryPlan, plan_memory
 from lib_pivotal.core.train.prediction import CaptionPrediction, Prediction
+from lib_pivotal.core.train.step_count import total_steps
 from lib_pivotal.core.train.training_data import TrainingData, load_training_data
 
-__all__ = ["Setup", "prepare", "total_steps"]
+__all__ = ["Setup", "prepare"]
 
 
 @dataclass
@@ -74,11 +76,6 @@ class Setup:
             for name, vectors in table.values().items():
                 result.setdefault(name, {})[encoder] = vectors
         return result
-
-
-def total_steps(config: TrainConfig, image_count: int) -> int:
-    """The number of steps from the settings, or 20 per image within 600 … 1500."""
-    return config.steps or max(600, min(1500, 20 * image_count))
 
 
 def prepare(

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 
 from lib_pivotal.core.atomic_file import FileInUse, free_name, replacing
 from lib_pivotal.core.bundle.tensor_file import write_tensors
-from lib_pivotal.core.config.io import to_json
+from lib_pivotal.core.config.io import to_dict
 from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
 
@@ -179,14 +179,15 @@ def _read(path: Path) -> State:
         with safe_open(str(path), framework="pt") as file:
             facts = json.loads((file.metadata() or {}).get(_HEADER, ""))
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118  (no mapping)
-    except (OSError, SafetensorError, ValueError, RecursionError) as error:
+        # Types that a run does not write, such as 8-bit floats, can be read but not computed with.
+        bad = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
+    except (OSError, SafetensorError, ValueError, RecursionError, NotImplementedError) as error:
         message = f"it cannot be read: {error}"
         raise _DamagedError(message) from error
     step = facts.pop("step", None) if isinstance(facts, dict) else None
     if type(step) is not int or step < 0:
         message = "its header does not say after which step it was saved"
         raise _DamagedError(message)
-    bad = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
     if bad:
         message = f"{bad[0]} has values that are NaN or infinite"
         raise _DamagedError(message)
@@ -222,7 +223,7 @@ def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> lis
 
 def _completed(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of an earlier release, with settings added since then at their defaults."""
-    defaults = json.loads(to_json(TrainConfig(concepts=(Concept(""),))))
+    defaults = to_dict(TrainConfig(concepts=(Concept(""),)))
     concepts = settings.get("concepts")
     if isinstance(concepts, list):
         new = defaults["concepts"][0]

@@ -11,7 +11,8 @@ from lib_pivotal.core.data.dataset_report import DatasetReport, read_dataset
 from lib_pivotal.core.data.latents import LatentEntry, LatentItem, encode_all
 from lib_pivotal.core.data.scan import DatasetImage
 from lib_pivotal.core.errors import DatasetError, Interrupted, PivotalError
-from lib_pivotal.core.ports import VAE, ProcessGroup
+from lib_pivotal.core.ports import VAE
+from lib_pivotal.core.process_group import ProcessGroup
 from lib_pivotal.core.train.batches import latent_entries
 
 __all__ = ["TrainingData", "load_training_data"]
@@ -90,7 +91,7 @@ def _encoded(
 ) -> TrainingData:
     dataset = dataset or read_dataset(config.data_folder)
     images = dataset.usable
-    entries = latent_entries(images, config)
+    entries = latent_entries(images, config.resolution, flip=config.flip)
     items = encode_all(
         entries,
         vae,
@@ -110,7 +111,7 @@ def _received(config: TrainConfig, group: ProcessGroup) -> TrainingData:
     if failure is not None:
         raise failure
     images, digest = group.from_first(((), ""))
-    entries = latent_entries(images, config)
+    entries = latent_entries(images, config.resolution, flip=config.flip)
     items: list[LatentItem] = []
     while len(items) < len(entries):
         items += group.from_first([])

@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import distributed
 
-from lib_pivotal.core.ports import ProcessGroup, SingleProcess
+from lib_pivotal.core.process_group import ProcessGroup, SingleProcess
 
 __all__ = ["TorchGroup", "is_first_process", "local_device", "open_group"]
 
@@ -22,7 +22,7 @@ _LONGEST_WAIT = datetime.timedelta(hours=6)
 
 
 class TorchGroup:
-    """The processes of ``torch.distributed``; implements ``core.ports.ProcessGroup``.
+    """The processes of ``torch.distributed``; implements ``core.process_group.ProcessGroup``.
 
     Args:
         device: of this process; exchanged tensors must be on it.
