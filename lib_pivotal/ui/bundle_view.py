@@ -11,7 +11,7 @@ from lib_pivotal.ui.text import BUNDLE_TABLE, MESSAGES
 
 __all__ = ["show_bundle", "show_written"]
 
-_LONGEST = 300
+_MAX_LENGTH = 300
 
 
 def show_bundle(described: Mapping[str, Any]) -> str:
@@ -76,4 +76,4 @@ def show_written(paths: Sequence[Any], problems: Sequence[Any]) -> str:
 
 def _short(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    return text if len(text) <= _MAX_LENGTH else f"{text[:_MAX_LENGTH]}…"

@@ -23,7 +23,7 @@ from lib_pivotal.core.bundle.layout import KeyGroups, group_file_keys
 from lib_pivotal.core.bundle.names import file_stem_for
 from lib_pivotal.core.bundle.network_kind import find_network, other_subject
 from lib_pivotal.core.bundle.tensor_file import TensorFile, Unreadable, open_tensors
-from lib_pivotal.core.bundle.values import MOST_VECTORS, WIDEST, Rejected
+from lib_pivotal.core.bundle.values import MAX_VECTORS, MAX_WIDTH, Rejected
 from lib_pivotal.core.errors import Problem
 from lib_pivotal.core.printable import printable
 
@@ -178,7 +178,7 @@ def _tokens(keys: Iterable[str], source: TensorSource) -> list[str]:
     """The keys in order if each is a token and all vectors have the same width, else nothing."""
     ordered = sorted(keys, key=lambda key: [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part)
                                             for part in re.split(r"(\d{1,9})", key)])  # fmt: skip
-    if not 2 <= len(ordered) <= MOST_VECTORS or find_network(ordered).modules or other_subject(ordered):
+    if not 2 <= len(ordered) <= MAX_VECTORS or find_network(ordered).modules or other_subject(ordered):
         return []
     try:
         shapes = [tuple(source.shape(key)) for key in ordered]
@@ -186,7 +186,7 @@ def _tokens(keys: Iterable[str], source: TensorSource) -> list[str]:
         return []
     are_vectors = all(len(shape) in (1, 2) for shape in shapes) and len({shape[-1:] for shape in shapes}) == 1
     # Anything narrower is part of a model.
-    return ordered if are_vectors and 256 <= shapes[0][-1] <= WIDEST else []
+    return ordered if are_vectors and 256 <= shapes[0][-1] <= MAX_WIDTH else []
 
 
 def _joined(tokens: list[str], source: TensorSource) -> TensorSource:

@@ -13,6 +13,7 @@ import torch
 from lib_pivotal.core.bundle.embedding_file import parse_embedding_file
 from lib_pivotal.core.bundle.embeddings import BundledEmbedding, BundledEmbeddings, parse_tensor_file
 from lib_pivotal.core.bundle.file import open_bundle
+from lib_pivotal.core.bundle.forge_limit import check_key_count
 from lib_pivotal.core.bundle.metadata import BUNDLE_KEY
 from lib_pivotal.core.bundle.names import Tokenizer, as_warnings, name_problems
 from lib_pivotal.core.bundle.network_check import alpha_of, check_network
@@ -23,10 +24,8 @@ from lib_pivotal.core.errors import BundleError, Problem
 from lib_pivotal.core.families import family_of_metadata
 from lib_pivotal.core.printable import printable
 
-__all__ = ["MOST_KEYS_ON_FORGE", "describe", "family_of", "is_not_a_lora", "verify"]
+__all__ = ["describe", "family_of", "is_not_a_lora", "verify"]
 
-MOST_KEYS_ON_FORGE = 12
-"""Host: backend/patcher/lora.py and modules_forge of Forge and old Forge: with more unknown keys, no LoRA is loaded."""
 _FAMILIES = {
     (("clip_l", 768),): "SD1",
     (("clip_l", 1024),): "SD2",
@@ -186,9 +185,7 @@ def _bundle_problems(shown: str, contents: _Contents, tokenizer: Tokenizer | Non
             text = "It contains no LoRA." + (" Its keys are of an unknown kind." if network.others else "")
             problems.append(Problem(shown, "warning", text, "" if found.keys else "Check where it comes from."))
     problems += _reader_problems(contents)
-    if len(found.keys) > MOST_KEYS_ON_FORGE:
-        text = f"It has {len(found.keys)} embedding tensors; Forge without this extension rejects more than 12."
-        problems.append(Problem(shown, "warning", text, "Split it for Forge users."))
+    problems += check_key_count(shown, len(found.keys))
     return problems + _contradictions(shown, contents, found)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lib_pivotal.core.bundle.embedding_file import embedding_name, read_embedding_file
 from lib_pivotal.core.bundle.embedding_reader import (
-    MOST_EMBEDDINGS,
+    MAX_EMBEDDINGS,
     BundledEmbedding,
     BundledEmbeddings,
     EmbeddingReader,
@@ -36,7 +36,7 @@ def paired_files(path: Path) -> list[Path]:
     for name in (f"{path.name}_embeddings", f"{path.stem}_embeddings"):
         folder = path.with_name(name)
         listed = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
-        found += listed[:MOST_EMBEDDINGS]
+        found += listed[:MAX_EMBEDDINGS]
     return found
 
 

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import torch
 
 from lib_pivotal.core.bundle.file_kind import SAMPLE_BYTES, why_not_safetensors
-from lib_pivotal.core.bundle.header import LONGEST_HEADER, NUMBER_TYPES, Entry, Header, MalformedHeader, parse_header
+from lib_pivotal.core.bundle.header import MAX_HEADER_BYTES, NUMBER_TYPES, Entry, Header, MalformedHeader, parse_header
 from lib_pivotal.core.printable import printable
 
 __all__ = ["TensorFile", "Unreadable", "open_tensors", "write_tensors"]
@@ -134,7 +134,7 @@ def open_tensors(path: Path) -> Iterator[TensorFile]:
         size = path.stat().st_size
         length = int.from_bytes(raw.read(8), "little")
         begins_as_header = raw.read(1) in (b"{", b" ")
-        if not (begins_as_header and 2 <= length <= min(size - 8, LONGEST_HEADER)):
+        if not (begins_as_header and 2 <= length <= min(size - 8, MAX_HEADER_BYTES)):
             raw.seek(0)
             raise Unreadable(*why_not_safetensors(raw.read(SAMPLE_BYTES), size))
         raw.seek(8)

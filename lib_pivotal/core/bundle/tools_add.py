@@ -8,7 +8,8 @@ from pathlib import Path
 from lib_pivotal.core.bundle.embedding_file import SafeLoader, read_embedding_file
 from lib_pivotal.core.bundle.embeddings import BundledEmbedding, parse_tensor_file, read_embeddings
 from lib_pivotal.core.bundle.file import Written, open_bundle, refuse_existing, write_changed
-from lib_pivotal.core.bundle.inspection import MOST_KEYS_ON_FORGE, family_of, is_not_a_lora
+from lib_pivotal.core.bundle.forge_limit import check_key_count
+from lib_pivotal.core.bundle.inspection import family_of, is_not_a_lora
 from lib_pivotal.core.bundle.layout import group_keys, pack_embeddings
 from lib_pivotal.core.bundle.metadata import changed_metadata
 from lib_pivotal.core.bundle.names import Tokenizer, as_warnings, name_problems, token_key
@@ -76,7 +77,7 @@ def _add(
         problems.append(Problem(printable(out.name), "warning", text, hint))
     metadata = changed_metadata(file.metadata, source.stem, out.stem, added=new)
     write_changed(out, file, {key: key for key in file.entries}, tensors, metadata)
-    return Written([out], problems + _forge_problems(out, len(tensors) + len(groups.keys)))
+    return Written([out], problems + check_key_count(out.name, len(tensors) + len(groups.keys)))
 
 
 def _same_names(names: Iterable[str]) -> list[Problem]:
@@ -89,13 +90,6 @@ def _same_names(names: Iterable[str]) -> list[Problem]:
             text = f"'{printable(other)}' and '{printable(name)}' are the same name to the tokenizer."
             problems.append(Problem(printable(name), "error", text, "Rename one of them."))
     return problems
-
-
-def _forge_problems(out: Path, count: int) -> list[Problem]:
-    if count <= MOST_KEYS_ON_FORGE:
-        return []
-    text = f"It has {count} embedding tensors; Forge without this extension rejects more than {MOST_KEYS_ON_FORGE}."
-    return [Problem(printable(out.name), "warning", text, "Split it for Forge users.")]
 
 
 def merge(first: Path, second: Path, out: Path, *, overwrite: bool = False) -> Written:

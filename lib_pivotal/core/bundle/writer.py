@@ -22,7 +22,7 @@ __all__ = ["WrittenBundle", "write_bundle"]
 logger = logging.getLogger("pivotal.bundle")
 
 _SPACE = "Check free disk space and write permission."
-_LONGEST_SIDECAR = 2**20
+_MAX_SIDECAR_BYTES = 2**20
 """Maximum size in bytes of a card's side-car file."""
 
 
@@ -129,7 +129,7 @@ def _write_sidecar(path: Path, words: str, title: str) -> None:
     kept: Any = {}
     if path.exists():
         # Reading a pipe would block.
-        if not path.is_file() or path.stat().st_size > _LONGEST_SIDECAR:
+        if not path.is_file() or path.stat().st_size > _MAX_SIDECAR_BYTES:
             message = "the existing file is not a side-car of notes"
             raise ValueError(message)
         try:

@@ -14,10 +14,10 @@ from lib_pivotal.core.textual_inversion.prompt_chunks import ChunkedPrompt, Prom
 
 __all__ = ["CaptionGroup", "TextConditioner", "TrainedAdapters"]
 
-_MOST_CHUNKED = 4096
+_MAX_CHUNKED = 4096
 """Maximum number of captions whose token ids are cached; captions that are not shuffled recur."""
 
-_MOST_CACHED_BYTES = 256 * 2**20
+_MAX_CACHED_BYTES = 256 * 2**20
 """Maximum bytes of encodings that are cached once nothing that they depend on is trained any more."""
 
 
@@ -95,7 +95,7 @@ class TextConditioner:
     def _chunk(self, caption: str) -> list[ChunkedPrompt]:
         """Chunk a caption with every encoder's tokenizer."""
         if caption not in self._chunked:
-            if len(self._chunked) >= _MOST_CHUNKED:
+            if len(self._chunked) >= _MAX_CHUNKED:
                 self._chunked.clear()
             prompts = [chunker.chunk(caption) for chunker in self._chunkers]
             chunks = max(len(prompt.ids) for prompt in prompts)
@@ -121,7 +121,7 @@ class TextConditioner:
         return [_joined([part[number] for part in parts]) for number in range(len(self._chunkers))]
 
     def _cache(self, captions: Sequence[str], chunks: int, encoded: Sequence[EncodedText]) -> None:
-        if self._cached_bytes > _MOST_CACHED_BYTES:
+        if self._cached_bytes > _MAX_CACHED_BYTES:
             # Shuffled captions never recur, so new ones are no more useful than old ones.
             self._cached.clear()
             self._cached_bytes = 0

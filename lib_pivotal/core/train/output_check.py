@@ -35,8 +35,8 @@ _OTHER_BYTES = 2 * 2**20
 _LATENT_BYTES = 32
 """Bytes of a latent cell: mean and standard deviation, 4 channels each, fp32."""
 _STEPS_OF_AUTO = 600
-_LONGEST_ON_WINDOWS = 259
-_LONGEST_IN_RUN = len("runs/-20260101-000000-2/states/.state-000000.safetensors.00000000-0000000-00000000.tmp")
+_MAX_WINDOWS_PATH = 259
+_MAX_LENGTH_IN_RUN = len("runs/-20260101-000000-2/states/.state-000000.safetensors.00000000-0000000-00000000.tmp")
 
 
 def check_output(
@@ -65,9 +65,9 @@ def check_output(
         problems += _check_target(bundles / f"{config.output_name}.safetensors", config)
         if per_rank is not None:
             problems += check_space(bundles, run_root, config, _trained_values(config, per_rank), image_count)
-    length = len(str(run_root.absolute())) + len(config.output_name) + _LONGEST_IN_RUN
-    if is_windows and length > _LONGEST_ON_WINDOWS:
-        text = f"Files of this run would have paths of {length} characters; Windows allows {_LONGEST_ON_WINDOWS}."
+    length = len(str(run_root.absolute())) + len(config.output_name) + _MAX_LENGTH_IN_RUN
+    if is_windows and length > _MAX_WINDOWS_PATH:
+        text = f"Files of this run would have paths of {length} characters; Windows allows {_MAX_WINDOWS_PATH}."
         hint = "Use a shorter output name or folder, or turn on long paths in Windows."
         problems.append(Problem("output_name", "warning", text, hint))
     return problems
