@@ -18,7 +18,7 @@ _MAX_CHUNKED = 4096
 """Maximum number of captions whose token ids are cached; captions that are not shuffled recur."""
 
 _MAX_CACHED_BYTES = 256 * 2**20
-"""Maximum bytes of encodings that are cached once nothing that they depend on is trained any more."""
+"""Size in bytes beyond which the cache of encodings is emptied before the next batch."""
 
 
 class TrainedAdapters(Protocol):
@@ -107,9 +107,11 @@ class TextConditioner:
 
     def _encode(self, captions: Sequence[str], chunks: int) -> list[EncodedText]:
         """Encodings of captions with ``chunks`` chunks each, one :class:`EncodedText` per encoder."""
-        if self.is_trained:
+        # Shuffled captions never recur, so in a full cache the new ones are no more useful than the old ones.
+        if self.is_trained or self._cached_bytes > _MAX_CACHED_BYTES:
             self._cached.clear()
             self._cached_bytes = 0
+        if self.is_trained:
             return self._run_all(captions)
         if self._may_offload:
             self._model.offloading.offload("text_encoders")
@@ -121,10 +123,6 @@ class TextConditioner:
         return [_joined([part[number] for part in parts]) for number in range(len(self._chunkers))]
 
     def _cache(self, captions: Sequence[str], chunks: int, encoded: Sequence[EncodedText]) -> None:
-        if self._cached_bytes > _MAX_CACHED_BYTES:
-            # Shuffled captions never recur, so new ones are no more useful than old ones.
-            self._cached.clear()
-            self._cached_bytes = 0
         for index, caption in enumerate(captions):
             at = slice(index * chunks, (index + 1) * chunks)
             own = [EncodedText(text.hidden[at], None if text.pooled is None else text.pooled[at]) for text in encoded]
