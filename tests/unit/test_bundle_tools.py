@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,34 @@ def test_names_can_be_swapped_in_the_same_file(bundle):
     after = read_embeddings(bundle).embeddings
     assert after["b"].hash == before["zog x"].hash
     assert after["zog x"].hash == before["b"].hash
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path, other: rename(path, {"b": "zog y"}, path, overwrite=True),
+        lambda path, other: remove(path, ["b"], path, overwrite=True),
+        lambda path, other: pack(path, {"nim x": other}, path, overwrite=True),
+    ],
+    ids=["rename", "remove", "pack"],
+)
+def test_a_file_is_closed_before_it_is_replaced(bundle, tmp_path, monkeypatch, change):
+    """Windows does not replace a file that is open, not even for the program that has opened it."""
+    save_file({"emb_params": sd1()}, tmp_path / "e.safetensors")
+    opened, open_path, replace = [], Path.open, os.replace
+
+    def recorded(path, *args, **more):
+        opened.append(open_path(path, *args, **more))
+        return opened[-1]
+
+    def replace_closed(source, target):
+        assert all(file.closed for file in opened)
+        replace(source, target)
+
+    monkeypatch.setattr(Path, "open", recorded)
+    monkeypatch.setattr("os.replace", replace_closed)
+    change(bundle, tmp_path / "e.safetensors")
+    assert lora_is_kept(bundle)
 
 
 def test_all_bad_names_at_once(bundle, tmp_path):

@@ -121,11 +121,12 @@ def write_changed(
 
     Args:
         out: the new file; it is written completely or not at all.
-        file: open file to copy from.
+        file: open file to copy from; it is closed when everything is copied.
         copied: new key → key in ``file``.
         tensors: new key → tensor of any shape.
         metadata: metadata strings.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as partial:
+    # Windows replaces only closed files, and ``out`` may be the one that was copied from.
+    with replacing(out, before=lambda _partial: file.close()) as partial:
         write_tensors(partial, tensors, metadata, {new: (file, old) for new, old in copied.items()})
