@@ -109,6 +109,15 @@ def test_a_file_is_closed_before_it_is_replaced(bundle, tmp_path, monkeypatch, c
     assert lora_is_kept(bundle)
 
 
+def test_renaming_keeps_the_tensor_of_an_unusable_embedding(tmp_path):
+    """In cloneofsimo's files the key is the name itself, so it has to change."""
+    path, broken = tmp_path / "x.safetensors", torch.full((768,), float("nan"))
+    save_file({**LORA, "<s1>": broken}, path, {"<s1>": "<embed>"})
+    rename(path, {"<s1>": "zog y"}, path, overwrite=True)
+    assert load_file(path)["bundle_emb.zog y.emb_params"].isnan().all()
+    assert metadata_of(path) is None, "the mark of the old name"
+
+
 def test_all_bad_names_at_once(bundle, tmp_path):
     with pytest.raises(ConfigError) as caught:
         rename(bundle, {"zog x": "a.b", "b": "<x>", "none": "c"}, tmp_path / "y.safetensors")
@@ -139,6 +148,35 @@ def test_split_and_pack_again(bundle, tmp_path):
     assert after["b2"].hash == before["b"].hash
     assert lora_is_kept(out)
     assert not [problem for problem in verify(out) if problem.is_error]
+
+
+def test_split_without_a_lora_writes_none(tmp_path):
+    path = tmp_path / "x.safetensors"
+    save_file({"bundle_emb.zog.emb_params": sd1()}, path)
+    (tmp_path / "x_lora.safetensors").write_bytes(b"of another bundle")
+    assert [item.name for item in split(path, tmp_path).paths] == ["zog.safetensors"]
+    assert (tmp_path / "x_lora.safetensors").read_bytes() == b"of another bundle"
+
+
+def test_a_file_that_cannot_be_read_is_not_a_problem_of_its_embeddings(bundle, tmp_path):
+    for call in (
+        lambda path: split(path, tmp_path / "s"),
+        lambda path: merge(bundle, path, tmp_path / "m.safetensors"),
+    ):
+        with pytest.raises(BundleError, match="There is no file nothing"):
+            call(tmp_path / "nothing.safetensors")
+        (tmp_path / "bad.safetensors").write_bytes(b"bad")
+        with pytest.raises(BundleError, match="has only 3 bytes"):
+            call(tmp_path / "bad.safetensors")
+
+
+@pytest.mark.parametrize("embeddings", [[[1, 2]], "zog x", [[[], 1]], None, 5])
+def test_facts_of_any_form_in_the_metadata(bundle, tmp_path, embeddings):
+    path = tmp_path / "odd.safetensors"
+    metadata = {BUNDLE_KEY: json.dumps({"version": 1, "embeddings": embeddings}), "modelspec.trigger_phrase": "zog x"}
+    save_file(load_file(bundle), path, metadata)
+    rename(path, {"b": "zog y"}, tmp_path / "y.safetensors")
+    assert names(tmp_path / "y.safetensors") == {"zog x", "zog y"}
 
 
 def test_split_of_hostile_names_stays_in_the_folder(tmp_path):

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from lib_pivotal.core.atomic_file import replacing
-from lib_pivotal.core.bundle.embeddings import parse_embeddings
+from lib_pivotal.core.bundle.embeddings import BundledEmbeddings, parse_embeddings, parse_tensor_file
 from lib_pivotal.core.bundle.tensor_file import TensorFile, Unreadable, open_tensors, write_tensors
-from lib_pivotal.core.errors import BundleError, Problem
+from lib_pivotal.core.errors import BundleError, ConfigError, Problem
 from lib_pivotal.core.printable import printable
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "open_bundle",
     "read_bundle",
     "refuse_existing",
+    "require_embeddings",
     "write_changed",
 ]
 
@@ -79,6 +80,23 @@ def open_bundle(path: Path) -> Iterator[TensorFile]:
     except OSError as error:
         reason = error.strerror or error
         raise BundleError(f"A file cannot be read or written ({reason}).", hint=_DISK) from error
+
+
+def require_embeddings(file: TensorFile, path: Path) -> BundledEmbeddings:
+    """The embeddings of an open file.
+
+    Args:
+        file: the open file.
+        path: its path, for the message.
+
+    Raises:
+        ConfigError: it contains no usable ones; lists why.
+    """
+    found = parse_tensor_file(file)
+    if not found.embeddings:
+        nothing = Problem(printable(path.name), "error", "It contains no embeddings.", "Choose another file.")
+        raise ConfigError(found.problems or [nothing])
+    return found
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from lib_pivotal.core.bundle.embedding_file import SafeLoader, read_embedding_file
-from lib_pivotal.core.bundle.embeddings import BundledEmbedding, parse_tensor_file, read_embeddings
-from lib_pivotal.core.bundle.file import Written, open_bundle, refuse_existing, write_changed
+from lib_pivotal.core.bundle.embeddings import BundledEmbedding, parse_tensor_file
+from lib_pivotal.core.bundle.file import Written, open_bundle, refuse_existing, require_embeddings, write_changed
 from lib_pivotal.core.bundle.forge_limit import check_key_count
 from lib_pivotal.core.bundle.inspection import family_of, is_not_a_lora
 from lib_pivotal.core.bundle.layout import group_keys, pack_embeddings
@@ -100,9 +100,7 @@ def merge(first: Path, second: Path, out: Path, *, overwrite: bool = False) -> W
         ConfigError: a name is in both files, or the second file's embeddings cannot be used; lists all of them.
     """
     refuse_existing([out], overwrite=overwrite)
-    found = read_embeddings(second)
-    if not found.embeddings:
-        nothing = Problem(printable(second.name), "error", "It contains no embeddings.", "Choose another file.")
-        raise ConfigError(found.problems or [nothing])
+    with open_bundle(second) as file:
+        found = require_embeddings(file, second)
     with open_bundle(first) as file:
-        return _add(first, file, found.embeddings, out, [*as_warnings(found.problems)])
+        return _add(first, file, found.embeddings, out, as_warnings(found.problems))
