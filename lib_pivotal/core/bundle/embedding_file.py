@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -68,8 +69,9 @@ def embedding_name(path: Path) -> str:
 def _own_name(metadata: Mapping[str, str], stem: str) -> str:
     try:
         name = json.loads(metadata[_NAME_KEY])["name"]
-        # Renaming the file renames the embedding.
-        is_named_after = re.fullmatch(rf"{re.escape(file_stem_for(name))}(-\d+)?", stem, re.IGNORECASE) is not None
+        # Renaming the file renames the embedding. macOS stores accents separately from their letters.
+        composed = unicodedata.normalize("NFC", stem)
+        is_named_after = re.fullmatch(rf"{re.escape(file_stem_for(name))}(-\d+)?", composed, re.IGNORECASE) is not None
     except (KeyError, TypeError, ValueError, RecursionError):
         return stem
     return name if is_named_after else stem

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from lib_pivotal.core.bundle.values import Rejected
 
@@ -51,6 +51,8 @@ def read_embedding_image(path: Path) -> dict[str, Any]:
                 raw = _from_text(image)
                 if raw is None:
                     raw = _from_pixels(image)
+        except UnidentifiedImageError as error:
+            raise Rejected("it cannot be read as an image", "Convert it to PNG in an image editor.") from error
         except (SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
             raise Rejected(f"the image cannot be read ({error})") from error
     return _parse(raw)

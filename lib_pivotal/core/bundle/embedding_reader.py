@@ -117,7 +117,7 @@ class EmbeddingReader:
 
     def __init__(self) -> None:
         self._problems: list[Problem] = []
-        self._more = 0
+        self._more: list[str] = []
         self._names: dict[str, str] = {}
         self._bytes = 0
 
@@ -205,7 +205,7 @@ class EmbeddingReader:
         if len(self._problems) < _MAX_PROBLEMS:
             self._problems.append(Problem(printable(name), severity, message, hint))
         else:
-            self._more += 1
+            self._more.append(severity)
 
     def reject(self, name: str, reason: str, hint: str = "") -> None:
         """Record why an embedding is not used."""
@@ -216,5 +216,6 @@ class EmbeddingReader:
         """The recorded problems, and how many more there were."""
         if not self._more:
             return list(self._problems)
-        rest = Problem("…", "error", f"There are {self._more} more problems with embeddings in this file.", "")
-        return [*self._problems, rest]
+        severity = "error" if "error" in self._more else "warning"
+        text = f"There are {len(self._more)} more problems with embeddings in this file."
+        return [*self._problems, Problem("…", severity, text, "")]
