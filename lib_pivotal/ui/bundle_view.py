@@ -41,10 +41,13 @@ def _kind(described: Mapping[str, Any]) -> str:
 def _lora(lora: Mapping[str, Any]) -> list[str]:
     if not lora["layers"]:
         return [MESSAGES["no_lora"]]
-    ranks = ", ".join(lora["ranks"])
-    alphas = ", ".join(f"{alpha:g}" for alpha in lora["alphas"])
-    first = MESSAGES["lora"].format(layers=lora["layers"], ranks=ranks or "–", alphas=alphas or "–")
-    return [first, *(MESSAGES["lora_kind"].format(**kind) for kind in lora["kinds"])]
+    ranks = ", ".join(lora["ranks"]) or "–"
+    alphas = ", ".join(f"{alpha:g}" for alpha in lora["alphas"]) or "–"
+    kinds = lora["kinds"]
+    if len(kinds) == 1:
+        return [MESSAGES["lora"].format(**kinds[0], ranks=ranks, alphas=alphas)]
+    first = MESSAGES["mixed_lora"].format(layers=lora["layers"], ranks=ranks, alphas=alphas)
+    return [first, *(MESSAGES["lora_kind"].format(**kind) for kind in kinds)]
 
 
 def _table(described: Mapping[str, Any]) -> str:
