@@ -62,7 +62,7 @@ def _json_escaped(letter: str) -> str:
     # Line breaks between values come from json; those inside strings are already escaped.
     if letter == "\n" or _is_plain(letter):
         return letter
-    return json.dumps(letter)[1:-1] if letter != "\x7f" else "\\u007f"
+    return json.dumps(letter)[1:-1]
 
 
 def _finite(value: Any) -> Any:

@@ -11,7 +11,6 @@ from safetensors.torch import save, save_file
 
 from lib_pivotal.core.bundle.embedding_file import read_embedding_file
 from lib_pivotal.core.bundle.embeddings import (
-    has_embeddings,
     paired_files,
     parse_embeddings,
     read_embeddings,
@@ -311,7 +310,6 @@ ENTRY = {"dtype": "F32", "shape": [1, 4], "data_offsets": [0, 16]}
 def test_false_headers_give_one_problem(tmp_path, header, data, length):
     found = read_embeddings(write_raw(tmp_path / "x.safetensors", header, data, length))
     assert len(reason(found)) < 400
-    assert not has_embeddings(tmp_path / "x.safetensors") or found.keys
 
 
 @pytest.mark.timeout(20)

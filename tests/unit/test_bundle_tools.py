@@ -343,12 +343,12 @@ def test_verify_asks_the_tokenizer_whether_two_names_are_one(tmp_path, runs):
     found = [
         problem
         for problem in verify(path, tokenizer=lambda text: runs.get(text, [1, 2, 3]))
-        if "are one name" in problem.message
+        if "are the same name" in problem.message
     ]
     assert [problem.is_error for problem in found] == [True]
     assert all(name in found[0].message for name in runs)
-    assert "are one name" not in str(verify(path))
-    assert "are one name" not in str(verify(path, tokenizer=lambda text: [ord(letter) for letter in text]))
+    assert "are the same name" not in str(verify(path))
+    assert "are the same name" not in str(verify(path, tokenizer=lambda text: [ord(letter) for letter in text]))
 
 
 # -- LyCORIS

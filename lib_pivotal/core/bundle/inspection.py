@@ -21,17 +21,11 @@ from lib_pivotal.core.bundle.network_family import family_of_network
 from lib_pivotal.core.bundle.network_kind import ALL_WEBUIS, Network, find_network, other_subject
 from lib_pivotal.core.bundle.tensor_file import TensorFile
 from lib_pivotal.core.errors import BundleError, Problem
-from lib_pivotal.core.families import family_of_metadata
+from lib_pivotal.core.families import family_of_metadata, family_of_widths
 from lib_pivotal.core.printable import printable
 
 __all__ = ["describe", "family_of", "is_not_a_lora", "verify"]
 
-_FAMILIES = {
-    (("clip_l", 768),): "SD1",
-    (("clip_l", 1024),): "SD2",
-    (("clip_g", 1280), ("clip_l", 768)): "SDXL",
-    (("clip_g", 1280),): "SDXL refiner",
-}
 _LONG_VECTOR = 10.0
 """CLIP's own token vectors have norms of about 0.4."""
 _PROPER_FOLDERS = {
@@ -47,8 +41,8 @@ def family_of(encoders: Mapping[str, torch.Tensor]) -> str:
     Args:
         encoders: encoder → vectors, shape ``(n, width)``.
     """
-    widths = tuple(sorted((encoder, int(vectors.shape[1])) for encoder, vectors in encoders.items()))
-    return _FAMILIES.get(widths, " + ".join(f"{encoder} {width}" for encoder, width in widths))
+    widths = {encoder: int(vectors.shape[1]) for encoder, vectors in sorted(encoders.items())}
+    return family_of_widths(widths.values()) or " + ".join(f"{encoder} {width}" for encoder, width in widths.items())
 
 
 class _Contents:
@@ -198,7 +192,7 @@ def _same_runs(found: BundledEmbeddings, tokenizer: Tokenizer | None) -> list[Pr
     for name in found.embeddings:
         other = first.setdefault(tuple(tokenizer(name)), name)
         if other != name:
-            text = f"'{printable(other)}' and '{printable(name)}' are one name to the tokenizer."
+            text = f"'{printable(other)}' and '{printable(name)}' are the same name to the tokenizer."
             problems.append(Problem(printable(name), "error", text, "Only the first one works; rename the other."))
     return problems
 

@@ -59,7 +59,7 @@ def parse_settings(text: str | bytes) -> Any:
             raise _problem(f"Line {error.lineno} is not JSON: {error.msg}.", _BACKSLASH) from error
         where = f"line {error.lineno}, column {error.colno}"
         raise _problem(f"This is not JSON: {error.msg} ({where}).", _COMPARE) from error
-    except (RecursionError, ValueError) as error:
+    except RecursionError as error:
         raise _problem("These are not settings: the brackets are nested too deeply.", _COMPARE) from error
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.config.user_path import MAX_WINDOWS_PATH
 from lib_pivotal.core.errors import Problem
 
 __all__ = ["SMALLEST", "ValuesPerRank", "check_output", "check_space", "nearest_existing"]
@@ -35,7 +36,6 @@ _OTHER_BYTES = 2 * 2**20
 _LATENT_BYTES = 32
 """Bytes of a latent cell: mean and standard deviation, 4 channels each, fp32."""
 _STEPS_OF_AUTO = 600
-_MAX_WINDOWS_PATH = 259
 _MAX_LENGTH_IN_RUN = len("runs/-20260101-000000-2/states/.state-000000.safetensors.00000000-0000000-00000000.tmp")
 
 
@@ -66,8 +66,8 @@ def check_output(
         if per_rank is not None:
             problems += check_space(bundles, run_root, config, _trained_values(config, per_rank), image_count)
     length = len(str(run_root.absolute())) + len(config.output_name) + _MAX_LENGTH_IN_RUN
-    if is_windows and length > _MAX_WINDOWS_PATH:
-        text = f"Files of this run would have paths of {length} characters; Windows allows {_MAX_WINDOWS_PATH}."
+    if is_windows and length > MAX_WINDOWS_PATH:
+        text = f"Files of this run would have paths of {length} characters; Windows allows {MAX_WINDOWS_PATH}."
         hint = "Use a shorter output name or folder, or turn on long paths in Windows."
         problems.append(Problem("output_name", "warning", text, hint))
     return problems
