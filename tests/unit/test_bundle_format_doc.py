@@ -38,7 +38,8 @@ def test_every_kind_of_network_is_documented(kind):
 
 def test_all_our_file_endings_and_keys_are_documented():
     for text in (
-        *embedding_file.EMBEDDING_ENDINGS,
+        *names.EMBEDDING_SUFFIXES,
+        *names.IMAGE_SUFFIXES,
         BUNDLE_KEY,
         embedding_file._NAME_KEY,
         layout.EMBEDDING_PREFIX,

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from lib_pivotal.core.bundle.embedding_image import IMAGE_ENDINGS, read_embedding_image
+from lib_pivotal.core.bundle.embedding_image import read_embedding_image
 from lib_pivotal.core.bundle.embedding_reader import (
     BundledEmbeddings,
     EmbeddingReader,
@@ -21,7 +21,7 @@ from lib_pivotal.core.bundle.embedding_reader import (
     unreadable,
 )
 from lib_pivotal.core.bundle.layout import KeyGroups, group_file_keys
-from lib_pivotal.core.bundle.names import file_stem_for
+from lib_pivotal.core.bundle.names import IMAGE_SUFFIXES, file_stem_for
 from lib_pivotal.core.bundle.network_kind import find_network, other_subject
 from lib_pivotal.core.bundle.tensor_file import TensorFile, Unreadable, open_tensors
 from lib_pivotal.core.bundle.values import MAX_VECTORS, MAX_WIDTH, Rejected
@@ -29,7 +29,6 @@ from lib_pivotal.core.errors import Problem
 from lib_pivotal.core.printable import printable
 
 __all__ = [
-    "EMBEDDING_ENDINGS",
     "SafeLoader",
     "embedding_name",
     "name_metadata",
@@ -39,8 +38,6 @@ __all__ = [
 
 SafeLoader = Callable[[Path], Mapping[str, Any]]
 """Reads a ``.pt`` or ``.bin`` file without running any code in it."""
-EMBEDDING_ENDINGS = (".safetensors", ".pti", ".pt", ".bin", *IMAGE_ENDINGS)
-"""Suffixes of embedding files; cog-sdxl uses ``.pti`` for a safetensors file."""
 _PICKLED = (".pt", ".bin")
 _NAME_KEY = "pivotal_embedding"
 
@@ -57,7 +54,7 @@ def embedding_name(path: Path) -> str:
     always, in a safetensors file only while the file has the name that we would give it.
     """
     try:
-        if path.suffix.lower() in IMAGE_ENDINGS:
+        if path.suffix.lower() in IMAGE_SUFFIXES:
             inside = read_embedding_image(path).get("name")
             return inside if isinstance(inside, str) and inside.strip() else path.stem
         with open_tensors(path) as file:
@@ -91,9 +88,9 @@ def read_embedding_file(path: Path, name: str, load_other: SafeLoader | None = N
     Returns:
         The embedding, or a problem that names the file; ``keys`` is empty.
     """
-    ending = path.suffix.lower()
+    suffix = path.suffix.lower()
     try:
-        if ending in IMAGE_ENDINGS:
+        if suffix in IMAGE_SUFFIXES:
             return _parse_values(_flat(read_embedding_image(path)), path, name)
         with open_tensors(path) as file:
             return parse_embedding_file(file, path, name)
@@ -102,7 +99,7 @@ def read_embedding_file(path: Path, name: str, load_other: SafeLoader | None = N
     except OSError as error:
         return unreadable(path, error)
     except Unreadable as error:
-        return _read_pickled(path, name, load_other) if ending in _PICKLED else unreadable(path, error)
+        return _read_pickled(path, name, load_other) if suffix in _PICKLED else unreadable(path, error)
 
 
 def _read_pickled(path: Path, name: str, load_other: SafeLoader | None) -> BundledEmbeddings:

@@ -22,9 +22,8 @@ from PIL import Image, UnidentifiedImageError
 
 from lib_pivotal.core.bundle.values import Rejected
 
-__all__ = ["IMAGE_ENDINGS", "read_embedding_image"]
+__all__ = ["read_embedding_image"]
 
-IMAGE_ENDINGS = (".png", ".webp", ".avif", ".jxl")
 _TEXT = "sd-ti-embedding"
 _TENSOR = "TORCHTENSOR"
 _MAX_PIXELS = 2**23

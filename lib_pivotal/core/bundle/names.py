@@ -14,6 +14,8 @@ from lib_pivotal.core.families import CHUNK_TOKENS, COMMON_TOKENS_BELOW
 from lib_pivotal.core.printable import printable
 
 __all__ = [
+    "EMBEDDING_SUFFIXES",
+    "IMAGE_SUFFIXES",
     "MAX_NAME_LENGTH",
     "Tokenizer",
     "as_warnings",
@@ -29,6 +31,10 @@ __all__ = [
 Tokenizer = Callable[[str], list[int]]
 """Text → token ids without start and end tokens."""
 
+EMBEDDING_SUFFIXES = (".safetensors", ".pti", ".pt", ".bin")
+"""Suffixes of embedding files; cog-sdxl uses ``.pti`` for a safetensors file."""
+IMAGE_SUFFIXES = (".png", ".webp", ".avif", ".jxl")
+"""Suffixes of images that an embedding may be stored in."""
 MAX_NAME_LENGTH = 100
 """Maximum length of a name in a file; names to be trained must be shorter."""
 _MAX_NEW_NAME_LENGTH = 60
