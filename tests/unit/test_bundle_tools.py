@@ -150,6 +150,17 @@ def test_split_and_pack_again(bundle, tmp_path):
     assert not [problem for problem in verify(out) if problem.is_error]
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_split_never_replaces_the_bundle_itself(tmp_path, overwrite):
+    path = tmp_path / "zog.safetensors"
+    save_file({**LORA, "bundle_emb.zog.emb_params": sd1()}, path)
+    before = path.read_bytes()
+    written = split(path, tmp_path, overwrite=overwrite)
+    assert [item.name for item in written.paths] == ["zog_lora.safetensors", "zog-2.safetensors"]
+    assert "zog is now in zog-2.safetensors" in str(written.problems[0])
+    assert path.read_bytes() == before
+
+
 def test_split_without_a_lora_writes_none(tmp_path):
     path = tmp_path / "x.safetensors"
     save_file({"bundle_emb.zog.emb_params": sd1()}, path)

@@ -89,16 +89,15 @@ def remove(path: Path, names: Sequence[str], out: Path, *, overwrite: bool = Fal
     return Written([out], [])
 
 
-def split(path: Path, folder: Path, *, embeddings_folder: Path | None = None, overwrite: bool = False) -> Written:
+def split(path: Path, folder: Path, *, overwrite: bool = False) -> Written:
     """Save the LoRA, if any, as ``NAME_lora.safetensors`` and each embedding as an ordinary file named after it.
 
-    Letters of all scripts are kept. If a file cannot have the name of its embedding, the result says so; the name is
-    also stored in the file's metadata, where ``pack`` finds it.
+    The bundle itself is never replaced. Letters of all scripts are kept. If a file cannot have the name of its
+    embedding, the result says so; the name is also stored in the file's metadata, where ``pack`` finds it.
 
     Args:
         path: the bundle.
-        folder: folder for the LoRA.
-        embeddings_folder: folder for the embeddings; None uses the same.
+        folder: folder for the files; created if it does not exist.
         overwrite: whether to replace existing files.
 
     Raises:
@@ -108,7 +107,7 @@ def split(path: Path, folder: Path, *, embeddings_folder: Path | None = None, ov
     with open_bundle(path) as file:
         found = require_embeddings(file, path)
         lora = folder / f"{path.stem}_lora.safetensors"
-        targets = _embedding_targets(lora, embeddings_folder or folder, found.embeddings.values())
+        targets = _embedding_targets(folder, [lora, path], found.embeddings.values())
         rest = {key: key for key in file.entries if key not in found.keys}
         written = [lora, *targets] if rest else list(targets)
         refuse_existing(written, overwrite=overwrite)
@@ -128,9 +127,17 @@ def split(path: Path, folder: Path, *, embeddings_folder: Path | None = None, ov
     return Written(written, as_warnings(found.problems) + moved)
 
 
-def _embedding_targets(lora: Path, folder: Path, items: Iterable[BundledEmbedding]) -> dict[Path, BundledEmbedding]:
-    """Choose a file for each embedding; names that differ only in case are the same file on Windows and macOS."""
-    taken = {lora.name.casefold()} if lora.parent == folder else set()
+def _embedding_targets(
+    folder: Path, others: Sequence[Path], items: Iterable[BundledEmbedding]
+) -> dict[Path, BundledEmbedding]:
+    """Choose a file for each embedding; names that differ only in case are the same file on Windows and macOS.
+
+    Args:
+        folder: folder for the files.
+        others: files that must not be replaced.
+        items: the embeddings.
+    """
+    taken = {path.name.casefold() for path in others if path.parent.resolve() == folder.resolve()}
     targets = {}
     for item in items:
         stem, number = file_stem_for(item.name), 1
