@@ -14,7 +14,7 @@ from lib_pivotal.core.bundle.layout import KeyGroups, choose_suffixes
 from lib_pivotal.core.bundle.names import token_key, why_untypable
 from lib_pivotal.core.bundle.tensor_file import TensorFile, Unreadable
 from lib_pivotal.core.bundle.values import Rejected, byte_count, check_shapes, embedding_hash, normalized
-from lib_pivotal.core.errors import Problem
+from lib_pivotal.core.errors import Problem, Severity
 from lib_pivotal.core.printable import printable
 
 __all__ = [
@@ -117,7 +117,7 @@ class EmbeddingReader:
 
     def __init__(self) -> None:
         self._problems: list[Problem] = []
-        self._more: list[str] = []
+        self._more: list[Severity] = []
         self._names: dict[str, str] = {}
         self._bytes = 0
 
@@ -200,7 +200,7 @@ class EmbeddingReader:
         except _UNFETCHABLE as error:
             self.reject(name, f"its data cannot be read ({printable(error)})")
 
-    def note(self, name: str, severity: str, message: str, hint: str = "") -> None:
+    def note(self, name: str, severity: Severity, message: str, hint: str = "") -> None:
         """Record a problem; only the first ones are kept if there are very many."""
         if len(self._problems) < _MAX_PROBLEMS:
             self._problems.append(Problem(printable(name), severity, message, hint))
@@ -216,6 +216,6 @@ class EmbeddingReader:
         """The recorded problems, and how many more there were."""
         if not self._more:
             return list(self._problems)
-        severity = "error" if "error" in self._more else "warning"
+        severity: Severity = "error" if "error" in self._more else "warning"
         text = f"There are {len(self._more)} more problems with embeddings in this file."
         return [*self._problems, Problem("…", severity, text, "")]

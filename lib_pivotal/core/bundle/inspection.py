@@ -140,6 +140,10 @@ def is_not_a_lora(file: TensorFile, path: Path) -> Problem | None:
     subject = "an embedding file" if contents.is_embedding_file else contents.subject
     if not subject:
         return None
+    return _wrong_file(path, subject)
+
+
+def _wrong_file(path: Path, subject: str) -> Problem:
     hint = _PROPER_FOLDERS.get(subject, "Choose a LoRA or a bundle.")
     return Problem(printable(path.name), "error", f"It is {subject}, not a LoRA.", hint)
 
@@ -157,8 +161,7 @@ def verify(path: Path, *, tokenizer: Tokenizer | None = None) -> list[Problem]:
             contents = _Contents(file, path)
             problems = [Problem(shown, "error", text, "Other programs reject the file.") for text in file.faults]
             if contents.subject:
-                hint = _PROPER_FOLDERS.get(contents.subject, "Choose a LoRA or a bundle.")
-                return [*problems, Problem(shown, "error", f"It is {contents.subject}, not a LoRA.", hint)]
+                return [*problems, _wrong_file(path, contents.subject)]
             problems += check_network(file, contents.network)
     except BundleError as error:
         return [Problem(shown, "error", error.message, error.hint)]

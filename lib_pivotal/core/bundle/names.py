@@ -135,7 +135,7 @@ def check_names(
 
     Args:
         concepts: the concepts to check; problems have the field ``concepts[i].name``.
-        taken: installed embeddings: lower-case name → source.
+        taken: installed embeddings: name → source.
         tokenizer: text → token ids; None skips the checks that need it.
     """
     problems: list[Problem] = []

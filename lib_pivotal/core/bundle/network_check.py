@@ -11,7 +11,7 @@ import torch
 from lib_pivotal.core.bundle.header import NUMBER_TYPES, Entry
 from lib_pivotal.core.bundle.network_kind import Module, Network
 from lib_pivotal.core.bundle.tensor_file import TensorFile, Unreadable
-from lib_pivotal.core.errors import Problem
+from lib_pivotal.core.errors import Problem, Severity
 from lib_pivotal.core.printable import printable
 
 __all__ = ["alpha_of", "check_network"]
@@ -61,7 +61,7 @@ def check_network(file: TensorFile, network: Network) -> Iterator[Problem]:
         yield Problem("keys", "warning", text, "Programs that do not know them ignore them or reject the file.")
 
 
-def _found(severity: str, verbs: tuple[str, str], names: Sequence[str], hint: str) -> Iterator[Problem]:
+def _found(severity: Severity, verbs: tuple[str, str], names: Sequence[str], hint: str) -> Iterator[Problem]:
     """Yield a problem if there are affected layers.
 
     Args:

@@ -85,9 +85,10 @@ def write_bundle(
         with replacing(path, before=_claiming(claim, path)) as partial:
             write_tensors(partial, pack(lora, embeddings, lora_dtype), dict(metadata))
     except FileInUse as error:
-        hint = "Close that program, and rename the new file if you want to."
-        warnings.append(f"{path.name} cannot be replaced: another program has it open, or it is read-only. ")
-        warnings[0] += f"The new bundle is {error.kept.name} in the same folder. {hint}"
+        warnings.append(
+            f"{path.name} cannot be replaced: another program has it open, or it is read-only. The new bundle is "
+            f"{error.kept.name} in the same folder. Close that program, and rename the new file if you want to."
+        )
         path = error.kept
     except OSError as error:
         reason = error.strerror or error

@@ -143,22 +143,22 @@ def _why_not_writable(folder: Path) -> str:
 
 
 def _check_target(target: Path, config: TrainConfig) -> list[Problem]:
-    found: tuple[str, str, str] | None = None
+    found: tuple[str, str] | None = None
     try:
         if not config.output_name:
             return []
         if target.is_dir():
-            found = "error", f"{target.name} is a folder.", "Remove it, or choose another name."
+            found = f"{target.name} is a folder.", "Remove it, or choose another name."
         elif target.is_symlink() and not Path(os.path.realpath(target)).parent.is_dir():
             text = f"{target.name} is a link to {target.readlink()}, whose folder does not exist."
-            found = "error", text, "Connect its drive, remove the link, or choose another name."
+            found = text, "Connect its drive, remove the link, or choose another name."
         elif target.exists() and config.if_exists == "refuse":
             hint = "Choose another name, or set if_exists to number or overwrite."
-            found = "error", f"{target.name} already exists.", hint
+            found = f"{target.name} already exists.", hint
     except (OSError, ValueError):
         # Another check reports invalid names.
         return []
-    return [Problem("output_name", *found)] if found else []
+    return [Problem("output_name", "error", *found)] if found else []
 
 
 def _trained_values(config: TrainConfig, per_rank: ValuesPerRank) -> int:
