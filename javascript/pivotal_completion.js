@@ -9,7 +9,7 @@ var pivotalCompletion = (function() {
     const TAG = /<(?:lora|lyco):([^>]+)>/g;
     const FRESH_MS = 20000;
     const SHORTEST = 2;
-    const LONGEST_LIST = 12;
+    const MAX_SUGGESTIONS = 12;
 
     const known = new Map();
     let list = null;
@@ -57,7 +57,7 @@ var pivotalCompletion = (function() {
                 }
             }
         }
-        return result.slice(0, LONGEST_LIST);
+        return result.slice(0, MAX_SUGGESTIONS);
     }
 
     // Brackets change the weight in a prompt unless they are escaped.

@@ -22,7 +22,7 @@ from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from lib_pivotal.app.cross_site import foreign_origin
 from lib_pivotal.app.session import Busy, Session
 from lib_pivotal.core.config.io import read_dict
-from lib_pivotal.core.config.settings_file import LONGEST_SETTINGS, parse_settings
+from lib_pivotal.core.config.settings_file import MAX_SETTINGS_BYTES, parse_settings
 from lib_pivotal.core.config.shown import HALF_PAIR
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
 from lib_pivotal.core.printable import printable
@@ -143,9 +143,9 @@ class _Routes:
         # Always read to the end: many clients look at the response only after they have sent everything.
         async for piece in request.stream():
             length += len(piece)
-            body = body + piece if length <= LONGEST_SETTINGS else b""
-        if length > LONGEST_SETTINGS:
-            text = f"The body is longer than {LONGEST_SETTINGS >> 10} KiB."
+            body = body + piece if length <= MAX_SETTINGS_BYTES else b""
+        if length > MAX_SETTINGS_BYTES:
+            text = f"The body is longer than {MAX_SETTINGS_BYTES >> 10} KiB."
             raise _Refused(413, text, "Send settings only; images are read from their folder.")
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if body and kind != "application/json":

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from lib_pivotal.core.bundle.names import EMBEDDING_SUFFIXES, IMAGE_SUFFIXES, check_file_name
 from lib_pivotal.core.errors import BundleError, ConfigError, Problem
 from lib_pivotal.core.folder_walk import files_below
 from lib_pivotal.core.printable import printable
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["BundleLibrary", "BundleToolsHost", "Destination", "ToolResult"]
 
 _BUNDLE = ".safetensors"
-_EMBEDDINGS = (".safetensors", ".pti", ".pt", ".bin")
-_IMAGES = (".png", ".webp", ".avif", ".jxl")
 
 
 class BundleToolsHost(Protocol):
@@ -174,8 +173,8 @@ class BundleLibrary:
         return ToolResult("", written.paths, written.problems)
 
     def _embedding_files(self) -> dict[str, Path]:
-        listed = _listed(self._host.embedding_folder(), (*_EMBEDDINGS, *_IMAGES))
-        embeddings = {path.with_suffix("") for path in listed.values() if path.suffix.lower() in _EMBEDDINGS}
+        listed = _listed(self._host.embedding_folder(), (*EMBEDDING_SUFFIXES, *IMAGE_SUFFIXES))
+        embeddings = {path.with_suffix("") for path in listed.values() if path.suffix.lower() in EMBEDDING_SUFFIXES}
         return {name: path for name, path in listed.items() if not _is_preview(path, embeddings)}
 
     def _bundle(self, name: str) -> Path:
@@ -184,7 +183,6 @@ class BundleLibrary:
     def _out(self, name: str, target: Destination) -> Path:
         """The file to write: next to the old one, or in the Lora folder under the requested name."""
         from lib_pivotal.core.atomic_file import free_name
-        from lib_pivotal.core.bundle.names import check_file_name
 
         wanted = target.name.strip()
         if not wanted:
@@ -215,7 +213,7 @@ def _is_preview(path: Path, embeddings: set[Path]) -> bool:
     Host: modules/ui_extra_networks.py, ``find_preview``, A1111 1.6.1-1.10.1: ``NAME.png`` and ``NAME.preview.png`` are
         the image of the card of ``NAME``.
     """
-    if path.suffix.lower() not in _IMAGES:
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
         return False
     return path.stem.lower().endswith(".preview") or path.with_suffix("") in embeddings
 

@@ -7,7 +7,7 @@ from typing import Any
 
 __all__ = ["add_route"]
 
-_LONGEST = 500
+_MAX_TAG_LENGTH = 500
 
 
 def add_route(app: Any, names_of_tag: Callable[[str], Sequence[tuple[str, int]]]) -> None:
@@ -29,7 +29,7 @@ def add_route(app: Any, names_of_tag: Callable[[str], Sequence[tuple[str, int]]]
         visitors = [value for name, value in request.cookies.items() if name.startswith("access-token")]
         if getattr(app, "auth", None) is not None and not any(token in app.tokens for token in visitors):
             raise HTTPException(status_code=401, detail="Log in on the page first.")
-        return {"names": [{"name": name, "vectors": count} for name, count in names_of_tag(tag[:_LONGEST])]}
+        return {"names": [{"name": name, "vectors": count} for name, count in names_of_tag(tag[:_MAX_TAG_LENGTH])]}
 
     # Annotations are strings here, and FastAPI would look up their names in the module.
     bundled.__annotations__.update(request=Request, tag=str)

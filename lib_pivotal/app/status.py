@@ -31,8 +31,8 @@ __all__ = ["IDLE", "RunStatus", "words_to_type"]
 
 logger = logging.getLogger("pivotal.status")
 
-_MOST_POINTS = 500
-_MOST_WARNINGS = 50
+_MAX_POINTS = 500
+_MAX_WARNINGS = 50
 _SMOOTHING = 0.95
 """Weight of the previous mean in the smoothed loss."""
 
@@ -149,7 +149,7 @@ class RunStatus:
             elif isinstance(event, Saved):
                 self._take_file(event)
             elif isinstance(event, Warned):
-                self._values["warnings"] = [*self._values["warnings"], event.message][-_MOST_WARNINGS:]
+                self._values["warnings"] = [*self._values["warnings"], event.message][-_MAX_WARNINGS:]
             elif isinstance(event, Finished):
                 # Active until the host's model is restored and the queue is free again.
                 self._values.update(state="saving", stage="restoring the model", outcome=event.outcome, eta_s=None)
@@ -229,6 +229,6 @@ class RunStatus:
 
 def _thin_out(points: Sequence[tuple[int, float, float]]) -> list[list[float]]:
     """At most 500 points: for each range of steps its last step, mean loss and last smoothed loss."""
-    stride = -(-len(points) // _MOST_POINTS) or 1
+    stride = -(-len(points) // _MAX_POINTS) or 1
     ranges = [points[start : start + stride] for start in range(0, len(points), stride)]
     return [[part[-1][0], sum(loss for _, loss, _ in part) / len(part), part[-1][2]] for part in ranges]

@@ -10,7 +10,7 @@ from lib_pivotal.core.printable import printable, printable_json
 
 __all__ = ["render"]
 
-_LONGEST_SHOWN = 100
+_MAX_SHOWN_LENGTH = 100
 
 
 def render(description: dict[str, Any], *, as_json: bool) -> str:
@@ -44,7 +44,7 @@ def _lora_lines(lora: Mapping[str, Any]) -> list[str]:
     if lora["ranks"]:
         lines.append("  " + ", ".join(f"rank {rank} on {_layers(count)}" for rank, count in lora["ranks"].items()))
     alphas = ", ".join(f"{alpha:g}" for alpha in lora["alphas"])
-    return [*lines, f"  alpha {alphas or 'not stored'}", f"  keys like {printable(lora['keys'][0], _LONGEST_SHOWN)}"]
+    return [*lines, f"  alpha {alphas or 'not stored'}", f"  keys like {printable(lora['keys'][0], _MAX_SHOWN_LENGTH)}"]
 
 
 def _layers(count: int) -> str:
@@ -64,6 +64,6 @@ def _embedding_lines(description: Mapping[str, Any]) -> list[str]:
 
 def _short(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    if len(text) <= _LONGEST_SHOWN:
+    if len(text) <= _MAX_SHOWN_LENGTH:
         return printable(text, None)
-    return f"{printable(text, _LONGEST_SHOWN)} ({len(text)} characters)"
+    return f"{printable(text, _MAX_SHOWN_LENGTH)} ({len(text)} characters)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from lib_pivotal.core.printable import printable, printable_lines
 
@@ -15,8 +16,12 @@ __all__ = [
     "OutOfMemory",
     "PivotalError",
     "Problem",
+    "Severity",
     "TrainingDiverged",
 ]
+
+
+Severity = Literal["error", "warning"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Problem:
     """
 
     field: str
-    severity: str
+    severity: Severity
     message: str
     hint: str
 
@@ -72,7 +77,7 @@ class ConfigError(PivotalError):
         self.problems = problems
         errors = [problem for problem in problems if problem.is_error]
         count = len(errors)
-        head = f"{count} problem{'s' if count != 1 else ''} found before the start:"
+        head = f"{count} problem{'s' if count != 1 else ''} found:"
         super().__init__("\n".join([head, *(f"- {problem}" for problem in errors)]))
 
 

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from lib_pivotal.core.errors import HostError
 
 __all__ = [
+    "CHUNK_TOKENS",
     "COMMON_TOKENS_BELOW",
     "FAMILIES",
     "Family",
@@ -199,6 +200,8 @@ Host: extensions-builtin/Lora/network.py, ``detect_version``, A1111 1.6.1-1.10.1
 """
 
 _BY_WIDTHS = {(768,): "SD1", (1024,): "SD2", (768, 1280): "SDXL", (1280,): "SDXL refiner"}
+CHUNK_TOKENS = 75
+"""Tokens of a prompt chunk; 77 with start and end tokens, CLIP's maximum."""
 COMMON_TOKENS_BELOW = 30_000
 """CLIP's vocabulary is ordered by frequency: words with a token id below this one occur in everyday prompts."""
 

@@ -9,11 +9,11 @@ from typing import Any
 
 __all__ = ["printable", "printable_json", "printable_lines"]
 
-_LONGEST = 60
+_MAX_LENGTH = 60
 _ESCAPED = re.compile(r"[^ -~]")
 
 
-def printable(text: object, longest: int | None = _LONGEST) -> str:
+def printable(text: object, max_length: int | None = _MAX_LENGTH) -> str:
     r"""A text in one line without hidden contents such as control characters or changes of the text direction.
 
     Unprintable characters become escapes such as ``\x1b`` or ``\u202e``, and so do spaces that look like ordinary
@@ -21,10 +21,10 @@ def printable(text: object, longest: int | None = _LONGEST) -> str:
 
     Args:
         text: anything; taken as ``str(text)``.
-        longest: maximum number of characters; None shows all.
+        max_length: maximum number of characters; None shows all.
     """
     whole = str(text)
-    shown = whole if longest is None else whole[:longest]
+    shown = whole if max_length is None else whole[:max_length]
     result = _ESCAPED.sub(lambda match: _escaped(match.group()), shown)
     return result + "…" if len(shown) < len(whole) else result
 
@@ -62,7 +62,7 @@ def _json_escaped(letter: str) -> str:
     # Line breaks between values come from json; those inside strings are already escaped.
     if letter == "\n" or _is_plain(letter):
         return letter
-    return json.dumps(letter)[1:-1] if letter != "\x7f" else "\\u007f"
+    return json.dumps(letter)[1:-1]
 
 
 def _finite(value: Any) -> Any:

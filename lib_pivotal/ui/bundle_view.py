@@ -11,7 +11,7 @@ from lib_pivotal.ui.text import BUNDLE_TABLE, MESSAGES
 
 __all__ = ["show_bundle", "show_written"]
 
-_LONGEST = 300
+_MAX_LENGTH = 300
 
 
 def show_bundle(described: Mapping[str, Any]) -> str:
@@ -41,10 +41,13 @@ def _kind(described: Mapping[str, Any]) -> str:
 def _lora(lora: Mapping[str, Any]) -> list[str]:
     if not lora["layers"]:
         return [MESSAGES["no_lora"]]
-    ranks = ", ".join(lora["ranks"])
-    alphas = ", ".join(f"{alpha:g}" for alpha in lora["alphas"])
-    first = MESSAGES["lora"].format(layers=lora["layers"], ranks=ranks or "–", alphas=alphas or "–")
-    return [first, *(MESSAGES["lora_kind"].format(**kind) for kind in lora["kinds"])]
+    ranks = ", ".join(lora["ranks"]) or "–"
+    alphas = ", ".join(f"{alpha:g}" for alpha in lora["alphas"]) or "–"
+    kinds = lora["kinds"]
+    if len(kinds) == 1:
+        return [MESSAGES["lora"].format(**kinds[0], ranks=ranks, alphas=alphas)]
+    first = MESSAGES["mixed_lora"].format(layers=lora["layers"], ranks=ranks, alphas=alphas)
+    return [first, *(MESSAGES["lora_kind"].format(**kind) for kind in kinds)]
 
 
 def _table(described: Mapping[str, Any]) -> str:
@@ -76,4 +79,4 @@ def show_written(paths: Sequence[Any], problems: Sequence[Any]) -> str:
 
 def _short(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    return text if len(text) <= _MAX_LENGTH else f"{text[:_MAX_LENGTH]}…"

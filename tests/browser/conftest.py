@@ -19,7 +19,7 @@ from tests.e2e.server import Webui, find_python, find_webui, running
 _HERE = Path(__file__).resolve().parent
 _E2E = _HERE.parent / "e2e"
 _SHOTS = _HERE.parents[1] / "docs" / "img"
-_MOST_BYTES = 100_000
+_MAX_BYTES = 100_000
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -101,7 +101,7 @@ def shoot(request: pytest.FixtureRequest) -> Callable[..., None]:
         path = _SHOTS / f"{name}.png"
         for colors in (256, 128, 64, 32):
             image.quantize(colors).save(path, optimize=True)
-            if path.stat().st_size <= _MOST_BYTES:
+            if path.stat().st_size <= _MAX_BYTES:
                 return
         image.resize((image.width * 2 // 3, image.height * 2 // 3)).quantize(64).save(path, optimize=True)
 

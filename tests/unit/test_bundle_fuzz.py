@@ -18,11 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from lib_pivotal.core.bundle.embedding_reader import MOST_EMBEDDINGS
+from lib_pivotal.core.bundle.embedding_reader import MAX_EMBEDDINGS
 from lib_pivotal.core.bundle.embeddings import parse_embeddings, read_embeddings
-from lib_pivotal.core.bundle.names import LONGEST_NAME
+from lib_pivotal.core.bundle.names import MAX_NAME_LENGTH
 from lib_pivotal.core.bundle.tools_add import pack
-from lib_pivotal.core.bundle.values import LARGEST_VALUE, MOST_VECTORS, WIDEST
+from lib_pivotal.core.bundle.values import MAX_VALUE, MAX_VECTORS, MAX_WIDTH
 from lib_pivotal.core.errors import PivotalError
 
 FILES = 10_000 if os.environ.get("PIVOTAL_FULL_FUZZ") == "1" else 1_000
@@ -40,19 +40,19 @@ def write_new(path, contents):
 
 def check(found, keys):
     """Check what must be true of every result, whatever was in the file."""
-    assert len(found.embeddings) <= MOST_EMBEDDINGS
+    assert len(found.embeddings) <= MAX_EMBEDDINGS
     assert found.unused <= found.keys <= set(keys)
     for name, item in found.embeddings.items():
-        assert 1 <= len(name) <= LONGEST_NAME
+        assert 1 <= len(name) <= MAX_NAME_LENGTH
         assert not any(unicodedata.category(letter) == "Cc" for letter in name)
         assert item.encoders
         for encoder, vectors in item.encoders.items():
             assert encoder in ("clip_l", "clip_g")
             assert vectors.dtype == torch.float32
-            assert 1 <= vectors.shape[0] == item.vector_count <= MOST_VECTORS
-            assert 1 <= vectors.shape[1] <= WIDEST
+            assert 1 <= vectors.shape[0] == item.vector_count <= MAX_VECTORS
+            assert 1 <= vectors.shape[1] <= MAX_WIDTH
             assert bool(torch.isfinite(vectors).all())
-            assert float(vectors.abs().max()) <= LARGEST_VALUE
+            assert float(vectors.abs().max()) <= MAX_VALUE
     for problem in found.problems:
         assert str(problem).replace("\u3000", " ").isprintable()
         assert len(str(problem)) < 2000

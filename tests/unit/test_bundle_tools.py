@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,43 @@ def test_names_can_be_swapped_in_the_same_file(bundle):
     assert after["zog x"].hash == before["b"].hash
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path, other: rename(path, {"b": "zog y"}, path, overwrite=True),
+        lambda path, other: remove(path, ["b"], path, overwrite=True),
+        lambda path, other: pack(path, {"nim x": other}, path, overwrite=True),
+    ],
+    ids=["rename", "remove", "pack"],
+)
+def test_a_file_is_closed_before_it_is_replaced(bundle, tmp_path, monkeypatch, change):
+    """Windows does not replace a file that is open, not even for the program that has opened it."""
+    save_file({"emb_params": sd1()}, tmp_path / "e.safetensors")
+    opened, open_path, replace = [], Path.open, os.replace
+
+    def recorded(path, *args, **more):
+        opened.append(open_path(path, *args, **more))
+        return opened[-1]
+
+    def replace_closed(source, target):
+        assert all(file.closed for file in opened)
+        replace(source, target)
+
+    monkeypatch.setattr(Path, "open", recorded)
+    monkeypatch.setattr("os.replace", replace_closed)
+    change(bundle, tmp_path / "e.safetensors")
+    assert lora_is_kept(bundle)
+
+
+def test_renaming_keeps_the_tensor_of_an_unusable_embedding(tmp_path):
+    """In cloneofsimo's files the key is the name itself, so it has to change."""
+    path, broken = tmp_path / "x.safetensors", torch.full((768,), float("nan"))
+    save_file({**LORA, "<s1>": broken}, path, {"<s1>": "<embed>"})
+    rename(path, {"<s1>": "zog y"}, path, overwrite=True)
+    assert load_file(path)["bundle_emb.zog y.emb_params"].isnan().all()
+    assert metadata_of(path) is None, "the mark of the old name"
+
+
 def test_all_bad_names_at_once(bundle, tmp_path):
     with pytest.raises(ConfigError) as caught:
         rename(bundle, {"zog x": "a.b", "b": "<x>", "none": "c"}, tmp_path / "y.safetensors")
@@ -110,6 +148,46 @@ def test_split_and_pack_again(bundle, tmp_path):
     assert after["b2"].hash == before["b"].hash
     assert lora_is_kept(out)
     assert not [problem for problem in verify(out) if problem.is_error]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_split_never_replaces_the_bundle_itself(tmp_path, overwrite):
+    path = tmp_path / "zog.safetensors"
+    save_file({**LORA, "bundle_emb.zog.emb_params": sd1()}, path)
+    before = path.read_bytes()
+    written = split(path, tmp_path, overwrite=overwrite)
+    assert [item.name for item in written.paths] == ["zog_lora.safetensors", "zog-2.safetensors"]
+    assert "zog is now in zog-2.safetensors" in str(written.problems[0])
+    assert path.read_bytes() == before
+
+
+def test_split_without_a_lora_writes_none(tmp_path):
+    path = tmp_path / "x.safetensors"
+    save_file({"bundle_emb.zog.emb_params": sd1()}, path)
+    (tmp_path / "x_lora.safetensors").write_bytes(b"of another bundle")
+    assert [item.name for item in split(path, tmp_path).paths] == ["zog.safetensors"]
+    assert (tmp_path / "x_lora.safetensors").read_bytes() == b"of another bundle"
+
+
+def test_a_file_that_cannot_be_read_is_not_a_problem_of_its_embeddings(bundle, tmp_path):
+    for call in (
+        lambda path: split(path, tmp_path / "s"),
+        lambda path: merge(bundle, path, tmp_path / "m.safetensors"),
+    ):
+        with pytest.raises(BundleError, match="There is no file nothing"):
+            call(tmp_path / "nothing.safetensors")
+        (tmp_path / "bad.safetensors").write_bytes(b"bad")
+        with pytest.raises(BundleError, match="has only 3 bytes"):
+            call(tmp_path / "bad.safetensors")
+
+
+@pytest.mark.parametrize("embeddings", [[[1, 2]], "zog x", [[[], 1]], None, 5])
+def test_facts_of_any_form_in_the_metadata(bundle, tmp_path, embeddings):
+    path = tmp_path / "odd.safetensors"
+    metadata = {BUNDLE_KEY: json.dumps({"version": 1, "embeddings": embeddings}), "modelspec.trigger_phrase": "zog x"}
+    save_file(load_file(bundle), path, metadata)
+    rename(path, {"b": "zog y"}, tmp_path / "y.safetensors")
+    assert names(tmp_path / "y.safetensors") == {"zog x", "zog y"}
 
 
 def test_split_of_hostile_names_stays_in_the_folder(tmp_path):
@@ -276,12 +354,12 @@ def test_verify_asks_the_tokenizer_whether_two_names_are_one(tmp_path, runs):
     found = [
         problem
         for problem in verify(path, tokenizer=lambda text: runs.get(text, [1, 2, 3]))
-        if "are one name" in problem.message
+        if "are the same name" in problem.message
     ]
     assert [problem.is_error for problem in found] == [True]
     assert all(name in found[0].message for name in runs)
-    assert "are one name" not in str(verify(path))
-    assert "are one name" not in str(verify(path, tokenizer=lambda text: [ord(letter) for letter in text]))
+    assert "are the same name" not in str(verify(path))
+    assert "are the same name" not in str(verify(path, tokenizer=lambda text: [ord(letter) for letter in text]))
 
 
 # -- LyCORIS

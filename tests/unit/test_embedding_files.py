@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 
 import pytest
 import torch
@@ -147,6 +148,14 @@ def test_files_of_tokens(tmp_path, lora, file, names, tensors):
         assert paired_files(tmp_path / lora) == [tmp_path / file]
 
 
+def test_a_lora_whose_name_leaves_no_room_for_more(tmp_path):
+    path = tmp_path / ("x" * 240 + ".safetensors")
+    save_file({**LORA, "bundle_emb.zog.emb_params": sd1()}, path)
+    found = read_embeddings(path, with_paired=True)
+    assert set(found.embeddings) == {"zog"}
+    assert not found.problems
+
+
 def test_names_in_the_bundle_come_first(tmp_path):
     path = written(tmp_path / "x.safetensors", {**LORA, "bundle_emb.zog.clip_l": sd1(1, 5)})
     (tmp_path / "x_embeddings").mkdir()
@@ -199,6 +208,15 @@ def test_names_that_differ_only_in_case_do_not_collide_on_windows(tmp_path):
     save_file({**LORA, "bundle_emb.<zog>.emb_params": sd1(), "bundle_emb.Zog.emb_params": sd1(1)}, bundle)
     paths = split(bundle, tmp_path / "s").paths
     assert sorted(path.name for path in paths) == ["Zog-2.safetensors", "x_lora.safetensors", "zog.safetensors"]
+
+
+def test_a_file_system_that_stores_accents_separately_does_not_rename(tmp_path):
+    """As on a Mac, and in archives packed there."""
+    bundle = tmp_path / "x.safetensors"
+    save_file({**LORA, "bundle_emb.café: v2.emb_params": sd1()}, bundle)
+    path = split(bundle, tmp_path / "s").paths[1]
+    path = path.rename(path.with_name(unicodedata.normalize("NFD", path.name)))
+    assert embedding_name(path) == "café: v2"
 
 
 def test_a_renamed_file_has_the_new_name(tmp_path):

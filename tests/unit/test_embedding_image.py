@@ -151,6 +151,14 @@ def test_a_small_image_that_unpacks_to_a_large_text_takes_no_memory(tmp_path):
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("ending", ["jxl", "png"])
+def test_a_format_that_pillow_does_not_know(tmp_path, ending):
+    (tmp_path / f"hat.{ending}").write_bytes(b"\xff\x0a" + bytes(100))
+    (problem,) = read_embedding_file(tmp_path / f"hat.{ending}", "zog").problems
+    assert "cannot be read as an image" in problem.message
+    assert "PNG" in problem.hint
+
+
 def test_damaged_files(tmp_path):
     whole = text_image(tmp_path / "whole.png", json.dumps(contents(sd1(1))).encode()).read_bytes()
     for end in (0, 8, 40, len(whole) // 2):

@@ -14,7 +14,7 @@ from lib_pivotal.app.runs import load_last
 from lib_pivotal.cli.train import read_settings
 from lib_pivotal.core.config.io import read_json, to_json
 from lib_pivotal.core.config.schema import Concept, TrainConfig, field_info
-from lib_pivotal.core.config.settings_file import LONGEST_SETTINGS, read_settings_file
+from lib_pivotal.core.config.settings_file import MAX_SETTINGS_BYTES, read_settings_file
 from lib_pivotal.core.config.user_path import check_path
 from lib_pivotal.core.errors import ConfigError
 from lib_pivotal.core.train.checks import check, with_parse_problems
@@ -169,7 +169,7 @@ def test_windows_line_ends_and_a_byte_order_mark_are_accepted(tmp_path):
 
 
 def test_files_that_are_not_settings_are_not_read_completely(tmp_path):
-    (tmp_path / "large.json").write_bytes(b" " * (LONGEST_SETTINGS + 1))
+    (tmp_path / "large.json").write_bytes(b" " * (MAX_SETTINGS_BYTES + 1))
     (tmp_path / "folder.json").mkdir()
     (tmp_path / "last.json").write_bytes(b"\xff")
     paths = [tmp_path / "large.json", tmp_path / "folder.json", tmp_path / "missing.json", tmp_path / LONG]

@@ -219,7 +219,7 @@ def test_running_out_of_memory_names_the_image(tmp_path, monkeypatch, stage):
 
 def test_files_of_any_size_are_read_to_a_limit(tmp_path, monkeypatch):
     write_captions(tmp_path, "zog")
-    monkeypatch.setattr(image_file, "_MOST_BYTES", 100)
+    monkeypatch.setattr(image_file, "_MAX_BYTES", 100)
     with pytest.raises(UnusableImage, match="is larger than"):
         image_file.read_bytes(tmp_path / "a0.png")
 

@@ -103,3 +103,30 @@ def test_the_page_shows_nothing_hidden_either(hostile):
     ):
         assert shown.replace("\n", " ").isprintable()
         shown.encode("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "lines"),
+    [
+        (["LoRA"], ["LoRA: rank 4, alpha 2; layers: 1; read by all webuis"]),
+        (
+            ["LoRA", "LoHa"],
+            [
+                "LoRA: rank 4, alpha 2; layers: 2",
+                "LoRA, layers: 1; read by all webuis",
+                "LoHa, layers: 1; read by all webuis",
+            ],
+        ),
+    ],
+)
+def test_the_tab_shows_one_line_for_a_plain_lora(kinds, lines):
+    lora = {
+        "layers": len(kinds),
+        "kinds": [{"kind": kind, "layers": 1, "read_by": "all webuis"} for kind in kinds],
+        "ranks": {"4": len(kinds)},
+        "alphas": [2.0],
+    }
+    shown = show_bundle(
+        {"kind": "LoRA", "family": "", "lora": lora, "embeddings": {}, "problems": [], "metadata": {}},
+    )
+    assert [line for line in shown.split("<div>") if "layers" in line] == [f"{line}</div>" for line in lines]

@@ -7,7 +7,7 @@ import torch
 
 from lib_pivotal.core.errors import BundleError
 from lib_pivotal.core.lora.adapter_set import AdapterSet, attach
-from lib_pivotal.core.lora.lora import Lora, delta_weight
+from lib_pivotal.core.lora.lora import FusedLora, Lora, delta_weight
 from lib_pivotal.core.lora.naming import diffusers_to_ldm, kohya_key, ldm_to_diffusers, role_of
 from lib_pivotal.core.lora.targets import choose_targets
 from lib_pivotal.core.ports import LoraTarget
@@ -162,12 +162,11 @@ def test_a_file_brings_the_same_weights_back():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_fused_backward_pass_equals_autograds_own(dtype, autocast):
     gradients = []
-    for is_fused in (True, False):
+    for kind in (FusedLora, Lora):
         torch.manual_seed(1)
         layer = torch.nn.Linear(6, 10).to(dtype).requires_grad_(False)
         target = LoraTarget("k", "unet", "attention", layer)
-        lora = AdapterSet.with_ranks("unet", [(target, 4)], 0.75, 1, torch.device("cpu"), is_fused=is_fused)
-        assert (type(lora.layers[0].adapter) is Lora) == (not is_fused)
+        lora = AdapterSet("unet", [(target, kind((10, 6), 4, 3.0))], 1, torch.device("cpu"))
         with torch.no_grad():
             lora.layers[0].parameters["up"].normal_()
         x = torch.randn(3, 5, 6).to(dtype).requires_grad_(True)
@@ -179,20 +178,3 @@ def test_the_fused_backward_pass_equals_autograds_own(dtype, autocast):
     for fused, plain in zip(*gradients, strict=True):
         assert torch.allclose(fused, plain, rtol=1e-5 if is_exact else 3e-2, atol=1e-4 if is_exact else 0.5)
         assert fused.abs().sum() > 0
-
-
-def test_plain_adapters_leave_gradients_where_hooks_on_them_see_them():
-    """The plain pass is used where gradients have hooks or a second derivative is needed."""
-    layer = torch.nn.Linear(6, 10)
-    target = LoraTarget("k", "unet", "attention", layer)
-    seen = []
-    for is_fused in (True, False):
-        lora = AdapterSet.with_ranks("unet", [(target, 4)], 0.5, 1, torch.device("cpu"), is_fused=is_fused)
-        lora.layers[0].parameters["down"].register_hook(
-            lambda gradient, name=is_fused: seen.append((name, bool(gradient is not None and gradient.any())))
-        )
-        with torch.no_grad():
-            lora.layers[0].parameters["up"].fill_(0.1)
-        with attach([lora]):
-            layer(torch.randn(3, 6)).pow(2).sum().backward()
-    assert (False, True) in seen and (True, True) not in seen

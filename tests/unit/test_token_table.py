@@ -117,6 +117,7 @@ def test_options_rename_and_switch_off() -> None:
 
 def test_options_are_read_from_a_tag() -> None:
     assert parse_name_options(["x", "0.8", 1.0]) == NameOptions()
+    assert parse_name_options(["x", "ti=my_, zog/hat,"]) == NameOptions(prefix="my_", renamed={"zog": "hat"})
     assert parse_name_options(["x", "1", "te=0.5", "ti=Off"]).is_off
     options = parse_name_options(["x", "1", "ti=a/b,C d/e", "ti=pre_"])
     assert [options.name_of(name) for name in ("a", "c D", "other")] == ["b", "e", "pre_other"]

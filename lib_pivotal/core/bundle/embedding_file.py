@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lib_pivotal.core.bundle.embedding_image import IMAGE_ENDINGS, read_embedding_image
+from lib_pivotal.core.bundle.embedding_image import read_embedding_image
 from lib_pivotal.core.bundle.embedding_reader import (
     BundledEmbeddings,
     EmbeddingReader,
@@ -20,15 +21,14 @@ from lib_pivotal.core.bundle.embedding_reader import (
     unreadable,
 )
 from lib_pivotal.core.bundle.layout import KeyGroups, group_file_keys
-from lib_pivotal.core.bundle.names import file_stem_for
+from lib_pivotal.core.bundle.names import IMAGE_SUFFIXES, file_stem_for
 from lib_pivotal.core.bundle.network_kind import find_network, other_subject
 from lib_pivotal.core.bundle.tensor_file import TensorFile, Unreadable, open_tensors
-from lib_pivotal.core.bundle.values import MOST_VECTORS, WIDEST, Rejected
+from lib_pivotal.core.bundle.values import MAX_VECTORS, MAX_WIDTH, Rejected
 from lib_pivotal.core.errors import Problem
 from lib_pivotal.core.printable import printable
 
 __all__ = [
-    "EMBEDDING_ENDINGS",
     "SafeLoader",
     "embedding_name",
     "name_metadata",
@@ -38,8 +38,6 @@ __all__ = [
 
 SafeLoader = Callable[[Path], Mapping[str, Any]]
 """Reads a ``.pt`` or ``.bin`` file without running any code in it."""
-EMBEDDING_ENDINGS = (".safetensors", ".pti", ".pt", ".bin", *IMAGE_ENDINGS)
-"""Suffixes of embedding files; cog-sdxl uses ``.pti`` for a safetensors file."""
 _PICKLED = (".pt", ".bin")
 _NAME_KEY = "pivotal_embedding"
 
@@ -56,7 +54,7 @@ def embedding_name(path: Path) -> str:
     always, in a safetensors file only while the file has the name that we would give it.
     """
     try:
-        if path.suffix.lower() in IMAGE_ENDINGS:
+        if path.suffix.lower() in IMAGE_SUFFIXES:
             inside = read_embedding_image(path).get("name")
             return inside if isinstance(inside, str) and inside.strip() else path.stem
         with open_tensors(path) as file:
@@ -68,8 +66,9 @@ def embedding_name(path: Path) -> str:
 def _own_name(metadata: Mapping[str, str], stem: str) -> str:
     try:
         name = json.loads(metadata[_NAME_KEY])["name"]
-        # Renaming the file renames the embedding.
-        is_named_after = re.fullmatch(rf"{re.escape(file_stem_for(name))}(-\d+)?", stem, re.IGNORECASE) is not None
+        # Renaming the file renames the embedding. macOS stores accents separately from their letters.
+        composed = unicodedata.normalize("NFC", stem)
+        is_named_after = re.fullmatch(rf"{re.escape(file_stem_for(name))}(-\d+)?", composed, re.IGNORECASE) is not None
     except (KeyError, TypeError, ValueError, RecursionError):
         return stem
     return name if is_named_after else stem
@@ -89,9 +88,9 @@ def read_embedding_file(path: Path, name: str, load_other: SafeLoader | None = N
     Returns:
         The embedding, or a problem that names the file; ``keys`` is empty.
     """
-    ending = path.suffix.lower()
+    suffix = path.suffix.lower()
     try:
-        if ending in IMAGE_ENDINGS:
+        if suffix in IMAGE_SUFFIXES:
             return _parse_values(_flat(read_embedding_image(path)), path, name)
         with open_tensors(path) as file:
             return parse_embedding_file(file, path, name)
@@ -100,7 +99,7 @@ def read_embedding_file(path: Path, name: str, load_other: SafeLoader | None = N
     except OSError as error:
         return unreadable(path, error)
     except Unreadable as error:
-        return _read_pickled(path, name, load_other) if ending in _PICKLED else unreadable(path, error)
+        return _read_pickled(path, name, load_other) if suffix in _PICKLED else unreadable(path, error)
 
 
 def _read_pickled(path: Path, name: str, load_other: SafeLoader | None) -> BundledEmbeddings:
@@ -178,7 +177,7 @@ def _tokens(keys: Iterable[str], source: TensorSource) -> list[str]:
     """The keys in order if each is a token and all vectors have the same width, else nothing."""
     ordered = sorted(keys, key=lambda key: [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part)
                                             for part in re.split(r"(\d{1,9})", key)])  # fmt: skip
-    if not 2 <= len(ordered) <= MOST_VECTORS or find_network(ordered).modules or other_subject(ordered):
+    if not 2 <= len(ordered) <= MAX_VECTORS or find_network(ordered).modules or other_subject(ordered):
         return []
     try:
         shapes = [tuple(source.shape(key)) for key in ordered]
@@ -186,7 +185,7 @@ def _tokens(keys: Iterable[str], source: TensorSource) -> list[str]:
         return []
     are_vectors = all(len(shape) in (1, 2) for shape in shapes) and len({shape[-1:] for shape in shapes}) == 1
     # Anything narrower is part of a model.
-    return ordered if are_vectors and 256 <= shapes[0][-1] <= WIDEST else []
+    return ordered if are_vectors and 256 <= shapes[0][-1] <= MAX_WIDTH else []
 
 
 def _joined(tokens: list[str], source: TensorSource) -> TensorSource:

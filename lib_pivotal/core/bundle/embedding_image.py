@@ -18,17 +18,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from lib_pivotal.core.bundle.values import Rejected
 
-__all__ = ["IMAGE_ENDINGS", "read_embedding_image"]
+__all__ = ["read_embedding_image"]
 
-IMAGE_ENDINGS = (".png", ".webp", ".avif", ".jxl")
 _TEXT = "sd-ti-embedding"
 _TENSOR = "TORCHTENSOR"
-_MOST_PIXELS = 2**23
-_LONGEST_JSON = 8 * 2**20
+_MAX_PIXELS = 2**23
+_MAX_JSON_BYTES = 8 * 2**20
 """Maximum size in bytes; 75 vectors of the widest encoder take about 2 MiB."""
 _FACTOR, _STEP = 1664525, 1013904223
 """Generator of the numbers that the strips are XORed with: x → _FACTOR · x + _STEP modulo 2³², then modulo 255."""
@@ -51,6 +50,8 @@ def read_embedding_image(path: Path) -> dict[str, Any]:
                 raw = _from_text(image)
                 if raw is None:
                     raw = _from_pixels(image)
+        except UnidentifiedImageError as error:
+            raise Rejected("it cannot be read as an image", "Convert it to PNG in an image editor.") from error
         except (SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
             raise Rejected(f"the image cannot be read ({error})") from error
     return _parse(raw)
@@ -60,7 +61,7 @@ def _from_text(image: Image.Image) -> bytes | None:
     text = image.info.get(_TEXT)
     if not isinstance(text, (str, bytes)):
         return None
-    if len(text) > 2 * _LONGEST_JSON:
+    if len(text) > 2 * _MAX_JSON_BYTES:
         raise Rejected("the embedding in the image is too large to be one")
     try:
         return base64.b64decode(text)
@@ -70,7 +71,7 @@ def _from_text(image: Image.Image) -> bytes | None:
 
 def _from_pixels(image: Image.Image) -> bytes:
     width, height = image.size
-    if width * height > _MOST_PIXELS:
+    if width * height > _MAX_PIXELS:
         raise Rejected(f"an image of {width} × {height} pixels is too large to contain an embedding")
     pixels = _without_border(np.asarray(image.convert("RGB"))) & 0x0F
     dark = np.flatnonzero(pixels.sum(axis=(0, 2)) == 0)
@@ -83,7 +84,7 @@ def _from_pixels(image: Image.Image) -> bytes:
     mask = _mixing(mixed.size)
     unpacker = zlib.decompressobj()
     try:
-        raw = unpacker.decompress((mixed ^ (mask | mask << 4)).tobytes(), _LONGEST_JSON)
+        raw = unpacker.decompress((mixed ^ (mask | mask << 4)).tobytes(), _MAX_JSON_BYTES)
     except zlib.error as error:
         raise Rejected(
             "there is no embedding in the image", "It may have been saved again with lossy compression."
@@ -114,7 +115,7 @@ def _mixing(count: int) -> Any:
 
 
 def _parse(raw: bytes) -> dict[str, Any]:
-    if len(raw) > _LONGEST_JSON:
+    if len(raw) > _MAX_JSON_BYTES:
         raise Rejected("the embedding in the image is too large to be one")
     try:
         values = json.loads(raw, parse_int=_short_integer)

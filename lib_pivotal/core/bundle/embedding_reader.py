@@ -14,11 +14,11 @@ from lib_pivotal.core.bundle.layout import KeyGroups, choose_suffixes
 from lib_pivotal.core.bundle.names import token_key, why_untypable
 from lib_pivotal.core.bundle.tensor_file import TensorFile, Unreadable
 from lib_pivotal.core.bundle.values import Rejected, byte_count, check_shapes, embedding_hash, normalized
-from lib_pivotal.core.errors import Problem
+from lib_pivotal.core.errors import Problem, Severity
 from lib_pivotal.core.printable import printable
 
 __all__ = [
-    "MOST_EMBEDDINGS",
+    "MAX_EMBEDDINGS",
     "BundledEmbedding",
     "BundledEmbeddings",
     "EmbeddingReader",
@@ -28,10 +28,10 @@ __all__ = [
     "unreadable",
 ]
 
-MOST_EMBEDDINGS = 256
-_MOST_BYTES = 64 * 2**20
-_MOST_PROBLEMS = 32
-_MOST_REASONS = 8
+MAX_EMBEDDINGS = 256
+_MAX_BYTES = 64 * 2**20
+_MAX_PROBLEMS = 32
+_MAX_REASONS = 8
 _UNFETCHABLE = (OSError, Unreadable, RuntimeError, TypeError)
 """Errors of reading a tensor; torch has dtypes that it cannot convert."""
 
@@ -117,7 +117,7 @@ class EmbeddingReader:
 
     def __init__(self) -> None:
         self._problems: list[Problem] = []
-        self._more = 0
+        self._more: list[Severity] = []
         self._names: dict[str, str] = {}
         self._bytes = 0
 
@@ -158,7 +158,7 @@ class EmbeddingReader:
             raise Rejected(fault)
         choice = choose_suffixes(suffixes)
         reasons = [f"{printable(suffix)} is ignored ({why})" for suffix, why in sorted(choice.ignored.items())]
-        reason = "; ".join(reasons[:_MOST_REASONS]) + ("; and more" if len(reasons) > _MOST_REASONS else "")
+        reason = "; ".join(reasons[:_MAX_REASONS]) + ("; and more" if len(reasons) > _MAX_REASONS else "")
         if not choice.used:
             raise Rejected(f"it has no vectors for Stable Diffusion 1, 2 or XL: {reason}")
         shapes = {suffix: [int(side) for side in source.shape(suffixes[suffix])] for suffix in choice.used}
@@ -173,10 +173,10 @@ class EmbeddingReader:
         if key in self._names:
             other = printable(self._names[key])
             raise Rejected(f"'{printable(name)}' and '{other}' are the same name to the tokenizer")
-        if len(self._names) >= MOST_EMBEDDINGS:
-            raise Rejected(f"at most {MOST_EMBEDDINGS} embeddings per file are read")
-        if self._bytes + byte_count(shapes) > _MOST_BYTES:
-            raise Rejected(f"at most {_MOST_BYTES >> 20} MiB of embeddings per file are read")
+        if len(self._names) >= MAX_EMBEDDINGS:
+            raise Rejected(f"at most {MAX_EMBEDDINGS} embeddings per file are read")
+        if self._bytes + byte_count(shapes) > _MAX_BYTES:
+            raise Rejected(f"at most {_MAX_BYTES >> 20} MiB of embeddings per file are read")
         self._names[key] = name
         self._bytes += byte_count(shapes)
 
@@ -200,12 +200,12 @@ class EmbeddingReader:
         except _UNFETCHABLE as error:
             self.reject(name, f"its data cannot be read ({printable(error)})")
 
-    def note(self, name: str, severity: str, message: str, hint: str = "") -> None:
+    def note(self, name: str, severity: Severity, message: str, hint: str = "") -> None:
         """Record a problem; only the first ones are kept if there are very many."""
-        if len(self._problems) < _MOST_PROBLEMS:
+        if len(self._problems) < _MAX_PROBLEMS:
             self._problems.append(Problem(printable(name), severity, message, hint))
         else:
-            self._more += 1
+            self._more.append(severity)
 
     def reject(self, name: str, reason: str, hint: str = "") -> None:
         """Record why an embedding is not used."""
@@ -216,5 +216,6 @@ class EmbeddingReader:
         """The recorded problems, and how many more there were."""
         if not self._more:
             return list(self._problems)
-        rest = Problem("…", "error", f"There are {self._more} more problems with embeddings in this file.", "")
-        return [*self._problems, rest]
+        severity: Severity = "error" if "error" in self._more else "warning"
+        text = f"There are {len(self._more)} more problems with embeddings in this file."
+        return [*self._problems, Problem("…", severity, text, "")]

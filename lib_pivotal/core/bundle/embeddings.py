@@ -26,23 +26,11 @@ from lib_pivotal.core.bundle.tensor_file import TensorFile, Unreadable, open_ten
 __all__ = [
     "BundledEmbedding",
     "BundledEmbeddings",
-    "has_embeddings",
     "paired_files",
     "parse_embeddings",
     "parse_tensor_file",
     "read_embeddings",
 ]
-
-_UNOPENABLE = (OSError, Unreadable)
-
-
-def has_embeddings(path: Path) -> bool:
-    """Whether a file has embedding keys; reads only its header, False for an unreadable file."""
-    try:
-        with open_tensors(path) as file:
-            return bool(group_keys(file.entries, file.metadata).keys)
-    except _UNOPENABLE:
-        return False
 
 
 def read_embeddings(path: Path, *, with_paired: bool = False) -> BundledEmbeddings:
@@ -55,7 +43,7 @@ def read_embeddings(path: Path, *, with_paired: bool = False) -> BundledEmbeddin
     try:
         with open_tensors(path) as file:
             found = parse_tensor_file(file)
-    except _UNOPENABLE as error:
+    except (OSError, Unreadable) as error:
         found = unreadable(path, error)
     return add_paired(path, found) if with_paired else found
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from lib_pivotal.core.atomic_file import replacing
-from lib_pivotal.core.bundle.embeddings import parse_embeddings
+from lib_pivotal.core.bundle.embeddings import BundledEmbeddings, parse_embeddings, parse_tensor_file
 from lib_pivotal.core.bundle.tensor_file import TensorFile, Unreadable, open_tensors, write_tensors
-from lib_pivotal.core.errors import BundleError, Problem
+from lib_pivotal.core.errors import BundleError, ConfigError, Problem
 from lib_pivotal.core.printable import printable
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "open_bundle",
     "read_bundle",
     "refuse_existing",
+    "require_embeddings",
     "write_changed",
 ]
 
@@ -81,6 +82,23 @@ def open_bundle(path: Path) -> Iterator[TensorFile]:
         raise BundleError(f"A file cannot be read or written ({reason}).", hint=_DISK) from error
 
 
+def require_embeddings(file: TensorFile, path: Path) -> BundledEmbeddings:
+    """The embeddings of an open file.
+
+    Args:
+        file: the open file.
+        path: its path, for the message.
+
+    Raises:
+        ConfigError: it contains no usable ones; lists why.
+    """
+    found = parse_tensor_file(file)
+    if not found.embeddings:
+        nothing = Problem(printable(path.name), "error", "It contains no embeddings.", "Choose another file.")
+        raise ConfigError(found.problems or [nothing])
+    return found
+
+
 @dataclass(frozen=True)
 class Written:
     """Result of a bundle tool.
@@ -121,11 +139,12 @@ def write_changed(
 
     Args:
         out: the new file; it is written completely or not at all.
-        file: open file to copy from.
+        file: open file to copy from; it is closed when everything is copied.
         copied: new key → key in ``file``.
         tensors: new key → tensor of any shape.
         metadata: metadata strings.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as partial:
+    # Windows replaces only closed files, and ``out`` may be the one that was copied from.
+    with replacing(out, before=lambda _partial: file.close()) as partial:
         write_tensors(partial, tensors, metadata, {new: (file, old) for new, old in copied.items()})

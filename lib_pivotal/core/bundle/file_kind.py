@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from lib_pivotal.core.bundle.header import LONGEST_HEADER
+from lib_pivotal.core.bundle.header import MAX_HEADER_BYTES
 
 __all__ = ["SAMPLE_BYTES", "why_not_safetensors"]
 
 SAMPLE_BYTES = 1024
 """Number of bytes at the beginning of a file that suffice to recognize it."""
 
-_SMALLEST = 64
+_MIN_BYTES = 64
 """Minimum size in bytes of a file with a tensor."""
 _AGAIN = "Download it again."
 _PICKLE = (
@@ -62,18 +62,18 @@ def why_not_safetensors(start: bytes, size: int) -> tuple[str, str]:
     if not size:
         return "it is empty (0 bytes)", _AGAIN
     length = int.from_bytes(start[:8], "little")
-    if start[8:9] == b"{" and LONGEST_HEADER < length <= size:
-        most = LONGEST_HEADER // 10**6
+    if start[8:9] == b"{" and MAX_HEADER_BYTES < length <= size:
+        most = MAX_HEADER_BYTES // 10**6
         return (
             f"its header has {length // 10**6} MB, and the format allows {most}",
             "Remove the cover images from its metadata with the program that put them there.",
         )
     # It begins like a header, but the rest is missing.
-    if start[8:9] == b"{" and length <= LONGEST_HEADER:
+    if start[8:9] == b"{" and length <= MAX_HEADER_BYTES:
         return f"it is incomplete: it has {size} bytes, and its header alone has {length}", _AGAIN
     for matches, kind in _KINDS:
         if matches(start):
             return kind
-    if size < _SMALLEST:
+    if size < _MIN_BYTES:
         return f"it has only {size} bytes", _AGAIN
     return "it is not a safetensors file", _AGAIN

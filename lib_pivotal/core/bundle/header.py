@@ -14,9 +14,9 @@ from typing import Any
 
 from lib_pivotal.core.printable import printable
 
-__all__ = ["LONGEST_HEADER", "NUMBER_TYPES", "Entry", "Header", "MalformedHeader", "parse_header"]
+__all__ = ["MAX_HEADER_BYTES", "NUMBER_TYPES", "Entry", "Header", "MalformedHeader", "parse_header"]
 
-LONGEST_HEADER = 100_000_000
+MAX_HEADER_BYTES = 100_000_000
 """Maximum in bytes that the format allows. Only cover images in the metadata make a header longer than about 1 MB."""
 NUMBER_TYPES = {
     "F64": (8, "float64"),
@@ -40,13 +40,13 @@ _LONG_NUMBER = re.compile(rb"\d{20}")
 _DECODER = json.JSONDecoder()
 _SPACE = re.compile(r"[ \t\r\n]*")
 _SIMPLE = re.compile(r"[-+.0-9A-Za-z]{1,40}")
-_LONGEST_ENTRY = 1000
+_MAX_ENTRY_LENGTH = 1000
 """Maximum number of characters of one tensor's entry."""
-_MOST_SIDES = 16
-_MOST_TENSORS = 20_000
+_MAX_SIDES = 16
+_MAX_TENSORS = 20_000
 """A LoRA of every layer of SDXL, the largest supported model, has less than half as many."""
-_MOST_TEXTS = 10_000
-_MOST_FAULTS = 8
+_MAX_TEXTS = 10_000
+_MAX_FAULTS = 8
 
 
 class MalformedHeader(ValueError):
@@ -95,7 +95,7 @@ def parse_header(raw: bytes, data_size: int) -> Header:
     """Parse a header.
 
     Args:
-        raw: the header's bytes, at most ``LONGEST_HEADER``.
+        raw: the header's bytes, at most ``MAX_HEADER_BYTES``.
         data_size: number of bytes in the file after the header.
 
     Raises:
@@ -103,12 +103,12 @@ def parse_header(raw: bytes, data_size: int) -> Header:
     """
     values = _parse_short(raw) if len(raw) <= _SHORT else _parse_long(raw)
     said = values.pop("__metadata__", {})
-    if len(values) > _MOST_TENSORS:
-        raise MalformedHeader(f"it has {len(values)} tensors; at most {_MOST_TENSORS} are read")
+    if len(values) > _MAX_TENSORS:
+        raise MalformedHeader(f"it has {len(values)} tensors; at most {_MAX_TENSORS} are read")
     entries = {key: _entry(key, value) for key, value in values.items()}
     faults = [*_text_faults(raw, said), *_size_faults(entries), *_placement_faults(entries, data_size)]
     texts = said.items() if isinstance(said, dict) else ()
-    return Header(entries, {key: value for key, value in texts if isinstance(value, str)}, tuple(faults[:_MOST_FAULTS]))
+    return Header(entries, {key: value for key, value in texts if isinstance(value, str)}, tuple(faults[:_MAX_FAULTS]))
 
 
 def _parse_short(raw: bytes) -> dict[str, Any]:
@@ -146,12 +146,12 @@ def _parse_long(raw: bytes) -> dict[str, Any]:
 def _members_of(text: str) -> tuple[dict[str, Any], str]:
     """Parse the members of the header's object; return them and the text after it."""
     values: dict[str, Any] = {}
-    members = _Members(text, 0, _MOST_TENSORS + 1)
+    members = _Members(text, 0, _MAX_TENSORS + 1)
     for key, at in members:
         if key == "__metadata__" and text.startswith("{", at):
             values[key], members.at = _texts(text, at)
         else:
-            end = text.find("}", at, at + _LONGEST_ENTRY) + 1
+            end = text.find("}", at, at + _MAX_ENTRY_LENGTH) + 1
             values[key], members.at = _parse_short(text[at : end or at].encode()), end
     return values, text[members.at :]
 
@@ -213,7 +213,7 @@ def _string(text: str, at: int) -> tuple[str, int]:
 def _texts(text: str, at: int) -> tuple[dict[str, Any], int]:
     """Parse the metadata at a position; return it and its end. Values other than strings become None."""
     found: dict[str, Any] = {}
-    members = _Members(text, at, _MOST_TEXTS)
+    members = _Members(text, at, _MAX_TEXTS)
     for key, start in members:
         if text.startswith('"', start):
             found[key], members.at = _string(text, start)
@@ -233,7 +233,7 @@ def _entry(key: str, value: Any) -> Entry:
         if isinstance(dtype, str) and isinstance(shape, list) and isinstance(offsets, list) and len(offsets) == 2:
             # bool is a subclass of int, but not a valid size.
             are_sizes = all(type(number) is int and number >= 0 for number in (*shape, *offsets))
-            if are_sizes and len(shape) <= _MOST_SIDES and offsets[0] <= offsets[1]:
+            if are_sizes and len(shape) <= _MAX_SIDES and offsets[0] <= offsets[1]:
                 return Entry(dtype, tuple(shape), offsets[0], offsets[1])
     raise MalformedHeader(f"its header does not say where the tensor {printable(key)} is")
 

@@ -13,6 +13,7 @@ import torch
 from lib_pivotal.core.bundle.embedding_file import parse_embedding_file
 from lib_pivotal.core.bundle.embeddings import BundledEmbedding, BundledEmbeddings, parse_tensor_file
 from lib_pivotal.core.bundle.file import open_bundle
+from lib_pivotal.core.bundle.forge_limit import check_key_count
 from lib_pivotal.core.bundle.metadata import BUNDLE_KEY
 from lib_pivotal.core.bundle.names import Tokenizer, as_warnings, name_problems
 from lib_pivotal.core.bundle.network_check import alpha_of, check_network
@@ -20,19 +21,11 @@ from lib_pivotal.core.bundle.network_family import family_of_network
 from lib_pivotal.core.bundle.network_kind import ALL_WEBUIS, Network, find_network, other_subject
 from lib_pivotal.core.bundle.tensor_file import TensorFile
 from lib_pivotal.core.errors import BundleError, Problem
-from lib_pivotal.core.families import family_of_metadata
+from lib_pivotal.core.families import family_of_metadata, family_of_widths
 from lib_pivotal.core.printable import printable
 
-__all__ = ["MOST_KEYS_ON_FORGE", "describe", "family_of", "is_not_a_lora", "verify"]
+__all__ = ["describe", "family_of", "is_not_a_lora", "verify"]
 
-MOST_KEYS_ON_FORGE = 12
-"""Host: backend/patcher/lora.py and modules_forge of Forge and old Forge: with more unknown keys, no LoRA is loaded."""
-_FAMILIES = {
-    (("clip_l", 768),): "SD1",
-    (("clip_l", 1024),): "SD2",
-    (("clip_g", 1280), ("clip_l", 768)): "SDXL",
-    (("clip_g", 1280),): "SDXL refiner",
-}
 _LONG_VECTOR = 10.0
 """CLIP's own token vectors have norms of about 0.4."""
 _PROPER_FOLDERS = {
@@ -48,8 +41,8 @@ def family_of(encoders: Mapping[str, torch.Tensor]) -> str:
     Args:
         encoders: encoder → vectors, shape ``(n, width)``.
     """
-    widths = tuple(sorted((encoder, int(vectors.shape[1])) for encoder, vectors in encoders.items()))
-    return _FAMILIES.get(widths, " + ".join(f"{encoder} {width}" for encoder, width in widths))
+    widths = {encoder: int(vectors.shape[1]) for encoder, vectors in sorted(encoders.items())}
+    return family_of_widths(widths.values()) or " + ".join(f"{encoder} {width}" for encoder, width in widths.items())
 
 
 class _Contents:
@@ -147,6 +140,10 @@ def is_not_a_lora(file: TensorFile, path: Path) -> Problem | None:
     subject = "an embedding file" if contents.is_embedding_file else contents.subject
     if not subject:
         return None
+    return _wrong_file(path, subject)
+
+
+def _wrong_file(path: Path, subject: str) -> Problem:
     hint = _PROPER_FOLDERS.get(subject, "Choose a LoRA or a bundle.")
     return Problem(printable(path.name), "error", f"It is {subject}, not a LoRA.", hint)
 
@@ -164,8 +161,7 @@ def verify(path: Path, *, tokenizer: Tokenizer | None = None) -> list[Problem]:
             contents = _Contents(file, path)
             problems = [Problem(shown, "error", text, "Other programs reject the file.") for text in file.faults]
             if contents.subject:
-                hint = _PROPER_FOLDERS.get(contents.subject, "Choose a LoRA or a bundle.")
-                return [*problems, Problem(shown, "error", f"It is {contents.subject}, not a LoRA.", hint)]
+                return [*problems, _wrong_file(path, contents.subject)]
             problems += check_network(file, contents.network)
     except BundleError as error:
         return [Problem(shown, "error", error.message, error.hint)]
@@ -186,9 +182,7 @@ def _bundle_problems(shown: str, contents: _Contents, tokenizer: Tokenizer | Non
             text = "It contains no LoRA." + (" Its keys are of an unknown kind." if network.others else "")
             problems.append(Problem(shown, "warning", text, "" if found.keys else "Check where it comes from."))
     problems += _reader_problems(contents)
-    if len(found.keys) > MOST_KEYS_ON_FORGE:
-        text = f"It has {len(found.keys)} embedding tensors; Forge without this extension rejects more than 12."
-        problems.append(Problem(shown, "warning", text, "Split it for Forge users."))
+    problems += check_key_count(shown, len(found.keys))
     return problems + _contradictions(shown, contents, found)
 
 
@@ -201,7 +195,7 @@ def _same_runs(found: BundledEmbeddings, tokenizer: Tokenizer | None) -> list[Pr
     for name in found.embeddings:
         other = first.setdefault(tuple(tokenizer(name)), name)
         if other != name:
-            text = f"'{printable(other)}' and '{printable(name)}' are one name to the tokenizer."
+            text = f"'{printable(other)}' and '{printable(name)}' are the same name to the tokenizer."
             problems.append(Problem(printable(name), "error", text, "Only the first one works; rename the other."))
     return problems
 

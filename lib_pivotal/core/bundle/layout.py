@@ -98,9 +98,8 @@ def group_keys(keys: Iterable[str], metadata: Mapping[str, str]) -> KeyGroups:
     """
     groups = KeyGroups({}, {})
     head = EMBEDDING_PREFIX[:-1]
-    for key in sorted(
-        key for key in keys if key.startswith(head) or metadata.get(key) == _TOKEN_MARK or _LAYERWISE in key
-    ):
+    found = [key for key in keys if key.startswith(head) or metadata.get(key) == _TOKEN_MARK or _LAYERWISE in key]
+    for key in sorted(found, key=lambda key: (not key.startswith(head), key)):
         if key == head:
             groups.unrecognized[key] = "the key has no name"
         elif key.startswith(EMBEDDING_PREFIX):
@@ -110,8 +109,8 @@ def group_keys(keys: Iterable[str], metadata: Mapping[str, str]) -> KeyGroups:
             else:
                 groups.unrecognized[key] = "its key has an unknown suffix"
         elif metadata.get(key) == _TOKEN_MARK:
-            # If a name has both formats, the other one is used.
-            groups.names.setdefault(key, {}).setdefault(_SINGLE, key)
+            if groups.names.setdefault(key, {}).setdefault(_SINGLE, key) != key:
+                groups.unrecognized[key] = "another key contains the vectors of the same encoder"
         elif _LAYERWISE in key:
             groups.unrecognized[key] = "Mix-of-Show has separate vectors for every layer, which no webui supports"
     return groups

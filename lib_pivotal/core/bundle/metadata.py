@@ -183,8 +183,10 @@ def changed_metadata(
             values[key] = new_stem
     try:
         own = json.loads(values[BUNDLE_KEY])
-        before = dict(own["embeddings"])
+        before = own["embeddings"]
     except (KeyError, TypeError, ValueError, RecursionError):
+        return values
+    if not isinstance(before, dict):
         return values
     after = {renamed.get(name, name): facts for name, facts in before.items() if name not in removed}
     for name, item in (added or {}).items():

@@ -10,11 +10,13 @@ from lib_pivotal.core.bundle.everyday_words import is_everyday_tag
 from lib_pivotal.core.config.schema import Concept
 from lib_pivotal.core.config.user_path import RESERVED_NAMES
 from lib_pivotal.core.errors import Problem
-from lib_pivotal.core.families import COMMON_TOKENS_BELOW
+from lib_pivotal.core.families import CHUNK_TOKENS, COMMON_TOKENS_BELOW
 from lib_pivotal.core.printable import printable
 
 __all__ = [
-    "LONGEST_NAME",
+    "EMBEDDING_SUFFIXES",
+    "IMAGE_SUFFIXES",
+    "MAX_NAME_LENGTH",
     "Tokenizer",
     "as_warnings",
     "check_file_name",
@@ -29,11 +31,15 @@ __all__ = [
 Tokenizer = Callable[[str], list[int]]
 """Text → token ids without start and end tokens."""
 
-LONGEST_NAME = 100
+EMBEDDING_SUFFIXES = (".safetensors", ".pti", ".pt", ".bin")
+"""Suffixes of embedding files; cog-sdxl uses ``.pti`` for a safetensors file."""
+IMAGE_SUFFIXES = (".png", ".webp", ".avif", ".jxl")
+"""Suffixes of images that an embedding may be stored in."""
+MAX_NAME_LENGTH = 100
 """Maximum length of a name in a file; names to be trained must be shorter."""
-_LONGEST = 60
-_LONGEST_FILE_NAME = 100
-_LONGEST_FILE_BYTES = 180
+_MAX_NEW_NAME_LENGTH = 60
+_MAX_FILE_NAME_LENGTH = 100
+_MAX_FILE_NAME_BYTES = 180
 """UTF-8 bytes; a file name may have 255, but suffixes, numbers and temporary names are added to it."""
 _ALLOWED = frozenset(" _-")
 _ALLOWED_IN_FILES = frozenset(" _-.")
@@ -46,7 +52,6 @@ Host: modules/prompt_parser.py, ``re_AND`` and ``re_break``, A1111 1.6.1-1.10.1:
     that belong to no word.
 """
 _COSTLY_FROM = 9
-_PROMPT_TOKENS = 75
 _WITHOUT_SPACES = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
 """First words of the Unicode names of scripts written without spaces or with attached endings."""
 _VERSION = re.compile(r"_v(\d{1,4})$")
@@ -70,8 +75,8 @@ def why_untypable(name: str) -> str:
     """Why a name cannot be typed in a prompt, or an empty string; does not check how it is tokenized."""
     if not name.strip():
         return "its name is empty"
-    if len(name) > LONGEST_NAME:
-        return f"its name has {len(name)} characters; at most {LONGEST_NAME} are allowed"
+    if len(name) > MAX_NAME_LENGTH:
+        return f"its name has {len(name)} characters; at most {MAX_NAME_LENGTH} are allowed"
     if any(unicodedata.category(letter) in _UNTYPABLE for letter in name):
         return "its name has characters that cannot be typed"
     return ""
@@ -99,9 +104,9 @@ def suggest_name(name: str, tokenizer: Tokenizer | None = None, avoid: Collectio
 def _spelled(name: str) -> str:
     """The allowed characters of a name, in their ordinary form."""
     plain = "".join(unicodedata.normalize("NFKC", letter) if _is_variant(letter) else letter for letter in name)
-    plain = unicodedata.normalize("NFC", plain[: 4 * _LONGEST])
+    plain = unicodedata.normalize("NFC", plain[: 4 * _MAX_NEW_NAME_LENGTH])
     kept = "".join(letter if _is_word(letter) or letter in "_-" else " " for letter in plain)
-    kept = "_".join(kept.split()).strip("_-")[: _LONGEST - len("_v1000")]
+    kept = "_".join(kept.split()).strip("_-")[: _MAX_NEW_NAME_LENGTH - len("_v1000")]
     while kept and unicodedata.category(kept[0])[0] == "M":
         kept = kept[1:].lstrip("_-")
     return kept.strip("_-")
@@ -130,7 +135,7 @@ def check_names(
 
     Args:
         concepts: the concepts to check; problems have the field ``concepts[i].name``.
-        taken: installed embeddings: lower-case name → source.
+        taken: installed embeddings: name → source.
         tokenizer: text → token ids; None skips the checks that need it.
     """
     problems: list[Problem] = []
@@ -171,8 +176,8 @@ def _name_faults(field: str, name: str, tokenizer: Tokenizer | None, avoid: Coll
     """Check the spelling of a name and, if that is valid, its tokens."""
     fault = _spelling_fault(name)
     if fault:
-        hint = "Shorten it." if len(name) > _LONGEST else "Enter the word that you will type in prompts."
-        if name.strip() and len(name) <= _LONGEST:
+        hint = "Shorten it." if len(name) > _MAX_NEW_NAME_LENGTH else "Enter the word that you will type in prompts."
+        if name.strip() and len(name) <= _MAX_NEW_NAME_LENGTH:
             # The plain form of the name itself is available.
             hint = f"Use {suggest_name(name, tokenizer, set(avoid) - {token_key(name)})}."
         return [Problem(field, "error", fault, hint)]
@@ -193,8 +198,8 @@ def _spelling_fault(name: str) -> str:
     """Why the spelling of a name is not allowed, as a sentence; empty if it is."""
     if not name.strip():
         return "The name is empty."
-    if len(name) > _LONGEST:
-        return f"{printable(name, 20)} is longer than {_LONGEST} characters."
+    if len(name) > _MAX_NEW_NAME_LENGTH:
+        return f"{printable(name, 20)} is longer than {_MAX_NEW_NAME_LENGTH} characters."
     fault = _letters_fault(name)
     if fault:
         return f"'{printable(name)}' cannot be a name: {fault}."
@@ -226,7 +231,7 @@ def _advice(field: str, name: str, tokenizer: Tokenizer | None) -> list[Problem]
         problems.append(Problem(field, "warning", text, "Put spaces or commas around it, in captions as in prompts."))
     count = len(tokenizer(name)) if tokenizer is not None else 0
     if count >= _COSTLY_FROM:
-        text = f"{name} takes {count} of a prompt's {_PROMPT_TOKENS} tokens whenever the bundle is not loaded."
+        text = f"{name} takes {count} of a prompt's {CHUNK_TOKENS} tokens whenever the bundle is not loaded."
         problems.append(Problem(field, "warning", text, "A shorter name, or one in Latin letters, takes fewer."))
     return problems
 
@@ -259,8 +264,8 @@ def check_file_name(name: str) -> list[Problem]:
     field = "output_name"
     if not name.strip():
         return [Problem(field, "error", "The output name is empty.", "Enter a name for the bundle.")]
-    if len(name) > _LONGEST_FILE_NAME or len(name.encode("utf-8", "replace")) > _LONGEST_FILE_BYTES:
-        text = f"The output name is longer than {_LONGEST_FILE_NAME} characters (fewer for non-Latin scripts)."
+    if len(name) > _MAX_FILE_NAME_LENGTH or len(name.encode("utf-8", "replace")) > _MAX_FILE_NAME_BYTES:
+        text = f"The output name is longer than {_MAX_FILE_NAME_LENGTH} characters (fewer for non-Latin scripts)."
         return [Problem(field, "error", text, "Shorten it.")]
     kept = _without_device(_file_letters(name).strip("_. -")) or "my_bundle"
     if kept == name:
@@ -276,7 +281,7 @@ def file_stem_for(name: str) -> str:
     kept = _file_letters(name)
     if kept != unicodedata.normalize("NFC", name):
         kept = kept.strip("_")
-    while len(kept.encode("utf-8")) > _LONGEST_FILE_BYTES - len("-1000"):
+    while len(kept.encode("utf-8")) > _MAX_FILE_NAME_BYTES - len("-1000"):
         kept = kept[:-1]
     return _without_device(kept.strip(". ")) or "embedding"
 

@@ -11,13 +11,13 @@ import torch
 from lib_pivotal.core.bundle.header import NUMBER_TYPES, Entry
 from lib_pivotal.core.bundle.network_kind import Module, Network
 from lib_pivotal.core.bundle.tensor_file import TensorFile, Unreadable
-from lib_pivotal.core.errors import Problem
+from lib_pivotal.core.errors import Problem, Severity
 from lib_pivotal.core.printable import printable
 
 __all__ = ["alpha_of", "check_network"]
 
 _SHOWN = 3
-_LARGEST_SCALE = 16.0
+_MAX_SCALE = 16.0
 """Maximum alpha / rank; a rank-stabilized LoRA of rank 128 has 11."""
 _NOT_WEIGHTS = frozenset({"alpha", "on_input", "rescale", "scalar", "bias_indices", "bias_size"})
 _DAMAGED = "Its training or conversion failed, or it is damaged; use another version of it."
@@ -61,7 +61,7 @@ def check_network(file: TensorFile, network: Network) -> Iterator[Problem]:
         yield Problem("keys", "warning", text, "Programs that do not know them ignore them or reject the file.")
 
 
-def _found(severity: str, verbs: tuple[str, str], names: Sequence[str], hint: str) -> Iterator[Problem]:
+def _found(severity: Severity, verbs: tuple[str, str], names: Sequence[str], hint: str) -> Iterator[Problem]:
     """Yield a problem if there are affected layers.
 
     Args:
@@ -137,7 +137,7 @@ def _check_alphas(file: TensorFile, modules: Iterable[Module]) -> Iterator[Probl
             continue
         if not math.isfinite(alpha) or alpha <= 0:
             wrong.append(f"{item.name} (alpha {alpha:g})")
-        elif rank and alpha / rank > _LARGEST_SCALE:
+        elif rank and alpha / rank > _MAX_SCALE:
             large.append(f"{item.name} (alpha {alpha:g}, rank {rank})")
     hint = "With such an alpha the layer does nothing or produces black images."
     yield from _found("error", _BAD_ALPHA, wrong, hint)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from lib_pivotal.core.bundle.embedding_file import embedding_name, read_embedding_file
 from lib_pivotal.core.bundle.embedding_reader import (
-    MOST_EMBEDDINGS,
+    MAX_EMBEDDINGS,
     BundledEmbedding,
     BundledEmbeddings,
     EmbeddingReader,
@@ -32,11 +33,12 @@ def paired_files(path: Path) -> list[Path]:
         ``embeddings.safetensors``.
     """
     alone = [path.with_name(name) for name in (f"{path.stem}_emb.safetensors", *_FIXED_NAMES.get(path.stem, ()))]
-    found = [item for item in alone if item.is_file()][:1]
+    # Pathlib raises an error for a name that is too long.
+    found = [item for item in alone if os.path.isfile(item)][:1]  # noqa: PTH113
     for name in (f"{path.name}_embeddings", f"{path.stem}_embeddings"):
         folder = path.with_name(name)
-        listed = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
-        found += listed[:MOST_EMBEDDINGS]
+        listed = sorted(folder.glob("*.safetensors")) if os.path.isdir(folder) else []  # noqa: PTH112
+        found += listed[:MAX_EMBEDDINGS]
     return found
 
 

@@ -11,14 +11,16 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 
 from lib_pivotal.core.bundle.file_kind import SAMPLE_BYTES, why_not_safetensors
-from lib_pivotal.core.bundle.header import LONGEST_HEADER, NUMBER_TYPES, Entry, Header, MalformedHeader, parse_header
+from lib_pivotal.core.bundle.header import MAX_HEADER_BYTES, NUMBER_TYPES, Entry, Header, MalformedHeader, parse_header
 from lib_pivotal.core.printable import printable
 
 __all__ = ["TensorFile", "Unreadable", "open_tensors", "write_tensors"]
@@ -51,12 +53,16 @@ class TensorFile:
         faults: reasons why other programs reject the file, see ``header.Header``.
     """
 
-    def __init__(self, raw: BinaryIO, data_at: int, header: Header) -> None:
+    def __init__(self, raw: BufferedReader, data_at: int, header: Header) -> None:
         self._raw = raw
         self._data_at = data_at
         self.entries: dict[str, Entry] = header.entries
         self.metadata = header.metadata
         self.faults = header.faults
+
+    def close(self) -> None:
+        """Close the file before the end of the context; nothing can be read any more."""
+        self._raw.close()
 
     def read(self, key: str) -> torch.Tensor:
         """Read a tensor into its own memory.
@@ -97,8 +103,8 @@ class TensorFile:
         return dtype
 
     def _numbers(self, length: int, dtype: torch.dtype) -> torch.Tensor:
-        held = bytearray(self._raw.read(length))
-        if len(held) != length:
+        held = bytearray(length)
+        if self._raw.readinto(held) != length:
             raise Unreadable("the file ends too early")
         return torch.frombuffer(held, dtype=dtype)
 
@@ -131,10 +137,10 @@ def open_tensors(path: Path) -> Iterator[TensorFile]:
         message = "there is no such file"
         raise FileNotFoundError(message)
     with path.open("rb") as raw:
-        size = path.stat().st_size
+        size = os.fstat(raw.fileno()).st_size
         length = int.from_bytes(raw.read(8), "little")
         begins_as_header = raw.read(1) in (b"{", b" ")
-        if not (begins_as_header and 2 <= length <= min(size - 8, LONGEST_HEADER)):
+        if not (begins_as_header and 2 <= length <= min(size - 8, MAX_HEADER_BYTES)):
             raw.seek(0)
             raise Unreadable(*why_not_safetensors(raw.read(SAMPLE_BYTES), size))
         raw.seek(8)
@@ -190,7 +196,7 @@ def write_tensors(
                 file.writelines(source.pieces(old))
             else:
                 held = tensors[key].detach().cpu().contiguous()
-                file.write(held.reshape(-1).view(torch.uint8).numpy().tobytes())
+                file.write(held.reshape(-1).view(torch.uint8).numpy().data)
 
 
 def _width(planned: tuple[str, list[int], int]) -> int:

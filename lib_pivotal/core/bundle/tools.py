@@ -10,12 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lib_pivotal.core.bundle.embedding_file import name_metadata
-from lib_pivotal.core.bundle.embeddings import BundledEmbedding, parse_tensor_file, read_embeddings
-from lib_pivotal.core.bundle.file import Written, open_bundle, refuse_existing, write_changed
-from lib_pivotal.core.bundle.layout import EMBEDDING_PREFIX, group_keys, pack_embeddings
+from lib_pivotal.core.bundle.embeddings import BundledEmbedding
+from lib_pivotal.core.bundle.file import Written, open_bundle, refuse_existing, require_embeddings, write_changed
+from lib_pivotal.core.bundle.layout import EMBEDDING_PREFIX, group_keys
 from lib_pivotal.core.bundle.metadata import changed_metadata
 from lib_pivotal.core.bundle.names import Tokenizer, as_warnings, file_stem_for, name_problems, token_key
 from lib_pivotal.core.errors import ConfigError, Problem
@@ -56,18 +54,13 @@ def rename(
                 problems.append(Problem(printable(old), "error", text, "Choose another name."))
         if any(problem.is_error for problem in problems):
             raise ConfigError(problems)
-        usable = parse_tensor_file(file).embeddings
         moved = {key for old in names for key in groups.names[old].values()}
         copied = {key: key for key in file.entries if key not in moved}
-        tensors: dict[str, torch.Tensor] = {}
         for old, new in names.items():
             for suffix, key in groups.names[old].items():
-                if key.startswith(EMBEDDING_PREFIX):
-                    copied[f"{EMBEDDING_PREFIX}{new}.{suffix}"] = key
-                elif old in usable:
-                    tensors.update(pack_embeddings({new: usable[old].encoders}))
+                copied[f"{EMBEDDING_PREFIX}{new}.{suffix}"] = key
         metadata = changed_metadata(file.metadata, path.stem, out.stem, renamed=names)
-        write_changed(out, file, copied, tensors, metadata)
+        write_changed(out, file, copied, {}, metadata)
     return Written([out], problems)
 
 
@@ -96,32 +89,31 @@ def remove(path: Path, names: Sequence[str], out: Path, *, overwrite: bool = Fal
     return Written([out], [])
 
 
-def split(path: Path, folder: Path, *, embeddings_folder: Path | None = None, overwrite: bool = False) -> Written:
-    """Save the LoRA as ``NAME_lora.safetensors`` and each embedding as an ordinary file named after it.
+def split(path: Path, folder: Path, *, overwrite: bool = False) -> Written:
+    """Save the LoRA, if any, as ``NAME_lora.safetensors`` and each embedding as an ordinary file named after it.
 
-    Letters of all scripts are kept. If a file cannot have the name of its embedding, the result says so; the name is
-    also stored in the file's metadata, where ``pack`` finds it.
+    The bundle itself is never replaced. Letters of all scripts are kept. If a file cannot have the name of its
+    embedding, the result says so; the name is also stored in the file's metadata, where ``pack`` finds it.
 
     Args:
         path: the bundle.
-        folder: folder for the LoRA.
-        embeddings_folder: folder for the embeddings; None uses the same.
+        folder: folder for the files; created if it does not exist.
         overwrite: whether to replace existing files.
 
     Raises:
         BundleError: a file cannot be read or written.
         ConfigError: there is nothing to split.
     """
-    found = read_embeddings(path)
-    if not found.embeddings:
-        nothing = Problem(printable(path.name), "error", "It contains no embeddings.", "Choose another file.")
-        raise ConfigError(found.problems or [nothing])
-    lora = folder / f"{path.stem}_lora.safetensors"
-    targets = _embedding_targets(lora, embeddings_folder or folder, found.embeddings.values())
-    refuse_existing([lora, *targets], overwrite=overwrite)
     with open_bundle(path) as file:
-        metadata = changed_metadata(file.metadata, path.stem, lora.stem, removed=list(found.embeddings))
-        write_changed(lora, file, {key: key for key in file.entries if key not in found.keys}, {}, metadata)
+        found = require_embeddings(file, path)
+        lora = folder / f"{path.stem}_lora.safetensors"
+        targets = _embedding_targets(folder, [lora, path], found.embeddings.values())
+        rest = {key: key for key in file.entries if key not in found.keys}
+        written = [lora, *targets] if rest else list(targets)
+        refuse_existing(written, overwrite=overwrite)
+        if rest:
+            metadata = changed_metadata(file.metadata, path.stem, lora.stem, removed=list(found.embeddings))
+            write_changed(lora, file, rest, {}, metadata)
         for target, item in targets.items():
             # A file for a single encoder uses the format of kohya's scripts, which every program reads.
             single = next(iter(item.encoders.values())) if set(item.encoders) == {"clip_l"} else None
@@ -132,12 +124,20 @@ def split(path: Path, folder: Path, *, embeddings_folder: Path | None = None, ov
         for target, item in targets.items()
         if target.stem != unicodedata.normalize("NFC", item.name)
     ]
-    return Written([lora, *targets], as_warnings(found.problems) + moved)
+    return Written(written, as_warnings(found.problems) + moved)
 
 
-def _embedding_targets(lora: Path, folder: Path, items: Iterable[BundledEmbedding]) -> dict[Path, BundledEmbedding]:
-    """Choose a file for each embedding; names that differ only in case are the same file on Windows and macOS."""
-    taken = {lora.name.casefold()} if lora.parent == folder else set()
+def _embedding_targets(
+    folder: Path, others: Sequence[Path], items: Iterable[BundledEmbedding]
+) -> dict[Path, BundledEmbedding]:
+    """Choose a file for each embedding; names that differ only in case are the same file on Windows and macOS.
+
+    Args:
+        folder: folder for the files.
+        others: files that must not be replaced.
+        items: the embeddings.
+    """
+    taken = {path.name.casefold() for path in others if path.parent.resolve() == folder.resolve()}
     targets = {}
     for item in items:
         stem, number = file_stem_for(item.name), 1

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from lib_pivotal.core.bundle.embedding_file import SafeLoader, read_embedding_file
-from lib_pivotal.core.bundle.embeddings import BundledEmbedding, parse_tensor_file, read_embeddings
-from lib_pivotal.core.bundle.file import Written, open_bundle, refuse_existing, write_changed
-from lib_pivotal.core.bundle.inspection import MOST_KEYS_ON_FORGE, family_of, is_not_a_lora
+from lib_pivotal.core.bundle.embeddings import BundledEmbedding, parse_tensor_file
+from lib_pivotal.core.bundle.file import Written, open_bundle, refuse_existing, require_embeddings, write_changed
+from lib_pivotal.core.bundle.forge_limit import check_key_count
+from lib_pivotal.core.bundle.inspection import family_of, is_not_a_lora
 from lib_pivotal.core.bundle.layout import group_keys, pack_embeddings
 from lib_pivotal.core.bundle.metadata import changed_metadata
 from lib_pivotal.core.bundle.names import Tokenizer, as_warnings, name_problems, token_key
@@ -76,7 +77,7 @@ def _add(
         problems.append(Problem(printable(out.name), "warning", text, hint))
     metadata = changed_metadata(file.metadata, source.stem, out.stem, added=new)
     write_changed(out, file, {key: key for key in file.entries}, tensors, metadata)
-    return Written([out], problems + _forge_problems(out, len(tensors) + len(groups.keys)))
+    return Written([out], problems + check_key_count(out.name, len(tensors) + len(groups.keys)))
 
 
 def _same_names(names: Iterable[str]) -> list[Problem]:
@@ -91,13 +92,6 @@ def _same_names(names: Iterable[str]) -> list[Problem]:
     return problems
 
 
-def _forge_problems(out: Path, count: int) -> list[Problem]:
-    if count <= MOST_KEYS_ON_FORGE:
-        return []
-    text = f"It has {count} embedding tensors; Forge without this extension rejects more than {MOST_KEYS_ON_FORGE}."
-    return [Problem(printable(out.name), "warning", text, "Split it for Forge users.")]
-
-
 def merge(first: Path, second: Path, out: Path, *, overwrite: bool = False) -> Written:
     """Write the first file with the embeddings of the second one added.
 
@@ -106,9 +100,7 @@ def merge(first: Path, second: Path, out: Path, *, overwrite: bool = False) -> W
         ConfigError: a name is in both files, or the second file's embeddings cannot be used; lists all of them.
     """
     refuse_existing([out], overwrite=overwrite)
-    found = read_embeddings(second)
-    if not found.embeddings:
-        nothing = Problem(printable(second.name), "error", "It contains no embeddings.", "Choose another file.")
-        raise ConfigError(found.problems or [nothing])
+    with open_bundle(second) as file:
+        found = require_embeddings(file, second)
     with open_bundle(first) as file:
-        return _add(first, file, found.embeddings, out, [*as_warnings(found.problems)])
+        return _add(first, file, found.embeddings, out, as_warnings(found.problems))

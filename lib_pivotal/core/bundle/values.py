@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from lib_pivotal.core.families import CHUNK_TOKENS
+
 __all__ = [
-    "LARGEST_VALUE",
-    "MOST_VECTORS",
+    "MAX_VALUE",
+    "MAX_VECTORS",
+    "MAX_WIDTH",
     "SDXL_WIDTHS",
-    "WIDEST",
     "Rejected",
     "byte_count",
     "check_shapes",
@@ -20,12 +22,11 @@ __all__ = [
     "normalized",
 ]
 
-MOST_VECTORS = 75
-"""Number of tokens in a prompt chunk."""
+MAX_VECTORS = CHUNK_TOKENS
 SDXL_WIDTHS = (768, 1280)
-WIDEST = sum(SDXL_WIDTHS)
+MAX_WIDTH = sum(SDXL_WIDTHS)
 """Maximum vector width in Stable Diffusion 1, 2 and XL: both SDXL encoders concatenated."""
-LARGEST_VALUE = 1e4
+MAX_VALUE = 1e4
 """CLIP's own values stay below 1; beyond this limit an encoder in half precision produces NaN."""
 
 
@@ -56,9 +57,9 @@ def check_shapes(shapes: Mapping[str, Sequence[int]]) -> None:
         if len(sides) not in (1, 2):
             raise Rejected(f"vectors have one or two dimensions, not {len(sides)}")
         count = _count(sides)
-        if not 1 <= count <= MOST_VECTORS:
-            raise Rejected(f"it has {count} vectors; 1 to {MOST_VECTORS} fit into a prompt")
-        if not 1 <= sides[-1] <= WIDEST:
+        if not 1 <= count <= MAX_VECTORS:
+            raise Rejected(f"it has {count} vectors; 1 to {MAX_VECTORS} fit into a prompt")
+        if not 1 <= sides[-1] <= MAX_WIDTH:
             raise Rejected(f"Stable Diffusion 1, 2 and XL have no vectors of width {sides[-1]}")
     counts = sorted({_count(sides) for sides in shapes.values()})
     if len(counts) > 1:
@@ -111,7 +112,7 @@ def normalized(tensors: Mapping[str, torch.Tensor], encoders: Mapping[str, str])
         table = _as_fp32(value)
         if encoders[suffix]:
             halves = {encoders[suffix]: table}
-        elif table.shape[1] == WIDEST:
+        elif table.shape[1] == MAX_WIDTH:
             halves = {"clip_l": table[:, : SDXL_WIDTHS[0]], "clip_g": table[:, SDXL_WIDTHS[0] :]}
         else:
             halves = {"clip_l": table}
@@ -134,6 +135,6 @@ def _as_fp32(value: torch.Tensor) -> torch.Tensor:
             "some of its values are NaN or infinite", "Its training failed; use another embedding or train it again."
         )
     largest = float(table.abs().max())
-    if largest > LARGEST_VALUE:
-        raise Rejected(f"it has values up to {largest:.3g}, but a text encoder can use at most {LARGEST_VALUE:g}")
+    if largest > MAX_VALUE:
+        raise Rejected(f"it has values up to {largest:.3g}, but a text encoder can use at most {MAX_VALUE:g}")
     return table

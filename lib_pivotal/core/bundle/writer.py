@@ -22,7 +22,7 @@ __all__ = ["WrittenBundle", "write_bundle"]
 logger = logging.getLogger("pivotal.bundle")
 
 _SPACE = "Check free disk space and write permission."
-_LONGEST_SIDECAR = 2**20
+_MAX_SIDECAR_BYTES = 2**20
 """Maximum size in bytes of a card's side-car file."""
 
 
@@ -85,9 +85,10 @@ def write_bundle(
         with replacing(path, before=_claiming(claim, path)) as partial:
             write_tensors(partial, pack(lora, embeddings, lora_dtype), dict(metadata))
     except FileInUse as error:
-        hint = "Close that program, and rename the new file if you want to."
-        warnings.append(f"{path.name} cannot be replaced: another program has it open, or it is read-only. ")
-        warnings[0] += f"The new bundle is {error.kept.name} in the same folder. {hint}"
+        warnings.append(
+            f"{path.name} cannot be replaced: another program has it open, or it is read-only. The new bundle is "
+            f"{error.kept.name} in the same folder. Close that program, and rename the new file if you want to."
+        )
         path = error.kept
     except OSError as error:
         reason = error.strerror or error
@@ -129,7 +130,7 @@ def _write_sidecar(path: Path, words: str, title: str) -> None:
     kept: Any = {}
     if path.exists():
         # Reading a pipe would block.
-        if not path.is_file() or path.stat().st_size > _LONGEST_SIDECAR:
+        if not path.is_file() or path.stat().st_size > _MAX_SIDECAR_BYTES:
             message = "the existing file is not a side-car of notes"
             raise ValueError(message)
         try:

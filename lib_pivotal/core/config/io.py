@@ -17,14 +17,14 @@ from lib_pivotal.core.printable import printable
 
 __all__ = ["from_dict", "from_json", "read_dict", "read_json", "to_dict", "to_json"]
 
-_LONGEST_TEXT = 20_000
+_MAX_TEXT_LENGTH = 20_000
 """Maximum length of a string. Real captions and prompts are far shorter, and tokenizers are slow with longer ones."""
-_MOST_UNKNOWN = 20
+_MAX_UNKNOWN = 20
 """Maximum number of unknown settings that are listed individually."""
-_MOST_CONCEPTS = 10_000
-_MOST_GUESSES = 200
+_MAX_CONCEPTS = 10_000
+_MAX_GUESSES = 200
 """Maximum number of names to suggest corrections for, which is slow, especially for long names."""
-_LONGEST_GUESSED = 100
+_MAX_GUESSED_LENGTH = 100
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:
@@ -114,12 +114,12 @@ def _concepts(raw: Any, problems: list[Problem]) -> list[Concept]:
     if not isinstance(raw, (list, tuple)):
         problems.append(Problem("concepts", "error", "This must be a list of objects.", 'Write [{"name": "…"}].'))
         return []
-    if len(raw) > _MOST_CONCEPTS:
+    if len(raw) > _MAX_CONCEPTS:
         text = f"{len(raw)} concepts are too many."
-        problems.append(Problem("concepts", "error", text, f"Train at most {_MOST_CONCEPTS} at once."))
+        problems.append(Problem("concepts", "error", text, f"Train at most {_MAX_CONCEPTS} at once."))
     concepts = []
     types = _types(concept_field_info())
-    for index, item in enumerate(raw[:_MOST_CONCEPTS]):
+    for index, item in enumerate(raw[:_MAX_CONCEPTS]):
         where = f"concepts[{index}]."
         if not isinstance(item, Mapping):
             problems.append(Problem(where[:-1], "error", "This must be an object.", 'Write {"name": "…"}.'))
@@ -141,8 +141,8 @@ def _convert(values: dict[str, Any], known: Mapping[str, str], where: str, probl
     for name, value in values.items():
         if name not in known:
             unknown += 1
-            if unknown <= _MOST_UNKNOWN:
-                may_guess = len(problems) < _MOST_GUESSES and len(str(name)) <= _LONGEST_GUESSED
+            if unknown <= _MAX_UNKNOWN:
+                may_guess = len(problems) < _MAX_GUESSES and len(str(name)) <= _MAX_GUESSED_LENGTH
                 hint = _closest(str(name), known if may_guess else ())
                 problems.append(Problem(where + printable(name), "error", "There is no such setting.", hint))
             continue
@@ -151,8 +151,8 @@ def _convert(values: dict[str, Any], known: Mapping[str, str], where: str, probl
             problems.append(Problem(where + name, "error", *_misfit(value, known[name])))
             continue
         result[name] = converted
-    if unknown > _MOST_UNKNOWN:
-        text = f"{unknown - _MOST_UNKNOWN} more settings do not exist."
+    if unknown > _MAX_UNKNOWN:
+        text = f"{unknown - _MAX_UNKNOWN} more settings do not exist."
         problems.append(Problem(where.rstrip(".") or "config", "error", text, "Is this the right file?"))
     return result
 
@@ -190,15 +190,15 @@ def _as_number(value: Any, kind: str) -> float | int | None:
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= _LONGEST_TEXT and not HALF_PAIR.search(value)
+    return isinstance(value, str) and len(value) <= _MAX_TEXT_LENGTH and not HALF_PAIR.search(value)
 
 
 def _misfit(value: Any, kind: str) -> tuple[str, str]:
     """Message and hint for a value that :func:`_as_type` rejected."""
     for text in value if isinstance(value, (list, tuple)) else [value]:
         if isinstance(text, str) and kind in ("str", "tuple"):
-            if len(text) > _LONGEST_TEXT:
-                return f"The text has {len(text)} characters.", f"Use at most {_LONGEST_TEXT}."
+            if len(text) > _MAX_TEXT_LENGTH:
+                return f"The text has {len(text)} characters.", f"Use at most {_MAX_TEXT_LENGTH}."
             if HALF_PAIR.search(text):
                 return (
                     f"{shown(text)} contains half of a character, which cannot be saved in a file.",

@@ -9,12 +9,12 @@ from typing import Any
 
 from lib_pivotal.core.errors import ConfigError, Problem
 
-__all__ = ["LONGEST_SETTINGS", "parse_settings", "read_settings_file"]
+__all__ = ["MAX_SETTINGS_BYTES", "parse_settings", "read_settings_file"]
 
-LONGEST_SETTINGS = 2**20
+MAX_SETTINGS_BYTES = 2**20
 """Maximum size in bytes. A thousand concepts need a fifth of it."""
 
-_MOST_DIGITS = 300
+_MAX_DIGITS = 300
 """Every number that fits a float has fewer digits before the decimal point; Python is slow with many more."""
 
 _COMPARE = "Compare it with the example in the README."
@@ -32,12 +32,12 @@ def read_settings_file(path: Path) -> bytes:
         if path.exists() and not path.is_file():
             raise _problem("It is not a file.", "Choose a JSON file.", str(path))
         with path.open("rb") as file:
-            raw = file.read(LONGEST_SETTINGS + 1)
+            raw = file.read(MAX_SETTINGS_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise _problem(f"It cannot be read ({reason}).", "Check the path.", str(path)) from error
-    if len(raw) > LONGEST_SETTINGS:
-        text = f"It is longer than {LONGEST_SETTINGS >> 10} KiB, so it cannot be a settings file."
+    if len(raw) > MAX_SETTINGS_BYTES:
+        text = f"It is longer than {MAX_SETTINGS_BYTES >> 10} KiB, so it cannot be a settings file."
         raise _problem(text, "Choose a JSON file.", str(path))
     return raw
 
@@ -59,12 +59,12 @@ def parse_settings(text: str | bytes) -> Any:
             raise _problem(f"Line {error.lineno} is not JSON: {error.msg}.", _BACKSLASH) from error
         where = f"line {error.lineno}, column {error.colno}"
         raise _problem(f"This is not JSON: {error.msg} ({where}).", _COMPARE) from error
-    except (RecursionError, ValueError) as error:
+    except RecursionError as error:
         raise _problem("These are not settings: the brackets are nested too deeply.", _COMPARE) from error
 
 
 def _read_digits(digits: str) -> int | float:
-    return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
+    return int(digits) if len(digits) <= _MAX_DIGITS else float(digits)
 
 
 def _decode(raw: bytes) -> str:

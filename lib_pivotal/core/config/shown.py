@@ -10,7 +10,7 @@ from lib_pivotal.core.printable import printable
 
 __all__ = ["HALF_PAIR", "shown"]
 
-_LONGEST = 80
+_MAX_LENGTH = 80
 
 HALF_PAIR = re.compile("[\ud800-\udfff]")
 """Lone surrogates. JSON can contain them as escapes, but UTF-8, and thus files and pages, cannot."""
@@ -21,7 +21,7 @@ class _Shortened(reprlib.Repr):
         super().__init__()
         self.maxlevel = 2
         self.maxlist = self.maxtuple = self.maxdict = 3
-        self.maxstring = self.maxother = self.maxlong = _LONGEST
+        self.maxstring = self.maxother = self.maxlong = _MAX_LENGTH
 
     def repr_int(self, x: int, level: int) -> str:
         # Python refuses to format thousands of digits.
@@ -33,4 +33,4 @@ _shortened = _Shortened()
 
 def shown(value: Any) -> str:
     """A JSON value in Python notation; long strings, lists and objects are shortened."""
-    return printable(_shortened.repr(value), _LONGEST)
+    return printable(_shortened.repr(value), _MAX_LENGTH)

@@ -9,12 +9,12 @@ from pathlib import Path, PureWindowsPath
 from lib_pivotal.core.config.shown import shown
 from lib_pivotal.core.errors import Problem
 
-__all__ = ["RESERVED_NAMES", "bare_path", "check_path"]
+__all__ = ["MAX_WINDOWS_PATH", "RESERVED_NAMES", "bare_path", "check_path"]
 
 RESERVED_NAMES = {"con", "prn", "aux", "nul", *(f"{kind}{n}" for kind in ("com", "lpt") for n in "123456789¹²³")}
 """Device names reserved by Windows, with any suffix and in any case."""
 
-_LONGEST_ON_WINDOWS = 259
+MAX_WINDOWS_PATH = 259
 """Maximum length of a path that every program on Windows can open."""
 
 _AROUND = " \t\r\n\u00a0\"'“”\u200b\u200e\u200f\u202a\u202c\ufeff"
@@ -63,8 +63,8 @@ def _windows_spelling(text: str) -> tuple[str, str] | None:
             return f"The name {shown(part)} has a character that Windows does not allow.", "Check the path."
         if part.partition(".")[0].strip().lower() in RESERVED_NAMES:
             return f"The name {shown(part)} is a device name in Windows.", "Use a folder with another name."
-    if len(text) > _LONGEST_ON_WINDOWS and not os.path.lexists(text):
-        return f"The path has {len(text)} characters; Windows allows {_LONGEST_ON_WINDOWS}.", "Use a shorter one."
+    if len(text) > MAX_WINDOWS_PATH and not os.path.lexists(text):
+        return f"The path has {len(text)} characters; Windows allows {MAX_WINDOWS_PATH}.", "Use a shorter one."
     return None
 
 

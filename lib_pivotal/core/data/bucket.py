@@ -7,7 +7,7 @@ from functools import lru_cache
 
 __all__ = ["Crop", "bucket_for", "bucket_sizes", "crop"]
 
-_WIDEST = 4
+_MAX_ASPECT_RATIO = 4
 """Maximum aspect ratio of a bucket; longer images are cropped at their ends."""
 
 
@@ -34,9 +34,9 @@ def bucket_sizes(resolution: int, step: int = 64) -> tuple[tuple[int, int], ...]
     area = max(resolution * resolution, step * step)
     square = max(resolution // step, 1) * step
     sizes = {(square, square)}
-    for width in range(step, _WIDEST * resolution + step, step):
+    for width in range(step, _MAX_ASPECT_RATIO * resolution + step, step):
         height = area // width // step * step
-        if height and max(width, height) <= _WIDEST * min(width, height):
+        if height and max(width, height) <= _MAX_ASPECT_RATIO * min(width, height):
             sizes.add((width, height))
             sizes.add((height, width))
     return tuple(sorted(sizes))

@@ -12,7 +12,7 @@ __all__ = ["KeptImages", "fit"]
 _KEPT_BYTES = 256 * 2**20
 """Bytes; about 250 images of 512 × 512 px. Further images of a larger dataset are decoded twice."""
 
-_MOST_SCALED = 16
+_MAX_SCALED = 16
 """An image that would be more than this many times as large as its bucket after scaling is cropped first."""
 
 
@@ -37,7 +37,7 @@ def fit(image: Image.Image, bucket: tuple[int, int]) -> Image.Image:
 def _cut(image: Image.Image, bucket: tuple[int, int]) -> Image.Image:
     cut = crop(image.width, image.height, bucket)
     left, top, right, bottom = cut.left, cut.top, cut.left + bucket[0], cut.top + bucket[1]
-    if cut.width * cut.height <= _MOST_SCALED * bucket[0] * bucket[1]:
+    if cut.width * cut.height <= _MAX_SCALED * bucket[0] * bucket[1]:
         return image.resize((cut.width, cut.height), Image.Resampling.LANCZOS).crop((left, top, right, bottom))
     # A long thin image would take gigabytes if it were scaled as a whole.
     x, y = image.width / cut.width, image.height / cut.height

@@ -14,7 +14,7 @@ __all__ = ["CaptionMaker", "plain_words"]
 _ESCAPED = re.compile(r"\\([()\[\]])")
 
 _WEIGHT = re.compile(r"\s*:\s*-?\d*\.?\d+\s*$")
-_LONGEST_WEIGHT = 12
+_MAX_WEIGHT_LENGTH = 12
 
 _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
@@ -25,7 +25,7 @@ _UNSPACED = (
 """Letters of scripts that write words without spaces or with attached particles, as a character set for ``re``."""
 _UNSPACED_LETTER = re.compile(f"[{_UNSPACED}]")
 
-_MOST_LAYERS = 8
+_MAX_LAYERS = 8
 """Maximum number of emphasis layers around a tag that are searched."""
 
 _SENTENCE_FROM = 6
@@ -66,10 +66,10 @@ def _without_emphasis(tag: str) -> Iterator[tuple[str, str, str]]:
     Brackets need not be balanced, because the comma in ``((long hair, blue eyes:1.2))`` splits them between two tags.
     """
     before = after = ""
-    for _ in range(_MOST_LAYERS):
+    for _ in range(_MAX_LAYERS):
         opens = tag[:1] in tuple("([{")
         closes = tag[-1:] in tuple(")]}") and tag[-2:-1] != "\\"
-        weight = _WEIGHT.search(tag, max(0, len(tag) - _LONGEST_WEIGHT)) if after else None
+        weight = _WEIGHT.search(tag, max(0, len(tag) - _MAX_WEIGHT_LENGTH)) if after else None
         if closes:
             tag, after = tag[:-1], tag[-1] + after
         elif weight:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 __all__ = ["CaptionFile", "read_caption"]
 
-_MOST_BYTES = 1_000_000
+_MAX_BYTES = 1_000_000
 
 _INFOTEXT = re.compile(r"(?:^|\s)(?:Negative prompt:|Steps: \d+, (?:Sampler|Schedule type|CFG scale|Seed|Size)\b)")
 """Where the prompt ends in the text file that the webui can save next to an image.
@@ -50,13 +50,13 @@ def read_caption(path: Path, shown: str) -> CaptionFile:
                 None, problem=f"{which} that is not a regular file", hint=f"Replace {shown} with a text file."
             )
         with path.open("rb") as file:
-            data = file.read(_MOST_BYTES + 1)
+            data = file.read(_MAX_BYTES + 1)
     except OSError as error:
         reason = error.strerror or error
         return CaptionFile(
             None, problem=f"{which} that cannot be read ({reason})", hint=f"Check the permissions of {shown}."
         )
-    if len(data) > _MOST_BYTES:
+    if len(data) > _MAX_BYTES:
         return CaptionFile(None, problem=f"{which} of more than 1 MB", hint=f"Shorten {shown}, or remove it.")
     try:
         text = data.decode("utf-8-sig")

@@ -15,8 +15,8 @@ from lib_pivotal.core.printable import printable
 
 __all__ = ["caption_problems"]
 
-_LONGEST_EXAMPLE = 40
-_MOST_TOKENS = 300
+_MAX_EXAMPLE_LENGTH = 40
+_MAX_TOKENS = 300
 """Four prompt chunks. The longest caption of a batch decides how many chunks all of them use."""
 _COUNTED_LETTERS = 20_000
 """Characters; only this much of a longer caption is tokenized to estimate its length."""
@@ -98,7 +98,7 @@ def _syntax(images: Sequence[DatasetImage]) -> list[Problem]:
     for what, pattern in _SYNTAX:
         found = [(image, match) for image in images if (match := re.search(pattern, image.caption or ""))]
         if found:
-            example = printable(found[0][1].group(), _LONGEST_EXAMPLE)
+            example = printable(found[0][1].group(), _MAX_EXAMPLE_LENGTH)
             example = "" if example in what else f" such as {example}"
             affected = [image for image, _ in found]
             text = f"{what}{example} is trained as written in the captions of {_count(affected)}: {_names(affected)}."
@@ -110,18 +110,18 @@ def _syntax(images: Sequence[DatasetImage]) -> list[Problem]:
 
 def _long(images: Sequence[DatasetImage], tokenizer: Callable[[str], list[int]] | None) -> list[Problem]:
     counts = {image.shown: _length(image.caption or "", tokenizer) for image in images}
-    found = [f"{name} (about {count})" for name, count in counts.items() if count > _MOST_TOKENS]
+    found = [f"{name} (about {count})" for name, count in counts.items() if count > _MAX_TOKENS]
     if not found:
         return []
     what = "tokens" if tokenizer is not None else "words"
-    text = f"Captions of more than {_MOST_TOKENS} {what} make steps slow and use a lot of memory: {listed(found)}."
+    text = f"Captions of more than {_MAX_TOKENS} {what} make steps slow and use a lot of memory: {listed(found)}."
     return [Problem("data_folder", "warning", text, "Shorten them.")]
 
 
 def _length(caption: str, tokenizer: Callable[[str], list[int]] | None) -> int:
     """Number of tokens of a caption, estimated for very long ones; number of words if there is no tokenizer."""
     # A token is at least one byte.
-    if len(caption.encode()) <= _MOST_TOKENS:
+    if len(caption.encode()) <= _MAX_TOKENS:
         return 0
     text = caption[:_COUNTED_LETTERS]
     count = len(tokenizer(text)) if tokenizer is not None else len(text.split())

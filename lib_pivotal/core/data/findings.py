@@ -14,13 +14,13 @@ from lib_pivotal.core.errors import Problem
 
 __all__ = ["dataset_problems"]
 
-_SMALLEST = 32
+_MIN_SIDE = 32
 """Minimum side length in px of a training image."""
 
 _LISTED = 5
 """Maximum number of files named in one finding; up to twice as many unusable files get their own finding."""
 
-_MOST_KINDS = 12
+_MAX_KINDS = 12
 
 _PLURALS = {
     "run folder": "run folders",
@@ -61,8 +61,8 @@ def _unused(report: DatasetReport) -> list[Problem]:
     if not report.unused:
         return []
     kinds = sorted(report.unused.items(), key=lambda item: (-item[1], item[0]))
-    counted = [_counted(kind, count) for kind, count in kinds[:_MOST_KINDS]]
-    more = sum(count for _, count in kinds[_MOST_KINDS:])
+    counted = [_counted(kind, count) for kind, count in kinds[:_MAX_KINDS]]
+    more = sum(count for _, count in kinds[_MAX_KINDS:])
     if more:
         counted.append(f"{more} more files")
     hint = "Training results and stored latents are never used as training data."
@@ -110,10 +110,10 @@ def _copies(copies: Sequence[tuple[DatasetImage, DatasetImage]]) -> list[Problem
 
 def _sizes(images: Sequence[DatasetImage], resolution: int) -> list[Problem]:
     problems = []
-    tiny = [image for image in images if min(image.width, image.height) < _SMALLEST]
-    others = [image for image in images if min(image.width, image.height) >= _SMALLEST]
+    tiny = [image for image in images if min(image.width, image.height) < _MIN_SIDE]
+    others = [image for image in images if min(image.width, image.height) >= _MIN_SIDE]
     if tiny:
-        text = f"Too small to train on (under {_SMALLEST} px): {_names(tiny)}."
+        text = f"Too small to train on (under {_MIN_SIDE} px): {_names(tiny)}."
         problems.append(Problem("data_folder", "error", text, "Replace or remove them."))
     small = [image for image in others if image.width * image.height * 4 < resolution * resolution]
     if small:

@@ -25,7 +25,7 @@ _CAPTION_LIKE = (_CAPTION, ".caption", ".captions", ".text", ".tags", ".json")
 
 _SYSTEM_FILES = ("thumbs.db", "desktop.ini")
 _LATENTS = re.compile(r"[0-9a-f]{64}\.safetensors")
-_LONGEST_SUFFIX = 12
+_MAX_SUFFIX_LENGTH = 12
 
 
 @dataclass(frozen=True)
@@ -221,4 +221,4 @@ def _kind(name: str, files: set[str]) -> str:
         return "file of a model"
     if suffix == _CAPTION:
         return f"{_CAPTION} without an image"
-    return suffix if 1 < len(suffix) <= _LONGEST_SUFFIX and suffix.isprintable() else "other file"
+    return suffix if 1 < len(suffix) <= _MAX_SUFFIX_LENGTH and suffix.isprintable() else "other file"

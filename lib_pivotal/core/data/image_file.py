@@ -13,7 +13,7 @@ from typing import IO
 from PIL import Image, ImageFile
 
 __all__ = [
-    "MOST_PIXELS",
+    "MAX_PIXELS",
     "UnusableImage",
     "image_size",
     "read_bytes",
@@ -23,10 +23,10 @@ __all__ = [
     "upright_size",
 ]
 
-MOST_PIXELS = 120_000_000
+MAX_PIXELS = 120_000_000
 """Maximum number of pixels; decoding takes four bytes per pixel, and half a gigabyte is enough for one file."""
 
-_MOST_BYTES = 2**29
+_MAX_BYTES = 2**29
 """Maximum size of an image file in bytes."""
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
@@ -114,11 +114,11 @@ def read_bytes(path: Path) -> bytes:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             # No more than its size, because reading allocates as much memory as requested.
-            data = file.read(size) if size <= _MOST_BYTES else b""
+            data = file.read(size) if size <= _MAX_BYTES else b""
     except OSError as error:
         raise _unreadable(error) from error
-    if size > _MOST_BYTES:
-        raise UnusableImage(f"is larger than {_MOST_BYTES >> 20} MB", "Scale it down, or save it as PNG.")
+    if size > _MAX_BYTES:
+        raise UnusableImage(f"is larger than {_MAX_BYTES >> 20} MB", "Scale it down, or save it as PNG.")
     return data
 
 
@@ -174,7 +174,7 @@ def _opened(file: IO[bytes]) -> Image.Image:
     """Open an image and read its header.
 
     Like ``Image.open``, but only for the formats in :data:`_FORMATS` (others may start programs), and without
-    its pixel limit, which prints a warning and depends on the host's settings; ours is :data:`MOST_PIXELS`.
+    its pixel limit, which prints a warning and depends on the host's settings; ours is :data:`MAX_PIXELS`.
     """
     Image.init()
     prefix = file.read(64)
@@ -193,8 +193,8 @@ def _opened(file: IO[bytes]) -> Image.Image:
             image: ImageFile.ImageFile = factory(file, "")
         except Exception as error:
             raise _damaged(error) from error
-        if image.width * image.height > MOST_PIXELS:
-            limit = MOST_PIXELS // 1_000_000
+        if image.width * image.height > MAX_PIXELS:
+            limit = MAX_PIXELS // 1_000_000
             raise UnusableImage(
                 f"has more than {limit} million pixels ({image.width} × {image.height})", "Scale it down."
             )

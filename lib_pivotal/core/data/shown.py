@@ -9,7 +9,7 @@ from lib_pivotal.core.printable import printable
 
 __all__ = ["listed", "shown_path"]
 
-_LONGEST = 200
+_MAX_LENGTH = 200
 _LISTED = 5
 
 
@@ -21,8 +21,8 @@ def shown_path(path: Path, folder: Path | None = None) -> str:
         folder: if the path is inside this folder, it is shown relative to it, with ``/``.
     """
     if folder is not None and folder in path.parents:
-        return printable(path.relative_to(folder).as_posix(), _LONGEST)
-    return printable(path, _LONGEST)
+        return printable(path.relative_to(folder).as_posix(), _MAX_LENGTH)
+    return printable(path, _MAX_LENGTH)
 
 
 def listed(names: Sequence[str]) -> str:

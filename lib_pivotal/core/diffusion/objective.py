@@ -43,7 +43,7 @@ def min_snr_weight(snr: torch.Tensor, gamma: float, *, is_v_prediction: bool) ->
     return capped / (snr + 1.0) if is_v_prediction else torch.where(snr > 0, capped / snr.clamp(min=1e-12), 1.0)
 
 
-_MOST_SNR = 1000.0
+_MAX_SNR = 1000.0
 """Maximum SNR for the debiased weight, which would otherwise vanish for nearly clean images."""
 
 
@@ -59,7 +59,7 @@ def debiased_weight(snr: torch.Tensor, *, is_v_prediction: bool) -> torch.Tensor
 
     Source: Yu et al. 2023, https://arxiv.org/abs/2310.08442
     """
-    capped = snr.clamp(min=1e-8, max=_MOST_SNR)
+    capped = snr.clamp(min=1e-8, max=_MAX_SNR)
     return 1.0 / (capped + 1.0) if is_v_prediction else capped.rsqrt()
 
 

@@ -50,10 +50,6 @@ class Adapter(Protocol):
         """
         ...
 
-    def delta_weight(self, parameters: Parameters) -> torch.Tensor:
-        """What the adapter adds to the layer's weight; fp32, shape of the weight."""
-        ...
-
     def tensors(self, parameters: Parameters) -> dict[str, torch.Tensor]:
         """The layer's tensors in a file: suffix of the key → copied tensor on the CPU."""
         ...

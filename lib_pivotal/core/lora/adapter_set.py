@@ -65,8 +65,6 @@ class AdapterSet:
         alpha_ratio: float,
         seed: int,
         device: torch.device,
-        *,
-        is_fused: bool = True,
     ) -> AdapterSet:
         """New adapters of the given ranks, see ``targets.choose_targets``.
 
@@ -76,12 +74,8 @@ class AdapterSet:
             alpha_ratio: alpha divided by rank, the same for every layer.
             seed: see the class.
             device: see the class.
-            is_fused: see ``kinds.adapter_for``.
         """
-        adapters = [
-            (target, adapter_for(_shape(target), rank, alpha_ratio * rank, is_fused=is_fused))
-            for target, rank in chosen
-        ]
+        adapters = [(target, adapter_for(_shape(target), rank, alpha_ratio * rank)) for target, rank in chosen]
         return cls(part, adapters, seed, device)
 
     @classmethod

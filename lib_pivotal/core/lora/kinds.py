@@ -8,7 +8,7 @@ import torch
 
 from lib_pivotal.core.lora.adapter import Adapter
 from lib_pivotal.core.lora.locon import Locon
-from lib_pivotal.core.lora.lora import FusedLora, Lora
+from lib_pivotal.core.lora.lora import FusedLora
 
 __all__ = ["NETWORK_MODULE", "adapter_for", "adapter_in_file"]
 
@@ -16,19 +16,16 @@ NETWORK_MODULE = "networks.lora"
 """Kohya's ``ss_network_module`` for all kinds here."""
 
 
-def adapter_for(weight_shape: Sequence[int], rank: int, alpha: float, *, is_fused: bool = True) -> Adapter:
+def adapter_for(weight_shape: Sequence[int], rank: int, alpha: float) -> Adapter:
     """Create the adapter of a layer.
 
     Args:
         weight_shape: ``(out, in)`` or ``(out, in, kh, kw)``.
         rank: rank of the adapter.
         alpha: strength is alpha / rank.
-        is_fused: whether to use the faster custom backward pass if there is one; False uses plain autograd.
     """
     shape = tuple(weight_shape)
-    if len(shape) > 2:
-        return Locon(shape, rank, alpha)
-    return FusedLora(shape, rank, alpha) if is_fused else Lora(shape, rank, alpha)
+    return Locon(shape, rank, alpha) if len(shape) > 2 else FusedLora(shape, rank, alpha)
 
 
 def adapter_in_file(weight_shape: Sequence[int], tensors: Mapping[str, torch.Tensor]) -> Adapter | None:

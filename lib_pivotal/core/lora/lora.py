@@ -63,10 +63,6 @@ class Lora:
         delta = functional.linear(functional.linear(x.to(output.dtype), down), up)
         return torch.add(output, delta.to(output.dtype), alpha=self.scale)
 
-    def delta_weight(self, parameters: Parameters) -> torch.Tensor:
-        """``scale · B A``, fp32, shape of the layer's weight."""
-        return delta_weight(parameters["down"], parameters["up"], self.scale)
-
     def tensors(self, parameters: Parameters) -> dict[str, torch.Tensor]:
         """Kohya's ``lora_down.weight``, ``lora_up.weight`` and ``alpha``, fp32."""
         return {

@@ -64,6 +64,6 @@ def parse_name_options(items: Sequence[object]) -> NameOptions:
                     renamed[token_key(old)] = new.strip()
             elif old.lower() == "off":
                 is_off = True
-            else:
+            elif old:
                 prefix = old
     return NameOptions(is_off, prefix, renamed)

@@ -8,10 +8,9 @@ from typing import Protocol
 
 import torch
 
-__all__ = ["CHUNK", "ChunkedPrompt", "EncoderTokens", "PromptChunker"]
+from lib_pivotal.core.families import CHUNK_TOKENS
 
-CHUNK = 75
-"""Content tokens per chunk; 77 with start and end tokens."""
+__all__ = ["ChunkedPrompt", "EncoderTokens", "PromptChunker"]
 
 _BACKTRACK = 20
 """Maximum number of tokens by which a full chunk is cut back to its last comma.
@@ -106,11 +105,11 @@ class PromptChunker:
             chunk = chunks[-1]
             if span is None and token == self._comma:
                 last_comma = len(chunk)
-            elif len(chunk) == CHUNK and last_comma != -1 and len(chunk) - last_comma <= _BACKTRACK:
+            elif len(chunk) == CHUNK_TOKENS and last_comma != -1 and len(chunk) - last_comma <= _BACKTRACK:
                 chunks[-1], rest = chunk[: last_comma + 1], chunk[last_comma + 1 :]
                 chunks.append(rest)
                 last_comma = -1
-            if len(chunks[-1]) + width > CHUNK:
+            if len(chunks[-1]) + width > CHUNK_TOKENS:
                 chunks.append([])
                 last_comma = -1
             if span is None:
@@ -121,7 +120,7 @@ class PromptChunker:
 
     def _assemble(self, chunks: list[list[tuple[int, int | None]]]) -> ChunkedPrompt:
         encoder = self._encoder
-        ids = torch.full((len(chunks), CHUNK + 2), encoder.pad_id, dtype=torch.int64)
+        ids = torch.full((len(chunks), CHUNK_TOKENS + 2), encoder.pad_id, dtype=torch.int64)
         rows, columns, vectors = [], [], []
         for row, content in enumerate(chunks):
             ids[row, 0] = encoder.start_id

@@ -15,11 +15,11 @@ from lib_pivotal.core.to_device import to_device
 
 __all__ = ["CaptionGroup", "TextConditioner", "TrainedAdapters"]
 
-_MOST_CHUNKED = 4096
+_MAX_CHUNKED = 4096
 """Maximum number of captions whose token ids are cached; captions that are not shuffled recur."""
 
-_MOST_CACHED_BYTES = 256 * 2**20
-"""Maximum bytes of encodings that are cached once nothing that they depend on is trained any more."""
+_MAX_CACHED_BYTES = 256 * 2**20
+"""Size in bytes beyond which the cache of encodings is emptied before the next batch."""
 
 
 class TrainedAdapters(Protocol):
@@ -96,7 +96,7 @@ class TextConditioner:
     def _chunk(self, caption: str) -> list[ChunkedPrompt]:
         """Chunk a caption with every encoder's tokenizer."""
         if caption not in self._chunked:
-            if len(self._chunked) >= _MOST_CHUNKED:
+            if len(self._chunked) >= _MAX_CHUNKED:
                 self._chunked.clear()
             prompts = [chunker.chunk(caption) for chunker in self._chunkers]
             chunks = max(len(prompt.ids) for prompt in prompts)
@@ -108,9 +108,11 @@ class TextConditioner:
 
     def _encode(self, captions: Sequence[str], chunks: int) -> list[EncodedText]:
         """Encodings of captions with ``chunks`` chunks each, one :class:`EncodedText` per encoder."""
-        if self.is_trained:
+        # Shuffled captions never recur, so in a full cache the new ones are no more useful than the old ones.
+        if self.is_trained or self._cached_bytes > _MAX_CACHED_BYTES:
             self._cached.clear()
             self._cached_bytes = 0
+        if self.is_trained:
             return self._run_all(captions)
         if self._may_offload:
             self._model.offloading.offload("text_encoders")
@@ -122,10 +124,6 @@ class TextConditioner:
         return [_joined([part[number] for part in parts]) for number in range(len(self._chunkers))]
 
     def _cache(self, captions: Sequence[str], chunks: int, encoded: Sequence[EncodedText]) -> None:
-        if self._cached_bytes > _MOST_CACHED_BYTES:
-            # Shuffled captions never recur, so new ones are no more useful than old ones.
-            self._cached.clear()
-            self._cached_bytes = 0
         for index, caption in enumerate(captions):
             at = slice(index * chunks, (index + 1) * chunks)
             own = [EncodedText(text.hidden[at], None if text.pooled is None else text.pooled[at]) for text in encoded]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lib_pivotal.core.bundle.forge_limit import MAX_KEYS_ON_FORGE
 from lib_pivotal.core.bundle.names import check_file_name, check_names
 from lib_pivotal.core.config.schema import TrainConfig, concept_field_info, field_info
 from lib_pivotal.core.config.shown import shown
@@ -16,14 +17,11 @@ from lib_pivotal.core.data.caption import plain_words
 from lib_pivotal.core.data.dataset_report import DatasetReport, read_dataset
 from lib_pivotal.core.data.findings import dataset_problems
 from lib_pivotal.core.errors import Problem
-from lib_pivotal.core.families import FAMILIES, Family
+from lib_pivotal.core.families import CHUNK_TOKENS, FAMILIES, Family
 from lib_pivotal.core.printable import printable
 from lib_pivotal.core.train.output_check import ValuesPerRank, check_output
 
 __all__ = ["Checked", "check", "check_settings", "family_hints", "with_parse_problems"]
-
-_MOST_VECTORS = 75
-_MOST_UNKNOWN_KEYS = 12
 
 
 @dataclass(frozen=True)
@@ -148,15 +146,11 @@ def family_hints(family: str, native_resolution: int, config: TrainConfig) -> li
 
 
 def _key_hints(kind: Family, concept_count: int) -> list[Problem]:
-    """Warn if Forge without this extension would reject a bundle with this many embeddings.
-
-    Host: extensions-builtin/sd_forge_lora/networks.py, Forge: a LoRA with more than 12 keys that it does not know is
-        not loaded; every embedding has one key per encoder.
-    """
+    """Warn if Forge without this extension would reject a bundle with this many embeddings, see ``forge_limit``."""
     keys = concept_count * len(kind.text_encoders)
-    if keys <= _MOST_UNKNOWN_KEYS:
+    if keys <= MAX_KEYS_ON_FORGE:
         return []
-    most = _MOST_UNKNOWN_KEYS // len(kind.text_encoders)
+    most = MAX_KEYS_ON_FORGE // len(kind.text_encoders)
     text = f"Forge without this extension rejects {kind.title} bundles with more than {most} embeddings."
     return [Problem("concepts", "warning", text, f"Train at most {most} per file if Forge users are to load it.")]
 
@@ -166,8 +160,8 @@ def _check_init_texts(config: TrainConfig, tokenizer: Callable[[str], list[int]]
     problems = []
     for index, concept in enumerate(config.concepts):
         count = len(tokenizer(concept.init_text)) if concept.vectors == 0 else 0
-        if count > _MOST_VECTORS:
-            text = f"The initialization text has {count} tokens; an embedding can have at most {_MOST_VECTORS} vectors."
+        if count > CHUNK_TOKENS:
+            text = f"The initialization text has {count} tokens; an embedding can have at most {CHUNK_TOKENS} vectors."
             problems.append(
                 Problem(f"concepts[{index}].init_text", "error", text, "Shorten it, or set the number of vectors.")
             )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.config.user_path import MAX_WINDOWS_PATH
 from lib_pivotal.core.errors import Problem
 from lib_pivotal.core.train.step_count import total_steps
 
@@ -35,8 +36,7 @@ _OTHER_BYTES = 2 * 2**20
 """Bytes for the log, losses, settings and the card's files."""
 _LATENT_BYTES = 32
 """Bytes of a latent cell: mean and standard deviation, 4 channels each, fp32."""
-_LONGEST_ON_WINDOWS = 259
-_LONGEST_IN_RUN = len("runs/-20260101-000000-2/states/.state-000000.safetensors.00000000-0000000-00000000.tmp")
+_MAX_LENGTH_IN_RUN = len("runs/-20260101-000000-2/states/.state-000000.safetensors.00000000-0000000-00000000.tmp")
 
 
 def check_output(
@@ -72,9 +72,9 @@ def check_output(
                 steps=total_steps(config, image_count),
                 latent_count=image_count * (2 if config.flip else 1) if config.cache_to_disk else 0,
             )
-    length = len(str(run_root.absolute())) + len(config.output_name) + _LONGEST_IN_RUN
-    if is_windows and length > _LONGEST_ON_WINDOWS:
-        text = f"Files of this run would have paths of {length} characters; Windows allows {_LONGEST_ON_WINDOWS}."
+    length = len(str(run_root.absolute())) + len(config.output_name) + _MAX_LENGTH_IN_RUN
+    if is_windows and length > MAX_WINDOWS_PATH:
+        text = f"Files of this run would have paths of {length} characters; Windows allows {MAX_WINDOWS_PATH}."
         hint = "Use a shorter output name or folder, or turn on long paths in Windows."
         problems.append(Problem("output_name", "warning", text, hint))
     return problems
@@ -151,22 +151,22 @@ def _why_not_writable(folder: Path) -> str:
 
 
 def _check_target(target: Path, config: TrainConfig) -> list[Problem]:
-    found: tuple[str, str, str] | None = None
+    found: tuple[str, str] | None = None
     try:
         if not config.output_name:
             return []
         if target.is_dir():
-            found = "error", f"{target.name} is a folder.", "Remove it, or choose another name."
+            found = f"{target.name} is a folder.", "Remove it, or choose another name."
         elif target.is_symlink() and not Path(os.path.realpath(target)).parent.is_dir():
             text = f"{target.name} is a link to {target.readlink()}, whose folder does not exist."
-            found = "error", text, "Connect its drive, remove the link, or choose another name."
+            found = text, "Connect its drive, remove the link, or choose another name."
         elif target.exists() and config.if_exists == "refuse":
             hint = "Choose another name, or set if_exists to number or overwrite."
-            found = "error", f"{target.name} already exists.", hint
+            found = f"{target.name} already exists.", hint
     except (OSError, ValueError):
         # Another check reports invalid names.
         return []
-    return [Problem("output_name", *found)] if found else []
+    return [Problem("output_name", "error", *found)] if found else []
 
 
 def _trained_values(config: TrainConfig, per_rank: ValuesPerRank) -> int:

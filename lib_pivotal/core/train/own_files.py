@@ -21,8 +21,8 @@ __all__ = ["OwnFiles"]
 logger = logging.getLogger("pivotal.own_files")
 
 _RECORD = "files.json"
-_LONGEST_RECORD = 16 * 2**20
-_MOST_CONTENTS = 8
+_MAX_RECORD_BYTES = 16 * 2**20
+_MAX_CONTENTS = 8
 """Hashes remembered per name; each attempt that is killed at the wrong moment adds one."""
 _BUNDLE = ".safetensors"
 _SUFFIXES = (_BUNDLE, ".png")
@@ -73,7 +73,7 @@ class OwnFiles:
         """
         # Earlier hashes stay on record: until the file is renamed, the old contents are still there.
         known = self._digests.get(path.name, [])
-        self._digests[path.name] = [*known, _digest(contents)][-_MOST_CONTENTS:]
+        self._digests[path.name] = [*known, _digest(contents)][-_MAX_CONTENTS:]
         record = {"version": 1, "bundle": self.bundle_name, "files": self._digests}
         try:
             with replacing(self._record, keep=False) as partial:
@@ -112,7 +112,7 @@ class OwnFiles:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        if not path.is_file() or path.stat().st_size > _LONGEST_RECORD:
+        if not path.is_file() or path.stat().st_size > _MAX_RECORD_BYTES:
             return {}
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -23,7 +23,7 @@ _SMALL_BELOW = 18.0
 _LEFT_BELOW, _RIGHT_ABOVE = 26.0, 38.0
 _FAR = 70.0
 """Distance in RGB levels from which a pixel counts as not explained at all."""
-_LEAST_FIT = 0.2
+_MIN_FIT = 0.2
 _RIVAL = 0.5
 """Guesses whose first fit reaches this share of the best one's are drawn and compared."""
 _RIVALS, _FINALISTS = 8, 3
@@ -120,7 +120,7 @@ def read(image: np.ndarray, style: str) -> Reading:
             firsts += [(float(totals[top]), number, top) for top in tops]
     firsts.sort(reverse=True)
     fit = firsts[0][0] / max(float(off_background[off_background > (0.4 * _FAR) ** 2].sum()), 1.0)
-    if fit < _LEAST_FIT:
+    if fit < _MIN_FIT:
         return Reading("none", "none", "none", "none", "none", BACKGROUNDS[background], fit)
     rivals = [
         _Guess(image, style, background, number, SHAPES[known.shapes[top]]).begin(known.places[top])

@@ -17,7 +17,7 @@ __all__ = ["TorchGroup", "is_first_process", "local_device", "open_group"]
 
 Value = TypeVar("Value")
 
-_LONGEST_WAIT = datetime.timedelta(hours=6)
+_MAX_WAIT = datetime.timedelta(hours=6)
 """While the first process checks and encodes a large dataset, the others wait; ten minutes are usual."""
 
 
@@ -75,7 +75,7 @@ def open_group(device: torch.device) -> Iterator[ProcessGroup]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_LONGEST_WAIT)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_MAX_WAIT)
     try:
         yield TorchGroup(device)
     finally:
