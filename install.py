@@ -34,7 +34,7 @@ def find_problems() -> list[str]:
     """Messages about missing requirements; packages are looked up but not imported."""
     problems = []
     if sys.version_info < _OLDEST_PYTHON:
-        problems.append(f"Python {sys.version.split()[0]} is too old; the webui itself requires 3.10.")
+        problems.append(f"Python {sys.version.split()[0]} is too old. Start the webui with Python 3.10 or newer.")
     missing = [package for module, package in _NEEDED.items() if importlib.util.find_spec(module) is None]
     if missing:
         problems.append(f"The webui lacks {', '.join(missing)}; start it once without --skip-prepare-environment.")

@@ -16,6 +16,7 @@ var pivotalCompletion = (function() {
     let field = null;
     let found = [];
     let chosen = 0;
+    let caretAt = 0;
     let lastEvent = 0;
 
     function positivePrompts(textarea) {
@@ -99,11 +100,18 @@ var pivotalCompletion = (function() {
         list.hidden = false;
     }
 
+    // The list completes the text before the caret, so it is of no use once the caret is somewhere else.
+    function caretHasMoved() {
+        return field.selectionStart !== caretAt || field.selectionEnd !== caretAt;
+    }
+
     function insert(item) {
-        const caret = field.selectionStart;
-        field.setRangeText(asWritten(item.name), caret - item.length, caret, "end");
+        const isOutdated = caretHasMoved();
         close();
-        updateInput(field);
+        if (!isOutdated) {
+            field.setRangeText(asWritten(item.name), caretAt - item.length, caretAt, "end");
+            updateInput(field);
+        }
     }
 
     async function onInput(event) {
@@ -124,12 +132,15 @@ var pivotalCompletion = (function() {
         }
         field = textarea;
         chosen = 0;
-        found = matches(textarea.value.slice(0, textarea.selectionStart), names);
+        caretAt = textarea.selectionEnd;
+        found = matches(textarea.value.slice(0, caretAt), names);
         found.length ? show() : close();
     }
 
     function onKey(event) {
-        if (!found.length || event.target !== field || event.ctrlKey || event.altKey || event.metaKey) {
+        const hasModifier = event.ctrlKey || event.altKey || event.metaKey;
+        // While an input method composes a word, these keys are part of it.
+        if (!found.length || event.target !== field || hasModifier || event.isComposing) {
             return;
         }
         const steps = {ArrowDown: 1, ArrowUp: -1};
@@ -183,6 +194,11 @@ var pivotalCompletion = (function() {
         document.addEventListener("input", onInput);
         document.addEventListener("keydown", onKey, true);
         document.addEventListener("focusout", close);
+        document.addEventListener("selectionchange", () => {
+            if (found.length && caretHasMoved()) {
+                close();
+            }
+        });
     });
 
     return {matches};

@@ -63,5 +63,5 @@ class AppHost(Protocol):
         ...
 
     def bundle_written(self, path: Path) -> None:
-        """Make a new or replaced bundle known to the host's Lora list."""
+        """Make a new or replaced bundle known to the host's Lora list; called within :meth:`exclusive`."""
         ...

@@ -52,8 +52,12 @@ def current_host() -> tuple[A1111Host | None, str]:
 
 
 def _tag() -> str:
-    launch_utils: Any = importlib.import_module("modules.launch_utils")
-    return str(launch_utils.git_tag())
+    """The webui's version; empty if it has none, and then ``git_tag`` is among the missing symbols."""
+    try:
+        launch_utils: Any = importlib.import_module("modules.launch_utils")
+        return str(launch_utils.git_tag())
+    except (ImportError, AttributeError):
+        return ""
 
 
 def _version(tag: str) -> tuple[int, ...] | None:

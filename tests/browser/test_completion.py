@@ -92,6 +92,24 @@ def test_no_list_without_the_lora_and_none_after_escape(page: Page, url: str, bu
         assert page.locator(f"{LIST}:visible").count() == 0, text
 
 
+def test_the_list_closes_when_the_caret_moves(page: Page, url: str, bundle: str) -> None:
+    """It would insert its names into the middle of other words."""
+    _open(page, url)
+    text = f"a hat {bundle} zog"
+    for key in ("ArrowLeft", "Home", "Shift+ArrowLeft"):
+        _type(page, text)
+        expect(page.locator(f"{LIST} li")).to_have_count(2)
+        page.keyboard.press(key)
+        expect(page.locator(LIST)).to_be_hidden()
+    _type(page, text)
+    expect(page.locator(f"{LIST} li")).to_have_count(2)
+    # A browser may report the move late.
+    page.evaluate("document.addEventListener('selectionchange', (event) => event.stopImmediatePropagation(), true)")
+    page.locator(PROMPT).evaluate("(field) => field.setSelectionRange(1, 1)")
+    page.keyboard.press("Tab")
+    expect(page.locator(PROMPT)).to_have_value(text)
+
+
 def test_the_tag_may_rename(page: Page, url: str, bundle: str) -> None:
     _open(page, url)
     _type(page, "<lora:trio:1:ti=zogling_v1/hero> her")

@@ -19,6 +19,10 @@ class _Module(types.ModuleType):
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"{self.__name__}.{name} is not in host/contract.json")
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        assert name in vars(self) or name.startswith("__"), f"{self.__name__}.{name} is not in host/contract.json"
+        super().__setattr__(name, value)
+
 
 class _Lock:
     """Not re-entrant, like the webui's; records who acquires and releases it."""
@@ -51,6 +55,7 @@ class FakeWebui:
         self.calls: list[str] = []
         self.modules: dict[str, Any] = {}
         self._classes: dict[str, type] = {}
+        self._flags: dict[str, Any] = {}
         for name in [name for name in sys.modules if name.split(".")[0] in ("modules", "networks")]:
             monkeypatch.delitem(sys.modules, name)
         self._monkeypatch = monkeypatch
@@ -86,6 +91,8 @@ class FakeWebui:
 
     def _add(self, symbol: dict[str, Any]) -> None:
         file, name, kind = symbol["file"], symbol["name"], symbol["kind"]
+        if kind == "flag":
+            self._flags[name.replace("-", "_")] = None
         if file == "extensions-builtin/Lora/networks.py":
             dotted = "networks"
         elif file.startswith("modules/") and kind not in ("option", "flag"):
@@ -118,8 +125,8 @@ class FakeWebui:
         if "stopping_generation" in type(shared.state)._known:
             shared.state.stopping_generation = False
         shared.opts = self.make("Options", data={}, data_labels={})
-        flags = {"lowvram": False, "medvram": False, "upcast_sampling": False, "no_half": True, "lora_dir": "loras"}
-        shared.cmd_opts = types.SimpleNamespace(**flags)
+        shared.cmd_opts = types.SimpleNamespace(**self._flags)
+        shared.cmd_opts.no_half, shared.cmd_opts.lora_dir = True, "loras"
         shared.parallel_processing_allowed = True
         shared.loaded_hypernetworks = []
         modules["call_queue"].queue_lock = _Lock(self.calls)
@@ -160,7 +167,8 @@ def _function(name: str, call: dict[str, Any] | None, calls: list[str], *, is_bo
     def function(*arguments: Any, **options: Any) -> Any:
         if call is not None:
             count = len(arguments) - is_bound
-            assert count <= call["positional"], f"{name}: {count} positional arguments are not in the contract"
+            least = call["positional"] - call.get("optional", 0)
+            assert least <= count <= call["positional"], f"{name}: {count} positional arguments are not in the contract"
             unknown = set(options) - set(call["keywords"])
             assert not unknown, f"{name}: {unknown} is not in the contract"
         calls.append(name)

@@ -107,7 +107,8 @@ def _call_complaint(node: Any, call: dict[str, Any], *, is_bound: bool) -> str |
     if is_bound:
         positional = positional[1:]
     keywords = {item.arg for item in arguments.kwonlyargs}
-    given = set(positional[: call["positional"]]) | set(call["keywords"])
+    least = call["positional"] - call.get("optional", 0)
+    given = set(positional[:least]) | set(call["keywords"])
     if call["positional"] > len(positional) and arguments.vararg is None:
         return f"takes {len(positional)} positional arguments, we pass {call['positional']}"
     unknown = set(call["keywords"]) - set(positional) - keywords

@@ -50,6 +50,15 @@ def test_an_unknown_fork_is_refused_with_what_is_missing(monkeypatch: pytest.Mon
     assert "modules.sd_models.reload_model_weights" in reason
 
 
+def test_a_fork_without_the_launcher_is_refused_and_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SD.Next keeps its version elsewhere."""
+    FakeWebui(monkeypatch)
+    monkeypatch.setitem(sys.modules, "modules.launch_utils", None)
+    host, reason = current_host()
+    assert host is None
+    assert "modules.launch_utils.git_tag" in reason
+
+
 def test_forge_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     _tagged(monkeypatch, "f2.0.1v1.10.1")
     forge = types.ModuleType("modules_forge")

@@ -104,3 +104,23 @@ def test_a_vae_that_overflows_in_its_own_type_is_used_in_fp32_and_stays_as_it_wa
     assert WebuiVae(model, Offloading({"vae": [network]}, torch.device("cpu"))).identity() != digest
     with pytest.raises(HostError, match="NaN"):
         vae.encode(torch.ones(1, 3, 16, 16))
+
+
+def test_a_vae_that_does_not_fit_into_memory_in_fp32_stays_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = torch.nn.Module()
+    network.encoder, network.quant_conv = _Overflowing(3, 8, 8, stride=8), torch.nn.Conv2d(8, 8, 1)
+    network.to(torch.bfloat16)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+    def too_large() -> None:
+        network.encoder.float()
+        raise torch.cuda.OutOfMemoryError
+
+    monkeypatch.setattr(network, "float", too_large)
+    model = types.SimpleNamespace(first_stage_model=network, scale_factor=0.5)
+    vae = WebuiVae(model, Offloading({"vae": [network]}, torch.device("cpu")))
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        vae.encode(torch.ones(1, 3, 16, 16))
+    for name, tensor in network.state_dict().items():
+        assert tensor.dtype == torch.bfloat16
+        assert torch.equal(tensor, before[name])

@@ -331,6 +331,23 @@ def test_a_table_that_could_not_be_built_is_tried_again_for_the_next_prompt(
     assert session.state.current().entries
 
 
+def test_a_thread_that_began_earlier_leaves_no_names_of_an_earlier_prompt(session: _Session) -> None:
+    """The page tokenizes on threads of its own while a generation activates its LoRAs."""
+    session.generate("a zog", "A:1")
+    session.bundle("A", "zog", "s1", "new")
+    read = session.state.files.read
+
+    def read_slowly(*arguments: Any, **options: Any) -> Any:
+        session.state.files.read = read  # type: ignore[method-assign]
+        found = read(*arguments, **options)
+        session.generate("s1", "BB:1")
+        return found
+
+    session.state.files.read = read_slowly  # type: ignore[method-assign]
+    session.state.sync()
+    assert [entry.name for entry in session.state.current().entries] == ["s1@BB", "s1"]
+
+
 def test_a_refiner_that_is_loaded_in_between_leaves_the_names_of_the_prompt(session: _Session) -> None:
     """The webui encodes an empty prompt for it, with all LoRAs off."""
     task = types.SimpleNamespace(prompts=[""], negative_prompts=[""], comment=lambda text: None)

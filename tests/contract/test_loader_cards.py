@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from lib_pivotal.host.bundle_prompts import cards
+from lib_pivotal.host.bundle_prompts.index import names_of_tag
 from tests.contract.fake_webui import FakeWebui
 
 _HOSTILE = '<img src=x onerror="alert(1)">'
@@ -90,3 +91,16 @@ def test_cards_and_completion_know_embedding_files_next_to_a_lora(
     assert "zog" in card("zog")["prompt"] and "<s1>" in card("zog")["prompt"]
     (tmp_path / "a_emb.safetensors").unlink()
     assert "<s1>" not in card("zog")["prompt"]
+
+
+def test_completion_offers_nothing_for_a_file_that_has_gone(webui: FakeWebui, tmp_path: Path) -> None:
+    """The webui lists its files only now and then."""
+
+    def gone(_section: str, _title: str, path: str, _read: Any) -> Any:
+        raise FileNotFoundError(path)
+
+    networks = webui.modules["networks"]
+    networks.available_networks = {"a": types.SimpleNamespace(filename=str(tmp_path / "a.safetensors"))}
+    networks.available_network_aliases = networks.forbidden_network_aliases = {}
+    webui.behave("cache", "cached_data_for_file", gone)
+    assert names_of_tag("a:1") == []

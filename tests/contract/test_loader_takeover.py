@@ -24,6 +24,7 @@ class _Lora:
     """The webui's Lora extension as far as loading goes, with our hooks."""
 
     def __init__(self, webui: FakeWebui, folder: Path) -> None:
+        self.webui = webui
         self.networks, self.options = webui.modules["networks"], webui.modules["shared"].opts.data
         self.data = webui.modules["sd_models"].model_data
         self.path = folder / "A.safetensors"
@@ -103,3 +104,13 @@ def test_a_failure_of_the_webuis_is_not_hidden_and_leaves_nothing_exchanged(lora
     with pytest.raises(KeyError):
         lora.load()
     assert lora.networks.sd_models is broken
+
+
+def test_a_lora_that_takes_no_note_is_still_loaded(lora: _Lora) -> None:
+    """Another extension may put an object of its own in place of the webui's."""
+    fixed = object()
+    lora.hooks.remove()
+    lora.webui.behave("networks", "load_network", lambda *_: fixed)
+    lora.hooks = Hooks()
+    add_takeover_hooks(lora.hooks, lora.state)
+    assert lora.load() is fixed

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
+import re
 import types
 import warnings
 from pathlib import Path
@@ -58,6 +60,7 @@ def test_webui_has_what_the_contract_lists() -> None:
         ("SdModelData.gone", None),
         ("reload_model_weights", {"positional": 0, "keywords": ["no_such_parameter"]}),
         ("apply_token_merging", {"positional": 1, "keywords": []}),
+        ("apply_token_merging", {"positional": 2, "optional": 1, "keywords": []}),
     ],
 )
 def test_reader_notices_changed_symbols(name: str, call: dict[str, object] | None) -> None:
@@ -82,6 +85,24 @@ def test_every_host_symbol_in_the_adapter_is_in_the_contract() -> None:
             if is_use and (node.value.id, node.attr) not in listed:
                 missing.append(f"{source.name}:{node.lineno} {node.value.id}.{node.attr}")
     assert not missing
+
+
+def test_every_host_line_of_the_adapters_names_symbols_of_the_contract() -> None:
+    """``Host: FILE, ``symbol``, VERSIONS: what is assumed of it``; the trees then show whether the symbol is there."""
+    host, listed = _ROOT / "lib_pivotal" / "host", set()
+    forge: list[dict[str, Any]] = json.loads((host / "forge_contract.json").read_text(encoding="utf-8"))["symbols"]
+    for symbol in [*read_contract(), *forge]:
+        listed |= {*symbol["name"].split("."), "--" + symbol["name"]}
+    unknown = []
+    for source in [path for name in ("webui", "a1111", "bundle_prompts") for path in (host / name).glob("*.py")]:
+        text = re.sub(r"\s*\n\s*(?:# ?)?", " ", source.read_text(encoding="utf-8"))
+        for head in re.findall(
+            r"(?<!`)Host: ((?:modules|extensions|ldm|sgm|backend|networks?\.py|text).+?)(?=: |\. )", text
+        ):
+            symbols = re.findall(r"``(.+?)``", head)
+            if not symbols or not {part for symbol in symbols for part in symbol.split(".")} <= listed:
+                unknown.append(f"{source.name}: {head}")
+    assert not unknown, "\n".join(unknown)
 
 
 def _version_by_the_webui(tree: Path, metadata: dict[str, str]) -> str:

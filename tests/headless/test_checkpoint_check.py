@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ from lib_pivotal.cli.main import main
 from lib_pivotal.core.errors import HostError
 from lib_pivotal.demo import assets
 from lib_pivotal.host.diffusers import load
-from lib_pivotal.host.diffusers.checkpoint import load_networks
+from lib_pivotal.host.diffusers.checkpoint import load_networks, load_tokenizer
 from lib_pivotal.host.diffusers.checkpoint_check import check_checkpoint
+from lib_pivotal.host.diffusers.networks import Networks
 from lib_pivotal.host.diffusers.weight_files import find_weights
 from tests.headless.families import write_sd2, write_sdxl
 from tests.unit.toy import write_images
@@ -62,6 +64,11 @@ def text(words: bytes):
     return lambda path: path.write_bytes(words)
 
 
+def folder_as_yaml(path: Path) -> None:
+    path.with_suffix(".yaml").unlink()
+    path.with_suffix(".yaml").mkdir()
+
+
 @pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
 def test_whole_models_have_no_problems(families, family):
     assert check_checkpoint(families[family].file) == []
@@ -103,6 +110,7 @@ SPOILED = {
     "neither": (without("cond_stage_model.", "first_stage_model."), ["has no text encoder and no VAE"]),
     "no yaml": (lambda path: path.with_suffix(".yaml").unlink(), ["does not fit its configuration", ".yaml"]),
     "a broken yaml": (lambda path: path.with_suffix(".yaml").write_text("a: ["), ["small.yaml"]),
+    "a yaml that is a folder": (folder_as_yaml, ["small.yaml"]),
 }
 
 
@@ -121,6 +129,9 @@ def test_a_file_that_cannot_be_loaded_is_named_with_the_reason(small, tmp_path, 
     with pytest.raises(HostError) as caught:
         load(path, device="cpu")
     assert caught.value.message == problem.message
+    if "yaml" in name and name != "no yaml":
+        with pytest.raises(HostError, match=r"small\.yaml"):
+            load_tokenizer(path)
 
 
 @pytest.mark.parametrize(
@@ -211,6 +222,27 @@ def test_a_folder_says_everything_that_is_wrong_with_it(small, tmp_path, name):
         load(folder, device="cpu")
 
 
+PARTS = {"unet": "conv_in.weight", "vae": "encoder.conv_in.weight", "text_encoder": "layers.1.mlp.fc1.weight"}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_folder_with_a_tensor_missing_or_of_another_shape_is_not_loaded(small, tmp_path, part):
+    """diffusers and transformers would go on with random values."""
+    folder = tmp_path / "folder"
+    shutil.copytree(small.folder, folder)
+    path = weights(folder, part)
+    tensors = load_file(path)
+    (key,) = (name for name in tensors if name.endswith(PARTS[part]))
+    value = tensors.pop(key)
+    save_file(tensors, path, {"format": "pt"})
+    with pytest.raises(HostError, match=rf"folder/{part} lacks weights, such as .*{PARTS[part]}") as caught:
+        load(folder, device="cpu")
+    assert caught.value.hint
+    save_file({**tensors, key: value[1:].clone()}, path, {"format": "pt"})
+    with pytest.raises(HostError, match="cannot be loaded"):
+        load(folder, device="cpu")
+
+
 def rename_weights(folder: Path, variant: str) -> None:
     for part in ("unet", "vae", "text_encoder"):
         path = weights(folder, part)
@@ -294,3 +326,17 @@ def test_only_the_header_of_a_large_file_is_read(small, tmp_path):
         file.write(len(raw).to_bytes(8, "little") + raw)
         file.truncate(8 + len(raw) + size + 7 * 2**30)
     assert check_checkpoint(path) == []
+
+
+def test_a_folder_of_bin_files_has_a_digest_of_its_own(tmp_path):
+    """Another digest than that of any other folder, with and without .safetensors files."""
+    networks = [
+        Networks(tmp_path / str(number), "sd1", None, None, (), 1.0, torch.ones(1), False, 512) for number in range(3)
+    ]
+    for number, name in enumerate(("model.bin", "model.bin", "model.safetensors")):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / name).write_bytes(b"%d" % number)
+    assert len({item.digest for item in networks}) == 3
+    # Where there are both, the .bin files are not read, so they do not count.
+    (tmp_path / "2" / "model.bin").write_bytes(b"x")
+    assert replace(networks[2]).digest == networks[2].digest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from lib_pivotal.cli.main import main
 from lib_pivotal.core.bundle.file import read_bundle
@@ -246,6 +248,26 @@ def test_the_size_of_a_lora_follows_from_the_header_of_the_checkpoint(small, mod
         assert found.unet == counted["unet"] and found.text == counted["text"]
         assert found.convolutions == pytest.approx(counted["convolutions"], rel=0.2)
     assert values_per_rank(small.file.with_name("none")) is None
+
+
+def test_the_size_of_a_lora_counts_every_weight_file_once(small, tmp_path):
+    whole = values_per_rank(small.folder)
+    folder = tmp_path / "folder"
+    shutil.copytree(small.folder, folder)
+    (plain,) = (folder / "text_encoder").glob("*.safetensors")
+    shutil.copy(plain, plain.with_name("model.fp16.safetensors"))
+    (unet,) = (folder / "unet").glob("*.safetensors")
+    tensors, shards = load_file(unet), {}
+    for index, name in enumerate(sorted(tensors)):
+        shards.setdefault(f"shard-{index % 2}.safetensors", {})[name] = tensors[name]
+    for name, part in shards.items():
+        save_file(part, unet.with_name(name))
+    listed = {key: name for name, part in shards.items() for key in part}
+    unet.with_name(f"{unet.name}.index.json").write_text(json.dumps({"weight_map": listed}))
+    unet.unlink()
+    assert values_per_rank(folder) == whole
+    shutil.rmtree(folder / "unet")
+    assert values_per_rank(folder) is None
 
 
 def test_two_processes_equal_one_with_twice_the_batch_size(settings, tmp_path):

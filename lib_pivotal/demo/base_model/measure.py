@@ -20,7 +20,8 @@ from PIL import Image
 from lib_pivotal.demo.assets import materialize
 from lib_pivotal.demo.base_model.reader import read
 from lib_pivotal.demo.world import Scene, caption, random_scene
-from lib_pivotal.host.diffusers.checkpoint import Networks, load_networks
+from lib_pivotal.host.diffusers.checkpoint import load_networks
+from lib_pivotal.host.diffusers.networks import Networks
 
 __all__ = ["ASPECTS", "contact_sheet", "generate", "score"]
 

@@ -25,8 +25,7 @@ def unet_of(model: Any) -> Any:
 def family_of(model: Any) -> str:
     """Name of the loaded model's family, see ``core.families``; the nearest one for a model that cannot be trained.
 
-    Host: modules/sd_models.py, ``set_model_type``, A1111 1.6.1-1.10.1: the flags ``is_sd1``, ``is_sd2`` and
-        ``is_sdxl``.
+    Host: modules/sd_models.py, ``is_sd2`` and ``is_sdxl``, A1111 1.6.1-1.10.1: set on the model when it is loaded.
     """
     if getattr(model, "is_sdxl", False):
         return "sdxl"
@@ -36,8 +35,8 @@ def family_of(model: Any) -> str:
 def _untrainable_kind(model: Any) -> str:
     """What a model is that cannot be trained, such as "an SDXL refiner"; empty for one that can.
 
-    Host: modules/sd_models.py, ``set_model_type``, A1111 1.6.1-1.10.1: the flag ``is_ssd``; ``is_sd3`` and
-        ``is_sdxl_inpaint`` only from 1.10.
+    Host: modules/sd_models.py, ``is_ssd``, A1111 1.7-1.10.1, ``is_sd3`` and ``is_sdxl_inpaint``, A1111 1.10: set on the
+        model when it is loaded.
     """
     if getattr(model, "is_sd3", False):
         return "SD3"

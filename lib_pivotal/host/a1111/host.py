@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from lib_pivotal.host.a1111.obstacles import find_obstacles
 from lib_pivotal.host.a1111.sample import forget_conds
 from lib_pivotal.host.webui import folders
 from lib_pivotal.host.webui.lora_extension import list_files_again
-from lib_pivotal.host.webui.progress import WebuiProgress, exclusive, holding_queue
+from lib_pivotal.host.webui.progress import WebuiProgress, exclusive
 from lib_pivotal.host.webui.replaced_loras import forget_file
 
 __all__ = ["A1111Host"]
@@ -89,21 +88,8 @@ class A1111Host:
     def bundle_written(self, path: Path) -> None:
         """Add a new or replaced bundle to the webui's LoRA list, and stop using the old weights of a replaced one.
 
-        Waits for the queue unless the calling thread holds it.
+        Call within :meth:`exclusive`, since generations use the same lists.
         """
-        with _queue():
-            forget_file(path)
-            list_files_again()
-            forget_conds()
-
-
-@contextlib.contextmanager
-def _queue() -> Iterator[None]:
-    """Hold the webui's queue lock, which is not reentrant."""
-    from modules import call_queue
-
-    if holding_queue():
-        yield
-        return
-    with call_queue.queue_lock:
-        yield
+        forget_file(path)
+        list_files_again()
+        forget_conds()

@@ -145,8 +145,8 @@ def _remove_leftovers(model: Any, stack: ExitStack) -> None:
     Host: modules/sd_unet.py, ``apply_unet``, A1111 1.6.1-1.10.1: a TensorRT UNet would run instead of the borrowed one.
     Host: modules/sd_hijack.py, ``apply_circular``, A1111 1.6.1-1.10.1: a tiling generation leaves convolutions
     circular.
-    Host: extensions-builtin/hypertile/hypertile.py, A1111 1.6.1-1.10.1, and ControlNet: both leave a ``forward`` in
-    the instance dictionary of modules.
+    Host: extensions-builtin/hypertile/hypertile.py, ``hypertile_hook_model``, A1111 1.7-1.10.1: leaves a ``forward`` in
+    the instance dictionary of modules, as the extension ControlNet does.
     Host: modules/sd_models.py, ``apply_token_merging``, A1111 1.6.1-1.10.1: each generation sets and removes it again.
     """
     from modules import sd_hijack, sd_models, sd_unet
@@ -172,8 +172,8 @@ def _remove_leftovers(model: Any, stack: ExitStack) -> None:
 def _freeze(model: Any, stack: ExitStack) -> None:
     """Turn off gradients for all parameters and the host's own checkpointing for all blocks.
 
-    Host: modules/sd_models.py, A1111 1.6.1-1.10.1: nothing freezes the UNet, so a plain backward pass would compute a
-    gradient for each of its weights.
+    Host: modules/sd_models.py, ``load_model_weights``, A1111 1.6.1-1.10.1: nothing freezes the UNet, so a plain
+    backward pass would compute a gradient for each of its weights.
     Host: ldm/modules/attention.py ``checkpoint`` and openaimodel.py ``use_checkpoint``, A1111 1.6.1-1.9: the
     configurations turn them on; with frozen weights they fail.
     """

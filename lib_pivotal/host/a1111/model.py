@@ -64,7 +64,7 @@ class A1111Model:
             "text_encoders": [encoder.module for encoder in self.text_encoders],
         }
         self.offloading = Offloading({**self._checked, "vae": [model.first_stage_model]}, self.device)
-        # Host: modules/shared_options.py, unload_models_when_training, A1111 1.6.1-1.10.1.
+        # Host: modules/shared_options.py, ``unload_models_when_training``, A1111 1.6.1-1.10.1.
         if getattr(shared.opts, "unload_models_when_training", False):
             self.offloading.offload("vae")
         self.vae = WebuiVae(model, self.offloading, in_fp32=family.needs_fp32_vae)
@@ -204,7 +204,7 @@ def _text_layers(
 def _is_block(module: Any) -> bool:
     """Whether a module is a transformer or ResNet block.
 
-    Host: ldm/modules/attention.py and openaimodel.py, A1111 1.6.1-1.10.1: token merging replaces the class of a
+    Host: modules/sd_models.py, ``apply_token_merging``, A1111 1.6.1-1.10.1: token merging replaces the class of a
     transformer block by a subclass, so all of its base classes are looked at.
     """
     names = {base.__name__ for base in type(module).__mro__}

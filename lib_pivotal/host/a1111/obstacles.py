@@ -24,10 +24,10 @@ def find_obstacles(config: TrainConfig) -> list[Problem]:
 
 
 def _start_options() -> list[Problem]:
-    """Host: modules/cmd_args.py, A1111 1.6.1-1.10.1: flags exist with value False when not given.
+    """Host: modules/cmd_args.py, ``--lowvram`` and others, A1111 1.6.1-1.10.1: a flag that is not given is False.
 
-    Host: modules/sd_hijack_unet.py, A1111 1.6.1-1.10.1: with ``--upcast-sampling`` generations cast weights of
-    GroupNorm and GEGLU in place, so it cannot be verified that they are unchanged.
+    Host: modules/sd_hijack_unet.py, ``apply_model``, A1111 1.6.1-1.10.1: with ``--upcast-sampling`` generations
+    cast weights of GroupNorm and GEGLU in place, so it cannot be verified that they are unchanged.
     """
     from modules import shared
 
@@ -42,7 +42,7 @@ def _start_options() -> list[Problem]:
             option = "--" + flag.replace("_", "-")
             text = f"The webui was started with {option}, and cannot train with that option."
             problems.append(Problem("webui", "error", text, f"Start it without {option}. {hint}"))
-    # Host: modules/shared_options.py, fp8_storage, A1111 1.8-1.10.1; earlier ones have no fp8.
+    # Host: modules/shared_options.py, ``fp8_storage``, A1111 1.8-1.10.1; earlier ones have no fp8.
     if getattr(shared.opts, "fp8_storage", "Disable") == "Enable":
         text = "The setting FP8 weight is on, and a model in fp8 cannot be trained."
         problems.append(Problem("webui", "error", text, "Set Settings, FP8 weight to Disable."))

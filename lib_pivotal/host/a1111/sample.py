@@ -99,7 +99,7 @@ class A1111Sampler:
                 do_not_reload_embeddings=True,
                 disable_extra_networks=True,
             )
-            # Host: modules/processing.py, scheduler, A1111 1.9-1.10.1: without it each generation logs a warning.
+            # Host: modules/processing.py, ``scheduler``, A1111 1.9-1.10.1: without it each generation logs a warning.
             if hasattr(task, "scheduler"):
                 task.scheduler = "Automatic"
             try:

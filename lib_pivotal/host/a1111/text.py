@@ -146,7 +146,8 @@ class ClipEncoder(WebuiEncoder):
 class OpenClipEncoder(WebuiEncoder):
     """The encoder of SD2 and the second one of SDXL, from open_clip.
 
-    Host: modules/sd_hijack_open_clip.py, A1111 1.6.1-1.10.1: ``wrapped.model`` is the encoder; the padding is 0.
+    Host: modules/sd_hijack_open_clip.py, ``FrozenOpenCLIPEmbedderWithCustomWords``, A1111 1.6.1-1.10.1:
+    ``wrapped.model`` is the encoder; the padding is 0.
     """
 
     pad_id = 0

@@ -55,8 +55,8 @@ class WebuiVae:
             moments = None if self._in_fp32 else self._posterior(pixels)
             if moments is None or not bool(torch.isfinite(moments[0]).all()):
                 # Casting to fp32 and back changes no bit of the weights.
-                self._vae.float()
                 try:
+                    self._vae.float()
                     moments = self._posterior(pixels)
                 finally:
                     self._vae.to(dtype)

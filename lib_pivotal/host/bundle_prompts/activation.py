@@ -24,7 +24,7 @@ __all__ = ["add_activation_hooks", "options_by_label", "tagged_loras"]
 _TAGS = ("lora", "lyco")
 """Tags that name LoRAs; other tags may use the same labels.
 
-Host: extensions-builtin/Lora/scripts/lora_script.py, A1111 1.6.1-1.10.1, reForge: ``lyco`` is an alias of ``lora``."""
+Host: extensions-builtin/Lora/scripts/lora_script.py, ``lyco``, A1111 1.6.1-1.10.1, reForge: is an alias of ``lora``."""
 _HASHES = "TI hashes"
 
 

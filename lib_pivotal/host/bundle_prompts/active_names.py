@@ -44,8 +44,8 @@ class ActiveNames:
         self._find = find
         self._settings = settings
         self._tables = NameTables(self.files, find)
-        self._built = BuiltTable()
-        self._seen: tuple[Any, ...] = ()
+        self._latest: tuple[tuple[Any, ...], BuiltTable] = ((), BuiltTable())
+        """The latest table and the fingerprint it belongs to: one value, since threads share it."""
         self._options: dict[str, NameOptions] = {}
         self._known = KnownNames()
         self._kept: tuple[ActiveLora, ...] = ()
@@ -70,20 +70,25 @@ class ActiveNames:
 
     def sync(self) -> TokenTable:
         """Bring the table up to date; needed before prompts are encoded, and cheap if nothing changed."""
-        try:
-            self._built = self._up_to_date()
-        except Exception:
-            # No name of an earlier prompt may stay active.
-            self._built = BuiltTable()
-            raise
-        return self._built.table
+        return self._synced().table
 
-    def _up_to_date(self) -> BuiltTable:
-        loras, encoders = self._loras(), self.encoders()
-        self._seen = _active_fingerprint(loras, encoders)
+    def _synced(self) -> BuiltTable:
+        fingerprint: tuple[Any, ...] = ()
+        built = BuiltTable()
+        try:
+            loras, encoders = self._loras(), self.encoders()
+            fingerprint = _active_fingerprint(loras, encoders)
+            built = self._up_to_date(loras, encoders)
+        finally:
+            # Also after a failure: no name of an earlier prompt may stay active.
+            self._latest = (fingerprint, built)
+        return built
+
+    def _up_to_date(self, loras: Sequence[ActiveLora], encoders: Encoders | None) -> BuiltTable:
         tagged = [TaggedLora(lora.label, lora.path, self._options.get(lora.label, NameOptions())) for lora in loras]
-        built = self._tables.up_to_date(self._built, tagged, encoders, self._settings())
-        if built is not self._built:
+        _, known = self._latest
+        built = self._tables.up_to_date(known, tagged, encoders, self._settings())
+        if built is not known:
             self._known.add(built.table.entries, {lora.label: lora.path for lora in loras})
         return built
 
@@ -93,9 +98,10 @@ class ActiveNames:
         if counting is not None:
             return counting
         # Something may have changed the LoRAs or the model without passing any of our hooks.
-        if _active_fingerprint(self._loras(), self.encoders()) != self._seen:
-            self.sync()
-        return self._built.table
+        fingerprint, built = self._latest
+        if _active_fingerprint(self._loras(), self.encoders()) != fingerprint:
+            return self.sync()
+        return built.table
 
     def inactive_names(self, texts: Sequence[str]) -> dict[str, str]:
         """Names in texts that belong to an inactive LoRA of an earlier prompt: name → LoRA.
@@ -105,20 +111,20 @@ class ActiveNames:
         """
         if not self._settings().is_on:
             return {}
+        _, built = self._latest
         return self._known.inactive(
             texts,
-            active=[entry.name for entry in self._built.table.entries],
+            active=[entry.name for entry in built.table.entries],
             files={lora.path for lora in self._loras()},
             is_embedding=self._is_embedding,
         )
 
     def cond_key(self) -> tuple[Any, ...] | None:
         """What encodings depend on in addition to the webui's own key; None if there is nothing to add."""
-        table = self.sync()
-        if not self._built.files:
+        built = self._synced()
+        if not built.files:
             return None
-        installed = tuple(self._built.installed.items())
-        return (self._built.files, multipliers(), table.identity(), installed, self._settings())
+        return (built.files, multipliers(), built.table.identity(), tuple(built.installed.items()), self._settings())
 
     def table_of(self, loras: Sequence[TaggedLora]) -> TokenTable:
         """The table as it would be if these LoRAs were active."""

@@ -27,8 +27,8 @@ def add_card_hooks(hooks: Hooks) -> None:
         imported under top-level names; ``prompt`` of a card is a JavaScript expression.
     Host: modules/ui_extra_networks_textual_inversion.py, ``create_item``, A1111 1.8-1.10.1: fails for embeddings
         without a file, which the webui's own handling of bundles registers, and with it every page of cards.
-    Host: modules/ui_extra_networks.py, ``create_item_html``, A1111 1.6.1-1.10.1, Forge, reForge: search terms go into
-        the page unescaped.
+    Host: modules/ui_extra_networks.py, ``create_item_html``, A1111 1.8-1.10.1, Forge, reForge, and its predecessor:
+        search terms go into the page unescaped.
     """
     from modules import ui_extra_networks_textual_inversion as embeddings_page
 

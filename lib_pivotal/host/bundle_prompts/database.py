@@ -48,7 +48,6 @@ class HostEmbeddings:
         made = store_module().Embedding(vec, name)
         made.vectors = embedding.vector_count
         made.shape = sum(int(value.shape[1]) for value in embedding.encoders.values())
-        made.hash = embedding.hash
         made.shorthash = embedding.hash
         self._known[key] = made
         return made

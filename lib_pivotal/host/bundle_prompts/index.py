@@ -50,4 +50,8 @@ def names_of_tag(tag: str) -> list[tuple[str, int]]:
     options, path = parse_name_options(items), find_file(items[0])
     if path is None or options.is_off or not read_settings().is_on:
         return []
-    return [(options.name_of(name), count) for name, count in names_in(path)]
+    try:
+        return [(options.name_of(name), count) for name, count in names_in(path)]
+    except OSError:
+        # It was deleted, and the webui has not listed its files again since.
+        return []

@@ -44,7 +44,7 @@ def add_takeover_hooks(hooks: Hooks, names: ActiveNames) -> None:
             net = original(name, network_on_disk, *rest)
         elif getattr(net, "bundle_embeddings", None):
             net.bundle_embeddings = {}
-        setattr(net, _READ_NAME, (found, keys))
+        guarded("remembering what was read", lambda: setattr(net, _READ_NAME, (found, keys)), None)
         if reads_file and last.setdefault(path, found) != found:
             last[path] = found
             guarded("replacing a LoRA", apply_again, None)

@@ -20,8 +20,8 @@ first three), Forge since August 2024 (the last)."""
 def store_module() -> Any:
     """The module with the webui's classes ``Embedding`` and ``EmbeddingDatabase``.
 
-    Host: backend/text_processing/textual_inversion.py, Forge: prompts use this copy there; the one in ``modules`` only
-        fills the page.
+    Host: backend/text_processing/textual_inversion.py, ``EmbeddingDatabase``, Forge: prompts use this copy there; the
+        one in ``modules`` only fills the page.
     """
     backend = _module("backend.text_processing.textual_inversion")
     return backend if backend is not None else importlib.import_module("modules.textual_inversion.textual_inversion")

@@ -16,7 +16,7 @@ from lib_pivotal.host.diffusers.folder import networks_from_folder, tokenizer_of
 from lib_pivotal.host.diffusers.networks import Networks
 from lib_pivotal.host.diffusers.single_file import networks_from_file, tokenizer_of_file
 
-__all__ = ["Networks", "load_networks", "load_tokenizer"]
+__all__ = ["load_networks", "load_tokenizer"]
 
 
 def load_networks(path: Path) -> Networks:

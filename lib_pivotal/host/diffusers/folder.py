@@ -20,26 +20,24 @@ from lib_pivotal.host.diffusers.weight_files import find_weights
 
 __all__ = ["networks_from_folder", "tokenizer_of_folder"]
 
+_AGAIN = "Download the folder again, with everything in it."
+
 
 def networks_from_folder(path: Path) -> Networks:
     """Read a diffusers folder.
 
     Raises:
-        HostError: a part is missing, or the model cannot be trained.
+        HostError: a part or a tensor is missing, or the model cannot be trained.
     """
-
-    def load(kind: Any, part: str) -> Any:
-        options = {"local_files_only": True, "torch_dtype": torch.float32}
-        return kind.from_pretrained(path, subfolder=part, variant=find_weights(path / part).variant, **options)
-
     try:
-        unet = load(diffusers.UNet2DConditionModel, "unet")
-        vae = load(diffusers.AutoencoderKL, "vae")
+        unet = _load(diffusers.UNet2DConditionModel, path / "unet", torch_dtype=torch.float32)
+        vae = _load(diffusers.AutoencoderKL, path / "vae", torch_dtype=torch.float32)
         name = _family_of(unet, path)
         texts = _texts(path, FAMILIES[name])
         schedule = json.loads((path / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise HostError(f"{path} is not a complete diffusers model.", hint=str(error).split("\n")[0]) from error
+    # transformers raises RuntimeError for tensors that do not fit the configuration, diffusers ValueError.
+    except (OSError, ValueError, RuntimeError) as error:
+        raise HostError(f"{path} cannot be loaded: {_first_line(error)}.", hint=_AGAIN) from error
     plain = fixed_schedule(schedule["beta_start"], schedule["beta_end"], schedule.get("num_train_timesteps", 1000))
     is_v_prediction = schedule.get("prediction_type", "epsilon") == "v_prediction"
     return Networks(
@@ -65,8 +63,34 @@ def tokenizer_of_folder(path: Path) -> Any:
         return transformers.CLIPTokenizer.from_pretrained(path / "tokenizer", local_files_only=True)
     # The tokenizers library has no specific error class for files that it cannot parse.
     except Exception as error:
-        text = f"The tokenizer of {path.name} cannot be read ({str(error).splitlines()[0]})."
+        text = f"The tokenizer of {path.name} cannot be read ({_first_line(error)})."
         raise HostError(text, hint="Download its folder tokenizer again.") from error
+
+
+def _load(kind: Any, folder: Path, **options: Any) -> Any:
+    """A network from its folder.
+
+    Args:
+        kind: class of diffusers or transformers.
+        folder: such as ``unet``.
+        options: for its ``from_pretrained``.
+
+    Raises:
+        HostError: a tensor is missing. The libraries would give it random values.
+    """
+    variant = find_weights(folder).variant
+    network, found = kind.from_pretrained(
+        folder, variant=variant, local_files_only=True, output_loading_info=True, **options
+    )
+    # Not a weight; some files have it and some do not.
+    missing = sorted(name for name in found["missing_keys"] if not name.endswith("position_ids"))
+    if missing:
+        raise HostError(f"{folder.parent.name}/{folder.name} lacks weights, such as {missing[0]}.", hint=_AGAIN)
+    return network
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
 
 
 def _encoder_folder(number: int) -> str:
@@ -93,9 +117,7 @@ def _texts(path: Path, family: Family) -> tuple[TextPart, ...]:
     parts = []
     for number, info in enumerate(family.text_encoders):
         model_class = transformers.CLIPTextModelWithProjection if info.has_pooled_text else transformers.CLIPTextModel
-        folder = path / _encoder_folder(number)
-        variant = find_weights(folder).variant
-        model = model_class.from_pretrained(folder, local_files_only=True, dtype=torch.float32, variant=variant)
+        model = _load(model_class, path / _encoder_folder(number), dtype=torch.float32)
         # diffusers reads a normed layer as the last one, so folders leave out the layers after it.
         layer = -1 if info.is_normed else info.layer
         parts.append(TextPart(info, model, tokenizer, layer, family.allows_clip_skip))

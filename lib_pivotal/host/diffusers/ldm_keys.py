@@ -10,14 +10,11 @@ from lib_pivotal.core.lora.naming import diffusers_to_ldm, ldm_to_diffusers, ope
 
 __all__ = [
     "PREFIXES",
-    "from_ldm",
     "open_clip_state",
     "open_clip_width",
     "parts_with",
     "to_ldm",
     "unet_state",
-    "vae_to_diffusers",
-    "vae_to_ldm",
 ]
 
 PREFIXES = {
@@ -41,25 +38,8 @@ _VAE_RENAMES = (
 )
 
 
-def vae_to_diffusers(path: str) -> str:
-    """Diffusers path of a VAE module from its LDM path below ``first_stage_model``."""
-    for ldm, ours in _VAE_RENAMES:
-        path = path.replace(ldm, ours)
-    parts = path.split(".")
-    if len(parts) > 1 and parts[1] == "down":
-        block = f"resnets.{parts[4]}" if parts[3] == "block" else "downsamplers.0"
-        rest = parts[5:] if parts[3] == "block" else parts[4:]
-        return ".".join([parts[0], "down_blocks", parts[2], block, *rest])
-    if len(parts) > 1 and parts[1] == "up":
-        level = str(_VAE_LEVELS - 1 - int(parts[2]))
-        block = f"resnets.{parts[4]}" if parts[3] == "block" else "upsamplers.0"
-        rest = parts[5:] if parts[3] == "block" else parts[4:]
-        return ".".join([parts[0], "up_blocks", level, block, *rest])
-    return path
-
-
-def vae_to_ldm(path: str) -> str:
-    """LDM path of a VAE module; the inverse of :func:`vae_to_diffusers`."""
+def _vae_to_ldm(path: str) -> str:
+    """LDM path of a VAE module, below ``first_stage_model``, from its diffusers path."""
     parts = path.split(".")
     if len(parts) > 2 and parts[1] in ("down_blocks", "up_blocks"):
         side = "down" if parts[1] == "down_blocks" else "up"
@@ -134,25 +114,6 @@ def open_clip_state(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tens
     return state
 
 
-def from_ldm(tensors: Mapping[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
-    """Split an SD1 checkpoint into ``unet``, ``vae`` and ``text`` state dicts under diffusers' names.
-
-    Args:
-        tensors: LDM key → tensor; other keys (schedule buffers, EMA) are left out.
-
-    Raises:
-        ValueError: a UNet key does not belong to SD1.
-    """
-    vae = {}
-    for name, value in parts_with(tensors, PREFIXES["vae"]).items():
-        path, _, leaf = name.rpartition(".")
-        path = vae_to_diffusers(path)
-        # The VAE's attention consists of 1×1 convolutions in LDM and of Linear layers in diffusers.
-        is_attention = ".attentions." in path and value.ndim == 4
-        vae[f"{path}.{leaf}"] = value[:, :, 0, 0] if is_attention else value
-    return {"unet": unet_state(tensors), "vae": vae, "text": parts_with(tensors, PREFIXES["text"])}
-
-
 def to_ldm(
     unet: Mapping[str, torch.Tensor],
     vae: Mapping[str, torch.Tensor],
@@ -174,5 +135,5 @@ def to_ldm(
     for name, value in vae.items():
         path, _, leaf = name.rpartition(".")
         is_attention = ".attentions." in path and value.ndim == 2
-        tensors[f"{PREFIXES['vae']}{vae_to_ldm(path)}.{leaf}"] = value[:, :, None, None] if is_attention else value
+        tensors[f"{PREFIXES['vae']}{_vae_to_ldm(path)}.{leaf}"] = value[:, :, None, None] if is_attention else value
     return tensors

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from lib_pivotal.core.bundle.tensor_file import Unreadable, open_tensors
+from lib_pivotal.core.errors import HostError
 from lib_pivotal.core.train.output_check import ValuesPerRank
+from lib_pivotal.host.diffusers.weight_files import find_weights
 
 __all__ = ["values_per_rank"]
 
@@ -23,9 +26,10 @@ def values_per_rank(checkpoint: Path) -> ValuesPerRank | None:
         if checkpoint.is_file():
             unet, text = _split(checkpoint)
         else:
-            unet = _shapes(sorted((checkpoint / "unet").glob("*.safetensors"))[:1])
-            text = _shapes(sorted(checkpoint.glob("text_encoder*/*.safetensors")))
-    except (OSError, Unreadable):
+            unet = _shapes(find_weights(checkpoint / "unet").files)
+            encoders = sorted(checkpoint.glob("text_encoder*"))
+            text = _shapes([path for folder in encoders for path in find_weights(folder).files])
+    except (OSError, Unreadable, HostError):
         return None
     layers = {name: shape for name, shape in unet.items() if _UNET_LAYER.search(name) and len(shape) == 2}
     convolutions = [shape for name, shape in unet.items() if name not in layers and len(shape) == 4]
@@ -41,7 +45,7 @@ def _split(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int,
     return unet, {name: shape for name, shape in shapes.items() if name.startswith(_TEXT_FILE)}
 
 
-def _shapes(paths: list[Path]) -> dict[str, tuple[int, ...]]:
+def _shapes(paths: Sequence[Path]) -> dict[str, tuple[int, ...]]:
     found: dict[str, tuple[int, ...]] = {}
     for path in paths:
         with open_tensors(path) as file:

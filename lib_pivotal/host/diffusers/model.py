@@ -17,7 +17,8 @@ from lib_pivotal.core.lora.targets import is_lora_layer, lora_target
 from lib_pivotal.core.ports import EncodedText, ImageSize, LoraTarget
 from lib_pivotal.core.textual_inversion.conditioning import join_encoders
 from lib_pivotal.core.to_device import to_device
-from lib_pivotal.host.diffusers.checkpoint import Networks, load_networks
+from lib_pivotal.host.diffusers.checkpoint import load_networks
+from lib_pivotal.host.diffusers.networks import Networks
 from lib_pivotal.host.diffusers.text import HfEncoder
 from lib_pivotal.host.diffusers.vae import DiffusersVae
 from lib_pivotal.host.offload import Offloading

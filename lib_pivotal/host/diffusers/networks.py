@@ -40,8 +40,11 @@ class Networks:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of the checkpoint file, or of all weight files of a folder in order."""
-        files = [self.source] if self.source.is_file() else sorted(self.source.rglob("*.safetensors"))
+        """sha256 of the checkpoint file, or of a folder's ``.safetensors`` (otherwise ``.bin``) files in order."""
+        if self.source.is_file():
+            files = [self.source]
+        else:
+            files = sorted(self.source.rglob("*.safetensors")) or sorted(self.source.rglob("*.bin"))
         digest = hashlib.sha256()
         for path in files:
             with path.open("rb") as file:

@@ -37,7 +37,7 @@ def read_config(path: Path, family: str) -> dict[str, Any]:
         family: name of its family, see ``core.families``.
 
     Raises:
-        HostError: the ``.yaml`` is not a model configuration of the usual form.
+        HostError: the ``.yaml`` cannot be read or is not a model configuration of the usual form.
     """
     own = path.with_suffix(".yaml")
     if not own.exists():
@@ -45,6 +45,9 @@ def read_config(path: Path, family: str) -> dict[str, Any]:
     try:
         config: dict[str, Any] = yaml.safe_load(own.read_text(encoding="utf-8"))
         _complete(config["model"]["params"], has_conditioner=FAMILIES[family].has_conditioner)
+    except OSError as error:
+        text = f"{own.name} cannot be read: {error.strerror or error}."
+        raise HostError(text, hint="Check its permissions, or remove it.") from error
     except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise HostError(
             f"{own.name} is not a model configuration of the usual form ({error}).",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -82,8 +83,10 @@ def tokenizer_of_file(path: Path) -> Any:
     Raises:
         HostError: its configuration cannot be read, or its tokenizer cannot be found.
     """
-    config = path.with_suffix(".yaml")
-    text = config.read_text(encoding="utf-8", errors="replace") if config.exists() else ""
+    text = ""
+    # If it cannot be read, ``read_config`` says why.
+    with contextlib.suppress(OSError):
+        text = path.with_suffix(".yaml").read_text(encoding="utf-8", errors="replace")
     # Only the layout of the configuration matters here, and all families have the same standard tokenizer.
     has_conditioner = "conditioner_config" in text
     family = next(family for family in FAMILIES.values() if family.has_conditioner == has_conditioner)

@@ -20,8 +20,8 @@ def has_api() -> bool:
 def api_credentials() -> dict[str, str]:
     """User → password of the webui's API; empty if it requires none.
 
-    Host: modules/api/api.py, ``Api.__init__``, A1111 1.6.1-1.10.1: ``--api-auth "u:p,u2:p2"``; the webui protects only
-        routes that are added through ``add_api_route``. The user of ``":password"`` is the empty one.
+    Host: modules/api/api.py, ``Api.add_api_route``, A1111 1.6.1-1.10.1: ``--api-auth "u:p,u2:p2"``; the webui protects
+        only routes that are added through it. The user of ``":password"`` is the empty one.
     """
     from modules import shared
 

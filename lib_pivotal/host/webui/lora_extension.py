@@ -27,8 +27,8 @@ class ActiveLora:
 def lora_extension() -> Any:
     """The Lora extension's module, or None if it is disabled.
 
-    Host: extensions-builtin/Lora/networks.py, A1111 1.6.1-1.10.1, Forge, reForge: imported under the top-level name
-        ``networks``, which another extension may have taken, hence the look at its contents.
+    Host: extensions-builtin/Lora/networks.py, ``load_networks``, A1111 1.6.1-1.10.1, Forge, reForge: imported under the
+        top-level name ``networks``, which another extension may have taken, hence the look at its contents.
     """
     module = sys.modules.get("networks")
     wanted = ("load_networks", "loaded_networks", "available_networks")

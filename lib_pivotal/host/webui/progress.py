@@ -5,16 +5,12 @@ from __future__ import annotations
 import contextlib
 import html
 import math
-import threading
 import time
 from collections.abc import Iterator
 
 from lib_pivotal.core.events import Event, Finished, Prepared, Preparing, SampleReady, Saved, StepDone, Warned
 
-__all__ = ["WebuiProgress", "exclusive", "holding_queue"]
-
-_holder: list[int] = []
-"""Identity of the thread that holds the queue through :func:`exclusive`; at most one."""
+__all__ = ["WebuiProgress", "exclusive"]
 
 
 class WebuiProgress:
@@ -80,11 +76,6 @@ class WebuiProgress:
         shared.state.assign_current_image(event.image.copy())
 
 
-def holding_queue() -> bool:
-    """Whether the calling thread holds the webui's queue through :func:`exclusive`."""
-    return threading.get_ident() in _holder
-
-
 @contextlib.contextmanager
 def exclusive(task_id: str) -> Iterator[WebuiProgress]:
     """Wait for a turn in the webui's queue, then keep it; usable from any thread.
@@ -103,7 +94,6 @@ def exclusive(task_id: str) -> Iterator[WebuiProgress]:
     progress.add_task_to_queue(task_id)
     try:
         with call_queue.queue_lock:
-            _holder[:] = [threading.get_ident()]
             try:
                 shared.state.begin(job=task_id)
                 progress.start_task(task_id)
@@ -112,7 +102,6 @@ def exclusive(task_id: str) -> Iterator[WebuiProgress]:
                 progress.finish_task(task_id)
                 shared.state.end()
                 _reset_flags()
-                _holder.clear()
     finally:
         # It is still queued if the wait itself was interrupted.
         progress.pending_tasks.pop(task_id, None)
