@@ -237,6 +237,8 @@ def run_checks() -> int:
         "ruff format": ["ruff", "format", "--check", "."],
         "spelling": ["codespell_lib"],
         "mypy": ["mypy", "--strict", "lib_pivotal/core"],
+        # Nothing else looks at what runs only where there is a GPU.
+        "mypy, GPU": ["mypy", "--explicit-package-bases", "--check-untyped-defs", "benchmarks", "tests/gpu"],
         "imports and docstrings": ["pytest", "-q", "tests/unit/test_layers.py", "tests/unit/test_docstrings.py"],
     }
     failed = [name for name, step in steps.items() if call([python, "-m", *step])]

@@ -38,7 +38,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _UNTIMED = ("tests", "precision", "demo")
 """Sections that run at the same time, in processes of their own."""
-_TIMED = ("waits", "steps")
+_TIMED = ("steps", "waits")
 _CASES = (("sd1", 512, 1), ("sdxl", 1024, 1), ("sd1", 512, 4))
 """Family, side in px, batch size."""
 

@@ -18,7 +18,7 @@ from benchmarks.gpu.full_size import NAMES, RANK, training_config
 from lib_pivotal.core.events import Control
 from lib_pivotal.core.families import FAMILIES
 from lib_pivotal.core.lora.adapter_set import attach
-from lib_pivotal.core.ports import SingleProcess
+from lib_pivotal.core.process_group import SingleProcess
 from lib_pivotal.core.train.loop import Loop
 from lib_pivotal.core.train.setup import prepare
 from lib_pivotal.host.diffusers.model import DiffusersModel

@@ -8,9 +8,14 @@ import pytest
 import torch
 
 from lib_pivotal.core.config.schema import Concept, TrainConfig
+from lib_pivotal.core.errors import OutOfMemory
 from lib_pivotal.core.events import Control
+from lib_pivotal.core.lora.adapter_set import attach
 from lib_pivotal.core.ports import SampleRequest
+from lib_pivotal.core.process_group import SingleProcess
+from lib_pivotal.core.train.loop import Loop
 from lib_pivotal.core.train.out_of_memory import explaining
+from lib_pivotal.core.train.setup import prepare
 from lib_pivotal.demo.characters import CHARACTERS, write_dataset
 from tests.unit.harness import Listener, folders, run
 
@@ -57,6 +62,19 @@ def digest(model) -> str:
     return result.hexdigest()
 
 
+def step_without_waiting(loop: Loop, setup) -> None:
+    """Train some steps, the later ones with every synchronizing call an error."""
+    with attach(setup.adapters):
+        for step in range(3):
+            loop.train_step(step)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            for step in range(3, 8):
+                loop.train_step(step)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_run_learns_as_on_a_cpu_and_leaves_the_weights_alone(tmp_path, files, precision):
     checkpoint, data = files
@@ -95,17 +113,16 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path, files):
 def test_previews_are_images_and_those_of_a_cpu(files):
     checkpoint, _ = files
     request = SampleRequest("circle, large, red background", "", 64, 64, 10, 4.0, seed=3)
-    images = [
-        DiffusersSampler(load_model(checkpoint, device=device, precision=precision)).make(request, {}).image
-        for device, precision in (("cpu", "fp32"), ("cuda", "fp16"))
-    ]
-    here, there = (torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).float() for image in images)
+    images = []
+    for device, precision in (("cpu", "fp32"), ("cuda", "fp16")):
+        sample = DiffusersSampler(load_model(checkpoint, device=device, precision=precision)).make(request, {})
+        assert sample is not None
+        images.append(torch.frombuffer(bytearray(sample.image.tobytes()), dtype=torch.uint8).float())
+    here, there = images
     assert here.std() > 10 and (here - there).abs().mean() < 8
 
 
 def test_running_out_of_memory_is_told_with_a_remedy(device):
-    from lib_pivotal.core.errors import OutOfMemory
-
     with pytest.raises(OutOfMemory) as raised, explaining(lambda: "training"):
         torch.empty(2**50, dtype=torch.uint8, device=device)
     assert raised.value.hint
@@ -113,11 +130,6 @@ def test_running_out_of_memory_is_told_with_a_remedy(device):
 
 def test_a_step_never_waits_for_the_gpu_for_its_results(tmp_path, files):
     """Reading a value in a step (``item``, ``bool``) would wait until the GPU has finished everything before it."""
-    from lib_pivotal.core.lora.adapter_set import attach
-    from lib_pivotal.core.ports import SingleProcess
-    from lib_pivotal.core.train.loop import Loop
-    from lib_pivotal.core.train.setup import prepare
-
     checkpoint, data = files
     for precision in ("fp16", "bf16"):
         setup = prepare(
@@ -128,13 +140,4 @@ def test_a_step_never_waits_for_the_gpu_for_its_results(tmp_path, files):
             progress=lambda *_: None,
             stopped=lambda: False,
         )
-        loop = Loop(setup, None, lambda _: None, Control(), SingleProcess())
-        with attach(setup.adapters):
-            for step in range(3):
-                loop.train_step(step)
-            torch.cuda.set_sync_debug_mode("error")
-            try:
-                for step in range(3, 8):
-                    loop.train_step(step)
-            finally:
-                torch.cuda.set_sync_debug_mode("default")
+        step_without_waiting(Loop(setup, None, lambda _: None, Control(), SingleProcess()), setup)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from safetensors import safe_open
@@ -20,12 +21,13 @@ class Listener:
     """Records events; can stop the run after a step."""
 
     def __init__(self, control: Control | None = None, stop_at: int = 0, *, discard: bool = False) -> None:
-        self.events = []
+        self.events: list[Any] = []
         self.control, self.stop_at, self.discard = control, stop_at, discard
 
     def handle(self, event) -> None:
         self.events.append(event)
         if isinstance(event, StepDone) and event.step == self.stop_at:
+            assert self.control is not None
             self.control.stop(discard=self.discard)
 
     @property

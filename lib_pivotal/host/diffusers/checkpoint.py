@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import transformers
+from diffusers.utils import logging as diffusers_logging
 
 from lib_pivotal.core.errors import HostError
 from lib_pivotal.host.diffusers.checkpoint_check import check_checkpoint
@@ -54,11 +54,11 @@ def load_tokenizer(path: Path) -> Any:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the libraries' remarks about dtypes and unused keys off the console."""
-    kept = diffusers.logging.get_verbosity(), transformers.logging.get_verbosity()
-    diffusers.logging.set_verbosity_error()
+    kept = diffusers_logging.get_verbosity(), transformers.logging.get_verbosity()
+    diffusers_logging.set_verbosity_error()
     transformers.logging.set_verbosity_error()
     try:
         yield
     finally:
-        diffusers.logging.set_verbosity(kept[0])
+        diffusers_logging.set_verbosity(kept[0])
         transformers.logging.set_verbosity(kept[1])
