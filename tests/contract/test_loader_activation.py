@@ -372,3 +372,15 @@ def test_a_refiner_that_is_loaded_in_between_leaves_the_names_of_the_prompt(sess
     (comment,) = session.generate("a zog").comments
     assert "zog is in the LoRA A" in comment
     assert session.state.current().entries == ()
+
+
+def test_loras_unloaded_after_another_checkpoint_was_loaded_take_their_names_along(session: _Session) -> None:
+    """As when a training run loads its checkpoint and removes what the last generation left."""
+    session.hooks.remove()
+    session.webui.behave("sd_models", "get_empty_cond", lambda _: session.extra_networks.activate(None, {}))
+    session.hooks = Hooks()
+    add_activation_hooks(session.hooks, session.state)
+    session.generate("a zog", "A:1")
+    session.webui.modules["sd_models"].get_empty_cond("another checkpoint")
+    session.networks.load_networks([])
+    assert session.state.current().entries == ()

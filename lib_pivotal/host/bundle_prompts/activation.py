@@ -39,6 +39,8 @@ def add_activation_hooks(hooks: Hooks, names: ActiveNames) -> None:
         by every pass of every generation (hires and inner passes of other extensions too), before encoding.
     Host: modules/sd_models.py, ``get_empty_cond``, A1111 1.6.1-1.10.1: loading a refiner in the middle of a generation
         encodes an empty prompt and deactivates all LoRAs for it; the prompt that goes on still has its names.
+    Host: extensions-builtin/Lora/networks.py, ``load_networks``, A1111 1.6.1-1.10.1, Forge, reForge: called as a module
+        attribute for every change of the active LoRAs.
     """
     from modules import extra_networks, sd_models
 
@@ -60,8 +62,15 @@ def add_activation_hooks(hooks: Hooks, names: ActiveNames) -> None:
         guarded("looking for broken files", lambda: _comment_on_broken(task, data), None)
         return result
 
+    def load_networks(original: Any, *arguments: Any, **options: Any) -> Any:
+        # Also where no pass begins: a training run removes the LoRAs of the last generation.
+        if not names.is_paused:
+            names.begin_pass()
+        return original(*arguments, **options)
+
     hooks.wrap(sd_models, "get_empty_cond", get_empty_cond)
     hooks.wrap(extra_networks, "activate", activate)
+    hooks.wrap(lora_extension(), "load_networks", load_networks)
 
 
 def options_by_label(data: Mapping[str, Iterable[Any]] | None) -> dict[str, NameOptions]:
