@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "app.bundled_names": {"app", "core", "fastapi"},
     "ui": {"ui", "app", "core.config", "core.errors", "core.printable", "gradio", "PIL"},
     "cli": {"cli", "app", "core", "host.diffusers", *LIBRARIES},
-    "demo": {"demo", "core", "cli.console", "host.diffusers", "diffusers", "transformers", *LIBRARIES},
+    "demo": {"demo", "core", "cli", "host.diffusers", "diffusers", "transformers", *LIBRARIES},
 }
 WITHOUT_TORCH = ("core.config", "core.families", "core.errors", "core.events", "core.ports", "app", "ui")
 
