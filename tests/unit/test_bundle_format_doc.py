@@ -49,16 +49,16 @@ def test_all_our_file_endings_and_keys_are_documented():
 
 def test_documented_limits_are_those_of_the_code():
     for text in (
-        f"1 to {values.MOST_VECTORS}, the places",
+        f"1 to {values.MOST_VECTORS}, the tokens",
         f"| width of a vector | {values.WIDEST} |",
         f"at most {values.LARGEST_VALUE:.0f};",
-        f"| name | {names.LONGEST_NAME} letters",
+        f"| name | {names.LONGEST_NAME} characters",
         f"| {embedding_reader.MOST_EMBEDDINGS}, together {embedding_reader._MOST_BYTES >> 20} MiB |",
         f"{header.LONGEST_HEADER // 10**6} MB, as the format allows; {header._MOST_TENSORS} tensors; beyond {header._SHORT >> 20} MiB also "
         f"{header._MOST_TEXTS} metadata",
         f"{embedding_image._LONGEST_JSON >> 20} MiB of JSON, {embedding_image._MOST_PIXELS // 10**6} million pixels",
         f"at most {names._LONGEST}.",
-        f"{names._LONGEST_FILE_NAME} letters and {names._LONGEST_FILE_BYTES} bytes",
+        f"{names._LONGEST_FILE_NAME} characters and {names._LONGEST_FILE_BYTES} bytes",
         f"from id {names.COMMON_TOKENS_BELOW} on",
     ):  # fmt: skip
         assert text in TEXT.replace("\n", " "), text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -25,6 +26,37 @@ def test_readme_names_files_that_exist():
     paths = {path for path in re.findall(r"`([\w./-]+/[\w./-]+\.(?:py|js|md|json|css))`", text) if "*" not in path}
     assert len(paths) >= 10
     assert not [path for path in sorted(paths) if not (ROOT / path).exists()]
+
+
+def messages_in_code() -> list[str]:
+    """Every text in the package that is long enough to be a message; an inserted value becomes a NUL."""
+    found = []
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+            texts = [str(part.value) if isinstance(part, ast.Constant) else "\0" for part in parts]
+            if isinstance(node, (ast.JoinedStr, ast.Constant)) and len("".join(texts).replace("\0", "")) > 15:
+                found.append("".join(texts))
+    return found
+
+
+def test_readme_quotes_messages_that_exist():
+    """NAME, N and the like stand for values, and … for the rest of a message."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = text.partition("## When something goes wrong")[2].partition("\n## ")[0]
+    quoted = re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
+    assert len(quoted) > 5
+    codes = messages_in_code()
+    missing = []
+    for message in quoted:
+        pattern = re.sub(r"\b[A-Z]+\b", ".+", re.escape(message)).replace("\\ …", ".*")
+        if not any(
+            re.fullmatch(pattern, code.replace("\0", "X"), re.DOTALL)
+            or re.fullmatch(re.escape(code).replace("\0", ".+"), message)
+            for code in codes
+        ):
+            missing.append(message)
+    assert not missing
 
 
 def test_documents_show_every_image_of_the_repository_and_no_large_one():
