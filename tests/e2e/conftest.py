@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.images import draw
 from tests.e2e.server import Webui, find_python, find_webui, running, version_of
 
 _HERE = Path(__file__).parent
@@ -73,6 +74,12 @@ def random_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two small SD1 checkpoints with random weights."""
     tree, python = _found()
     return _random_checkpoints(tree, python, tmp_path_factory.mktemp("checkpoints"))
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of drawn images with captions."""
+    return draw(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="session")
