@@ -42,6 +42,7 @@ from lib_pivotal.host.diffusers.sample import DiffusersSampler
 
 INIT_TEXT = "circle"
 NAMES = tuple(CHARACTERS)[:2]
+_SAMPLE_STEPS = 20
 
 
 def main() -> int:
@@ -190,7 +191,7 @@ def _images(model: DiffusersModel, parts: Parts, row: str) -> list[Image.Image]:
     images = []
     with attach(parts.loras):
         for prompt in _prompts():
-            request = SampleRequest(_caption(prompt, row), "", 64, 64, 20, 4.0, seed=3)
+            request = SampleRequest(_caption(prompt, row), "", 64, 64, _SAMPLE_STEPS, 4.0, seed=3)
             sample = sampler.make(request, parts.embeddings)
             assert sample is not None
             images.append(sample.image)
