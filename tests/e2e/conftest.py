@@ -84,11 +84,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def all_families(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webui]:
-    """A webui with a small random checkpoint of each family: ``random``, ``other`` (SD1), ``sd2``, ``sdxl``."""
+    """A webui with a small random checkpoint of each family: ``random``, ``other`` (SD1), ``sd2``, ``sdxl``.
+
+    Its API requires the credentials of one of two users, which are sent with every request.
+    """
     tree, python = _found()
     folder = tmp_path_factory.mktemp("families")
     checkpoints = _random_checkpoints(tree, python, folder, ("sd1", "sd2", "sdxl"))
-    with running(tree, python, folder / "data", checkpoints) as server:
+    with running(tree, python, folder / "data", checkpoints, arguments=("--api-auth", "u:p,second:q")) as server:
+        server.login = ("u", "p")
         yield server
 
 
