@@ -57,7 +57,7 @@ class Destination:
     """Where a tool writes.
 
     Attributes:
-        name: of the new bundle in the Lora folder, without suffix; empty picks a free name like the old one.
+        name: of the new bundle in the Lora folder, without suffix; if empty, the old name with a number.
         overwrite: replace an existing file with this name.
     """
 

@@ -6,7 +6,7 @@ import copy
 import logging
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -138,11 +138,11 @@ class Session:
 
     def save_now(self) -> bool:
         """Save a bundle and a state after the current step; False if no run is active."""
-        return self._request(self._control.save_now)
+        return self._request(Control.save_now)
 
     def sample_now(self) -> bool:
         """Make the preview images after the current step; False if no run is active."""
-        return self._request(self._control.sample_now)
+        return self._request(Control.sample_now)
 
     def status(self) -> dict[str, Any]:
         """State of the latest run; keys as in ``app.status.IDLE``, values serializable as JSON."""
@@ -166,11 +166,12 @@ class Session:
         if self._thread is not None:
             self._thread.join(timeout_s)
 
-    def _request(self, request: Any) -> bool:
-        if not self.is_active:
-            return False
-        request()
-        return True
+    def _request(self, request: Callable[[Control], None]) -> bool:
+        with self._lock:
+            if not self.is_active:
+                return False
+            request(self._control)
+            return True
 
     def _refuse_when_busy(self) -> None:
         if self._is_starting or self.is_active:

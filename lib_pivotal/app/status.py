@@ -153,7 +153,6 @@ class RunStatus:
             elif isinstance(event, Finished):
                 # Active until the host's model is restored and the queue is free again.
                 self._values.update(state="saving", stage="restoring the model", outcome=event.outcome, eta_s=None)
-                self._values["message"] = event.message
 
     def enter(self, state: str, stage: str) -> None:
         """Set state and stage before the engine's first event, or after its last."""

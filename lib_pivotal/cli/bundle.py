@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lib_pivotal.cli.console import say
 from lib_pivotal.core.errors import ConfigError, Problem
 from lib_pivotal.core.printable import printable
 
@@ -81,7 +81,7 @@ def _inspect(options: argparse.Namespace) -> int:
     from lib_pivotal.cli.inspect import render
     from lib_pivotal.core.bundle.inspection import describe
 
-    sys.stdout.write(render(describe(options.file), as_json=options.json) + "\n")
+    say(render(describe(options.file), as_json=options.json) + "\n")
     return 0
 
 
@@ -91,7 +91,7 @@ def _verify(options: argparse.Namespace) -> int:
     problems = verify(options.file)
     _print_problems(problems)
     if not problems:
-        sys.stdout.write("No problems found.\n")
+        say("No problems found.\n")
     return _REFUSED if any(problem.is_error for problem in problems) else 0
 
 
@@ -159,10 +159,10 @@ def _merge(options: argparse.Namespace) -> int:
 def _print_written(written: Written) -> int:
     _print_problems(written.problems)
     for path in written.paths:
-        sys.stdout.write(f"{printable(path, None)}\n")
+        say(f"{printable(path, None)}\n")
     return 0
 
 
 def _print_problems(problems: Iterable[Problem]) -> None:
     for problem in problems:
-        sys.stdout.write(f"{problem.severity}: {problem}\n")
+        say(f"{problem.severity}: {problem}\n")

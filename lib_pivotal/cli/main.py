@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lib_pivotal import __version__
@@ -15,7 +15,7 @@ from lib_pivotal.core.errors import PivotalError
 from lib_pivotal.core.printable import printable
 from lib_pivotal.core.train.out_of_memory import explained
 
-__all__ = ["main"]
+__all__ = ["main", "reported"]
 
 logger = logging.getLogger("pivotal.cli")
 
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     with guarded() as out:
         options = _parser().parse_args(arguments)
-        code = _run(options)
+        code = reported(lambda: int(options.run(options)))
         # A pipe closed by its reader is not a failure, and neither is training whose output cannot be shown.
         if out.failure is not None and not out.is_broken_pipe and not code and options.prints:
             reason = getattr(out.failure, "strerror", None) or out.failure
@@ -44,9 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _run(options: argparse.Namespace) -> int:
+def reported(command: Callable[[], int]) -> int:
+    """Run a command and report its errors on stderr, so that none of them ends the program with a traceback.
+
+    Returns:
+        The command's exit code; after an error 2 if the input cannot be used, and 1 on any other failure.
+    """
     try:
-        return int(options.run(options))
+        return command()
     except PivotalError as error:
         logger.debug("input rejected", exc_info=True)
         _print_error(f"Error: {error.message}", error.hint)

@@ -9,10 +9,10 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
+from lib_pivotal.app.status import words_to_type
 from lib_pivotal.cli.console import say
 from lib_pivotal.cli.resume import resume_problems
 from lib_pivotal.cli.signals import stopping
-from lib_pivotal.core.bundle.metadata import trigger_words
 from lib_pivotal.core.config.io import read_json
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.config.settings_file import read_settings_file
@@ -179,15 +179,11 @@ def _run_folder_guard(folders: Folders, progress: ConsoleProgress, *, is_first: 
 
 def _print_result(config: TrainConfig, outcome: Outcome, run: Path) -> None:
     if outcome.bundle_path is None:
-        if outcome.outcome == "stopped":
-            say("Stopped before the first step; there is nothing to keep.\n")
-            return
-        say(f"Ended at step {outcome.step} ({outcome.outcome}); no bundle was saved.\n")
+        say("Stopped before the first step; nothing new was saved.\n")
         return
     words = {"done": "Done", "stopped": "Stopped, progress kept"}[outcome.outcome]
-    name = outcome.bundle_path.stem
     say(
         f"{words} at step {outcome.step}: {outcome.bundle_path}\n"
-        f"Type in prompts: <lora:{name}:1> {trigger_words(config)}\n"
+        f"Type in prompts: {words_to_type(config, outcome.bundle_path.stem)}\n"
         f"Losses, samples and states: {run}\n"
     )

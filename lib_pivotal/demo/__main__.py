@@ -7,7 +7,6 @@ base models A and B, compared with a LoRA trained with rare words.
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -15,13 +14,13 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from lib_pivotal.cli.console import guarded
+from lib_pivotal.cli.console import guarded, say
+from lib_pivotal.cli.main import reported
+from lib_pivotal.cli.train import train_run
 from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.config.schema import Concept, TrainConfig
-from lib_pivotal.core.events import Control, Event, StepDone
 from lib_pivotal.core.lora.adapter_set import attach
 from lib_pivotal.core.ports import SampleRequest
-from lib_pivotal.core.train.run import Folders, train
 from lib_pivotal.demo.assets import materialize
 from lib_pivotal.demo.characters import CHARACTERS, write_dataset
 from lib_pivotal.demo.evaluate import Parts, held_out, loss_of, parts_of
@@ -43,10 +42,11 @@ from lib_pivotal.host.diffusers.sample import DiffusersSampler
 
 INIT_TEXT = "circle"
 NAMES = tuple(CHARACTERS)[:2]
+_SAMPLE_STEPS = 20
 
 
-def main() -> None:
-    """Run everything and print the result."""
+def main() -> int:
+    """Run everything, print the result, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("demo-out"), help="folder for the results")
     parser.add_argument("--steps", type=int, default=500)
@@ -54,25 +54,29 @@ def main() -> None:
     started = time.monotonic()
     # Networks this small finish before a second thread has started.
     torch.set_num_threads(1)
-    result = run(options.out, options.steps)
-    _say(result)
-    _say(f"\nDone in {time.monotonic() - started:.0f} s. All results are in {options.out}.")
+    say(run(options.out, options.steps))
+    say(f"\n\nDone in {time.monotonic() - started:.0f} s. All results are in {options.out}.\n")
+    return 0
 
 
 def run(out: Path, steps: int) -> str:
-    """Train, measure and draw; returns the text of the result, which is also in ``out/result.md``."""
-    _say("Writing the small model and the training images …")
+    """Train, measure and draw; returns the text of the result, which is also in ``out/result.md``.
+
+    Raises:
+        KeyboardInterrupt: a signal has stopped one of the trainings.
+        PivotalError: see :func:`lib_pivotal.cli.train.train_run`.
+    """
+    say("Writing the small model and the training images …\n")
     bases = materialize(out / "model")
     data = _write_data(out)
-    model = load_model(bases.a)
-    _say(f"Training {' and '.join(NAMES)} together, embeddings and LoRA, {steps} steps …")
-    bundle_path = _train(model, out, demo_config(data, steps))
-    _say(f"Training the control, the same LoRA with rare words instead of embeddings, {steps} steps …")
-    control_path = _train(model, out, demo_config(data, steps, is_control=True))
+    say(f"Training {' and '.join(NAMES)} together, embeddings and LoRA, {steps} steps …\n")
+    bundle_path = _train(demo_config(bases.a, data, steps), out)
+    say(f"Training the control, the same LoRA with rare words instead of embeddings, {steps} steps …\n")
+    control_path = _train(demo_config(bases.a, data, steps, is_control=True), out)
     losses: dict[str, dict[str, float]] = {}
     images: dict[str, list[Image.Image]] = {row: [] for row in ROWS}
     for base, path, style in (("A", bases.a, "a"), ("B", bases.b, "b")):
-        _say(f"Measuring and drawing on base {base} …")
+        say(f"Measuring and drawing on base {base} …\n")
         model = load_model(path)
         rows = _rows(model, bundle_path, control_path)
         losses[base] = _losses(model, out / f"held-out-{style}", rows)
@@ -96,9 +100,10 @@ def run(out: Path, steps: int) -> str:
     return text
 
 
-def demo_config(data: Path, steps: int, *, is_control: bool = False) -> TrainConfig:
+def demo_config(checkpoint: Path, data: Path, steps: int, *, is_control: bool = False) -> TrainConfig:
     """Settings of the demo; the control has no concepts, so that its names are just rare words."""
     return TrainConfig(
+        checkpoint=str(checkpoint),
         concepts=() if is_control else tuple(Concept(name, INIT_TEXT, vectors=8, stop_at=0.5) for name in NAMES),
         data_folder=str(data),
         resolution=64,
@@ -128,13 +133,12 @@ def _write_data(out: Path) -> Path:
     return out / "data"
 
 
-def _train(model: DiffusersModel, out: Path, config: TrainConfig) -> Path:
-    folder = out / "runs" / config.output_name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    folders = Folders(folder, out / "bundles", out / "cache")
-    outcome = train(config, model, None, [_Console()], Control(), folders)
-    assert outcome.bundle_path is not None
+def _train(config: TrainConfig, out: Path) -> Path:
+    """Train exactly as the command line does; returns the bundle."""
+    outcome = train_run(config, (), out)
+    if outcome.outcome != "done" or outcome.bundle_path is None:
+        # Its progress has been kept and reported; the rest of the demo ends as it does on a signal at any other time.
+        raise KeyboardInterrupt
     return outcome.bundle_path
 
 
@@ -187,28 +191,14 @@ def _images(model: DiffusersModel, parts: Parts, row: str) -> list[Image.Image]:
     images = []
     with attach(parts.loras):
         for prompt in _prompts():
-            request = SampleRequest(_caption(prompt, row), "", 64, 64, 20, 4.0, seed=3)
+            request = SampleRequest(_caption(prompt, row), "", 64, 64, _SAMPLE_STEPS, 4.0, seed=3)
             sample = sampler.make(request, parts.embeddings)
             assert sample is not None
             images.append(sample.image)
     return images
 
 
-class _Console:
-    """Shows the progress on one line that is overwritten."""
-
-    def handle(self, event: Event) -> None:
-        """Show a step."""
-        if isinstance(event, StepDone) and event.step % 10 == 0:
-            sys.stdout.write(f"\r  step {event.step}, loss {event.loss:.4f} ")
-            sys.stdout.flush()
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"\r{text}\n")
-    sys.stdout.flush()
-
-
 if __name__ == "__main__":
     with guarded():
-        main()
+        code = reported(main)
+    sys.exit(code)

@@ -43,12 +43,12 @@ def materialize(folder: Path) -> Bases:
     if not (bases.tokenizer / "config.json").exists():
         write_tokenizer(bases.tokenizer)
         (bases.tokenizer / "config.json").write_text(json.dumps(text_config(), indent=2), encoding="utf-8")
-    shared = load_file(BASE_A)
-    for path, unet in ((bases.a, {}), (bases.b, load_file(BASE_B_UNET))):
-        size = BASE_A.stat().st_size
-        if not path.exists() or path.stat().st_size != size or path.stat().st_mtime < BASE_A.stat().st_mtime:
+    for path, sources in ((bases.a, [BASE_A]), (bases.b, [BASE_A, BASE_B_UNET])):
+        newest = max(source.stat().st_mtime for source in sources)
+        # Both checkpoints have the shapes of base A.
+        if not path.exists() or path.stat().st_size != BASE_A.stat().st_size or path.stat().st_mtime < newest:
             with replacing(path) as partial:
-                save_file({**shared, **unet}, partial)
+                save_file({key: value for source in sources for key, value in load_file(source).items()}, partial)
         with replacing(path.with_suffix(".yaml")) as partial:
             partial.write_text(_YAML.format(tokenizer=bases.tokenizer.as_posix(), **_shapes()), encoding="utf-8")
     return bases

@@ -41,16 +41,7 @@ def outline(shape: str, x: float, y: float, radius: float) -> list[tuple[float, 
     Raises:
         KeyError: for an unknown shape.
     """
-    points = {
-        "circle": [_polar(a, 1.0) for a in np.linspace(0, 2 * math.pi, 48, endpoint=False)],
-        "square": [(-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)],
-        "triangle": [(0.0, -1.0), (1.0, 0.85), (-1.0, 0.85)],
-        "star": [_polar(i * math.pi / 5 - math.pi / 2, 1.08 if i % 2 == 0 else 0.46) for i in range(10)],
-        "heart": [_heart(a) for a in np.linspace(0, 2 * math.pi, 48, endpoint=False)],
-        "cross": _cross(0.36),
-        "hexagon": [_polar(i * math.pi / 3, 1.0) for i in range(6)],
-    }[shape]
-    return [(x + radius * px, y + radius * py) for px, py in points]
+    return [(x + radius * px, y + radius * py) for px, py in _OUTLINES[shape]]
 
 
 def _polar(angle: float, length: float) -> tuple[float, float]:
@@ -69,6 +60,17 @@ def _cross(arm: float) -> list[tuple[float, float]]:
         (arm, 1), (-arm, 1), (-arm, arm), (-1, arm), (-1, -arm), (-arm, -arm),
     ]  # fmt: skip
 
+
+_OUTLINES: dict[str, list[tuple[float, float]]] = {
+    "circle": [_polar(a, 1.0) for a in np.linspace(0, 2 * math.pi, 48, endpoint=False)],
+    "square": [(-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)],
+    "triangle": [(0.0, -1.0), (1.0, 0.85), (-1.0, 0.85)],
+    "star": [_polar(i * math.pi / 5 - math.pi / 2, 1.08 if i % 2 == 0 else 0.46) for i in range(10)],
+    "heart": [_heart(a) for a in np.linspace(0, 2 * math.pi, 48, endpoint=False)],
+    "cross": _cross(0.36),
+    "hexagon": [_polar(i * math.pi / 3, 1.0) for i in range(6)],
+}
+"""Polygons of all shapes around the origin, with radius 1."""
 
 _HATCH = 11.0 * np.sin(np.add.outer(np.arange(SIDE), np.arange(SIDE)) * (2 * math.pi / 8))
 """Diagonal hatching of style B's paper in gray levels, shape ``(64, 64)``; on the same 8-px grid as the patterns."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
@@ -36,13 +37,13 @@ CONTROL_BARE, CONTROL = "control: rare word, without its LoRA", "control: rare w
 ROWS = (INIT, EMBEDDINGS, TEXT, UNET, WHOLE, CONTROL_BARE, CONTROL)
 
 
+@dataclass(frozen=True)
 class Claim:
     """A claim of pivotal tuning and whether the numbers support it."""
 
-    def __init__(self, text: str, holds: bool, numbers: str) -> None:
-        self.text = text
-        self.holds = holds
-        self.numbers = numbers
+    text: str
+    holds: bool
+    numbers: str
 
     def __str__(self) -> str:
         """The claim, its verdict and the numbers in one line."""

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from lib_pivotal.app.bundle_library import BundleLibrary, Destination, ToolResult
-from lib_pivotal.core.errors import ConfigError, Problem
+from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
 from lib_pivotal.ui import panels
 from lib_pivotal.ui.bundle_view import show_bundle, show_written
 
@@ -53,12 +53,15 @@ class BundleHandlers:
 
     def look(self, values: Values) -> Outputs:
         """Show what is in the selected file."""
+        nothing = {"bundle_notice": "", "bundle_view": "", "bundle_names": gr.update(choices=[], value=[])}
         if not values["bundle"]:
-            return {"bundle_view": "", "bundle_names": gr.update(choices=[], value=[])}
-        cleared = {"bundle_notice": "", "bundle_names": gr.update(choices=[], value=[])}
-        described = self._library.describe(values["bundle"])
+            return nothing
+        try:
+            described = self._library.describe(values["bundle"])
+        except PivotalError as error:
+            return {**nothing, "bundle_notice": panels.show_error(error)}
         names = gr.update(choices=list(described["embeddings"]), value=[])
-        return {**cleared, "bundle_view": show_bundle(described), "bundle_names": names}
+        return {**nothing, "bundle_view": show_bundle(described), "bundle_names": names}
 
     def verify(self, values: Values) -> Outputs:
         """Show all problems of the selected file."""

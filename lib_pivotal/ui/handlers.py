@@ -62,7 +62,7 @@ class Handlers:
             self._session.start(*read_config(values))
         except ConfigError as error:
             raise ConfigError(in_rows(error.problems, values)) from error
-        return {"notice": panels.show_message(MESSAGES["started"], "good"), **self._page_status()}
+        return {"notice": panels.show_message(MESSAGES["started"], "good"), **_page_status(self._session.status())}
 
     def stop(self, _values: Values) -> Outputs:
         """Stop training and keep the progress."""
@@ -89,7 +89,7 @@ class Handlers:
 
     def load(self, _values: Values) -> Outputs:
         """Fill in the last settings when the page is opened, without a message if there are none."""
-        answer = self._page_status()
+        answer = _page_status(self._session.status())
         try:
             config = self._session.last_config()
         except PivotalError as error:
@@ -109,18 +109,18 @@ class Handlers:
     def refresh(self, values: Values) -> Outputs:
         """Show the state of the run."""
         status = self._session.status()
-        is_active = status["is_active"]
+        is_active, result = status["is_active"], panels.show_result(status)
         can_request = gr.update(interactive=is_active and not status["is_stopping"])
         outputs = {
             "status": panels.show_status(status),
             "plot": panels.show_plot(status),
-            "card": gr.update(visible=bool(panels.show_result(status))),
+            "card": gr.update(visible=bool(result)),
             "words": status["words"] or "",
-            "result": panels.show_result(status),
+            "result": result,
             "train": gr.update(interactive=not is_active),
             "discard": gr.update(interactive=is_active),
             **dict.fromkeys(("stop", "save_now", "sample_now"), can_request),
-            **self._page_status(),
+            **_page_status(status),
         }
         if not is_active and _was_active(values["page_status"]):
             # A notice about the run is no longer true.
@@ -129,12 +129,12 @@ class Handlers:
 
     def _answer(self, was_active: bool, message: str) -> Outputs:
         text = MESSAGES[message] if was_active else MESSAGES["no_run"]
-        return {"notice": panels.show_message(text), **self._page_status()}
+        return {"notice": panels.show_message(text), **_page_status(self._session.status())}
 
-    def _page_status(self) -> Outputs:
-        """The part of the status that the page's script needs, without paths and captions."""
-        status = self._session.status()
-        return {"page_status": json.dumps({name: status[name] for name in ("state", "is_active", "task_id")})}
+
+def _page_status(status: Mapping[str, Any]) -> Outputs:
+    """The part of the status that the page's script needs, without paths and captions."""
+    return {"page_status": json.dumps({name: status[name] for name in ("state", "is_active", "task_id")})}
 
 
 def _show_settings(config: TrainConfig) -> Outputs:

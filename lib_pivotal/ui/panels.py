@@ -149,6 +149,6 @@ def show_result(status: dict[str, Any]) -> str:
     if status["bundle_path"]:
         lines.append(MESSAGES["bundle"].format(path=status["bundle_path"]))
     else:
-        lines.append(MESSAGES["no_words"])
+        lines.append(MESSAGES["nothing_saved"])
     lines.append(MESSAGES["run_folder"].format(path=status["run_folder"]))
     return "".join(f'<div class="pivotal-path">{escape_html(line)}</div>' for line in lines)

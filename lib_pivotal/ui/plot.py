@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from lib_pivotal.ui.escape import escape_html
+
 __all__ = ["draw_losses"]
 
 _WIDTH, _HEIGHT = 600, 220
@@ -44,7 +46,7 @@ def draw_losses(points: Sequence[Sequence[float]], *, total_steps: int = 0, titl
     smooth_line = " ".join(place(step, smooth) for step, _, smooth in finite)
     parts.append(f'<polyline class="pivotal-plot-raw" fill="none" points="{raw_line}"/>')
     parts.append(f'<polyline class="pivotal-plot-smooth" fill="none" points="{smooth_line}"/>')
-    label = _escape(title)
+    label = escape_html(title)
     return (
         f'<svg class="pivotal-plot" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">'
         f"<title>{label}</title>{''.join(parts)}</svg>"
@@ -82,7 +84,3 @@ def _axes(low: float, high: float, first: float, last: float) -> str:
             f'<text class="pivotal-plot-text" x="{x:.1f}" y="{_HEIGHT - 8}" text-anchor="{anchor}">{step:.0f}</text>'
         )
     return "".join(parts)
-
-
-def _escape(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")

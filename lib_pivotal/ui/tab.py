@@ -17,7 +17,7 @@ from lib_pivotal.ui.blocks.concepts import ROW_COUNT, row_key
 from lib_pivotal.ui.blocks.run import create_buttons, create_monitor
 from lib_pivotal.ui.blocks.settings import create_settings
 from lib_pivotal.ui.bundle_handlers import INPUTS, LISTS, BundleHandlers
-from lib_pivotal.ui.compat import javascript, unchanged
+from lib_pivotal.ui.compat import javascript
 from lib_pivotal.ui.fields import CONCEPT_ROWS, input_names
 from lib_pivotal.ui.handlers import VIEW, Handlers, Outputs, Values
 from lib_pivotal.ui.ids import element_id
@@ -151,7 +151,7 @@ def guard(
         except Exception as error:
             logger.exception("A button on the tab failed")
             changed = {notice: panels.show_error(error)}
-        result = [changed.get(name, unchanged()) for name in outputs]
+        result = [changed.get(name, gr.update()) for name in outputs]
         return result[0] if len(result) == 1 else result
 
     return call

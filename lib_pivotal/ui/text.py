@@ -47,7 +47,7 @@ BUTTONS = {
 
 LABELS = {
     "gallery": "Samples",
-    "words": "Prompt to use it",
+    "words": "Prompt for this bundle",
     "concepts": "Concepts",
     "webui": "Webui",
 }
@@ -113,7 +113,7 @@ MESSAGES = {
     "only_warnings": "Ready to train, with warnings:",
     "started": "Training has started; its progress is shown on the right.",
     "stopping": "Stopping after the current step; progress is kept.",
-    "discarding": "Stopping after the current step; the result is discarded.",
+    "discarding": "Stopping after the current step; the result will be discarded.",
     "will_save": "A bundle will be saved after the current step.",
     "will_sample": "Sample images will be made after the current step.",
     "no_run": "No training in progress.",
@@ -135,7 +135,7 @@ MESSAGES = {
     "memory_peak": " Peak: {peak} GiB including the model.",
     "run_folder": "Run folder: {path}",
     "bundle": "Bundle: {path}",
-    "no_words": "Nothing was saved.",
+    "nothing_saved": "Nothing was saved.",
     "plot_title": "Loss: per step (thin) and smoothed (thick)",
     "plot_later": "The loss is plotted here during training.",
     "warnings": "Warnings",

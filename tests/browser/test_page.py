@@ -16,7 +16,7 @@ from playwright.sync_api import expect
 
 from lib_pivotal.core.config.schema import field_info
 from tests.browser.tab_page import TabPage
-from tests.e2e.images import NAMES, draw
+from tests.e2e.images import CONCEPTS, NAMES, draw
 
 BLOCKS = {name: info["block"] for name, info in field_info().items()}
 WAIT_MS = 120_000
@@ -43,10 +43,7 @@ def tab(webui, url, browser) -> Iterator[TabPage]:
 
 def settings(folder: Path, output_name: str, **changes) -> dict:
     return {
-        "concepts": [
-            {"name": NAMES[0], "init_text": "circle", "vectors": 2},
-            {"name": NAMES[1], "init_text": "triangle", "vectors": 3},
-        ],
+        "concepts": CONCEPTS,
         "data_folder": str(folder),
         "resolution": 64,
         "steps": 30,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.images import draw
 from tests.e2e.server import Webui, find_python, find_webui, running, version_of
 
 _HERE = Path(__file__).parent
@@ -76,12 +77,22 @@ def random_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of drawn images with captions."""
+    return draw(tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture(scope="session")
 def all_families(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webui]:
-    """A webui with a small random checkpoint of each family: ``random``, ``other`` (SD1), ``sd2``, ``sdxl``."""
+    """A webui with a small random checkpoint of each family: ``random``, ``other`` (SD1), ``sd2``, ``sdxl``.
+
+    Its API requires the credentials of one of two users, which are sent with every request.
+    """
     tree, python = _found()
     folder = tmp_path_factory.mktemp("families")
     checkpoints = _random_checkpoints(tree, python, folder, ("sd1", "sd2", "sdxl"))
-    with running(tree, python, folder / "data", checkpoints) as server:
+    with running(tree, python, folder / "data", checkpoints, arguments=("--api-auth", "u:p,second:q")) as server:
+        server.login = ("u", "p")
         yield server
 
 

@@ -7,9 +7,13 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-__all__ = ["NAMES", "draw", "settings"]
+__all__ = ["CONCEPTS", "NAMES", "draw", "settings"]
 
 NAMES = ("zogling", "mibblefox")
+CONCEPTS = [
+    {"name": NAMES[0], "init_text": "circle", "vectors": 2},
+    {"name": NAMES[1], "init_text": "triangle", "vectors": 3},
+]
 
 _GROUNDS = {"red": (200, 40, 40), "green": (40, 160, 60), "blue": (40, 60, 190), "yellow": (220, 200, 60)}
 
@@ -37,10 +41,7 @@ def draw(folder: Path) -> Path:
 def settings(folder: Path, output_name: str, **changes: Any) -> dict[str, Any]:
     """A run of a few steps over everything that can be trained."""
     return {
-        "concepts": [
-            {"name": NAMES[0], "init_text": "circle", "vectors": 2},
-            {"name": NAMES[1], "init_text": "triangle", "vectors": 3},
-        ],
+        "concepts": CONCEPTS,
         "data_folder": str(folder),
         "resolution": 64,
         "steps": 6,

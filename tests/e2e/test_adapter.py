@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
+from tests.e2e.runs import assert_same, state_of
 from tests.e2e.server import Webui
-
-
-def _state(webui: Webui) -> dict[str, Any]:
-    return webui.post("/pivotal-test/fingerprint")
-
-
-def _same(after: dict[str, Any], before: dict[str, Any]) -> None:
-    """Equal but for the cache of encoded prompts, which a run empties."""
-    assert {**after, "cached_conds": None} == {**before, "cached_conds": None}
 
 
 def test_the_webui_is_recognized(webui: Webui) -> None:
@@ -77,7 +67,7 @@ def test_lora_keys_lead_back_to_their_layers(webui: Webui) -> None:
 
 def test_a_preview_leaves_nothing_behind(webui: Webui) -> None:
     webui.pixels("a red circle")
-    before, history = _state(webui), (webui.data / "params.txt").read_bytes()
+    before, history = state_of(webui), (webui.data / "params.txt").read_bytes()
     answer = webui.post("/pivotal-test/preview")
     assert answer["same"]
     assert answer["vectors_matter"]
@@ -87,41 +77,41 @@ def test_a_preview_leaves_nothing_behind(webui: Webui) -> None:
     assert answer["state"] == [3, 10, "Step 3"]
     assert not answer["left_behind"]
     assert answer["inference_tensors"] == 0
-    after = _state(webui)
-    _same(after, before)
+    after = state_of(webui)
+    assert_same(after, before)
     assert not after["cached_conds"]
     assert (webui.data / "params.txt").read_bytes() == history
 
 
 def test_interrupt_in_the_webui_means_finish_and_keep(webui: Webui) -> None:
     assert webui.post("/pivotal-test/preview", {"interrupt": True}) == {"none": True, "stop": True}
-    assert _state(webui)["flags"] == [False, False]
+    assert state_of(webui)["flags"] == [False, False]
 
 
 def test_an_exchanged_or_unloaded_model_is_noticed(webui: Webui) -> None:
-    before = _state(webui)
+    before = state_of(webui)
     answer = webui.post("/pivotal-test/identity")
     assert "changed its checkpoint" in answer["exchanged"]
     assert "moved off its device" in answer["moved"]
-    _same(_state(webui), before)
+    assert_same(state_of(webui), before)
 
 
 def test_an_error_in_the_middle_of_a_step_changes_nothing(webui: Webui) -> None:
     image = webui.pixels("a red circle")
-    before = _state(webui)
+    before = state_of(webui)
     assert webui.post("/pivotal-test/raise_mid_step")["error"] == "deliberate"
-    _same(_state(webui), before)
+    assert_same(state_of(webui), before)
     assert webui.pixels("a red circle") == image
 
 
 def test_changes_by_other_extensions_are_removed_for_training_and_restored(webui: Webui) -> None:
     webui.post("/pivotal-test/dirty_model")
     try:
-        before = _state(webui)
+        before = state_of(webui)
         assert before["forwards"] == 1
         assert before["checkpoint_flags"] > 0
         assert webui.post("/pivotal-test/training_step")["without_gradient"] == 0
-        _same(_state(webui), before)
+        assert_same(state_of(webui), before)
     finally:
         webui.post("/pivotal-test/clean_model")
 

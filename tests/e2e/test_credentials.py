@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.e2e.server import Webui, find_python, find_webui, running
+from tests.e2e.server import Webui
 
 V1 = "/pivotal/v1"
 STATUS_OF_ANYBODY = {
@@ -15,39 +14,35 @@ STATUS_OF_ANYBODY = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def guarded(random_checkpoints: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webui]:
-    """A webui started with two users."""
-    tree = find_webui()
-    assert tree is not None
-    python = find_python(tree)
-    assert python is not None
-    data = tmp_path_factory.mktemp("guarded") / "data"
-    with running(tree, python, data, random_checkpoints[:1], arguments=("--api-auth", "u:p,second:q")) as server:
-        yield server
+@pytest.fixture
+def webui_with_login(all_families: Webui) -> Iterator[Webui]:
+    """A webui started with two users; the test may log in as anybody."""
+    known = all_families.login
+    yield all_families
+    all_families.login = known
 
 
 @pytest.mark.parametrize("route", ["check", "train", "stop", "save", "sample"])
 @pytest.mark.parametrize("login", [None, ("u", "wrong"), ("nobody", "p"), ("second", "p")])
 def test_nothing_can_be_requested_without_the_webuis_credentials(
-    guarded: Webui, route: str, login: tuple[str, str] | None
+    webui_with_login: Webui, route: str, login: tuple[str, str] | None
 ) -> None:
-    guarded.login = login
-    assert guarded.try_post(f"{V1}/{route}")[0] == 401
+    webui_with_login.login = login
+    assert webui_with_login.try_post(f"{V1}/{route}")[0] == 401
 
 
-def test_the_webuis_credentials_open_it(guarded: Webui) -> None:
-    guarded.login = ("u", "p")
-    status, answer = guarded.try_post(f"{V1}/check")
+def test_the_webuis_credentials_open_it(webui_with_login: Webui) -> None:
+    webui_with_login.login = ("u", "p")
+    status, answer = webui_with_login.try_post(f"{V1}/check")
     assert status == 200
     assert answer["ok"] is False
     # Accepted; the answer says that no run is active.
-    assert guarded.try_post(f"{V1}/stop")[0] == 409
-    assert guarded.try_post("/sdapi/v1/refresh-loras")[0] == 200
+    assert webui_with_login.try_post(f"{V1}/stop")[0] == 409
+    assert webui_with_login.try_post("/sdapi/v1/refresh-loras")[0] == 200
 
 
-def test_the_status_without_credentials_has_no_names_or_folders(guarded: Webui) -> None:
-    guarded.login = None
-    assert set(guarded.get(f"{V1}/status")) == STATUS_OF_ANYBODY
-    guarded.login = ("u", "p")
-    assert set(guarded.get(f"{V1}/status")) > {*STATUS_OF_ANYBODY, "config", "run_folder"}
+def test_the_status_without_credentials_has_no_names_or_folders(webui_with_login: Webui) -> None:
+    webui_with_login.login = None
+    assert set(webui_with_login.get(f"{V1}/status")) == STATUS_OF_ANYBODY
+    webui_with_login.login = ("u", "p")
+    assert set(webui_with_login.get(f"{V1}/status")) > {*STATUS_OF_ANYBODY, "config", "run_folder"}

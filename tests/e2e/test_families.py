@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ from lib_pivotal.core.config.io import from_dict
 from lib_pivotal.core.events import Control, StepDone
 from lib_pivotal.core.train.run import Folders
 from lib_pivotal.core.train.run import train as run
-from tests.e2e.images import NAMES, draw, settings
+from tests.e2e.images import NAMES, settings
+from tests.e2e.runs import assert_conds_equal_files, assert_same, losses_of, state_of, train
 from tests.e2e.server import Webui
 from tests.e2e.test_two_hosts import compare_hosts
 
@@ -35,23 +35,6 @@ def family(request: pytest.FixtureRequest, all_families: Webui) -> str:
     return request.param
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw(tmp_path_factory.mktemp("images"))
-
-
-def train(webui: Webui, config: dict[str, Any]) -> dict[str, Any]:
-    webui.post("/pivotal/v1/train", config)
-    while (status := webui.get("/pivotal/v1/status"))["is_active"]:
-        time.sleep(0.2)
-    assert status["state"] == "done", status["message"]
-    return status
-
-
-def same(after: dict[str, Any], before: dict[str, Any]) -> None:
-    assert {**after, "cached_conds": None} == {**before, "cached_conds": None}
-
-
 def test_the_adapter_computes_what_the_webui_computes(all_families: Webui, family: str) -> None:
     answer = all_families.post("/pivotal-test/family_parity")
     assert answer["family"] == family
@@ -63,7 +46,7 @@ def test_the_adapter_computes_what_the_webui_computes(all_families: Webui, famil
 
 
 def test_a_step_reaches_every_layer_that_is_used(all_families: Webui, family: str) -> None:
-    before = all_families.post("/pivotal-test/fingerprint")
+    before = state_of(all_families)
     answer = all_families.post("/pivotal-test/family_step")
     assert answer["parts"] == sorted([*ENCODERS[family], "unet"])
     # SD2 is read before its encoder's last layer, SDXL before both of them; clip_g's last still makes the pooled vector.
@@ -72,7 +55,7 @@ def test_a_step_reaches_every_layer_that_is_used(all_families: Webui, family: st
     assert all(key.startswith(last) for key in answer["silent"]), answer["silent"]
     assert answer["checkpointing"] < 1e-6
     assert answer["base_gradients"] == 0
-    same(all_families.post("/pivotal-test/fingerprint"), before)
+    assert_same(state_of(all_families), before)
 
 
 def test_previews_know_the_embeddings_of_all_encoders(all_families: Webui, family: str) -> None:
@@ -86,9 +69,9 @@ def test_both_hosts_compute_the_same(all_families: Webui, family: str) -> None:
 def test_a_whole_run_and_the_bundle_in_use(all_families: Webui, family: str, data: Path) -> None:
     webui = all_families
     name = f"run_{family}"
-    image, before = webui.pixels("a red circle"), webui.post("/pivotal-test/fingerprint")
+    image, before = webui.pixels("a red circle"), state_of(webui)
     status = train(webui, settings(data, name, text_encoder_rank=2, text_encoder_lr=0.01))
-    same(webui.post("/pivotal-test/fingerprint"), before)
+    assert_same(state_of(webui), before)
     assert webui.pixels("a red circle") == image
     with safe_open(status["bundle_path"], "pt") as file:
         keys, metadata = set(file.keys()), file.metadata()
@@ -101,26 +84,11 @@ def test_a_whole_run_and_the_bundle_in_use(all_families: Webui, family: str, dat
     bundle = f"<lora:{name}:1>"
     prompts = ["a red circle", f"a red circle {bundle}", NAMES[0], f"{NAMES[0]} {bundle}", f"{NAMES[1]} {bundle}"]
     assert len({webui.pixels(prompt) for prompt in prompts}) == len(prompts)
-    conds_equal_files(webui, name)
+    assert_conds_equal_files(webui, name, NAMES)
     answer = webui.post("/pivotal-test/lora_delta", {"name": name})
     assert not answer["lost"]
     assert max(answer["worst"].values()) <= 1e-5, answer["worst"]
     assert {kind.split()[0] for kind in answer["count"]} == {"unet", *({"te1", "te2"} if family == "sdxl" else {"te"})}
-
-
-def conds_equal_files(webui: Webui, name: str) -> None:
-    """Encodings with the bundle equal those with the same vectors as ordinary files."""
-    prompts = [*NAMES, f"{NAMES[0]} and {NAMES[1]}, red"]
-    bundled = [webui.post("/pivotal-test/conds", {"prompt": text, "lora": name})["digest"] for text in prompts]
-    plain = [webui.post("/pivotal-test/conds", {"prompt": text})["digest"] for text in prompts]
-    folder = str(webui.data / "embeddings")
-    names = webui.post("/pivotal-test/export_embeddings", {"lora": name, "folder": folder})
-    try:
-        files = [webui.post("/pivotal-test/conds", {"prompt": text})["digest"] for text in prompts]
-    finally:
-        webui.post("/pivotal-test/remove_embeddings", {"names": names, "folder": folder})
-    assert bundled == files
-    assert all(one != other for one, other in zip(bundled, plain, strict=True))
 
 
 def test_runs_of_different_families_follow_each_other(all_families: Webui, data: Path) -> None:
@@ -128,10 +96,10 @@ def test_runs_of_different_families_follow_each_other(all_families: Webui, data:
     losses = []
     for name in ("random", "sdxl", "random", "sd2", "sdxl"):
         choose(webui, name)
-        before = webui.post("/pivotal-test/fingerprint")
+        before = state_of(webui)
         status = train(webui, settings(data, f"switch_{name}", steps=2, sample_every=0, if_exists="overwrite"))
-        same(webui.post("/pivotal-test/fingerprint"), before)
-        losses.append((name, [point[1] for point in status["losses"]]))
+        assert_same(state_of(webui), before)
+        losses.append((name, losses_of(status)))
     # The same checkpoint gives the same losses, whatever was trained between.
     assert losses[0] == losses[2]
     assert losses[1] == losses[4]
@@ -161,7 +129,7 @@ def test_both_hosts_have_the_same_losses(all_families: Webui, data: Path, tmp_pa
     (tmp_path / "run").mkdir()
     folders = Folders(tmp_path / "run", tmp_path / "bundles", tmp_path / "cache")
     run(from_dict(config), load_model(Path(file), device="cpu"), None, [losses], Control(), folders)
-    theirs = [point[1] for point in status["losses"]]
+    theirs = losses_of(status)
     assert len(theirs) == 4
     assert losses.found == pytest.approx(theirs, rel=1e-3)
 

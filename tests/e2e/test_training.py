@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -10,58 +9,31 @@ import pytest
 from safetensors import safe_open
 
 from tests.e2e.images import NAMES, draw, settings
+from tests.e2e.runs import (
+    assert_conds_equal_files,
+    assert_same,
+    losses_of,
+    start,
+    state_of,
+    train,
+    wait,
+    wait_for_step,
+)
 from tests.e2e.server import Webui
-
-
-def _wait(webui: Webui) -> dict[str, Any]:
-    """Status of the run once it is over and the webui has everything back."""
-    while (status := webui.get("/pivotal/v1/status"))["is_active"]:
-        time.sleep(0.2)
-    return status
-
-
-def _start(webui: Webui, config: dict[str, Any]) -> dict[str, Any]:
-    return webui.post("/pivotal/v1/train", config)
-
-
-def _train(webui: Webui, config: dict[str, Any]) -> dict[str, Any]:
-    _start(webui, config)
-    status = _wait(webui)
-    assert status["state"] == "done", status["message"]
-    return status
-
-
-def _wait_for_step(webui: Webui, step: int) -> None:
-    while (status := webui.get("/pivotal/v1/status"))["step"] < step:
-        assert status["is_active"], status
-        time.sleep(0.1)
-
-
-def _losses(status: dict[str, Any]) -> list[float]:
-    return [point[1] for point in status["losses"]]
-
-
-def _same(after: dict[str, Any], before: dict[str, Any]) -> None:
-    assert {**after, "cached_conds": None} == {**before, "cached_conds": None}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="module")
 def trained(webui: Webui, data: Path) -> dict[str, Any]:
     """One finished run, with the webui's state and an image from before and after."""
-    image, before = webui.pixels("a red circle"), webui.post("/pivotal-test/fingerprint")
-    status = _train(webui, settings(data, "e2e_bundle"))
-    after = webui.post("/pivotal-test/fingerprint")
+    image, before = webui.pixels("a red circle"), state_of(webui)
+    status = train(webui, settings(data, "e2e_bundle"))
+    after = state_of(webui)
     again = webui.pixels("a red circle")
     return {**status, "before": before, "after": after, "image": image, "again": again}
 
 
 def test_a_run_leaves_every_weight_and_every_pixel_as_they_were(trained: dict[str, Any]) -> None:
-    _same(trained["after"], trained["before"])
+    assert_same(trained["after"], trained["before"])
     assert trained["again"] == trained["image"]
 
 
@@ -100,18 +72,7 @@ def test_the_lora_and_each_name_matter(webui: Webui, trained: dict[str, Any]) ->
 
 
 def test_conds_with_the_bundle_equal_those_with_files(webui: Webui, trained: dict[str, Any]) -> None:
-    prompts = [*NAMES, f"{NAMES[0]} and {NAMES[1]}, red background"]
-    bundled = [webui.post("/pivotal-test/conds", {"prompt": text, "lora": "e2e_bundle"})["digest"] for text in prompts]
-    plain = [webui.post("/pivotal-test/conds", {"prompt": text})["digest"] for text in prompts]
-    folder = str(webui.data / "embeddings")
-    names = webui.post("/pivotal-test/export_embeddings", {"lora": "e2e_bundle", "folder": folder})
-    try:
-        assert sorted(names) == sorted(NAMES)
-        files = [webui.post("/pivotal-test/conds", {"prompt": text})["digest"] for text in prompts]
-    finally:
-        webui.post("/pivotal-test/remove_embeddings", {"names": names, "folder": folder})
-    assert bundled == files
-    assert all(one != other for one, other in zip(bundled, plain, strict=True))
+    assert_conds_equal_files(webui, "e2e_bundle", NAMES)
 
 
 def test_the_webui_applies_the_delta_that_was_trained(webui: Webui, trained: dict[str, Any]) -> None:
@@ -124,63 +85,63 @@ def test_the_webui_applies_the_delta_that_was_trained(webui: Webui, trained: dic
 
 def test_training_the_same_name_again_changes_the_next_image(webui: Webui, data: Path) -> None:
     prompt = f"{NAMES[0]} <lora:e2e_again:1>"
-    _train(webui, settings(data, "e2e_again", sample_every=0))
+    train(webui, settings(data, "e2e_again", sample_every=0))
     first = webui.pixels(prompt)
     assert webui.pixels(prompt) == first
-    _train(webui, settings(data, "e2e_again", sample_every=0, seed=99, if_exists="overwrite"))
+    train(webui, settings(data, "e2e_again", sample_every=0, seed=99, if_exists="overwrite"))
     assert webui.pixels(prompt) != first
 
 
 def test_a_lora_used_just_before_has_no_effect_on_training(webui: Webui, data: Path) -> None:
-    clean = _train(webui, settings(data, "e2e_clean", steps=3, sample_every=0))
+    clean = train(webui, settings(data, "e2e_clean", steps=3, sample_every=0))
     webui.pixels("a red circle <lora:e2e_clean:1>")
-    after_lora = _train(webui, settings(data, "e2e_clean2", steps=3, sample_every=0))
-    assert _losses(after_lora) == _losses(clean)
+    after_lora = train(webui, settings(data, "e2e_clean2", steps=3, sample_every=0))
+    assert losses_of(after_lora) == losses_of(clean)
 
 
 def test_previews_do_not_change_what_is_learned(webui: Webui, data: Path) -> None:
-    without = _train(webui, settings(data, "e2e_quiet", steps=3, sample_every=0))
-    with_previews = _train(webui, settings(data, "e2e_shown", steps=3, sample_every=1))
-    assert _losses(with_previews) == _losses(without)
+    without = train(webui, settings(data, "e2e_quiet", steps=3, sample_every=0))
+    with_previews = train(webui, settings(data, "e2e_shown", steps=3, sample_every=1))
+    assert losses_of(with_previews) == losses_of(without)
 
 
 def test_a_stopped_run_keeps_a_loadable_bundle_and_an_untouched_model(webui: Webui, data: Path) -> None:
-    image, before = webui.pixels("a red circle"), webui.post("/pivotal-test/fingerprint")
-    _start(webui, settings(data, "e2e_stopped", steps=500, sample_every=0))
-    _wait_for_step(webui, 2)
+    image, before = webui.pixels("a red circle"), state_of(webui)
+    start(webui, settings(data, "e2e_stopped", steps=500, sample_every=0))
+    wait_for_step(webui, 2)
     webui.post("/pivotal/v1/stop")
-    status = _wait(webui)
+    status = wait(webui)
     assert status["state"] == "stopped"
     assert 2 <= status["step"] < 500
-    _same(webui.post("/pivotal-test/fingerprint"), before)
+    assert_same(state_of(webui), before)
     assert webui.pixels("a red circle") == image
     assert webui.pixels("a red circle <lora:e2e_stopped:1>") != image
 
 
 def test_the_webuis_own_interrupt_finishes_and_keeps(webui: Webui, data: Path) -> None:
-    _start(webui, settings(data, "e2e_interrupted", steps=500, sample_every=0))
-    _wait_for_step(webui, 1)
+    start(webui, settings(data, "e2e_interrupted", steps=500, sample_every=0))
+    wait_for_step(webui, 1)
     webui.post("/sdapi/v1/interrupt")
-    assert _wait(webui)["state"] == "stopped"
+    assert wait(webui)["state"] == "stopped"
     assert (webui.data / "models" / "Lora" / "e2e_interrupted.safetensors").exists()
 
 
 def test_a_run_that_fails_in_the_middle_of_a_step_leaves_the_model_untouched(webui: Webui, data: Path) -> None:
-    image, before = webui.pixels("a red circle"), webui.post("/pivotal-test/fingerprint")
+    image, before = webui.pixels("a red circle"), state_of(webui)
     config = settings(data, "e2e_broken", gradient_checkpointing=True)
     run = str(webui.data / "runs" / "broken")
     answer = webui.post("/pivotal-test/train_broken", {"config": config, "run": run, "raise_at": 3})
     assert answer == {"error": "deliberate"}
-    _same(webui.post("/pivotal-test/fingerprint"), before)
+    assert_same(state_of(webui), before)
     assert webui.pixels("a red circle") == image
 
 
 def test_a_checkpoint_unloaded_in_mid_run_ends_it_with_a_clear_message(webui: Webui, data: Path) -> None:
-    _start(webui, settings(data, "e2e_unloaded", steps=500, sample_every=0))
-    _wait_for_step(webui, 1)
+    start(webui, settings(data, "e2e_unloaded", steps=500, sample_every=0))
+    wait_for_step(webui, 1)
     webui.post("/pivotal-test/lose_model")
     try:
-        status = _wait(webui)
+        status = wait(webui)
     finally:
         webui.post("/pivotal-test/find_model")
     assert status["state"] == "failed"
@@ -190,41 +151,41 @@ def test_a_checkpoint_unloaded_in_mid_run_ends_it_with_a_clear_message(webui: We
 def test_an_image_requested_during_training_waits_and_is_made(webui: Webui, data: Path) -> None:
     expected = webui.pixels("a red circle")
     bundle = webui.data / "models" / "Lora" / "e2e_busy.safetensors"
-    _start(webui, settings(data, "e2e_busy", steps=12, sample_every=0))
-    _wait_for_step(webui, 1)
+    start(webui, settings(data, "e2e_busy", steps=12, sample_every=0))
+    wait_for_step(webui, 1)
     assert not bundle.exists()
     assert webui.pixels("a red circle") == expected
     # It came after the run had given the queue back, that is after the bundle was written.
     assert bundle.exists()
-    assert _wait(webui)["state"] == "done"
+    assert wait(webui)["state"] == "done"
 
 
 def test_the_webuis_progress_bar_follows_the_run(webui: Webui, data: Path) -> None:
-    task = _start(webui, settings(data, "e2e_progress", steps=8, sample_every=0))["task_id"]
-    _wait_for_step(webui, 2)
+    task = start(webui, settings(data, "e2e_progress", steps=8, sample_every=0))["task_id"]
+    wait_for_step(webui, 2)
     progress = webui.post("/internal/progress", {"id_task": task, "live_preview": False})
     assert progress["active"]
     assert 0.2 <= progress["progress"] < 1
     assert progress["textinfo"].startswith("Step ")
-    _wait(webui)
+    wait(webui)
     assert webui.post("/internal/progress", {"id_task": task})["completed"]
 
 
 def test_another_checkpoint_can_be_trained_and_the_selected_one_comes_back(webui: Webui, data: Path) -> None:
-    before = webui.post("/pivotal-test/fingerprint")
-    status = _train(webui, settings(data, "e2e_other", checkpoint="other", steps=2, sample_every=1))
+    before = state_of(webui)
+    status = train(webui, settings(data, "e2e_other", checkpoint="other", steps=2, sample_every=1))
     with safe_open(status["bundle_path"], "pt") as file:
         assert "other" in str(file.metadata())
-    _same(webui.post("/pivotal-test/fingerprint"), before)
+    assert_same(state_of(webui), before)
 
 
 def test_bf16_training_changes_no_weight(webui: Webui, data: Path) -> None:
-    before = webui.post("/pivotal-test/fingerprint")
-    full = _train(webui, settings(data, "e2e_fp32", steps=2, sample_every=0))
-    status = _train(webui, settings(data, "e2e_bf16", steps=2, sample_every=1, precision="bf16"))
-    assert _losses(status) != _losses(full)
-    assert _losses(status) == pytest.approx(_losses(full), rel=0.05)
-    _same(webui.post("/pivotal-test/fingerprint"), before)
+    before = state_of(webui)
+    full = train(webui, settings(data, "e2e_fp32", steps=2, sample_every=0))
+    status = train(webui, settings(data, "e2e_bf16", steps=2, sample_every=1, precision="bf16"))
+    assert losses_of(status) != losses_of(full)
+    assert losses_of(status) == pytest.approx(losses_of(full), rel=0.05)
+    assert_same(state_of(webui), before)
 
 
 def test_all_problems_are_reported_at_once(webui: Webui, tmp_path: Path) -> None:
@@ -248,10 +209,10 @@ def test_images_without_captions_are_named(webui: Webui, tmp_path: Path) -> None
 
 
 def test_a_host_error_inside_a_run_is_reported_and_changes_nothing(webui: Webui, data: Path) -> None:
-    before = webui.post("/pivotal-test/fingerprint")
+    before = state_of(webui)
     run = str(webui.data / "runs" / "lost")
     config = settings(data, "e2e_lost", checkpoint="no such model")
     answer = webui.post("/pivotal-test/train_broken", {"config": config, "run": run, "raise_at": 0})
     assert answer["kind"] == "HostError"
     assert "no such model" in answer["error"]
-    _same(webui.post("/pivotal-test/fingerprint"), before)
+    assert_same(state_of(webui), before)

@@ -1,28 +1,56 @@
-"""The whole demo, with too few steps for its claims but with all its parts."""
+"""The whole demo, with too few steps for its claims and for good images, but with all its parts."""
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from lib_pivotal.core.bundle.file import read_bundle
+from lib_pivotal.core.events import Event, StepDone
 from lib_pivotal.demo import assets
 from lib_pivotal.demo.report import ROWS, claims
 
+needs_model = pytest.mark.skipif(not assets.BASE_A.exists(), reason="THE SMALL MODEL IS MISSING: no demo was run.")
 
-@pytest.mark.skipif(not assets.BASE_A.exists(), reason="THE SMALL MODEL IS MISSING: the demo was not run.")
-def test_the_demo_trains_measures_and_draws(tmp_path: Path) -> None:
-    from lib_pivotal.demo.__main__ import NAMES, run
 
-    text = run(tmp_path, 12)
+@needs_model
+def test_the_demo_trains_measures_and_draws(tmp_path: Path, monkeypatch) -> None:
+    from lib_pivotal.demo import __main__ as demo
+    from lib_pivotal.demo import evaluate
+
+    monkeypatch.setattr(demo, "_SAMPLE_STEPS", 1)
+    monkeypatch.setattr(evaluate, "_PAIRS", 1)
+    text = demo.run(tmp_path, 4)
     assert (tmp_path / "result.md").read_text(encoding="utf-8").strip() == text
     assert all(f"| {row} |" in text for row in ROWS)
     assert text.count("holds: ") + text.count("DOES NOT HOLD: ") == 3
     assert Image.open(tmp_path / "result.png").size[0] > 800
-    bundle = read_bundle(tmp_path / "bundles" / "demo.safetensors")
-    assert set(bundle.embeddings) == set(NAMES)
+    bundle = read_bundle(tmp_path / "demo.safetensors")
+    assert set(bundle.embeddings) == set(demo.NAMES)
+    logs = sorted(path.read_text(encoding="utf-8") for path in tmp_path.glob("runs/*/log.txt"))
+    assert len(logs) == 2, "each training has a guarded run folder of its own"
+
+
+@needs_model
+def test_a_signal_during_training_keeps_the_progress_and_ends_the_demo(tmp_path: Path, monkeypatch, capsys) -> None:
+    from lib_pivotal.cli.main import reported
+    from lib_pivotal.demo.__main__ import run
+    from lib_pivotal.host.diffusers.progress import ConsoleProgress
+
+    def interrupt(_progress: ConsoleProgress, event: Event) -> None:
+        if isinstance(event, StepDone) and event.step == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(ConsoleProgress, "handle", interrupt)
+    assert reported(lambda: len(run(tmp_path, 30))) == 1
+    said = capsys.readouterr()
+    assert "Stopped, progress kept at step 2" in said.out and "Interrupted" in said.err
+    assert read_bundle(tmp_path / "demo.safetensors").lora
+    assert not (tmp_path / "control.safetensors").exists()
+    assert not list(tmp_path.glob("runs/*/.lock"))
 
 
 def _losses(**changed: float) -> dict[str, dict[str, float]]:

@@ -43,6 +43,20 @@ def made(tmp_path_factory):
     return parts, first
 
 
+def test_a_checkpoint_is_written_again_after_its_source_has_changed(made, monkeypatch):
+    _, bases = made
+    folder = bases.a.parents[1]
+    monkeypatch.setattr(assets, "BASE_A", folder / "base_a.safetensors")
+    monkeypatch.setattr(assets, "BASE_B_UNET", folder / "base_b_unet.safetensors")
+    for path in (bases.a, bases.b):
+        os.utime(path, (0, os.stat(assets.BASE_A).st_mtime + 1))
+    before = [os.stat(path).st_mtime_ns for path in (bases.a, bases.b)]
+    os.utime(assets.BASE_B_UNET, (0, os.stat(assets.BASE_A).st_mtime + 2))
+    assets.materialize(folder / "out")
+    same = [os.stat(path).st_mtime_ns == old for path, old in zip((bases.a, bases.b), before, strict=True)]
+    assert same == [True, False]
+
+
 @pytest.mark.parametrize("base", ["a", "b"])
 @torch.no_grad()
 def test_host_computes_what_the_trained_networks_compute(made, base):

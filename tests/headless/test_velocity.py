@@ -46,12 +46,12 @@ class VelocityModel:
         return (noise - sigma * noisy) / signal
 
 
-def config(data, name):
+def config(data, name, steps):
     return TrainConfig(
         concepts=(Concept(NAME, "circle", vectors=8, stop_at=1.0),),
         data_folder=str(data),
         resolution=64,
-        steps=60,
+        steps=steps,
         batch_size=8,
         rank=8,
         alpha=8.0,
@@ -89,14 +89,14 @@ def world(tmp_path_factory):
     return folder, load_model(assets.materialize(folder / "model").a, device="cpu")
 
 
-def gain(world, *, is_known: bool) -> float:
+def gain(world, steps, *, is_known: bool) -> float:
     """Fraction of the error that training removes, on images that were not trained on."""
     folder, base = world
     model = VelocityModel(base, is_known=is_known)
     name = "known" if is_known else "mistaken"
     folders = Folders(folder / name, folder / "bundles", folder / "cache")
     folders.run.mkdir()
-    outcome = train(config(folder / "data", name), model, None, [], Control(), folders)
+    outcome = train(config(folder / "data", name, steps), model, None, [], Control(), folders)
     bundle, data = read_bundle(outcome.bundle_path), held_out(folder / "held-out", base)
     velocity_model = VelocityModel(base, is_known=True)
     before = velocity_error(velocity_model, data, parts_of(bundle, base, embeddings=False, loras=[]))
@@ -105,8 +105,9 @@ def gain(world, *, is_known: bool) -> float:
 
 
 def test_a_velocity_model_learns_a_concept(world):
-    assert gain(world, is_known=True) > 0.2
+    assert gain(world, 60, is_known=True) > 0.2
 
 
 def test_a_velocity_model_trained_as_a_noise_predictor_does_not_learn(world):
-    assert gain(world, is_known=False) < 0.0
+    # It gets worse from the first steps on.
+    assert gain(world, 24, is_known=False) < 0.0

@@ -43,6 +43,16 @@ def test_a_selected_file_that_disappears_is_cleared(page, library):
     assert changed[part("other")]["value"] is None
 
 
+def test_a_file_that_cannot_be_read_is_not_shown_as_the_one_before_it(page):
+    choose(page, bundle="people/x")
+    page.press(part("bundle"))
+    choose(page, bundle="gone")
+    changed = page.press(part("bundle"))
+    assert "gone" in page.values[NOTICE]
+    assert page.values[VIEW] == ""
+    assert choices(changed, "names") == []
+
+
 def test_the_selected_file_is_shown_and_its_texts_are_escaped(page):
     choose(page, bundle="people/x")
     changed = page.press(part("bundle"))

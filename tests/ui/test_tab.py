@@ -7,6 +7,7 @@ import time
 from dataclasses import fields
 from pathlib import Path
 
+import gradio
 import pytest
 
 from lib_pivotal.app.session import Session
@@ -15,7 +16,6 @@ from lib_pivotal.core.data.dataset_report import DatasetReport
 from lib_pivotal.core.errors import ConfigError, OutOfMemory, PivotalError, Problem
 from lib_pivotal.core.train.checks import Checked
 from lib_pivotal.ui import text
-from lib_pivotal.ui.compat import unchanged
 from lib_pivotal.ui.fields import CONCEPT_ROWS, input_names
 from lib_pivotal.ui.ids import FORBIDDEN_ENDS, concept_id, element_id
 from lib_pivotal.ui.tab import build_tab, build_tab_without_host, guard
@@ -228,7 +228,7 @@ def test_every_failure_of_a_handler_is_shown(error, word):
     notice, other = guard(fail, ["a"], ["notice", "status"])(1)
     assert word in notice
     assert "Traceback" not in notice
-    assert other == unchanged()
+    assert other == gradio.update()
     assert guard(lambda values: {"notice": values["a"]}, ["a"], ["notice"])("b") == "b"
 
 
@@ -287,6 +287,24 @@ def test_a_reloaded_page_sees_the_run(session, engine, images):
     page.press(RUN["stop"])
     session.join(5)
     assert session.status()["state"] == "stopped"
+
+
+def test_an_answer_shows_one_moment_even_if_the_run_ends_while_it_is_made(page, session, images, monkeypatch):
+    """Otherwise the page could stop asking while it still shows a run in progress."""
+    session.start(good_config(images))
+    wait_until(lambda: session.status()["state"] == "training")
+    status = session.status
+
+    def last_moment():
+        before = status()
+        session.stop(discard=True)
+        session.join(5)
+        return before
+
+    monkeypatch.setattr(session, "status", last_moment)
+    changed = page.press(RUN["refresh"])
+    is_active = json.loads(page.values[element_id("run", "page_status")])["is_active"]
+    assert changed[RUN["train"]]["interactive"] != is_active
 
 
 def test_a_run_stopped_before_its_first_step_does_not_speak_of_a_result(page, session, host, images):

@@ -50,16 +50,16 @@ def test_all_our_file_endings_and_keys_are_documented():
 
 def test_documented_limits_are_those_of_the_code():
     for text in (
-        f"1 to {values.MAX_VECTORS}, the places",
+        f"1 to {values.MAX_VECTORS}, the tokens",
         f"| width of a vector | {values.MAX_WIDTH} |",
         f"at most {values.MAX_VALUE:.0f};",
-        f"| name | {names.MAX_NAME_LENGTH} letters",
+        f"| name | {names.MAX_NAME_LENGTH} characters",
         f"| {embedding_reader.MAX_EMBEDDINGS}, together {embedding_reader._MAX_BYTES >> 20} MiB |",
         f"{header.MAX_HEADER_BYTES // 10**6} MB, as the format allows; {header._MAX_TENSORS} tensors; beyond {header._SHORT >> 20} MiB also "
         f"{header._MAX_TEXTS} metadata",
         f"{embedding_image._MAX_JSON_BYTES >> 20} MiB of JSON, {embedding_image._MAX_PIXELS // 10**6} million pixels",
         f"at most {names._MAX_NEW_NAME_LENGTH}.",
-        f"{names._MAX_FILE_NAME_LENGTH} letters and {names._MAX_FILE_NAME_BYTES} bytes",
+        f"{names._MAX_FILE_NAME_LENGTH} characters and {names._MAX_FILE_NAME_BYTES} bytes",
         f"from id {names.COMMON_TOKENS_BELOW} on",
     ):  # fmt: skip
         assert text in TEXT.replace("\n", " "), text

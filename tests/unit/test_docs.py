@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -27,6 +28,36 @@ def test_readme_names_files_that_exist():
     assert not [path for path in sorted(paths) if not (ROOT / path).exists()]
 
 
+def messages_in_code() -> list[str]:
+    """Every text in the package that is long enough to be a message; an inserted value becomes a NUL."""
+    found = []
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+            texts = [str(part.value) if isinstance(part, ast.Constant) else "\0" for part in parts]
+            if isinstance(node, (ast.JoinedStr, ast.Constant)) and len("".join(texts).replace("\0", "")) > 15:
+                found.append("".join(texts))
+    return found
+
+
+def test_readme_quotes_messages_that_exist():
+    """NAME, N and the like stand for values, and … for the rest of a message."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = text.partition("## When something goes wrong")[2].partition("\n## ")[0]
+    quoted = re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
+    assert len(quoted) > 5
+    codes = messages_in_code()
+    patterns = [
+        re.compile(re.escape(code).replace("\0", ".+"))
+        for code in codes
+        if any(all(part in message for part in code.split("\0")) for message in quoted)
+    ]
+    for message in quoted:
+        pattern = re.compile(re.sub(r"\b[A-Z]+\b", ".+", re.escape(message)).replace("\\ …", ".*"))
+        is_like_code = any(pattern.fullmatch(code.replace("\0", "X")) for code in codes)
+        assert is_like_code or any(other.fullmatch(message) for other in patterns), message
+
+
 def test_documents_show_every_image_of_the_repository_and_no_large_one():
     shown = {
         (path.parent / target).resolve()
@@ -39,12 +70,14 @@ def test_documents_show_every_image_of_the_repository_and_no_large_one():
 
 
 NAMED = re.compile(r"\b(?:docs|tests|benchmarks|lib_pivotal|core|app|ui|cli)/[\w/-]+(?:\.(?:py|md|json|js|css))?")
+PROGRAMS = sorted(path for folder in ("lib_pivotal", "benchmarks", "scripts") for path in (ROOT / folder).rglob("*.py"))
+OURS = {path.name for path in PROGRAMS} | {"run.py", "install.py"}
 FILE = re.compile(r"(?<![\w/])[a-z_]+\.py\b")
 
 
 @pytest.mark.parametrize(
     "path",
-    sorted(path for folder in ("lib_pivotal", "benchmarks", "scripts") for path in (ROOT / folder).rglob("*.py")),
+    PROGRAMS,
     ids=lambda path: path.relative_to(ROOT).as_posix(),
 )
 def test_docstrings_and_comments_name_files_that_exist(path):
@@ -55,9 +88,8 @@ def test_docstrings_and_comments_name_files_that_exist(path):
         r"^( *)(?:#\s*)?(?:\S.*)?(?:Host|Source):.*\n(?:\1 +.*\n|\1(?=[a-z`]).*\n)*", "", text, flags=re.MULTILINE
     )
     missing = [name for name in NAMED.findall(text) if not any((root / name).exists() for root in (ROOT, PACKAGE))]
-    ours = {file.name for folder in (PACKAGE, ROOT / "benchmarks", ROOT / "scripts") for file in folder.rglob("*.py")}
     words = " ".join(re.findall(r'"""(.*?)"""|#(.*)', text, flags=re.DOTALL).__str__().split())
-    missing += [name for name in FILE.findall(words) if name not in ours | {"run.py", "install.py"}]
+    missing += [name for name in FILE.findall(words) if name not in OURS]
     assert not missing
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import sys
 from pathlib import Path
 
@@ -39,7 +40,7 @@ MAY_IMPORT = {
     "app.bundled_names": {"app", "core", "fastapi"},
     "ui": {"ui", "app", "core.config", "core.errors", "core.printable", "gradio", "PIL"},
     "cli": {"cli", "app", "core", "host.diffusers", *LIBRARIES},
-    "demo": {"demo", "core", "cli.console", "host.diffusers", "diffusers", "transformers", *LIBRARIES},
+    "demo": {"demo", "core", "cli", "host.diffusers", "diffusers", "transformers", *LIBRARIES},
 }
 WITHOUT_TORCH = (
     "core.config",
@@ -65,8 +66,19 @@ def layer_of(name: str) -> str:
     return max(fitting, key=len)
 
 
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
+@functools.cache
+def imports_of(path: Path) -> frozenset[str]:
+    """What a file imports, see :func:`imports`."""
+    return frozenset(imports(tree_of(path)))
+
+
 def imports(tree: ast.AST) -> set[str]:
-    """Everything imported, ours without the package's name in front; type-only imports left out."""
+    """Everything imported, with the package's name in front; type-only imports left out."""
     typing_only = {
         id(child)
         for node in ast.walk(tree)
@@ -99,7 +111,7 @@ def allowed(target: str, permitted: set[str]) -> bool:
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_imports_follow_the_layers(path):
     permitted = MAY_IMPORT[layer_of(module_name(path))]
-    forbidden = [target for target in imports(ast.parse(path.read_text("utf-8"))) if not allowed(target, permitted)]
+    forbidden = [target for target in imports_of(path) if not allowed(target, permitted)]
     assert not forbidden, f"{module_name(path)} must not import {', '.join(sorted(forbidden))}"
 
 
@@ -107,7 +119,7 @@ def test_tab_and_settings_load_without_torch():
     """Top-level imports of these layers never reach torch."""
     graph = {}
     for path in PACKAGE.rglob("*.py"):
-        tree = ast.parse(path.read_text("utf-8"))
+        tree = tree_of(path)
         top = ast.Module([node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))], [])
         graph[module_name(path)] = imports(top)
     seen: set[str] = set()
@@ -126,7 +138,7 @@ def test_tab_and_settings_load_without_torch():
 
 def test_scripts_are_thin():
     for path in (ROOT / "scripts").glob("*.py"):
-        tree = ast.parse(path.read_text("utf-8"))
+        tree = tree_of(path)
         assert len(path.read_text("utf-8").splitlines()) <= 40, path.name
         assert not any(isinstance(node, ast.ClassDef) for node in ast.walk(tree)), path.name
 
@@ -164,7 +176,7 @@ def core_imports() -> dict[str, set[str]]:
     """Module of core → modules of core that it imports."""
     found = {}
     for path in (PACKAGE / "core").rglob("*.py"):
-        targets = {target.removeprefix("lib_pivotal.") for target in imports(ast.parse(path.read_text("utf-8")))}
+        targets = {target.removeprefix("lib_pivotal.") for target in imports_of(path)}
         found[module_name(path)] = {target for target in targets if target.startswith("core.")}
     return found
 

@@ -44,6 +44,7 @@ NAMES = {
 }  # fmt: skip
 METHODS = {"lchmod", "symlink_to", "hardlink_to", "add_signal_handler"}
 """Methods of paths and event loops, whatever the variable is called."""
+ATTRIBUTES = METHODS.union(*NAMES.values())
 PLACES = ("/tmp", "/dev/", "/proc/", "/etc/", "/var/", "/home/", "/usr/")
 GUARDS = ("hasattr", "getattr", "os.name", "sys.platform", "platform.system", "is_windows")
 
@@ -86,7 +87,7 @@ def posix_only(source: str) -> list[str]:
             module = (node.module or "").split(".")[0]
             names = {module} & MODULES
             names |= {f"{module}.{alias.name}" for alias in node.names if alias.name in NAMES.get(module, ())}
-        elif isinstance(node, ast.Attribute):
+        elif isinstance(node, ast.Attribute) and node.attr in ATTRIBUTES:
             owner = ast.unparse(node.value)
             if node.attr in NAMES.get(owner, ()) or (node.attr in METHODS and owner not in NAMES):
                 names = {f"{owner}.{node.attr}"}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import io
 import re
 from pathlib import Path
 
@@ -25,7 +27,7 @@ class ToyEncoder:
     start_id, end_id, pad_id = START, END, END
 
     def __init__(self) -> None:
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         self.table = torch.nn.Embedding(200, self.width)
         self.layer = torch.nn.TransformerEncoderLayer(self.width, 2, 32, dropout=0.0, batch_first=True)
         self.table.requires_grad_(False)
@@ -112,7 +114,7 @@ class ToyModel:
     native_resolution = 64
 
     def __init__(self) -> None:
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         self.unet = ToyUNet().eval().requires_grad_(False)
         self.text_encoders = [ToyEncoder()]
         self.vae = ToyVae()
@@ -173,13 +175,23 @@ class ToyModel:
 def write_images(folder: Path, count: int = 6, name: str = "zog_x") -> None:
     """Colored images of two shapes with captions that mention ``name``."""
     folder.mkdir(parents=True, exist_ok=True)
+    for index, contents in enumerate(_image_files(count)):
+        (folder / f"{index:02d}.png").write_bytes(contents)
+        (folder / f"{index:02d}.txt").write_text(f"{name}, tag {index}, left, blue background")
+
+
+@functools.cache
+def _image_files(count: int) -> list[bytes]:
+    """Contents of the PNG files; compressing noise takes longer than everything else in many a test."""
     rng = np.random.default_rng(0)
+    files = []
     for index in range(count):
         size = (64, 64) if index % 3 else (128, 64)
         pixels = rng.integers(0, 255, (size[1], size[0], 3)).astype(np.uint8)
         pixels[: size[1] // 2] = (30, 200, 180)
-        Image.fromarray(pixels).save(folder / f"{index:02d}.png")
-        (folder / f"{index:02d}.txt").write_text(f"{name}, tag {index}, left, blue background")
+        Image.fromarray(pixels).save(file := io.BytesIO(), "PNG")
+        files.append(file.getvalue())
+    return files
 
 
 def toy_config(folder: Path, **changes) -> TrainConfig:

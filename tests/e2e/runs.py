@@ -1,0 +1,78 @@
+"""Runs in a real webui through its API, and comparisons that tests of several files make around them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from tests.e2e.server import Webui
+
+__all__ = [
+    "assert_conds_equal_files",
+    "assert_same",
+    "losses_of",
+    "start",
+    "state_of",
+    "train",
+    "wait",
+    "wait_for_step",
+]
+
+
+def start(webui: Webui, config: dict[str, Any]) -> dict[str, Any]:
+    """Start a run; returns the answer."""
+    return webui.post("/pivotal/v1/train", config)
+
+
+def wait(webui: Webui) -> dict[str, Any]:
+    """Status of the run once it is over and the webui has everything back."""
+    while (status := webui.get("/pivotal/v1/status"))["is_active"]:
+        time.sleep(0.2)
+    return status
+
+
+def train(webui: Webui, config: dict[str, Any]) -> dict[str, Any]:
+    """Status of a run that was started and has ended well."""
+    start(webui, config)
+    status = wait(webui)
+    assert status["state"] == "done", status["message"]
+    return status
+
+
+def wait_for_step(webui: Webui, step: int) -> None:
+    """Wait until the run has finished a step."""
+    while (status := webui.get("/pivotal/v1/status"))["step"] < step:
+        assert status["is_active"], status
+        time.sleep(0.1)
+
+
+def losses_of(status: dict[str, Any]) -> list[float]:
+    """The loss of each step."""
+    return [point[1] for point in status["losses"]]
+
+
+def state_of(webui: Webui) -> dict[str, Any]:
+    """Digests and flags of everything in the webui that a run must leave as it was."""
+    return webui.post("/pivotal-test/fingerprint")
+
+
+def assert_same(after: dict[str, Any], before: dict[str, Any]) -> None:
+    """Two states are equal but for the cache of encoded prompts, which a run empties."""
+    assert {**after, "cached_conds": None} == {**before, "cached_conds": None}
+
+
+def assert_conds_equal_files(webui: Webui, lora: str, names: Sequence[str]) -> None:
+    """Encodings with a bundle equal those with the same vectors as ordinary files, and only those."""
+    prompts = [*names, f"{names[0]} and {names[1]}, red background"]
+    bundled = [webui.post("/pivotal-test/conds", {"prompt": text, "lora": lora})["digest"] for text in prompts]
+    plain = [webui.post("/pivotal-test/conds", {"prompt": text})["digest"] for text in prompts]
+    folder = str(webui.data / "embeddings")
+    exported = webui.post("/pivotal-test/export_embeddings", {"lora": lora, "folder": folder})
+    try:
+        assert sorted(exported) == sorted(names)
+        files = [webui.post("/pivotal-test/conds", {"prompt": text})["digest"] for text in prompts]
+    finally:
+        webui.post("/pivotal-test/remove_embeddings", {"names": exported, "folder": folder})
+    assert bundled == files
+    assert all(one != other for one, other in zip(bundled, plain, strict=True))
