@@ -1,8 +1,7 @@
-"""Measures the memory of a training step with full-size networks and random weights: ``python run.py bench memory``.
+"""Counts the memory of a training step with full-size networks and random weights: ``python run.py bench memory``.
 
-Without a GPU it counts the bytes that a step keeps for its backward pass, per latent cell and image, using torch's
-saved-tensor hooks; these are the figures in ``core/families.py``. With a GPU it also measures the peak of complete
-steps of the engine, including weights, and, if peft is installed, of a plain loop with diffusers and peft.
+These are the bytes that a step keeps for its backward pass, per latent cell and image, found by torch's saved-tensor
+hooks; they are the figures in ``core/families.py``. Peaks on a GPU are measured by ``python run.py gpu``.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import argparse
 import gc
 import sys
-import time
 from typing import Any
 
 import diffusers
@@ -19,7 +17,6 @@ import torch
 from lib_pivotal.core.families import FAMILIES
 from lib_pivotal.core.lora.adapter_set import AdapterSet, attach
 from lib_pivotal.core.lora.naming import kohya_key, role_of
-from lib_pivotal.core.optim.build import Optimizer, ParameterGroup
 from lib_pivotal.core.ports import LoraTarget
 from lib_pivotal.host.diffusers.model import _recompute
 from lib_pivotal.host.diffusers.shapes import unet_params, unet_shape
@@ -47,8 +44,6 @@ def main() -> None:
         unet = _unet(family, device)
         for checkpointing in (False, True):
             _measure(family, unet, side, width, device, checkpointing=checkpointing)
-        if on_gpu:
-            _peft(family, unet, side, width, device)
         del unet
         gc.collect()
 
@@ -91,7 +86,7 @@ def _lora(family: str, unet: Any, device: torch.device) -> AdapterSet:
 
 
 def _measure(family: str, unet: Any, side: int, width: int, device: torch.device, *, checkpointing: bool) -> None:
-    """Print what a step with the engine's LoRA keeps for its backward pass; on a GPU also peak and time of steps."""
+    """Print what a step with the engine's LoRA keeps for its backward pass."""
     inputs = _inputs(family, side, width, device)
     lora = _lora(family, unet, device)
     if checkpointing:
@@ -99,14 +94,13 @@ def _measure(family: str, unet: Any, side: int, width: int, device: torch.device
     try:
         with attach([lora]):
             kept = _kept(unet, inputs, lora)
-            measured = _full_steps(unet, inputs, lora) if device.type == "cuda" else ""
     finally:
         unet.disable_gradient_checkpointing()
     cells = (side // 8) ** 2
     state = "on " if checkpointing else "off"
     _say(
         f"{family}, {side} px, checkpointing {state}: {kept / 2**20:8.0f} MiB kept, "
-        f"{kept / cells / 1024:6.0f} KiB per latent cell{measured}"
+        f"{kept / cells / 1024:6.0f} KiB per latent cell"
     )
     gc.collect()
 
@@ -135,48 +129,6 @@ def _kept(unet: Any, inputs: tuple[torch.Tensor, torch.Tensor, Any], lora: Adapt
         loss = _loss(unet, inputs)
     loss.backward()
     return sum(kept.values())
-
-
-def _full_steps(unet: Any, inputs: tuple[torch.Tensor, torch.Tensor, Any], lora: AdapterSet) -> str:
-    """Peak memory of three steps with the engine's optimizer, and the time of the last one."""
-    group = ParameterGroup("unet", lora.flat.values, 1e-4, 1e-3)
-    optimizer = Optimizer([group], clip_norm=1.0, uses_fp16=False, device=inputs[0].device)
-    torch.cuda.reset_peak_memory_stats()
-    for _ in range(3):
-        torch.cuda.synchronize()
-        started = time.perf_counter()
-        optimizer.scaled(_loss(unet, inputs)).backward()
-        optimizer.step()
-        torch.cuda.synchronize()
-    seconds = time.perf_counter() - started
-    return f", {seconds:6.2f} s/step, peak {torch.cuda.max_memory_allocated() / 2**20:8.0f} MiB including weights"
-
-
-def _peft(family: str, unet: Any, side: int, width: int, device: torch.device) -> None:
-    """Print the same figures for a plain loop with diffusers and peft."""
-    try:
-        from peft import LoraConfig
-    except ImportError:
-        _say(f"{family}: peft is not installed, so there is nothing to compare with (pip install peft)")
-        return
-    layers = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"]
-    unet.add_adapter(LoraConfig(r=_RANK, lora_alpha=_RANK // 2, target_modules=layers))
-    inputs = _inputs(family, side, width, device)
-    optimizer = torch.optim.AdamW([parameter for parameter in unet.parameters() if parameter.requires_grad])
-    for checkpointing in (False, True):
-        (unet.enable_gradient_checkpointing if checkpointing else unet.disable_gradient_checkpointing)()
-        torch.cuda.reset_peak_memory_stats()
-        for _ in range(3):
-            torch.cuda.synchronize()
-            started = time.perf_counter()
-            _loss(unet, inputs).backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            torch.cuda.synchronize()
-        seconds, peak = time.perf_counter() - started, torch.cuda.max_memory_allocated() / 2**20
-        state = "on " if checkpointing else "off"
-        _say(f"{family}, peft loop, checkpointing {state}: {seconds:6.2f} s/step, peak {peak:8.0f} MiB")
-    unet.delete_adapters("default")
 
 
 if __name__ == "__main__":

@@ -38,6 +38,24 @@ def test_need_grows_with_images_and_shrinks_with_recomputing(monkeypatch):
     assert plan(monkeypatch, None, trained_count=100_000_000).needed > one.needed + GIB
 
 
+def test_estimates_cover_what_was_measured_on_a_gpu_without_much_to_spare():
+    """Peaks in MiB of ``python run.py gpu`` on an H200, fp16, without the weights; see docs/benchmarks.md."""
+    measured = {("sd1", False): 1322, ("sd1", True): 379, ("sdxl", False): 9013, ("sdxl", True): 1495}
+    trained = {"sd1": 5_990_400, "sdxl": 41_877_504}
+    for (family, checkpoints), peak in measured.items():
+        cells = 64 * 64 if family == "sd1" else 128 * 128
+        needed = plan_memory(
+            family,
+            torch.device("cpu"),
+            mode="fast",
+            checkpoints=checkpoints,
+            trained_count=trained[family],
+            cells=cells,
+            batch_size=1,
+        ).needed
+        assert peak < needed / 2**20 < peak + 600
+
+
 def test_too_little_memory_for_saving_mode_is_reported(monkeypatch):
     assert plan(monkeypatch, 1).is_short
     assert not plan(monkeypatch, 8 * GIB).is_short
