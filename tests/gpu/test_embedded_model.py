@@ -10,13 +10,10 @@ import torch
 from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.errors import OutOfMemory
 from lib_pivotal.core.events import Control
-from lib_pivotal.core.lora.adapter_set import attach
 from lib_pivotal.core.ports import SampleRequest
-from lib_pivotal.core.process_group import SingleProcess
-from lib_pivotal.core.train.loop import Loop
 from lib_pivotal.core.train.out_of_memory import explaining
-from lib_pivotal.core.train.setup import prepare
 from lib_pivotal.demo.characters import CHARACTERS, write_dataset
+from tests.gpu.no_waiting import train_without_waiting
 from tests.unit.harness import Listener, folders, run
 
 diffusers = pytest.importorskip("diffusers")
@@ -60,19 +57,6 @@ def digest(model) -> str:
             result.update(name.encode())
             result.update(value.detach().contiguous().view(torch.uint8).cpu().numpy().tobytes())
     return result.hexdigest()
-
-
-def step_without_waiting(loop: Loop, setup) -> None:
-    """Train some steps, the later ones with every synchronizing call an error."""
-    with attach(setup.adapters):
-        for step in range(3):
-            loop.train_step(step)
-        torch.cuda.set_sync_debug_mode("error")
-        try:
-            for step in range(3, 8):
-                loop.train_step(step)
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -132,12 +116,4 @@ def test_a_step_never_waits_for_the_gpu_for_its_results(tmp_path, files):
     """Reading a value in a step (``item``, ``bool``) would wait until the GPU has finished everything before it."""
     checkpoint, data = files
     for precision in ("fp16", "bf16"):
-        setup = prepare(
-            config(data, lora_start=0.0),
-            load_model(checkpoint, precision=precision),
-            cache=tmp_path,
-            group=SingleProcess(),
-            progress=lambda *_: None,
-            stopped=lambda: False,
-        )
-        step_without_waiting(Loop(setup, None, lambda _: None, Control(), SingleProcess()), setup)
+        train_without_waiting(config(data, lora_start=0.0), load_model(checkpoint, precision=precision), tmp_path)

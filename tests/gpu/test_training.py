@@ -10,11 +10,8 @@ import torch
 
 from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.events import Control
-from lib_pivotal.core.lora.adapter_set import attach
-from lib_pivotal.core.process_group import SingleProcess
-from lib_pivotal.core.train.loop import Loop
-from lib_pivotal.core.train.setup import prepare
 from lib_pivotal.core.train.state import load_newest
+from tests.gpu.no_waiting import train_without_waiting
 from tests.unit.harness import Listener, folders, run
 from tests.unit.toy import ToyModel, toy_config, write_images
 
@@ -88,24 +85,7 @@ def test_no_step_waits_for_the_device(tmp_path, data, device, precision):
     config = toy_config(
         data, batch_size=4, accumulation=2, flip=True, text_encoder_rank=2, norm_band=True, tag_dropout=0.5
     )  # fmt: skip
-    setup = prepare(
-        config,
-        GpuModel(device, precision),
-        cache=tmp_path,
-        group=SingleProcess(),
-        progress=lambda *_: None,
-        stopped=lambda: False,
-    )
-    loop = Loop(setup, None, lambda _: None, Control(), SingleProcess())
-    with attach(setup.adapters):
-        for step in range(3):
-            loop.train_step(step)
-        torch.cuda.set_sync_debug_mode("error")
-        try:
-            for step in range(3, 8):
-                loop.train_step(step)
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
+    train_without_waiting(config, GpuModel(device, precision), tmp_path)
 
 
 def test_model_and_memory_are_left_as_they_were(tmp_path, data, device):

@@ -1,0 +1,35 @@
+"""Training steps in which every call that makes the CPU wait for the GPU is an error."""
+
+from __future__ import annotations
+
+import torch
+
+from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.events import Control
+from lib_pivotal.core.lora.adapter_set import attach
+from lib_pivotal.core.ports import DiffusionModel
+from lib_pivotal.core.process_group import SingleProcess
+from lib_pivotal.core.train.loop import Loop
+from lib_pivotal.core.train.setup import prepare
+
+
+def train_without_waiting(config: TrainConfig, model: DiffusionModel, cache) -> None:
+    """Prepare a run and train some steps; the first ones may wait, since they allocate what later ones use again."""
+    setup = prepare(
+        config,
+        model,
+        cache=cache,
+        group=SingleProcess(),
+        progress=lambda *_: None,
+        stopped=lambda: False,
+    )
+    loop = Loop(setup, None, lambda _: None, Control(), SingleProcess())
+    with attach(setup.adapters):
+        for step in range(3):
+            loop.train_step(step)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            for step in range(3, 8):
+                loop.train_step(step)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
