@@ -127,9 +127,9 @@ def test_memory_of_each_family(name, fast, saving):
         sizes = {"trained_count": 0, "cells": 4096, "batch_size": 2}
         return plan_memory(name, torch.device("cpu"), mode=mode, checkpoints=False, **sizes).needed
 
-    fixed = 768 * 2**20
-    assert needed("fast") == 8192 * 1024 * fast + fixed
-    assert needed("save") == int(8192 * 1024 * (saving + 0.25 * (fast - saving)) + fixed)
+    # Besides the difference in what is kept, gradients and workspaces need 52 KiB less with checkpointing.
+    assert needed("fast") - needed("save") == 8192 * 1024 * (fast - saving + 52)
+    assert 8192 * 1024 * saving < needed("save") < 8192 * 1024 * (saving + 100)
 
 
 @pytest.mark.parametrize(
