@@ -9,8 +9,6 @@ from PIL import Image
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.dataset_report import read_dataset
 from lib_pivotal.core.data.findings import dataset_problems
-from lib_pivotal.core.data.folder import list_folder
-from lib_pivotal.core.data.scan import DatasetImage, scan
 
 
 def save_image(path: Path, size=(64, 64), color=(10, 200, 30), **options) -> Path:
@@ -25,11 +23,6 @@ def write_captions(folder: Path, *captions: str, suffix: str = ".txt") -> None:
     for index, caption in enumerate(captions):
         save_image(folder / f"a{index}.png", color=(7 * index % 256, 90, 160))
         (folder / f"a{index}").with_suffix(suffix).write_bytes(caption.encode())
-
-
-def scanned(folder: Path) -> list[DatasetImage]:
-    """All images of a folder, sorted by relative path."""
-    return [scan(entry, folder) for entry in list_folder(folder).images]
 
 
 def problems_of(folder, tokenizer=None, **changes):

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lib_pivotal.core.config.schema import Concept
+from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.data.bucket import bucket_for, bucket_sizes, crop
 from lib_pivotal.core.data.bucket_image import KeptImages
 from lib_pivotal.core.data.caption import CaptionMaker
@@ -28,7 +28,8 @@ from tests.unit.toy import ToyVae, write_images
 
 
 def maker(*concepts, **changes):
-    return CaptionMaker(concepts, **changes)
+    values = {"shuffle_tags": False, "tag_dropout": 0.0, "name_only": 0.0, "caption_dropout": 0.0}
+    return CaptionMaker(concepts, TrainConfig(**{**values, **changes}))
 
 
 def normalized(make, caption):

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from lib_pivotal.core.config.schema import Concept
-from tests.unit.dataset_files import problems_of, save_image, scanned, texts, write_captions
+from lib_pivotal.core.data.scan import scan
+from tests.unit.dataset_files import problems_of, save_image, texts, write_captions
 from tests.unit.toy import ToyEncoder, write_images
 
 # -- images
@@ -142,7 +143,7 @@ def test_the_prompt_of_the_webuis_generation_data_is_used(tmp_path, caption):
     (warning,) = texts(problems_of(tmp_path), "warning")
     assert "captions of 1 image contain the webui's generation data: a0.png." in warning
     assert "Only the prompt is used" in warning
-    assert scanned(tmp_path)[0].caption == "zog, red sky"
+    assert scan(tmp_path)[0].caption == "zog, red sky"
 
 
 def test_prose_about_steps_is_not_generation_data(tmp_path):

@@ -12,7 +12,8 @@ from PIL import Image
 from lib_pivotal.core.data import folder as folder_module
 from lib_pivotal.core.data.folder import find_folder, list_folder
 from lib_pivotal.core.data.image_file import readable_suffixes
-from tests.unit.dataset_files import problems_of, save_image, scanned, texts, write_captions
+from lib_pivotal.core.data.scan import scan
+from tests.unit.dataset_files import problems_of, save_image, texts, write_captions
 
 
 def names(folder: Path) -> list[str]:
@@ -31,7 +32,7 @@ def test_scan_reads_kohya_repeats_captions_and_orientation(tmp_path):
     save_image(tmp_path / "plain" / "b.jpg", (40, 80), exif=exif)
     save_image(tmp_path / ".hidden" / "c.png")
     save_image(tmp_path / "d-masklabel.png")
-    images = scanned(tmp_path)
+    images = scan(tmp_path)
     assert [(image.path.name, image.repeats, image.caption) for image in images] == [
         ("a.PNG", 3, "zog, left"),
         ("b.jpg", 1, None),
@@ -42,7 +43,7 @@ def test_scan_reads_kohya_repeats_captions_and_orientation(tmp_path):
 
 def test_a_folder_name_that_starts_with_a_date_has_no_repeat_count(tmp_path):
     save_image(tmp_path / "20231105_trip" / "a.png")
-    assert [image.repeats for image in scanned(tmp_path)] == [1]
+    assert [image.repeats for image in scan(tmp_path)] == [1]
 
 
 @pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".tif", ".tiff", ".gif", ".avif", ".webp", ".bmp", ".JPEG"])
@@ -51,7 +52,7 @@ def test_every_kind_that_pillow_reads_is_used(tmp_path, suffix):
         pytest.skip(f"this Pillow cannot read {suffix}")
     save_image(tmp_path / f"b{suffix}")
     (tmp_path / "b.txt").write_text("zog")
-    (image,) = scanned(tmp_path)
+    (image,) = scan(tmp_path)
     assert (image.width, image.caption, image.flaws) == (64, "zog", ())
 
 
@@ -121,7 +122,7 @@ def test_captions_match_despite_case_and_unicode_composition(tmp_path):
     ):
         save_image(tmp_path / f"{image}.png")
         (tmp_path / caption).write_text(f"of {image}")
-    assert {image.path.stem: image.caption for image in scanned(tmp_path)} == {
+    assert {image.path.stem: image.caption for image in scan(tmp_path)} == {
         "b": "of b",
         "IMG_1": "of IMG_1",
         accented: f"of {accented}",
@@ -136,7 +137,7 @@ def test_an_ambiguous_caption_is_not_used(tmp_path):
     save_image(tmp_path / "b.png")
     save_image(tmp_path / "B.png")
     (tmp_path / "b.TXT").write_text("whose?")
-    assert [image.caption for image in scanned(tmp_path)] == [None, None, "small", None]
+    assert [image.caption for image in scan(tmp_path)] == [None, None, "small", None]
 
 
 @pytest.mark.parametrize("name", ["c.caption", "c.png.txt", "c.txt.txt", "C.text", "c .txt", "c.json"])

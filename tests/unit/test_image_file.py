@@ -14,8 +14,9 @@ from PIL import Image, ImageFile, ImageOps
 from lib_pivotal.core.data import image_file
 from lib_pivotal.core.data.image_file import UnusableImage, read_image, readable_suffixes, upright
 from lib_pivotal.core.data.pixels import load_pixels
+from lib_pivotal.core.data.scan import scan
 from lib_pivotal.core.errors import DatasetError
-from tests.unit.dataset_files import problems_of, save_image, scanned, texts, write_captions
+from tests.unit.dataset_files import problems_of, save_image, texts, write_captions
 from tests.unit.toy import write_images
 
 _SHORT, _ASCII, _SIGNED, _UNDEFINED = 3, 2, 9, 7
@@ -51,7 +52,7 @@ def half_white() -> Image.Image:
 def test_invalid_exif_data_is_ignored_silently(tmp_path, recwarn, data, size):
     half_white().save(tmp_path / "odd.jpg", exif=data, quality=100)
     (tmp_path / "odd.txt").write_text("zog_x")
-    (image,) = scanned(tmp_path)
+    (image,) = scan(tmp_path)
     assert ((image.width, image.height), image.flaws) == (size, ())
     assert not texts(problems_of(tmp_path))
     pixels = load_pixels(tmp_path / "odd.jpg", size, mirrored=False)
@@ -78,7 +79,7 @@ def test_the_header_and_the_pixels_agree_which_way_is_up(tmp_path, suffix, orien
     half_white().save(tmp_path / f"a{suffix}", exif=data)
     (tmp_path / "a.txt").write_text("zog")
     size = (64, 128) if orientation >= 5 else (128, 64)
-    (image,) = scanned(tmp_path)
+    (image,) = scan(tmp_path)
     assert (image.width, image.height) == size
     pixels = load_pixels(tmp_path / f"a{suffix}", size, mirrored=False)[0]
     assert (pixels[5, 5] > 0.9) == (orientation in (1, 6))
@@ -89,7 +90,7 @@ def test_the_header_and_the_pixels_agree_which_way_is_up(tmp_path, suffix, orien
 def test_headers_are_read_without_decoding(tmp_path, monkeypatch, suffix):
     save_image(tmp_path / f"a{suffix}")
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("it was decoded"))
-    assert [(image.width, image.flaws) for image in scanned(tmp_path)] == [(64, ())]
+    assert [(image.width, image.flaws) for image in scan(tmp_path)] == [(64, ())]
 
 
 def test_the_first_frame_of_an_animation_is_read(tmp_path):

@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
-from lib_pivotal.core.config.schema import Concept
+from lib_pivotal.core.config.schema import Concept, TrainConfig
 
 __all__ = ["CaptionMaker", "plain_words"]
 
@@ -89,25 +89,14 @@ class CaptionMaker:
 
     Args:
         concepts: their names are kept, and their aliases are replaced with the names.
-        shuffle_tags: whether to shuffle the parts that mention no concept.
-        tag_dropout: probability of dropping each of these parts, 0 … 1.
-        name_only: probability of reducing a caption to the names, 0 … 1.
-        caption_dropout: probability of an empty caption, 0 … 1.
+        config: shuffle_tags, tag_dropout, name_only and caption_dropout are used.
     """
 
-    def __init__(
-        self,
-        concepts: Sequence[Concept],
-        *,
-        shuffle_tags: bool = False,
-        tag_dropout: float = 0.0,
-        name_only: float = 0.0,
-        caption_dropout: float = 0.0,
-    ) -> None:
-        self._shuffle_tags = shuffle_tags
-        self._tag_dropout = tag_dropout
-        self._name_only = name_only
-        self._caption_dropout = caption_dropout
+    def __init__(self, concepts: Sequence[Concept], config: TrainConfig) -> None:
+        self._shuffle_tags = config.shuffle_tags
+        self._tag_dropout = config.tag_dropout
+        self._name_only = config.name_only
+        self._caption_dropout = config.caption_dropout
         self._names = _names_by_words(concepts)
         # The text encoder finds a name wherever it is written, as a tag or not.
         self._in_tags = _pattern(plain_words(concept.name) for concept in concepts)

@@ -132,7 +132,7 @@ def _concepts(images: Sequence[DatasetImage], config: TrainConfig) -> list[Probl
     concepts = [concept for concept in config.concepts if concept.name.strip()]
     if not images or not concepts:
         return []
-    maker = CaptionMaker(concepts)
+    maker = CaptionMaker(concepts, config)
     found = [maker.concepts_in(image.caption or "") for image in images]
     mentioned = set().union(*found)
     problems = [

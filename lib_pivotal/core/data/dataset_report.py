@@ -13,7 +13,7 @@ from PIL import Image
 from lib_pivotal.core.data.bucket_image import KeptImages, fit
 from lib_pivotal.core.data.folder import find_folder, list_folder
 from lib_pivotal.core.data.image_file import UnusableImage, read_bytes, read_image
-from lib_pivotal.core.data.scan import DatasetImage, Flaw, scan
+from lib_pivotal.core.data.scan import DatasetImage, Flaw, scan_entry
 from lib_pivotal.core.data.shown import shown_path
 from lib_pivotal.core.errors import Problem
 
@@ -76,7 +76,7 @@ def read_dataset(data_folder: str, *, kept: KeptImages | None = None) -> Dataset
     copies: list[tuple[DatasetImage, DatasetImage]] = []
     seen: dict[str, DatasetImage] = {}
     for entry in contents.images:
-        read, pixels = _read(scan(entry, folder), kept)
+        read, pixels = _read(scan_entry(entry, folder), kept)
         images.append(read)
         if pixels and seen.setdefault(pixels, read) is not read:
             copies.append((seen[pixels], read))

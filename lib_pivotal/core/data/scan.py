@@ -1,4 +1,4 @@
-"""Reads what the header of an image and its caption file say."""
+"""Reads what the headers of images and their caption files say."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lib_pivotal.core.data.caption_file import read_caption
-from lib_pivotal.core.data.folder import ImageEntry
+from lib_pivotal.core.data.folder import ImageEntry, list_folder
 from lib_pivotal.core.data.image_file import UnusableImage, image_size
 from lib_pivotal.core.data.shown import shown_path
 
-__all__ = ["DatasetImage", "Flaw", "scan"]
+__all__ = ["DatasetImage", "Flaw", "scan", "scan_entry"]
 
 _REPEATS = re.compile(r"(\d{1,3})_")
 """Maximum digits of a repeat count; longer numbers are dates."""
@@ -54,7 +54,15 @@ class DatasetImage:
     lookalikes: tuple[str, ...] = ()
 
 
-def scan(entry: ImageEntry, folder: Path) -> DatasetImage:
+def scan(folder: Path) -> list[DatasetImage]:
+    """All images of a folder and its subfolders, sorted by relative path; none if there is no such folder.
+
+    See :func:`lib_pivotal.core.data.folder.list_folder` for what is left out.
+    """
+    return [scan_entry(entry, folder) for entry in list_folder(folder).images]
+
+
+def scan_entry(entry: ImageEntry, folder: Path) -> DatasetImage:
     """Read the header and the caption of an image.
 
     Args:

@@ -99,13 +99,7 @@ class Batcher:
         self._per_process = config.batch_size * config.accumulation
         self._first = rank * self._per_process
         self._captions = [image.caption or "" for image in images]
-        self._maker = CaptionMaker(
-            config.concepts,
-            shuffle_tags=config.shuffle_tags,
-            tag_dropout=config.tag_dropout,
-            name_only=config.name_only,
-            caption_dropout=config.caption_dropout,
-        )
+        self._maker = CaptionMaker(config.concepts, config)
         buckets = [entry.bucket for entry in entries[: len(images)]]
         repeats = [image.repeats for image in images]
         self._plan = Plan(buckets, repeats, self._per_process * processes, config.seed)
