@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lib_pivotal.app.status import words_to_type
 from lib_pivotal.cli.console import say
@@ -24,12 +25,14 @@ from lib_pivotal.core.train.out_of_memory import explaining
 from lib_pivotal.core.train.run import Outcome, train
 from lib_pivotal.core.train.run_folder import Folders, guarded, make_run_folder
 from lib_pivotal.host.diffusers import load
-from lib_pivotal.host.diffusers.checkpoint import load_tokenizer
 from lib_pivotal.host.diffusers.checkpoint_check import check_checkpoint
 from lib_pivotal.host.diffusers.distributed import is_first_process, local_device, open_group
 from lib_pivotal.host.diffusers.lora_size import values_per_rank
 from lib_pivotal.host.diffusers.progress import ConsoleProgress
-from lib_pivotal.host.diffusers.sample import DiffusersSampler
+
+if TYPE_CHECKING:
+    from lib_pivotal.core.ports import SampleMaker
+    from lib_pivotal.host.diffusers.model import DiffusersModel
 
 __all__ = ["check_run", "read_settings", "train_run"]
 
@@ -73,6 +76,9 @@ def _checked(
     tokenizer = None
     missing = _checkpoint_problems(config.checkpoint)
     if not missing:
+        # Imports diffusers, which takes seconds.
+        from lib_pivotal.host.diffusers.checkpoint import load_tokenizer
+
         try:
             tokenizer = load_tokenizer(Path(config.checkpoint).expanduser())
         except HostError as error:
@@ -104,6 +110,13 @@ def _checkpoint_problems(checkpoint: str) -> list[Problem]:
         hint = 'Add "checkpoint": a .safetensors file or a diffusers folder.'
         return [Problem("checkpoint", "error", "No model is given.", hint)]
     return check_path("checkpoint", checkpoint) or check_checkpoint(Path(checkpoint).expanduser())
+
+
+def _sampler(model: DiffusersModel) -> SampleMaker:
+    from lib_pivotal.host.diffusers.sample import DiffusersSampler
+
+    # Does not get the Control: the last preview is made even after a stop.
+    return DiffusersSampler(model)
 
 
 def train_run(
@@ -153,8 +166,7 @@ def train_run(
                 outcome = train(
                     config,
                     model,
-                    # Does not get the Control: the last preview is made even after a stop.
-                    DiffusersSampler(model) if is_first else None,
+                    _sampler(model) if is_first else None,
                     [progress] if is_first else [],
                     control,
                     folders,
