@@ -143,13 +143,18 @@ class Suites:
         say(f"\n== {title}")
         self._run(title, python, arguments, say_raw)
 
-    def run_in_background(self, title: str, python: Path, arguments: list[str]) -> None:
-        """Run pytest in parallel with the suites that follow; its output is shown when it has finished."""
+    def run_in_background(self, suites: list[tuple[str, Path, list[str]]]) -> None:
+        """Run pytest for one suite after another, in parallel with those that follow; each is shown at its end.
+
+        Args:
+            suites: title, interpreter and arguments of each.
+        """
 
         def work() -> None:
-            lines: list[str] = []
-            self._run(title, python, arguments, lines.append)
-            say_raw(f"\n== {title} (ran in parallel)\n{''.join(lines)}")
+            for title, python, arguments in suites:
+                lines: list[str] = []
+                self._run(title, python, arguments, lines.append)
+                say_raw(f"\n== {title} (ran in parallel)\n{''.join(lines)}")
 
         thread = threading.Thread(target=work)
         thread.start()
@@ -199,12 +204,11 @@ def run_tests(arguments: list[str]) -> int:
     python = headless()
     suites = Suites()
     has_webui = find_webui() is not None
-    if has_webui:
-        # What the webui does without us changes only with the webui, so run.py e2e compares it.
-        suites.run_in_background("real webui", python, ["tests/e2e", "-m", "not comparison", *arguments])
+    tabs = [(f"tab under Gradio {major}", tab(major), ["tests/ui", *arguments]) for major in (3, 4)]
+    # What the webui does without us changes only with the webui, so run.py e2e compares it.
+    webui = [("real webui", python, ["tests/e2e", "-m", "not comparison", *arguments])] if has_webui else []
+    suites.run_in_background([*webui, *tabs])
     suites.run("engine, contract, headless host", python, arguments)
-    for major in (3, 4):
-        suites.run(f"tab under Gradio {major}", tab(major), ["tests/ui", *arguments])
     if has_webui:
         suites.run("page in a real browser", python, ["tests/browser", *arguments])
     else:
