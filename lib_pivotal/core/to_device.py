@@ -1,4 +1,4 @@
-"""Small tensors made on the CPU in each step, on their way to the GPU."""
+"""Copies tensors to a GPU without making the CPU wait for it."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import torch
 
 from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.errors import OutOfMemory
-from lib_pivotal.core.events import Control
+from lib_pivotal.core.events import Control, MemoryEstimated
 from lib_pivotal.core.ports import SampleRequest
 from lib_pivotal.core.train.out_of_memory import explaining
 from lib_pivotal.demo.characters import CHARACTERS, write_dataset
@@ -73,13 +73,14 @@ def test_a_run_learns_as_on_a_cpu_and_leaves_the_weights_alone(tmp_path, files, 
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_saving_memory_changes_no_loss_and_moves_everything_back(tmp_path, files, precision):
+def test_saving_memory_changes_no_loss(tmp_path, files, precision):
     checkpoint, data = files
     losses = {}
     for memory in ("fast", "save"):
         model = load_model(checkpoint, precision=precision)
         _, listener = run(config(data, memory=memory), folders(tmp_path, memory), model)
         losses[memory] = listener.losses
+        assert listener.of(MemoryEstimated)[0].saves == (memory == "save")
     assert losses["save"] == pytest.approx(losses["fast"], rel=2e-3)
 
 
@@ -106,7 +107,7 @@ def test_previews_are_images_and_those_of_a_cpu(files):
     assert here.std() > 10 and (here - there).abs().mean() < 8
 
 
-def test_running_out_of_memory_is_told_with_a_remedy(device):
+def test_running_out_of_memory_is_reported_with_a_remedy(device):
     with pytest.raises(OutOfMemory) as raised, explaining(lambda: "training"):
         torch.empty(2**50, dtype=torch.uint8, device=device)
     assert raised.value.hint

@@ -10,7 +10,7 @@ from benchmarks.gpu.__main__ import Program
 from benchmarks.gpu.table import as_text
 
 
-def test_steps_are_measured_and_a_missing_peer_is_told(tmp_path) -> None:
+def test_steps_are_measured_and_a_missing_peer_is_reported(tmp_path) -> None:
     program = Program(tmp_path, torch.device("cpu"), is_trial=True)
     program.section("steps", program.steps)
     stored = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))
@@ -24,7 +24,7 @@ def test_steps_are_measured_and_a_missing_peer_is_told(tmp_path) -> None:
     assert all(f"| {what} |" in text for what in rows)
 
 
-def test_a_section_that_fails_is_told_and_does_not_stop_the_others(tmp_path) -> None:
+def test_a_section_that_fails_is_reported_and_does_not_stop_the_others(tmp_path) -> None:
     program = Program(tmp_path, torch.device("cpu"), is_trial=True)
 
     def fail(_folder) -> None:

@@ -20,7 +20,7 @@ _TRANSIENT_CHECKPOINTED_KIB = 40
 _TRAINED_BYTES = 16
 """fp32 value, gradient and AdamW's two moments, per trained value."""
 _WORKSPACE = 256 * 2**20
-"""Latents, samples on their way, and what the measured peaks may differ by on other GPUs."""
+"""Latents and other small tensors, and a margin, since peaks differ between GPUs."""
 
 
 @dataclass(frozen=True)
