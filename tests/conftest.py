@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 try:
     import torch
 except ImportError:
@@ -10,3 +12,7 @@ except ImportError:
 else:
     # The tests' networks are tiny: threads would only wait for each other.
     torch.set_num_threads(1)
+    # Three times per test, pytest attaches a handler to each logger that does not propagate: torch has 40 of them.
+    for logger in logging.root.manager.loggerDict.values():
+        if isinstance(logger, logging.Logger):
+            logger.propagate = True

@@ -10,6 +10,7 @@ import pytest
 
 from lib_pivotal import __version__
 from lib_pivotal.cli.options_table import options_table
+from tests.unit.source import nodes_of, tree_of
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "lib_pivotal"
@@ -32,7 +33,7 @@ def messages_in_code() -> list[str]:
     """Every text in the package that is long enough to be a message; an inserted value becomes a NUL."""
     found = []
     for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes_of(tree_of(path)):
             parts = node.values if isinstance(node, ast.JoinedStr) else [node]
             texts = [str(part.value) if isinstance(part, ast.Constant) else "\0" for part in parts]
             if isinstance(node, (ast.JoinedStr, ast.Constant)) and len("".join(texts).replace("\0", "")) > 15:

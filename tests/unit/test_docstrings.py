@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lib_pivotal.core import errors
+from tests.unit.source import nodes_of, tree_of
 
 CORE = Path(__file__).parents[2] / "lib_pivotal" / "core"
 FILES = sorted(CORE.rglob("*.py"))
@@ -74,10 +75,10 @@ def documented(tree: ast.Module) -> list[tuple[str, ast.AST, str]]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(CORE).as_posix())
 def test_public_names_are_documented(path):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = tree_of(path)
     assert ast.get_docstring(tree), "the file has no docstring"
     private = {
-        node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name.startswith("_")
+        node.name: node for node in nodes_of(tree) if isinstance(node, ast.FunctionDef) and node.name.startswith("_")
     }
     complaints = []
     for name, node, text in documented(tree):
@@ -101,7 +102,7 @@ def words_about(argument: str, text: str) -> str:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(CORE).as_posix())
 def test_formulas_name_their_source_and_quantities_their_unit(path):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = tree_of(path)
     taken = FROM_ELSEWHERE.get(path.relative_to(CORE).as_posix(), ())
     things = documented(tree)
     assert set(taken) <= {name for name, _, _ in things}
@@ -129,7 +130,7 @@ def test_formulas_name_their_source_and_quantities_their_unit(path):
 
 def test_exported_names_are_sorted_and_exist():
     for path in FILES:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = tree_of(path)
         exported = [
             node for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
         ]

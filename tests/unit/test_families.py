@@ -11,6 +11,7 @@ import torch
 from lib_pivotal.core.families import FAMILIES, family_of_metadata
 from lib_pivotal.core.lora.naming import diffusers_to_ldm, kohya_key
 from lib_pivotal.core.train.memory import plan_memory
+from tests.unit.source import nodes_of, tree_of
 
 PACKAGE = Path(__file__).parents[2] / "lib_pivotal"
 NAMES = set(FAMILIES)
@@ -35,23 +36,22 @@ def is_prefix(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> bool:
     return isinstance(parent, ast.Call) and ast.unparse(parent.func).endswith((".startswith", ".endswith"))
 
 
-def family_strings(source: str, *, detection: str = "", may_name: bool = False) -> list[int]:
+def family_strings(tree: ast.Module, *, detection: str = "", may_name: bool = False) -> list[int]:
     """Lines on which the text of a family's name or title decides something.
 
     Args:
         detection: name of the function that may return names.
         may_name: whether a name may be passed to a function, by code that makes a model of that family.
     """
-    tree = ast.parse(source)
-    parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    parents = {child: node for node in nodes_of(tree) for child in ast.iter_child_nodes(node)}
     skipped = {
         id(child)
-        for node in ast.walk(tree)
+        for node in nodes_of(tree)
         if isinstance(node, ast.FunctionDef) and node.name == detection
         for child in ast.walk(node)
     }
     lines = []
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if id(node) in skipped or not (isinstance(node, ast.Constant) and isinstance(node.value, str)):
             continue
         text = node.value
@@ -81,23 +81,24 @@ def family_strings(source: str, *, detection: str = "", may_name: bool = False) 
     ],
 )
 def test_the_search_finds_every_form_of_a_family_test(source):
-    assert family_strings(source, detection="detect")
-    assert family_strings(source, may_name=True)
+    assert family_strings(ast.parse(source), detection="detect")
+    assert family_strings(ast.parse(source), may_name=True)
 
 
 def test_the_search_lets_words_and_detection_pass():
-    assert not family_strings('hint = "SD1, SD2 and SDXL checkpoints."\nx = {"sdxl_crop_top": 0}\ny = model.is_sdxl')
-    assert not family_strings('def detect(model):\n    return "sdxl"', detection="detect")
-    assert not family_strings('to_ldm(unet, vae, text, "sd1")', may_name=True)
-    assert family_strings('to_ldm(unet, vae, text, "sd1")')
+    assert not family_strings(
+        ast.parse('hint = "SD1, SD2 and SDXL checkpoints."\nx = {"sdxl_crop_top": 0}\ny = model.is_sdxl')
+    )
+    assert not family_strings(ast.parse('def detect(model):\n    return "sdxl"'), detection="detect")
+    assert not family_strings(ast.parse('to_ldm(unet, vae, text, "sd1")'), may_name=True)
+    assert family_strings(ast.parse('to_ldm(unet, vae, text, "sd1")'))
 
 
 def test_no_family_is_tested_by_its_name_outside_families():
     found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         name = path.relative_to(PACKAGE).as_posix()
-        source = path.read_text(encoding="utf-8")
-        lines = family_strings(source, detection=DETECTION.get(name, ""), may_name=name.startswith("demo/"))
+        lines = family_strings(tree_of(path), detection=DETECTION.get(name, ""), may_name=name.startswith("demo/"))
         if lines and name != "core/families.py":
             found[name] = lines
     assert not found, f"{found} test a family by its name: make it a field of core.families.Family"

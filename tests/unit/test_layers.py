@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.source import nodes_of, tree_of
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "lib_pivotal"
 LIBRARIES = {"torch", "numpy", "PIL", "safetensors"}
@@ -67,11 +69,6 @@ def layer_of(name: str) -> str:
 
 
 @functools.cache
-def tree_of(path: Path) -> ast.Module:
-    return ast.parse(path.read_text("utf-8"))
-
-
-@functools.cache
 def imports_of(path: Path) -> frozenset[str]:
     """What a file imports, see :func:`imports`."""
     return frozenset(imports(tree_of(path)))
@@ -81,12 +78,12 @@ def imports(tree: ast.AST) -> set[str]:
     """Everything imported, with the package's name in front; type-only imports left out."""
     typing_only = {
         id(child)
-        for node in ast.walk(tree)
+        for node in nodes_of(tree)
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
         for child in ast.walk(node)
     }
     found = set()
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if id(node) in typing_only:
             continue
         if isinstance(node, ast.Import):
@@ -140,7 +137,7 @@ def test_scripts_are_thin():
     for path in (ROOT / "scripts").glob("*.py"):
         tree = tree_of(path)
         assert len(path.read_text("utf-8").splitlines()) <= 40, path.name
-        assert not any(isinstance(node, ast.ClassDef) for node in ast.walk(tree)), path.name
+        assert not any(isinstance(node, ast.ClassDef) for node in nodes_of(tree)), path.name
 
 
 BASE = {
