@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lib_pivotal.core.config.schema import concept_field_info, field_info
+from lib_pivotal.core.config.schema import concept_field_info, field_info, subset_field_info
 
 __all__ = ["options_table"]
 
@@ -27,12 +27,19 @@ _CONCEPTS = """
 `concepts` is a list of objects with these fields.
 
 """
+_SUBSETS = """
+## Subsets
+
+`subsets` is a list of objects with these fields: folders in addition to `data_folder`.
+
+"""
 
 
 def options_table() -> str:
-    """Every setting and every field of a concept with its label, level, default, range and help."""
+    """Every setting and every field of a concept or subset with its label, level, default, range and help."""
     settings = _HEAD + _COLUMNS + _rows(field_info())
-    return settings + _CONCEPTS + _COLUMNS + _rows(concept_field_info())
+    concepts = _CONCEPTS + _COLUMNS + _rows(concept_field_info())
+    return settings + concepts + _SUBSETS + _COLUMNS + _rows(subset_field_info())
 
 
 def _rows(infos: Mapping[str, Mapping[str, Any]]) -> str:

@@ -62,7 +62,9 @@ BASIC_HEADINGS = {
 }
 
 ACCORDIONS = {
-    "images": "Captions and images",
+    "images": "Reading images and captions",
+    "captions": "Captions at each step",
+    "dataset": "Masks, regularization, validation and balance",
     "training": "More training options",
     "lora": "LoRA layers",
     "optimizer": "Optimizer and embeddings",

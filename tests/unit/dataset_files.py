@@ -28,7 +28,7 @@ def write_captions(folder: Path, *captions: str, suffix: str = ".txt") -> None:
 def problems_of(folder, tokenizer=None, **changes):
     """Every finding about a folder."""
     config = TrainConfig(**{"data_folder": str(folder), "resolution": 64, **changes})
-    return dataset_problems(read_dataset(config.data_folder), config, tokenizer)
+    return dataset_problems(read_dataset(config), config, tokenizer)
 
 
 def texts(problems, severity: str = "error") -> list[str]:

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 import torch
 
-from lib_pivotal.core.config.schema import Concept
+from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.data.dataset_report import read_dataset
 from lib_pivotal.core.data.latents import encode_all
 from lib_pivotal.core.train.batches import Batcher, latent_entries
@@ -18,7 +18,7 @@ from tests.unit.toy import ToyVae, toy_config, write_images
 def batcher_of(folder, **changes) -> Batcher:
     plain = {"shuffle_tags": False, "tag_dropout": 0.0, "name_only": 0.0, "caption_dropout": 0.0}
     config = toy_config(folder, **{**plain, **changes})
-    images = read_dataset(str(folder)).usable
+    images = read_dataset(TrainConfig(data_folder=str(folder))).usable
     entries = latent_entries(images, config.resolution, flip=config.flip)
     items = encode_all(
         entries, ToyVae(), batch_size=4, folder=None, progress=lambda *_: None, stopped=lambda: False

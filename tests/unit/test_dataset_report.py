@@ -15,7 +15,7 @@ import torch
 from PIL import ImageFile
 
 from lib_pivotal.app.session import Session
-from lib_pivotal.core.config.schema import Concept
+from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.data.bucket_image import KeptImages
 from lib_pivotal.core.data.dataset_report import read_dataset
 from lib_pivotal.core.errors import ConfigError, DatasetError, Interrupted, PivotalError
@@ -116,7 +116,7 @@ def run(tmp_path, config, sinks=(), **options):
 def test_training_gives_the_same_with_and_without_kept_images(tmp_path, monkeypatch):
     write_images(tmp_path / "data")
     config = toy_config(tmp_path / "data")
-    one = load(config, read_dataset(config.data_folder))
+    one = load(config, read_dataset(config))
     checked = check(config, bundles=tmp_path, taken_names={}, keeps_images=True)
     two = load(config, checked.dataset)
     assert all(torch.equal(a.mean, b.mean) for a, b in zip(one.items, two.items))
@@ -215,7 +215,7 @@ def test_the_digest_equals_that_of_earlier_releases(tmp_path):
     save_image(tmp_path / "ä.png", color=(1, 2, 3))
     (tmp_path / "broken.png").write_bytes(b"x")
     hashes = [hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in ("3_zog/b.png", "ä.png")]
-    assert read_dataset(str(tmp_path)).digest() == digest_of(
+    assert read_dataset(TrainConfig(data_folder=str(tmp_path))).digest() == digest_of(
         (b"3_zog/b.png", hashes[0], "zog, カフェ", "3"), ("ä.png".encode(), hashes[1], "", "1")
     )
 
@@ -227,7 +227,7 @@ def test_names_that_are_not_utf8_have_a_digest(tmp_path):
     except (OSError, UnicodeError):
         pytest.skip("this file system has Unicode names only")
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert read_dataset(str(tmp_path)).digest() == digest_of((b"caf\xe9.png", sha256, "", "1"))
+    assert read_dataset(TrainConfig(data_folder=str(tmp_path))).digest() == digest_of((b"caf\xe9.png", sha256, "", "1"))
 
 
 # -- several processes

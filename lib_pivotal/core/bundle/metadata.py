@@ -134,8 +134,13 @@ def _modelspec(config: TrainConfig, facts: RunFacts) -> dict[str, Any]:
 
 def _own(config: TrainConfig, embeddings: Mapping[str, Mapping[str, torch.Tensor]], facts: RunFacts) -> dict[str, Any]:
     settings = to_dict(config)
-    # The folder is private and of no use to others.
-    del settings["data_folder"]
+    # Folders are private and of no use to others.
+    for name in ("data_folder", "mask_folder", "caption_template"):
+        del settings[name]
+    settings["subsets"] = [
+        {name: value for name, value in subset.items() if name not in ("folder", "mask_folder")}
+        for subset in settings["subsets"]
+    ]
     concepts = {
         concept.name: {
             "init_text": concept.init_text,

@@ -7,13 +7,18 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
-from lib_pivotal.core.config.schema import CONFIG_VERSION, Concept, TrainConfig, concept_field_info, field_info
+from lib_pivotal.core.config.concept import Concept
+from lib_pivotal.core.config.schema import CONFIG_VERSION, LISTS, TrainConfig
+from lib_pivotal.core.config.setting import setting_info
 from lib_pivotal.core.config.settings_file import parse_settings
 from lib_pivotal.core.config.shown import HALF_PAIR, shown
+from lib_pivotal.core.config.subset import Subset
 from lib_pivotal.core.errors import ConfigError, Problem
 from lib_pivotal.core.printable import printable
+
+_T = TypeVar("_T")
 
 __all__ = ["from_dict", "from_json", "read_dict", "read_json", "to_dict", "to_json"]
 
@@ -21,7 +26,8 @@ _MAX_TEXT_LENGTH = 20_000
 """Maximum length of a string. Real captions and prompts are far shorter, and tokenizers are slow with longer ones."""
 _MAX_UNKNOWN = 20
 """Maximum number of unknown settings that are listed individually."""
-_MAX_CONCEPTS = 10_000
+_MAX_ITEMS = 10_000
+"""Maximum length of a list of objects."""
 _MAX_GUESSES = 200
 """Maximum number of names to suggest corrections for, which is slow, especially for long names."""
 _MAX_GUESSED_LENGTH = 100
@@ -30,12 +36,13 @@ _MAX_GUESSED_LENGTH = 100
 def to_dict(config: TrainConfig) -> dict[str, Any]:
     """Plain JSON-serializable values, ``config_version`` first."""
     values = asdict(config)
-    # As in JSON: lists instead of tuples.
-    values["concepts"] = [
-        {name: list(value) if isinstance(value, tuple) else value for name, value in concept.items()}
-        for concept in values["concepts"]
-    ]
-    return {"config_version": CONFIG_VERSION, **values}
+    lists = {name: [_plain(item) for item in values.pop(name)] for name in LISTS}
+    return {"config_version": CONFIG_VERSION, **lists, **_plain(values)}
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """As in JSON: lists instead of tuples."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def to_json(config: TrainConfig) -> str:
@@ -83,7 +90,7 @@ def read_dict(values: Any) -> tuple[TrainConfig, list[Problem]]:
     their positions.
 
     Args:
-        values: mapping of field names; ``concepts`` is a list of mappings.
+        values: mapping of field names; ``concepts`` and ``subsets`` are lists of mappings.
 
     Raises:
         ConfigError: ``values`` is not a mapping.
@@ -104,35 +111,48 @@ def read_dict(values: Any) -> tuple[TrainConfig, list[Problem]]:
                 "Update the extension, or save the settings again with this release.",
             )
         )
-    raw_concepts = values.pop("concepts", [])
-    settings = _convert(values, _types(field_info()), "", problems)
-    concepts = _concepts(raw_concepts, problems)
-    return TrainConfig(concepts=tuple(concepts), **settings), problems
+    raw = {name: values.pop(name, []) for name in LISTS}
+    settings = _convert(values, _types(TrainConfig), "", problems)
+    concepts = _objects(raw["concepts"], "concepts", Concept, "name", problems)
+    subsets = _objects(raw["subsets"], "subsets", Subset, "folder", problems)
+    return TrainConfig(concepts=tuple(concepts), subsets=tuple(subsets), **settings), problems
 
 
-def _concepts(raw: Any, problems: list[Problem]) -> list[Concept]:
+def _objects(raw: Any, setting: str, kind: type[_T], key: str, problems: list[Problem]) -> list[_T]:
+    """Read a list of objects.
+
+    Args:
+        raw: the value from the file.
+        setting: name of the list.
+        kind: dataclass of its items.
+        key: the field that every item needs.
+        problems: receives what is wrong.
+    """
+    example = f'{{"{key}": "…"}}'
     if not isinstance(raw, (list, tuple)):
-        problems.append(Problem("concepts", "error", "This must be a list of objects.", 'Write [{"name": "…"}].'))
+        problems.append(Problem(setting, "error", "This must be a list of objects.", f"Write [{example}]."))
         return []
-    if len(raw) > _MAX_CONCEPTS:
-        text = f"{len(raw)} concepts are too many."
-        problems.append(Problem("concepts", "error", text, f"Train at most {_MAX_CONCEPTS} at once."))
-    concepts = []
-    types = _types(concept_field_info())
-    for index, item in enumerate(raw[:_MAX_CONCEPTS]):
-        where = f"concepts[{index}]."
+    if len(raw) > _MAX_ITEMS:
+        text = f"{len(raw)} {setting} are too many."
+        problems.append(Problem(setting, "error", text, f"Use at most {_MAX_ITEMS}."))
+    items = []
+    types = _types(kind)
+    for index, item in enumerate(raw[:_MAX_ITEMS]):
+        where = f"{setting}[{index}]."
         if not isinstance(item, Mapping):
-            problems.append(Problem(where[:-1], "error", "This must be an object.", 'Write {"name": "…"}.'))
-            concepts.append(Concept())
+            problems.append(Problem(where[:-1], "error", "This must be an object.", f"Write {example}."))
+            items.append(kind())
             continue
-        if "name" not in item:
-            problems.append(Problem(where + "name", "error", "Every concept needs a name.", "Add one."))
-        concepts.append(Concept(**_convert(dict(item), types, where, problems)))
-    return concepts
+        if key not in item:
+            text = f"Every one of the {setting} needs a {key}."
+            problems.append(Problem(where + key, "error", text, "Add one."))
+        items.append(kind(**_convert(dict(item), types, where, problems)))
+    return items
 
 
-def _types(infos: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    return {name: info["type"] for name, info in infos.items()}
+def _types(owner: type) -> dict[str, str]:
+    """Type name of each setting of a dataclass."""
+    return {name: info["type"] for name, info in setting_info(owner).items() if name not in LISTS}
 
 
 def _convert(values: dict[str, Any], known: Mapping[str, str], where: str, problems: list[Problem]) -> dict[str, Any]:

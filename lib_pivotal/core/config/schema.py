@@ -2,171 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["CONFIG_VERSION", "Concept", "TrainConfig", "concept_field_info", "field_info"]
+from lib_pivotal.core.config.concept import Concept
+from lib_pivotal.core.config.data_settings import DataSettings
+from lib_pivotal.core.config.setting import setting, setting_info
+from lib_pivotal.core.config.subset import Subset
+
+__all__ = [
+    "CONFIG_VERSION",
+    "LISTS",
+    "Concept",
+    "Subset",
+    "TrainConfig",
+    "concept_field_info",
+    "field_info",
+    "subset_field_info",
+]
 
 CONFIG_VERSION = 1
 
 
-def _setting(
-    default: Any,
-    block: str,
-    level: str,
-    label: str,
-    help: str,  # noqa: A002  (the name that dataclass metadata uses)
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    is_low_excluded: bool = False,
-    choices: tuple[str, ...] = (),
-    unit: str = "",
-) -> Any:
-    """A field with the label, help and limits that the tab, the checks and the docs show."""
-    metadata = {
-        "block": block,
-        "level": level,
-        "label": label,
-        "help": help,
-        "low": low,
-        "high": high,
-        "is_low_excluded": is_low_excluded,
-        "choices": choices,
-        "unit": unit,
-    }
-    return field(default=default, metadata=metadata)
-
-
 @dataclass(frozen=True)
-class Concept:
-    """One embedding to train. A new field here appears automatically in JSON, tab, checks, docs and metadata."""
-
-    name: str = _setting(
-        "", "concepts", "basic", "Name", "The new word you will type in prompts. Pick a made-up word, such as zog_v1."
-    )
-    init_text: str = _setting(
-        "",
-        "concepts",
-        "basic",
-        "Initialization text",
-        "What the concept is, in words the model knows: small teal robot. Empty starts from noise.",
-    )
-    vectors: int = _setting(
-        4,
-        "concepts",
-        "basic",
-        "Vectors",
-        "Number of tokens the name takes up; 0 uses as many as the initialization text has.",
-        low=0,
-        high=75,
-    )
-    aliases: tuple[str, ...] = _setting(
-        (),
-        "concepts",
-        "basic",
-        "Caption tags",
-        "Tags in the captions that mean this concept, separated by commas; training replaces them with the name.",
-    )
-    lr_multiplier: float = _setting(
-        1.0,
-        "concepts",
-        "advanced",
-        "LR multiplier",
-        "Multiplies the embedding learning rate for this concept; 1 is usual.",
-        low=0.0,
-        high=100.0,
-        is_low_excluded=True,
-    )
-    stop_at: float = _setting(
-        0.7,
-        "concepts",
-        "advanced",
-        "Stop training at",
-        "Fraction of training after which this embedding is frozen; 0.7 is usual.",
-        low=0.0,
-        high=1.0,
-        is_low_excluded=True,
-    )
-
-
-@dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(DataSettings):
     """All settings of a run. Field name = JSON key = element id = API name."""
 
     concepts: tuple[Concept, ...] = ()
-
-    # Images
-    data_folder: str = _setting(
-        "",
-        "images",
-        "basic",
-        "Image folder",
-        "Folder with images and a .txt caption next to each; subfolders named N_anything repeat their images N times.",
-    )
-    resolution: int = _setting(
-        512,
-        "images",
-        "basic",
-        "Resolution",
-        "Images are scaled to about this side length and keep their shape in aspect-ratio buckets. "
-        "Use 512 for SD1, 1024 for SDXL.",
-        low=64,
-        high=2048,
-        unit="px",
-    )
-    flip: bool = _setting(
-        False,
-        "images",
-        "basic",
-        "Flip images",
-        "Also train on mirrored images. Leave off when left and right matter (a scar, a hair parting).",
-    )
-    shuffle_tags: bool = _setting(
-        True,
-        "images",
-        "advanced",
-        "Shuffle tags",
-        "Shuffle the comma-separated tags of a caption at every step; concept names stay in front.",
-    )
-    tag_dropout: float = _setting(
-        0.05,
-        "images",
-        "advanced",
-        "Tag dropout",
-        "Chance that a tag is dropped at each step; names are never dropped. "
-        "Raise it if prompts only work with the whole caption.",
-        low=0.0,
-        high=0.9,
-    )
-    name_only: float = _setting(
-        0.1,
-        "images",
-        "advanced",
-        "Trigger-only captions",
-        "Chance that a caption is reduced to its concept names at each step, so that the names work on their own.",
-        low=0.0,
-        high=1.0,
-    )
-    caption_dropout: float = _setting(
-        0.03,
-        "images",
-        "advanced",
-        "Caption dropout",
-        "Chance that a caption is left empty at each step, which keeps guidance (CFG) working.",
-        low=0.0,
-        high=0.5,
-    )
-    cache_to_disk: bool = _setting(
-        False,
-        "images",
-        "expert",
-        "Cache latents to disk",
-        "Store the encoded images in the cache folder next to the runs and reuse them next time.",
-    )
+    subsets: tuple[Subset, ...] = ()
+    """Folders in addition to ``data_folder``."""
 
     # Training
-    steps: int = _setting(
+    steps: int = setting(
         0,
         "training",
         "basic",
@@ -175,10 +42,10 @@ class TrainConfig:
         low=0,
         high=100_000,
     )
-    batch_size: int = _setting(
+    batch_size: int = setting(
         2, "training", "basic", "Batch size", "Images per batch; lower it if memory runs out.", low=1, high=64
     )
-    unet_lr: float = _setting(
+    unet_lr: float = setting(
         2e-4,
         "training",
         "basic",
@@ -187,7 +54,7 @@ class TrainConfig:
         low=0.0,
         high=1.0,
     )
-    embedding_lr: float = _setting(
+    embedding_lr: float = setting(
         5e-3,
         "training",
         "basic",
@@ -196,7 +63,7 @@ class TrainConfig:
         low=0.0,
         high=1.0,
     )
-    seed: int = _setting(
+    seed: int = setting(
         1234,
         "training",
         "basic",
@@ -205,7 +72,7 @@ class TrainConfig:
         low=0,
         high=2**31 - 1,
     )
-    accumulation: int = _setting(
+    accumulation: int = setting(
         1,
         "training",
         "advanced",
@@ -214,7 +81,7 @@ class TrainConfig:
         low=1,
         high=64,
     )
-    memory: str = _setting(
+    memory: str = setting(
         "auto",
         "training",
         "advanced",
@@ -223,14 +90,14 @@ class TrainConfig:
         "third longer; auto chooses save when fast would not fit.",
         choices=("auto", "fast", "save"),
     )
-    gradient_checkpointing: bool = _setting(
+    gradient_checkpointing: bool = setting(
         False,
         "training",
         "advanced",
         "Gradient checkpointing",
         "Saves a lot of memory and takes about a third longer.",
     )
-    precision: str = _setting(
+    precision: str = setting(
         "auto",
         "training",
         "advanced",
@@ -238,7 +105,7 @@ class TrainConfig:
         "Precision of the forward pass; trained values are always fp32. auto follows the model.",
         choices=("auto", "fp32", "fp16", "bf16"),
     )
-    clip_skip: int = _setting(
+    clip_skip: int = setting(
         1,
         "training",
         "advanced",
@@ -249,7 +116,7 @@ class TrainConfig:
     )
 
     # LoRA
-    rank: int = _setting(
+    rank: int = setting(
         16,
         "lora",
         "basic",
@@ -258,7 +125,7 @@ class TrainConfig:
         low=0,
         high=256,
     )
-    alpha: float = _setting(
+    alpha: float = setting(
         8.0,
         "lora",
         "basic",
@@ -267,7 +134,7 @@ class TrainConfig:
         low=0.0,
         high=512.0,
     )
-    conv_rank: int = _setting(
+    conv_rank: int = setting(
         0,
         "lora",
         "advanced",
@@ -276,7 +143,7 @@ class TrainConfig:
         low=0,
         high=256,
     )
-    text_encoder_rank: int = _setting(
+    text_encoder_rank: int = setting(
         0,
         "lora",
         "advanced",
@@ -285,7 +152,7 @@ class TrainConfig:
         low=0,
         high=256,
     )
-    text_encoder_lr: float = _setting(
+    text_encoder_lr: float = setting(
         6e-5,
         "lora",
         "advanced",
@@ -296,7 +163,7 @@ class TrainConfig:
     )
 
     # Optimizer
-    schedule: str = _setting(
+    schedule: str = setting(
         "cosine",
         "optimizer",
         "advanced",
@@ -304,7 +171,7 @@ class TrainConfig:
         "How the learning rates fall during training.",
         choices=("cosine", "constant"),
     )
-    warmup: float = _setting(
+    warmup: float = setting(
         0.05,
         "optimizer",
         "advanced",
@@ -313,7 +180,7 @@ class TrainConfig:
         low=0.0,
         high=0.5,
     )
-    lora_start: float = _setting(
+    lora_start: float = setting(
         0.2,
         "optimizer",
         "advanced",
@@ -323,7 +190,7 @@ class TrainConfig:
         low=0.0,
         high=0.9,
     )
-    weight_decay: float = _setting(
+    weight_decay: float = setting(
         1e-3,
         "optimizer",
         "advanced",
@@ -332,7 +199,7 @@ class TrainConfig:
         low=0.0,
         high=1.0,
     )
-    clip_norm: float = _setting(
+    clip_norm: float = setting(
         1.0,
         "optimizer",
         "advanced",
@@ -341,7 +208,7 @@ class TrainConfig:
         low=0.0,
         high=100.0,
     )
-    loss_weighting: str = _setting(
+    loss_weighting: str = setting(
         "min_snr",
         "optimizer",
         "advanced",
@@ -350,7 +217,7 @@ class TrainConfig:
         "less, none weighs all levels equally.",
         choices=("min_snr", "debiased", "none"),
     )
-    min_snr_gamma: float = _setting(
+    min_snr_gamma: float = setting(
         5.0,
         "optimizer",
         "advanced",
@@ -359,7 +226,7 @@ class TrainConfig:
         low=0.0,
         high=100.0,
     )
-    norm_band: bool = _setting(
+    norm_band: bool = setting(
         True,
         "optimizer",
         "advanced",
@@ -368,7 +235,7 @@ class TrainConfig:
     )
 
     # Samples
-    sample_every: int = _setting(
+    sample_every: int = setting(
         100,
         "samples",
         "basic",
@@ -378,23 +245,23 @@ class TrainConfig:
         high=100_000,
         unit="steps",
     )
-    sample_prompts: str = _setting(
+    sample_prompts: str = setting(
         "",
         "samples",
         "basic",
         "Sample prompts",
         "One prompt per line; empty uses one prompt per concept.",
     )
-    sample_negative: str = _setting(
+    sample_negative: str = setting(
         "", "samples", "advanced", "Sample negative prompt", "Negative prompt of all preview images."
     )
-    sample_steps: int = _setting(
+    sample_steps: int = setting(
         20, "samples", "advanced", "Sample steps", "Sampling steps per preview image.", low=1, high=150
     )
-    sample_cfg: float = _setting(
+    sample_cfg: float = setting(
         7.0, "samples", "advanced", "Sample CFG scale", "CFG scale of the preview images.", low=1.0, high=30.0
     )
-    sample_seed: int = _setting(
+    sample_seed: int = setting(
         1,
         "samples",
         "advanced",
@@ -405,14 +272,14 @@ class TrainConfig:
     )
 
     # Output
-    output_name: str = _setting(
+    output_name: str = setting(
         "",
         "output",
         "basic",
         "Output name",
         "File name of the bundle, and the NAME in <lora:NAME:1>.",
     )
-    if_exists: str = _setting(
+    if_exists: str = setting(
         "refuse",
         "output",
         "advanced",
@@ -420,7 +287,7 @@ class TrainConfig:
         "refuse reports it before training starts; number adds a number to the name; overwrite replaces the file.",
         choices=("refuse", "number", "overwrite"),
     )
-    save_every: int = _setting(
+    save_every: int = setting(
         0,
         "output",
         "advanced",
@@ -430,7 +297,7 @@ class TrainConfig:
         high=100_000,
         unit="steps",
     )
-    save_precision: str = _setting(
+    save_precision: str = setting(
         "fp16",
         "output",
         "advanced",
@@ -438,10 +305,10 @@ class TrainConfig:
         "fp16 halves the file size; fp32 keeps exactly what was trained. Embeddings are always fp32.",
         choices=("fp16", "fp32"),
     )
-    keep_states: int = _setting(
+    keep_states: int = setting(
         2, "output", "expert", "States to keep", "How many resume states to keep in the run folder.", low=1, high=1000
     )
-    checkpoint: str = _setting(
+    checkpoint: str = setting(
         "",
         "model",
         "headless",
@@ -451,19 +318,20 @@ class TrainConfig:
     )
 
 
+LISTS = ("concepts", "subsets")
+"""Settings that are lists of objects with settings of their own."""
+
+
 def field_info() -> dict[str, dict[str, Any]]:
-    """Settings (without ``concepts``) by name, in order: default, type name and field metadata."""
-    return {name: info for name, info in _info(TrainConfig).items() if name != "concepts"}
+    """Settings (without the lists of objects) by name, in order: default, type name and field metadata."""
+    return {name: info for name, info in setting_info(TrainConfig).items() if name not in LISTS}
 
 
 def concept_field_info() -> dict[str, dict[str, Any]]:
     """Like :func:`field_info`, for the fields of a concept."""
-    return _info(Concept)
+    return setting_info(Concept)
 
 
-def _info(owner: type) -> dict[str, dict[str, Any]]:
-    return {
-        # ``tuple[str, ...]`` is called ``tuple``.
-        item.name: {"default": item.default, "type": str(item.type).partition("[")[0], **item.metadata}
-        for item in fields(owner)
-    }
+def subset_field_info() -> dict[str, dict[str, Any]]:
+    """Like :func:`field_info`, for the fields of a subset."""
+    return setting_info(Subset)

@@ -100,8 +100,8 @@ def _obstacle(path: Path) -> str:
         return f"cannot be opened ({error.strerror or error})"
 
 
-def list_folder(folder: Path) -> FolderContents:
-    """List everything in ``folder`` and its subfolders; no file is opened.
+def list_folder(folder: Path, *, subfolders: bool = True) -> FolderContents:
+    """List everything in ``folder`` and, with ``subfolders``, below it; no file is opened.
 
     Hidden files, hidden folders and masks are left out, as are files that this project writes: run folders, cover
     images of bundles and stored latents. See :func:`lib_pivotal.core.folder_walk.walk` for links.
@@ -119,7 +119,7 @@ def list_folder(folder: Path) -> FolderContents:
             contents.unused["run folder"] += 1
             folders.clear()
             continue
-        folders[:] = [entry for entry in folders if not _is_hidden(entry.name)]
+        folders[:] = [entry for entry in folders if subfolders and not _is_hidden(entry.name)]
         _sort_out(path, [entry for entry in files if not _is_hidden(entry.name)], contents)
     contents.images.sort(key=lambda image: image.path.relative_to(folder).as_posix())
     return contents

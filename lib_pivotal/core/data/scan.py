@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from lib_pivotal.core.config.subset import Subset
 from lib_pivotal.core.data.caption_file import read_caption
 from lib_pivotal.core.data.folder import ImageEntry, list_folder
 from lib_pivotal.core.data.image_file import UnusableImage, image_size
@@ -32,7 +33,7 @@ class DatasetImage:
     Attributes:
         path: the file.
         caption: stripped text of the .txt file of the same stem; None if there is none.
-        repeats: how often it occurs in a pass, from kohya's ``N_name`` folders, 1 … 999.
+        repeats: how often it counts, > 0: from kohya's ``N_name`` folders, times the repeats of its subset.
         width: width in px after applying the EXIF orientation; 0 if unreadable.
         height: height in px, likewise.
         shown: path relative to the data folder, for messages.
@@ -40,11 +41,12 @@ class DatasetImage:
         sha256: hex hash of the file; empty until the whole file has been read.
         is_cut: whether the webui's generation data was removed from the caption.
         lookalikes: names of files next to it that may be meant as its caption.
+        subset: the folder of the data set that it belongs to, with its settings.
     """
 
     path: Path
     caption: str | None
-    repeats: int
+    repeats: float
     width: int
     height: int
     shown: str
@@ -52,6 +54,7 @@ class DatasetImage:
     sha256: str = ""
     is_cut: bool = False
     lookalikes: tuple[str, ...] = ()
+    subset: Subset = field(default_factory=Subset)
 
 
 def scan(folder: Path) -> list[DatasetImage]:
@@ -59,15 +62,16 @@ def scan(folder: Path) -> list[DatasetImage]:
 
     See :func:`lib_pivotal.core.data.folder.list_folder` for what is left out.
     """
-    return [scan_entry(entry, folder) for entry in list_folder(folder).images]
+    return [scan_entry(entry, folder, Subset()) for entry in list_folder(folder).images]
 
 
-def scan_entry(entry: ImageEntry, folder: Path) -> DatasetImage:
+def scan_entry(entry: ImageEntry, folder: Path, subset: Subset) -> DatasetImage:
     """Read the header and the caption of an image.
 
     Args:
         entry: the image and its caption file.
-        folder: the data folder.
+        folder: the folder of its subset.
+        subset: its settings.
     """
     flaws: list[Flaw] = []
     width = height = 0
@@ -84,13 +88,14 @@ def scan_entry(entry: ImageEntry, folder: Path) -> DatasetImage:
     return DatasetImage(
         path=entry.path,
         caption=text,
-        repeats=_repeats(entry.path, folder),
+        repeats=_repeats(entry.path, folder) * subset.repeats,
         width=width,
         height=height,
         shown=shown_path(entry.path, folder),
         flaws=tuple(flaws),
         is_cut=is_cut,
         lookalikes=entry.lookalikes,
+        subset=subset,
     )
 
 

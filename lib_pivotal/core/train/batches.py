@@ -101,7 +101,7 @@ class Batcher:
         self._captions = [image.caption or "" for image in images]
         self._maker = CaptionMaker(config.concepts, config)
         buckets = [entry.bucket for entry in entries[: len(images)]]
-        repeats = [image.repeats for image in images]
+        repeats = [max(1, round(image.repeats)) for image in images]
         self._plan = Plan(buckets, repeats, self._per_process * processes, config.seed)
         self._sizes = [_size(image, bucket) for image, bucket in zip(images, buckets, strict=True)]
         size = sum(item.mean.numel() * 8 for item in items)

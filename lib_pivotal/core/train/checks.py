@@ -9,7 +9,7 @@ from typing import Any
 
 from lib_pivotal.core.bundle.forge_limit import MAX_KEYS_ON_FORGE
 from lib_pivotal.core.bundle.names import check_file_name, check_names
-from lib_pivotal.core.config.schema import TrainConfig, concept_field_info, field_info
+from lib_pivotal.core.config.schema import TrainConfig, concept_field_info, field_info, subset_field_info
 from lib_pivotal.core.config.shown import shown
 from lib_pivotal.core.config.user_path import bare_path, check_path
 from lib_pivotal.core.data.bucket_image import KeptImages
@@ -74,7 +74,7 @@ def check(
     problems += check_file_name(config.output_name)
     if dataset is None:
         keeps_images = keeps_images and not any(problem.is_error for problem in problems)
-        dataset = read_dataset(config.data_folder, kept=KeptImages(config.resolution) if keeps_images else None)
+        dataset = read_dataset(config, kept=KeptImages(config.resolution) if keeps_images else None)
     problems += check_output(bundles, run_root or bundles, config, per_rank=per_rank, image_count=len(dataset.usable))
     problems += _folder_spelling(config.data_folder) or dataset_problems(dataset, config, tokenizer)
     return Checked(problems, dataset, tokenizer is not None)
@@ -103,6 +103,9 @@ def check_settings(config: TrainConfig) -> list[Problem]:
     for name, info in field_info().items():
         problems += _check_value(name, getattr(config, name), info)
     problems += _check_concepts(config)
+    for index, subset in enumerate(config.subsets):
+        for name, info in subset_field_info().items():
+            problems += _check_value(f"subsets[{index}].{name}", getattr(subset, name), info)
     if not config.concepts and not (config.rank or config.conv_rank or config.text_encoder_rank):
         problems.append(
             Problem("concepts", "error", "There is nothing to train.", "Add a concept, or give the LoRA a rank.")

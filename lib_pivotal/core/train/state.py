@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from lib_pivotal.core.atomic_file import FileInUse, free_name, replacing
 from lib_pivotal.core.bundle.tensor_file import write_tensors
 from lib_pivotal.core.config.io import to_dict
-from lib_pivotal.core.config.schema import Concept, TrainConfig
+from lib_pivotal.core.config.schema import Concept, Subset, TrainConfig
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
 
 __all__ = ["SavedStates", "State", "changed_settings", "compare", "facts_problem", "load_newest", "save_state"]
@@ -38,6 +38,7 @@ _MAY_CHANGE = frozenset(
         "gradient_checkpointing",
         "if_exists",
         "keep_states",
+        "mask_folder",
         "memory",
         "cache_to_disk",
         "output_name",
@@ -213,7 +214,7 @@ def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> lis
         before: the saved settings.
         after: the current settings, in the same form.
     """
-    before = _completed(before)
+    before, after = _completed(before), _completed(after)
     return [
         Problem(name, "error", f"The run was started with {before.get(name)!r}, not {after.get(name)!r}.", _RESTORE)
         for name in sorted(set(before) | set(after))
@@ -222,13 +223,14 @@ def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> lis
 
 
 def _completed(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of an earlier release, with settings added since then at their defaults."""
-    defaults = to_dict(TrainConfig(concepts=(Concept(""),)))
-    concepts = settings.get("concepts")
-    if isinstance(concepts, list):
-        new = defaults["concepts"][0]
-        concepts = [{**new, **concept} if isinstance(concept, dict) else concept for concept in concepts]
-    return {**defaults, **settings, "concepts": concepts}
+    """Settings of any release, with settings added since then at their defaults; folders may have been moved."""
+    defaults = to_dict(TrainConfig(concepts=(Concept(""),), subsets=(Subset(""),)))
+    result = {**defaults, "subsets": [], **settings}
+    for name, fixed in (("concepts", {}), ("subsets", {"folder": "", "mask_folder": ""})):
+        new, items = defaults[name][0], result.get(name)
+        if isinstance(items, list):
+            result[name] = [{**new, **item, **fixed} if isinstance(item, dict) else item for item in items]
+    return result
 
 
 def compare(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:

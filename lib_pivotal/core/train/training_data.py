@@ -89,7 +89,7 @@ def _encoded(
     progress: Callable[[int, int], None],
     stopped: Callable[[], bool],
 ) -> TrainingData:
-    dataset = dataset or read_dataset(config.data_folder)
+    dataset = dataset or read_dataset(config)
     images = dataset.usable
     entries = latent_entries(images, config.resolution, flip=config.flip)
     items = encode_all(

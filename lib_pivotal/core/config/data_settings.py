@@ -1,0 +1,320 @@
+"""The settings of the data set: images, captions, masks, regularization, validation and balance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lib_pivotal.core.config.setting import setting
+
+__all__ = ["DataSettings"]
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Everything about the images and captions of a run; :class:`TrainConfig` has these settings, too."""
+
+    data_folder: str = setting(
+        "",
+        "images",
+        "basic",
+        "Image folder",
+        "Folder with images and a .txt caption next to each; subfolders named N_anything repeat their images N times.",
+    )
+    resolution: int = setting(
+        512,
+        "images",
+        "basic",
+        "Resolution",
+        "Images are scaled to about this side length and keep their shape in aspect-ratio buckets. "
+        "Use 512 for SD1, 1024 for SDXL.",
+        low=64,
+        high=2048,
+        unit="px",
+    )
+    flip: bool = setting(
+        False,
+        "images",
+        "basic",
+        "Flip images",
+        "Also train on mirrored images. Leave off when left and right matter (a scar, a hair parting).",
+    )
+    shuffle_tags: bool = setting(
+        True,
+        "images",
+        "advanced",
+        "Shuffle tags",
+        "Shuffle the comma-separated tags of a caption at every step; concept names stay in front.",
+    )
+    tag_dropout: float = setting(
+        0.05,
+        "images",
+        "advanced",
+        "Tag dropout",
+        "Chance that a tag is dropped at each step; names are never dropped. "
+        "Raise it if prompts only work with the whole caption.",
+        low=0.0,
+        high=0.9,
+    )
+    name_only: float = setting(
+        0.1,
+        "images",
+        "advanced",
+        "Trigger-only captions",
+        "Chance that a caption is reduced to its concept names at each step, so that the names work on their own.",
+        low=0.0,
+        high=1.0,
+    )
+    caption_dropout: float = setting(
+        0.03,
+        "images",
+        "advanced",
+        "Caption dropout",
+        "Chance that a caption is left empty at each step, which keeps guidance (CFG) working.",
+        low=0.0,
+        high=0.5,
+    )
+    cache_to_disk: bool = setting(
+        False,
+        "images",
+        "expert",
+        "Cache latents to disk",
+        "Store the encoded images in the cache folder next to the runs and reuse them next time.",
+    )
+    caption_source: str = setting(
+        "auto",
+        "images",
+        "advanced",
+        "Captions from",
+        "auto takes the first that there is: a metadata file, .txt, .caption, .json, the name of the N_name folder.",
+        choices=("auto", "txt", "caption", "json", "folder", "filename", "template"),
+    )
+    caption_template: str = setting(
+        "",
+        "images",
+        "advanced",
+        "Caption templates",
+        "Text file with one template per line, such as: a photo of [name], [filewords]. Each step chooses one.",
+    )
+    caption_encoding: str = setting(
+        "",
+        "images",
+        "advanced",
+        "Caption encoding",
+        "Encoding of caption files that are not Unicode; Check shows what they say in each encoding.",
+        choices=("", "cp932", "gb18030", "cp1252", "cp949", "big5"),
+    )
+    folder_repeats: str = setting(
+        "auto",
+        "images",
+        "advanced",
+        "Folder names are repeats",
+        "Whether N_name means that the images in it are repeated N times; auto knows folder names that do not mean it.",
+        choices=("auto", "yes", "no"),
+    )
+    background: str = setting(
+        "white",
+        "images",
+        "advanced",
+        "Background",
+        "What transparent parts show; mean is the mean of the visible pixels, hidden the colors stored under them.",
+        choices=("white", "black", "gray", "mean", "hidden"),
+    )
+
+    # Captions
+    caption_prefix: str = setting("", "captions", "advanced", "Caption prefix", "Text in front of each caption.")
+    caption_suffix: str = setting("", "captions", "advanced", "Caption suffix", "Text after each caption.")
+    keep_first: int = setting(
+        0,
+        "captions",
+        "advanced",
+        "Tags to keep in front",
+        "The first N tags of a caption stay where they are and are never dropped.",
+        low=0,
+        high=1000,
+    )
+    keep_separator: str = setting(
+        "|||",
+        "captions",
+        "advanced",
+        "Keep separator",
+        "Tags before it stay in front, and tags after a second one stay at the end; empty gives it no meaning.",
+    )
+    group_separator: str = setting(
+        ";;;",
+        "captions",
+        "advanced",
+        "Group separator",
+        "Tags joined by it stay together when tags are shuffled or dropped; empty gives it no meaning.",
+    )
+    random_choices: bool = setting(
+        True,
+        "captions",
+        "advanced",
+        "Random choices",
+        "{red|blue} in a caption becomes one of the two at each step, and each line of a caption is an alternative.",
+    )
+    drop_tags: tuple[str, ...] = setting(
+        (), "captions", "advanced", "Tags to remove", "Tags that are removed from all captions, separated by commas."
+    )
+    protected_tags: tuple[str, ...] = setting(
+        (), "captions", "advanced", "Tags never dropped", "Tags that tag dropout leaves alone, separated by commas."
+    )
+    tag_dropout_by_position: bool = setting(
+        False,
+        "captions",
+        "advanced",
+        "Drop later tags more",
+        "Tag dropout grows from 0 for the first tag to twice its value for the last one.",
+    )
+    tag_warmup: float = setting(
+        0.0,
+        "captions",
+        "advanced",
+        "Tag warm-up",
+        "Fraction of the steps over which captions grow from their first tags to all tags; 0 starts with all.",
+        low=0.0,
+        high=1.0,
+    )
+    single_name: float = setting(
+        0.0,
+        "captions",
+        "advanced",
+        "Single names",
+        "Chance that a trigger-only caption of several concepts names just one of them.",
+        low=0.0,
+        high=1.0,
+    )
+    underscores: str = setting(
+        "auto",
+        "captions",
+        "advanced",
+        "Underscores",
+        "spaces replaces the underscores of tags with spaces; auto does so where most tags of a folder have them.",
+        choices=("auto", "keep", "spaces"),
+    )
+    emphasis: bool = setting(
+        False,
+        "captions",
+        "advanced",
+        "Emphasis in captions",
+        "(tag:1.2) and the like weigh tags as in a prompt; off, brackets are plain text.",
+    )
+    fix_punctuation: bool = setting(
+        True,
+        "captions",
+        "advanced",
+        "Full-width commas separate tags",
+        "Full-width and ideographic commas count as commas.",
+    )
+    prune_core_tags: bool = setting(
+        True,
+        "captions",
+        "advanced",
+        "Leave out core tags",
+        "Captions leave out the core tags of the concepts they mention, so that the names learn what these say.",
+    )
+
+    # Data set
+    masks: str = setting(
+        "none",
+        "dataset",
+        "advanced",
+        "Masks",
+        "Which parts of the images count: alpha is their transparency, masklabel a file NAME-masklabel.png, "
+        "folder a file of the same name in the mask folder.",
+        choices=("none", "alpha", "masklabel", "folder"),
+    )
+    mask_folder: str = setting("", "dataset", "advanced", "Mask folder", "Folder of the masks.")
+    mask_scale: str = setting(
+        "linear",
+        "dataset",
+        "advanced",
+        "Mask scale",
+        "linear: black 0, white 1. hcp: black 0, medium gray 1, white 5, as HCP-Diffusion reads them.",
+        choices=("linear", "hcp"),
+    )
+    invert_masks: bool = setting(
+        False, "dataset", "advanced", "Invert masks", "Black parts count, and white parts do not."
+    )
+    mask_floor: float = setting(
+        0.1,
+        "dataset",
+        "advanced",
+        "Weight outside masks",
+        "How much masked-out parts count.",
+        low=0.0,
+        high=1.0,
+    )
+    unmasked_share: float = setting(
+        0.1,
+        "dataset",
+        "advanced",
+        "Unmasked share",
+        "Chance that an image is trained without its mask at a step.",
+        low=0.0,
+        high=1.0,
+    )
+    regularization_share: float = setting(
+        0.2,
+        "dataset",
+        "advanced",
+        "Regularization share",
+        "Share of the samples that come from folders of the kind regularization.",
+        low=0.0,
+        high=0.9,
+    )
+    regularization_weight: float = setting(
+        1.0,
+        "dataset",
+        "advanced",
+        "Regularization weight",
+        "Multiplies the loss of regularization images.",
+        low=0.0,
+        high=100.0,
+        is_low_excluded=True,
+    )
+    regularization_target: str = setting(
+        "images",
+        "dataset",
+        "advanced",
+        "Regularization target",
+        "images: learn the regularization images. prior: stay close to what the model predicted before the training.",
+        choices=("images", "prior"),
+    )
+    validation_share: float = setting(
+        0.0,
+        "dataset",
+        "advanced",
+        "Validation share",
+        "Share of the images that is never trained, only measured; 0 trains all.",
+        low=0.0,
+        high=0.5,
+    )
+    validate_every: int = setting(
+        100,
+        "dataset",
+        "advanced",
+        "Validate every",
+        "Measure the validation images every N steps; 0 does so at the end only.",
+        low=0,
+        high=100_000,
+        unit="steps",
+    )
+    balance: float = setting(
+        0.75,
+        "dataset",
+        "advanced",
+        "Balance of concepts",
+        "0 shows every image equally often; 1 gives every concept the same share, however few images it has.",
+        low=0.0,
+        high=1.0,
+    )
+    balance_cap: float = setting(
+        4.0,
+        "dataset",
+        "advanced",
+        "Limit of the balance",
+        "An image is shown at most this many times as often, or as rarely, as without balance.",
+        low=1.0,
+        high=100.0,
+    )
