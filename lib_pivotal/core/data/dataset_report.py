@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-from PIL import Image
+from typing import NamedTuple
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.config.subset import Subset
-from lib_pivotal.core.data.bucket_image import KeptImages, fit
-from lib_pivotal.core.data.folder import find_folder, list_folder
-from lib_pivotal.core.data.image_file import UnusableImage, read_bytes, read_image
+from lib_pivotal.core.data.bucket_image import KeptImages
+from lib_pivotal.core.data.folder import ImageEntry, find_folder, list_folder
+from lib_pivotal.core.data.image_facts import ImageFacts, read_facts
+from lib_pivotal.core.data.image_file import UnusableImage
+from lib_pivotal.core.data.image_index import ImageIndex
+from lib_pivotal.core.data.in_order import in_order
 from lib_pivotal.core.data.scan import DatasetImage, Flaw, scan_entry
 from lib_pivotal.core.data.shown import shown_path
 from lib_pivotal.core.data.subsets import field_of, subsets_of
@@ -23,8 +25,8 @@ from lib_pivotal.core.errors import Problem
 
 __all__ = ["DatasetReport", "read_dataset"]
 
-_STRIP_PIXELS = 2**20
-"""Number of pixels copied at a time to compare images."""
+_MAX_DECODING = 64_000_000
+"""Maximum number of pixels of the images that are decoded at the same time, at up to four bytes each."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,13 @@ class DatasetReport:
         return digest.hexdigest()
 
 
-def read_dataset(config: TrainConfig, *, kept: KeptImages | None = None) -> DatasetReport:
+def read_dataset(
+    config: TrainConfig,
+    *,
+    kept: KeptImages | None = None,
+    cache: Path | None = None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> DatasetReport:
     """List the folders of a data set, read every file in them once, and decode every image once.
 
     Images are decoded because a truncated image is only noticed then.
@@ -77,10 +85,14 @@ def read_dataset(config: TrainConfig, *, kept: KeptImages | None = None) -> Data
     Args:
         config: its settings of the data set are used.
         kept: receives the decoded images.
+        cache: folder that remembers which images were decoded before; None decodes all.
+        progress: called with (done, total) images of a folder.
     """
-    reader = _Reader(kept)
-    for index, subset in enumerate(subsets_of(config, config.subsets)):
-        reader.read(subset, field_of(config, index))
+    index = ImageIndex(cache)
+    reader = _Reader(kept, index, progress)
+    for number, subset in enumerate(subsets_of(config, config.subsets)):
+        reader.read(subset, field_of(config, number))
+    index.save()
     return DatasetReport(
         folders=tuple(reader.folders),
         images=tuple(reader.images),
@@ -96,15 +108,19 @@ class _Reader:
 
     Args:
         kept: receives the decoded images.
+        index: knows images that were decoded before.
+        progress: called with (done, total) images of a folder.
     """
 
-    def __init__(self, kept: KeptImages | None) -> None:
+    def __init__(self, kept: KeptImages | None, index: ImageIndex, progress: Callable[[int, int], None]) -> None:
         self.folders: list[Path] = []
         self.images: list[DatasetImage] = []
         self.copies: list[tuple[DatasetImage, DatasetImage]] = []
         self.unused: Counter[str] = Counter()
         self.problems: list[Problem] = []
         self._kept = kept
+        self._index = index
+        self._progress = progress
         self._seen: dict[str, DatasetImage] = {}
 
     def read(self, subset: Subset, field: str) -> None:
@@ -122,45 +138,53 @@ class _Reader:
         contents = list_folder(folder, subfolders=subset.subfolders)
         self.unused.update(contents.unused)
         self.problems += [_closed(path, reason, folder, field) for path, reason in contents.closed]
-        for entry in contents.images:
-            read, pixels = _read(scan_entry(entry, folder, subset), self._kept)
+        found = (self._known(entry, folder, subset) for entry in contents.images)
+        for read, pixels in in_order(self._read, found, _pixels_to_decode, _MAX_DECODING):
             self.images.append(read)
+            self._progress(len(self.images), len(contents.images))
             if pixels and self._seen.setdefault(pixels, read) is not read:
                 self.copies.append((self._seen[pixels], read))
+
+    def _known(self, entry: ImageEntry, folder: Path, subset: Subset) -> _Found:
+        """What is known about an image without decoding it."""
+        try:
+            stat = entry.path.stat()
+        except OSError:
+            # Reading it will say why.
+            return _Found(scan_entry(entry, folder, subset), None, None)
+        facts = self._index.find(entry.path, stat)
+        size = (facts.width, facts.height) if facts is not None else None
+        return _Found(scan_entry(entry, folder, subset, size), stat, facts)
+
+    def _read(self, found: _Found) -> tuple[DatasetImage, str]:
+        """Return the image with its facts or flaw, and a digest of its pixels; called from several threads."""
+        image, stat, facts = found
+        if not image.width:
+            return image, ""
+        try:
+            if facts is None:
+                facts = read_facts(image.path, self._kept)
+                if stat is not None:
+                    self._index.add(image.path, stat, facts)
+        except UnusableImage as error:
+            return replace(image, flaws=(*image.flaws, Flaw(error.reason, error.hint))), ""
+        read = replace(image, width=facts.width, height=facts.height, sha256=facts.sha256, notes=facts.notes)
+        return read, facts.pixels
+
+
+class _Found(NamedTuple):
+    """An image, the state of its file, and what the index knows about it."""
+
+    image: DatasetImage
+    stat: os.stat_result | None
+    facts: ImageFacts | None
+
+
+def _pixels_to_decode(found: _Found) -> int:
+    return found.image.width * found.image.height if found.facts is None else 0
 
 
 def _closed(path: Path, reason: str, folder: Path, field: str) -> Problem:
     text = f"The folder {shown_path(path, folder)} cannot be read ({reason})."
     hint = "Check its permissions" + ("." if path == folder else ", or move it out of the data folder.")
     return Problem(field, "error", text, hint)
-
-
-def _read(image: DatasetImage, kept: KeptImages | None) -> tuple[DatasetImage, str]:
-    """Return the image with its hash and decoded size, or with its flaw, and a digest of its pixels."""
-    if not image.width:
-        return image, ""
-    try:
-        data = read_bytes(image.path)
-        sha256 = hashlib.sha256(data).hexdigest()
-        decoded = read_image(data)
-        if kept is not None:
-            kept.keep(sha256, decoded)
-        # Any part of it shows whether it can be converted to RGB.
-        fit(decoded.crop((0, 0, 1, 1)), (1, 1))
-        pixels = _pixel_digest(decoded)
-    except UnusableImage as error:
-        return replace(image, flaws=(*image.flaws, Flaw(error.reason, error.hint))), ""
-    return replace(image, width=decoded.width, height=decoded.height, sha256=sha256), pixels
-
-
-def _pixel_digest(image: Image.Image) -> str:
-    """Digest that is equal for images that look the same, whatever their file format."""
-    digest = hashlib.sha256()
-    height = max(1, _STRIP_PIXELS // image.width)
-    # Palette indices mean nothing by themselves; every other mode is compared as it is.
-    mode = "RGBA" if image.mode == "P" else image.mode
-    for top in range(0, image.height, height):
-        strip = image.crop((0, top, image.width, min(top + height, image.height)))
-        digest.update((strip if strip.mode == mode else strip.convert(mode)).tobytes())
-    digest.update(f"{mode}{image.size}".encode())
-    return digest.hexdigest()
