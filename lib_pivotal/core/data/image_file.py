@@ -14,7 +14,7 @@ from typing import IO
 
 from PIL import Image, ImageFile
 
-from lib_pivotal.core.data.color_profile import to_srgb
+from lib_pivotal.core.data.color_profile import has_other_profile, to_srgb
 from lib_pivotal.core.data.png_text import without_text
 
 __all__ = [
@@ -183,7 +183,9 @@ def read_image(data: bytes) -> Image.Image:
 
 
 def notes_of(data: bytes) -> tuple[str, ...]:
-    """What a user should know about an image file: ``"animation"`` and ``"cmyk"``; nothing is decoded.
+    """What is special about an image file: ``"animation"``, ``"cmyk"`` or ``"profile"`` (of colors other than sRGB).
+
+    Nothing is decoded.
 
     Args:
         data: contents of the file.
@@ -193,7 +195,11 @@ def notes_of(data: bytes) -> tuple[str, ...]:
     """
     with _silence:
         image = _opened(io.BytesIO(without_text(data)))
-        found = {"animation": getattr(image, "is_animated", False), "cmyk": image.mode == "CMYK"}
+        found = {
+            "animation": getattr(image, "is_animated", False),
+            "cmyk": image.mode == "CMYK",
+            "profile": has_other_profile(image),
+        }
     return tuple(name for name, holds in found.items() if holds)
 
 

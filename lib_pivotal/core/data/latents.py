@@ -37,6 +37,7 @@ class LatentEntry:
         mirrored: whether to swap left and right.
         sha256: hex hash of the file when it was checked.
         shown: its name in messages.
+        is_converted: whether its colors are converted to sRGB, which earlier releases did not do.
     """
 
     path: Path
@@ -44,6 +45,7 @@ class LatentEntry:
     mirrored: bool
     sha256: str
     shown: str
+    is_converted: bool = False
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,8 @@ def _encode(pairs: Sequence[tuple[str, LatentEntry]], vae: VAE, source: _Source)
 
 def _key(entry: LatentEntry, identity: str) -> str:
     # The crop follows from the file and the bucket; the leading number is a version that changes with `fit`.
-    parts = ("1", entry.sha256, f"{entry.bucket[0]}x{entry.bucket[1]}", str(int(entry.mirrored)), identity)
+    version = "2" if entry.is_converted else "1"
+    parts = (version, entry.sha256, f"{entry.bucket[0]}x{entry.bucket[1]}", str(int(entry.mirrored)), identity)
     return hashlib.sha256("/".join(parts).encode()).hexdigest()
 
 

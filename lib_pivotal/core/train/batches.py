@@ -61,6 +61,7 @@ def latent_entries(images: Sequence[DatasetImage], resolution: int, *, flip: boo
             mirrored=False,
             sha256=image.sha256,
             shown=image.shown,
+            is_converted="profile" in image.notes,
         )
         for image in images
     ]
