@@ -1,8 +1,8 @@
 """Measures how long a run needs before its first step: ``python run.py bench startup``.
 
 For each number of images: the bare VAE on as many tensors, then the whole way from the settings to the first batch,
-without a cache (cold) and with one (warm), each in a process of its own. The images are PNG files of scenes of the demo's
-world; the VAE is that of the small model, so that reading the images counts as much as it can.
+without a cache (cold) and with one (warm), each in a process of its own. The images are PNG files of scenes of the
+demo's world; the VAE is that of the small model, so that reading the images counts as much as it can.
 """
 
 from __future__ import annotations
