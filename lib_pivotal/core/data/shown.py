@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,8 +23,9 @@ def shown_path(path: Path, folder: Path | None = None) -> str:
         path: path of a file or folder; need not be UTF-8.
         folder: if the path is inside this folder, it is shown relative to it, with ``/``.
     """
-    if folder is not None and folder in path.parents:
-        return printable(path.relative_to(folder).as_posix(), _MAX_LENGTH)
+    if folder is not None and path != folder:
+        with contextlib.suppress(ValueError):
+            return printable(path.relative_to(folder).as_posix(), _MAX_LENGTH)
     return printable(path, _MAX_LENGTH)
 
 
