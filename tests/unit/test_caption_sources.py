@@ -312,6 +312,14 @@ def test_captions_of_metadata_files_are_cleaned_like_those_of_files(tmp_path):
     assert "generation data" in warnings(tmp_path)
 
 
+def test_half_characters_are_damaged_characters(tmp_path):
+    save_image(tmp_path / "a.png")
+    write(tmp_path / "a.json", '{"caption": "zog \\ud800"}')
+    report = read_dataset(TrainConfig(data_folder=str(tmp_path)))
+    assert report.images[0].caption == "zog \ufffd" and report.digest()
+    assert "damaged" in warnings(tmp_path)
+
+
 # -- what is not used
 
 

@@ -86,8 +86,8 @@ class DataSettings:
         "advanced",
         "Captions from",
         "auto takes the first that there is: metadata of kohya's scripts, .txt, .caption, .json, metadata of Hugging "
-        "Face, the name of the N_name folder. json is metadata and .json; filename the name of the image; template only "
-        "what the templates say.",
+        "Face, the name of the N_name folder. json means metadata and .json files, filename the name of the image, "
+        "template only what the templates say.",
         choices=("auto", "txt", "caption", "json", "folder", "filename", "template"),
     )
     caption_template: str = setting(

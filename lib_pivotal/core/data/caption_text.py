@@ -23,6 +23,9 @@ _INVISIBLE = re.compile("[\u00ad\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufe
 
 _WIDE_COMMA = re.compile("[\uff0c\u3001\uff64] *")
 
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
+"""Half of a character, from JSON or from a file name that is not UTF-8."""
+
 _DAMAGED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffd]")
 
 
@@ -47,7 +50,8 @@ def clean_caption(text: str, *, fix_punctuation: bool) -> CaptionText:
         text: as it was read.
         fix_punctuation: replace full-width and ideographic commas with commas.
     """
-    text = unicodedata.normalize("NFC", _LINE_END.sub("\n", text))
+    text = _HALF_PAIR.sub("\ufffd", _LINE_END.sub("\n", text))
+    text = unicodedata.normalize("NFC", text)
     text = _INVISIBLE.sub("", _SPACE.sub(" ", text))
     end = _INFOTEXT.search(text)
     text = (text[: end.start()] if end else text).strip()
