@@ -101,7 +101,7 @@ def test_a_start_decodes_each_image_once(tmp_path, counting, monkeypatch, has_to
 
 
 def test_a_dataset_that_is_too_large_to_keep_is_decoded_twice(tmp_path, counting, monkeypatch):
-    monkeypatch.setattr(checks, "KeptImages", lambda resolution: KeptImages(resolution, limit=0))
+    monkeypatch.setattr(checks, "KeptImages", lambda resolution, **options: KeptImages(resolution, limit=0, **options))
     write_images(tmp_path / "data")
     run(tmp_path, toy_config(tmp_path / "data", steps=1, flip=True))
     assert counting.decoded == 12

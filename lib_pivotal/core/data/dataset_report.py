@@ -9,16 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageStat
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.config.subset import Subset
+from lib_pivotal.core.data.background import alpha_of
 from lib_pivotal.core.data.bucket_image import KeptImages, fit
+from lib_pivotal.core.data.dataset_masks import DatasetMasks
 from lib_pivotal.core.data.folder import find_folder, list_folder
 from lib_pivotal.core.data.image_file import UnusableImage, read_bytes, read_image
 from lib_pivotal.core.data.scan import DatasetImage, Flaw, scan_entry
 from lib_pivotal.core.data.shown import shown_path
-from lib_pivotal.core.data.subsets import field_of, subsets_of
+from lib_pivotal.core.data.subsets import field_of, mask_field_of, subsets_of
 from lib_pivotal.core.errors import Problem
 
 __all__ = ["DatasetReport", "read_dataset"]
@@ -65,7 +67,8 @@ class DatasetReport:
             folder = next(folder for folder in self.folders if folder in image.path.parents)
             name = os.fsencode(image.path.relative_to(folder).as_posix())
             texts = (image.sha256, image.caption or "", f"{image.repeats:g}")
-            digest.update(b"\0".join([name, *(text.encode() for text in texts)]))
+            mask = [image.mask.sha256.encode()] if image.mask is not None else []
+            digest.update(b"\0".join([name, *(text.encode() for text in texts), *mask]))
         return digest.hexdigest()
 
 
@@ -78,9 +81,11 @@ def read_dataset(config: TrainConfig, *, kept: KeptImages | None = None) -> Data
         config: its settings of the data set are used.
         kept: receives the decoded images.
     """
-    reader = _Reader(kept)
-    for index, subset in enumerate(subsets_of(config, config.subsets)):
+    subsets = subsets_of(config, config.subsets)
+    reader = _Reader(config, DatasetMasks(config, subsets), kept)
+    for index, subset in enumerate(subsets):
         reader.read(subset, field_of(config, index))
+    reader.finish()
     return DatasetReport(
         folders=tuple(reader.folders),
         images=tuple(reader.images),
@@ -95,15 +100,19 @@ class _Reader:
     """Reads one folder after another.
 
     Args:
+        config: settings of the data set.
+        masks: finds and reads the masks.
         kept: receives the decoded images.
     """
 
-    def __init__(self, kept: KeptImages | None) -> None:
+    def __init__(self, config: TrainConfig, masks: DatasetMasks, kept: KeptImages | None) -> None:
         self.folders: list[Path] = []
         self.images: list[DatasetImage] = []
         self.copies: list[tuple[DatasetImage, DatasetImage]] = []
         self.unused: Counter[str] = Counter()
         self.problems: list[Problem] = []
+        self._config = config
+        self._masks = masks
         self._kept = kept
         self._seen: dict[str, DatasetImage] = {}
 
@@ -119,38 +128,60 @@ class _Reader:
         if problem:
             self.problems.append(Problem(field, "error", *problem))
             return
-        contents = list_folder(folder, subfolders=subset.subfolders)
+        contents = list_folder(folder, subfolders=subset.subfolders, masks=self._masks.folders)
         self.unused.update(contents.unused)
         self.problems += [_closed(path, reason, folder, field) for path, reason in contents.closed]
+        masks, problems = self._masks.find(contents.images, folder, subset, mask_field_of(field))
+        self.problems += problems
+        if subset.masks != "masklabel":
+            self.unused.update(["mask (-masklabel)"] * len({entry.mask for entry in contents.images if entry.mask}))
         for entry in contents.images:
-            read, pixels = _read(scan_entry(entry, folder, subset), self._kept)
+            read, pixels = self._read(scan_entry(entry, folder, subset), masks.get(entry.path))
             self.images.append(read)
             if pixels and self._seen.setdefault(pixels, read) is not read:
                 self.copies.append((self._seen[pixels], read))
+
+    def finish(self) -> None:
+        """Count what no folder has used."""
+        self.unused.update(["mask without an image"] * self._masks.unused_count)
+
+    def _read(self, image: DatasetImage, mask_file: Path | None) -> tuple[DatasetImage, str]:
+        """Return the image with its hash, decoded size and mask, or with its flaw, and a digest of its pixels."""
+        if not image.width:
+            return image, ""
+        try:
+            data = read_bytes(image.path)
+            sha256 = hashlib.sha256(data).hexdigest()
+            decoded = read_image(data)
+            if self._kept is not None:
+                self._kept.keep(sha256, decoded)
+            # Any part of it shows whether it can be converted to RGB.
+            fit(decoded.crop((0, 0, 1, 1)), (1, 1))
+            pixels = _pixel_digest(decoded)
+            alpha = alpha_of(decoded)
+            transparency = _transparency(alpha, self._config.background)
+            mask = self._masks.read(mask_file, decoded.size, alpha, image.subset)
+        except UnusableImage as error:
+            return replace(image, flaws=(*image.flaws, Flaw(error.reason, error.hint))), ""
+        image = replace(image, width=decoded.width, height=decoded.height, sha256=sha256)
+        return replace(image, transparency=transparency, mask=mask), pixels
+
+
+def _transparency(alpha: Image.Image | None, background: str) -> float:
+    """Mean transparency of an image, 0 … 1, from its alpha in mode L."""
+    if alpha is None:
+        return 0.0
+    if alpha.getextrema() == (0, 0) and background != "hidden":
+        hint = "Remove it, or set Background to hidden to train the colors stored under its transparent pixels."
+        raise UnusableImage("is fully transparent", hint)
+    mean: float = ImageStat.Stat(alpha).mean[0]
+    return 1.0 - mean / 255
 
 
 def _closed(path: Path, reason: str, folder: Path, field: str) -> Problem:
     text = f"The folder {shown_path(path, folder)} cannot be read ({reason})."
     hint = "Check its permissions" + ("." if path == folder else ", or move it out of the data folder.")
     return Problem(field, "error", text, hint)
-
-
-def _read(image: DatasetImage, kept: KeptImages | None) -> tuple[DatasetImage, str]:
-    """Return the image with its hash and decoded size, or with its flaw, and a digest of its pixels."""
-    if not image.width:
-        return image, ""
-    try:
-        data = read_bytes(image.path)
-        sha256 = hashlib.sha256(data).hexdigest()
-        decoded = read_image(data)
-        if kept is not None:
-            kept.keep(sha256, decoded)
-        # Any part of it shows whether it can be converted to RGB.
-        fit(decoded.crop((0, 0, 1, 1)), (1, 1))
-        pixels = _pixel_digest(decoded)
-    except UnusableImage as error:
-        return replace(image, flaws=(*image.flaws, Flaw(error.reason, error.hint))), ""
-    return replace(image, width=decoded.width, height=decoded.height, sha256=sha256), pixels
 
 
 def _pixel_digest(image: Image.Image) -> str:

@@ -7,7 +7,7 @@ import re
 import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
@@ -16,10 +16,12 @@ from lib_pivotal.core.data.image_file import readable_suffixes
 from lib_pivotal.core.data.shown import shown_path
 from lib_pivotal.core.folder_walk import walk
 
-__all__ = ["FolderContents", "ImageEntry", "find_folder", "list_folder"]
+__all__ = ["MASK_MARK", "FolderContents", "ImageEntry", "find_folder", "list_folder"]
+
+MASK_MARK = "-masklabel"
+"""What follows the name of an image in the name of its mask."""
 
 _CAPTION = ".txt"
-_MASK = "-masklabel"
 _CAPTION_LIKE = (_CAPTION, ".caption", ".captions", ".text", ".tags", ".json")
 """Suffixes that other programs use for captions; only the first is read."""
 
@@ -36,11 +38,13 @@ class ImageEntry:
         path: path of the image.
         caption: its caption file; None if there is none.
         lookalikes: names of files next to it that may be meant as its caption.
+        mask: its ``NAME-masklabel`` file; None if there is none.
     """
 
     path: Path
     caption: Path | None
     lookalikes: tuple[str, ...] = ()
+    mask: Path | None = None
 
 
 @dataclass
@@ -58,18 +62,19 @@ class FolderContents:
     closed: list[tuple[Path, str]] = field(default_factory=list)
 
 
-def find_folder(text: str) -> tuple[Path, tuple[str, str] | None]:
+def find_folder(text: str, what: str = "image") -> tuple[Path, tuple[str, str] | None]:
     """Find the folder a user means; surrounding spaces and the quotes of Windows' "Copy as path" are allowed.
 
     Args:
         text: the path as the user gave it.
+        what: what is in it, for messages.
 
     Returns:
         The folder, and None or the problem and what to do.
     """
     bare = bare_path(text)
     if not bare:
-        return Path(text), ("No image folder is given.", "Choose the folder that contains the images.")
+        return Path(text), (f"No {what} folder is given.", f"Choose the folder that contains the {what}s.")
     paths = [_expanded(given) for given in dict.fromkeys((text, text.strip(), bare))]
     answers = [_obstacle(path) for path in paths]
     # A real name may contain such characters; if neither exists, the message shows the plain one.
@@ -78,7 +83,7 @@ def find_folder(text: str) -> tuple[Path, tuple[str, str] | None]:
         return paths[index], None
     return paths[index], (
         f"{shown_path(paths[index])} {answers[index]}.",
-        "Choose the folder that contains the images.",
+        f"Choose the folder that contains the {what}s.",
     )
 
 
@@ -100,12 +105,18 @@ def _obstacle(path: Path) -> str:
         return f"cannot be opened ({error.strerror or error})"
 
 
-def list_folder(folder: Path, *, subfolders: bool = True) -> FolderContents:
+def list_folder(folder: Path, *, subfolders: bool = True, masks: Collection[Path] = ()) -> FolderContents:
     """List everything in ``folder`` and, with ``subfolders``, below it; no file is opened.
 
     Hidden files, hidden folders and masks are left out, as are files that this project writes: run folders, cover
     images of bundles and stored latents. See :func:`lib_pivotal.core.folder_walk.walk` for links.
+
+    Args:
+        folder: the folder.
+        subfolders: whether its subfolders belong to it.
+        masks: folders of masks, which are left out.
     """
+    left_out = {os.path.realpath(path) for path in masks}
     contents = FolderContents()
 
     def skip(path: Path, error: OSError | None) -> None:
@@ -119,7 +130,11 @@ def list_folder(folder: Path, *, subfolders: bool = True) -> FolderContents:
             contents.unused["run folder"] += 1
             folders.clear()
             continue
-        folders[:] = [entry for entry in folders if subfolders and not _is_hidden(entry.name)]
+        folders[:] = [
+            entry
+            for entry in folders
+            if subfolders and not _is_hidden(entry.name) and not (left_out and os.path.realpath(entry.path) in left_out)
+        ]
         _sort_out(path, [entry for entry in files if not _is_hidden(entry.name)], contents)
     contents.images.sort(key=lambda image: image.path.relative_to(folder).as_posix())
     return contents
@@ -145,15 +160,16 @@ def _is_run(entries: Iterable[os.DirEntry[str]]) -> bool:
 def _sort_out(folder: Path, entries: list[os.DirEntry[str]], contents: FolderContents) -> None:
     suffixes = readable_suffixes()
     files = {entry.name for entry in entries if _is_file(entry)}
-    images, others = list[str](), list[str]()
+    images, others, masks = list[str](), list[str](), dict[str, str]()
     for entry in entries:
         stem, suffix = _split(entry.name)
         if suffix.lower() not in suffixes:
             others.append(entry.name)
         elif entry.name not in files:
             contents.unused["special file"] += 1
-        elif stem.endswith(_MASK):
-            contents.unused[f"mask ({_MASK})"] += 1
+        elif stem.endswith(MASK_MARK):
+            if masks.setdefault(_alike(stem.removesuffix(MASK_MARK)), entry.name) != entry.name:
+                contents.unused["mask without an image"] += 1
         elif f"{stem.removesuffix('.preview')}.safetensors" in files:
             contents.unused["cover image of a bundle"] += 1
         else:
@@ -165,7 +181,14 @@ def _sort_out(folder: Path, entries: list[os.DirEntry[str]], contents: FolderCon
     for name in images:
         caption = captions.get(name)
         lookalikes = () if caption else tuple(similar.get(_alike(_split(name)[0]), ()))
-        contents.images.append(ImageEntry(folder / name, folder / caption if caption else None, lookalikes))
+        mask = masks.get(_alike(_split(name)[0]))
+        contents.images.append(
+            ImageEntry(
+                folder / name, folder / caption if caption else None, lookalikes, folder / mask if mask else None
+            )
+        )
+    lonely = masks.keys() - {_alike(_split(name)[0]) for name in images}
+    contents.unused.update(["mask without an image"] * len(lonely))
     contents.unused.update(_kind(name, files) if name in files else "special file" for name in rest)
 
 

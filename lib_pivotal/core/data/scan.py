@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from lib_pivotal.core.config.subset import Subset
 from lib_pivotal.core.data.caption_file import read_caption
 from lib_pivotal.core.data.folder import ImageEntry, list_folder
 from lib_pivotal.core.data.image_file import UnusableImage, image_size
 from lib_pivotal.core.data.shown import shown_path
+
+if TYPE_CHECKING:
+    from lib_pivotal.core.data.mask import Mask
 
 __all__ = ["DatasetImage", "Flaw", "scan", "scan_entry"]
 
@@ -42,6 +45,8 @@ class DatasetImage:
         is_cut: whether the webui's generation data was removed from the caption.
         lookalikes: names of files next to it that may be meant as its caption.
         subset: the folder of the data set that it belongs to, with its settings.
+        transparency: mean transparency, 0 … 1; 0 until the whole file has been read.
+        mask: how much its parts count; None if it has no mask.
     """
 
     path: Path
@@ -55,6 +60,8 @@ class DatasetImage:
     is_cut: bool = False
     lookalikes: tuple[str, ...] = ()
     subset: Subset = field(default_factory=Subset)
+    transparency: float = 0.0
+    mask: Mask | None = None
 
 
 def scan(folder: Path) -> list[DatasetImage]:

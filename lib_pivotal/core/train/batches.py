@@ -46,13 +46,16 @@ class Batch:
     weights: torch.Tensor | None = None
 
 
-def latent_entries(images: Sequence[DatasetImage], resolution: int, *, flip: bool) -> list[LatentEntry]:
+def latent_entries(
+    images: Sequence[DatasetImage], resolution: int, *, flip: bool, background: str = "white"
+) -> list[LatentEntry]:
     """The images to encode, each in its bucket; with ``flip``, followed by their mirror images.
 
     Args:
         images: images of the dataset.
         resolution: side of the square bucket in px.
         flip: whether to train on mirror images, too.
+        background: what transparent parts show.
     """
     plain = [
         LatentEntry(
@@ -61,6 +64,7 @@ def latent_entries(images: Sequence[DatasetImage], resolution: int, *, flip: boo
             mirrored=False,
             sha256=image.sha256,
             shown=image.shown,
+            background=background if image.transparency else "white",
         )
         for image in images
     ]

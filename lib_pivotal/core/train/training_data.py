@@ -91,7 +91,7 @@ def _encoded(
 ) -> TrainingData:
     dataset = dataset or read_dataset(config)
     images = dataset.usable
-    entries = latent_entries(images, config.resolution, flip=config.flip)
+    entries = latent_entries(images, config.resolution, flip=config.flip, background=config.background)
     items = encode_all(
         entries,
         vae,
@@ -111,7 +111,7 @@ def _received(config: TrainConfig, group: ProcessGroup) -> TrainingData:
     if failure is not None:
         raise failure
     images, digest = group.from_first(((), ""))
-    entries = latent_entries(images, config.resolution, flip=config.flip)
+    entries = latent_entries(images, config.resolution, flip=config.flip, background=config.background)
     items: list[LatentItem] = []
     while len(items) < len(entries):
         items += group.from_first([])
