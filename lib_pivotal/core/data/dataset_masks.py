@@ -97,8 +97,8 @@ class DatasetMasks:
 
     @cached_property
     def _reader(self) -> MaskReader:
-        # Needs NumPy, which the tab loads only when it must.
-        from lib_pivotal.core.data.mask import MaskReader
+        # It needs NumPy, which the tab does not load.
+        from lib_pivotal.core.data.mask import MaskReader  # noqa: PLC0415
 
         config = self._config
         return MaskReader(config.resolution, scale=config.mask_scale, inverted=config.invert_masks)

@@ -7,15 +7,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageChops
+from PIL import Image, ImageChops, ImageStat
 
 from lib_pivotal.core.data.background import on_background
 from lib_pivotal.core.data.bucket import bucket_for, crop
 from lib_pivotal.core.data.image_file import UnusableImage, read_bytes, read_image
 
-__all__ = ["Mask", "MaskReader"]
+__all__ = ["CELL", "Mask", "MaskReader"]
 
-_CELL = 8
+CELL = 8
 """Pixels per latent cell, the same in all model families, see ``VAE.scale_factor``."""
 
 _COLORED_FROM = 24
@@ -103,7 +103,7 @@ class MaskReader:
         levels = np.asarray(gray.resize(bucket, Image.Resampling.BOX, box=box))
         if self._inverted:
             levels = 255 - levels
-        blocks = weights[levels].reshape(bucket[1] // _CELL, _CELL, bucket[0] // _CELL, _CELL)
+        blocks = weights[levels].reshape(bucket[1] // CELL, CELL, bucket[0] // CELL, CELL)
         cells = blocks.mean(axis=(1, 3), dtype=np.float32)
         return Mask(cells, "alpha", lost=_lost(blocks, cells))
 
@@ -125,7 +125,7 @@ def _gray(image: Image.Image, *, is_red: bool) -> _GrayImage:
     except ValueError as error:
         raise UnusableImage(f"has colors that cannot be used ({error})", "Save it as PNG in gray.") from error
     red, green, blue = image.split()
-    differences = [ImageChops.difference(red, other).getextrema()[1] for other in (green, blue)]
+    differences = [ImageStat.Stat(ImageChops.difference(red, other)).extrema[0][1] for other in (green, blue)]
     is_colored = max(differences) >= _COLORED_FROM
     return _GrayImage(red if is_red or not any(differences) else image.convert("L"), is_colored)
 
