@@ -122,8 +122,8 @@ def _received(config: TrainConfig, group: ProcessGroup) -> TrainingData:
     failure: PivotalError | None = group.from_first(None)
     if failure is not None:
         raise failure
-    bare: Sequence[DatasetImage]
-    bare, digest = group.from_first(((), ""))
+    shared: tuple[Sequence[DatasetImage], str] = group.from_first(((), ""))
+    bare, digest = shared
     entries = latent_entries(bare, config.resolution, flip=config.flip, background=config.background)
     items: list[LatentItem] = _receive_all(len(entries), group)
     masks: list[Mask | None] = _receive_all(len(bare), group)
