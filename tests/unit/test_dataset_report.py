@@ -280,6 +280,22 @@ def test_one_process_encodes_for_all(tmp_path, counting, monkeypatch):
     assert all(torch.equal(a.mean, b.mean) and torch.equal(a.std, b.std) for a, b in zip(one.items, two.items))
 
 
+def test_masks_reach_all_processes(tmp_path, monkeypatch):
+    monkeypatch.setattr("lib_pivotal.core.train.training_data._SENT_TOGETHER", 4)
+    write_images(tmp_path)
+    for number in range(5):
+        save_image(tmp_path / f"0{number}-masklabel.png", color=(40 * number,) * 3)
+    config = toy_config(tmp_path, masks="masklabel")
+    first = Recorder()
+    one = load(config, None, first)
+    second = Receiver(first.sent)
+    two = load(config, None, second, NoVae())
+    assert not list(second.sent)
+    assert [image.mask for image in two.images] == [image.mask for image in one.images]
+    assert two.images[5].mask is None
+    assert [image.mask.cells[0, 0] for image in two.images[:5]] == pytest.approx([40 * n / 255 for n in range(5)])
+
+
 @pytest.mark.parametrize(
     ("error", "kind", "words"),
     [
