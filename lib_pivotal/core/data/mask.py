@@ -101,11 +101,9 @@ class MaskReader:
         box = (cut.left * x, cut.top * y, (cut.left + bucket[0]) * x, (cut.top + bucket[1]) * y)
         box = (*box[:2], min(box[2], gray.width), min(box[3], gray.height))
         levels = np.asarray(gray.resize(bucket, Image.Resampling.BOX, box=box))
-        if self._inverted:
-            levels = 255 - levels
-        blocks = weights[levels].reshape(bucket[1] // CELL, CELL, bucket[0] // CELL, CELL)
-        cells = blocks.mean(axis=(1, 3), dtype=np.float32)
-        return Mask(cells, "alpha", lost=_lost(blocks, cells))
+        pixels = (weights[::-1] if self._inverted else weights)[levels]
+        cells = _cell_means(pixels)
+        return Mask(cells, "alpha", lost=_lost(_cell_means((pixels >= 0.5).astype(np.float32)), cells))
 
 
 @dataclass(frozen=True)
@@ -117,6 +115,8 @@ class _GrayImage:
 
 
 def _gray(image: Image.Image, *, is_red: bool) -> _GrayImage:
+    if image.mode in ("1", "L") and "transparency" not in image.info:
+        return _GrayImage(image.convert("L"), is_colored=False)
     try:
         # What is transparent in a mask does not count.
         image = on_background(image, "black")
@@ -150,15 +150,20 @@ def _hcp_weights() -> np.ndarray:
     return np.where(levels < 128, levels / 127, 1 + (levels - 128) * (4 / 127)).astype(np.float32)
 
 
-def _lost(blocks: np.ndarray, cells: np.ndarray) -> float:
+def _cell_means(pixels: np.ndarray) -> np.ndarray:
+    """Mean of each latent cell, float32, shape ``(h, w)``, of float32 pixels ``(8 h, 8 w)``; constants stay exact."""
+    rows = pixels.reshape(pixels.shape[0], -1, CELL).sum(axis=2, dtype=np.float32)
+    means: np.ndarray = rows.reshape(-1, CELL, rows.shape[1]).sum(axis=1, dtype=np.float32) / CELL**2
+    return means
+
+
+def _lost(counted: np.ndarray, cells: np.ndarray) -> float:
     """Share of the counted or of the uncounted pixels, whichever is larger, that are on the other side in their cell.
 
     Args:
-        blocks: weights of pixels, shape ``(h, 8, w, 8)``.
-        cells: their means, shape ``(h, w)``.
+        counted: share of the counted pixels of each cell, shape ``(h, w)``.
+        cells: weights of the cells, shape ``(h, w)``.
     """
-    pixels = blocks >= 0.5
-    kept = (cells >= 0.5)[:, None, :, None]
-    counted, uncounted = int(pixels.sum()), int((~pixels).sum())
-    lost = (int((pixels & ~kept).sum()) / max(counted, 1), int((~pixels & kept).sum()) / max(uncounted, 1))
-    return max(lost)
+    kept = cells >= 0.5
+    lost = float(counted[~kept].sum()), float((1 - counted)[kept].sum())
+    return max(lost[0] / max(float(counted.sum()), 1e-6), lost[1] / max(float((1 - counted).sum()), 1e-6))
