@@ -116,7 +116,7 @@ class DataSettings:
         "images",
         "advanced",
         "Background",
-        "What transparent parts show; mean is the mean color of the visible parts, hidden the colors stored under them.",
+        "What transparent parts show; mean is the mean color of the visible parts, hidden the colors under them.",
         choices=("white", "black", "gray", "mean", "hidden"),
     )
 
