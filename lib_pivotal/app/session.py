@@ -46,6 +46,8 @@ class Session:
         self._control = Control()
         self._thread: threading.Thread | None = None
         self._is_starting = False
+        self._reading = ""
+        """How many images have been read; empty while none are being read."""
 
     @property
     def is_active(self) -> bool:
@@ -65,16 +67,24 @@ class Session:
         self, config: TrainConfig, parse_problems: Sequence[Problem], *, keeps_images: bool = False
     ) -> Checked:
         host = self.host
-        checked = check(
-            config,
-            bundles=host.lora_folder(),
-            taken_names=host.taken_names(),
-            tokenizer=host.tokenizer(),
-            run_root=host.data_root(),
-            per_rank=SMALLEST,
-            keeps_images=keeps_images,
-        )
+        try:
+            checked = check(
+                config,
+                bundles=host.lora_folder(),
+                taken_names=host.taken_names(),
+                tokenizer=host.tokenizer(),
+                run_root=host.data_root(),
+                per_rank=SMALLEST,
+                keeps_images=keeps_images,
+                cache=host.data_root() / "cache",
+                progress=self._show_reading,
+            )
+        finally:
+            self._reading = ""
         return replace(checked, problems=with_parse_problems(parse_problems, checked.problems + host.problems(config)))
+
+    def _show_reading(self, done: int, total: int) -> None:
+        self._reading = f"reading images: {done} of {total}"
 
     def start(self, config: TrainConfig, parse_problems: Sequence[Problem] = ()) -> str:
         """Check, then start a run in the background.
@@ -147,7 +157,9 @@ class Session:
     def status(self) -> dict[str, Any]:
         """State of the latest run; keys as in ``app.status.IDLE``, values serializable as JSON."""
         run = self._run
-        return copy.deepcopy(IDLE) if run is None else run.snapshot()
+        status = copy.deepcopy(IDLE) if run is None else run.snapshot()
+        # While a check before a run reads the images, there is no run yet.
+        return status if status["is_active"] or not self._reading else {**status, "stage": self._reading}
 
     def last_config(self) -> TrainConfig | None:
         """Settings of the last run, even if an earlier process started it; None before the first run.

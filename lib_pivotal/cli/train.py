@@ -19,7 +19,7 @@ from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.config.settings_file import read_settings_file
 from lib_pivotal.core.config.user_path import check_path
 from lib_pivotal.core.errors import ConfigError, HostError, Problem
-from lib_pivotal.core.events import Control, Warned
+from lib_pivotal.core.events import Control, Preparing, Warned
 from lib_pivotal.core.train.checks import Checked, check, with_parse_problems
 from lib_pivotal.core.train.out_of_memory import explaining
 from lib_pivotal.core.train.run import Outcome, train
@@ -71,8 +71,9 @@ def _checked(
     out: Path,
     resume: Path | None,
     *,
-    keeps_images: bool = False,
+    progress: ConsoleProgress | None = None,
 ) -> Checked:
+    """The result of the check; with ``progress``, training follows, so that decoded images are kept."""
     tokenizer = None
     missing = _checkpoint_problems(config.checkpoint)
     if not missing:
@@ -96,7 +97,10 @@ def _checked(
         tokenizer=tokenize if tokenizer else None,
         run_root=resume,
         per_rank=None if missing else values_per_rank(Path(config.checkpoint).expanduser()),
-        keeps_images=keeps_images,
+        keeps_images=progress is not None,
+        # A check writes nothing, so only a run creates the folder.
+        cache=out / "cache" if progress is not None or (out / "cache").is_dir() else None,
+        progress=lambda done, total: progress and progress.handle(Preparing("reading images", done, total)),
     )
     found = checked.problems
     if resume is not None:
@@ -141,7 +145,8 @@ def train_run(
     """
     checked = None
     if is_first_process():
-        checked = _checked(config, parse_problems, out, resume, keeps_images=True)
+        with contextlib.closing(ConsoleProgress()) as progress:
+            checked = _checked(config, parse_problems, out, resume, progress=progress)
         if checked.has_errors:
             raise ConfigError(checked.problems)
     with explaining(lambda: "loading the model"):

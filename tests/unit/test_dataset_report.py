@@ -162,12 +162,12 @@ def checked_config(tmp_path):
     return config, check(config, bundles=tmp_path, taken_names={}, tokenizer=ToyEncoder().tokenize)
 
 
-def load(config, dataset, group=None, vae=None, cache=Path("unused"), progress=lambda *_: None):
+def load(config, dataset, group=None, vae=None, cache=None, progress=lambda *_: None):
     return load_training_data(
         config,
         vae or ToyVae(),
         dataset,
-        cache=cache,
+        cache=cache or Path(config.data_folder) / ".cache",
         group=group or SingleProcess(),
         progress=progress,
         stopped=lambda: False,

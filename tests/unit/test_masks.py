@@ -114,6 +114,18 @@ def test_transparency_is_a_mask(tmp_path):
     assert (found[:, : found.shape[1] // 2] == 1).all()
 
 
+def test_images_that_are_known_from_an_earlier_check_keep_transparency_and_masks(tmp_path):
+    image = Image.new("RGBA", (64, 64), (9, 9, 9, 255))
+    image.paste((9, 9, 9, 0), (0, 0, 32, 64))
+    image.save(tmp_path / "a.png")
+    Image.new("RGBA", (64, 64), (9, 9, 9, 0)).save(tmp_path / "b.png")
+    config = TrainConfig(data_folder=str(tmp_path), resolution=64, masks="alpha")
+    first, second = (read_dataset(config, cache=tmp_path / ".cache").images for _ in range(2))
+    assert first == second
+    assert second[0].transparency == 0.5 and np.array_equal(first[0].mask.cells, second[0].mask.cells)
+    assert [flaw.reason for flaw in second[1].flaws] == ["is fully transparent"]
+
+
 # -- geometry
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from PIL import Image
 
 from lib_pivotal.core.data.background import on_background
@@ -60,10 +62,11 @@ class KeptImages:
         self._resolution = resolution
         self._background = background
         self._room = limit
-        self._images: dict[str, Image.Image] = {}
+        self._images: dict[str, Image.Image | None] = {}
+        self._lock = threading.Lock()
 
     def keep(self, sha256: str, image: Image.Image) -> None:
-        """Fit an image to its bucket and keep it if there is room.
+        """Fit an image to its bucket and keep it if there is room; may be called from several threads.
 
         Args:
             sha256: hash of its file.
@@ -75,9 +78,12 @@ class KeptImages:
         bucket = bucket_for(image.width, image.height, self._resolution)
         # Pillow uses four bytes per pixel in mode RGB.
         size = 4 * bucket[0] * bucket[1]
-        if size <= self._room and sha256 not in self._images:
-            self._images[sha256] = fit(image, bucket, self._background)
+        with self._lock:
+            if size > self._room or sha256 in self._images:
+                return
             self._room -= size
+            self._images[sha256] = None
+        self._images[sha256] = fit(image, bucket, self._background)
 
     def take(self, sha256: str, bucket: tuple[int, int]) -> Image.Image | None:
         """Return the image kept for a file and forget it; None if it was not kept.

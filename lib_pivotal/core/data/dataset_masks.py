@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
-
-from PIL import Image
+from typing import TYPE_CHECKING, Literal
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.config.subset import Subset
 from lib_pivotal.core.data.folder import ImageEntry, find_folder
+from lib_pivotal.core.data.image_facts import ImageFacts
 from lib_pivotal.core.data.image_file import UnusableImage
 from lib_pivotal.core.data.mask_folder import MaskFolder, around
 from lib_pivotal.core.data.shown import shown_path
@@ -21,6 +20,9 @@ if TYPE_CHECKING:
     from lib_pivotal.core.data.mask import Mask, MaskReader
 
 __all__ = ["DatasetMasks"]
+
+_CHANNELS: dict[str, Literal["alpha", "gray", "red"]] = {"alpha": "alpha", "masklabel": "gray", "folder": "red"}
+"""Source of masks → the channel of their files that counts."""
 
 
 class DatasetMasks:
@@ -52,8 +54,10 @@ class DatasetMasks:
             field: the setting that holds the mask folder.
 
         Returns:
-            Image → mask file, and the problems with the mask folder.
+            Image → mask file (for transparency the image itself), and the problems with the mask folder.
         """
+        if subset.masks == "alpha":
+            return {image.path: image.path for image in images}, []
         if subset.masks == "masklabel":
             return {image.path: image.mask for image in images if image.mask is not None}, []
         if subset.masks != "folder":
@@ -69,24 +73,21 @@ class DatasetMasks:
         found = self._mask_folders[where].find(PurePath(image.path.relative_to(folder)) for image in images)
         return {folder / image: mask for image, mask in found.items()}, []
 
-    def read(self, path: Path | None, size: tuple[int, int], alpha: Image.Image | None, subset: Subset) -> Mask | None:
-        """Read the mask of an image; None if it has none.
+    def read(self, path: Path | None, image: ImageFacts, subset: Subset) -> Mask | None:
+        """Read the mask of an image; None if it has none. May be called from several threads.
 
         Args:
-            path: its mask file; None if there is none.
-            size: width and height of the upright image, px.
-            alpha: its transparency in mode L; None if it has no transparent parts.
+            path: its mask file, as :meth:`find` found it; None if there is none.
+            image: what is known about the image.
             subset: settings of its folder.
 
         Raises:
             UnusableImage: the mask file cannot be used; the reason continues the sentence "The image a.png …".
         """
-        if subset.masks == "alpha":
-            return None if alpha is None else self._reader.of_alpha(alpha)
-        if path is None:
+        if path is None or (subset.masks == "alpha" and not image.transparency):
             return None
         try:
-            return self._reader.of_file(path, size, is_red=subset.masks == "folder")
+            return self._reader.read(path, (image.width, image.height), _CHANNELS[subset.masks])
         except UnusableImage as error:
             raise UnusableImage(f"has a mask {shown_path(path)} that {error.reason}", error.hint) from error
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-from PIL import Image, ImageStat
+from typing import NamedTuple
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.config.subset import Subset
-from lib_pivotal.core.data.background import alpha_of
-from lib_pivotal.core.data.bucket_image import KeptImages, fit
+from lib_pivotal.core.data.bucket_image import KeptImages
 from lib_pivotal.core.data.dataset_masks import DatasetMasks
-from lib_pivotal.core.data.folder import find_folder, list_folder
-from lib_pivotal.core.data.image_file import UnusableImage, read_bytes, read_image
+from lib_pivotal.core.data.folder import ImageEntry, find_folder, list_folder
+from lib_pivotal.core.data.image_facts import ImageFacts, read_facts
+from lib_pivotal.core.data.image_file import UnusableImage
+from lib_pivotal.core.data.image_index import ImageIndex
+from lib_pivotal.core.data.in_order import in_order
 from lib_pivotal.core.data.scan import DatasetImage, Flaw, scan_entry
 from lib_pivotal.core.data.shown import shown_path
 from lib_pivotal.core.data.subsets import field_of, mask_field_of, subsets_of
@@ -25,8 +26,13 @@ from lib_pivotal.core.errors import Problem
 
 __all__ = ["DatasetReport", "read_dataset"]
 
-_STRIP_PIXELS = 2**20
-"""Number of pixels copied at a time to compare images."""
+_MAX_DECODING = 64_000_000
+"""Maximum number of pixels of the images that are decoded at the same time, at up to four bytes each."""
+
+_INVISIBLE = Flaw(
+    "is fully transparent",
+    "Remove it, or set Background to hidden to train the colors stored under its transparent pixels.",
+)
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,13 @@ class DatasetReport:
         return digest.hexdigest()
 
 
-def read_dataset(config: TrainConfig, *, kept: KeptImages | None = None) -> DatasetReport:
+def read_dataset(
+    config: TrainConfig,
+    *,
+    kept: KeptImages | None = None,
+    cache: Path | None = None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> DatasetReport:
     """List the folders of a data set, read every file in them once, and decode every image once.
 
     Images are decoded because a truncated image is only noticed then.
@@ -80,12 +92,16 @@ def read_dataset(config: TrainConfig, *, kept: KeptImages | None = None) -> Data
     Args:
         config: its settings of the data set are used.
         kept: receives the decoded images.
+        cache: folder that remembers which images were decoded before; None decodes all.
+        progress: called with (done, total) images of a folder.
     """
     subsets = subsets_of(config, config.subsets)
-    reader = _Reader(config, DatasetMasks(config, subsets), kept)
-    for index, subset in enumerate(subsets):
-        reader.read(subset, field_of(config, index))
-    reader.finish()
+    masks, index = DatasetMasks(config, subsets), ImageIndex(cache)
+    reader = _Reader(config.background, masks, kept, index, progress)
+    for number, subset in enumerate(subsets):
+        reader.read(subset, field_of(config, number))
+    reader.unused.update(["mask without an image"] * masks.unused_count)
+    index.save()
     return DatasetReport(
         folders=tuple(reader.folders),
         images=tuple(reader.images),
@@ -100,20 +116,31 @@ class _Reader:
     """Reads one folder after another.
 
     Args:
-        config: settings of the data set.
+        background: what transparent parts show.
         masks: finds and reads the masks.
         kept: receives the decoded images.
+        index: knows images that were decoded before.
+        progress: called with (done, total) images of a folder.
     """
 
-    def __init__(self, config: TrainConfig, masks: DatasetMasks, kept: KeptImages | None) -> None:
+    def __init__(
+        self,
+        background: str,
+        masks: DatasetMasks,
+        kept: KeptImages | None,
+        index: ImageIndex,
+        progress: Callable[[int, int], None],
+    ) -> None:
         self.folders: list[Path] = []
         self.images: list[DatasetImage] = []
         self.copies: list[tuple[DatasetImage, DatasetImage]] = []
         self.unused: Counter[str] = Counter()
         self.problems: list[Problem] = []
-        self._config = config
+        self._background = background
         self._masks = masks
         self._kept = kept
+        self._index = index
+        self._progress = progress
         self._seen: dict[str, DatasetImage] = {}
 
     def read(self, subset: Subset, field: str) -> None:
@@ -135,63 +162,58 @@ class _Reader:
         self.problems += problems
         if subset.masks != "masklabel":
             self.unused.update(["mask (-masklabel)"] * len({entry.mask for entry in contents.images if entry.mask}))
-        for entry in contents.images:
-            read, pixels = self._read(scan_entry(entry, folder, subset), masks.get(entry.path))
+        found = (self._known(entry, folder, subset, masks.get(entry.path)) for entry in contents.images)
+        for read, pixels in in_order(self._read, found, _pixels_to_decode, _MAX_DECODING):
             self.images.append(read)
+            self._progress(len(self.images), len(contents.images))
             if pixels and self._seen.setdefault(pixels, read) is not read:
                 self.copies.append((self._seen[pixels], read))
 
-    def finish(self) -> None:
-        """Count what no folder has used."""
-        self.unused.update(["mask without an image"] * self._masks.unused_count)
+    def _known(self, entry: ImageEntry, folder: Path, subset: Subset, mask: Path | None) -> _Found:
+        """What is known about an image without decoding it; ``mask`` is the file of its mask."""
+        try:
+            stat = entry.path.stat()
+        except OSError:
+            # Reading it will say why.
+            return _Found(scan_entry(entry, folder, subset), None, None, mask)
+        facts = self._index.find(entry.path, stat)
+        size = (facts.width, facts.height) if facts is not None else None
+        return _Found(scan_entry(entry, folder, subset, size), stat, facts, mask)
 
-    def _read(self, image: DatasetImage, mask_file: Path | None) -> tuple[DatasetImage, str]:
-        """Return the image with its hash, decoded size and mask, or with its flaw, and a digest of its pixels."""
+    def _read(self, found: _Found) -> tuple[DatasetImage, str]:
+        """Return the image with its facts or flaw, and a digest of its pixels; called from several threads."""
+        image, stat, facts, mask_file = found
         if not image.width:
             return image, ""
         try:
-            data = read_bytes(image.path)
-            sha256 = hashlib.sha256(data).hexdigest()
-            decoded = read_image(data)
-            if self._kept is not None:
-                self._kept.keep(sha256, decoded)
-            # Any part of it shows whether it can be converted to RGB.
-            fit(decoded.crop((0, 0, 1, 1)), (1, 1))
-            pixels = _pixel_digest(decoded)
-            alpha = alpha_of(decoded)
-            transparency = _transparency(alpha, self._config.background)
-            mask = self._masks.read(mask_file, decoded.size, alpha, image.subset)
+            if facts is None:
+                facts = read_facts(image.path, self._kept)
+                if stat is not None:
+                    self._index.add(image.path, stat, facts)
+            mask = self._masks.read(mask_file, facts, image.subset)
         except UnusableImage as error:
             return replace(image, flaws=(*image.flaws, Flaw(error.reason, error.hint))), ""
-        image = replace(image, width=decoded.width, height=decoded.height, sha256=sha256)
-        return replace(image, transparency=transparency, mask=mask), pixels
+        if facts.is_invisible and self._background != "hidden":
+            return replace(image, flaws=(*image.flaws, _INVISIBLE)), ""
+        read = replace(image, width=facts.width, height=facts.height, sha256=facts.sha256, notes=facts.notes)
+        return replace(read, transparency=facts.transparency, mask=mask), facts.pixels
 
 
-def _transparency(alpha: Image.Image | None, background: str) -> float:
-    """Mean transparency of an image, 0 … 1, from its alpha in mode L."""
-    if alpha is None:
-        return 0.0
-    if alpha.getextrema() == (0, 0) and background != "hidden":
-        hint = "Remove it, or set Background to hidden to train the colors stored under its transparent pixels."
-        raise UnusableImage("is fully transparent", hint)
-    mean: float = ImageStat.Stat(alpha).mean[0]
-    return 1.0 - mean / 255
+class _Found(NamedTuple):
+    """An image, the state of its file, what the index knows about it, and the file of its mask."""
+
+    image: DatasetImage
+    stat: os.stat_result | None
+    facts: ImageFacts | None
+    mask: Path | None
+
+
+def _pixels_to_decode(found: _Found) -> int:
+    # The mask is about as large as the image.
+    return found.image.width * found.image.height * ((found.facts is None) + (found.mask is not None))
 
 
 def _closed(path: Path, reason: str, folder: Path, field: str) -> Problem:
     text = f"The folder {shown_path(path, folder)} cannot be read ({reason})."
     hint = "Check its permissions" + ("." if path == folder else ", or move it out of the data folder.")
     return Problem(field, "error", text, hint)
-
-
-def _pixel_digest(image: Image.Image) -> str:
-    """Digest that is equal for images that look the same, whatever their file format."""
-    digest = hashlib.sha256()
-    height = max(1, _STRIP_PIXELS // image.width)
-    # Palette indices mean nothing by themselves; every other mode is compared as it is.
-    mode = "RGBA" if image.mode == "P" else image.mode
-    for top in range(0, image.height, height):
-        strip = image.crop((0, top, image.width, min(top + height, image.height)))
-        digest.update((strip if strip.mode == mode else strip.convert(mode)).tobytes())
-    digest.update(f"{mode}{image.size}".encode())
-    return digest.hexdigest()

@@ -54,6 +54,7 @@ def dataset_problems(
             problems.append(Problem("data_folder", "error", text, f"Add images ({kinds})."))
         return problems
     problems += _flaws(report.images)
+    problems += _notes(report.usable)
     problems += _copies(report.copies)
     problems += _sizes(report.usable, config.resolution)
     problems += transparency_problems(report.usable, config) + mask_problems(report, config)
@@ -93,6 +94,22 @@ def _flaws(images: Sequence[DatasetImage]) -> list[Problem]:
         return found
     text = f"{more} more images or captions cannot be used."
     return [*found[: 2 * _LISTED], Problem("data_folder", "error", text, "Fix these problems first.")]
+
+
+_NOTES = {
+    "animation": ("Only the first frame of these animations is used", "Save other frames as images of their own."),
+    "cmyk": ("These images are in CMYK, so their colors may shift", "Convert them to RGB."),
+}
+"""Note of an image → what is said about all images that have it, and what to do."""
+
+
+def _notes(images: Sequence[DatasetImage]) -> list[Problem]:
+    problems = []
+    for note, (text, hint) in _NOTES.items():
+        found = [image for image in images if note in image.notes]
+        if found:
+            problems.append(Problem("data_folder", "warning", f"{text}: {_names(found)}.", hint))
+    return problems
 
 
 def _copies(copies: Sequence[tuple[DatasetImage, DatasetImage]]) -> list[Problem]:

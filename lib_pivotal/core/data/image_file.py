@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
+import importlib
 import io
+import logging
 import os
+import threading
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from PIL import Image, ImageFile
 
+from lib_pivotal.core.data.color_profile import has_other_profile, to_srgb
+from lib_pivotal.core.data.png_text import without_text
+
 __all__ = [
     "MAX_PIXELS",
     "UnusableImage",
     "image_size",
+    "notes_of",
     "read_bytes",
     "read_image",
     "readable_suffixes",
@@ -23,14 +29,21 @@ __all__ = [
     "upright_size",
 ]
 
-MAX_PIXELS = 120_000_000
-"""Maximum number of pixels; decoding takes four bytes per pixel, and half a gigabyte is enough for one file."""
+logger = logging.getLogger("pivotal.images")
+
+MAX_PIXELS = 200_000_000
+"""Maximum number of pixels; decoding takes up to four bytes per pixel."""
 
 _MAX_BYTES = 2**29
 """Maximum size of an image file in bytes."""
 
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".apng")
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIF")
+_ADD_ONS = {"AVIF": "pillow_avif", "HEIF": "pillow_heif"}
+"""Format → package that adds it to a Pillow that lacks it, if the host has that package."""
+_SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".apng", ".heic",
+    ".heif",
+)  # fmt: skip
 
 _CONVERT = "Convert it to PNG or JPEG."
 _FOREIGN = (
@@ -84,9 +97,26 @@ class UnusableImage(Exception):
 
 
 def readable_suffixes() -> tuple[str, ...]:
-    """Lower-case suffixes of supported files; WebP and AVIF only if this Pillow can decode them."""
+    """Lower-case suffixes of supported files; WebP, AVIF and HEIC only if this Pillow can decode them."""
+    _load_add_ons()
     registered = Image.registered_extensions()
     return tuple(suffix for suffix in _SUFFIXES if registered.get(suffix) in _FORMATS)
+
+
+@functools.cache
+def _load_add_ons() -> None:
+    """Make the formats of installed add-ons known to Pillow; each registers itself when it is imported or asked to."""
+    Image.init()
+    for name, package in _ADD_ONS.items():
+        if name in Image.OPEN:
+            continue
+        try:
+            module = importlib.import_module(package)
+            if name == "HEIF":
+                module.register_heif_opener()
+        except Exception:
+            # Not installed, or built for another system: such files are reported as unreadable.
+            logger.debug("%s cannot be used", package, exc_info=True)
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -98,8 +128,16 @@ def image_size(path: Path) -> tuple[int, int]:
         UnusableImage: it is not a readable image, or it is too large.
     """
     try:
-        with path.open("rb") as file, _silent():
-            return upright_size(_opened(file))
+        with path.open("rb") as file, _silence:
+            try:
+                return upright_size(_opened(file))
+            except UnusableImage:
+                file.seek(0)
+                data = file.read(_MAX_BYTES)
+                shorter = without_text(data)
+                if len(shorter) == len(data):
+                    raise
+                return upright_size(_opened(io.BytesIO(shorter)))
     except OSError as error:
         raise _unreadable(error) from error
 
@@ -123,7 +161,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_image(data: bytes) -> Image.Image:
-    """Decode an image (the first frame of an animation) and make it upright.
+    """Decode an image (the first frame of an animation), make it upright and convert its colors to sRGB.
 
     Args:
         data: contents of the file.
@@ -131,17 +169,38 @@ def read_image(data: bytes) -> Image.Image:
     Raises:
         UnusableImage: it is damaged, too large, or not a readable image.
     """
-    with _silent():
-        image = _opened(io.BytesIO(data))
+    with _silence:
+        image = _opened(io.BytesIO(without_text(data)))
         try:
             image.load()
-            image = upright(image)
+            image = to_srgb(upright(image))
         except Exception as error:
             # Decoders raise different errors for damaged files, depending on format and version.
             raise _damaged(error) from error
     if image.mode == "F":
         raise UnusableImage("has floating-point pixels of unknown range", "Save it as PNG.")
     return image
+
+
+def notes_of(data: bytes) -> tuple[str, ...]:
+    """What is special about an image file: ``"animation"``, ``"cmyk"`` or ``"profile"`` (of colors other than sRGB).
+
+    Nothing is decoded.
+
+    Args:
+        data: contents of the file.
+
+    Raises:
+        UnusableImage: it is not a readable image, or it is too large.
+    """
+    with _silence:
+        image = _opened(io.BytesIO(without_text(data)))
+        found = {
+            "animation": getattr(image, "is_animated", False),
+            "cmyk": image.mode == "CMYK",
+            "profile": has_other_profile(image),
+        }
+    return tuple(name for name, holds in found.items() if holds)
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -162,12 +221,33 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     return (height, width) if _orientation(image) >= 5 else (width, height)
 
 
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Suppress Pillow's warnings, for example about damaged EXIF data, within the context: the pixels are intact."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        yield
+class _Silence:
+    """Context in which Pillow gives no warnings, for example about damaged EXIF data: the pixels are intact.
+
+    Python's filters for warnings belong to the whole process, so threads that read images share one change of them.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._filters = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._users:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+            self._users += 1
+
+    def __exit__(self, *exception: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                self._filters.__exit__(None, None, None)
+
+
+_silence = _Silence()
 
 
 def _opened(file: IO[bytes]) -> Image.Image:
@@ -176,7 +256,7 @@ def _opened(file: IO[bytes]) -> Image.Image:
     Like ``Image.open``, but only for the formats in :data:`_FORMATS` (others may start programs), and without
     its pixel limit, which prints a warning and depends on the host's settings; ours is :data:`MAX_PIXELS`.
     """
-    Image.init()
+    _load_add_ons()
     prefix = file.read(64)
     if not prefix:
         raise UnusableImage("is an empty file", "Copy it again, or remove it.")

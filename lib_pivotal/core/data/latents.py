@@ -38,6 +38,7 @@ class LatentEntry:
         sha256: hex hash of the file when it was checked.
         shown: its name in messages.
         background: what its transparent parts show; ``"white"`` if it has none.
+        is_converted: whether its colors are converted to sRGB, which earlier releases did not do.
     """
 
     path: Path
@@ -46,6 +47,7 @@ class LatentEntry:
     sha256: str
     shown: str
     background: str = "white"
+    is_converted: bool = False
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,8 @@ def _encode(pairs: Sequence[tuple[str, LatentEntry]], vae: VAE, source: _Source)
 
 def _key(entry: LatentEntry, identity: str) -> str:
     # The crop follows from the file and the bucket; the leading number is a version that changes with `fit`.
-    parts = ["1", entry.sha256, f"{entry.bucket[0]}x{entry.bucket[1]}", str(int(entry.mirrored)), identity]
+    version = "2" if entry.is_converted else "1"
+    parts = [version, entry.sha256, f"{entry.bucket[0]}x{entry.bucket[1]}", str(int(entry.mirrored)), identity]
     # White is left out, so that latents of earlier versions are found.
     if entry.background != "white":
         parts.append(entry.background)

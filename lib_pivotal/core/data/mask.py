@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageChops, ImageStat
 
-from lib_pivotal.core.data.background import on_background
+from lib_pivotal.core.data.background import alpha_of, on_background
 from lib_pivotal.core.data.bucket import bucket_for, crop
 from lib_pivotal.core.data.image_file import UnusableImage, read_bytes, read_image
 
@@ -68,30 +69,30 @@ class MaskReader:
         self._inverted = inverted
         self._is_hcp = scale == "hcp"
 
-    def of_file(self, path: Path, size: tuple[int, int], *, is_red: bool) -> Mask:
+    def read(self, path: Path, size: tuple[int, int], channel: Literal["alpha", "gray", "red"]) -> Mask:
         """The mask in a file.
 
         Args:
-            path: an image file.
+            path: an image file; for ``"alpha"`` the image itself.
             size: width and height of the upright image that it belongs to, px.
-            is_red: whether its red channel counts rather than its brightness.
+            channel: what counts: transparency, brightness or the red channel, which is brightness with the scale "hcp".
 
         Raises:
             UnusableImage: the file cannot be read or decoded.
         """
         data = read_bytes(path)
-        image = _gray(read_image(data), is_red=is_red and not self._is_hcp)
-        mask = self._fitted(image.gray, size, _hcp_weights() if self._is_hcp else _linear_weights())
+        image = read_image(data)
+        if channel == "alpha":
+            alpha = alpha_of(image) or Image.new("L", image.size, 255)
+            return self._fitted(alpha, size, _linear_weights())
+        gray, is_colored = _gray(image, is_red=channel == "red" and not self._is_hcp)
+        mask = self._fitted(gray, size, _hcp_weights() if self._is_hcp else _linear_weights())
         return replace(
             mask,
             sha256=hashlib.sha256(data).hexdigest(),
-            is_colored=image.is_colored,
-            is_stretched=_stretch(image.gray.size, size) > _MAX_STRETCH,
+            is_colored=is_colored,
+            is_stretched=_stretch(gray.size, size) > _MAX_STRETCH,
         )
-
-    def of_alpha(self, alpha: Image.Image) -> Mask:
-        """The transparency of an upright image, in mode L, as its mask."""
-        return self._fitted(alpha, alpha.size, _linear_weights())
 
     def _fitted(self, gray: Image.Image, size: tuple[int, int], weights: np.ndarray) -> Mask:
         """A mask in mode L, scaled, cropped and averaged like its image of ``size``."""
@@ -106,17 +107,10 @@ class MaskReader:
         return Mask(cells, "alpha", lost=_lost(_cell_means((pixels >= 0.5).astype(np.float32)), cells))
 
 
-@dataclass(frozen=True)
-class _GrayImage:
-    """A mask's file as an image in mode L, and whether it was colored."""
-
-    gray: Image.Image
-    is_colored: bool
-
-
-def _gray(image: Image.Image, *, is_red: bool) -> _GrayImage:
+def _gray(image: Image.Image, *, is_red: bool) -> tuple[Image.Image, bool]:
+    """A mask's file in mode L, and whether it was colored."""
     if image.mode in ("1", "L") and "transparency" not in image.info:
-        return _GrayImage(image.convert("L"), is_colored=False)
+        return image.convert("L"), False
     try:
         # What is transparent in a mask does not count.
         image = on_background(image, "black")
@@ -127,7 +121,7 @@ def _gray(image: Image.Image, *, is_red: bool) -> _GrayImage:
     red, green, blue = image.split()
     differences = [ImageStat.Stat(ImageChops.difference(red, other)).extrema[0][1] for other in (green, blue)]
     is_colored = max(differences) >= _COLORED_FROM
-    return _GrayImage(red if is_red or not any(differences) else image.convert("L"), is_colored)
+    return (red if is_red or not any(differences) else image.convert("L")), is_colored
 
 
 def _stretch(one: tuple[int, int], other: tuple[int, int]) -> float:

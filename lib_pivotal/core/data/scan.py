@@ -45,6 +45,7 @@ class DatasetImage:
         is_cut: whether the webui's generation data was removed from the caption.
         lookalikes: names of files next to it that may be meant as its caption.
         subset: the folder of the data set that it belongs to, with its settings.
+        notes: what should be said about it, see :func:`lib_pivotal.core.data.image_file.notes_of`.
         transparency: mean transparency, 0 … 1; 0 until the whole file has been read.
         mask: how much its parts count; None if it has no mask.
     """
@@ -60,6 +61,7 @@ class DatasetImage:
     is_cut: bool = False
     lookalikes: tuple[str, ...] = ()
     subset: Subset = field(default_factory=Subset)
+    notes: tuple[str, ...] = ()
     transparency: float = 0.0
     mask: Mask | None = None
 
@@ -72,18 +74,19 @@ def scan(folder: Path) -> list[DatasetImage]:
     return [scan_entry(entry, folder, Subset()) for entry in list_folder(folder).images]
 
 
-def scan_entry(entry: ImageEntry, folder: Path, subset: Subset) -> DatasetImage:
+def scan_entry(entry: ImageEntry, folder: Path, subset: Subset, size: tuple[int, int] | None = None) -> DatasetImage:
     """Read the header and the caption of an image.
 
     Args:
         entry: the image and its caption file.
         folder: the folder of its subset.
         subset: its settings.
+        size: width and height in px if they are known; None reads the header.
     """
     flaws: list[Flaw] = []
     width = height = 0
     try:
-        width, height = image_size(entry.path)
+        width, height = size or image_size(entry.path)
     except UnusableImage as error:
         flaws.append(Flaw(error.reason, error.hint))
     text, is_cut = None, False

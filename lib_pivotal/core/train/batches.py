@@ -66,6 +66,7 @@ def latent_entries(
             sha256=image.sha256,
             shown=image.shown,
             background=background if image.transparency else "white",
+            is_converted="profile" in image.notes,
         )
         for image in images
     ]

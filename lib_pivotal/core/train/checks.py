@@ -54,6 +54,8 @@ def check(
     per_rank: ValuesPerRank | None = None,
     dataset: DatasetReport | None = None,
     keeps_images: bool = False,
+    cache: Path | None = None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Checked:
     """Find all problems of a run at once: settings, names, dataset, output.
 
@@ -66,6 +68,8 @@ def check(
         per_rank: needed to estimate the disk space; None skips that check.
         dataset: result of an earlier check in the same start; None reads the data folder.
         keeps_images: keep decoded images for encoding, as far as memory allows, because training follows.
+        cache: folder that remembers which images were decoded before; None decodes all.
+        progress: called with (done, total) images while they are read.
     """
     problems = check_settings(config)
     problems += check_names(config.concepts, taken=taken_names, tokenizer=tokenizer)
@@ -75,7 +79,7 @@ def check(
     if dataset is None:
         keeps_images = keeps_images and not any(problem.is_error for problem in problems)
         kept = KeptImages(config.resolution, background=config.background) if keeps_images else None
-        dataset = read_dataset(config, kept=kept)
+        dataset = read_dataset(config, kept=kept, cache=cache, progress=progress)
     problems += check_output(bundles, run_root or bundles, config, per_rank=per_rank, image_count=len(dataset.usable))
     problems += _folder_spelling(config.data_folder) or dataset_problems(dataset, config, tokenizer)
     return Checked(problems, dataset, tokenizer is not None)

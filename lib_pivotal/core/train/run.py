@@ -172,6 +172,8 @@ def _check(
             run_root=folders.run,
             dataset=checked.dataset if checked is not None else None,
             keeps_images=True,
+            cache=folders.cache,
+            progress=lambda done, total: emit(Preparing("reading images", done, total)),
         )
     problems = group.from_first(list(checked.problems) if checked is not None else [])
     hints = family_hints(model.family, model.native_resolution, config)

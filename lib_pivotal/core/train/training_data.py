@@ -101,7 +101,7 @@ def _encoded(
     progress: Callable[[int, int], None],
     stopped: Callable[[], bool],
 ) -> TrainingData:
-    dataset = dataset or read_dataset(config)
+    dataset = dataset or read_dataset(config, cache=cache)
     images = dataset.usable
     entries = latent_entries(images, config.resolution, flip=config.flip, background=config.background)
     items = encode_all(
