@@ -101,7 +101,7 @@ def test_a_start_decodes_each_image_once(tmp_path, counting, monkeypatch, has_to
 
 
 def test_a_dataset_that_is_too_large_to_keep_is_decoded_twice(tmp_path, counting, monkeypatch):
-    monkeypatch.setattr(checks, "KeptImages", lambda resolution: KeptImages(resolution, limit=0))
+    monkeypatch.setattr(checks, "KeptImages", lambda resolution, **options: KeptImages(resolution, limit=0, **options))
     write_images(tmp_path / "data")
     run(tmp_path, toy_config(tmp_path / "data", steps=1, flip=True))
     assert counting.decoded == 12
@@ -162,12 +162,12 @@ def checked_config(tmp_path):
     return config, check(config, bundles=tmp_path, taken_names={}, tokenizer=ToyEncoder().tokenize)
 
 
-def load(config, dataset, group=None, vae=None, cache=Path("unused"), progress=lambda *_: None):
+def load(config, dataset, group=None, vae=None, cache=None, progress=lambda *_: None):
     return load_training_data(
         config,
         vae or ToyVae(),
         dataset,
-        cache=cache,
+        cache=cache or Path(config.data_folder) / ".cache",
         group=group or SingleProcess(),
         progress=progress,
         stopped=lambda: False,
@@ -278,6 +278,22 @@ def test_one_process_encodes_for_all(tmp_path, counting, monkeypatch):
     assert (two.digest, two.images, two.entries) == (one.digest, one.images, one.entries)
     assert len(two.items) == len(one.items) == 12
     assert all(torch.equal(a.mean, b.mean) and torch.equal(a.std, b.std) for a, b in zip(one.items, two.items))
+
+
+def test_masks_reach_all_processes(tmp_path, monkeypatch):
+    monkeypatch.setattr("lib_pivotal.core.train.training_data._SENT_TOGETHER", 4)
+    write_images(tmp_path)
+    for number in range(5):
+        save_image(tmp_path / f"0{number}-masklabel.png", color=(40 * number,) * 3)
+    config = toy_config(tmp_path, masks="masklabel")
+    first = Recorder()
+    one = load(config, None, first)
+    second = Receiver(first.sent)
+    two = load(config, None, second, NoVae())
+    assert not list(second.sent)
+    assert [image.mask for image in two.images] == [image.mask for image in one.images]
+    assert two.images[5].mask is None
+    assert [image.mask.cells[0, 0] for image in two.images[:5]] == pytest.approx([40 * n / 255 for n in range(5)])
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,10 @@ def first_loss(run: Run) -> float:
 
 def files(run: Run) -> list[str]:
     names = [path.relative_to(run.folder) for path in run.folder.rglob("*") if path.is_file()]
-    return sorted("cached latents" if path.parts[0] == "cache" else path.as_posix() for path in names)
+    return sorted(
+        "cached latents" if path.suffix == ".safetensors" and path.parts[0] == "cache" else path.as_posix()
+        for path in names
+    )
 
 
 def types(run: Run) -> set[str]:
@@ -141,6 +144,7 @@ class Effect:
 
 
 PREVIEWS = {"sample_every": 3}
+MASKED = {"data_folder": "masked", "masks": "masklabel", "unmasked_share": 0.0}
 EFFECTS: dict[str, Effect] = {
     "data_folder": Effect("other", trained),
     "resolution": Effect(128, first_loss),
@@ -197,6 +201,13 @@ EFFECTS: dict[str, Effect] = {
     "keep_states": Effect(
         1, lambda run: len([name for name in files(run) if "/states/" in name]), {"save_every": 1}, 1
     ),
+    "background": Effect("black", first_loss, {"data_folder": "transparent"}),
+    "masks": Effect("masklabel", first_loss, {**MASKED, "masks": "none"}),
+    "mask_folder": Effect("right", first_loss, {**MASKED, "masks": "folder", "mask_folder": "left"}),
+    "mask_scale": Effect("hcp", first_loss, MASKED),
+    "invert_masks": Effect(True, first_loss, MASKED),
+    "mask_floor": Effect(0.9, first_loss, MASKED),
+    "unmasked_share": Effect(1.0, first_loss, MASKED),
 }  # fmt: skip
 
 READ_BY_HOSTS = {
@@ -234,7 +245,26 @@ def settings(folder: Path, changes: dict[str, Any]) -> TrainConfig:
         "keep_states": 4,
     }
     values.update(changes)
-    return TrainConfig(**{**values, "data_folder": str(folder / values["data_folder"])})
+    places = {name: str(folder / values[name]) for name in ("data_folder", "mask_folder") if name in values}
+    return TrainConfig(**{**values, **places})
+
+
+def write_masked_images(folder: Path) -> None:
+    """Images with masks next to them, two folders of masks for them, and the images with a transparent left half."""
+    write_images(folder / "masked")
+    for name in ("transparent", "left", "right"):
+        (folder / name).mkdir()
+    for path in sorted((folder / "masked").glob("*.png")):
+        image = Image.open(path)
+        mask = Image.new("L", image.size, 100)
+        mask.paste(255, (image.width // 2, 0, image.width, image.height))
+        image.putalpha(mask.point(lambda level: 255 * (level > 100)))
+        image.save(folder / "transparent" / path.name)
+        mask.save(folder / "masked" / f"{path.stem}-masklabel.png")
+        mask.save(folder / "right" / path.name)
+        mask.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(folder / "left" / path.name)
+        for name in ("masked", "transparent"):
+            (folder / name / path.name).with_suffix(".txt").write_text("zog_x, left")
 
 
 def write_other_captions(folder: Path) -> None:
@@ -256,6 +286,7 @@ def run_of(tmp_path_factory):
     write_images(folder / "data")
     write_images(folder / "other", 4)
     write_other_captions(folder)
+    write_masked_images(folder)
 
     def run(changes: dict[str, Any]) -> Run:
         key = repr(sorted(changes.items()))

@@ -40,7 +40,7 @@ NAMES = {
     },
     "time": {"clock_gettime", "clock_settime", "tzset"},
     "socket": {"AF_UNIX", "socketpair"},
-    "pathlib": {"PosixPath", "PurePosixPath"},
+    "pathlib": {"PosixPath"},
     "asyncio": {"add_signal_handler"},
 }  # fmt: skip
 METHODS = {"lchmod", "symlink_to", "hardlink_to", "add_signal_handler"}

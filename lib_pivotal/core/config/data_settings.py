@@ -119,7 +119,7 @@ class DataSettings:
         "images",
         "advanced",
         "Background",
-        "What transparent parts show; mean is the mean of the visible pixels, hidden the colors stored under them.",
+        "What transparent parts show; mean is the mean color of the visible parts, hidden the colors under them.",
         choices=("white", "black", "gray", "mean", "hidden"),
     )
 
@@ -227,7 +227,13 @@ class DataSettings:
         "folder a file of the same name in the mask folder.",
         choices=("none", "alpha", "masklabel", "folder"),
     )
-    mask_folder: str = setting("", "dataset", "advanced", "Mask folder", "Folder of the masks.")
+    mask_folder: str = setting(
+        "",
+        "dataset",
+        "advanced",
+        "Mask folder",
+        "Folder of the masks; it may be inside the image folder, and its files are never read as images.",
+    )
     mask_scale: str = setting(
         "linear",
         "dataset",
@@ -244,7 +250,7 @@ class DataSettings:
         "dataset",
         "advanced",
         "Weight outside masks",
-        "How much masked-out parts count.",
+        "The least that a part of an image counts; with 0, masked-out parts are not trained at all.",
         low=0.0,
         high=1.0,
     )

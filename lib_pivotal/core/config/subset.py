@@ -72,10 +72,16 @@ class Subset:
         "subsets",
         "basic",
         "Masks",
-        "Where masks come from; empty: as for the whole data set.",
+        "Where masks come from; empty: as for the whole data set, but none for regularization images.",
         choices=("", "none", "alpha", "masklabel", "folder"),
     )
-    mask_folder: str = setting("", "subsets", "advanced", "Mask folder", "Folder of the masks if they are in a folder.")
+    mask_folder: str = setting(
+        "",
+        "subsets",
+        "advanced",
+        "Mask folder",
+        "Folder of the masks if they are in a folder; empty: as for the whole data set.",
+    )
     subfolders: bool = setting(True, "subsets", "advanced", "Subfolders", "Whether its subfolders belong to it, too.")
     loss_weight: float = setting(
         1.0,

@@ -1,4 +1,4 @@
-"""Fits images to their buckets: scaled, cropped, transparent parts on white."""
+"""Fits images to their buckets: scaled, cropped, and without transparent parts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import threading
 
 from PIL import Image
 
+from lib_pivotal.core.data.background import on_background
 from lib_pivotal.core.data.bucket import bucket_for, crop
 from lib_pivotal.core.data.image_file import UnusableImage
 
@@ -18,18 +19,19 @@ _MAX_SCALED = 16
 """An image that would be more than this many times as large as its bucket after scaling is cropped first."""
 
 
-def fit(image: Image.Image, bucket: tuple[int, int]) -> Image.Image:
-    """The image scaled and cropped to its bucket, transparent parts on white, in mode RGB.
+def fit(image: Image.Image, bucket: tuple[int, int], background: str = "white") -> Image.Image:
+    """The image scaled and cropped to its bucket, in mode RGB.
 
     Args:
         image: an upright image.
         bucket: (width, height) in px.
+        background: what transparent parts show, see :data:`lib_pivotal.core.data.background.BACKGROUNDS`.
 
     Raises:
         UnusableImage: it cannot be converted to RGB, or there is not enough memory.
     """
     try:
-        return _cut(_on_white(image), bucket)
+        return _cut(on_background(image, background), bucket)
     except MemoryError as error:
         raise UnusableImage("needs more memory than is available", "Scale it down.") from error
     except ValueError as error:
@@ -47,33 +49,18 @@ def _cut(image: Image.Image, bucket: tuple[int, int]) -> Image.Image:
     return image.resize(bucket, Image.Resampling.LANCZOS, box=shown)
 
 
-def _on_white(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        image = _eight_bits(image)
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
-    return image.convert("RGB")
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Convert an image of 16 bits per pixel to mode L; a transparent gray level is lost."""
-    image = image.convert("I")
-    image.info.pop("transparency", None)
-    # The added term keeps multiples of 257 from being rounded down.
-    return image.point(lambda value: value * (1 / 257) + 0.0005).convert("L")
-
-
 class KeptImages:
     """Images fitted to their buckets, kept by the check so that encoding need not read and decode them again.
 
     Args:
         resolution: side of the square bucket, px.
         limit: maximum number of bytes of pixels to keep.
+        background: see :func:`fit`.
     """
 
-    def __init__(self, resolution: int, limit: int = _KEPT_BYTES) -> None:
+    def __init__(self, resolution: int, limit: int = _KEPT_BYTES, background: str = "white") -> None:
         self._resolution = resolution
+        self._background = background
         self._room = limit
         self._images: dict[str, Image.Image | None] = {}
         self._lock = threading.Lock()
@@ -96,7 +83,7 @@ class KeptImages:
                 return
             self._room -= size
             self._images[sha256] = None
-        self._images[sha256] = fit(image, bucket)
+        self._images[sha256] = fit(image, bucket, self._background)
 
     def take(self, sha256: str, bucket: tuple[int, int]) -> Image.Image | None:
         """Return the image kept for a file and forget it; None if it was not kept.

@@ -14,6 +14,7 @@ from lib_pivotal.core.config.data_settings import DataSettings
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.config.subset import Subset
 from lib_pivotal.core.data.bucket_image import KeptImages
+from lib_pivotal.core.data.dataset_masks import DatasetMasks
 from lib_pivotal.core.data.folder import ImageEntry, find_folder
 from lib_pivotal.core.data.folder_reading import read_folder
 from lib_pivotal.core.data.image_facts import ImageFacts, read_facts
@@ -23,13 +24,18 @@ from lib_pivotal.core.data.in_order import in_order
 from lib_pivotal.core.data.overlaps import is_same_file, overlap_problems, real_folders
 from lib_pivotal.core.data.scan import DatasetImage, Flaw, scan_entry
 from lib_pivotal.core.data.shown import bases, shown_path
-from lib_pivotal.core.data.subsets import field_of, subsets_of
+from lib_pivotal.core.data.subsets import field_of, mask_field_of, subsets_of
 from lib_pivotal.core.errors import Problem
 
 __all__ = ["DatasetReport", "read_dataset"]
 
 _MAX_DECODING = 64_000_000
 """Maximum number of pixels of the images that are decoded at the same time, at up to four bytes each."""
+
+_INVISIBLE = Flaw(
+    "is fully transparent",
+    "Remove it, or set Background to hidden to train the colors stored under its transparent pixels.",
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,8 @@ class DatasetReport:
             folder = next(folder for folder in self.folders if folder in image.path.parents)
             name = os.fsencode(image.path.relative_to(folder).as_posix())
             texts = (image.sha256, image.caption or "", f"{image.repeats:g}")
-            digest.update(b"\0".join([name, *(text.encode() for text in texts)]))
+            mask = [image.mask.sha256.encode()] if image.mask is not None else []
+            digest.update(b"\0".join([name, *(text.encode() for text in texts), *mask]))
         return digest.hexdigest()
 
 
@@ -91,12 +98,13 @@ def read_dataset(
         cache: folder that remembers which images were decoded before; None decodes all.
         progress: called with (done, total) images.
     """
-    index = ImageIndex(cache)
     subsets = subsets_of(config, config.subsets)
     owners = [field_of(config, number) for number in range(len(subsets))]
-    reader = _Reader(config, subsets, kept, index, progress)
+    masks, index = DatasetMasks(config, subsets), ImageIndex(cache)
+    reader = _Reader(config, subsets, masks, kept, index, progress)
     for subset, owner in zip(subsets, owners, strict=True):
         reader.read(subset, owner)
+    reader.unused.update(["mask without an image"] * masks.unused_count)
     index.save()
     return DatasetReport(
         folders=tuple(reader.folders),
@@ -114,6 +122,7 @@ class _Reader:
     Args:
         settings: of the data set.
         subsets: all its folders.
+        masks: finds and reads the masks.
         kept: receives the decoded images.
         index: knows images that were decoded before.
         progress: called with (done, total) images.
@@ -123,6 +132,7 @@ class _Reader:
         self,
         settings: DataSettings,
         subsets: Sequence[Subset],
+        masks: DatasetMasks,
         kept: KeptImages | None,
         index: ImageIndex,
         progress: Callable[[int, int], None],
@@ -138,6 +148,7 @@ class _Reader:
         folders = [find_folder(subset.folder)[0] for subset in subsets]
         self._bases = bases(folders)
         self._apart = frozenset(real_folders(folders) if len(folders) > 1 else ())
+        self._masks = masks
         self._kept = kept
         self._index = index
         self._progress = progress
@@ -157,7 +168,9 @@ class _Reader:
         if problem:
             self.problems.append(Problem(field, "error", *problem))
             return
-        contents = read_folder(folder, subset, self._settings, field=field, base=base, apart=self._apart)
+        contents = read_folder(
+            folder, subset, self._settings, field=field, base=base, apart=self._apart, masks=self._masks.folders
+        )
         self.unused.update(contents.unused)
         self.problems += contents.problems
         self.paths[-1] += [entry.path for entry in contents.images]
@@ -165,27 +178,31 @@ class _Reader:
             text = f"{shown_path(folder)} contains no images."
             self.problems.append(Problem(field, "error", text, "Add images, or remove this folder from the data set."))
         self.problems += [_closed(path, reason, folder, field) for path, reason in contents.closed]
-        found = (self._known(entry, folder, subset) for entry in contents.images)
+        masks, problems = self._masks.find(contents.images, folder, subset, mask_field_of(field))
+        self.problems += problems
+        if subset.masks != "masklabel":
+            self.unused.update(["mask (-masklabel)"] * len({entry.mask for entry in contents.images if entry.mask}))
+        found = (self._known(entry, folder, subset, masks.get(entry.path)) for entry in contents.images)
         for read, pixels in in_order(self._read, found, _pixels_to_decode, _MAX_DECODING):
             self.images.append(read)
             self._progress(len(self.images), sum(map(len, self.paths)))
             if pixels and self._seen.setdefault(pixels, read) is not read:
                 self.copies.append((self._seen[pixels], read))
 
-    def _known(self, entry: ImageEntry, folder: Path, subset: Subset) -> _Found:
-        """What is known about an image without decoding it."""
+    def _known(self, entry: ImageEntry, folder: Path, subset: Subset, mask: Path | None) -> _Found:
+        """What is known about an image without decoding it; ``mask`` is the file of its mask."""
         try:
             stat = entry.path.stat()
         except OSError:
             # Reading it will say why.
-            return _Found(scan_entry(entry, folder, subset), None, None)
+            return _Found(scan_entry(entry, folder, subset), None, None, mask)
         facts = self._index.find(entry.path, stat)
         size = (facts.width, facts.height) if facts is not None else None
-        return _Found(scan_entry(entry, folder, subset, size), stat, facts)
+        return _Found(scan_entry(entry, folder, subset, size), stat, facts, mask)
 
     def _read(self, found: _Found) -> tuple[DatasetImage, str]:
         """Return the image with its facts or flaw, and a digest of its pixels; called from several threads."""
-        image, stat, facts = found
+        image, stat, facts, mask_file = found
         if not image.width:
             return image, ""
         try:
@@ -193,22 +210,27 @@ class _Reader:
                 facts = read_facts(image.path, self._kept)
                 if stat is not None:
                     self._index.add(image.path, stat, facts)
+            mask = self._masks.read(mask_file, facts, image.subset)
         except UnusableImage as error:
             return replace(image, flaws=(*image.flaws, Flaw(error.reason, error.hint))), ""
+        if facts.is_invisible and self._settings.background != "hidden":
+            return replace(image, flaws=(*image.flaws, _INVISIBLE)), ""
         read = replace(image, width=facts.width, height=facts.height, sha256=facts.sha256, notes=facts.notes)
-        return read, facts.pixels
+        return replace(read, transparency=facts.transparency, mask=mask), facts.pixels
 
 
 class _Found(NamedTuple):
-    """An image, the state of its file, and what the index knows about it."""
+    """An image, the state of its file, what the index knows about it, and the file of its mask."""
 
     image: DatasetImage
     stat: os.stat_result | None
     facts: ImageFacts | None
+    mask: Path | None
 
 
 def _pixels_to_decode(found: _Found) -> int:
-    return found.image.width * found.image.height if found.facts is None else 0
+    # The mask is about as large as the image.
+    return found.image.width * found.image.height * ((found.facts is None) + (found.mask is not None))
 
 
 def _closed(path: Path, reason: str, folder: Path, field: str) -> Problem:

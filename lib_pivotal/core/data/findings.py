@@ -8,6 +8,7 @@ from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.caption_findings import caption_problems
 from lib_pivotal.core.data.dataset_report import DatasetReport
 from lib_pivotal.core.data.image_file import readable_suffixes
+from lib_pivotal.core.data.mask_findings import mask_problems, transparency_problems
 from lib_pivotal.core.data.scan import DatasetImage
 from lib_pivotal.core.data.shown import listed, shown_path
 from lib_pivotal.core.errors import Problem
@@ -28,6 +29,7 @@ _PLURALS = {
     "file of a model": "files of models",
     "stored latents": "files of stored latents",
     "mask (-masklabel)": "masks (-masklabel)",
+    "mask without an image": "masks without an image",
     "special file": "special files",
     "hidden file": "hidden files",
     "hidden folder": "hidden folders",
@@ -58,6 +60,7 @@ def dataset_problems(
     problems += _notes(report.usable)
     problems += _copies(report.copies)
     problems += _sizes(report.usable, config.resolution)
+    problems += transparency_problems(report.usable, config) + mask_problems(report, config)
     return problems + caption_problems(report.usable, report.folder, config, tokenizer)
 
 

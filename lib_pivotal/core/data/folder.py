@@ -6,7 +6,7 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,9 +18,11 @@ from lib_pivotal.core.data.known_files import CONTROLS, MARKERS, MULTIPLY, SYSTE
 from lib_pivotal.core.data.shown import shown_path
 from lib_pivotal.core.folder_walk import walk
 
-__all__ = ["FolderContents", "ImageEntry", "find_folder", "list_folder"]
+__all__ = ["MASK_MARK", "FolderContents", "ImageEntry", "find_folder", "list_folder"]
 
-_MASK = "-masklabel"
+MASK_MARK = "-masklabel"
+"""What follows the name of an image in the name of its mask."""
+
 
 _METADATA = (".json", ".jsonl", ".csv")
 
@@ -41,6 +43,7 @@ class ImageEntry:
         is_cut: whether the webui's generation data was removed from the caption.
         repeats: how often it counts, > 0.
         flaws: why its caption cannot be used.
+        mask: its ``NAME-masklabel`` file; None if there is none.
     """
 
     path: Path
@@ -51,6 +54,7 @@ class ImageEntry:
     is_cut: bool = False
     repeats: float = 1.0
     flaws: tuple[Flaw, ...] = ()
+    mask: Path | None = None
 
 
 @dataclass
@@ -76,18 +80,19 @@ class FolderContents:
     hidden_suffix: list[Path] = field(default_factory=list)
 
 
-def find_folder(text: str) -> tuple[Path, tuple[str, str] | None]:
+def find_folder(text: str, what: str = "image") -> tuple[Path, tuple[str, str] | None]:
     """Find the folder a user means; surrounding spaces and the quotes of Windows' "Copy as path" are allowed.
 
     Args:
         text: the path as the user gave it.
+        what: what is in it, for messages.
 
     Returns:
         The folder, and None or the problem and what to do.
     """
     bare = bare_path(text)
     if not bare:
-        return Path(text), ("No image folder is given.", "Choose the folder that contains the images.")
+        return Path(text), (f"No {what} folder is given.", f"Choose the folder that contains the {what}s.")
     paths = [_expanded(given) for given in dict.fromkeys((text, text.strip(), bare))]
     answers = [_obstacle(path) for path in paths]
     # A real name may contain such characters; if neither exists, the message shows the plain one.
@@ -96,7 +101,7 @@ def find_folder(text: str) -> tuple[Path, tuple[str, str] | None]:
         return paths[index], None
     return paths[index], (
         f"{shown_path(paths[index])} {answers[index]}.",
-        "Choose the folder that contains the images.",
+        f"Choose the folder that contains the {what}s.",
     )
 
 
@@ -118,7 +123,9 @@ def _obstacle(path: Path) -> str:
         return f"cannot be opened ({error.strerror or error})"
 
 
-def list_folder(folder: Path, *, subfolders: bool = True, apart: frozenset[str] = frozenset()) -> FolderContents:
+def list_folder(
+    folder: Path, *, subfolders: bool = True, apart: frozenset[str] = frozenset(), masks: Collection[Path] = ()
+) -> FolderContents:
     """List everything in ``folder`` and, with ``subfolders``, below it; no file is opened.
 
     Hidden files, hidden folders and masks are left out, as are files that this project writes: run folders, cover
@@ -128,7 +135,9 @@ def list_folder(folder: Path, *, subfolders: bool = True, apart: frozenset[str] 
         folder: the folder.
         subfolders: whether the folders in it are listed, too.
         apart: real paths of folders that are not entered, because they are listed on their own.
+        masks: folders of masks, which are left out.
     """
+    left_out = {os.path.realpath(path) for path in masks}
     contents = FolderContents()
 
     def skip(path: Path, error: OSError | None) -> None:
@@ -142,7 +151,13 @@ def list_folder(folder: Path, *, subfolders: bool = True, apart: frozenset[str] 
             contents.unused["run folder"] += 1
             folders.clear()
             continue
-        folders[:] = [entry for entry in folders if subfolders and _is_entered(entry, apart, contents)]
+        folders[:] = [
+            entry
+            for entry in folders
+            if subfolders
+            and _is_entered(entry, apart, contents)
+            and not (left_out and os.path.realpath(entry.path) in left_out)
+        ]
         _sort_out(path, _visible(files, contents), contents)
     contents.images.sort(key=lambda image: image.path.relative_to(folder).as_posix())
     contents.metadata.sort(key=lambda path: path.relative_to(folder).as_posix())
@@ -188,15 +203,16 @@ def _is_run(entries: Iterable[os.DirEntry[str]]) -> bool:
 def _sort_out(folder: Path, entries: list[os.DirEntry[str]], contents: FolderContents) -> None:
     suffixes = readable_suffixes()
     files = {entry.name for entry in entries if _is_file(entry)}
-    images, others = list[str](), list[str]()
+    images, others, masks = list[str](), list[str](), dict[str, str]()
     for entry in entries:
         stem, suffix = split_name(entry.name)
         if suffix.lower() not in suffixes:
             others.append(entry.name)
         elif entry.name not in files:
             contents.unused["special file"] += 1
-        elif stem.endswith(_MASK):
-            contents.unused[f"mask ({_MASK})"] += 1
+        elif stem.endswith(MASK_MARK):
+            if masks.setdefault(alike(stem.removesuffix(MASK_MARK)), entry.name) != entry.name:
+                contents.unused["mask without an image"] += 1
         elif f"{stem.removesuffix('.preview')}.safetensors" in files:
             contents.unused["cover image of a bundle"] += 1
         else:
@@ -207,8 +223,12 @@ def _sort_out(folder: Path, entries: list[os.DirEntry[str]], contents: FolderCon
     similar = lookalikes_by_stem(rest, suffixes)
     for name in images:
         own = captions.get(name, ())
-        lookalikes = () if own else tuple(similar.get(alike(split_name(name)[0]), ()))
-        contents.images.append(ImageEntry(folder / name, tuple(folder / item for item in own), lookalikes))
+        stem = alike(split_name(name)[0])
+        lookalikes = () if own else tuple(similar.get(stem, ()))
+        mask = folder / masks[stem] if stem in masks else None
+        contents.images.append(ImageEntry(folder / name, tuple(folder / item for item in own), lookalikes, mask=mask))
+    lonely = masks.keys() - {alike(split_name(name)[0]) for name in images}
+    contents.unused.update(["mask without an image"] * len(lonely))
     for name in rest:
         kind = _kind(name, files) if name in files else "special file"
         if kind in _METADATA:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,7 @@ def read_folder(
     field: str = "data_folder",
     base: Path | None = None,
     apart: frozenset[str] = frozenset(),
+    masks: Collection[Path] = (),
 ) -> FolderReading:
     """List a folder and read all captions in it; images are not opened.
 
@@ -56,8 +57,9 @@ def read_folder(
         field: the setting that holds the folder.
         base: folder to which names in messages are relative; None for ``folder``.
         apart: see :func:`lib_pivotal.core.data.folder.list_folder`.
+        masks: likewise.
     """
-    contents = list_folder(folder, subfolders=subset.subfolders, apart=apart)
+    contents = list_folder(folder, subfolders=subset.subfolders, apart=apart, masks=masks)
     base = base or folder
 
     def show(path: Path) -> str:

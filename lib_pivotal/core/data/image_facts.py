@@ -6,8 +6,9 @@ import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
+from PIL import Image, ImageStat
 
+from lib_pivotal.core.data.background import alpha_of
 from lib_pivotal.core.data.bucket_image import KeptImages, fit
 from lib_pivotal.core.data.image_file import notes_of, read_bytes, read_image
 
@@ -26,6 +27,7 @@ class ImageFacts(NamedTuple):
         sha256: hex hash of the file.
         pixels: hex digest that is equal for images that look the same, whatever their file format.
         notes: what should be said about it, see :func:`lib_pivotal.core.data.image_file.notes_of`.
+        transparency: mean transparency, 0 … 1; 0 only if nothing is transparent.
     """
 
     width: int
@@ -33,6 +35,12 @@ class ImageFacts(NamedTuple):
     sha256: str
     pixels: str
     notes: tuple[str, ...] = ()
+    transparency: float = 0.0
+
+    @property
+    def is_invisible(self) -> bool:
+        """Whether the image is fully transparent."""
+        return self.transparency == 1.0
 
 
 def read_facts(path: Path, kept: KeptImages | None) -> ImageFacts:
@@ -53,7 +61,9 @@ def read_facts(path: Path, kept: KeptImages | None) -> ImageFacts:
         kept.keep(sha256, decoded)
     # Any part of it shows whether it can be converted to RGB.
     fit(decoded.crop((0, 0, 1, 1)), (1, 1))
-    return ImageFacts(decoded.width, decoded.height, sha256, _pixel_digest(decoded), notes)
+    alpha = alpha_of(decoded)
+    transparency = 1.0 - ImageStat.Stat(alpha).mean[0] / 255 if alpha is not None else 0.0
+    return ImageFacts(decoded.width, decoded.height, sha256, _pixel_digest(decoded), notes, transparency)
 
 
 def _pixel_digest(image: Image.Image) -> str:

@@ -16,7 +16,7 @@ __all__ = ["ImageIndex"]
 logger = logging.getLogger("pivotal.images")
 
 _NAME = "images.json"
-_VERSION = 1
+_VERSION = 2
 """Changes when the facts do."""
 _MAX_BYTES = 2**28
 _MAX_FILES = 200_000
@@ -48,8 +48,9 @@ class ImageIndex:
         try:
             if values[0] != stat.st_size or values[1] != stat.st_mtime_ns:
                 return None
-            width, height, sha256, pixels, notes = values[2:]
-            return ImageFacts(int(width), int(height), str(sha256), str(pixels), tuple(map(str, notes)))
+            width, height, sha256, pixels, notes, transparency = values[2:]
+            texts = tuple(map(str, notes))
+            return ImageFacts(int(width), int(height), str(sha256), str(pixels), texts, float(transparency))
         except (TypeError, ValueError, KeyError, IndexError):
             return None
 

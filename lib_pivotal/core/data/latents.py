@@ -37,6 +37,7 @@ class LatentEntry:
         mirrored: whether to swap left and right.
         sha256: hex hash of the file when it was checked.
         shown: its name in messages.
+        background: what its transparent parts show; ``"white"`` if it has none.
         is_converted: whether its colors are converted to sRGB, which earlier releases did not do.
     """
 
@@ -45,6 +46,7 @@ class LatentEntry:
     mirrored: bool
     sha256: str
     shown: str
+    background: str = "white"
     is_converted: bool = False
 
 
@@ -142,7 +144,7 @@ def _decoded(entry: LatentEntry) -> Image.Image:
         data = read_bytes(entry.path)
         # Otherwise latents would be stored under the hash of different contents.
         if hashlib.sha256(data).hexdigest() == entry.sha256:
-            return fit(read_image(data), entry.bucket)
+            return fit(read_image(data), entry.bucket, entry.background)
     except UnusableImage as error:
         raise DatasetError(f"The image {entry.shown} {error.reason}.", hint=error.hint) from error
     raise DatasetError(f"The image {entry.shown} has changed since it was checked.", hint="Start the training again.")
@@ -174,7 +176,10 @@ def _encode(pairs: Sequence[tuple[str, LatentEntry]], vae: VAE, source: _Source)
 def _key(entry: LatentEntry, identity: str) -> str:
     # The crop follows from the file and the bucket; the leading number is a version that changes with `fit`.
     version = "2" if entry.is_converted else "1"
-    parts = (version, entry.sha256, f"{entry.bucket[0]}x{entry.bucket[1]}", str(int(entry.mirrored)), identity)
+    parts = [version, entry.sha256, f"{entry.bucket[0]}x{entry.bucket[1]}", str(int(entry.mirrored)), identity]
+    # White is left out, so that latents of earlier versions are found.
+    if entry.background != "white":
+        parts.append(entry.background)
     return hashlib.sha256("/".join(parts).encode()).hexdigest()
 
 

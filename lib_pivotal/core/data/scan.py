@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lib_pivotal.core.config.data_settings import DataSettings
 from lib_pivotal.core.config.subset import Subset
@@ -13,6 +14,9 @@ from lib_pivotal.core.data.folder_reading import read_folder
 from lib_pivotal.core.data.image_file import UnusableImage, image_size
 from lib_pivotal.core.data.shown import shown_path
 from lib_pivotal.core.data.subsets import subsets_of
+
+if TYPE_CHECKING:
+    from lib_pivotal.core.data.mask import Mask
 
 __all__ = ["DatasetImage", "Flaw", "scan", "scan_entry"]
 
@@ -34,6 +38,8 @@ class DatasetImage:
         lookalikes: names of files next to it that may be meant as its caption.
         subset: the folder of the data set that it belongs to, with its settings.
         notes: what should be said about it, see :func:`lib_pivotal.core.data.image_file.notes_of`.
+        transparency: mean transparency, 0 … 1; 0 until the whole file has been read.
+        mask: how much its parts count; None if it has no mask.
     """
 
     path: Path
@@ -48,6 +54,8 @@ class DatasetImage:
     lookalikes: tuple[str, ...] = ()
     subset: Subset = field(default_factory=Subset)
     notes: tuple[str, ...] = ()
+    transparency: float = 0.0
+    mask: Mask | None = None
 
 
 def scan(folder: Path) -> list[DatasetImage]:

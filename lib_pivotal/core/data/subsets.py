@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lib_pivotal.core.config.data_settings import DataSettings
-from lib_pivotal.core.config.subset import Subset
+from lib_pivotal.core.config.subset import REGULARIZATION, Subset
 
-__all__ = ["field_of", "subsets_of"]
+__all__ = ["field_of", "mask_field_of", "subsets_of"]
 
 
 def subsets_of(settings: DataSettings, extra: tuple[Subset, ...] = ()) -> tuple[Subset, ...]:
@@ -19,7 +19,7 @@ def subsets_of(settings: DataSettings, extra: tuple[Subset, ...] = ()) -> tuple[
     """
     # Without any folder, the missing one is reported.
     has_own = settings.data_folder.strip() or not extra
-    own = (Subset(folder=settings.data_folder, mask_folder=settings.mask_folder),) if has_own else ()
+    own = (Subset(folder=settings.data_folder),) if has_own else ()
     return tuple(
         replace(
             subset,
@@ -27,7 +27,9 @@ def subsets_of(settings: DataSettings, extra: tuple[Subset, ...] = ()) -> tuple[
             caption_prefix=subset.caption_prefix or settings.caption_prefix,
             caption_suffix=subset.caption_suffix or settings.caption_suffix,
             keep_first=subset.keep_first or settings.keep_first,
-            masks=subset.masks or settings.masks,
+            # The whole of a regularization image counts unless its folder says otherwise.
+            masks=subset.masks or ("none" if subset.kind == REGULARIZATION else settings.masks),
+            mask_folder=subset.mask_folder or settings.mask_folder,
         )
         for subset in (*own, *extra)
     )
@@ -43,3 +45,8 @@ def field_of(settings: DataSettings, index: int) -> str:
     if not settings.data_folder.strip():
         return f"subsets[{index}].folder" if index else "data_folder"
     return f"subsets[{index - 1}].folder" if index else "data_folder"
+
+
+def mask_field_of(field: str) -> str:
+    """Name of the setting that holds the mask folder of a subset; ``field`` is that of its folder."""
+    return field.replace("data_folder", "mask_folder").replace("].folder", "].mask_folder")

@@ -148,13 +148,16 @@ class Objective:
             signal, sigma = self._levels(timesteps)
             target = signal * noise - sigma * latents
         error = (prediction.float() - target).pow(2)
-        if mask is None:
-            means = error.mean(dim=(1, 2, 3))
-        else:
-            total = mask.sum(dim=(1, 2, 3)).clamp(min=1e-8)
-            means = (error.mean(dim=1, keepdim=True) * mask).sum(dim=(1, 2, 3)) / total
+        means = error.mean(dim=(1, 2, 3)) if mask is None else _masked_means(error, mask)
         return means * self._weights[timesteps]
 
     def _levels(self, timesteps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         shape = (-1, 1, 1, 1)
         return self._signal[timesteps].view(shape), self._noise[timesteps].view(shape)
+
+
+def _masked_means(error: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean of each item's errors ``(B, C, h, w)``, weighted by its mask ``(B, 1, h, w)``; 0 if nothing counts."""
+    # As a ratio of means, a mask of ones gives bit for bit what no mask gives.
+    weight = mask.mean(dim=(1, 2, 3))
+    return (error * mask).mean(dim=(1, 2, 3)) / weight.clamp(min=1e-8)

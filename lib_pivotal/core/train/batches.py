@@ -11,6 +11,7 @@ from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.bucket import bucket_for, crop
 from lib_pivotal.core.data.caption import CaptionMaker
 from lib_pivotal.core.data.latents import LatentEntry, LatentItem
+from lib_pivotal.core.data.mask import CELL
 from lib_pivotal.core.data.plan import Plan
 from lib_pivotal.core.data.scan import DatasetImage
 from lib_pivotal.core.diffusion.noise import item_noise, item_seed
@@ -46,13 +47,16 @@ class Batch:
     weights: torch.Tensor | None = None
 
 
-def latent_entries(images: Sequence[DatasetImage], resolution: int, *, flip: bool) -> list[LatentEntry]:
+def latent_entries(
+    images: Sequence[DatasetImage], resolution: int, *, flip: bool, background: str = "white"
+) -> list[LatentEntry]:
     """The images to encode, each in its bucket; with ``flip``, followed by their mirror images.
 
     Args:
         images: images of the dataset.
         resolution: side of the square bucket in px.
         flip: whether to train on mirror images, too.
+        background: what transparent parts show.
     """
     plain = [
         LatentEntry(
@@ -61,6 +65,7 @@ def latent_entries(images: Sequence[DatasetImage], resolution: int, *, flip: boo
             mirrored=False,
             sha256=image.sha256,
             shown=image.shown,
+            background=background if image.transparency else "white",
             is_converted="profile" in image.notes,
         )
         for image in images
@@ -106,10 +111,13 @@ class Batcher:
         self._plan = Plan(buckets, repeats, self._per_process * processes, config.seed)
         self._sizes = [_size(image, bucket) for image, bucket in zip(images, buckets, strict=True)]
         size = sum(item.mean.numel() * 8 for item in items)
+        size += sum(image.mask.cells.nbytes for image in images if image.mask is not None)
         self._home = device if size <= _ON_DEVICE_BYTES else torch.device("cpu")
+        self._unmasked_share = config.unmasked_share
         self._latents: dict[tuple[int, int], torch.Tensor] = {}
         self._slots: list[int] = []
         self._stack(entries, items)
+        self._masks = _stacked_masks(images, entries, config.mask_floor, self._home)
         self._buckets = buckets
 
     def _stack(self, entries: Sequence[LatentEntry], items: Sequence[LatentItem]) -> None:
@@ -133,16 +141,23 @@ class Batcher:
     def _batch(self, step: int, first: int, indices: Sequence[int]) -> Batch:
         latents = self._latents[self._buckets[indices[0]]]
         shape = tuple(latents.shape[2:])
-        noises, slots, captions = [], [], []
+        noises, slots, mask_slots, captions = [], [], [], []
         for position, index in enumerate(indices, start=first):
             item, rng = item_noise(item_seed(self._config.seed, step, position), shape, self._timestep_count)
             is_mirrored = self._config.flip and rng.random() < 0.5
             slots.append(self._slots[index + len(self._captions) * is_mirrored])
             captions.append(self._maker.vary(self._captions[index], rng))
             noises.append(item)
+            # Drawn last, so that masks change none of the other draws.
+            is_unmasked = bool(self._masks) and rng.random() < self._unmasked_share
+            mask_slots.append(-1 if is_unmasked else slots[-1])
         drawn = torch.stack([torch.stack([item.noise, item.posterior]) for item in noises])
         timesteps = torch.tensor([item.timestep for item in noises])
         moments = latents[to_device(torch.tensor(slots), self._home)]
+        masks = None
+        if self._masks:
+            chosen = self._masks[self._buckets[indices[0]]][to_device(torch.tensor(mask_slots), self._home)]
+            masks = to_device(chosen, self._device)
         drawn, timesteps, moments = (to_device(tensor, self._device) for tensor in (drawn, timesteps, moments))
         return Batch(
             latents=torch.addcmul(moments[:, 0], moments[:, 1], drawn[:, 1]),
@@ -150,7 +165,35 @@ class Batcher:
             timesteps=timesteps,
             captions=captions,
             sizes=[self._sizes[index] for index in indices],
+            masks=masks,
         )
+
+
+def _stacked_masks(
+    images: Sequence[DatasetImage], entries: Sequence[LatentEntry], floor: float, device: torch.device
+) -> dict[tuple[int, int], torch.Tensor]:
+    """Masks of the entries, ``(n + 1, 1, h, w)`` per bucket in the order of its latents; empty if no image has one.
+
+    The last mask of each bucket is that of images without a mask: ones.
+
+    Args:
+        images: images of the dataset.
+        entries: see :func:`latent_entries`.
+        floor: smallest weight of a part.
+        device: device of the masks.
+    """
+    if all(image.mask is None for image in images):
+        return {}
+    by_bucket: dict[tuple[int, int], list[torch.Tensor]] = {}
+    for number, entry in enumerate(entries):
+        mask = images[number % len(images)].mask
+        width, height = entry.bucket
+        cells = torch.ones(height // CELL, width // CELL) if mask is None else torch.from_numpy(mask.cells)
+        by_bucket.setdefault(entry.bucket, []).append(cells.flip(1) if entry.mirrored else cells)
+    return {
+        bucket: torch.stack([*group, torch.ones_like(group[0])]).clamp(min=floor).unsqueeze(1).to(device)
+        for bucket, group in by_bucket.items()
+    }
 
 
 def _size(image: DatasetImage, bucket: tuple[int, int]) -> ImageSize:

@@ -78,7 +78,7 @@ def check(
     problems += check_file_name(config.output_name)
     if dataset is None:
         keeps_images = keeps_images and not any(problem.is_error for problem in problems)
-        kept = KeptImages(config.resolution) if keeps_images else None
+        kept = KeptImages(config.resolution, background=config.background) if keeps_images else None
         dataset = read_dataset(config, kept=kept, cache=cache, progress=progress)
     problems += check_output(bundles, run_root or bundles, config, per_rank=per_rank, image_count=len(dataset.usable))
     problems += _folder_spelling(config.data_folder) or dataset_problems(dataset, config, tokenizer)

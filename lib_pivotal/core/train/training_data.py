@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.dataset_report import DatasetReport, read_dataset
 from lib_pivotal.core.data.latents import LatentEntry, LatentItem, encode_all
+from lib_pivotal.core.data.mask import Mask
 from lib_pivotal.core.data.scan import DatasetImage
 from lib_pivotal.core.errors import DatasetError, Interrupted, PivotalError
 from lib_pivotal.core.ports import VAE
@@ -74,11 +76,21 @@ def load_training_data(
         group.from_first(error if is_clear else PivotalError(f"The first process failed: {error}."))
         raise
     group.from_first(None)
-    group.from_first((data.images, data.digest))
     if group.size > 1:
-        for start in range(0, len(data.items), _SENT_TOGETHER):
-            group.from_first(data.items[start : start + _SENT_TOGETHER])
+        _send(data, group)
     return data
+
+
+def _send(data: TrainingData, group: ProcessGroup) -> None:
+    # Masks are as large as a channel of latents and are sent like these.
+    group.from_first((tuple(replace(image, mask=None) for image in data.images), data.digest))
+    _send_all(data.items, group)
+    _send_all([image.mask for image in data.images], group)
+
+
+def _send_all(values: Sequence[object], group: ProcessGroup) -> None:
+    for start in range(0, len(values), _SENT_TOGETHER):
+        group.from_first(values[start : start + _SENT_TOGETHER])
 
 
 def _encoded(
@@ -91,7 +103,7 @@ def _encoded(
 ) -> TrainingData:
     dataset = dataset or read_dataset(config, cache=cache)
     images = dataset.usable
-    entries = latent_entries(images, config.resolution, flip=config.flip)
+    entries = latent_entries(images, config.resolution, flip=config.flip, background=config.background)
     items = encode_all(
         entries,
         vae,
@@ -110,9 +122,17 @@ def _received(config: TrainConfig, group: ProcessGroup) -> TrainingData:
     failure: PivotalError | None = group.from_first(None)
     if failure is not None:
         raise failure
-    images, digest = group.from_first(((), ""))
-    entries = latent_entries(images, config.resolution, flip=config.flip)
-    items: list[LatentItem] = []
-    while len(items) < len(entries):
-        items += group.from_first([])
+    shared: tuple[Sequence[DatasetImage], str] = group.from_first(((), ""))
+    bare, digest = shared
+    entries = latent_entries(bare, config.resolution, flip=config.flip, background=config.background)
+    items: list[LatentItem] = _receive_all(len(entries), group)
+    masks: list[Mask | None] = _receive_all(len(bare), group)
+    images = tuple(replace(image, mask=mask) for image, mask in zip(bare, masks, strict=True))
     return TrainingData(images, entries, items, digest)
+
+
+def _receive_all(count: int, group: ProcessGroup) -> list[Any]:
+    values: list[Any] = []
+    while len(values) < count:
+        values += group.from_first([])
+    return values

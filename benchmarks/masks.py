@@ -1,0 +1,167 @@
+"""Shows what masks keep out of a name, on the small model: ``python run.py bench masks``.
+
+Two characters are drawn only on busy backgrounds of one color each, with captions that do not mention them. They are
+trained without masks and with masks, and the names alone are drawn. Prints how often the demo's reader finds the
+training background, how much the border of the images varies (busy: as in training; 0: plain), how often a background
+that the prompt asks for is drawn, and how often the character is recognized.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from lib_pivotal.cli.train import train_run
+from lib_pivotal.core.bundle.file import read_bundle
+from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.lora.adapter_set import attach
+from lib_pivotal.core.ports import SampleRequest
+from lib_pivotal.demo.__main__ import NAMES, demo_config
+from lib_pivotal.demo.assets import materialize
+from lib_pivotal.demo.base_model.reader import Reading, read
+from lib_pivotal.demo.characters import CHARACTERS
+from lib_pivotal.demo.draw import COLORS, SIDE, Canvas
+from lib_pivotal.demo.evaluate import parts_of
+from lib_pivotal.demo.world import POSITIONS, SIZES, darkened, place
+from lib_pivotal.host.diffusers.model import DiffusersModel, load_model
+from lib_pivotal.host.diffusers.sample import DiffusersSampler
+
+BACKGROUNDS = {"zogling": ("green", "dotted"), "mibble": ("orange", "striped")}
+"""Background of each character's training images: color and pattern."""
+LOOKS = {"zogling": ("square", "blue"), "mibble": ("heart", "pink")}
+"""What the reader sees in each character: shape and color."""
+OTHER = "white"
+"""A background that no training image has."""
+_COUNT = 24
+"""Training images per character."""
+_SAMPLE_STEPS = 12
+_BORDER = 4
+"""Pixels."""
+
+
+def write_busy_images(folder: Path, character: str) -> list[np.ndarray]:
+    """Write images of a character on its busy background, with captions and masks; return the images.
+
+    Args:
+        folder: created if missing.
+        character: one of :data:`BACKGROUNDS`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    images = []
+    for number in range(_COUNT):
+        rng = np.random.default_rng([list(BACKGROUNDS).index(character), number])
+        size, position = list(SIZES)[number % 2], list(POSITIONS)[number % 3]
+        x, y, radius = place(size, position, rng)
+        busy, black, white = _busy(*BACKGROUNDS[character], rng), Canvas((0, 0, 0), "a"), Canvas((255, 255, 255), "a")
+        for canvas in (busy, black, white):
+            CHARACTERS[character].paint(canvas, x, y, min(radius, 18.5))
+        image, on_black, on_white = (canvas.finish() for canvas in (busy, black, white))
+        path = folder / f"{character}-{number:02d}.png"
+        Image.fromarray(image).save(path)
+        # The character is what does not change with the background.
+        mask = 255 - (on_white.astype(int) - on_black).max(axis=2)
+        Image.fromarray(mask.astype(np.uint8)).save(folder / f"{path.stem}-masklabel.png")
+        path.with_suffix(".txt").write_text(f"{character}, {size}\n", encoding="utf-8")
+        images.append(image)
+    return images
+
+
+def _busy(color: str, pattern: str, rng: np.random.Generator) -> Canvas:
+    canvas = Canvas(COLORS[color], "a")
+    canvas.pattern([(0, 0), (SIDE, 0), (SIDE, SIDE), (0, SIDE)], pattern, darkened(COLORS[color]))
+    for _ in range(5):
+        x, y = rng.uniform(0, SIDE, 2)
+        canvas.disc(x, y, float(rng.uniform(3, 6)), darkened(COLORS[color]))
+    return canvas
+
+
+def border_spread(images: Sequence[np.ndarray]) -> float:
+    """Mean standard deviation of the colors along the upper and lower border, in levels."""
+    borders = [np.concatenate([image[:_BORDER], image[-_BORDER:]]).reshape(-1, 3) for image in images]
+    return float(np.mean([border.astype(float).std(axis=0).mean() for border in borders]))
+
+
+def drawn(model: DiffusersModel, bundle_path: Path, prompt: str, count: int) -> list[np.ndarray]:
+    """Images for a prompt, with the embeddings and the LoRA of a bundle."""
+    parts = parts_of(read_bundle(bundle_path), model, embeddings=True, loras=["unet", "clip_l"])
+    sampler, images = DiffusersSampler(model), []
+    with attach(parts.loras):
+        for seed in range(count):
+            sample = sampler.make(
+                SampleRequest(prompt, "", SIDE, SIDE, _SAMPLE_STEPS, 4.0, seed=seed), parts.embeddings
+            )
+            if sample is None:
+                raise SystemExit("The sampler made no image.")
+            images.append(np.asarray(sample.image))
+    return images
+
+
+def trained(config: TrainConfig, out: Path) -> Path:
+    """Train in a folder of its own; returns the bundle."""
+    out.mkdir(parents=True)
+    outcome = train_run(config, (), out)
+    if outcome.bundle_path is None:
+        raise SystemExit("The training was stopped.")
+    return outcome.bundle_path
+
+
+def measured(model: DiffusersModel, bundle_path: Path, count: int) -> dict[str, float]:
+    """Measures of a trained bundle over both characters."""
+    alone = {name: drawn(model, bundle_path, name, count) for name in NAMES}
+    asked = {name: drawn(model, bundle_path, f"{name}, large, {OTHER} background", count) for name in NAMES}
+    readings = [(name, read(image, "a")) for name, images in alone.items() for image in images]
+    asked_readings = [(name, read(image, "a")) for name, images in asked.items() for image in images]
+    return {
+        "training background": _share([reading.background == BACKGROUNDS[name][0] for name, reading in readings]),
+        "border spread": border_spread([image for images in alone.values() for image in images]),
+        f"{OTHER} background when asked for": _share([reading.background == OTHER for _, reading in asked_readings]),
+        "recognized, name alone": _share([_is_known(*pair) for pair in readings]),
+        f"recognized on {OTHER}": _share([_is_known(*pair) for pair in asked_readings]),
+    }
+
+
+def _share(hits: Sequence[bool]) -> float:
+    return 100 * float(np.mean(hits))
+
+
+def _is_known(name: str, reading: Reading) -> bool:
+    return (reading.shape, reading.color) == LOOKS[name]
+
+
+def main() -> None:
+    """Train, measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--count", type=int, default=20, help="images per prompt")
+    parser.add_argument("--floors", default="0.1", help="weights outside masks to try, separated by commas")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        images = [image for name in NAMES for image in write_busy_images(out / "data" / name, name)]
+        base = materialize(out / "model").a
+        plain = demo_config(base, out / "data", options.steps)
+        variants = {"without masks": plain}
+        for floor in options.floors.split(","):
+            variants[f"masks, {floor} outside"] = replace(plain, masks="masklabel", mask_floor=float(floor))
+        lines = [f"border spread of the training images: {border_spread(images):.1f}"]
+        for number, (title, config) in enumerate(variants.items()):
+            # A model of its own for each, because a training leaves nothing behind that could be compared.
+            bundle_path = trained(config, out / f"run-{number}")
+            values = measured(load_model(base), bundle_path, options.count)
+            lines.append(f"{title}: " + ", ".join(f"{what} {value:.0f}" for what, value in values.items()))
+            sys.stdout.write(lines[-1] + "\n")
+            sys.stdout.flush()
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
