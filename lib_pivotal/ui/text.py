@@ -19,6 +19,7 @@ __all__ = [
     "MESSAGES",
     "STATES",
     "TABS",
+    "VALIDATION_LINES",
     "concept_label",
 ]
 
@@ -108,6 +109,13 @@ STATES = {
     "failed": "Training failed.",
 }
 
+VALIDATION_LINES = {
+    "caption": "Validation: full caption",
+    "name_only": "Validation: name only",
+    "initialization": "Validation: initialization text instead of the name",
+}
+"""What is measured → label of its line in the plot."""
+
 MESSAGES = {
     "no_host": "Pivotal Tuning cannot train here.",
     "no_problems": "No problems found. Ready to train.",
@@ -139,6 +147,7 @@ MESSAGES = {
     "bundle": "Bundle: {path}",
     "nothing_saved": "Nothing was saved.",
     "plot_title": "Loss: per step (thin) and smoothed (thick)",
+    "plot_validation": "; with marks: validation images",
     "plot_later": "The loss is plotted here during training.",
     "warnings": "Warnings",
     "file_is_good": "No problems found.",

@@ -16,9 +16,12 @@ from lib_pivotal.core.config.subset import Subset
 from lib_pivotal.core.data.bucket_image import KeptImages, fit
 from lib_pivotal.core.data.folder import find_folder, list_folder
 from lib_pivotal.core.data.image_file import UnusableImage, read_bytes, read_image
+from lib_pivotal.core.data.nested_folders import NestedFolders
+from lib_pivotal.core.data.regularization_folders import unclaimed_folders
 from lib_pivotal.core.data.scan import DatasetImage, Flaw, scan_entry
 from lib_pivotal.core.data.shown import shown_path
 from lib_pivotal.core.data.subsets import field_of, subsets_of
+from lib_pivotal.core.data.validation_images import hold_out
 from lib_pivotal.core.errors import Problem
 
 __all__ = ["DatasetReport", "read_dataset"]
@@ -78,15 +81,18 @@ def read_dataset(config: TrainConfig, *, kept: KeptImages | None = None) -> Data
         config: its settings of the data set are used.
         kept: receives the decoded images.
     """
-    reader = _Reader(kept)
-    for index, subset in enumerate(subsets_of(config, config.subsets)):
+    subsets = subsets_of(config, config.subsets)
+    reader = _Reader(kept, NestedFolders(subsets))
+    for index, subset in enumerate(subsets):
         reader.read(subset, field_of(config, index))
+    # A data set without any images is one problem, reported as such.
+    empty = [_empty(folder, field) for folder, field in reader.empty] if reader.images else []
     return DatasetReport(
         folders=tuple(reader.folders),
-        images=tuple(reader.images),
+        images=hold_out(reader.images, reader.copies, config),
         copies=tuple(reader.copies),
         unused=dict(reader.unused),
-        problems=tuple(reader.problems),
+        problems=(*reader.problems, *empty, *unclaimed_folders(subsets)),
         kept=kept,
     )
 
@@ -96,14 +102,18 @@ class _Reader:
 
     Args:
         kept: receives the decoded images.
+        nested: decides which folder owns an image.
     """
 
-    def __init__(self, kept: KeptImages | None) -> None:
+    def __init__(self, kept: KeptImages | None, nested: NestedFolders) -> None:
+        self._nested = nested
         self.folders: list[Path] = []
         self.images: list[DatasetImage] = []
         self.copies: list[tuple[DatasetImage, DatasetImage]] = []
         self.unused: Counter[str] = Counter()
         self.problems: list[Problem] = []
+        self.empty: list[tuple[Path, str]] = []
+        """Folders without images, and the settings that hold them."""
         self._kept = kept
         self._seen: dict[str, DatasetImage] = {}
 
@@ -122,11 +132,20 @@ class _Reader:
         contents = list_folder(folder, subfolders=subset.subfolders)
         self.unused.update(contents.unused)
         self.problems += [_closed(path, reason, folder, field) for path, reason in contents.closed]
+        if not contents.images:
+            self.empty.append((folder, field))
+        own = self._nested.owned(folder, {entry.path.parent for entry in contents.images})
         for entry in contents.images:
+            if entry.path.parent not in own:
+                continue
             read, pixels = _read(scan_entry(entry, folder, subset), self._kept)
             self.images.append(read)
             if pixels and self._seen.setdefault(pixels, read) is not read:
                 self.copies.append((self._seen[pixels], read))
+
+
+def _empty(folder: Path, field: str) -> Problem:
+    return Problem(field, "error", f"{shown_path(folder)} contains no images.", "Add images, or remove the folder.")
 
 
 def _closed(path: Path, reason: str, folder: Path, field: str) -> Problem:
