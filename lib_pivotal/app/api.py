@@ -43,6 +43,7 @@ PUBLIC = (
     "seconds_per_step",
     "eta_s",
     "losses",
+    "validation",
     "task_id",
 )
 """Status fields that are also sent without credentials; they contain no paths, captions or names."""

@@ -22,6 +22,7 @@ from lib_pivotal.core.events import (
     SampleReady,
     Saved,
     StepDone,
+    Validated,
     Warned,
 )
 from lib_pivotal.core.train.out_of_memory import explained
@@ -47,6 +48,7 @@ IDLE: dict[str, Any] = {
     "seconds_per_step": None,
     "eta_s": None,
     "losses": [],
+    "validation": [],
     "samples": [],
     "warnings": [],
     "bundle_path": None,
@@ -105,6 +107,7 @@ class RunStatus:
             "state": "queued",
             "is_active": True,
             "samples": [],
+            "validation": [],
             "warnings": [],
             "task_id": task_id,
             "run_folder": str(run_folder),
@@ -144,6 +147,8 @@ class RunStatus:
                 self._values.update(state="training", stage="", step=event.first_step, total_steps=event.total_steps)
             elif isinstance(event, StepDone):
                 self._take_step(event)
+            elif isinstance(event, Validated):
+                self._take_validation(event)
             elif isinstance(event, SampleReady):
                 self._take_sample(event)
             elif isinstance(event, Saved):
@@ -187,6 +192,7 @@ class RunStatus:
             values = {name: value for name, value in self._values.items() if name != "outcome"}
             values["samples"] = [dict(sample) for sample in values["samples"]]
             values["warnings"] = list(values["warnings"])
+            values["validation"] = _some([dict(measured) for measured in values["validation"]])
             losses = list(self._losses)
         values["losses"] = _thin_out(losses)
         return values
@@ -212,10 +218,23 @@ class RunStatus:
             values["loss"] = self._mean / self._weight
             self._losses.append((event.step, event.loss, values["loss"]))
 
-    def _take_sample(self, event: SampleReady) -> None:
-        if event.step == self._first_step:
-            # The time taken by the images before training does not count as time for steps.
+    def _take_validation(self, event: Validated) -> None:
+        self._discount(event.step)
+        measured = {
+            "step": event.step,
+            "caption": event.caption,
+            "name_only": event.name_only,
+            "initialization": event.initialization,
+        }
+        self._values["validation"].append(measured)
+
+    def _discount(self, step: int) -> None:
+        """Count no time for steps before the first one."""
+        if step == self._first_step:
             self._started = time.monotonic()
+
+    def _take_sample(self, event: SampleReady) -> None:
+        self._discount(event.step)
         path = sample_path(self.run_folder, event.step, event.index)
         sample = {"step": event.step, "index": event.index, "prompt": event.prompt, "path": str(path)}
         self._values["samples"].append(sample)
@@ -224,6 +243,12 @@ class RunStatus:
         if event.kind == "bundle":
             name = event.path.stem
             self._values.update(bundle_path=str(event.path), bundle_name=name, words=words_to_type(self.config, name))
+
+
+def _some(measured: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """At most 500 measurements, evenly chosen, with the last one."""
+    stride = -(-len(measured) // _MAX_POINTS) or 1
+    return list(measured[::-1][::stride][::-1])
 
 
 def _thin_out(points: Sequence[tuple[int, float, float]]) -> list[list[float]]:

@@ -20,6 +20,7 @@ __all__ = [
     "SampleReady",
     "Saved",
     "StepDone",
+    "Validated",
     "Warned",
 ]
 
@@ -81,6 +82,25 @@ class StepDone:
 
 
 @dataclass(frozen=True)
+class Validated:
+    """Mean weighted losses of the validation images after ``step`` finished steps (0: before training).
+
+    The images, noise levels and noise are the same every time, so that the losses can be compared.
+
+    Attributes:
+        caption: with their full captions.
+        name_only: with the concept names alone; None if no image mentions a concept.
+        initialization: with the initialization text in place of the names; None if no image mentions a concept, or one
+            of the concepts has no initialization text.
+    """
+
+    step: int
+    caption: float
+    name_only: float | None = None
+    initialization: float | None = None
+
+
+@dataclass(frozen=True)
 class SampleReady:
     """A preview image made after ``step`` finished steps (0: before training)."""
 
@@ -117,7 +137,7 @@ class Finished:
     message: str = ""
 
 
-Event = Preparing | MemoryEstimated | Prepared | StepDone | SampleReady | Saved | Warned | Finished
+Event = Preparing | MemoryEstimated | Prepared | StepDone | Validated | SampleReady | Saved | Warned | Finished
 
 
 class Control:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -17,7 +18,7 @@ from lib_pivotal.core.ports import DiffusionModel, ImageSize
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 
-__all__ = ["HeldOut", "Parts", "held_out", "loss_of", "parts_of"]
+__all__ = ["HeldOut", "Parts", "drift_of", "held_out", "loss_of", "parts_of"]
 
 _TIMESTEPS = (500, 900)
 """The timesteps that decide the content of images this small: earlier it is visible, later hardly anything is.
@@ -81,18 +82,56 @@ def loss_of(model: DiffusionModel, data: HeldOut, captions: Sequence[str], parts
 
     Source: the score of a diffusion classifier, Li et al. 2023, https://arxiv.org/abs/2303.16203
     """
+    total = torch.zeros(len(captions))
+    for objective, batch in _predicted(model, data, captions, parts):
+        total += objective.losses(batch.output, batch.latents, batch.noise, batch.timesteps).cpu()
+    return total / _PAIRS
+
+
+@torch.no_grad()
+def drift_of(model: DiffusionModel, data: HeldOut, captions: Sequence[str], parts: Parts) -> torch.Tensor:
+    """Mean squared difference between the predictions with and without some parts, for each image.
+
+    Args:
+        model: the base model.
+        data: images that have nothing to do with what was trained.
+        captions: one per image, without trained names.
+        parts: what is switched on.
+
+    Returns:
+        fp32 on the CPU, shape ``(n,)``.
+    """
+    total = torch.zeros(len(captions))
+    pairs = zip(_predicted(model, data, captions, parts), _predicted(model, data, captions, Parts({}, [])), strict=True)
+    for (_, changed), (_, plain) in pairs:
+        total += (changed.output - plain.output).float().pow(2).mean(dim=(1, 2, 3)).cpu()
+    return total / _PAIRS
+
+
+class _Predicted(NamedTuple):
+    """Noisy images of one noise level, and the predicted noise; all ``(n, 4, 8, 8)`` but the timesteps ``(n,)``."""
+
+    latents: torch.Tensor
+    noise: torch.Tensor
+    timesteps: torch.Tensor
+    output: torch.Tensor
+
+
+def _predicted(
+    model: DiffusionModel, data: HeldOut, captions: Sequence[str], parts: Parts
+) -> Iterator[tuple[Objective, _Predicted]]:
+    """Predictions for all images at each noise level, which are the same at every call."""
     objective = Objective(model.alphas_cumprod, is_v_prediction=False, min_snr_gamma=0.0, device=model.device)
     conditioner = TextConditioner(model, EmbeddingWeights.of(parts.embeddings, model.device))
     shape = tuple(data.latents.shape[1:])
-    levels = torch.linspace(*_TIMESTEPS, _PAIRS).round().long()
-    count, total = len(captions), torch.zeros(len(captions))
+    count = len(captions)
     latents = data.latents.to(model.device)
-    with attach(parts.loras), model.autocast():
-        # Each caption fits into one chunk, so all of them are encoded in one group.
-        (text,) = conditioner.encode(list(captions), [ImageSize((64, 64), (0, 0), (64, 64))] * count)
-        for pair, level in enumerate(levels.tolist()):
-            noise = torch.stack([item_noise(item_seed(0, index, pair), shape, 1)[0].noise for index in range(count)])
-            noise, timesteps = noise.to(model.device), torch.full((count,), level, device=model.device)
+    for pair, level in enumerate(torch.linspace(*_TIMESTEPS, _PAIRS).round().long().tolist()):
+        noise = torch.stack([item_noise(item_seed(0, index, pair), shape, 1)[0].noise for index in range(count)])
+        noise, timesteps = noise.to(model.device), torch.full((count,), level, device=model.device)
+        # Not kept attached between the levels, because two of these may alternate.
+        with attach(parts.loras), model.autocast():
+            # Each caption fits into one chunk, so all of them are encoded in one group.
+            (text,) = conditioner.encode(list(captions), [ImageSize((64, 64), (0, 0), (64, 64))] * count)
             output = model.predict(objective.noisy(latents, noise, timesteps), timesteps, text.conditioning)
-            total += objective.losses(output, latents, noise, timesteps).cpu()
-    return total / _PAIRS
+        yield objective, _Predicted(latents, noise, timesteps, output)

@@ -10,7 +10,7 @@ from lib_pivotal.core.config.schema import concept_field_info, field_info
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
 from lib_pivotal.ui.escape import escape_html
 from lib_pivotal.ui.plot import draw_losses
-from lib_pivotal.ui.text import BUNDLE_FIELDS, LABELS, MESSAGES, STATES, concept_label
+from lib_pivotal.ui.text import BUNDLE_FIELDS, LABELS, MESSAGES, STATES, VALIDATION_LINES, concept_label
 
 __all__ = ["show_error", "show_message", "show_plot", "show_problems", "show_result", "show_status"]
 
@@ -137,7 +137,17 @@ def _duration(seconds: float) -> str:
 
 def show_plot(status: dict[str, Any]) -> str:
     """The loss curve, or a placeholder until there is one."""
-    drawing = draw_losses(status["losses"], total_steps=status["total_steps"], title=MESSAGES["plot_title"])
+    measured = status["validation"]
+    lines = {
+        label: [(item["step"], item[kind]) for item in measured if item[kind] is not None]
+        for kind, label in VALIDATION_LINES.items()
+    }
+    drawing = draw_losses(
+        status["losses"],
+        validation=lines if measured else None,
+        total_steps=status["total_steps"],
+        title=MESSAGES["plot_title"] + (MESSAGES["plot_validation"] if measured else ""),
+    )
     return drawing or f'<div class="pivotal-later">{escape_html(MESSAGES["plot_later"])}</div>'
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "STATES",
     "SUBSETS_HELP",
     "TABS",
+    "VALIDATION_LINES",
     "concept_label",
 ]
 
@@ -115,6 +116,13 @@ STATES = {
     "failed": "Training failed.",
 }
 
+VALIDATION_LINES = {
+    "caption": "Validation: full caption",
+    "name_only": "Validation: name only",
+    "initialization": "Validation: initialization text instead of the name",
+}
+"""What is measured → label of its line in the plot."""
+
 MESSAGES = {
     "no_host": "Pivotal Tuning cannot train here.",
     "no_problems": "No problems found. Ready to train.",
@@ -146,6 +154,7 @@ MESSAGES = {
     "bundle": "Bundle: {path}",
     "nothing_saved": "Nothing was saved.",
     "plot_title": "Loss: per step (thin) and smoothed (thick)",
+    "plot_validation": "; with marks: validation images",
     "plot_later": "The loss is plotted here during training.",
     "warnings": "Warnings",
     "file_is_good": "No problems found.",

@@ -10,7 +10,8 @@ from tests.e2e.server import Webui
 
 V1 = "/pivotal/v1"
 STATUS_OF_ANYBODY = {
-    "state", "is_active", "is_stopping", "step", "total_steps", "loss", "seconds_per_step", "eta_s", "losses", "task_id",
+    "state", "is_active", "is_stopping", "step", "total_steps", "loss", "seconds_per_step", "eta_s", "losses",
+    "validation", "task_id",
 }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from lib_pivotal.app.runs import load_last
 from lib_pivotal.app.session import Busy, Session, session_for
 from lib_pivotal.app.status import IDLE, RunStatus
 from lib_pivotal.core.errors import ConfigError, HostError, PivotalError, Problem, TrainingDiverged
-from lib_pivotal.core.events import Prepared, SampleReady, StepDone
+from lib_pivotal.core.events import Prepared, SampleReady, StepDone, Validated
 from tests.ui.fake_host import FakeHost, GatedEngine, good_config, write_images
 
 
@@ -198,6 +198,17 @@ def test_losses_are_thinned_out_and_never_nan(config, tmp_path):
     assert points[-1][0] == 2599
     assert all(math.isfinite(number) for point in points for number in point)
     assert points[-1][2] == pytest.approx(2.5, abs=0.1)
+
+
+def test_measurements_are_in_the_status_and_thinned_out(config, tmp_path):
+    status = RunStatus(config, "task(x)", tmp_path)
+    status.handle(Prepared(0, 2600, 1))
+    for step in range(2601):
+        status.handle(Validated(step, 0.5, name_only=0.75))
+    measured = status.snapshot()["validation"]
+    assert 400 < len(measured) <= 500
+    assert measured[-1] == {"step": 2600, "caption": 0.5, "name_only": 0.75, "initialization": None}
+    json.dumps(status.snapshot())
 
 
 def test_time_left_follows_the_pace(config, tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from lib_pivotal.core.config.schema import Concept, TrainConfig, field_info
-from lib_pivotal.core.events import Control, StepDone
+from lib_pivotal.core.config.schema import Concept, Subset, TrainConfig, field_info
+from lib_pivotal.core.events import Control, StepDone, Validated
 from lib_pivotal.core.ports import Sample, SampleRequest
 from lib_pivotal.core.train.checks import check_settings
 from lib_pivotal.core.train.run import Folders, train
@@ -65,13 +65,17 @@ class Run:
         (folder / "bundles").mkdir()
         if config.if_exists != "refuse":
             (folder / "bundles" / f"{config.output_name}.safetensors").write_bytes(b"somebody's")
-        self.model, self.sampler, self.losses = WatchedModel(), WatchedSampler(), []
+        self.model, self.sampler = WatchedModel(), WatchedSampler()
+        self.losses: list[float] = []
+        self.measured: list[int] = []
         places = Folders(folder / "run", folder / "bundles", folder / "cache")
         self.outcome = train(config, self.model, self.sampler, [self], Control(), places)
 
     def handle(self, event) -> None:
         if isinstance(event, StepDone):
             self.losses.append(event.loss)
+        elif isinstance(event, Validated):
+            self.measured.append(event.step)
 
 
 def trained(run: Run) -> dict[str, Any]:
@@ -145,6 +149,15 @@ class Effect:
 
 PREVIEWS = {"sample_every": 3}
 MASKED = {"data_folder": "masked", "masks": "masklabel", "unmasked_share": 0.0}
+REGULARIZED = {"subsets": (Subset("plain", kind="regularization"),), "batch_size": 4, "regularization_share": 0.5}
+"""With images that do not mention the concept."""
+SAME_IMAGES = {
+    "subsets": (Subset("data", kind="regularization"),),
+    "batch_size": 4,
+    "regularization_share": 0.5,
+    "regularization_target": "prior",
+}
+"""Regularization images are the training images."""
 EFFECTS: dict[str, Effect] = {
     "data_folder": Effect("other", trained),
     "resolution": Effect(128, first_loss),
@@ -198,6 +211,11 @@ EFFECTS: dict[str, Effect] = {
         becomes=["bundles/toy-000002.safetensors"],
     ),
     "save_precision": Effect("fp32", types, becomes={"torch.float32"}),
+    "regularization_share": Effect(0.9, trained, REGULARIZED),
+    "regularization_weight": Effect(5.0, trained, REGULARIZED),
+    "regularization_target": Effect("prior", trained, REGULARIZED),
+    "validation_share": Effect(0.5, trained),
+    "validate_every": Effect(1, lambda run: run.measured, {"validation_share": 0.1}, [0, 1, 2, 3]),
     "keep_states": Effect(
         1, lambda run: len([name for name in files(run) if "/states/" in name]), {"save_every": 1}, 1
     ),
@@ -223,6 +241,13 @@ CONCEPT_EFFECTS: dict[str, Effect] = {
     "aliases": Effect(("left",), first_loss),
     "lr_multiplier": Effect(3.0),
     "stop_at": Effect(0.3),
+    "class_noun": Effect("hat", trained, SAME_IMAGES),
+}
+
+SUBSET_EFFECTS: dict[str, Effect] = {
+    "folder": Effect("other"),
+    "kind": Effect("regularization", trained, {"batch_size": 4}),
+    "loss_weight": Effect(5.0, trained, {"batch_size": 4}),
 }
 
 
@@ -246,7 +271,8 @@ def settings(folder: Path, changes: dict[str, Any]) -> TrainConfig:
     }
     values.update(changes)
     places = {name: str(folder / values[name]) for name in ("data_folder", "mask_folder") if name in values}
-    return TrainConfig(**{**values, **places})
+    subsets = tuple(replace(subset, folder=str(folder / subset.folder)) for subset in values.get("subsets", ()))
+    return TrainConfig(**{**values, **places, "subsets": subsets})
 
 
 def write_masked_images(folder: Path) -> None:
@@ -287,6 +313,7 @@ def run_of(tmp_path_factory):
     write_images(folder / "other", 4)
     write_other_captions(folder)
     write_masked_images(folder)
+    write_images(folder / "plain", 3, "a hat")
 
     def run(changes: dict[str, Any]) -> Run:
         key = repr(sorted(changes.items()))
@@ -321,6 +348,13 @@ def test_every_setting_of_a_concept_has_an_effect(run_of, name):
     effect, plain = CONCEPT_EFFECTS[name], {"name": "zog_x", "init_text": "teal thing", "vectors": 3, "stop_at": 1.0}
     changed = Concept(**{**plain, name: effect.value})
     assert_effect(run_of, effect, {"concepts": (Concept(**plain),)}, {"concepts": (changed,)})
+
+
+@pytest.mark.parametrize("name", SUBSET_EFFECTS)
+def test_settings_of_a_subset_have_an_effect(run_of, name):
+    effect, plain = SUBSET_EFFECTS[name], Subset("plain")
+    changed = replace(plain, **{name: effect.value})
+    assert_effect(run_of, effect, {"subsets": (plain,)}, {"subsets": (changed,)})
 
 
 @pytest.mark.parametrize(

@@ -58,3 +58,17 @@ def test_constant_loss_and_title():
 
 def test_colors_are_left_to_the_page():
     assert not re.search(r"#[0-9a-f]{3}|rgb|stroke=", draw_losses(ramp(5)))
+
+
+def test_validation_has_lines_marks_and_labels_of_its_own():
+    measured = {"full <caption>": [(0, 5.0), (10, 0.2), (20, math.nan)], "name only": [(0, 2.0), (10, 1.0)], "none": []}
+    svg = draw_losses(ramp(20), validation=measured)
+    root = ElementTree.fromstring(svg)
+    _, _, caption, name = lines(svg)
+    assert len(caption) == len(name) == 2 and caption[0][0] < lines(svg)[0][0][0], "they begin before the first step"
+    assert 0 < caption[0][1] < name[0][1] < 220, "a high loss is still inside"
+    assert len(list(root.iter("circle"))) == 4
+    labels = [item.text for item in root.iter("text")]
+    assert "full <caption>" in labels and "name only" in labels and "none" not in labels
+    assert {item.attrib["class"] for item in root.iter("circle")} == {"pivotal-plot-line-1", "pivotal-plot-line-2"}
+    assert draw_losses(ramp(20), validation={}) == draw_losses(ramp(20))

@@ -71,7 +71,8 @@ class Concept:
         "concepts",
         "advanced",
         "Class",
-        "What the concept is, in one or two words: girl, robot. Replaces the name where the unchanged model is asked.",
+        "What the concept is, in a word or two: girl, robot. With a prior, it replaces the name in the captions of "
+        "regularization images; empty takes the last word of the initialization text.",
     )
     weight: float = setting(
         1.0,

@@ -268,7 +268,7 @@ class DataSettings:
         "dataset",
         "advanced",
         "Regularization share",
-        "Share of the samples that come from folders of the kind regularization.",
+        "Share of the samples that come from folders of the kind regularization, if there are any.",
         low=0.0,
         high=0.9,
     )
@@ -287,7 +287,8 @@ class DataSettings:
         "dataset",
         "advanced",
         "Regularization target",
-        "images: learn the regularization images. prior: stay close to what the model predicted before the training.",
+        "images: learn the regularization images. prior: keep what the model predicted for them before the training; "
+        "their captions may mention the concepts, whose class then replaces the name.",
         choices=("images", "prior"),
     )
     validation_share: float = setting(
@@ -295,7 +296,7 @@ class DataSettings:
         "dataset",
         "advanced",
         "Validation share",
-        "Share of the images that is never trained, only measured; 0 trains all.",
+        "Share of the images of each concept that is never trained, only measured; 0 trains all.",
         low=0.0,
         high=0.5,
     )
@@ -304,7 +305,8 @@ class DataSettings:
         "dataset",
         "advanced",
         "Validate every",
-        "Measure the validation images every N steps; 0 does so at the end only.",
+        "Measure the validation images every N steps, and before the first and after the last one; "
+        "0 measures only then.",
         low=0,
         high=100_000,
         unit="steps",

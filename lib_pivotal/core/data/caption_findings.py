@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.config.subset import TRAIN
 from lib_pivotal.core.data.caption import CaptionMaker
+from lib_pivotal.core.data.kinds import images_of_kind
 from lib_pivotal.core.data.scan import DatasetImage
 from lib_pivotal.core.data.shown import listed, shown_path
 from lib_pivotal.core.errors import Problem
@@ -59,7 +61,7 @@ def caption_problems(
     problems += _generation_data(captioned)
     problems += _syntax(captioned)
     problems += _long(captioned, tokenizer)
-    return problems + _concepts(captioned, config)
+    return problems + _concepts(images_of_kind(captioned, TRAIN), config)
 
 
 def _names(images: Sequence[DatasetImage]) -> str:

@@ -22,9 +22,11 @@ from lib_pivotal.core.data.image_file import UnusableImage
 from lib_pivotal.core.data.image_index import ImageIndex
 from lib_pivotal.core.data.in_order import in_order
 from lib_pivotal.core.data.overlaps import is_same_file, overlap_problems, real_folders
+from lib_pivotal.core.data.regularization_folders import unclaimed_folders
 from lib_pivotal.core.data.scan import DatasetImage, Flaw, scan_entry
 from lib_pivotal.core.data.shown import bases, shown_path
 from lib_pivotal.core.data.subsets import field_of, mask_field_of, subsets_of
+from lib_pivotal.core.data.validation_images import hold_out
 from lib_pivotal.core.errors import Problem
 
 __all__ = ["DatasetReport", "read_dataset"]
@@ -106,12 +108,14 @@ def read_dataset(
         reader.read(subset, owner)
     reader.unused.update(["mask without an image"] * masks.unused_count)
     index.save()
+    copies = tuple(pair for pair in reader.copies if not is_same_file(pair[0].path, pair[1].path))
+    overlaps = overlap_problems(reader.folders, owners, reader.paths)
     return DatasetReport(
         folders=tuple(reader.folders),
-        images=tuple(reader.images),
-        copies=tuple(pair for pair in reader.copies if not is_same_file(pair[0].path, pair[1].path)),
+        images=hold_out(reader.images, reader.copies, config),
+        copies=copies,
         unused=dict(reader.unused),
-        problems=(*overlap_problems(reader.folders, owners, reader.paths), *reader.problems),
+        problems=(*overlaps, *reader.problems, *unclaimed_folders(subsets)),
         kept=kept,
     )
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.config.subset import REGULARIZATION
 from lib_pivotal.core.data.caption_findings import caption_problems
 from lib_pivotal.core.data.dataset_report import DatasetReport
 from lib_pivotal.core.data.image_file import readable_suffixes
+from lib_pivotal.core.data.kind_findings import kind_problems
 from lib_pivotal.core.data.mask_findings import mask_problems, transparency_problems
 from lib_pivotal.core.data.scan import DatasetImage
 from lib_pivotal.core.data.shown import listed, shown_path
@@ -51,14 +53,15 @@ def dataset_problems(
     """
     problems = [*report.problems, *_unused(report)]
     if not report.images:
-        if not report.problems:
+        if not any(problem.is_error for problem in report.problems):
             kinds = ", ".join(readable_suffixes())
             text = f"{shown_path(report.folder)} contains no images."
             problems.append(Problem("data_folder", "error", text, f"Add images ({kinds})."))
         return problems
     problems += _flaws(report.images)
     problems += _notes(report.usable)
-    problems += _copies(report.copies)
+    problems += kind_problems(report, config)
+    problems += _copies([pair for pair in report.copies if _is_unwanted(*pair, config)])
     problems += _sizes(report.usable, config.resolution)
     problems += transparency_problems(report.usable, config) + mask_problems(report, config)
     return problems + caption_problems(report.usable, report.folder, config, tokenizer)
@@ -114,6 +117,12 @@ def _notes(images: Sequence[DatasetImage]) -> list[Problem]:
         if found:
             problems.append(Problem("data_folder", "warning", f"{text}: {_names(found)}.", hint))
     return problems
+
+
+def _is_unwanted(first: DatasetImage, second: DatasetImage, config: TrainConfig) -> bool:
+    """Whether copies are reported; as regularization images with a prior, training images are used on purpose."""
+    kinds = {first.subset.kind, second.subset.kind}
+    return len(kinds) == 1 or REGULARIZATION not in kinds or config.regularization_target != "prior"
 
 
 def _copies(copies: Sequence[tuple[DatasetImage, DatasetImage]]) -> list[Problem]:

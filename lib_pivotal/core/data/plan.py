@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
 __all__ = ["Plan"]
 
@@ -89,11 +89,18 @@ class Plan:
     Args:
         buckets: bucket of each image.
         repeats: repeats of each image, ≥ 1.
-        items_per_step: number of images per step, over all batches and processes.
+        items_per_step: number of images per step, over all batches and processes; a function of the step number if it
+            varies.
         seed: seed of the random orders.
     """
 
-    def __init__(self, buckets: Sequence[Hashable], repeats: Sequence[int], items_per_step: int, seed: int) -> None:
+    def __init__(
+        self,
+        buckets: Sequence[Hashable],
+        repeats: Sequence[int],
+        items_per_step: int | Callable[[int], int],
+        seed: int,
+    ) -> None:
         members: dict[Hashable, list[int]] = {}
         for index, bucket in enumerate(buckets):
             members.setdefault(bucket, []).append(index)
@@ -102,14 +109,16 @@ class Plan:
             for bucket in sorted(members, key=repr)
         ]
         self._total = sum(stream.weight for stream in self._streams)
-        self._items_per_step = items_per_step
+        self._count = items_per_step if callable(items_per_step) else lambda _: items_per_step
+        self._taken = 0
         self._steps: list[tuple[int, ...]] = []
 
     def step(self, number: int) -> tuple[int, ...]:
         """Image indices of step ``number`` (0 …), ``items_per_step`` of them, all of one bucket."""
         while len(self._steps) <= number:
-            due = (len(self._steps) + 1) * self._items_per_step
-            behind = [due * stream.weight / self._total - stream.taken for stream in self._streams]
+            count = self._count(len(self._steps))
+            self._taken += count
+            behind = [self._taken * stream.weight / self._total - stream.taken for stream in self._streams]
             stream = self._streams[behind.index(max(behind))]
-            self._steps.append(stream.take(self._items_per_step))
+            self._steps.append(stream.take(count))
         return self._steps[number]

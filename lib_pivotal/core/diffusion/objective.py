@@ -127,6 +127,7 @@ class Objective:
         noise: torch.Tensor,
         timesteps: torch.Tensor,
         mask: torch.Tensor | None = None,
+        target: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Mean squared error of each item, weighted by its timestep.
 
@@ -137,19 +138,24 @@ class Objective:
             timesteps: int64, shape ``(B,)``.
             mask: weight of each latent cell, ≥ 0, shape ``(B, 1, h, w)``; only relative values matter. None weights all
                 cells equally.
+            target: what the model should predict, same shape as ``prediction``; None for the noise or velocity.
 
         Returns:
             fp32, shape ``(B,)``, in the order of the batch.
 
         Source: velocity: Salimans & Ho 2022, section 4, https://arxiv.org/abs/2202.00512
         """
-        target = noise
-        if self._is_v_prediction:
-            signal, sigma = self._levels(timesteps)
-            target = signal * noise - sigma * latents
+        if target is None:
+            target = self._target(latents, noise, timesteps)
         error = (prediction.float() - target).pow(2)
         means = error.mean(dim=(1, 2, 3)) if mask is None else _masked_means(error, mask)
         return means * self._weights[timesteps]
+
+    def _target(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        if not self._is_v_prediction:
+            return noise
+        signal, sigma = self._levels(timesteps)
+        return signal * noise - sigma * latents
 
     def _levels(self, timesteps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         shape = (-1, 1, 1, 1)

@@ -15,7 +15,7 @@ from lib_pivotal.core.lora.kinds import adapter_for, adapter_in_file
 from lib_pivotal.core.optim.flat import FlatParameters
 from lib_pivotal.core.ports import LoraTarget
 
-__all__ = ["AdaptedLayer", "AdapterSet", "attach"]
+__all__ = ["AdaptedLayer", "AdapterSet", "attach", "disabled"]
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,19 @@ def attach(adapters: Sequence[AdapterSet]) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextlib.contextmanager
+def disabled(adapters: Sequence[AdapterSet]) -> Iterator[None]:
+    """Disable adapters within the context."""
+    before = [part.enabled for part in adapters]
+    try:
+        for part in adapters:
+            part.enabled = False
+        yield
+    finally:
+        for part, was_enabled in zip(adapters, before, strict=True):
+            part.enabled = was_enabled
 
 
 def _hook(part: AdapterSet, layer: AdaptedLayer) -> Any:

@@ -8,17 +8,20 @@ from dataclasses import dataclass, replace
 import torch
 
 from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.config.subset import REGULARIZATION
 from lib_pivotal.core.data.bucket import bucket_for, crop
 from lib_pivotal.core.data.caption import CaptionMaker
+from lib_pivotal.core.data.class_words import class_noun, with_words
+from lib_pivotal.core.data.kinds import regularization_share
 from lib_pivotal.core.data.latents import LatentEntry, LatentItem
 from lib_pivotal.core.data.mask import CELL
-from lib_pivotal.core.data.plan import Plan
+from lib_pivotal.core.data.mixture import Mixture
 from lib_pivotal.core.data.scan import DatasetImage
 from lib_pivotal.core.diffusion.noise import item_noise, item_seed
 from lib_pivotal.core.ports import ImageSize
 from lib_pivotal.core.to_device import to_device
 
-__all__ = ["Batch", "Batcher", "latent_entries"]
+__all__ = ["Batch", "Batcher", "image_weight", "latent_entries", "size_of"]
 
 _ON_DEVICE_BYTES = 256 * 2**20
 """Latents stay on the device up to this size."""
@@ -36,6 +39,7 @@ class Batch:
         sizes: one per item.
         masks: how much each latent cell counts, ≥ 0, shape ``(B, 1, h, w)``; None weights all equally.
         weights: how much each item counts, ≥ 0, shape ``(B,)``; None weights all equally.
+        has_prior: whether the items are to be predicted as before the training, see ``prediction.PriorPrediction``.
     """
 
     latents: torch.Tensor
@@ -45,6 +49,7 @@ class Batch:
     sizes: list[ImageSize]
     masks: torch.Tensor | None = None
     weights: torch.Tensor | None = None
+    has_prior: bool = False
 
 
 def latent_entries(
@@ -77,7 +82,7 @@ class Batcher:
     """Makes the batches of any step. Steps may be requested in any order and always give the same batches.
 
     Args:
-        images: images of the dataset.
+        images: images of the steps, see :func:`lib_pivotal.core.data.kinds.images_of_steps`.
         entries: see :func:`latent_entries`.
         items: latents of the entries, in the same order.
         config: settings.
@@ -85,6 +90,9 @@ class Batcher:
         device: device of the batches.
         rank: index of this process.
         processes: number of processes that train together.
+
+    Attributes:
+        items_per_step: number of items of a step in this process.
     """
 
     def __init__(
@@ -102,14 +110,27 @@ class Batcher:
         self._config = config
         self._device = device
         self._timestep_count = timestep_count
-        self._per_process = config.batch_size * config.accumulation
-        self._first = rank * self._per_process
+        self.items_per_step = config.batch_size * config.accumulation
+        self._first = rank * self.items_per_step
         self._captions = [image.caption or "" for image in images]
+        is_regularization = [image.subset.kind == REGULARIZATION for image in images]
+        self._has_prior = [config.regularization_target == "prior" and value for value in is_regularization]
         self._maker = CaptionMaker(config.concepts, config)
+        # Core tags describe what the class alone does not say.
+        bare = [replace(concept, core_tags=()) for concept in config.concepts]
+        self._prior_maker = CaptionMaker(with_words(bare, class_noun), config)
         buckets = [entry.bucket for entry in entries[: len(images)]]
-        repeats = [max(1, round(image.repeats)) for image in images]
-        self._plan = Plan(buckets, repeats, self._per_process * processes, config.seed)
-        self._sizes = [_size(image, bucket) for image, bucket in zip(images, buckets, strict=True)]
+        self._plan = Mixture(
+            buckets,
+            [max(1, round(image.repeats)) for image in images],
+            is_regularization,
+            share=regularization_share(images, config),
+            items_per_step=self.items_per_step * processes,
+            seed=config.seed,
+        )
+        weights = [image_weight(image, config) for image in images]
+        self._weights = None if set(weights) == {1.0} else weights
+        self._sizes = [size_of(image, bucket) for image, bucket in zip(images, buckets, strict=True)]
         size = sum(item.mean.numel() * 8 for item in items)
         size += sum(image.mask.cells.nbytes for image in images if image.mask is not None)
         self._home = device if size <= _ON_DEVICE_BYTES else torch.device("cpu")
@@ -130,23 +151,37 @@ class Batcher:
         self._latents = {bucket: torch.stack(group).to(self._home) for bucket, group in by_bucket.items()}
 
     def step(self, number: int) -> list[Batch]:
-        """Batches of step ``number`` (0 …) for this process, ``accumulation`` of them."""
-        indices = self._plan.step(number)[self._first : self._first + self._per_process]
+        """Batches of step ``number`` (0 …) for this process: ``accumulation``, or more if regularization images differ.
+
+        They have :attr:`items_per_step` items in total.
+        """
+        places = list(enumerate(self._plan.step(number)))[self._first : self._first + self.items_per_step]
         size = self._config.batch_size
         return [
-            self._batch(number, self._first + start, indices[start : start + size])
-            for start in range(0, self._per_process, size)
+            self._batch(number, together)
+            for start in range(0, self.items_per_step, size)
+            for together in self._alike(places[start : start + size])
         ]
 
-    def _batch(self, step: int, first: int, indices: Sequence[int]) -> Batch:
+    def _alike(self, places: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+        """Split (position, index) pairs by the bucket and the target of the images."""
+        groups: dict[tuple[object, bool], list[tuple[int, int]]] = {}
+        for position, index in places:
+            groups.setdefault((self._buckets[index], self._has_prior[index]), []).append((position, index))
+        return list(groups.values())
+
+    def _batch(self, step: int, places: Sequence[tuple[int, int]]) -> Batch:
+        indices = [index for _, index in places]
+        has_prior = self._has_prior[indices[0]]
+        maker = self._prior_maker if has_prior else self._maker
         latents = self._latents[self._buckets[indices[0]]]
         shape = tuple(latents.shape[2:])
         noises, slots, mask_slots, captions = [], [], [], []
-        for position, index in enumerate(indices, start=first):
+        for position, index in places:
             item, rng = item_noise(item_seed(self._config.seed, step, position), shape, self._timestep_count)
             is_mirrored = self._config.flip and rng.random() < 0.5
             slots.append(self._slots[index + len(self._captions) * is_mirrored])
-            captions.append(self._maker.vary(self._captions[index], rng))
+            captions.append(maker.vary(self._captions[index], rng))
             noises.append(item)
             # Drawn last, so that masks change none of the other draws.
             is_unmasked = bool(self._masks) and rng.random() < self._unmasked_share
@@ -166,7 +201,14 @@ class Batcher:
             captions=captions,
             sizes=[self._sizes[index] for index in indices],
             masks=masks,
+            weights=self._weights_of(indices),
+            has_prior=has_prior,
         )
+
+    def _weights_of(self, indices: Sequence[int]) -> torch.Tensor | None:
+        if self._weights is None:
+            return None
+        return to_device(torch.tensor([self._weights[index] for index in indices]), self._device)
 
 
 def _stacked_masks(
@@ -196,6 +238,18 @@ def _stacked_masks(
     }
 
 
-def _size(image: DatasetImage, bucket: tuple[int, int]) -> ImageSize:
+def image_weight(image: DatasetImage, config: TrainConfig) -> float:
+    """How much an image counts in the loss, > 0.
+
+    Args:
+        image: its subset is used.
+        config: has the weight of regularization images.
+    """
+    is_regularization = image.subset.kind == REGULARIZATION
+    return image.subset.loss_weight * (config.regularization_weight if is_regularization else 1.0)
+
+
+def size_of(image: DatasetImage, bucket: tuple[int, int]) -> ImageSize:
+    """The image's size for models with size conditioning; its bucket is (width, height) in px."""
     cut = crop(image.width, image.height, bucket)
     return ImageSize((image.height, image.width), (cut.top, cut.left), (bucket[1], bucket[0]))

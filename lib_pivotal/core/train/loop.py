@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from lib_pivotal.core.events import Control, Event
+from lib_pivotal.core.events import Control, Event, Validated
 from lib_pivotal.core.lora.adapter_set import attach
 from lib_pivotal.core.process_group import ProcessGroup
 from lib_pivotal.core.train.batches import Batch
@@ -44,6 +44,7 @@ class Loop:
     ) -> None:
         self._setup = setup
         self._output = output
+        self._emit = emit
         self._control = control
         self._processes = processes
         # readback.py
@@ -56,6 +57,7 @@ class Loop:
             emit=emit,
         )
         self.step = 0
+        self._validated_at = -1
 
     def run(self, first_step: int) -> None:
         """Train from step ``first_step`` until the end or until a stop is requested.
@@ -66,9 +68,13 @@ class Loop:
         """
         setup, config = self._setup, self._setup.config
         self.step = first_step
+        # A resumed run has measured there before, if it was due.
+        self._validated_at = first_step or -1
         with attach(setup.adapters), setup.model.checkpointing(enabled=setup.uses_checkpointing):
-            if first_step == 0 and config.sample_every and not self._control.stop_requested:
-                self._make_samples()
+            if first_step == 0 and not self._control.stop_requested:
+                self._validate()
+                if config.sample_every:
+                    self._make_samples()
             while self.step < setup.steps and not self._processes.any(self._control.stop_requested):
                 self.train_step(self.step)
                 self.step += 1
@@ -76,6 +82,8 @@ class Loop:
                 self._between_steps()
             self._report(wait=True)
             self.monitor.report_skipped()
+            if not self._control.stop_requested:
+                self._validate()
             if config.sample_every and self.step % config.sample_every and not self._control.stop_requested:
                 self._make_samples()
 
@@ -88,7 +96,8 @@ class Loop:
         self._set_learning_rates(step)
         # batches.py, which uses data/plan.py, data/caption.py and diffusion/noise.py
         batches = setup.batcher.step(step)
-        loss = torch.stack([self._backward(batch, len(batches)) for batch in batches]).sum()
+        count = setup.batcher.items_per_step
+        loss = torch.stack([self._backward(batch, count / len(batch.captions)) for batch in batches]).sum()
         self._average_over_processes(loss)
         # optim/build.py
         norms = setup.optimizer.step()
@@ -98,15 +107,23 @@ class Loop:
         self._readback.push(step + 1, torch.cat([loss.view(1), torch.stack(list(norms.values())), *ratios]))
         self.monitor.started(step + 1, setup.optimizer.learning_rates, time.monotonic() - started)
 
-    def _backward(self, batch: Batch, batch_count: int) -> torch.Tensor:
-        """Add a batch's gradients; return its share of the step's mean loss, 0-dim on the device."""
+    def _backward(self, batch: Batch, batch_count: float) -> torch.Tensor:
+        """Add a batch's gradients; return its share of the step's mean loss, 0-dim on the device.
+
+        Args:
+            batch: the batch.
+            batch_count: how many batches of its size make up a step.
+        """
         setup = self._setup
         # diffusion/objective.py
         noisy = setup.objective.noisy(batch.latents, batch.noise, batch.timesteps)
         with setup.model.autocast():
             # prediction.py, which uses textual_inversion/; the adapters of lora/ act through their hooks
             prediction = setup.predict(noisy, batch)
-            losses = setup.objective.losses(prediction, batch.latents, batch.noise, batch.timesteps, batch.masks)
+            target = setup.prior(noisy, batch) if batch.has_prior else None
+            losses = setup.objective.losses(
+                prediction, batch.latents, batch.noise, batch.timesteps, batch.masks, target
+            )
         if batch.weights is not None:
             losses = losses * batch.weights
         loss = losses.mean() / batch_count
@@ -162,16 +179,28 @@ class Loop:
             self.monitor.finished(step, values)
 
     def _between_steps(self) -> None:
-        """Make samples and saves that are due or were requested."""
+        """Make measurements, samples and saves that are due or were requested."""
         config, output = self._setup.config, self._output
         if output is None:
             return
+        if config.validate_every and self.step % config.validate_every == 0:
+            self._validate()
         is_due = config.sample_every and self.step % config.sample_every == 0
         if self._control.take_sample() or is_due:
             self._make_samples()
         is_due = config.save_every and self.step % config.save_every == 0 and self.step < self._setup.steps
         if self._control.take_save() or is_due:
             output.try_to_save(self.step, final=False)
+
+    def _validate(self) -> None:
+        """Measure the validation images, unless that has been done after this step."""
+        if self._setup.validation is None or self._validated_at == self.step:
+            return
+        # validation.py
+        measured = self._setup.validation.measure()
+        self._report(wait=True)
+        self._validated_at = self.step
+        self._emit(Validated(self.step, **measured))
 
     def _make_samples(self) -> None:
         if self._output is not None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 
+from lib_pivotal.core.lora.adapter_set import AdapterSet, disabled
 from lib_pivotal.core.ports import DiffusionModel
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.core.to_device import to_device
 from lib_pivotal.core.train.batches import Batch
 
-__all__ = ["CaptionPrediction", "Prediction"]
+__all__ = ["CaptionPrediction", "Prediction", "PriorPrediction"]
 
 
 class Prediction(Protocol):
@@ -62,3 +64,30 @@ class CaptionPrediction:
             first += len(own)
         # Restore the order of the batch.
         return torch.cat(parts)[back]
+
+
+class PriorPrediction:
+    """Predicts what the model did before the training: without the LoRA and the embeddings, and without gradients.
+
+    Args:
+        model: the borrowed model.
+        adapters: the trained adapters, which may be attached.
+
+    Source: Kumari et al. 2022 regularize with images that the model itself generates,
+    https://arxiv.org/abs/2212.04488; its prediction for a noisy image needs no generation.
+    """
+
+    def __init__(self, model: DiffusionModel, adapters: Sequence[AdapterSet]) -> None:
+        self._predict = CaptionPrediction(model, TextConditioner(model))
+        self._adapters = adapters
+
+    @torch.no_grad()
+    def __call__(self, noisy: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """See :class:`Prediction`; the result is fp32.
+
+        Args:
+            noisy: shape ``(B, C, h, w)``.
+            batch: ``B`` items, with captions that contain no trained names.
+        """
+        with disabled(self._adapters):
+            return self._predict(noisy, batch).float()

@@ -1,29 +1,29 @@
-"""Writes loss.csv and the sample images of a run; training continues if they cannot be written."""
+"""Writes the tables and the sample images of a run; training continues if they cannot be written."""
 
 from __future__ import annotations
 
-import csv
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TextIO
 
 from PIL import PngImagePlugin
 
-from lib_pivotal.core.atomic_file import free_name, replacing
-from lib_pivotal.core.events import Event, SampleReady, StepDone
+from lib_pivotal.core.atomic_file import replacing
+from lib_pivotal.core.events import Event, SampleReady, StepDone, Validated
 from lib_pivotal.core.train.run_folder import sample_path
+from lib_pivotal.core.train.step_table import StepTable, read_rows
 
-__all__ = ["Recorder", "read_losses"]
+__all__ = ["Recorder", "read_losses", "read_validation"]
 
 logger = logging.getLogger("pivotal.recorder")
 
-_TABLE = "loss.csv"
+_LOSSES, _VALIDATION = "loss.csv", "validation.csv"
+_NEEDED = {_LOSSES: "loss", _VALIDATION: "caption"}
+_MEASURED = ("step", "caption", "name_only", "initialization")
 
 
 class Recorder:
-    """A sink that writes ``loss.csv`` and ``samples/step-000100-0.png`` into the run folder.
+    """A sink that writes ``loss.csv``, ``validation.csv`` and ``samples/step-000100-0.png`` into the run folder.
 
     Nothing raises here: a file that cannot be written is reported once, and training continues without it.
 
@@ -35,24 +35,25 @@ class Recorder:
 
     def __init__(self, folder: Path, first_step: int, warn: Callable[[str], None]) -> None:
         self._folder = folder
-        self._path = folder / _TABLE
+        self._first_step = first_step
         self._warn = warn
         self._warned: set[str] = set()
-        self._columns: list[str] = []
-        self._file: TextIO | None = None
-        self._try(_TABLE, lambda: self._open(first_step))
+        self._tables: dict[str, StepTable] = {}
+        self._try(_LOSSES, lambda: self._open(_LOSSES))
 
     def handle(self, event: Event) -> None:
         """Write a step or a sample; other events are not recorded."""
         if isinstance(event, StepDone):
-            self._try(_TABLE, lambda: self._write_step(event))
+            self._try(_LOSSES, lambda: self._write_step(event))
+        elif isinstance(event, Validated):
+            self._try(_VALIDATION, lambda: self._write_validation(event))
         elif isinstance(event, SampleReady):
             self._try("samples", lambda: self._write_sample(event))
 
     def close(self) -> None:
-        """Close ``loss.csv``."""
-        if self._file is not None:
-            self._try(_TABLE, self._file.close)
+        """Close the tables."""
+        for name, table in self._tables.items():
+            self._try(name, table.close)
 
     def _try(self, what: str, write: Callable[[], None]) -> None:
         try:
@@ -64,22 +65,11 @@ class Recorder:
                 reason = getattr(error, "strerror", None) or error
                 self._warn(f"{self._folder / what} cannot be written ({reason}). Training continues without it.")
 
-    def _open(self, first_step: int) -> None:
-        rows, is_damaged = _rows(self._path)
-        if is_damaged:
-            # Keep the damaged file under another name.
-            os.replace(self._path, free_name(self._path.with_name(f"{_TABLE}.damaged")))
-        rows = [row for row in rows if int(row["step"]) <= first_step]
-        self._columns = list(rows[0]) if rows else []
-        with replacing(self._path, keep=False) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-            if rows:
-                writer = csv.DictWriter(file, self._columns)
-                writer.writeheader()
-                writer.writerows(rows)
-        self._file = self._path.open("a", newline="", encoding="utf-8")
+    def _open(self, name: str) -> None:
+        self._tables[name] = StepTable(self._folder / name, self._first_step, _NEEDED[name])
 
     def _write_step(self, event: StepDone) -> None:
-        if self._file is None:
+        if _LOSSES not in self._tables:
             return
         values: dict[str, object] = {"step": event.step, "loss": event.loss, "seconds": round(event.seconds, 4)}
         for title, numbers in (
@@ -88,12 +78,16 @@ class Recorder:
             ("norm", event.embedding_norms),
         ):
             values.update({f"{title} {name}": number for name, number in numbers.items()})
-        writer = csv.DictWriter(self._file, self._columns or list(values), extrasaction="ignore")
-        if not self._columns:
-            self._columns = list(values)
-            writer.writeheader()
-        writer.writerow(values)
-        self._file.flush()
+        self._tables[_LOSSES].write(values)
+
+    def _write_validation(self, event: Validated) -> None:
+        # A run without validation images has no such table.
+        if _VALIDATION not in self._tables and _VALIDATION not in self._warned:
+            self._open(_VALIDATION)
+        if _VALIDATION in self._tables:
+            numbers = {"name_only": event.name_only, "initialization": event.initialization}
+            known = {name: number for name, number in numbers.items() if number is not None}
+            self._tables[_VALIDATION].write({"step": event.step, "caption": event.caption, **known})
 
     def _write_sample(self, event: SampleReady) -> None:
         path = sample_path(self._folder, event.step, event.index)
@@ -106,33 +100,10 @@ class Recorder:
 
 def read_losses(folder: Path) -> list[tuple[int, float]]:
     """Steps and losses of a run folder's ``loss.csv``."""
-    rows, _ = _rows(folder / _TABLE)
-    return [(int(row["step"]), float(row["loss"])) for row in rows]
+    return [(int(row["step"]), float(row["loss"])) for row in read_rows(folder / _LOSSES, _NEEDED[_LOSSES])]
 
 
-def _rows(path: Path) -> tuple[list[dict[str, str]], bool]:
-    """The valid rows, and whether the file is damaged."""
-    rows: list[dict[str, str]] = []
-    is_damaged = False
-    try:
-        if not path.is_file():
-            return [], path.exists()
-        raw = path.read_bytes()
-        is_damaged = b"\0" in raw
-        lines = raw.replace(b"\0", b"").decode("utf-8", "replace")
-        is_damaged = is_damaged or "\ufffd" in lines
-        reader = csv.DictReader(lines.splitlines())
-        # A row that was cut off by a crash lacks its step or other cells.
-        rows.extend(row for row in reader if None not in (*row, *row.values()) and _is_step(row))
-    except csv.Error:
-        is_damaged = True
-    return rows, is_damaged
-
-
-def _is_step(row: dict[str, str]) -> bool:
-    try:
-        float(row["loss"])
-    except (KeyError, ValueError):
-        return False
-    step = row.get("step", "")
-    return step.isascii() and step.isdecimal() and len(step) < 10
+def read_validation(folder: Path) -> list[dict[str, float]]:
+    """Rows of a run folder's ``validation.csv``: step, caption and, where measured, name_only and initialization."""
+    rows = read_rows(folder / _VALIDATION, _NEEDED[_VALIDATION])
+    return [{name: float(row[name]) for name in _MEASURED if name in row} for row in rows]

@@ -9,7 +9,9 @@ from pathlib import Path
 import torch
 
 from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.config.subset import TRAIN
 from lib_pivotal.core.data.dataset_report import DatasetReport
+from lib_pivotal.core.data.kinds import images_of_kind
 from lib_pivotal.core.diffusion.objective import Objective
 from lib_pivotal.core.lora.adapter_set import AdapterSet
 from lib_pivotal.core.lora.targets import choose_targets
@@ -21,9 +23,10 @@ from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingTable, E
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.core.train.batches import Batcher
 from lib_pivotal.core.train.memory import MemoryPlan, plan_memory
-from lib_pivotal.core.train.prediction import CaptionPrediction, Prediction
+from lib_pivotal.core.train.prediction import CaptionPrediction, Prediction, PriorPrediction
 from lib_pivotal.core.train.step_count import total_steps
-from lib_pivotal.core.train.training_data import TrainingData, load_training_data
+from lib_pivotal.core.train.training_data import TrainingData, ValidationData, load_training_data
+from lib_pivotal.core.train.validation import Validation, validation_batches
 
 __all__ = ["Setup", "prepare"]
 
@@ -35,6 +38,8 @@ class Setup:
     Attributes:
         steps: optimizer steps of the whole run.
         predict: gets the model's prediction for a batch.
+        prior: gets what the model predicted before the training.
+        validation: measures images that are not trained; None without any, and in all processes but the first.
         adapters: adapters of the trained parts: UNet and text encoders.
         layout: rows of each embedding in the tables.
         tables: encoder name → embedding table; empty if no embeddings are trained.
@@ -48,6 +53,8 @@ class Setup:
     steps: int
     batcher: Batcher
     predict: Prediction
+    prior: Prediction
+    validation: Validation | None
     objective: Objective
     adapters: list[AdapterSet]
     layout: Layout
@@ -115,18 +122,25 @@ def prepare(
     adapters = _adapters(config, model)
     layout = layout_of(config.concepts, model.text_encoders[0])
     tables = _tables(config, layout, model)
-    steps = total_steps(config, len(data.images))
+    # Regularization images do not make a run longer.
+    image_count = len(images_of_kind(data.images, TRAIN))
+    steps = total_steps(config, image_count)
     groups, lr_factors = _groups(config, adapters, tables, steps)
     memory = _plan_memory(config, model, groups, data)
     if memory.saves:
         model.offloading.offload("vae")
+    # Captions that change at every step need the text encoders until the end.
+    may_offload = memory.saves and not config.shuffle_tags and config.tag_dropout == 0.0
+    objective = _objective(config, model)
     return Setup(
         config=config,
         model=model,
         steps=steps,
         batcher=_batcher(config, model, data, group),
-        predict=CaptionPrediction(model, _conditioner(config, model, adapters, layout, tables, memory)),
-        objective=_objective(config, model),
+        predict=CaptionPrediction(model, _conditioner(model, adapters, layout, tables, may_offload=may_offload)),
+        prior=PriorPrediction(model, adapters),
+        validation=_validation(config, model, data.validation, adapters, layout, tables, objective),
+        objective=objective,
         adapters=adapters,
         layout=layout,
         tables=tables,
@@ -134,7 +148,7 @@ def prepare(
             groups, clip_norm=config.clip_norm, uses_fp16=model.needs_loss_scaling, device=model.device
         ),
         lr_factors=lr_factors,
-        image_count=len(data.images),
+        image_count=image_count,
         data_digest=data.digest,
         memory=memory,
     )
@@ -178,20 +192,36 @@ def _objective(config: TrainConfig, model: DiffusionModel) -> Objective:
 
 
 def _conditioner(
-    config: TrainConfig,
     model: DiffusionModel,
     adapters: list[AdapterSet],
     layout: Layout,
     tables: dict[str, EmbeddingTable],
-    memory: MemoryPlan,
+    *,
+    may_offload: bool = False,
 ) -> TextConditioner:
     return TextConditioner(
         model,
         EmbeddingWeights(layout, {name: table.weight for name, table in tables.items()}),
         [part for part in adapters if part.part != "unet"],
-        # Captions that change at every step need the text encoders until the end.
-        may_offload=memory.saves and not config.shuffle_tags and config.tag_dropout == 0.0,
+        may_offload=may_offload,
     )
+
+
+def _validation(
+    config: TrainConfig,
+    model: DiffusionModel,
+    data: ValidationData,
+    adapters: list[AdapterSet],
+    layout: Layout,
+    tables: dict[str, EmbeddingTable],
+    objective: Objective,
+) -> Validation | None:
+    if not data.images:
+        return None
+    # Its own conditioner, because the cache of the other one decides which captions are encoded together.
+    predict = CaptionPrediction(model, _conditioner(model, adapters, layout, tables))
+    batches = validation_batches(data, config, objective.timestep_count, model.device)
+    return Validation(batches, model, predict, objective)
 
 
 def _adapters(config: TrainConfig, model: DiffusionModel) -> list[AdapterSet]:

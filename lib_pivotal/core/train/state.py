@@ -51,6 +51,7 @@ _MAY_CHANGE = frozenset(
         "save_every",
         "save_precision",
         "steps",
+        "validate_every",
     }
 )
 """Settings that do not affect a step, or may be changed on purpose (more steps, a folder that was moved)."""

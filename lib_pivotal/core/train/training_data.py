@@ -3,41 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.dataset_report import DatasetReport, read_dataset
+from lib_pivotal.core.data.kinds import images_of_steps
 from lib_pivotal.core.data.latents import LatentEntry, LatentItem, encode_all
 from lib_pivotal.core.data.mask import Mask
 from lib_pivotal.core.data.scan import DatasetImage
+from lib_pivotal.core.data.validation_images import images_to_measure
 from lib_pivotal.core.errors import DatasetError, Interrupted, PivotalError
 from lib_pivotal.core.ports import VAE
 from lib_pivotal.core.process_group import ProcessGroup
 from lib_pivotal.core.train.batches import latent_entries
 
-__all__ = ["TrainingData", "load_training_data"]
+__all__ = ["TrainingData", "ValidationData", "load_training_data"]
 
 _SENT_TOGETHER = 32
 """Number of items sent to the other processes at a time; on a GPU they pass through its memory."""
 
 
 @dataclass(frozen=True)
-class TrainingData:
-    """Images and latents of a run, the same in every process.
+class ValidationData:
+    """Images that are only measured, and their latents.
 
     Attributes:
-        images: images of the dataset.
+        images: the images.
+        entries: one per image.
+        items: latents of the entries, in the same order.
+    """
+
+    images: Sequence[DatasetImage] = ()
+    entries: Sequence[LatentEntry] = ()
+    items: Sequence[LatentItem] = ()
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Images and latents of a run, the same in every process except for ``validation``.
+
+    Attributes:
+        images: images of the steps, see :func:`lib_pivotal.core.data.kinds.images_of_steps`.
         entries: see :func:`lib_pivotal.core.train.batches.latent_entries`.
         items: latents of the entries, in the same order.
         digest: changes when images or captions change.
+        validation: what the first process measures; empty in the others.
     """
 
     images: Sequence[DatasetImage]
     entries: list[LatentEntry]
     items: list[LatentItem]
     digest: str
+    validation: ValidationData = field(default_factory=ValidationData)
 
 
 def load_training_data(
@@ -102,10 +121,12 @@ def _encoded(
     stopped: Callable[[], bool],
 ) -> TrainingData:
     dataset = dataset or read_dataset(config, cache=cache)
-    images = dataset.usable
+    images = images_of_steps(dataset.usable, config)
     entries = latent_entries(images, config.resolution, flip=config.flip, background=config.background)
+    measured = images_to_measure(dataset.usable, dataset.copies, config)
+    measured_entries = latent_entries(measured, config.resolution, flip=False, background=config.background)
     items = encode_all(
-        entries,
+        [*entries, *measured_entries],
         vae,
         batch_size=config.batch_size,
         folder=cache if config.cache_to_disk else None,
@@ -115,7 +136,9 @@ def _encoded(
     )
     if dataset.kept is not None:
         dataset.kept.clear()
-    return TrainingData(images, entries, items, dataset.digest())
+    count = len(entries)
+    validation = ValidationData(measured, measured_entries, items[count:])
+    return TrainingData(images, entries, items[:count], dataset.digest(), validation)
 
 
 def _received(config: TrainConfig, group: ProcessGroup) -> TrainingData:

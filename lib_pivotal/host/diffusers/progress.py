@@ -9,7 +9,17 @@ from typing import Any
 
 from tqdm import tqdm
 
-from lib_pivotal.core.events import Event, Finished, Prepared, Preparing, SampleReady, Saved, StepDone, Warned
+from lib_pivotal.core.events import (
+    Event,
+    Finished,
+    Prepared,
+    Preparing,
+    SampleReady,
+    Saved,
+    StepDone,
+    Validated,
+    Warned,
+)
 
 __all__ = ["ConsoleProgress"]
 
@@ -32,6 +42,8 @@ class ConsoleProgress:
             if self._bar is not None and math.isfinite(event.loss):
                 self._bar.set_postfix_str(f"loss {event.loss:.4f}", refresh=False)
             self._advance("training", event.step, 0)
+        elif isinstance(event, Validated):
+            tqdm.write(f"step {event.step}: validation: {_measured(event)}", file=sys.stderr)
         elif isinstance(event, SampleReady):
             tqdm.write(f"step {event.step}: sample {event.index} ({event.prompt})", file=sys.stderr)
         elif isinstance(event, Saved):
@@ -55,3 +67,12 @@ class ConsoleProgress:
             self._stage = stage
             self._bar = tqdm(desc=stage, total=total or None, initial=done, dynamic_ncols=True)
         self._bar.update(done - self._bar.n)
+
+
+def _measured(event: Validated) -> str:
+    kinds = (
+        ("full caption", event.caption),
+        ("name only", event.name_only),
+        ("initialization text", event.initialization),
+    )
+    return ", ".join(f"{kind} {loss:.4f}" for kind, loss in kinds if loss is not None)

@@ -1,0 +1,112 @@
+"""What regularization keeps, and what it costs, on the embedded small model: ``python run.py bench regularization``.
+
+Each run trains the demo's two characters for the same number of steps; the runs differ by their regularization alone.
+On drawings that have nothing to do with the characters, it measures how far the predictions move (drift) and how much
+the loss grows; on held-out drawings of the characters, how much lower the loss is with their names than with the
+initialization text on the unchanged model (gain).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from lib_pivotal.cli.train import train_run
+from lib_pivotal.core.bundle.file import read_bundle
+from lib_pivotal.core.config.schema import Subset
+from lib_pivotal.core.config.subset import REGULARIZATION
+from lib_pivotal.core.ports import DiffusionModel
+from lib_pivotal.demo.__main__ import INIT_TEXT, NAMES, demo_config
+from lib_pivotal.demo.assets import materialize
+from lib_pivotal.demo.characters import write_dataset
+from lib_pivotal.demo.evaluate import HeldOut, Parts, drift_of, held_out, loss_of, parts_of
+from lib_pivotal.demo.world import caption, draw, random_scene
+from lib_pivotal.host.diffusers.model import load_model
+
+_NOTHING = Parts({}, [])
+
+
+def main() -> None:
+    """Train, measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--share", type=float, default=0.2, help="share of the samples that regularize")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        _measure(Path(folder), options.steps, options.share)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def _measure(out: Path, steps: int, share: float) -> None:
+    for name in NAMES:
+        write_dataset(out / "data" / name, name)
+        write_dataset(out / "characters", name, "held_out")
+    _write_scenes(out / "scenes", 64, seed=1)
+    _write_scenes(out / "unrelated", 64, seed=2)
+    base = materialize(out / "model").a
+    model = load_model(base)
+    characters, unrelated = held_out(out / "characters", model), held_out(out / "unrelated", model)
+    before = _loss(model, characters, _NOTHING, INIT_TEXT), _loss(model, unrelated, _NOTHING)
+    _say(f"{steps} steps, regularization share {share:g}")
+    _say(
+        f"unchanged model: characters by their initialization text {before[0]:.4f}, unrelated drawings {before[1]:.4f}"
+    )
+    _say("regularization          drift   unrelated loss   gain   seconds")
+    for number, (title, changes) in enumerate(_variants(out).items()):
+        config = replace(demo_config(base, out / "data", steps), regularization_share=share, **changes)
+        started = time.monotonic()
+        bundle_path = train_run(config, (), out / f"run-{number}").bundle_path
+        assert bundle_path is not None
+        seconds = time.monotonic() - started
+        parts = parts_of(read_bundle(bundle_path), model, embeddings=True, loras=["unet", "clip_l"])
+        drift = float(drift_of(model, unrelated, unrelated.captions, parts).mean())
+        growth = _loss(model, unrelated, parts) / before[1] - 1
+        gain = 1 - _loss(model, characters, parts) / before[0]
+        _say(f"{title:20} {drift:8.5f} {growth:+15.1%} {gain:+8.1%} {seconds:8.0f}")
+
+
+def _variants(out: Path) -> dict[str, dict[str, Any]]:
+    """Title → settings."""
+    scenes = (Subset(str(out / "scenes"), kind=REGULARIZATION),)
+    same = (Subset(str(out / "data"), kind=REGULARIZATION),)
+    return {
+        "none": {},
+        "images": {"subsets": scenes},
+        "prior": {"subsets": scenes, "regularization_target": "prior"},
+        "prior, same images": {"subsets": same, "regularization_target": "prior"},
+    }
+
+
+def _write_scenes(folder: Path, count: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    folder.mkdir()
+    for index in range(count):
+        scene = random_scene(rng)
+        Image.fromarray(draw(scene, "a", rng)).save(folder / f"{index:02d}.png")
+        (folder / f"{index:02d}.txt").write_text(caption(scene), encoding="utf-8")
+
+
+def _loss(model: DiffusionModel, data: HeldOut, parts: Parts, words: str = "") -> float:
+    """Mean loss; ``words`` replace the names if given."""
+    captions = list(data.captions)
+    for name in NAMES if words else ():
+        captions = [text.replace(name, words) for text in captions]
+    return float(loss_of(model, data, captions, parts).mean())
+
+
+if __name__ == "__main__":
+    main()
