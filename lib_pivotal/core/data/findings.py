@@ -33,6 +33,7 @@ _PLURALS = {
     "mask (-masklabel)": "masks (-masklabel)",
     "mask without an image": "masks without an image",
     "special file": "special files",
+    "subfolder": "subfolders",
     "hidden file": "hidden files",
     "hidden folder": "hidden folders",
     "caption of another source": "captions of another source",

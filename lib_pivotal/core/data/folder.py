@@ -154,10 +154,11 @@ def list_folder(
         folders[:] = [
             entry
             for entry in folders
-            if subfolders
-            and _is_entered(entry, apart, contents)
-            and not (left_out and os.path.realpath(entry.path) in left_out)
+            if _is_entered(entry, apart, contents) and not (left_out and os.path.realpath(entry.path) in left_out)
         ]
+        if not subfolders:
+            contents.unused.update(["subfolder"] * len(folders))
+            folders.clear()
         _sort_out(path, _visible(files, contents), contents)
     contents.images.sort(key=lambda image: image.path.relative_to(folder).as_posix())
     contents.metadata.sort(key=lambda path: path.relative_to(folder).as_posix())

@@ -34,7 +34,7 @@ def regularization_share(images: Sequence[DatasetImage], config: TrainConfig) ->
     return config.regularization_share if has_lora and images_of_kind(images, REGULARIZATION) else 0.0
 
 
-def images_of_steps(images: Sequence[DatasetImage], config: TrainConfig) -> list[DatasetImage]:
+def images_of_steps(images: Sequence[DatasetImage], config: TrainConfig) -> tuple[DatasetImage, ...]:
     """The images that the steps use: training images, and regularization images if they have a share.
 
     Args:
@@ -42,4 +42,4 @@ def images_of_steps(images: Sequence[DatasetImage], config: TrainConfig) -> list
         config: see :func:`regularization_share`.
     """
     kinds = (TRAIN, REGULARIZATION) if regularization_share(images, config) else (TRAIN,)
-    return [image for image in images if image.subset.kind in kinds]
+    return tuple(image for image in images if image.subset.kind in kinds)
