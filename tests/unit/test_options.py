@@ -141,6 +141,12 @@ class Effect:
 
 
 PREVIEWS = {"sample_every": 3}
+CAST = {
+    "data_folder": "cast",
+    "concepts": (Concept("zog_x", "teal thing", 3), Concept("mib_y", "small thing", 2)),
+    "batch_size": 6,
+}
+"""Two concepts, one with three times as many images as the other."""
 EFFECTS: dict[str, Effect] = {
     "data_folder": Effect("other", trained),
     "resolution": Effect(128, first_loss),
@@ -150,6 +156,8 @@ EFFECTS: dict[str, Effect] = {
     "name_only": Effect(1.0, first_loss),
     "caption_dropout": Effect(0.5, losses, {"steps": 6}),
     "cache_to_disk": Effect(True, lambda run: files(run).count("cached latents"), becomes=6),
+    "balance": Effect(0.0, losses, {**CAST, "balance": 1.0}),
+    "balance_cap": Effect(1.0, losses, {**CAST, "balance": 1.0}),
     "steps": Effect(5, lambda run: len(run.losses), becomes=5),
     "batch_size": Effect(3, first_loss),
     "unet_lr": Effect(1e-2),
@@ -208,6 +216,7 @@ CONCEPT_EFFECTS: dict[str, Effect] = {
     "aliases": Effect(("left",), first_loss),
     "lr_multiplier": Effect(3.0),
     "stop_at": Effect(0.3),
+    "weight": Effect(4.0, losses, CAST),
 }
 
 
@@ -239,6 +248,8 @@ def run_of(tmp_path_factory):
     folder, finished = tmp_path_factory.mktemp("options"), {}
     write_images(folder / "data")
     write_images(folder / "other", 4)
+    write_images(folder / "cast" / "a", 6)
+    write_images(folder / "cast" / "b", 2, "mib_y")
 
     def run(changes: dict[str, Any]) -> Run:
         key = repr(sorted(changes.items()))
@@ -272,7 +283,8 @@ def test_every_setting_of_a_concept_has_an_effect(run_of, name):
     assert name in CONCEPT_EFFECTS, "say here what the new setting changes"
     effect, plain = CONCEPT_EFFECTS[name], {"name": "zog_x", "init_text": "teal thing", "vectors": 3, "stop_at": 1.0}
     changed = Concept(**{**plain, name: effect.value})
-    assert_effect(run_of, effect, {"concepts": (Concept(**plain),)}, {"concepts": (changed,)})
+    others = effect.base.get("concepts", ())[1:]
+    assert_effect(run_of, effect, {"concepts": (Concept(**plain), *others)}, {"concepts": (changed, *others)})
 
 
 @pytest.mark.parametrize(

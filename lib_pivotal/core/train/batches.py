@@ -77,6 +77,7 @@ class Batcher:
         config: settings.
         timestep_count: number of timesteps of the noise schedule.
         device: device of the batches.
+        weights: how often each image is used, relative to the others; None uses its repeats.
         rank: index of this process.
         processes: number of processes that train together.
     """
@@ -90,6 +91,7 @@ class Batcher:
         *,
         timestep_count: int,
         device: torch.device,
+        weights: Sequence[float] | None = None,
         rank: int = 0,
         processes: int = 1,
     ) -> None:
@@ -101,8 +103,8 @@ class Batcher:
         self._captions = [image.caption or "" for image in images]
         self._maker = CaptionMaker(config.concepts, config)
         buckets = [entry.bucket for entry in entries[: len(images)]]
-        repeats = [max(1, round(image.repeats)) for image in images]
-        self._plan = Plan(buckets, repeats, self._per_process * processes, config.seed)
+        weights = weights or [image.repeats for image in images]
+        self._plan = Plan(buckets, weights, self._per_process * processes, config.seed)
         self._sizes = [_size(image, bucket) for image, bucket in zip(images, buckets, strict=True)]
         size = sum(item.mean.numel() * 8 for item in items)
         self._home = device if size <= _ON_DEVICE_BYTES else torch.device("cpu")

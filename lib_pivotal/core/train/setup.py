@@ -10,6 +10,7 @@ import torch
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.dataset_report import DatasetReport
+from lib_pivotal.core.data.image_shares import ImageShares, share_images
 from lib_pivotal.core.diffusion.objective import Objective
 from lib_pivotal.core.lora.adapter_set import AdapterSet
 from lib_pivotal.core.lora.targets import choose_targets
@@ -22,6 +23,7 @@ from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.core.train.batches import Batcher
 from lib_pivotal.core.train.memory import MemoryPlan, plan_memory
 from lib_pivotal.core.train.prediction import CaptionPrediction, Prediction
+from lib_pivotal.core.train.resumed import Resumed
 from lib_pivotal.core.train.step_count import total_steps
 from lib_pivotal.core.train.training_data import TrainingData, load_training_data
 
@@ -34,6 +36,7 @@ class Setup:
 
     Attributes:
         steps: optimizer steps of the whole run.
+        balances: whether the concepts are balanced; false for runs that began in a release without balance.
         predict: gets the model's prediction for a batch.
         adapters: adapters of the trained parts: UNet and text encoders.
         layout: rows of each embedding in the tables.
@@ -46,6 +49,7 @@ class Setup:
     config: TrainConfig
     model: DiffusionModel
     steps: int
+    balances: bool
     batcher: Batcher
     predict: Prediction
     objective: Objective
@@ -87,6 +91,7 @@ def prepare(
     progress: Callable[[str, int, int], None],
     stopped: Callable[[], bool],
     dataset: DatasetReport | None = None,
+    resumed: Resumed | None = None,
 ) -> Setup:
     """Encode the images and build the run; the model is not changed.
 
@@ -98,6 +103,7 @@ def prepare(
         progress: called with (stage, done, total).
         stopped: polled regularly; returns whether to stop.
         dataset: result of the check; None reads the data folder.
+        resumed: what a resumed run keeps from its start; None for a new run.
 
     Raises:
         DatasetError: an image turned out unusable.
@@ -115,7 +121,9 @@ def prepare(
     adapters = _adapters(config, model)
     layout = layout_of(config.concepts, model.text_encoders[0])
     tables = _tables(config, layout, model)
-    steps = total_steps(config, len(data.images))
+    balances = resumed is None or resumed.balances
+    shares = share_images(data.images, config, balances=balances)
+    steps = total_steps(config, shares, model.family, processes=group.size, resumed=resumed)
     groups, lr_factors = _groups(config, adapters, tables, steps)
     memory = _plan_memory(config, model, groups, data)
     if memory.saves:
@@ -124,7 +132,8 @@ def prepare(
         config=config,
         model=model,
         steps=steps,
-        batcher=_batcher(config, model, data, group),
+        balances=balances,
+        batcher=_batcher(config, model, data, shares, group),
         predict=CaptionPrediction(model, _conditioner(config, model, adapters, layout, tables, memory)),
         objective=_objective(config, model),
         adapters=adapters,
@@ -154,7 +163,9 @@ def _plan_memory(
     )
 
 
-def _batcher(config: TrainConfig, model: DiffusionModel, data: TrainingData, group: ProcessGroup) -> Batcher:
+def _batcher(
+    config: TrainConfig, model: DiffusionModel, data: TrainingData, shares: ImageShares, group: ProcessGroup
+) -> Batcher:
     return Batcher(
         data.images,
         data.entries,
@@ -162,6 +173,7 @@ def _batcher(config: TrainConfig, model: DiffusionModel, data: TrainingData, gro
         config,
         timestep_count=len(model.alphas_cumprod),
         device=model.device,
+        weights=shares.weights,
         rank=group.rank,
         processes=group.size,
     )
