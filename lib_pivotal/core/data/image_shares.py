@@ -77,7 +77,9 @@ def _concepts(images: Sequence[DatasetImage], config: TrainConfig, is_trained: S
 class _Group:
     """The images that show the same concepts: their number and the sum of their repeats."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: _Names) -> None:
+        # Sorted, so that results do not depend on the order of a set.
+        self.names = sorted(names)
         self.images = 0
         self.repeats = 0.0
 
@@ -91,7 +93,7 @@ def _factors(concepts: Sequence[_Names], repeats: Sequence[float], config: Train
     groups: dict[_Names, _Group] = {}
     for names, count in zip(concepts, repeats, strict=True):
         if names:
-            group = groups.setdefault(names, _Group())
+            group = groups.setdefault(names, _Group(names))
             group.images += 1
             group.repeats += count
     sizes = _sizes(groups, dict.fromkeys(groups, 1.0))
@@ -104,7 +106,9 @@ def _factors(concepts: Sequence[_Names], repeats: Sequence[float], config: Train
     for _ in range(_MAX_ROUNDS):
         before, current = factors, _shares(_sizes(groups, factors))
         lacking = {name: (wanted[name] / current[name]) ** root for name in wanted}
-        factors = {names: before[names] * math.prod(lacking[name] for name in sorted(names)) for names in groups}
+        factors = {
+            names: before[names] * math.prod([lacking[name] for name in group.names]) for names, group in groups.items()
+        }
         factors = _limited(groups, factors, config.balance_cap)
         if all(abs(factors[names] - before[names]) <= _SETTLED * before[names] for names in groups):
             break
@@ -115,7 +119,7 @@ def _sizes(groups: Mapping[_Names, _Group], factors: Mapping[_Names, float]) -> 
     """Concept → sum of the weights of the images that show it."""
     sizes: dict[str, float] = {}
     for names, group in groups.items():
-        for name in names:
+        for name in group.names:
             sizes[name] = sizes.get(name, 0.0) + group.repeats * factors[names]
     return sizes
 
