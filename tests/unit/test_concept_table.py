@@ -76,7 +76,7 @@ def test_the_automatic_length_gives_no_finding():
 def test_regularization_images_take_their_share():
     data = images(("zog_x", 10)) + images(("", 30), kind="regularization")
     table = concept_table(config(regularization_share=0.25), data)
-    assert (table.samples, table.images, [row.samples for row in table.rows]) == (1500, 10, [1500])
+    assert (table.samples, table.images, [row.samples for row in table.rows]) == (1500, 10, [1500, 0])
 
 
 def test_a_check_has_the_table_and_its_findings(tmp_path):

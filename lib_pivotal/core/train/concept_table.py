@@ -59,7 +59,7 @@ class ConceptTable:
         steps: number of steps of the run.
         samples: number of samples that the run takes from the images to learn.
         images: number of images to learn.
-        rows: one per concept that an image shows; the images without a concept are last, if there are any.
+        rows: one per concept, in order; the images without a concept are last, if there are any.
     """
 
     steps: int
@@ -100,7 +100,7 @@ def concept_table(
         if is_trained
     ]
     total = sum(weight for _, weight in trained)
-    names = [concept.name for concept in config.concepts if concept.name in shares.counts()]
+    names = [concept.name for concept in config.concepts if concept.name.strip()]
     groups = {name: [(shown, weight) for shown, weight in trained if name in shown] for name in dict.fromkeys(names)}
     without = [(shown, weight) for shown, weight in trained if not shown]
     if without:
@@ -120,12 +120,12 @@ def _row(
     weights = [weight for _, weight in images]
     with_others = sum(len(shown) > 1 for shown, _ in images)
     share = sum(weights) / total
-    fewest, most = (samples * weight / total for weight in (min(weights), max(weights)))
+    fewest, most = (samples * weight / total for weight in (min(weights, default=0.0), max(weights, default=0.0)))
     remark = ""
     if most > _FREQUENT:
         remark = "many"
     # Large sets teach a concept even if each image is seen only a few times.
-    elif fewest < _RARE and share * samples < least:
+    elif images and fewest < _RARE and share * samples < least:
         remark = "few"
     return ConceptRow(
         name=name,
