@@ -31,7 +31,8 @@ def family_to_train(config: TrainConfig) -> str:
     from modules import sd_models
 
     info, model = _wanted(config), sd_models.model_data.sd_model
-    if model is not None and (info is None or info.filename == model.sd_checkpoint_info.filename):
+    wanted = getattr(info, "filename", None)
+    if model is not None and (wanted == model.sd_checkpoint_info.filename or not (wanted or config.checkpoint)):
         return family_of(model)
     if info is None or Path(info.filename).suffix.lower() != ".safetensors":
         return ""
