@@ -21,7 +21,8 @@ from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
 from lib_pivotal.app.cross_site import foreign_origin
 from lib_pivotal.app.session import Busy, Session
-from lib_pivotal.core.config.io import read_dict
+from lib_pivotal.core.config.io import from_dict, read_dict, to_dict
+from lib_pivotal.core.config.presets import presets, with_preset
 from lib_pivotal.core.config.settings_file import MAX_SETTINGS_BYTES, parse_settings
 from lib_pivotal.core.config.shown import HALF_PAIR
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
@@ -68,7 +69,22 @@ def register(
     """
     routes = _Routes(session, credentials, is_trusted)
     app.add_api_route(f"{_PREFIX}/status", routes.status, methods=["GET"], response_model=None)
-    for endpoint in (routes.check, routes.train, routes.stop, routes.save, routes.sample):
+    app.add_api_route(
+        f"{_PREFIX}/presets",
+        routes.list_presets,
+        methods=["GET"],
+        response_model=None,
+        dependencies=[Depends(routes.require_login)],
+    )
+    for endpoint in (
+        routes.check,
+        routes.data_report,
+        routes.presets,
+        routes.train,
+        routes.stop,
+        routes.save,
+        routes.sample,
+    ):
         app.add_api_route(
             f"{_PREFIX}/{endpoint.__name__}",
             endpoint,
@@ -97,6 +113,15 @@ class _Routes:
 
     async def check(self, request: Request) -> Any:
         return await self._respond(request, lambda body: _check(self._session, _settings(body)))
+
+    async def data_report(self, request: Request) -> Any:
+        return await self._respond(request, lambda body: _report(self._session, _settings(body)))
+
+    def list_presets(self) -> Any:
+        return _Response({"presets": [preset.as_dict() for preset in presets()]})
+
+    async def presets(self, request: Request) -> Any:
+        return await self._respond(request, lambda body: _use_preset(_settings(body)))
 
     async def train(self, request: Request) -> Any:
         return await self._respond(request, lambda body: _start(self._session, _settings(body)))
@@ -184,6 +209,21 @@ def _check(session: Session, body: Any) -> dict[str, Any]:
     except ConfigError as error:
         problems = error.problems
     return {"ok": not any(problem.is_error for problem in problems), "problems": _as_dicts(problems)}
+
+
+def _report(session: Session, body: Any) -> dict[str, Any]:
+    checked = session.checked(*read_dict(body))
+    if checked.table is None:
+        raise ConfigError([problem for problem in checked.problems if problem.is_error])
+    return {**checked.table.as_dict(), "problems": _as_dicts(checked.problems)}
+
+
+def _use_preset(body: Any) -> dict[str, Any]:
+    name = body.get("preset") if isinstance(body, Mapping) else None
+    if not isinstance(name, str):
+        hint = 'Send {"preset": "NAME", "config": {…}}; GET lists the names.'
+        raise ConfigError([Problem("preset", "error", "The request names no preset.", hint)])
+    return {"config": to_dict(from_dict(with_preset(body.get("config", {}), name)))}
 
 
 def _start(session: Session, body: Any) -> dict[str, Any]:

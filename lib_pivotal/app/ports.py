@@ -46,6 +46,10 @@ class AppHost(Protocol):
         """The loaded model's tokenizer (text → token ids), or None while no model is loaded."""
         ...
 
+    def family(self, config: TrainConfig) -> str:
+        """Family of the model that these settings train, see ``core.families``; empty if it is not known."""
+        ...
+
     def problems(self, config: TrainConfig) -> list[Problem]:
         """Why training cannot start on this host now (low memory modes, unknown checkpoint, …)."""
         ...

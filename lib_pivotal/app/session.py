@@ -61,11 +61,18 @@ class Session:
             config: the settings.
             parse_problems: values that could not be read, see ``core.config.io.read_dict``.
         """
-        return self._checked(config, parse_problems).problems
+        return self.checked(config, parse_problems).problems
 
-    def _checked(
-        self, config: TrainConfig, parse_problems: Sequence[Problem], *, keeps_images: bool = False
+    def checked(
+        self, config: TrainConfig, parse_problems: Sequence[Problem] = (), *, keeps_images: bool = False
     ) -> Checked:
+        """The problems of these settings together with what else the check finds out, such as the concept table.
+
+        Args:
+            config: the settings.
+            parse_problems: as in :meth:`check`.
+            keeps_images: keep decoded images, because training follows.
+        """
         host = self.host
         try:
             checked = check(
@@ -76,6 +83,7 @@ class Session:
                 run_root=host.data_root(),
                 per_rank=SMALLEST,
                 keeps_images=keeps_images,
+                family=host.family(config),
                 cache=host.data_root() / "cache",
                 progress=self._show_reading,
             )
@@ -102,7 +110,7 @@ class Session:
             PivotalError: the run folder cannot be created.
         """
         self._refuse_when_busy()
-        checked = self._checked(config, parse_problems, keeps_images=True)
+        checked = self.checked(config, parse_problems, keeps_images=True)
         if checked.has_errors:
             raise ConfigError(checked.problems)
         task_id = f"task(pivotal-{secrets.token_hex(8)})"

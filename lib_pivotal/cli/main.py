@@ -11,6 +11,7 @@ from pathlib import Path
 from lib_pivotal import __version__
 from lib_pivotal.cli.bundle import add_bundle_commands, add_inspect
 from lib_pivotal.cli.console import guarded, say
+from lib_pivotal.cli.data_report import add_report_command
 from lib_pivotal.core.errors import PivotalError
 from lib_pivotal.core.printable import printable
 from lib_pivotal.core.train.out_of_memory import explained
@@ -115,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--check", action="store_true", help="only list problems with settings, checkpoint, images and output folder"
     )
+    train.add_argument("--preset", metavar="NAME", help="settings to start from, see presets; those of CONFIG win")
     train.set_defaults(run=_train)
 
     add_inspect(commands)
@@ -122,6 +124,11 @@ def _parser() -> argparse.ArgumentParser:
         "bundle", help="tools for bundle files: inspect, verify, pack, split, rename, remove, merge"
     )
     add_bundle_commands(bundle.add_subparsers(required=True, metavar="TOOL"))
+
+    data = commands.add_parser("data", help="tools for data sets: report")
+    add_report_command(data.add_subparsers(required=True, metavar="TOOL"))
+    presets = commands.add_parser("presets", help="list the presets for train --preset")
+    presets.set_defaults(run=_print_presets)
 
     options = commands.add_parser("options", help="print the table of all settings (docs/options.md)")
     options.set_defaults(run=_print_options)
@@ -134,12 +141,19 @@ def _train(options: argparse.Namespace) -> int:
     from lib_pivotal.cli.train import check_run, read_settings, train_run
 
     run = None if options.resume is None else find_run(options.resume)
-    config, parse_problems = read_settings(options.config, run)
+    config, parse_problems = read_settings(options.config, run, options.preset)
     out = options.out or (Path() if run is None else output_folder_of(run))
     if options.check:
         return _REFUSED if check_run(config, parse_problems, out, resume=run) else 0
     options.prints = False
     train_run(config, parse_problems, out, resume=run, device=options.device)
+    return 0
+
+
+def _print_presets(_options: argparse.Namespace) -> int:
+    from lib_pivotal.cli.preset_list import preset_list
+
+    say(preset_list())
     return 0
 
 

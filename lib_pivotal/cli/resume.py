@@ -10,10 +10,11 @@ from pathlib import Path
 from lib_pivotal.core.config.io import to_json
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
+from lib_pivotal.core.train.resumed import Resumed
 from lib_pivotal.core.train.run_folder import is_in_use
-from lib_pivotal.core.train.state import SavedStates, changed_settings
+from lib_pivotal.core.train.state import SavedStates, changed_settings, facts_problem, load_newest
 
-__all__ = ["find_run", "output_folder_of", "resume_problems"]
+__all__ = ["find_run", "output_folder_of", "resume_problems", "resumed_run"]
 
 _GIVE = "Give the run folder, OUT/runs/NAME-TIME."
 
@@ -68,6 +69,15 @@ def resume_problems(run: Path, config: TrainConfig) -> list[Problem]:
     before = state.facts.get("config")
     after = json.loads(to_json(config))
     return problems + (changed_settings(before, after) if isinstance(before, dict) else [])
+
+
+def resumed_run(run: Path) -> Resumed | None:
+    """What a run keeps from its start; None if its newest state cannot be read, which another check reports."""
+    try:
+        facts = load_newest(run / "states").facts
+    except PivotalError:
+        return None
+    return None if facts_problem(facts) else Resumed.of(facts)
 
 
 def _is_run(folder: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -12,11 +13,13 @@ from typing import TYPE_CHECKING
 
 from lib_pivotal.app.status import words_to_type
 from lib_pivotal.cli.console import say
-from lib_pivotal.cli.resume import resume_problems
+from lib_pivotal.cli.data_report import table_text
+from lib_pivotal.cli.resume import resume_problems, resumed_run
 from lib_pivotal.cli.signals import stopping
-from lib_pivotal.core.config.io import read_json
+from lib_pivotal.core.config.io import read_dict
+from lib_pivotal.core.config.presets import with_preset
 from lib_pivotal.core.config.schema import TrainConfig
-from lib_pivotal.core.config.settings_file import read_settings_file
+from lib_pivotal.core.config.settings_file import parse_settings, read_settings_file
 from lib_pivotal.core.config.user_path import check_path
 from lib_pivotal.core.errors import ConfigError, HostError, Problem
 from lib_pivotal.core.events import Control, Preparing, Warned
@@ -26,6 +29,7 @@ from lib_pivotal.core.train.run import Outcome, train
 from lib_pivotal.core.train.run_folder import Folders, guarded, make_run_folder
 from lib_pivotal.host.diffusers import load
 from lib_pivotal.host.diffusers.checkpoint_check import check_checkpoint
+from lib_pivotal.host.diffusers.checkpoint_family import family_of_checkpoint
 from lib_pivotal.host.diffusers.distributed import is_first_process, local_device, open_group
 from lib_pivotal.host.diffusers.lora_size import values_per_rank
 from lib_pivotal.host.diffusers.progress import ConsoleProgress
@@ -39,17 +43,25 @@ __all__ = ["check_run", "read_settings", "train_run"]
 logger = logging.getLogger("pivotal.cli.train")
 
 
-def read_settings(path: Path | None, resume: Path | None) -> tuple[TrainConfig, list[Problem]]:
+def read_settings(
+    path: Path | None, resume: Path | None, preset: str | None = None
+) -> tuple[TrainConfig, list[Problem]]:
     """The settings from a file or a run folder, and the values that could not be read.
 
+    Args:
+        path: the settings file.
+        resume: run folder whose settings are used if there is no file.
+        preset: name of a preset that fills in what the settings leave out.
+
     Raises:
-        ConfigError: there is no such file, or it is not a JSON object.
+        ConfigError: there is no such file or preset, or the file is not a JSON object.
     """
     if path is None and resume is not None:
         path = resume / "config.json"
     if path is None:
         raise ConfigError([Problem("config", "error", "No settings file is given.", "Give one, or --resume.")])
-    return read_json(read_settings_file(path))
+    values = parse_settings(read_settings_file(path))
+    return read_dict(values if preset is None else with_preset(values, preset))
 
 
 def check_run(config: TrainConfig, parse_problems: Sequence[Problem], out: Path, *, resume: Path | None = None) -> bool:
@@ -61,6 +73,8 @@ def check_run(config: TrainConfig, parse_problems: Sequence[Problem], out: Path,
     checked = _checked(config, parse_problems, out, resume)
     for problem in checked.problems:
         say(f"{problem.severity}: {problem}\n")
+    if checked.table is not None:
+        say(table_text(checked.table))
     say("Not ready to train.\n" if checked.has_errors else "Ready to train.\n")
     return checked.has_errors
 
@@ -98,6 +112,9 @@ def _checked(
         run_root=resume,
         per_rank=None if missing else values_per_rank(Path(config.checkpoint).expanduser()),
         keeps_images=progress is not None,
+        family="" if missing else family_of_checkpoint(Path(config.checkpoint).expanduser()),
+        processes=int(os.environ.get("WORLD_SIZE", "1")),
+        resumed=resumed_run(resume) if resume is not None else None,
         # A check writes nothing, so only a run creates the folder.
         cache=out / "cache" if progress is not None or (out / "cache").is_dir() else None,
         progress=lambda done, total: progress and progress.handle(Preparing("reading images", done, total)),

@@ -56,6 +56,7 @@ class Family:
         native_resolution: side in px that the base model was made for.
         text_encoders: in the order in which the UNet gets their outputs.
         usual_embedding_lr: a learning rate that works well for embeddings.
+        samples_per_concept: number of samples from which a new concept is learned well.
         base_version: value of ``ss_base_model_version``.
         architecture: ``modelspec.architecture`` of models that predict noise.
         v_architecture: ``modelspec.architecture`` of models that predict velocity.
@@ -79,6 +80,7 @@ class Family:
     native_resolution: int
     text_encoders: tuple[TextEncoderInfo, ...]
     usual_embedding_lr: float
+    samples_per_concept: int
     base_version: str
     architecture: str
     v_architecture: str
@@ -116,6 +118,7 @@ _SD1 = Family(
         ),
     ),
     usual_embedding_lr=5e-3,
+    samples_per_concept=2400,
     base_version="sd_v1",
     architecture="stable-diffusion-v1",
     v_architecture="stable-diffusion-v1",
@@ -139,6 +142,7 @@ _SD2 = Family(
         ),
     ),
     usual_embedding_lr=5e-3,
+    samples_per_concept=2400,
     base_version="sd_v2",
     architecture="stable-diffusion-v2-512",
     v_architecture="stable-diffusion-v2-768-v",
@@ -173,6 +177,7 @@ _SDXL = Family(
         ),
     ),
     usual_embedding_lr=1e-3,
+    samples_per_concept=1200,
     base_version="sdxl_base_v1-0",
     architecture="stable-diffusion-xl-v1-base",
     v_architecture="stable-diffusion-xl-v1-base",

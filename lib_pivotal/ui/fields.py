@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from lib_pivotal.core.config.io import read_dict
+from lib_pivotal.core.config.presets import Preset
 from lib_pivotal.core.config.schema import Concept, TrainConfig, concept_field_info, field_info
 from lib_pivotal.core.config.subset_lines import read_subset_lines, show_subset_lines
 from lib_pivotal.core.errors import Problem
@@ -29,6 +30,7 @@ __all__ = [
     "read_config",
     "settings_of",
     "show_config",
+    "show_preset",
 ]
 
 CONCEPT_ROWS = 8
@@ -160,6 +162,15 @@ def show_config(config: TrainConfig) -> dict[str, Any]:
     for name in settings_of("", "basic", "advanced", "expert"):
         values[name] = _show(getattr(config, name), field_info()[name]["type"])
     values[SUBSETS] = show_subset_lines(config.subsets)
+    return values
+
+
+def show_preset(preset: Preset) -> dict[str, Any]:
+    """The tab's values that a preset fills in, by name; those of concepts in every row."""
+    values = {name: _show(value, field_info()[name]["type"]) for name, value in preset.settings.items()}
+    for row in range(CONCEPT_ROWS):
+        for name, value in preset.concept.items():
+            values[concept_key(row, name)] = _show(value, _CONCEPT_FIELDS[name]["type"])
     return values
 
 

@@ -10,11 +10,12 @@ from typing import Any
 import gradio as gr
 
 from lib_pivotal.app.session import Session
+from lib_pivotal.core.config.presets import find_preset
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import ConfigError, PivotalError
 from lib_pivotal.ui import panels
 from lib_pivotal.ui.blocks.concepts import ROW_COUNT, show_rows
-from lib_pivotal.ui.fields import CONCEPT_ROWS, empty_row, in_rows, read_config, show_config
+from lib_pivotal.ui.fields import CONCEPT_ROWS, empty_row, in_rows, read_config, show_config, show_preset
 from lib_pivotal.ui.text import MESSAGES
 
 __all__ = ["VIEW", "Handlers"]
@@ -53,8 +54,11 @@ class Handlers:
 
     def check(self, values: Values) -> Outputs:
         """Show all problems; nothing is started."""
-        problems = self._session.check(*read_config(values))
-        return {"notice": panels.show_problems(in_rows(problems, values))}
+        checked = self._session.checked(*read_config(values))
+        notice = panels.show_problems(in_rows(checked.problems, values))
+        if checked.table is not None:
+            notice += panels.show_concept_table(checked.table.as_dict())
+        return {"notice": notice}
 
     def train(self, values: Values) -> Outputs:
         """Start training, or show everything that prevents it."""
@@ -79,6 +83,14 @@ class Handlers:
     def sample_now(self, _values: Values) -> Outputs:
         """Make sample images after the current step."""
         return self._answer(self._session.sample_now(), "will_sample")
+
+    def use_preset(self, values: Values) -> Outputs:
+        """Fill in the settings of the chosen preset."""
+        if not values["preset"]:
+            return {}
+        preset = find_preset(values["preset"])
+        notice = panels.show_message(MESSAGES["preset_used"].format(why=preset.why), "good")
+        return {"notice": notice, **show_preset(preset)}
 
     def restore(self, _values: Values) -> Outputs:
         """Fill in the settings of the last run."""

@@ -10,9 +10,17 @@ from lib_pivotal.core.config.schema import concept_field_info, field_info
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
 from lib_pivotal.ui.escape import escape_html
 from lib_pivotal.ui.plot import draw_losses
-from lib_pivotal.ui.text import BUNDLE_FIELDS, LABELS, MESSAGES, STATES, VALIDATION_LINES, concept_label
+from lib_pivotal.ui.text import BUNDLE_FIELDS, CONCEPT_TABLE, LABELS, MESSAGES, STATES, VALIDATION_LINES, concept_label
 
-__all__ = ["show_error", "show_message", "show_plot", "show_problems", "show_result", "show_status"]
+__all__ = [
+    "show_concept_table",
+    "show_error",
+    "show_message",
+    "show_plot",
+    "show_problems",
+    "show_result",
+    "show_status",
+]
 
 _KINDS = {"failed": "bad", "done": "good", "stopped": "good"}
 _STATES_WITH_RESULT = ("done", "stopped", "failed")
@@ -83,6 +91,33 @@ def _field_label(field: str) -> str:
     if field in BUNDLE_FIELDS:
         return BUNDLE_FIELDS[field][0]
     return LABELS.get(field, field)
+
+
+def show_concept_table(table: dict[str, Any]) -> str:
+    """What each concept gets from the run, one row per concept; unusual rows are marked."""
+    title = MESSAGES["table_title"].format(**table)
+    head = "".join(f"<th>{escape_html(text)}</th>" for text in CONCEPT_TABLE)
+    rows = "".join(_concept_row(row) for row in table["rows"])
+    return (
+        f'<div class="pivotal-box pivotal-plain"><b>{escape_html(title)}</b>'
+        f'<table class="pivotal-table"><tr>{head}</tr>{rows}</table></div>'
+    )
+
+
+def _concept_row(row: dict[str, Any]) -> str:
+    fewest, most = round(row["fewest_views"]), round(row["most_views"])
+    times = "times" if fewest == most else "times_range"
+    cells = (
+        row["name"] or MESSAGES["no_concept"],
+        str(row["images"]),
+        str(row["alone"]),
+        str(row["with_others"]),
+        f"{100 * row['share']:.1f} %",
+        str(row["samples"]),
+        MESSAGES[times].format(count=most, fewest=fewest, most=most),
+    )
+    style = ' class="pivotal-unusual"' if row["remark"] else ""
+    return f"<tr{style}>{''.join(f'<td>{escape_html(cell)}</td>' for cell in cells)}</tr>"
 
 
 def show_status(status: dict[str, Any]) -> str:

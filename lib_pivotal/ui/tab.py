@@ -89,6 +89,7 @@ def _wire(parts: dict[str, Any], handlers: Handlers) -> None:
     listen = _Listener(parts)
     listen("check", handlers.check, fields, ["notice"], spinner=True)
     listen("train", handlers.train, fields, answer, spinner=True)
+    listen.on(parts["preset"].input, handlers.use_preset, ["preset"], ["notice", *fields])
     for name in ("stop", "discard", "save_now", "sample_now"):
         listen(name, getattr(handlers, name), [], answer)
     listen("restore", handlers.restore, [], ["notice", *fields, *rows])

@@ -15,6 +15,7 @@ __all__ = [
     "BUNDLE_HEADINGS",
     "BUNDLE_TABLE",
     "BUTTONS",
+    "CONCEPT_TABLE",
     "LABELS",
     "MESSAGES",
     "STATES",
@@ -52,6 +53,8 @@ LABELS = {
     "words": "Prompt for this bundle",
     "concepts": "Concepts",
     "subsets": "More folders",
+    "preset": "Preset",
+    "preset_help": "Fills in settings that suit a kind of data set; nothing is started.",
     "webui": "Webui",
 }
 
@@ -102,6 +105,8 @@ BUNDLE_FIELDS = {
 }
 """Field of the bundle tools → label and help."""
 
+CONCEPT_TABLE = ("Concept", "Images", "Alone", "With others", "Share", "Samples", "Each image is seen")
+
 BUNDLE_TABLE = ("Name", "Model", "Vectors", "Norms", "Hash")
 
 STATES = {
@@ -137,6 +142,11 @@ MESSAGES = {
     "restored": "Restored the settings of the last run.",
     "nothing_to_restore": "Nothing to restore: no training has been started yet.",
     "too_many_concepts": "That run had more concepts than the tab has rows; the first {count} are shown.",
+    "preset_used": "The settings of this preset are filled in. {why}",
+    "table_title": "{images} images, {steps} steps, {samples} samples",
+    "no_concept": "(no concept)",
+    "times": "{count} times",
+    "times_range": "{fewest} to {most} times",
     "unexpected": "Something went wrong: {error}",
     "unexpected_hint": "See the webui's console for details.",
     "step": "Step {step} of {total}",

@@ -122,3 +122,17 @@ def test_a_loaded_checkpoint_is_checked_by_its_model(case: _Case) -> None:
     # Without a VAE it was loaded with one of random numbers.
     _save(case.path, {**_UNET, **_TEXT})
     assert "has no VAE" in case.problems()[0].message
+
+
+def test_the_family_to_train_is_that_of_the_model_or_of_the_file(case: _Case) -> None:
+    host, chosen = A1111Host(""), TrainConfig(checkpoint="model")
+    assert host.family(TrainConfig()) == "", "the file is missing"
+    _save(case.path, _WHOLE)
+    assert host.family(TrainConfig()) == host.family(chosen) == "sd1"
+    # The model in memory was loaded from another file of that name.
+    case.load()
+    assert host.family(TrainConfig()) == "sdxl"
+    case.info = types.SimpleNamespace(filename=str(case.path.with_suffix(".ckpt")), title="other", name="other")
+    assert host.family(chosen) == "", "only its header would show it"
+    case.webui.behave("sd_models", "get_closet_checkpoint_match", lambda _: None)
+    assert host.family(chosen) == ""

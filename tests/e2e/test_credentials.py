@@ -23,7 +23,7 @@ def webui_with_login(all_families: Webui) -> Iterator[Webui]:
     all_families.login = known
 
 
-@pytest.mark.parametrize("route", ["check", "train", "stop", "save", "sample"])
+@pytest.mark.parametrize("route", ["check", "data_report", "presets", "train", "stop", "save", "sample"])
 @pytest.mark.parametrize("login", [None, ("u", "wrong"), ("nobody", "p"), ("second", "p")])
 def test_nothing_can_be_requested_without_the_webuis_credentials(
     webui_with_login: Webui, route: str, login: tuple[str, str] | None

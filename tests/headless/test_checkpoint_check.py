@@ -17,6 +17,7 @@ from lib_pivotal.demo import assets
 from lib_pivotal.host.diffusers import load
 from lib_pivotal.host.diffusers.checkpoint import load_networks, load_tokenizer
 from lib_pivotal.host.diffusers.checkpoint_check import check_checkpoint
+from lib_pivotal.host.diffusers.checkpoint_family import family_of_checkpoint
 from lib_pivotal.host.diffusers.networks import Networks
 from lib_pivotal.host.diffusers.weight_files import find_weights
 from tests.headless.families import write_sd2, write_sdxl
@@ -73,6 +74,7 @@ def folder_as_yaml(path: Path) -> None:
 def test_whole_models_have_no_problems(families, family):
     assert check_checkpoint(families[family].file) == []
     assert check_checkpoint(families[family].folder) == []
+    assert family_of_checkpoint(families[family].file) == family_of_checkpoint(families[family].folder) == family
 
 
 def test_the_demo_model_has_no_problems(tmp_path):
@@ -340,3 +342,11 @@ def test_a_folder_of_bin_files_has_a_digest_of_its_own(tmp_path):
     # Where there are both, the .bin files are not read, so they do not count.
     (tmp_path / "2" / "model.bin").write_bytes(b"x")
     assert replace(networks[2]).digest == networks[2].digest
+
+
+def test_the_family_of_anything_else_is_not_known(tmp_path):
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "config.json").write_text("[]")
+    (tmp_path / "file.safetensors").write_bytes(b"x")
+    for path in (tmp_path, tmp_path / "file.safetensors", tmp_path / "none"):
+        assert family_of_checkpoint(path) == ""

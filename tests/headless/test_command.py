@@ -57,6 +57,13 @@ def the_run(out: Path) -> Path:
     return run
 
 
+def test_check_shows_how_long_the_run_is_and_what_each_concept_gets(settings, capsys):
+    assert main(["train", str(settings(steps=0)), "--check"]) == 0
+    output = capsys.readouterr().out
+    assert "6 images, 600 steps, 1200 samples" in output
+    assert "my_hero       6" in output and "200 times" in output
+
+
 def test_train_writes_bundle_and_run_folder(settings, tmp_path, capsys):
     out = tmp_path / "out"
     config = settings(sample_every=3, sample_steps=1, sample_prompts="my_hero")

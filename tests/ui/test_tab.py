@@ -11,6 +11,7 @@ import gradio
 import pytest
 
 from lib_pivotal.app.session import Session
+from lib_pivotal.core.config.presets import find_preset
 from lib_pivotal.core.config.schema import Concept, Subset, TrainConfig, field_info
 from lib_pivotal.core.config.subset_lines import show_subset_lines
 from lib_pivotal.core.data.dataset_report import DatasetReport
@@ -31,6 +32,13 @@ def setting_id(name: str) -> str:
     return element_id(field_info()[name]["block"], name)
 
 
+def as_typed(value, kind: str):
+    """A value as it is typed into its field."""
+    if kind == "tuple":
+        return ", ".join(value)
+    return repr(value) if kind == "float" else value
+
+
 def fill(page: Page, config: TrainConfig) -> None:
     """Type settings into the page, field by field, as a user would."""
     for name, info in field_info().items():
@@ -38,16 +46,11 @@ def fill(page: Page, config: TrainConfig) -> None:
             continue
         value = getattr(config, name)
         assert setting_id(name) in page.values, name
-        value = ", ".join(value) if info["type"] == "tuple" else value
-        page.values[setting_id(name)] = repr(value) if info["type"] == "float" else value
+        page.values[setting_id(name)] = as_typed(value, info["type"])
     for row, concept in enumerate(config.concepts):
         for item in fields(Concept):
             value = getattr(concept, item.name)
-            if isinstance(value, tuple):
-                value = ", ".join(value)
-            elif isinstance(value, float):
-                value = repr(value)
-            page.values[concept_id(row, item.name)] = value
+            page.values[concept_id(row, item.name)] = as_typed(value, type(value).__name__)
     page.values[page_id(SUBSETS)] = show_subset_lines(config.subsets)
 
 
@@ -220,6 +223,38 @@ def test_an_empty_row_does_not_shift_the_problems_of_the_others(page, images, bu
         assert label in page.values[NOTICE]
     for label in ("Stop training at 1", "Name 1", "Name 2"):
         assert label not in page.values[NOTICE]
+
+
+def test_check_shows_what_each_concept_gets(page, images):
+    fill(page, good_config(images, concepts=(Concept("zog", aliases=("number 0",)), Concept("<mib>")), steps=900))
+    (images / "0.txt").write_text("zog, <mib>")
+    page.press(RUN["check"])
+    notice = page.values[NOTICE]
+    assert "6 images, 900 steps, 1800 samples" in notice
+    assert "&lt;mib&gt;" in notice
+    assert "<mib>" not in notice
+    assert notice.count("pivotal-unusual") == 2, "each image is seen more than 200 times"
+    page.values[setting_id("rank")] = -1
+    page.press(RUN["check"])
+    assert "pivotal-table" not in page.values[NOTICE]
+
+
+def test_a_preset_fills_in_its_settings_and_nothing_else(page, images):
+    fill(page, good_config(images, seed=7))
+    preset = find_preset("cast-sdxl")
+    page.values[element_id("run", "preset")] = preset.title
+    changed = page.press(element_id("run", "preset"))
+    expected = {setting_id(name) for name in preset.settings}
+    expected |= {concept_id(row, name) for row in range(CONCEPT_ROWS) for name in preset.concept}
+    assert set(changed) == expected | {NOTICE}
+    assert preset.why in page.values[NOTICE]
+    page.press(RUN["check"])
+    assert "pivotal-errors" not in page.values[NOTICE]
+    assert (page.values[setting_id("resolution")], page.values[setting_id("embedding_lr")]) == (1024, "0.0007")
+    assert page.values[concept_id(0, "name")] == "zog"
+    # Clearing the field changes nothing.
+    page.values[element_id("run", "preset")] = None
+    assert page.press(element_id("run", "preset")) == {}
 
 
 def test_check_reports_host_and_data_and_escapes(page, host, images):

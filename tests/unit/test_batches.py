@@ -11,7 +11,6 @@ from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.data.dataset_report import read_dataset
 from lib_pivotal.core.data.latents import encode_all
 from lib_pivotal.core.train.batches import Batcher, latent_entries
-from lib_pivotal.core.train.step_count import total_steps
 from tests.unit.toy import ToyVae, toy_config, write_images
 
 
@@ -77,9 +76,3 @@ def test_noise_is_standard_normal_and_timesteps_span_the_schedule(tmp_path):
     assert int(times.min()) < 50
     assert int(times.max()) > 950
     assert float(times.float().mean()) == pytest.approx(500, abs=60)
-
-
-@pytest.mark.parametrize(("images", "expected"), [(1, 600), (30, 600), (31, 620), (50, 1000), (75, 1500), (900, 1500)])
-def test_automatic_steps_are_twenty_per_image_within_limits(tmp_path, images, expected):
-    assert total_steps(toy_config(tmp_path, steps=0), images) == expected
-    assert total_steps(toy_config(tmp_path, steps=7), images) == 7

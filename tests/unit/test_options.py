@@ -158,6 +158,12 @@ SAME_IMAGES = {
     "regularization_target": "prior",
 }
 """Regularization images are the training images."""
+CAST = {
+    "data_folder": "cast",
+    "concepts": (Concept("zog_x", "teal thing", 3), Concept("mib_y", "small thing", 2)),
+    "batch_size": 6,
+}
+"""Two concepts, one with three times as many images as the other."""
 EFFECTS: dict[str, Effect] = {
     "data_folder": Effect("other", trained),
     "resolution": Effect(128, first_loss),
@@ -171,6 +177,8 @@ EFFECTS: dict[str, Effect] = {
     "folder_repeats": Effect("no", losses, {"data_folder": "sources"}),
     "fix_punctuation": Effect(False, first_loss, {"data_folder": "sources"}),
     "cache_to_disk": Effect(True, lambda run: files(run).count("cached latents"), becomes=6),
+    "balance": Effect(0.0, losses, {**CAST, "balance": 1.0}),
+    "balance_cap": Effect(1.0, losses, {**CAST, "balance": 1.0}),
     "steps": Effect(5, lambda run: len(run.losses), becomes=5),
     "batch_size": Effect(3, first_loss),
     "unet_lr": Effect(1e-2),
@@ -242,6 +250,7 @@ CONCEPT_EFFECTS: dict[str, Effect] = {
     "lr_multiplier": Effect(3.0),
     "stop_at": Effect(0.3),
     "class_noun": Effect("hat", trained, SAME_IMAGES),
+    "weight": Effect(4.0, losses, CAST),
 }
 
 SUBSET_EFFECTS: dict[str, Effect] = {
@@ -314,6 +323,8 @@ def run_of(tmp_path_factory):
     write_other_captions(folder)
     write_masked_images(folder)
     write_images(folder / "plain", 3, "a hat")
+    write_images(folder / "cast" / "a", 6)
+    write_images(folder / "cast" / "b", 2, "mib_y")
 
     def run(changes: dict[str, Any]) -> Run:
         key = repr(sorted(changes.items()))
@@ -347,7 +358,8 @@ def test_every_setting_of_a_concept_has_an_effect(run_of, name):
     assert name in CONCEPT_EFFECTS, "say here what the new setting changes"
     effect, plain = CONCEPT_EFFECTS[name], {"name": "zog_x", "init_text": "teal thing", "vectors": 3, "stop_at": 1.0}
     changed = Concept(**{**plain, name: effect.value})
-    assert_effect(run_of, effect, {"concepts": (Concept(**plain),)}, {"concepts": (changed,)})
+    others = effect.base.get("concepts", ())[1:]
+    assert_effect(run_of, effect, {"concepts": (Concept(**plain), *others)}, {"concepts": (changed, *others)})
 
 
 @pytest.mark.parametrize("name", SUBSET_EFFECTS)

@@ -154,7 +154,7 @@ def test_the_size_estimate_fits_known_files():
 def test_too_little_space_is_found(tmp_path, free, mib, severity, changes):
     free[0] = mib * MIB
     config = TrainConfig(**{"output_name": "hero", "rank": 32, "steps": 100, **changes})
-    found = check_output(tmp_path, tmp_path / "new", config, per_rank=SMALLEST, image_count=5000)
+    found = check_output(tmp_path, tmp_path / "new", config, per_rank=SMALLEST, steps=100, image_count=5000)
     assert [problem.severity for problem in found] == ([severity] if severity else [])
     assert all("MiB" in problem.message and problem.hint for problem in found)
 
@@ -175,10 +175,10 @@ def test_a_check_counts_the_latents_that_will_be_stored(tmp_path, free, is_cache
     assert all("Without cache_to_disk, 100.0 MiB less" in text for text in texts)
 
 
-def test_automatic_steps_are_estimated_from_the_images(tmp_path, free):
+def test_bundles_saved_along_the_way_need_space(tmp_path, free):
     config = TrainConfig(output_name="hero", rank=32, steps=0, save_every=100, keep_states=1)
     free[0] = 550 * MIB
-    few, many = (check_output(tmp_path, tmp_path, config, per_rank=SMALLEST, image_count=count) for count in (10, 100))
+    few, many = (check_output(tmp_path, tmp_path, config, per_rank=SMALLEST, steps=count) for count in (600, 1500))
     # 15 bundles instead of 6.
     assert [len(few), len(many)] == [0, 1]
 

@@ -316,7 +316,8 @@ class DataSettings:
         "dataset",
         "advanced",
         "Balance of concepts",
-        "0 shows every image equally often; 1 gives every concept the same share, however few images it has.",
+        "0 shows every image as often as its repeats say; 1 gives every concept the same share, however few images it "
+        "has. It has no effect on a single concept.",
         low=0.0,
         high=1.0,
     )
@@ -325,7 +326,7 @@ class DataSettings:
         "dataset",
         "advanced",
         "Limit of the balance",
-        "An image is shown at most this many times as often, or as rarely, as without balance.",
+        "The balance shows an image at most about this many times as often, or as rarely, as its repeats say.",
         low=1.0,
         high=100.0,
     )

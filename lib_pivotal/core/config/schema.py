@@ -38,7 +38,8 @@ class TrainConfig(DataSettings):
         "training",
         "basic",
         "Steps",
-        "Optimizer steps; 0 chooses 20 per image, at least 600 and at most 1500.",
+        "Optimizer steps; 0 chooses them by the number of concepts and images: about 2400 samples per concept for SD1 "
+        "and SD2, 1200 for SDXL, and 20 to 200 per image.",
         low=0,
         high=100_000,
     )

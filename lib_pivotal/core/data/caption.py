@@ -6,6 +6,7 @@ import random
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 
 from lib_pivotal.core.config.schema import Concept, TrainConfig
 
@@ -102,6 +103,8 @@ class CaptionMaker:
         self._in_tags = _pattern(plain_words(concept.name) for concept in concepts)
         self._in_prose = _pattern(self._names)
         self._parsed: dict[str, tuple[list[str], list[str], str]] = {}
+        # Searching a tag for many concepts is slow, and most tags of a data set are in many captions.
+        self._replaced_in = lru_cache(maxsize=100_000)(self._search)
 
     def concepts_in(self, caption: str) -> set[str]:
         """Names of the concepts that the caption mentions, by name or alias."""
@@ -142,7 +145,7 @@ class CaptionMaker:
         tags = _tags(caption)
         return [self._replaced_in(tag, is_prose=len(tags) == 1 or _is_sentence(tag)) for tag in tags]
 
-    def _replaced_in(self, tag: str, *, is_prose: bool) -> tuple[str, list[str]]:
+    def _search(self, tag: str, *, is_prose: bool) -> tuple[str, list[str]]:
         for before, inner, after in [("", tag, ""), *_without_emphasis(tag)]:
             whole = self._names.get(plain_words(inner))
             if whole is not None:

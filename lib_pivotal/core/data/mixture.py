@@ -16,7 +16,7 @@ class Mixture:
 
     Args:
         buckets: bucket of each image.
-        repeats: repeats of each image, ≥ 1.
+        weights: how often each image is used, relative to the others, > 0.
         is_regularization: for each image, whether it is a regularization image.
         share: share of the samples that come from them, 0 … 1; 0 if there are none.
         items_per_step: number of images per step, over all batches and processes.
@@ -26,7 +26,7 @@ class Mixture:
     def __init__(
         self,
         buckets: Sequence[Hashable],
-        repeats: Sequence[int],
+        weights: Sequence[float],
         is_regularization: Sequence[bool],
         *,
         share: float,
@@ -39,7 +39,7 @@ class Mixture:
         for kind, count in ((False, self._trained), (True, self._regularizing)):
             chosen = [index for index, value in enumerate(is_regularization) if value is kind]
             if chosen:
-                plan = Plan([buckets[index] for index in chosen], [repeats[index] for index in chosen], count, seed)
+                plan = Plan([buckets[index] for index in chosen], [weights[index] for index in chosen], count, seed)
                 self._parts.append((plan, chosen))
 
     def step(self, number: int) -> tuple[int, ...]:

@@ -6,6 +6,8 @@ import random
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
+from lib_pivotal.core.data.even_stream import EvenStream
+
 __all__ = ["Plan"]
 
 
@@ -14,19 +16,19 @@ class _Stream:
 
     Args:
         images: image indices.
-        repeats: how often each image occurs in a pass.
+        repeats: how often each image occurs in a pass, whole numbers ≥ 1.
         seed: seed of the random orders.
     """
 
-    def __init__(self, images: Sequence[int], repeats: Sequence[int], seed: str) -> None:
+    def __init__(self, images: Sequence[int], repeats: Sequence[float], seed: str) -> None:
         self._images = list(images)
-        self._repeats = list(repeats)
+        self._repeats = [int(count) for count in repeats]
         self._source = self._endless(seed)
         self._aside: dict[int, deque[int]] = {}
         """Skipped image → when it was skipped, oldest first."""
         self._aside_count = 0
         self._skip_count = 0
-        self.weight = sum(repeats)
+        self.weight = sum(self._repeats)
         self.taken = 0
 
     def _endless(self, seed: str) -> Iterator[int]:
@@ -83,12 +85,12 @@ class Plan:
     """The order of images, one bucket per step.
 
     Each step takes its images from the bucket that is furthest behind its share, so that over time
-    every image is seen in proportion to its repeats. The sequence does not depend on the number of steps
+    every image is seen in proportion to its weight. The sequence does not depend on the number of steps
     of the run.
 
     Args:
         buckets: bucket of each image.
-        repeats: repeats of each image, ≥ 1.
+        weights: how often each image is used, relative to the others, > 0.
         items_per_step: number of images per step, over all batches and processes; a function of the step number if it
             varies.
         seed: seed of the random orders.
@@ -97,15 +99,17 @@ class Plan:
     def __init__(
         self,
         buckets: Sequence[Hashable],
-        repeats: Sequence[int],
+        weights: Sequence[float],
         items_per_step: int | Callable[[int], int],
         seed: int,
     ) -> None:
         members: dict[Hashable, list[int]] = {}
         for index, bucket in enumerate(buckets):
             members.setdefault(bucket, []).append(index)
+        # Whole numbers are repeats, whose order must stay that of earlier releases, because unfinished runs resume.
+        kind = _Stream if all(float(weight).is_integer() for weight in weights) else EvenStream
         self._streams = [
-            _Stream(members[bucket], [repeats[index] for index in members[bucket]], f"{seed}/{bucket!r}")
+            kind(members[bucket], [weights[index] for index in members[bucket]], f"{seed}/{bucket!r}")
             for bucket in sorted(members, key=repr)
         ]
         self._total = sum(stream.weight for stream in self._streams)

@@ -88,6 +88,7 @@ class Batcher:
         config: settings.
         timestep_count: number of timesteps of the noise schedule.
         device: device of the batches.
+        weights: how often each image is used, relative to the others; None uses its repeats.
         rank: index of this process.
         processes: number of processes that train together.
 
@@ -104,6 +105,7 @@ class Batcher:
         *,
         timestep_count: int,
         device: torch.device,
+        weights: Sequence[float] | None = None,
         rank: int = 0,
         processes: int = 1,
     ) -> None:
@@ -122,14 +124,14 @@ class Batcher:
         buckets = [entry.bucket for entry in entries[: len(images)]]
         self._plan = Mixture(
             buckets,
-            [max(1, round(image.repeats)) for image in images],
+            weights or [image.repeats for image in images],
             is_regularization,
             share=regularization_share(images, config),
             items_per_step=self.items_per_step * processes,
             seed=config.seed,
         )
-        weights = [image_weight(image, config) for image in images]
-        self._weights = None if set(weights) == {1.0} else weights
+        loss_weights = [image_weight(image, config) for image in images]
+        self._weights = None if set(loss_weights) == {1.0} else loss_weights
         self._sizes = [size_of(image, bucket) for image, bucket in zip(images, buckets, strict=True)]
         size = sum(item.mean.numel() * 8 for item in items)
         size += sum(image.mask.cells.nbytes for image in images if image.mask is not None)

@@ -19,7 +19,9 @@ from lib_pivotal.core.data.findings import dataset_problems
 from lib_pivotal.core.errors import Problem
 from lib_pivotal.core.families import CHUNK_TOKENS, FAMILIES, Family
 from lib_pivotal.core.printable import printable
+from lib_pivotal.core.train.concept_table import ConceptTable, concept_table, table_problems
 from lib_pivotal.core.train.output_check import ValuesPerRank, check_output
+from lib_pivotal.core.train.resumed import Resumed
 
 __all__ = ["Checked", "check", "check_settings", "family_hints", "with_parse_problems"]
 
@@ -32,11 +34,13 @@ class Checked:
         problems: errors and warnings.
         dataset: contents of the data folder.
         knew_tokens: whether a tokenizer was available; without one the check of names is incomplete.
+        table: what each concept gets; None if the settings are invalid or there are no images.
     """
 
     problems: list[Problem]
     dataset: DatasetReport
     knew_tokens: bool
+    table: ConceptTable | None = None
 
     @property
     def has_errors(self) -> bool:
@@ -56,6 +60,9 @@ def check(
     keeps_images: bool = False,
     cache: Path | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
+    family: str = "",
+    processes: int = 1,
+    resumed: Resumed | None = None,
 ) -> Checked:
     """Find all problems of a run at once: settings, names, dataset, output.
 
@@ -70,8 +77,12 @@ def check(
         keeps_images: keep decoded images for encoding, as far as memory allows, because training follows.
         cache: folder that remembers which images were decoded before; None decodes all.
         progress: called with (done, total) images while they are read.
+        family: family of the model, see ``core.families``; empty if it is not known.
+        processes: number of processes that train together.
+        resumed: what a resumed run keeps from its start; None for a new run.
     """
     problems = check_settings(config)
+    is_valid = not any(problem.is_error for problem in problems)
     problems += check_names(config.concepts, taken=taken_names, tokenizer=tokenizer)
     if tokenizer is not None:
         problems += _check_init_texts(config, tokenizer)
@@ -80,9 +91,20 @@ def check(
         keeps_images = keeps_images and not any(problem.is_error for problem in problems)
         kept = KeptImages(config.resolution, background=config.background) if keeps_images else None
         dataset = read_dataset(config, kept=kept, cache=cache, progress=progress)
-    problems += check_output(bundles, run_root or bundles, config, per_rank=per_rank, image_count=len(dataset.usable))
+    table = None
+    if is_valid and dataset.usable:
+        table = concept_table(config, dataset.usable, family, processes=processes, resumed=resumed)
+    problems += check_output(
+        bundles,
+        run_root or bundles,
+        config,
+        per_rank=per_rank,
+        steps=table.steps if table is not None else config.steps,
+        image_count=len(dataset.usable),
+    )
     problems += _folder_spelling(config.data_folder) or dataset_problems(dataset, config, tokenizer)
-    return Checked(problems, dataset, tokenizer is not None)
+    problems += table_problems(table) if table is not None else []
+    return Checked(problems, dataset, tokenizer is not None, table)
 
 
 def _folder_spelling(data_folder: str) -> list[Problem]:

@@ -163,6 +163,8 @@ class Output:
         try:
             facts = {
                 **compared_facts(setup),
+                "steps": setup.steps,
+                "balances": setup.balances,
                 "bundle_path": str(self.bundle_path.absolute()),
                 "written": self._own.facts(),
             }

@@ -13,7 +13,6 @@ from typing import NamedTuple
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.config.user_path import MAX_WINDOWS_PATH
 from lib_pivotal.core.errors import Problem
-from lib_pivotal.core.train.step_count import total_steps
 
 __all__ = ["SMALLEST", "ValuesPerRank", "check_output", "check_space", "nearest_existing"]
 
@@ -45,6 +44,7 @@ def check_output(
     config: TrainConfig,
     *,
     per_rank: ValuesPerRank | None = None,
+    steps: int = 0,
     image_count: int = 0,
     is_windows: bool = os.name == "nt",
 ) -> list[Problem]:
@@ -55,6 +55,7 @@ def check_output(
         run_root: parent folder of the runs and the cache; need not exist if it can be created.
         config: the settings.
         per_rank: values per rank of the model; None skips the check of free space.
+        steps: number of steps of the run.
         image_count: number of images of the dataset.
         is_windows: whether to apply Windows' limit on path length.
     """
@@ -69,7 +70,7 @@ def check_output(
                 run_root,
                 config,
                 trained_count=_trained_values(config, per_rank),
-                steps=total_steps(config, image_count),
+                steps=steps,
                 latent_count=image_count * (2 if config.flip else 1) if config.cache_to_disk else 0,
             )
     length = len(str(run_root.absolute())) + len(config.output_name) + _MAX_LENGTH_IN_RUN

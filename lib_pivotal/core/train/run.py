@@ -23,6 +23,7 @@ from lib_pivotal.core.train.out_of_memory import explaining
 from lib_pivotal.core.train.output import Output, compared_facts, load_state, mismatch
 from lib_pivotal.core.train.output_check import check_space
 from lib_pivotal.core.train.recorder import Recorder
+from lib_pivotal.core.train.resumed import Resumed
 from lib_pivotal.core.train.run_folder import Folders
 from lib_pivotal.core.train.setup import Setup, prepare
 from lib_pivotal.core.train.state import SavedStates, State, compare, facts_problem
@@ -85,8 +86,9 @@ def train(
     group = group or SingleProcess()
     emit = _Emitter(sinks)
     states = SavedStates(resume_from / "states") if resume_from else None
-    state = states.newest() if states is not None else None
-    checked = _check(config, model, folders, taken_names, emit, checked, group, resumes=state is not None)
+    state = _newest(states) if states is not None else None
+    resumed = Resumed.of(state.facts) if state is not None else None
+    checked = _check(config, model, folders, taken_names, emit, checked, group, resumed)
     first_step = state.step if state is not None else 0
     stage = "encoding images"
     try:
@@ -99,6 +101,7 @@ def train(
                 progress=lambda name, done, total: emit(Preparing(name, done, total)),
                 stopped=lambda: _is_stopped(model, control),
                 dataset=checked.dataset if checked is not None else None,
+                resumed=resumed,
             )
             if states is not None and state is not None:
                 state = _resume(setup, states, state, emit, is_first=group.rank == 0)
@@ -155,8 +158,7 @@ def _check(
     emit: Callable[[Event], None],
     checked: Checked | None,
     group: ProcessGroup,
-    *,
-    resumes: bool,
+    resumed: Resumed | None,
 ) -> Checked | None:
     """Raise on settings that cannot be trained; report warnings.
 
@@ -172,13 +174,16 @@ def _check(
             run_root=folders.run,
             dataset=checked.dataset if checked is not None else None,
             keeps_images=True,
+            family=model.family,
+            processes=group.size,
+            resumed=resumed,
             cache=folders.cache,
             progress=lambda done, total: emit(Preparing("reading images", done, total)),
         )
     problems = group.from_first(list(checked.problems) if checked is not None else [])
     hints = family_hints(model.family, model.native_resolution, config)
     problems += [hint for hint in hints if hint not in problems]
-    if resumes:
+    if resumed is not None:
         # When resuming, the bundle may already exist because this run wrote it.
         problems = [problem for problem in problems if problem.field != "output_name"]
     _report(problems, emit)
@@ -193,6 +198,15 @@ def _report(problems: Sequence[Problem], emit: Callable[[Event], None]) -> None:
         emit(Warned(str(problem)))
 
 
+def _newest(states: SavedStates) -> State:
+    """The newest state whose facts are valid."""
+    state = states.newest()
+    while reason := facts_problem(state.facts):
+        states.skip(reason)
+        state = states.newest()
+    return state
+
+
 def _resume(setup: Setup, states: SavedStates, state: State, emit: Callable[[Event], None], *, is_first: bool) -> State:
     """Load the newest state that fits the run, and report which ones were skipped.
 
@@ -200,7 +214,7 @@ def _resume(setup: Setup, states: SavedStates, state: State, emit: Callable[[Eve
     """
     while reason := _obstacle(setup, state):
         states.skip(reason)
-        state = states.newest()
+        state = _newest(states)
     load_state(setup, state)
     for path, why in states.skipped.items():
         emit(Warned(f"{path.name} cannot be used ({why}). The run continues from step {state.step}."))
@@ -211,10 +225,8 @@ def _resume(setup: Setup, states: SavedStates, state: State, emit: Callable[[Eve
 
 def _obstacle(setup: Setup, state: State) -> str:
     """Why a state cannot be used, or empty; raises if settings, data or model have changed."""
-    reason = facts_problem(state.facts)
-    if not reason:
-        compare(state.facts, compared_facts(setup))
-    return reason or mismatch(setup, state)
+    compare(state.facts, compared_facts(setup))
+    return mismatch(setup, state)
 
 
 def _keep_settings(path: Path, config: TrainConfig, emit: Callable[[Event], None]) -> None:

@@ -9,9 +9,8 @@ from pathlib import Path
 import torch
 
 from lib_pivotal.core.config.schema import TrainConfig
-from lib_pivotal.core.config.subset import TRAIN
 from lib_pivotal.core.data.dataset_report import DatasetReport
-from lib_pivotal.core.data.kinds import images_of_kind
+from lib_pivotal.core.data.image_shares import ImageShares, share_images
 from lib_pivotal.core.diffusion.objective import Objective
 from lib_pivotal.core.lora.adapter_set import AdapterSet
 from lib_pivotal.core.lora.targets import choose_targets
@@ -24,6 +23,7 @@ from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.core.train.batches import Batcher
 from lib_pivotal.core.train.memory import MemoryPlan, plan_memory
 from lib_pivotal.core.train.prediction import CaptionPrediction, Prediction, PriorPrediction
+from lib_pivotal.core.train.resumed import Resumed
 from lib_pivotal.core.train.step_count import total_steps
 from lib_pivotal.core.train.training_data import TrainingData, ValidationData, load_training_data
 from lib_pivotal.core.train.validation import Validation, validation_batches
@@ -37,6 +37,7 @@ class Setup:
 
     Attributes:
         steps: optimizer steps of the whole run.
+        balances: whether the concepts are balanced; false for runs that began in a release without balance.
         predict: gets the model's prediction for a batch.
         prior: gets what the model predicted before the training.
         validation: measures images that are not trained; None without any, and in all processes but the first.
@@ -51,6 +52,7 @@ class Setup:
     config: TrainConfig
     model: DiffusionModel
     steps: int
+    balances: bool
     batcher: Batcher
     predict: Prediction
     prior: Prediction
@@ -94,6 +96,7 @@ def prepare(
     progress: Callable[[str, int, int], None],
     stopped: Callable[[], bool],
     dataset: DatasetReport | None = None,
+    resumed: Resumed | None = None,
 ) -> Setup:
     """Encode the images and build the run; the model is not changed.
 
@@ -105,6 +108,7 @@ def prepare(
         progress: called with (stage, done, total).
         stopped: polled regularly; returns whether to stop.
         dataset: result of the check; None reads the data folder.
+        resumed: what a resumed run keeps from its start; None for a new run.
 
     Raises:
         DatasetError: an image turned out unusable.
@@ -122,9 +126,9 @@ def prepare(
     adapters = _adapters(config, model)
     layout = layout_of(config.concepts, model.text_encoders[0])
     tables = _tables(config, layout, model)
-    # Regularization images do not make a run longer.
-    image_count = len(images_of_kind(data.images, TRAIN))
-    steps = total_steps(config, image_count)
+    balances = resumed is None or resumed.balances
+    shares = share_images(data.images, config, balances=balances)
+    steps = total_steps(config, shares, model.family, processes=group.size, resumed=resumed)
     groups, lr_factors = _groups(config, adapters, tables, steps)
     memory = _plan_memory(config, model, groups, data)
     if memory.saves:
@@ -136,7 +140,8 @@ def prepare(
         config=config,
         model=model,
         steps=steps,
-        batcher=_batcher(config, model, data, group),
+        balances=balances,
+        batcher=_batcher(config, model, data, shares, group),
         predict=CaptionPrediction(model, _conditioner(model, adapters, layout, tables, may_offload=may_offload)),
         prior=PriorPrediction(model, adapters),
         validation=_validation(config, model, data.validation, adapters, layout, tables, objective),
@@ -148,7 +153,7 @@ def prepare(
             groups, clip_norm=config.clip_norm, uses_fp16=model.needs_loss_scaling, device=model.device
         ),
         lr_factors=lr_factors,
-        image_count=image_count,
+        image_count=shares.image_count,
         data_digest=data.digest,
         memory=memory,
     )
@@ -168,7 +173,9 @@ def _plan_memory(
     )
 
 
-def _batcher(config: TrainConfig, model: DiffusionModel, data: TrainingData, group: ProcessGroup) -> Batcher:
+def _batcher(
+    config: TrainConfig, model: DiffusionModel, data: TrainingData, shares: ImageShares, group: ProcessGroup
+) -> Batcher:
     return Batcher(
         data.images,
         data.entries,
@@ -176,6 +183,7 @@ def _batcher(config: TrainConfig, model: DiffusionModel, data: TrainingData, gro
         config,
         timestep_count=len(model.alphas_cumprod),
         device=model.device,
+        weights=shares.weights,
         rank=group.rank,
         processes=group.size,
     )

@@ -24,6 +24,7 @@ from lib_pivotal.core.bundle.tensor_file import write_tensors
 from lib_pivotal.core.config.io import to_dict
 from lib_pivotal.core.config.schema import Concept, Subset, TrainConfig
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
+from lib_pivotal.core.train.resumed import resumed_problem
 
 __all__ = ["SavedStates", "State", "changed_settings", "compare", "facts_problem", "load_newest", "save_state"]
 
@@ -65,7 +66,7 @@ class State:
     Attributes:
         step: finished steps.
         tensors: name → tensor on the CPU.
-        facts: JSON values: settings, digest of the data, model hash, output path.
+        facts: JSON values: settings, digest of the data, model hash, output path, number of steps.
         path: file it was read from; None for a state that is being saved.
     """
 
@@ -205,7 +206,7 @@ def facts_problem(facts: Mapping[str, Any]) -> str:
     written = facts.get("written", {})
     if not isinstance(written, dict) or not all(isinstance(value, str) for value in written.values()):
         return "written has the wrong type in its header"
-    return ""
+    return resumed_problem(facts)
 
 
 def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Problem]:

@@ -10,7 +10,7 @@ from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import Problem
 from lib_pivotal.core.events import Control
 from lib_pivotal.host.a1111.lease import Borrowed, borrow
-from lib_pivotal.host.a1111.obstacles import find_obstacles
+from lib_pivotal.host.a1111.obstacles import family_to_train, find_obstacles
 from lib_pivotal.host.a1111.sample import forget_conds
 from lib_pivotal.host.webui import folders
 from lib_pivotal.host.webui.lora_extension import list_files_again
@@ -68,6 +68,10 @@ class A1111Host:
         if encoder is None or not hasattr(encoder, "tokenize"):
             return None
         return lambda text: list(encoder.tokenize([text])[0])
+
+    def family(self, config: TrainConfig) -> str:
+        """Family of the model that these settings train; empty if it is not known."""
+        return family_to_train(config)
 
     def problems(self, config: TrainConfig) -> list[Problem]:
         """Why training cannot start in this webui now."""

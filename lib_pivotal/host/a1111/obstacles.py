@@ -15,12 +15,43 @@ from lib_pivotal.core.train.checks import family_hints
 from lib_pivotal.host.a1111.family import family_of, native_resolution, require_trainable
 from lib_pivotal.host.a1111.noise_schedule import marks_of
 
-__all__ = ["find_obstacles"]
+__all__ = ["family_to_train", "find_obstacles"]
 
 
 def find_obstacles(config: TrainConfig) -> list[Problem]:
     """All reasons why a run cannot start: start options, checkpoint and precision."""
     return [*_start_options(), *_checkpoint(config), *_precision(config.precision)]
+
+
+def family_to_train(config: TrainConfig) -> str:
+    """Family of the chosen or selected checkpoint, see ``core.families``; empty if it is not known.
+
+    The model in memory shows it, and otherwise the header of the checkpoint's file.
+    """
+    from modules import sd_models
+
+    info, model = _wanted(config), sd_models.model_data.sd_model
+    wanted = getattr(info, "filename", None)
+    if model is not None and (wanted == model.sd_checkpoint_info.filename or not (wanted or config.checkpoint)):
+        return family_of(model)
+    if info is None or Path(info.filename).suffix.lower() != ".safetensors":
+        return ""
+    try:
+        return read_checkpoint_file(Path(info.filename)).family
+    except HostError:
+        return ""
+
+
+def _wanted(config: TrainConfig) -> Any:
+    """The webui's record of the chosen or selected checkpoint, or None.
+
+    Host: modules/sd_models.py, ``get_closet_checkpoint_match``, A1111 1.6.1-1.10.1 (sic).
+    """
+    from modules import sd_models
+
+    if not config.checkpoint:
+        return sd_models.checkpoint_aliases.get(_selected())
+    return sd_models.get_closet_checkpoint_match(config.checkpoint)
 
 
 def _start_options() -> list[Problem]:
@@ -50,7 +81,6 @@ def _start_options() -> list[Problem]:
 
 
 def _checkpoint(config: TrainConfig) -> list[Problem]:
-    """Host: modules/sd_models.py, ``get_closet_checkpoint_match``, A1111 1.6.1-1.10.1 (sic)."""
     from modules import sd_models
 
     name = config.checkpoint
@@ -58,13 +88,10 @@ def _checkpoint(config: TrainConfig) -> list[Problem]:
     if not names:
         text = "The webui has no checkpoint."
         return [Problem("checkpoint", "error", text, "Put one into models/Stable-diffusion and refresh its list.")]
-    if not name:
-        info = sd_models.checkpoint_aliases.get(_selected())
-    else:
-        info = sd_models.get_closet_checkpoint_match(name)
-        if info is None:
-            hint = "Available: " + ", ".join(names) + "."
-            return [Problem("checkpoint", "error", f"The webui has no checkpoint {shown(name)}.", hint)]
+    info = _wanted(config)
+    if name and info is None:
+        hint = "Available: " + ", ".join(names) + "."
+        return [Problem("checkpoint", "error", f"The webui has no checkpoint {shown(name)}.", hint)]
     return [*_file(info), *_loaded_model(info, config)]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 
+from lib_pivotal.core.config.presets import presets
 from lib_pivotal.ui.ids import element_id
 from lib_pivotal.ui.text import BUTTONS, LABELS
 
@@ -18,10 +19,18 @@ _PROGRESS = '<div class="pivotal-progress"><div id="pivotal_progress_here"></div
 
 
 def create_buttons() -> dict[str, Any]:
-    """Check, Train, Stop, Discard, Restore and the notice that responds to every click."""
+    """Check, Train, Stop, Discard, Restore, the notice that responds to every click, and the presets."""
     with gr.Row(elem_id=element_id("run", "buttons"), elem_classes=["pivotal-buttons"]):
         parts: dict[str, Any] = {name: _button(name, variant) for name, variant in _ON_TOP.items()}
     parts["notice"] = gr.HTML("", elem_id=element_id("run", "notice"))
+    parts["preset"] = gr.Dropdown(
+        value=None,
+        choices=[preset.title for preset in presets()],
+        label=LABELS["preset"],
+        info=LABELS["preset_help"],
+        elem_id=element_id("run", "preset"),
+    )
+    parts["preset"].do_not_save_to_config = True
     return parts
 
 

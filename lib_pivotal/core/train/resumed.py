@@ -1,0 +1,38 @@
+"""What a run decides when it starts and keeps when it is resumed, even by a later release."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Resumed", "resumed_problem"]
+
+_MOST_STEPS = 10_000_000
+"""No run is this long."""
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """What a resumed run keeps from its start.
+
+    Attributes:
+        steps: its number of steps; 0 if the state is from a release that did not store it.
+        balances: whether it balances its concepts, as all runs have done since the states contain this.
+    """
+
+    steps: int
+    balances: bool
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Resumed:
+        """From the facts of a state in which :func:`resumed_problem` finds nothing."""
+        return cls(facts.get("steps", 0), facts.get("balances", False))
+
+
+def resumed_problem(facts: Mapping[str, Any]) -> str:
+    """Why these facts of a state are invalid; empty if they are valid or missing."""
+    steps, balances = facts.get("steps", 0), facts.get("balances", False)
+    if type(steps) is not int or not 0 <= steps <= _MOST_STEPS:
+        return "steps is not a number of steps in its header"
+    return "" if isinstance(balances, bool) else "balances has the wrong type in its header"
