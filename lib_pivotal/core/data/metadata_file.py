@@ -8,12 +8,12 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from lib_pivotal.core.data.caption_encoding import decode
 from lib_pivotal.core.data.caption_json import caption_in, parse_json
-from lib_pivotal.core.data.caption_match import alike
+from lib_pivotal.core.data.caption_match import alike, split_name
 
 __all__ = ["MAX_BYTES", "Metadata", "MetadataFile", "UnusableMetadata", "read_metadata"]
 
@@ -93,7 +93,7 @@ def _from_json(text: str, shown: str) -> _Found | None:
     captions = {path: caption_in(item, is_board=False) for path, item in value.items()}
     has_entries = any(isinstance(item, Mapping) and captions[path] for path, item in value.items())
     # An object of texts may be anything, unless its keys are images.
-    has_images = any(isinstance(item, str) and PurePosixPath(path).suffix for path, item in value.items())
+    has_images = any(isinstance(item, str) and split_name(path)[1] for path, item in value.items())
     return (False, captions) if has_entries or has_images else None
 
 
@@ -145,7 +145,7 @@ class Metadata:
     def __init__(self, files: Sequence[MetadataFile], images: Iterable[Path]) -> None:
         names = [path.name for path in images]
         self._names = Counter(alike(name) for name in names)
-        self._stems = Counter(alike(PurePosixPath(name).stem) for name in names)
+        self._stems = Counter(alike(split_name(name)[0]) for name in names)
         self._tables = [_Table(file) for file in files]
 
     def find(self, image: Path) -> list[tuple[MetadataFile, str]]:
