@@ -2,8 +2,9 @@
 
 Two characters are drawn only on busy backgrounds of one color each, with captions that do not mention them. They are
 trained without masks and with masks, and the names alone are drawn. Prints how often the demo's reader finds the
-training background, how much the border of the images varies (busy: as in training; 0: plain), how often a background
-that the prompt asks for is drawn, and how often the character is recognized.
+training background, how far the mean color of the border is from that of the training images, how often a background
+that the prompt asks for is drawn, and how often the character is recognized. A masked variant is FLOOR/SHARE: the
+weight outside masks, and the share of samples trained without mask.
 """
 
 from __future__ import annotations
@@ -83,10 +84,10 @@ def _busy(color: str, pattern: str, rng: np.random.Generator) -> Canvas:
     return canvas
 
 
-def border_spread(images: Sequence[np.ndarray]) -> float:
-    """Mean standard deviation of the colors along the upper and lower border, in levels."""
-    borders = [np.concatenate([image[:_BORDER], image[-_BORDER:]]).reshape(-1, 3) for image in images]
-    return float(np.mean([border.astype(float).std(axis=0).mean() for border in borders]))
+def border_color(image: np.ndarray) -> np.ndarray:
+    """Mean color along the upper and lower border, shape ``(3,)``."""
+    color: np.ndarray = np.concatenate([image[:_BORDER], image[-_BORDER:]]).reshape(-1, 3).mean(axis=0)
+    return color
 
 
 def drawn(model: DiffusersModel, bundle_path: Path, prompt: str, count: int) -> list[np.ndarray]:
@@ -113,15 +114,17 @@ def trained(config: TrainConfig, out: Path) -> Path:
     return outcome.bundle_path
 
 
-def measured(model: DiffusersModel, bundle_path: Path, count: int) -> dict[str, float]:
-    """Measures of a trained bundle over both characters."""
+def measured(model: DiffusersModel, bundle_path: Path, count: int, training: dict[str, np.ndarray]) -> dict[str, float]:
+    """Measures of a trained bundle over both characters; ``training`` has the border colors of the training images."""
     alone = {name: drawn(model, bundle_path, name, count) for name in NAMES}
     asked = {name: drawn(model, bundle_path, f"{name}, large, {OTHER} background", count) for name in NAMES}
     readings = [(name, read(image, "a")) for name, images in alone.items() for image in images]
     asked_readings = [(name, read(image, "a")) for name, images in asked.items() for image in images]
     return {
         "training background": _share([reading.background == BACKGROUNDS[name][0] for name, reading in readings]),
-        "border spread": border_spread([image for images in alone.values() for image in images]),
+        "distance from its color": float(
+            np.mean([np.linalg.norm(border_color(image) - training[name]) for name in NAMES for image in alone[name]])
+        ),
         f"{OTHER} background when asked for": _share([reading.background == OTHER for _, reading in asked_readings]),
         "recognized, name alone": _share([_is_known(*pair) for pair in readings]),
         f"recognized on {OTHER}": _share([_is_known(*pair) for pair in asked_readings]),
@@ -141,22 +144,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--count", type=int, default=20, help="images per prompt")
-    parser.add_argument("--floors", default="0.1", help="weights outside masks to try, separated by commas")
+    parser.add_argument("--masked", nargs="*", default=["0.1/0.1", "0/0"], metavar="FLOOR/SHARE")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
-        images = [image for name in NAMES for image in write_busy_images(out / "data" / name, name)]
+        images = {name: write_busy_images(out / "data" / name, name) for name in NAMES}
+        training = {name: np.mean([border_color(image) for image in images[name]], axis=0) for name in NAMES}
         base = materialize(out / "model").a
         plain = demo_config(base, out / "data", options.steps)
         variants = {"without masks": plain}
-        for floor in options.floors.split(","):
-            variants[f"masks, {floor} outside"] = replace(plain, masks="masklabel", mask_floor=float(floor))
-        lines = [f"border spread of the training images: {border_spread(images):.1f}"]
+        for text in options.masked:
+            floor, share = map(float, text.split("/"))
+            variants[f"masks {text}"] = replace(plain, masks="masklabel", mask_floor=floor, unmasked_share=share)
+        lines = []
         for number, (title, config) in enumerate(variants.items()):
             # A model of its own for each, because a training leaves nothing behind that could be compared.
             bundle_path = trained(config, out / f"run-{number}")
-            values = measured(load_model(base), bundle_path, options.count)
+            values = measured(load_model(base), bundle_path, options.count, training)
             lines.append(f"{title}: " + ", ".join(f"{what} {value:.0f}" for what, value in values.items()))
             sys.stdout.write(lines[-1] + "\n")
             sys.stdout.flush()

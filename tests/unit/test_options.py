@@ -94,10 +94,7 @@ def first_loss(run: Run) -> float:
 
 def files(run: Run) -> list[str]:
     names = [path.relative_to(run.folder) for path in run.folder.rglob("*") if path.is_file()]
-    return sorted(
-        "cached latents" if path.suffix == ".safetensors" and path.parts[0] == "cache" else path.as_posix()
-        for path in names
-    )
+    return sorted("cached latents" if path.match("cache/*.safetensors") else path.as_posix() for path in names)
 
 
 def types(run: Run) -> set[str]:
