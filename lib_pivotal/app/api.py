@@ -21,7 +21,7 @@ from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
 from lib_pivotal.app.cross_site import foreign_origin
 from lib_pivotal.app.session import Busy, Session
-from lib_pivotal.core.config.io import read_dict
+from lib_pivotal.core.config.io import from_dict, read_dict
 from lib_pivotal.core.config.settings_file import MAX_SETTINGS_BYTES, parse_settings
 from lib_pivotal.core.config.shown import HALF_PAIR
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
@@ -67,7 +67,7 @@ def register(
     """
     routes = _Routes(session, credentials, is_trusted)
     app.add_api_route(f"{_PREFIX}/status", routes.status, methods=["GET"], response_model=None)
-    for endpoint in (routes.check, routes.train, routes.stop, routes.save, routes.sample):
+    for endpoint in (routes.check, routes.core_tags, routes.train, routes.stop, routes.save, routes.sample):
         app.add_api_route(
             f"{_PREFIX}/{endpoint.__name__}",
             endpoint,
@@ -96,6 +96,9 @@ class _Routes:
 
     async def check(self, request: Request) -> Any:
         return await self._respond(request, lambda body: _check(self._session, _settings(body)))
+
+    async def core_tags(self, request: Request) -> Any:
+        return await self._respond(request, lambda body: self._session.core_tags(from_dict(_settings(body))))
 
     async def train(self, request: Request) -> Any:
         return await self._respond(request, lambda body: _start(self._session, _settings(body)))

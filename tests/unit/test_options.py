@@ -150,6 +150,9 @@ EFFECTS: dict[str, Effect] = {
     "name_only": Effect(1.0, first_loss),
     "caption_dropout": Effect(0.5, losses, {"steps": 6}),
     "cache_to_disk": Effect(True, lambda run: files(run).count("cached latents"), becomes=6),
+    "prune_core_tags": Effect(
+        False, first_loss, {"concepts": (Concept("zog_x", init_text="teal thing", core_tags=("left",), stop_at=1.0),)}
+    ),
     "steps": Effect(5, lambda run: len(run.losses), becomes=5),
     "batch_size": Effect(3, first_loss),
     "unet_lr": Effect(1e-2),
@@ -208,6 +211,7 @@ CONCEPT_EFFECTS: dict[str, Effect] = {
     "aliases": Effect(("left",), first_loss),
     "lr_multiplier": Effect(3.0),
     "stop_at": Effect(0.3),
+    "core_tags": Effect(("left",), first_loss),
 }
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.core_tags.pruning import pruner_for
 from lib_pivotal.core.data.bucket import bucket_for, crop
 from lib_pivotal.core.data.caption import CaptionMaker
 from lib_pivotal.core.data.latents import LatentEntry, LatentItem
@@ -100,7 +101,7 @@ class Batcher:
         self._per_process = config.batch_size * config.accumulation
         self._first = rank * self._per_process
         self._captions = [image.caption or "" for image in images]
-        self._maker = CaptionMaker(config.concepts, config)
+        self._maker = CaptionMaker(config.concepts, config, pruner_for(config, images))
         buckets = [entry.bucket for entry in entries[: len(images)]]
         repeats = [max(1, round(image.repeats)) for image in images]
         self._plan = Plan(buckets, repeats, self._per_process * processes, config.seed)
