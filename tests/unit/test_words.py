@@ -38,8 +38,6 @@ KEPT = {
     "lib_pivotal/core/train/output.py": {"optimiser/"},
     "tests/unit/test_train.py": {"optimiser/"},
     "tests/unit/test_states.py": {"optimiser/"},
-    # Tags as people write them.
-    "tests/unit/test_tag_classes.py": {"grey"},
     # A parameter of hypothesis.
     "tests/unit/test_hostile_settings.py": {"codec=None"},
 }
