@@ -1,4 +1,4 @@
-"""Trains a cast of fifteen characters and a style in one run and counts who can be told apart: ``run.py bench cast``.
+"""Trains a cast of fifteen characters and a style in one run and counts who is recognized: ``run.py bench cast``.
 
 Three characters each share a body and its color and differ in one part, so a name that only learned the body is right
 in a third of the images at most. The numbers of images are uneven, and the style is seen with five of the characters.

@@ -11,24 +11,31 @@ import gradio as gr
 
 from lib_pivotal.core.config.io import read_dict
 from lib_pivotal.core.config.schema import Concept, TrainConfig, concept_field_info, field_info
+from lib_pivotal.core.config.subset_lines import read_subset_lines, show_subset_lines
 from lib_pivotal.core.errors import Problem
 from lib_pivotal.ui.ids import concept_id, element_id
-from lib_pivotal.ui.text import concept_label
+from lib_pivotal.ui.text import LABELS, SUBSETS_HELP, concept_label
 
 __all__ = [
     "CONCEPT_ROWS",
+    "SUBSETS",
     "concept_key",
     "empty_row",
     "in_rows",
     "input_names",
     "make_concept_field",
     "make_setting",
+    "make_subsets_field",
     "read_config",
     "settings_of",
     "show_config",
 ]
 
 CONCEPT_ROWS = 8
+
+SUBSETS = "subsets"
+"""Name of the text field with the further folders, see ``core.config.subset_lines``."""
+_SUBSET_LINES = 3
 
 _CONCEPT_FIELDS = concept_field_info()
 _EMPTY_CONCEPT = Concept()
@@ -49,7 +56,7 @@ def concept_key(row: int, name: str) -> str:
 def input_names() -> list[str]:
     """Names of all values on the tab that belong to a run's settings, in the order in which they are sent."""
     cells = [concept_key(row, name) for row in range(CONCEPT_ROWS) for name in _CONCEPT_FIELDS]
-    return cells + settings_of("", "basic", "advanced", "expert")
+    return [*cells, *settings_of("", "basic", "advanced", "expert"), SUBSETS]
 
 
 def make_setting(name: str) -> Any:
@@ -76,6 +83,12 @@ def make_concept_field(row: int, name: str) -> Any:
     return _make(info["type"], _show(info["default"], info["type"]), common, choices=info["choices"])
 
 
+def make_subsets_field() -> Any:
+    """The text field with the further folders of the data set, one per line."""
+    common = {"label": LABELS[SUBSETS], "info": SUBSETS_HELP, "elem_id": element_id("images", SUBSETS)}
+    return _make("str", "", common, lines=_SUBSET_LINES)
+
+
 def _make(kind: str, value: Any, common: dict[str, Any], choices: tuple[str, ...] = (), lines: int = 1) -> Any:
     if choices:
         component = gr.Dropdown(value=value, choices=list(choices), **common)
@@ -100,11 +113,13 @@ def read_config(values: Mapping[str, Any]) -> tuple[TrainConfig, list[Problem]]:
     types = {name: info["type"] for name, info in field_info().items()}
     settings = {name: _read(values[name], types[name]) for name in settings_of("", "basic", "advanced", "expert")}
     concepts = [_read_row(values, row) for row in _used_rows(values)]
-    return read_dict({"concepts": concepts, **settings})
+    config, problems = read_dict({"concepts": concepts, **settings})
+    read = read_subset_lines(values[SUBSETS] or "")
+    return replace(config, subsets=read.subsets), [*problems, *read.problems]
 
 
 def in_rows(problems: Sequence[Problem], values: Mapping[str, Any]) -> list[Problem]:
-    """Problems with concept numbers changed to row numbers of the tab, where empty rows are not concepts.
+    """Problems with numbers of concepts and folders changed to rows and lines of the tab, which may be empty.
 
     Args:
         problems: of the settings from :func:`read_config`.
@@ -115,7 +130,17 @@ def in_rows(problems: Sequence[Problem], values: Mapping[str, Any]) -> list[Prob
     def row_of(match: re.Match[str]) -> str:
         return f"concepts[{rows[int(match[1])]}]"
 
-    return [replace(item, field=re.sub(r"^concepts\[(\d+)\]", row_of, item.field)) for item in problems]
+    lines = read_subset_lines(values[SUBSETS] or "").lines
+    in_table = [replace(item, field=re.sub(r"^concepts\[(\d+)\]", row_of, item.field)) for item in problems]
+    return [_in_line(item, lines) for item in in_table]
+
+
+def _in_line(problem: Problem, lines: Sequence[int]) -> Problem:
+    """A problem of one of the further folders, with the number of its line."""
+    match = re.fullmatch(r"subsets\[(\d+)\]\.(\w+)", problem.field)
+    if not match:
+        return problem
+    return replace(problem, field=SUBSETS, message=f"Line {lines[int(match[1])]}, {match[2]}: {problem.message}")
 
 
 def _used_rows(values: Mapping[str, Any]) -> list[int]:
@@ -134,6 +159,7 @@ def show_config(config: TrainConfig) -> dict[str, Any]:
         values.update(_show_concept(row, config.concepts[row]) if row < len(config.concepts) else empty_row(row))
     for name in settings_of("", "basic", "advanced", "expert"):
         values[name] = _show(getattr(config, name), field_info()[name]["type"])
+    values[SUBSETS] = show_subset_lines(config.subsets)
     return values
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "LABELS",
     "MESSAGES",
     "STATES",
+    "SUBSETS_HELP",
     "TABS",
     "concept_label",
 ]
@@ -49,8 +50,14 @@ LABELS = {
     "gallery": "Samples",
     "words": "Prompt for this bundle",
     "concepts": "Concepts",
+    "subsets": "More folders",
     "webui": "Webui",
 }
+
+SUBSETS_HELP = (
+    "One folder per line, then what differs from the settings: "
+    "FOLDER | kind=regularization | repeats=2 | always=a, b | captions=txt | masks=alpha"
+)
 
 BASIC_HEADINGS = {
     "images": "Images",

@@ -11,15 +11,16 @@ import gradio
 import pytest
 
 from lib_pivotal.app.session import Session
-from lib_pivotal.core.config.schema import Concept, TrainConfig, field_info
+from lib_pivotal.core.config.schema import Concept, Subset, TrainConfig, field_info
+from lib_pivotal.core.config.subset_lines import show_subset_lines
 from lib_pivotal.core.data.dataset_report import DatasetReport
 from lib_pivotal.core.errors import ConfigError, OutOfMemory, PivotalError, Problem
 from lib_pivotal.core.train.checks import Checked
 from lib_pivotal.ui import text
-from lib_pivotal.ui.fields import CONCEPT_ROWS, input_names
+from lib_pivotal.ui.fields import CONCEPT_ROWS, SUBSETS, input_names
 from lib_pivotal.ui.ids import FORBIDDEN_ENDS, concept_id, element_id
 from lib_pivotal.ui.tab import build_tab, build_tab_without_host, guard
-from tests.ui.fake_host import FakeBundleLibrary, GatedEngine, good_config
+from tests.ui.fake_host import FakeBundleLibrary, GatedEngine, good_config, write_images
 from tests.ui.page import Page
 
 RUN = {name: element_id("run", name) for name in ("check", "train", "stop", "discard", "restore", "load", "refresh")}
@@ -37,15 +38,17 @@ def fill(page: Page, config: TrainConfig) -> None:
             continue
         value = getattr(config, name)
         assert setting_id(name) in page.values, name
+        value = ", ".join(value) if info["type"] == "tuple" else value
         page.values[setting_id(name)] = repr(value) if info["type"] == "float" else value
     for row, concept in enumerate(config.concepts):
         for item in fields(Concept):
             value = getattr(concept, item.name)
-            if item.name == "aliases":
+            if isinstance(value, tuple):
                 value = ", ".join(value)
             elif isinstance(value, float):
                 value = repr(value)
             page.values[concept_id(row, item.name)] = value
+    page.values[page_id(SUBSETS)] = show_subset_lines(config.subsets)
 
 
 def distinct_config(images: Path) -> TrainConfig:
@@ -60,6 +63,8 @@ def distinct_config(images: Path) -> TrainConfig:
             values[name] = not info["default"]
         elif info["type"] == "str":
             values[name] = f"text-{number}"
+        elif info["type"] == "tuple":
+            values[name] = (f"tag-{number}", "another tag")
         elif info["type"] == "int":
             low = max(info["low"], 1)
             values[name] = int(min(low + 1 + number, info["high"]))
@@ -70,7 +75,8 @@ def distinct_config(images: Path) -> TrainConfig:
         Concept(f"zog_{row}x", f"start {row}", 1 + row, ("zog", f"tag {row}")[row > 0 :], 1.5 + row, 0.1 * (row + 1))
         for row in range(CONCEPT_ROWS)
     )
-    return TrainConfig(concepts=concepts, **values)
+    subsets = (Subset("/one", always=("zog", "mib"), repeats=0.5), Subset("D:\\two", kind="regularization"))
+    return TrainConfig(concepts=concepts, subsets=subsets, **values)
 
 
 def wait_until(condition) -> None:
@@ -90,23 +96,31 @@ def test_every_value_reaches_the_engine_under_its_own_name(page, session, engine
     wait_until(lambda: engine.configs)
     sent = engine.configs[0]
     assert [name for name in field_info() if getattr(sent, name) != getattr(config, name)] == []
-    assert sent.concepts == config.concepts
+    assert (sent.concepts, sent.subsets) == (config.concepts, config.subsets)
 
 
 def test_settings_survive_start_and_restart(page, session, engine, images):
-    config = good_config(images, unet_lr=3e-7, embedding_lr=0.1 + 0.2, sample_prompts="one\ntwo")
+    more = write_images(images.parent / "more")
+    subset = Subset(str(more), kind="validation", repeats=2.5, always=("zog_x",), caption_prefix="a ||| ")
+    config = good_config(images, unet_lr=3e-7, embedding_lr=0.1 + 0.2, sample_prompts="one\ntwo", subsets=(subset,))
     fill(page, config)
     page.press(RUN["train"])
     wait_until(lambda: engine.configs)
     fresh = Page(build_tab(Session(session.host, GatedEngine()), FakeBundleLibrary()))
     changed = fresh.press(RUN["load"])
     for name in input_names():
-        assert (setting_id(name) if name in field_info() else concept_id(*cell(name))) in changed
+        assert page_id(name) in changed
     session.stop(discard=True)
     session.join(5)
     fresh.press(RUN["train"])
     again = Session(session.host).last_config()
     assert again == config
+
+
+def page_id(name: str) -> str:
+    if name == SUBSETS:
+        return element_id("images", SUBSETS)
+    return setting_id(name) if name in field_info() else concept_id(*cell(name))
 
 
 def cell(name: str) -> tuple[int, str]:
@@ -184,6 +198,15 @@ def test_check_reports_everything_at_once(page, host, images):
     page.press(RUN["check"])
     for word in ("UNet learning rate", "broken.png", "Low memory.", "Name 2", "bad.name"):
         assert word in page.values[NOTICE], word
+
+
+@pytest.mark.parametrize("button", ["check", "train"])
+def test_problems_of_further_folders_name_the_line(page, images, button):
+    fill(page, good_config(images))
+    page.values[page_id(SUBSETS)] = f"\n{images / 'gone'} | repeats=-1\n\n/x | kind=pets\n"
+    page.press(RUN[button])
+    for words in ("More folders", "Line 2, folder:", "gone does not exist", "Line 2, repeats: -1", "Line 4: kind="):
+        assert words in page.values[NOTICE], words
 
 
 @pytest.mark.parametrize("button", ["check", "train"])

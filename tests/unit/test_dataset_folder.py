@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lib_pivotal.core.data import folder as folder_module
+from lib_pivotal.core.data import caption_match
 from lib_pivotal.core.data.folder import find_folder, list_folder
 from lib_pivotal.core.data.image_file import readable_suffixes
 from lib_pivotal.core.data.scan import scan
@@ -140,7 +140,7 @@ def test_an_ambiguous_caption_is_not_used(tmp_path):
     assert [image.caption for image in scan(tmp_path)] == [None, None, "small", None]
 
 
-@pytest.mark.parametrize("name", ["c.caption", "c.png.txt", "c.txt.txt", "C.text", "c .txt", "c.json"])
+@pytest.mark.parametrize("name", ["c.captions", "c.png.tags", "c.txt.txt", "C.text", "c .txt", "c .json"])
 def test_files_that_may_have_been_meant_as_a_caption_are_named(tmp_path, name):
     write_captions(tmp_path, "zog")
     save_image(tmp_path / "c.png")
@@ -154,8 +154,8 @@ def test_files_that_may_have_been_meant_as_a_caption_are_named(tmp_path, name):
 
 def test_thousands_of_files_without_partners_are_listed_at_once(tmp_path, monkeypatch):
     calls = []
-    alike = folder_module._alike
-    monkeypatch.setattr(folder_module, "_alike", lambda name: calls.append(name) or alike(name))
+    alike = caption_match.alike
+    monkeypatch.setattr(caption_match, "alike", lambda name: calls.append(name) or alike(name))
     for number in range(40):
         (tmp_path / f"i{number}.png").write_bytes(b"x")
         (tmp_path / f"t{number}.txt").write_bytes(b"x")

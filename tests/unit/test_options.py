@@ -149,6 +149,10 @@ EFFECTS: dict[str, Effect] = {
     "tag_dropout": Effect(0.9, first_loss),
     "name_only": Effect(1.0, first_loss),
     "caption_dropout": Effect(0.5, losses, {"steps": 6}),
+    "caption_source": Effect("caption", first_loss, {"data_folder": "sources"}),
+    "caption_encoding": Effect("cp932", first_loss, {"data_folder": "legacy", "caption_encoding": "cp1252"}),
+    "folder_repeats": Effect("no", losses, {"data_folder": "sources"}),
+    "fix_punctuation": Effect(False, first_loss, {"data_folder": "sources"}),
     "cache_to_disk": Effect(True, lambda run: files(run).count("cached latents"), becomes=6),
     "prune_core_tags": Effect(
         False, first_loss, {"concepts": (Concept("zog_x", init_text="teal thing", core_tags=("left",), stop_at=1.0),)}
@@ -237,12 +241,25 @@ def settings(folder: Path, changes: dict[str, Any]) -> TrainConfig:
     return TrainConfig(**{**values, "data_folder": str(folder / values["data_folder"])})
 
 
+def write_other_captions(folder: Path) -> None:
+    """Images with captions of several kinds, and with captions that are not Unicode."""
+    write_images(folder / "sources" / "5_left", 3)
+    write_images(folder / "sources" / "right", 3)
+    for path in (folder / "sources").rglob("*.txt"):
+        path.with_suffix(".caption").write_text("zog_x, green hat")
+        path.write_text("zog_x、left、blue background", encoding="utf-8")
+    write_images(folder / "legacy", 3)
+    for path in (folder / "legacy").glob("*.txt"):
+        path.write_bytes("zog_x, 第".encode("cp932"))
+
+
 @pytest.fixture(scope="module")
 def run_of(tmp_path_factory):
     """Runs by settings; equal settings are run once."""
     folder, finished = tmp_path_factory.mktemp("options"), {}
     write_images(folder / "data")
     write_images(folder / "other", 4)
+    write_other_captions(folder)
 
     def run(changes: dict[str, Any]) -> Run:
         key = repr(sorted(changes.items()))

@@ -38,6 +38,8 @@ KEPT = {
     "lib_pivotal/core/train/output.py": {"optimiser/"},
     "tests/unit/test_train.py": {"optimiser/"},
     "tests/unit/test_states.py": {"optimiser/"},
+    "lib_pivotal/core/data/caption_encoding.py": {"codecs"},
+    "tests/unit/test_caption_encoding.py": {"codecs"},
     # A parameter of hypothesis.
     "tests/unit/test_hostile_settings.py": {"codec=None"},
 }

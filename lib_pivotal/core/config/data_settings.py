@@ -85,7 +85,9 @@ class DataSettings:
         "images",
         "advanced",
         "Captions from",
-        "auto takes the first that there is: a metadata file, .txt, .caption, .json, the name of the N_name folder.",
+        "auto takes the first that there is: metadata of kohya's scripts, .txt, .caption, .json, metadata of Hugging "
+        "Face, the name of the N_name folder. json means metadata and .json files, filename the name of the image, "
+        "template only what the templates say.",
         choices=("auto", "txt", "caption", "json", "folder", "filename", "template"),
     )
     caption_template: str = setting(
@@ -108,7 +110,8 @@ class DataSettings:
         "images",
         "advanced",
         "Folder names are repeats",
-        "Whether N_name means that the images in it are repeated N times; auto knows folder names that do not mean it.",
+        "Whether N_name means that the images in it are repeated N times; auto knows names with a date or a number of "
+        "people. A file multiply.txt with a number counts in any case.",
         choices=("auto", "yes", "no"),
     )
     background: str = setting(
@@ -204,7 +207,7 @@ class DataSettings:
         "captions",
         "advanced",
         "Full-width commas separate tags",
-        "Full-width and ideographic commas count as commas.",
+        "Full-width and ideographic commas in captions count as commas.",
     )
     prune_core_tags: bool = setting(
         True,

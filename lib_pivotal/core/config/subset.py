@@ -32,7 +32,7 @@ class Subset:
         "subsets",
         "basic",
         "Repeats",
-        "How often each image counts; multiplies what the names of folders say.",
+        "How often each image counts; multiplies what multiply.txt or the names of folders say.",
         low=0.0,
         high=1000.0,
         is_low_excluded=True,

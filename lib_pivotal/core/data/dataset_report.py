@@ -5,21 +5,24 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from lib_pivotal.core.config.data_settings import DataSettings
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.config.subset import Subset
 from lib_pivotal.core.data.bucket_image import KeptImages
-from lib_pivotal.core.data.folder import ImageEntry, find_folder, list_folder
+from lib_pivotal.core.data.folder import ImageEntry, find_folder
+from lib_pivotal.core.data.folder_reading import read_folder
 from lib_pivotal.core.data.image_facts import ImageFacts, read_facts
 from lib_pivotal.core.data.image_file import UnusableImage
 from lib_pivotal.core.data.image_index import ImageIndex
 from lib_pivotal.core.data.in_order import in_order
+from lib_pivotal.core.data.overlaps import is_same_file, overlap_problems, real_folders
 from lib_pivotal.core.data.scan import DatasetImage, Flaw, scan_entry
-from lib_pivotal.core.data.shown import shown_path
+from lib_pivotal.core.data.shown import bases, shown_path
 from lib_pivotal.core.data.subsets import field_of, subsets_of
 from lib_pivotal.core.errors import Problem
 
@@ -86,19 +89,21 @@ def read_dataset(
         config: its settings of the data set are used.
         kept: receives the decoded images.
         cache: folder that remembers which images were decoded before; None decodes all.
-        progress: called with (done, total) images of a folder.
+        progress: called with (done, total) images.
     """
     index = ImageIndex(cache)
-    reader = _Reader(kept, index, progress)
-    for number, subset in enumerate(subsets_of(config, config.subsets)):
-        reader.read(subset, field_of(config, number))
+    subsets = subsets_of(config, config.subsets)
+    owners = [field_of(config, number) for number in range(len(subsets))]
+    reader = _Reader(config, subsets, kept, index, progress)
+    for subset, owner in zip(subsets, owners, strict=True):
+        reader.read(subset, owner)
     index.save()
     return DatasetReport(
         folders=tuple(reader.folders),
         images=tuple(reader.images),
-        copies=tuple(reader.copies),
+        copies=tuple(pair for pair in reader.copies if not is_same_file(pair[0].path, pair[1].path)),
         unused=dict(reader.unused),
-        problems=tuple(reader.problems),
+        problems=(*overlap_problems(reader.folders, owners, reader.paths), *reader.problems),
         kept=kept,
     )
 
@@ -107,17 +112,32 @@ class _Reader:
     """Reads one folder after another.
 
     Args:
+        settings: of the data set.
+        subsets: all its folders.
         kept: receives the decoded images.
         index: knows images that were decoded before.
-        progress: called with (done, total) images of a folder.
+        progress: called with (done, total) images.
     """
 
-    def __init__(self, kept: KeptImages | None, index: ImageIndex, progress: Callable[[int, int], None]) -> None:
+    def __init__(
+        self,
+        settings: DataSettings,
+        subsets: Sequence[Subset],
+        kept: KeptImages | None,
+        index: ImageIndex,
+        progress: Callable[[int, int], None],
+    ) -> None:
         self.folders: list[Path] = []
         self.images: list[DatasetImage] = []
+        self.paths: list[list[Path]] = []
+        """Images of each folder."""
         self.copies: list[tuple[DatasetImage, DatasetImage]] = []
         self.unused: Counter[str] = Counter()
         self.problems: list[Problem] = []
+        self._settings = settings
+        folders = [find_folder(subset.folder)[0] for subset in subsets]
+        self._bases = bases(folders)
+        self._apart = frozenset(real_folders(folders) if len(folders) > 1 else ())
         self._kept = kept
         self._index = index
         self._progress = progress
@@ -131,17 +151,24 @@ class _Reader:
             field: the setting that holds the folder.
         """
         folder, problem = find_folder(subset.folder)
+        base = self._bases[len(self.folders)]
         self.folders.append(folder)
+        self.paths.append([])
         if problem:
             self.problems.append(Problem(field, "error", *problem))
             return
-        contents = list_folder(folder, subfolders=subset.subfolders)
+        contents = read_folder(folder, subset, self._settings, field=field, base=base, apart=self._apart)
         self.unused.update(contents.unused)
+        self.problems += contents.problems
+        self.paths[-1] += [entry.path for entry in contents.images]
+        if not contents.images and len(self._bases) > 1:
+            text = f"{shown_path(folder)} contains no images."
+            self.problems.append(Problem(field, "error", text, "Add images, or remove this folder from the data set."))
         self.problems += [_closed(path, reason, folder, field) for path, reason in contents.closed]
         found = (self._known(entry, folder, subset) for entry in contents.images)
         for read, pixels in in_order(self._read, found, _pixels_to_decode, _MAX_DECODING):
             self.images.append(read)
-            self._progress(len(self.images), len(contents.images))
+            self._progress(len(self.images), sum(map(len, self.paths)))
             if pixels and self._seen.setdefault(pixels, read) is not read:
                 self.copies.append((self._seen[pixels], read))
 

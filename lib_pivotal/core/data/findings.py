@@ -29,6 +29,9 @@ _PLURALS = {
     "stored latents": "files of stored latents",
     "mask (-masklabel)": "masks (-masklabel)",
     "special file": "special files",
+    "hidden file": "hidden files",
+    "hidden folder": "hidden folders",
+    "caption of another source": "captions of another source",
     "link to a folder around this one": "links to folders around this one",
     "other file": "other files",
 }
@@ -85,6 +88,7 @@ def _flaws(images: Sequence[DatasetImage]) -> list[Problem]:
         Problem(image.shown, "error", f"The image {image.shown} {flaw.reason}.", flaw.hint)
         for image in images
         for flaw in image.flaws
+        if not flaw.is_reported
     ]
     more = len({problem.field for problem in found[2 * _LISTED :]})
     if not more:

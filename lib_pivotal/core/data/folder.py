@@ -5,25 +5,25 @@ from __future__ import annotations
 import os
 import re
 import stat
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from lib_pivotal.core.config.user_path import bare_path
+from lib_pivotal.core.data.caption_match import alike, captions_by_image, lookalikes_by_stem, meta_name, split_name
+from lib_pivotal.core.data.flaw import Flaw
 from lib_pivotal.core.data.image_file import readable_suffixes
+from lib_pivotal.core.data.known_files import CONTROLS, MARKERS, MULTIPLY, SYSTEM_FILES, SYSTEM_FOLDERS
 from lib_pivotal.core.data.shown import shown_path
 from lib_pivotal.core.folder_walk import walk
 
 __all__ = ["FolderContents", "ImageEntry", "find_folder", "list_folder"]
 
-_CAPTION = ".txt"
 _MASK = "-masklabel"
-_CAPTION_LIKE = (_CAPTION, ".caption", ".captions", ".text", ".tags", ".json")
-"""Suffixes that other programs use for captions; only the first is read."""
 
-_SYSTEM_FILES = ("thumbs.db", "desktop.ini")
+_METADATA = (".json", ".jsonl", ".csv")
+
 _LATENTS = re.compile(r"[0-9a-f]{64}\.safetensors")
 _MAX_SUFFIX_LENGTH = 12
 
@@ -34,13 +34,23 @@ class ImageEntry:
 
     Attributes:
         path: path of the image.
-        caption: its caption file; None if there is none.
+        captions: its caption files, in order of precedence.
         lookalikes: names of files next to it that may be meant as its caption.
+        shown: path for messages, relative to the data folder.
+        text: its caption; None if there is none, and until the captions have been read.
+        is_cut: whether the webui's generation data was removed from the caption.
+        repeats: how often it counts, > 0.
+        flaws: why its caption cannot be used.
     """
 
     path: Path
-    caption: Path | None
+    captions: tuple[Path, ...] = ()
     lookalikes: tuple[str, ...] = ()
+    shown: str = ""
+    text: str | None = None
+    is_cut: bool = False
+    repeats: float = 1.0
+    flaws: tuple[Flaw, ...] = ()
 
 
 @dataclass
@@ -51,11 +61,19 @@ class FolderContents:
         images: images, sorted by relative path.
         unused: kind → number of files (or folders) that are not used.
         closed: folder that cannot be listed → reason.
+        metadata: files that may contain the captions of several images, sorted by relative path.
+        multiply: files ``multiply.txt`` by their folder.
+        markers: folders with files of anime_screenshot_pipeline.
+        hidden_suffix: files that are called ``multiply.txt.txt``.
     """
 
     images: list[ImageEntry] = field(default_factory=list)
     unused: Counter[str] = field(default_factory=Counter)
     closed: list[tuple[Path, str]] = field(default_factory=list)
+    metadata: list[Path] = field(default_factory=list)
+    multiply: dict[Path, Path] = field(default_factory=dict)
+    markers: set[Path] = field(default_factory=set)
+    hidden_suffix: list[Path] = field(default_factory=list)
 
 
 def find_folder(text: str) -> tuple[Path, tuple[str, str] | None]:
@@ -100,11 +118,16 @@ def _obstacle(path: Path) -> str:
         return f"cannot be opened ({error.strerror or error})"
 
 
-def list_folder(folder: Path, *, subfolders: bool = True) -> FolderContents:
+def list_folder(folder: Path, *, subfolders: bool = True, apart: frozenset[str] = frozenset()) -> FolderContents:
     """List everything in ``folder`` and, with ``subfolders``, below it; no file is opened.
 
     Hidden files, hidden folders and masks are left out, as are files that this project writes: run folders, cover
     images of bundles and stored latents. See :func:`lib_pivotal.core.folder_walk.walk` for links.
+
+    Args:
+        folder: the folder.
+        subfolders: whether the folders in it are listed, too.
+        apart: real paths of folders that are not entered, because they are listed on their own.
     """
     contents = FolderContents()
 
@@ -119,14 +142,34 @@ def list_folder(folder: Path, *, subfolders: bool = True) -> FolderContents:
             contents.unused["run folder"] += 1
             folders.clear()
             continue
-        folders[:] = [entry for entry in folders if subfolders and not _is_hidden(entry.name)]
-        _sort_out(path, [entry for entry in files if not _is_hidden(entry.name)], contents)
+        folders[:] = [entry for entry in folders if subfolders and _is_entered(entry, apart, contents)]
+        _sort_out(path, _visible(files, contents), contents)
     contents.images.sort(key=lambda image: image.path.relative_to(folder).as_posix())
+    contents.metadata.sort(key=lambda path: path.relative_to(folder).as_posix())
     return contents
 
 
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _SYSTEM_FILES
+def _is_entered(entry: os.DirEntry[str], apart: frozenset[str], contents: FolderContents) -> bool:
+    if entry.name.lower() in SYSTEM_FOLDERS:
+        return False
+    if entry.name.startswith("."):
+        contents.unused["hidden folder"] += 1
+        return False
+    return not apart or os.path.realpath(entry.path) not in apart
+
+
+def _visible(entries: list[os.DirEntry[str]], contents: FolderContents) -> list[os.DirEntry[str]]:
+    """The files that are not hidden, and the hidden ones of waifuc."""
+    found = []
+    for entry in entries:
+        name = entry.name
+        if name.startswith("._") or name.lower() in SYSTEM_FILES:
+            continue
+        if name.startswith(".") and not meta_name(name):
+            contents.unused["hidden file"] += 1
+        else:
+            found.append(entry)
+    return found
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
@@ -147,7 +190,7 @@ def _sort_out(folder: Path, entries: list[os.DirEntry[str]], contents: FolderCon
     files = {entry.name for entry in entries if _is_file(entry)}
     images, others = list[str](), list[str]()
     for entry in entries:
-        stem, suffix = _split(entry.name)
+        stem, suffix = split_name(entry.name)
         if suffix.lower() not in suffixes:
             others.append(entry.name)
         elif entry.name not in files:
@@ -158,67 +201,47 @@ def _sort_out(folder: Path, entries: list[os.DirEntry[str]], contents: FolderCon
             contents.unused["cover image of a bundle"] += 1
         else:
             images.append(entry.name)
-    captions = _captions(images, others)
-    used = set(captions.values())
-    rest = [name for name in others if name not in used]
-    similar = _by_stem(rest, suffixes)
+    captions = captions_by_image(images, others)
+    used = {name for names in captions.values() for name in names}
+    rest = [name for name in others if name not in used and not _is_control(folder, name, contents)]
+    similar = lookalikes_by_stem(rest, suffixes)
     for name in images:
-        caption = captions.get(name)
-        lookalikes = () if caption else tuple(similar.get(_alike(_split(name)[0]), ()))
-        contents.images.append(ImageEntry(folder / name, folder / caption if caption else None, lookalikes))
-    contents.unused.update(_kind(name, files) if name in files else "special file" for name in rest)
+        own = captions.get(name, ())
+        lookalikes = () if own else tuple(similar.get(alike(split_name(name)[0]), ()))
+        contents.images.append(ImageEntry(folder / name, tuple(folder / item for item in own), lookalikes))
+    for name in rest:
+        kind = _kind(name, files) if name in files else "special file"
+        if kind in _METADATA:
+            contents.metadata.append(folder / name)
+        else:
+            contents.unused[kind] += 1
 
 
-def _captions(images: list[str], others: list[str]) -> dict[str, str]:
-    """Image → caption file of the same stem; case and Unicode form may differ if the match is unambiguous."""
-    stems = {name: _split(name)[0] for name in images}
-    there = set(others)
-    found = {name: stem + _CAPTION for name, stem in stems.items() if stem + _CAPTION in there}
-    free: dict[str, list[str]] = {}
-    for other in there.difference(found.values()):
-        free.setdefault(_alike(other), []).append(other)
-    rivals: dict[str, set[str]] = {}
-    for name, stem in stems.items():
-        if name not in found:
-            rivals.setdefault(_alike(stem + _CAPTION), set()).add(stem)
-    for name, stem in stems.items():
-        key = _alike(stem + _CAPTION)
-        if name not in found and len(free.get(key, ())) == len(rivals[key]) == 1:
-            found[name] = free[key][0]
-    return found
-
-
-def _by_stem(names: list[str], suffixes: tuple[str, ...]) -> dict[str, list[str]]:
-    """Possible caption files by the stem of their image: ``a.caption``, ``a.png.txt``, ``a.txt.txt``, ``A.TXT``."""
-    found: dict[str, list[str]] = {}
-    for name in names:
-        stem, suffix = _split(name)
-        if suffix.lower() not in _CAPTION_LIKE:
-            continue
-        while suffix.lower() in (*_CAPTION_LIKE, *suffixes):
-            found.setdefault(_alike(stem).strip(), []).append(name)
-            stem, suffix = _split(stem)
-    return found
-
-
-def _split(name: str) -> tuple[str, str]:
-    """Stem and suffix of a file name."""
-    path = PurePath(name)
-    return path.stem, path.suffix
-
-
-def _alike(name: str) -> str:
-    """Normalized name, equal for names that Windows or macOS cannot tell apart."""
-    return unicodedata.normalize("NFC", name).casefold()
+def _is_control(folder: Path, name: str, contents: FolderContents) -> bool:
+    """Whether a file directs trainers; it is noted."""
+    lower = name.lower()
+    if lower == MULTIPLY:
+        contents.multiply[folder] = folder / name
+    elif lower == f"{MULTIPLY}.txt":
+        contents.hidden_suffix.append(folder / name)
+    elif lower in MARKERS or lower in CONTROLS:
+        contents.unused[lower] += 1
+    else:
+        return False
+    if lower in MARKERS:
+        contents.markers.add(folder)
+    return True
 
 
 def _kind(name: str, files: set[str]) -> str:
     if _LATENTS.fullmatch(name):
         return "stored latents"
-    stem, suffix = _split(name)
+    stem, suffix = split_name(name)
     suffix = suffix.lower()
     if suffix in (".safetensors", ".json") and f"{stem}.safetensors" in files:
         return "file of a model"
-    if suffix == _CAPTION:
-        return f"{_CAPTION} without an image"
+    if meta_name(name):
+        return "file of waifuc without an image"
+    if suffix == ".txt":
+        return ".txt without an image"
     return suffix if 1 < len(suffix) <= _MAX_SUFFIX_LENGTH and suffix.isprintable() else "other file"

@@ -1,29 +1,20 @@
-"""Reads what the headers of images and their caption files say."""
+"""Reads what the headers of images say."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
+from lib_pivotal.core.config.data_settings import DataSettings
 from lib_pivotal.core.config.subset import Subset
-from lib_pivotal.core.data.caption_file import read_caption
-from lib_pivotal.core.data.folder import ImageEntry, list_folder
+from lib_pivotal.core.data.flaw import Flaw
+from lib_pivotal.core.data.folder import ImageEntry
+from lib_pivotal.core.data.folder_reading import read_folder
 from lib_pivotal.core.data.image_file import UnusableImage, image_size
 from lib_pivotal.core.data.shown import shown_path
+from lib_pivotal.core.data.subsets import subsets_of
 
 __all__ = ["DatasetImage", "Flaw", "scan", "scan_entry"]
-
-_REPEATS = re.compile(r"(\d{1,3})_")
-"""Maximum digits of a repeat count; longer numbers are dates."""
-
-
-class Flaw(NamedTuple):
-    """Why an image cannot be used, continuing the sentence "The image a.png …", and what to do."""
-
-    reason: str
-    hint: str
 
 
 @dataclass(frozen=True)
@@ -32,11 +23,11 @@ class DatasetImage:
 
     Attributes:
         path: the file.
-        caption: stripped text of the .txt file of the same stem; None if there is none.
-        repeats: how often it counts, > 0: from kohya's ``N_name`` folders, times the repeats of its subset.
+        caption: its caption without surrounding spaces, possibly of several lines; None if there is none.
+        repeats: how often it counts, > 0: from the names of its folders or multiply.txt, times those of its subset.
         width: width in px after applying the EXIF orientation; 0 if unreadable.
         height: height in px, likewise.
-        shown: path relative to the data folder, for messages.
+        shown: path for messages, relative to the data folder if there is only one.
         flaws: why it cannot be used; empty if it can.
         sha256: hex hash of the file; empty until the whole file has been read.
         is_cut: whether the webui's generation data was removed from the caption.
@@ -64,50 +55,35 @@ def scan(folder: Path) -> list[DatasetImage]:
 
     See :func:`lib_pivotal.core.data.folder.list_folder` for what is left out.
     """
-    return [scan_entry(entry, folder, Subset()) for entry in list_folder(folder).images]
+    settings = DataSettings(data_folder=str(folder))
+    (subset,) = subsets_of(settings)
+    return [scan_entry(entry, folder, subset) for entry in read_folder(folder, subset, settings).images]
 
 
 def scan_entry(entry: ImageEntry, folder: Path, subset: Subset, size: tuple[int, int] | None = None) -> DatasetImage:
-    """Read the header and the caption of an image.
+    """Read the header of an image whose caption has been read.
 
     Args:
-        entry: the image and its caption file.
+        entry: the image with its caption.
         folder: the folder of its subset.
         subset: its settings.
         size: width and height in px if they are known; None reads the header.
     """
-    flaws: list[Flaw] = []
+    flaws = list(entry.flaws)
     width = height = 0
     try:
         width, height = size or image_size(entry.path)
     except UnusableImage as error:
-        flaws.append(Flaw(error.reason, error.hint))
-    text, is_cut = None, False
-    if entry.caption is not None:
-        caption = read_caption(entry.caption, shown_path(entry.caption, folder))
-        text, is_cut = caption.text, caption.is_cut
-        if caption.problem:
-            flaws.append(Flaw(caption.problem, caption.hint))
+        flaws.insert(0, Flaw(error.reason, error.hint))
     return DatasetImage(
         path=entry.path,
-        caption=text,
-        repeats=_repeats(entry.path, folder) * subset.repeats,
+        caption=entry.text,
+        repeats=entry.repeats * subset.repeats,
         width=width,
         height=height,
-        shown=shown_path(entry.path, folder),
+        shown=entry.shown or shown_path(entry.path, folder),
         flaws=tuple(flaws),
-        is_cut=is_cut,
+        is_cut=entry.is_cut,
         lookalikes=entry.lookalikes,
         subset=subset,
     )
-
-
-def _repeats(path: Path, folder: Path) -> int:
-    """N of the innermost ``N_name`` folder, including the data folder itself; otherwise 1."""
-    for parent in [path.parent, *path.parent.parents]:
-        match = _REPEATS.match(parent.name)
-        if match:
-            return max(1, int(match.group(1)))
-        if parent == folder:
-            break
-    return 1

@@ -8,7 +8,7 @@ import gradio as gr
 
 from lib_pivotal.core.config.schema import field_info
 from lib_pivotal.ui.blocks.concepts import create_concepts
-from lib_pivotal.ui.fields import make_setting, settings_of
+from lib_pivotal.ui.fields import SUBSETS, make_setting, make_subsets_field, settings_of
 from lib_pivotal.ui.ids import element_id
 from lib_pivotal.ui.text import ACCORDIONS, BASIC_HEADINGS
 
@@ -18,7 +18,7 @@ _PER_ROW = 3
 
 
 def create_settings() -> dict[str, Any]:
-    """Every setting of the tab by name, and the concepts table."""
+    """Every setting of the tab by name, the concepts table, and the further folders."""
     parts: dict[str, Any] = {}
     for block, heading in BASIC_HEADINGS.items():
         gr.HTML(f'<h3 class="pivotal-heading">{heading}</h3>', elem_id=element_id(block, "heading"))
@@ -26,6 +26,8 @@ def create_settings() -> dict[str, Any]:
     for block, heading in ACCORDIONS.items():
         names = settings_of("", "expert") if block == "expert" else settings_of(block, "advanced")
         with gr.Accordion(heading, open=False, elem_id=element_id(block, "more")):
+            if block == "images":
+                parts[SUBSETS] = make_subsets_field()
             parts.update(_create(names))
     return parts
 
