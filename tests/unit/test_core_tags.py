@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,17 @@ def test_tags_that_only_the_concept_can_own_are_left_out(caption, kept):
     tags = caption.split(", ")
     names = [name for name in ("zog", "mib") if name in caption]
     assert ", ".join(pruner(tags, names)) == kept
+
+
+def test_the_examples_of_the_documents_are_true():
+    text = (Path(__file__).parents[2] / "docs" / "datasets-coretags.md").read_text(encoding="utf-8")
+    examples = re.findall(r"^\| `(zog, [^`]+)` \| `([^`]+)` \|$", text, re.MULTILINE)
+    concepts = (Concept("zog", core_tags=("red hair", "horns")), Concept("mib", core_tags=("blue hair",)))
+    pruner = pruner_for(TrainConfig(concepts=concepts), images(*ZOG_AND_MIB))
+    assert len(examples) == 3
+    for before, after in examples:
+        names = [name for name in ("zog", "mib") if name in before]
+        assert ", ".join(pruner(before.split(", "), names)) == after
 
 
 def test_a_tag_that_another_concept_has_without_owning_it_stays():

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.config.shown import shown
-from lib_pivotal.core.core_tags.pruning import pruner_for
+from lib_pivotal.core.core_tags.pruning import pruner_of, prunes
 from lib_pivotal.core.core_tags.tagged_image import TaggedImage, plain_tag, tagged_images
 from lib_pivotal.core.data.scan import DatasetImage
 from lib_pivotal.core.data.shown import listed
@@ -27,10 +27,10 @@ def core_tag_problems(config: TrainConfig, images: Sequence[DatasetImage]) -> li
         images: usable images of the data set.
     """
     problems = _unusable(config)
-    if not any(concept.core_tags for concept in config.concepts) or not config.prune_core_tags:
+    if not prunes(config):
         return problems
     tagged = tagged_images(images, config)
-    return problems + _absent(config, tagged) + _too_much(config, images, tagged)
+    return problems + _absent(config, tagged) + _too_much(config, tagged)
 
 
 def _unusable(config: TrainConfig) -> list[Problem]:
@@ -59,9 +59,8 @@ def _absent(config: TrainConfig, images: Sequence[TaggedImage]) -> list[Problem]
     return problems
 
 
-def _too_much(config: TrainConfig, images: Sequence[DatasetImage], tagged: Sequence[TaggedImage]) -> list[Problem]:
-    pruner = pruner_for(config, images)
-    assert pruner is not None
+def _too_much(config: TrainConfig, tagged: Sequence[TaggedImage]) -> list[Problem]:
+    pruner = pruner_of(config, tagged)
     bare, short = [], []
     for image in tagged:
         removed = sum(pruner.removes(tag, image.names, image.people) for tag in image.tags)

@@ -7,10 +7,10 @@ from collections.abc import Collection, Mapping, Sequence
 from lib_pivotal.core.config.concept import Concept
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.core_tags.evidence import Evidence
-from lib_pivotal.core.core_tags.tagged_image import people_in, plain_tag, tagged_images
+from lib_pivotal.core.core_tags.tagged_image import TaggedImage, people_in, plain_tag, tagged_images
 from lib_pivotal.core.data.scan import DatasetImage
 
-__all__ = ["Pruner", "core_tags_of", "pruner_for"]
+__all__ = ["Pruner", "core_tags_of", "pruner_for", "pruner_of", "prunes"]
 
 
 class Pruner:
@@ -68,7 +68,20 @@ def pruner_for(config: TrainConfig, images: Sequence[DatasetImage]) -> Pruner | 
         config: its concepts and ``prune_core_tags`` are used.
         images: all images of the data set.
     """
+    return pruner_of(config, tagged_images(images, config)) if prunes(config) else None
+
+
+def pruner_of(config: TrainConfig, images: Sequence[TaggedImage]) -> Pruner:
+    """The pruner of a run whose captions have been read.
+
+    Args:
+        config: its concepts are used.
+        images: all images with captions.
+    """
     core = {concept.name: core_tags_of(concept) for concept in config.concepts}
-    if not config.prune_core_tags or not any(core.values()):
-        return None
-    return Pruner(core, Evidence(tagged_images(images, config), config.concepts))
+    return Pruner(core, Evidence(images, config.concepts))
+
+
+def prunes(config: TrainConfig) -> bool:
+    """Whether any caption may lose a tag."""
+    return config.prune_core_tags and any(concept.core_tags for concept in config.concepts)

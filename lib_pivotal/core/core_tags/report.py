@@ -8,7 +8,7 @@ from typing import Any
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.core_tags.cleaning import CaptionCleaner
-from lib_pivotal.core.core_tags.pruning import pruner_for
+from lib_pivotal.core.core_tags.pruning import pruner_of, prunes
 from lib_pivotal.core.core_tags.suggestion import ConceptTags, Suggestions, apply
 from lib_pivotal.core.core_tags.tagged_image import tagged_images
 from lib_pivotal.core.data.scan import DatasetImage
@@ -61,13 +61,13 @@ def _concept(item: ConceptTags) -> dict[str, Any]:
 
 def _examples(config: TrainConfig, images: Sequence[DatasetImage]) -> list[dict[str, str]]:
     """Captions that core tags change, from all over the data set."""
-    pruner = pruner_for(config, images)
-    if pruner is None:
+    if not prunes(config):
         return []
-    cleaner = CaptionCleaner(config, pruner)
+    tagged = tagged_images(images, config)
+    cleaner = CaptionCleaner(config, pruner_of(config, tagged))
     changed = [
         {"image": image.shown, "before": image.caption, "after": after}
-        for image in tagged_images(images, config)
+        for image in tagged
         if (after := cleaner.clean(image)) != image.caption
     ]
     return changed[:: max(1, len(changed) // _EXAMPLES)][:_EXAMPLES]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ _MANY = 99
 _COUNT = re.compile(r"(\d{1,3})\+?(?:girl|boy|other)s?")
 _OF_PROSE = re.compile(r"\b(?:an?|the|is|are|was|were|has|have|his|her|their|who|which)\b", re.IGNORECASE)
 """Words that sentences have and tags do not."""
+_CACHED = 20_000
+"""Tags that are remembered, because the same ones are in many captions."""
 _LABEL_WORDS = 2
 """A caption of a single part is a tag up to this many words."""
 
@@ -67,12 +70,11 @@ def _tagged(image: DatasetImage, mentioned: set[str], names: set[str], split: re
     tags: dict[str, str] = {}
     prose = total = 0
     for part in parts:
-        plain = plain_tag(part)
-        words = len(part.split())
+        plain, words, is_prose = _read(part)
         total += words
         if plain in names:
             continue
-        if is_sentence(part) or _OF_PROSE.search(part) or (len(parts) == 1 and words > _LABEL_WORDS):
+        if is_prose or (len(parts) == 1 and words > _LABEL_WORDS):
             prose += words
         else:
             tags.setdefault(plain, part)
@@ -80,6 +82,13 @@ def _tagged(image: DatasetImage, mentioned: set[str], names: set[str], split: re
     return TaggedImage(image.shown, caption, frozenset(mentioned), tags, people_in(tags), 2 * prose >= total > 0)
 
 
+@functools.lru_cache(maxsize=_CACHED)
+def _read(part: str) -> tuple[str, int, bool]:
+    """A part of a caption as a plain tag, its number of words, and whether it reads like prose."""
+    return plain_tag(part), len(part.split()), is_sentence(part) or _OF_PROSE.search(part) is not None
+
+
+@functools.lru_cache(maxsize=_CACHED)
 def plain_tag(tag: str) -> str:
     """A tag for comparison: see :func:`lib_pivotal.core.data.caption.plain_words`, without emphasis around it."""
     inner = tag.strip()
