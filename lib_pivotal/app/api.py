@@ -79,6 +79,7 @@ def register(
     for endpoint in (
         routes.check,
         routes.data_report,
+        routes.core_tags,
         routes.presets,
         routes.train,
         routes.stop,
@@ -116,6 +117,9 @@ class _Routes:
 
     async def data_report(self, request: Request) -> Any:
         return await self._respond(request, lambda body: _report(self._session, _settings(body)))
+
+    async def core_tags(self, request: Request) -> Any:
+        return await self._respond(request, lambda body: self._session.core_tags(from_dict(_settings(body))))
 
     def list_presets(self) -> Any:
         return _Response({"presets": [preset.as_dict() for preset in presets()]})

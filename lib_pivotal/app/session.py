@@ -94,6 +94,28 @@ class Session:
     def _show_reading(self, done: int, total: int) -> None:
         self._reading = f"reading images: {done} of {total}"
 
+    def core_tags(self, config: TrainConfig) -> dict[str, Any]:
+        """Suggestions of core tags, as ``core.core_tags.report.as_plain`` returns them.
+
+        Args:
+            config: the settings.
+
+        Raises:
+            ConfigError: the data folder or the user's classes of tags cannot be read.
+        """
+        from lib_pivotal.core.core_tags.report import as_plain
+        from lib_pivotal.core.core_tags.suggestion import suggest
+        from lib_pivotal.core.core_tags.tag_classes import load_tag_classes
+        from lib_pivotal.core.data.dataset_report import read_dataset
+
+        root = self.host.data_root()
+        classes = load_tag_classes(root)
+        dataset = read_dataset(config, cache=root / "cache")
+        if any(problem.is_error for problem in dataset.problems):
+            raise ConfigError(list(dataset.problems))
+        images = dataset.usable
+        return as_plain(suggest(config, images, classes, self.host.tokenizer()), config, images)
+
     def start(self, config: TrainConfig, parse_problems: Sequence[Problem] = ()) -> str:
         """Check, then start a run in the background.
 

@@ -59,6 +59,9 @@ def _embedding_lines(description: Mapping[str, Any]) -> list[str]:
         for encoder, facts in encoders.items():
             norms = ", ".join(f"{norm:.3f}" for norm in facts["norms"])
             lines.append(f"  {shown} ({encoder}): {facts['vectors']} × {facts['width']}, norms {norms}")
+        if name in description["core_tags"]:
+            tags = ", ".join(printable(tag) for tag in description["core_tags"][name])
+            lines.append(f"  {shown}: core tags {tags}")
     return lines or ["  none"]
 
 

@@ -22,6 +22,8 @@ def show_bundle(described: Mapping[str, Any]) -> str:
     """
     parts = [f"<div>{escape_html(line)}</div>" for line in (_kind(described), *_lora(described["lora"]))]
     parts.append(_table(described))
+    for name, tags in described["core_tags"].items():
+        parts.append(f"<div>{escape_html(MESSAGES['core_tags'].format(name=name, tags=', '.join(tags)))}</div>")
     if described["problems"]:
         items = "".join(f"<li>{escape_html(text)}</li>" for text in described["problems"])
         parts.append(f'<ul class="pivotal-errors">{items}</ul>')

@@ -179,6 +179,7 @@ MESSAGES = {
     "lora_kind": "{kind}, layers: {layers}; read by {read_by}",
     "no_lora": "It contains no LoRA.",
     "no_embeddings": "It contains no embeddings.",
+    "core_tags": "Core tags of {name}: {tags}",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -63,6 +64,14 @@ def test_descriptions_are_escaped_once(
     assert described.startswith("<b>his own</b>\n")
     assert ("&lt;img" in described) is escaped
     assert ("<img" in described) is not escaped
+
+
+def test_cards_show_core_tags(card: Callable[..., dict[str, Any]]) -> None:
+    own = {"embeddings": {"zog": {"core_tags": ["red hair", _HOSTILE]}, "other": {"core_tags": ["x"]}}}
+    for metadata in ({"pivotal_bundle": json.dumps(own)}, {"pivotal_bundle": own}):
+        described = card("zog", metadata=metadata)["description"]
+        assert "Core tags of zog: red hair, " in described and "other" not in described and "<img" not in described
+    assert "Core tags" not in card("zog", metadata=None)["description"]
 
 
 def test_cards_of_embeddings_work_where_there_is_no_common_store(webui: FakeWebui) -> None:

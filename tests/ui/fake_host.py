@@ -184,6 +184,7 @@ class FakeBundleLibrary:
             "embeddings": embeddings,
             "families": {"zog <b>": "SD1", "nim": "SDXL"},
             "hashes": {"zog <b>": "abc123", "nim": "def456"},
+            "core_tags": {"zog <b>": ["red <i>hair</i>"]},
             "unknown_keys": [],
             "problems": ["odd: <i>one</i>"],
             "metadata": {"ss_note": "<script>", "long": "x" * 5000, "pivotal_bundle": {"version": 1}},

@@ -41,6 +41,20 @@ def test_a_run_over_http(session, engine, images):
     assert status["config"] == body
 
 
+def test_core_tags_are_suggested_over_http(session, images):
+    client = make_client(session)
+    for path in images.glob("*.txt"):
+        path.write_text(f"zog, red hair, horns, {path.stem}")
+    body = to_dict(good_config(images))
+    answer = client.post(f"{V1}/core_tags", json=body)
+    assert answer.status_code == 200, answer.text
+    (concept,) = answer.json()["concepts"]
+    assert concept["name"] == "zog" and concept["core_tags"] == ["horns", "red hair"]
+    assert client.post(f"{V1}/core_tags", json={**body, "data_folder": str(images / "none")}).status_code == 422
+    assert client.post(f"{V1}/core_tags", json={**body, "rank": "x"}).status_code == 422
+    assert make_client(session, {"u": "p"}).post(f"{V1}/core_tags", json=body).status_code == 401
+
+
 def test_bad_settings_are_listed_completely(session):
     client = make_client(session)
     answer = client.post(f"{V1}/train", json={"rank": -1, "batch_size": 0, "concepts": [{"name": "a,b"}]})

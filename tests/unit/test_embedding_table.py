@@ -23,13 +23,27 @@ def build(*concepts: Concept) -> EmbeddingTable:
     return EmbeddingTable(concepts, layout_of(concepts, ENCODER), ENCODER, 1, torch.device("cpu"))
 
 
-def test_starts_from_the_init_text_then_noise():
-    concept = Concept("zog", init_text="red hat", vectors=4)
-    vectors = initial_vectors(concept, 4, ENCODER, torch.Generator().manual_seed(0))
-    ids = ENCODER.tokenize("red hat")
-    assert torch.equal(vectors[:2], ENCODER.table.weight[ids])
-    spread = ENCODER.table.weight.std()
-    assert 0.2 * spread < vectors[2:].std() < 0.9 * spread
+def test_starts_from_the_init_text_then_noise_around_its_mean():
+    concept = Concept("zog", init_text="red hat", vectors=60)
+    vectors = initial_vectors(concept, 60, ENCODER, torch.Generator().manual_seed(0))
+    words = ENCODER.table.weight[ENCODER.tokenize("red hat")]
+    assert torch.equal(vectors[:2], words)
+    noise = vectors[2:] - words.mean(0)
+    spread = ENCODER.table.weight[::16].std(0)
+    assert (noise.mean(0).abs() < 0.4 * spread).all()
+    assert (0.7 * spread < noise.std(0)).all() and (noise.std(0) < 1.4 * spread).all()
+
+
+def test_without_init_text_starts_from_noise_around_the_mean_of_the_vocabulary():
+    vectors = initial_vectors(Concept("zog"), 60, ENCODER, torch.Generator().manual_seed(0))
+    vocabulary = ENCODER.table.weight[::16]
+    assert ((vectors.mean(0) - vocabulary.mean(0)).abs() < 0.4 * vocabulary.std(0)).all()
+
+
+def test_a_text_for_all_vectors_leaves_no_noise():
+    concept = Concept("zog", init_text="red hat on a cat", vectors=3)
+    vectors = initial_vectors(concept, 3, ENCODER, torch.Generator().manual_seed(0))
+    assert torch.equal(vectors, ENCODER.table.weight[ENCODER.tokenize("red hat on")])
 
 
 def test_zero_vectors_means_as_many_as_the_init_text_has():
@@ -46,8 +60,20 @@ def test_parts_share_memory_with_the_table():
     assert table.parameters["b x"].grad.abs().sum() == 16 and table.parameters["a x"].grad.abs().sum() == 0
 
 
+def test_norm_band_of_noise_counts_from_the_norm_of_the_vocabulary():
+    table = build(Concept("a x", init_text="red", vectors=3), Concept("b x", vectors=1))
+    usual = ENCODER.table.weight[::16].norm(dim=1).median()
+    first = table.weight[0].norm().item()
+    with torch.no_grad():
+        table.weight *= 100.0
+    for _ in range(400):
+        table.pull_norms(0.05)
+    expected = torch.stack([torch.tensor(1.5 * first), *[1.5 * usual] * 3])
+    assert torch.allclose(table.weight.detach().norm(dim=1), expected, rtol=1e-2)
+
+
 def test_norm_band_pulls_back_only_from_outside():
-    table = build(Concept("a x", vectors=3))
+    table = build(Concept("a x", init_text="red hat on", vectors=3))
     start = table.weight.detach().clone()
     with torch.no_grad():
         table.weight[1] *= 4.0

@@ -127,6 +127,6 @@ def test_the_tab_shows_one_line_for_a_plain_lora(kinds, lines):
         "alphas": [2.0],
     }
     shown = show_bundle(
-        {"kind": "LoRA", "family": "", "lora": lora, "embeddings": {}, "problems": [], "metadata": {}},
+        {"kind": "LoRA", "family": "", "lora": lora, "embeddings": {}, "core_tags": {}, "problems": [], "metadata": {}},
     )
     assert [line for line in shown.split("<div>") if "layers" in line] == [f"{line}</div>" for line in lines]

@@ -164,7 +164,8 @@ ROOMS = {
     "lora": {"optim"},
     "textual_inversion": {"config", "optim"},
     "data": {"bundle", "config"},
-    "train": {"bundle", "config", "data", "diffusion", "lora", "optim", "textual_inversion"},
+    "core_tags": {"config", "data"},
+    "train": {"bundle", "config", "core_tags", "data", "diffusion", "lora", "optim", "textual_inversion"},
 }
 """Room of core → the rooms it may import; each only rooms above it in this table."""
 

@@ -176,6 +176,9 @@ EFFECTS: dict[str, Effect] = {
     "cache_to_disk": Effect(True, lambda run: files(run).count("cached latents"), becomes=6),
     "balance": Effect(0.0, losses, {**CAST, "balance": 1.0}),
     "balance_cap": Effect(1.0, losses, {**CAST, "balance": 1.0}),
+    "prune_core_tags": Effect(
+        False, first_loss, {"concepts": (Concept("zog_x", init_text="teal thing", core_tags=("left",), stop_at=1.0),)}
+    ),
     "steps": Effect(5, lambda run: len(run.losses), becomes=5),
     "batch_size": Effect(3, first_loss),
     "unet_lr": Effect(1e-2),
@@ -248,6 +251,7 @@ CONCEPT_EFFECTS: dict[str, Effect] = {
     "stop_at": Effect(0.3),
     "class_noun": Effect("hat", trained, SAME_IMAGES),
     "weight": Effect(4.0, losses, CAST),
+    "core_tags": Effect(("left",), first_loss),
 }
 
 SUBSET_EFFECTS: dict[str, Effect] = {

@@ -14,7 +14,7 @@ from lib_pivotal.core.bundle.embedding_file import parse_embedding_file
 from lib_pivotal.core.bundle.embeddings import BundledEmbedding, BundledEmbeddings, parse_tensor_file
 from lib_pivotal.core.bundle.file import open_bundle
 from lib_pivotal.core.bundle.forge_limit import check_key_count
-from lib_pivotal.core.bundle.metadata import BUNDLE_KEY
+from lib_pivotal.core.bundle.metadata import BUNDLE_KEY, bundled_core_tags
 from lib_pivotal.core.bundle.names import Tokenizer, as_warnings, name_problems
 from lib_pivotal.core.bundle.network_check import alpha_of, check_network
 from lib_pivotal.core.bundle.network_family import family_of_network
@@ -91,6 +91,9 @@ def describe(path: Path) -> dict[str, Any]:
             "embeddings": {name: _encoders(item) for name, item in found.embeddings.items()},
             "families": {name: family_of(item.encoders) for name, item in found.embeddings.items()},
             "hashes": {name: item.hash for name, item in found.embeddings.items()},
+            "core_tags": {
+                name: tags for name, tags in bundled_core_tags(file.metadata).items() if name in found.embeddings
+            },
             "unknown_keys": sorted(found.unused),
             "problems": [str(problem) for problem in found.problems],
             "metadata": {key: _parsed(value) if key == BUNDLE_KEY else value for key, value in file.metadata.items()},

@@ -21,9 +21,12 @@ from lib_pivotal.core.families import FAMILIES
 if TYPE_CHECKING:
     from lib_pivotal.core.bundle.embeddings import BundledEmbedding
 
-__all__ = ["BUNDLE_KEY", "RunFacts", "build_metadata", "changed_metadata", "trigger_words"]
+__all__ = ["BUNDLE_KEY", "RunFacts", "build_metadata", "bundled_core_tags", "changed_metadata", "trigger_words"]
 
 BUNDLE_KEY = "pivotal_bundle"
+
+_MAX_CORE_TAGS = 50
+"""Maximum number of core tags per embedding that are shown."""
 
 _COVER_SIDE = 256
 """Size in px; small, because previews are stored inside the file."""
@@ -146,6 +149,8 @@ def _own(config: TrainConfig, embeddings: Mapping[str, Mapping[str, torch.Tensor
             "init_text": concept.init_text,
             "vectors": int(next(iter(embeddings[concept.name].values())).shape[0]),
             "sha256": embedding_hash(embeddings[concept.name]),
+            # For prompts in which the name alone is too weak.
+            **({"core_tags": list(concept.core_tags)} if concept.core_tags else {}),
         }
         for concept in config.concepts
     }
@@ -153,6 +158,26 @@ def _own(config: TrainConfig, embeddings: Mapping[str, Mapping[str, torch.Tensor
     if FAMILIES[facts.family].has_size_conditioning:
         values["size_conditioning"] = ["original", "crop", "bucket"]
     return values
+
+
+def bundled_core_tags(metadata: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The core tags of each embedding, from the metadata of a bundle, which may contain anything.
+
+    Args:
+        metadata: of a file; the webui has parsed the values that are JSON objects.
+    """
+    own = metadata.get(BUNDLE_KEY)
+    try:
+        own = json.loads(own) if isinstance(own, str) else own
+    except (ValueError, RecursionError):
+        return {}
+    embeddings = own.get("embeddings") if isinstance(own, Mapping) else None
+    found = {}
+    for name, facts in embeddings.items() if isinstance(embeddings, Mapping) else ():
+        tags = facts.get("core_tags") if isinstance(facts, Mapping) else None
+        if isinstance(tags, list) and tags and all(isinstance(tag, str) for tag in tags):
+            found[str(name)] = tags[:_MAX_CORE_TAGS]
+    return found
 
 
 def changed_metadata(

@@ -232,7 +232,8 @@ class TrainConfig(DataSettings):
         "optimizer",
         "advanced",
         "Limit embedding norms",
-        "Gently pulls a vector back when its norm leaves the range of 0.5 to 1.5 times its initial norm.",
+        "Gently pulls a vector back when its norm leaves the range of 0.5 to 1.5 times its initial norm, "
+        "or that of ordinary words if it starts from noise.",
     )
 
     # Samples

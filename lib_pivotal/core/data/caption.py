@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 
 from lib_pivotal.core.config.schema import Concept, TrainConfig
 
-__all__ = ["CaptionMaker", "plain_words"]
+__all__ = ["CaptionMaker", "is_sentence", "plain_words", "without_emphasis"]
 
 _ESCAPED = re.compile(r"\\([()\[\]])")
 
@@ -57,11 +57,12 @@ def _composed(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def _is_sentence(tag: str) -> bool:
+def is_sentence(tag: str) -> bool:
+    """Whether a part between commas has so many words that it is a sentence and not a tag."""
     return len(tag.split()) + len(_UNSPACED_LETTER.findall(tag)) // 2 >= _SENTENCE_FROM
 
 
-def _without_emphasis(tag: str) -> Iterator[tuple[str, str, str]]:
+def without_emphasis(tag: str) -> Iterator[tuple[str, str, str]]:
     """Strip a prompt's emphasis from a tag, layer by layer; yields what is before it, the tag, and what is after it.
 
     Brackets need not be balanced, because the comma in ``((long hair, blue eyes:1.2))`` splits them between two tags.
@@ -91,9 +92,16 @@ class CaptionMaker:
     Args:
         concepts: their names are kept, and their aliases are replaced with the names.
         config: shuffle_tags, tag_dropout, name_only and caption_dropout are used.
+        prune: tags without those that mention a concept, and names of the concepts in the caption → tags to keep.
     """
 
-    def __init__(self, concepts: Sequence[Concept], config: TrainConfig) -> None:
+    def __init__(
+        self,
+        concepts: Sequence[Concept],
+        config: TrainConfig,
+        prune: Callable[[Sequence[str], Collection[str]], list[str]] | None = None,
+    ) -> None:
+        self._prune = prune
         self._shuffle_tags = config.shuffle_tags
         self._tag_dropout = config.tag_dropout
         self._name_only = config.name_only
@@ -138,15 +146,17 @@ class CaptionMaker:
         for text, found in self._replaced(caption):
             (protected if found else rest).append(text)
             names += [name for name in found if name not in names]
+        if self._prune is not None:
+            rest = self._prune(rest, names)
         return protected, rest, ", ".join(names)
 
     def _replaced(self, caption: str) -> list[tuple[str, list[str]]]:
         """Each tag with aliases replaced, and the concepts it mentions, in order."""
         tags = _tags(caption)
-        return [self._replaced_in(tag, is_prose=len(tags) == 1 or _is_sentence(tag)) for tag in tags]
+        return [self._replaced_in(tag, is_prose=len(tags) == 1 or is_sentence(tag)) for tag in tags]
 
     def _search(self, tag: str, *, is_prose: bool) -> tuple[str, list[str]]:
-        for before, inner, after in [("", tag, ""), *_without_emphasis(tag)]:
+        for before, inner, after in [("", tag, ""), *without_emphasis(tag)]:
             whole = self._names.get(plain_words(inner))
             if whole is not None:
                 return before + whole + after, [whole]

@@ -16,11 +16,11 @@ __all__ = ["EmbeddingTable", "EmbeddingWeights", "Layout", "initial_vectors", "l
 Layout = Mapping[str, tuple[int, int]]
 """Embedding name → (first row, number of rows) in the table of every encoder."""
 
-_FILL_STD = 0.5
-"""Scale of the noise fill, in standard deviations of the vocabulary."""
-
 _NORM_BAND = (0.5, 1.5)
-"""Norms may vary freely between these multiples of the initial norm."""
+"""Norms may vary freely between these multiples of the initial norm, or of the vocabulary's norm for noise."""
+
+_SAMPLED = 16
+"""Every 16th row is enough for statistics of the vocabulary and avoids copying it."""
 
 _SMALLEST_NORM = 1e-8
 """Divisors are at least this large, in case a vector is zero."""
@@ -77,9 +77,9 @@ def layout_of(concepts: Sequence[Concept], encoder: TextEncoder) -> Layout:
 
 
 def initial_vectors(concept: Concept, count: int, encoder: TextEncoder, generator: torch.Generator) -> torch.Tensor:
-    """The vectors of the initialization text, then noise around the vocabulary's mean.
+    """The vectors of the initialization text, then noise around their mean, or the vocabulary's if there are none.
 
-    The noise has half the vocabulary's standard deviation, so that a filled vector has little effect at first.
+    The noise spreads as the vocabulary does.
 
     Args:
         concept: its ``init_text`` is used.
@@ -92,13 +92,18 @@ def initial_vectors(concept: Concept, count: int, encoder: TextEncoder, generato
     """
     vocabulary = encoder.token_vectors().detach()
     tokens = encoder.tokenize(concept.init_text)[:count]
-    # Every 16th row is enough for two statistics and avoids copying the vocabulary.
-    sample = vocabulary[::16].float().cpu()
-    noise = torch.randn(count, encoder.width, generator=generator)
-    vectors = sample.mean(0) + _FILL_STD * sample.std(0) * noise
-    if tokens:
-        vectors[: len(tokens)] = vocabulary[torch.tensor(tokens, device=vocabulary.device)].float().cpu()
-    return vectors
+    sample = vocabulary[::_SAMPLED].float().cpu()
+    noise = sample.std(0) * torch.randn(count, encoder.width, generator=generator)
+    if not tokens:
+        return sample.mean(0) + noise
+    words = vocabulary[torch.tensor(tokens, device=vocabulary.device)].float().cpu()
+    return torch.cat([words, words.mean(0) + noise[len(tokens) :]])
+
+
+def _noise_rows(concepts: Sequence[Concept], layout: Layout, encoder: TextEncoder) -> torch.Tensor:
+    """Which rows the initialization texts do not fill, bool, shape ``(rows,)``."""
+    parts = [torch.arange(layout[concept.name][1]) >= len(encoder.tokenize(concept.init_text)) for concept in concepts]
+    return torch.cat(parts)
 
 
 class EmbeddingTable:
@@ -130,7 +135,10 @@ class EmbeddingTable:
             self.weight.copy_(torch.cat(start))
         self.parameters = {name: self._parameter(first, count) for name, (first, count) in layout.items()}
         initial: torch.Tensor = torch.linalg.vector_norm(self.weight.detach(), dim=1)
-        self._low, self._high = _NORM_BAND[0] * initial, _NORM_BAND[1] * initial
+        usual = torch.linalg.vector_norm(encoder.token_vectors().detach()[::_SAMPLED].float(), dim=1).median()
+        is_noise = _noise_rows(concepts, layout, encoder).to(device)
+        middle = torch.where(is_noise, usual.to(device), initial)
+        self._low, self._high = _NORM_BAND[0] * middle, _NORM_BAND[1] * middle
         self._initial_norms = initial.clamp(min=_SMALLEST_NORM)
         self._trained = torch.ones_like(initial)
         self._frozen: set[str] = set()

@@ -9,6 +9,7 @@ import torch
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.config.subset import REGULARIZATION
+from lib_pivotal.core.core_tags.pruning import pruner_for
 from lib_pivotal.core.data.bucket import bucket_for, crop
 from lib_pivotal.core.data.caption import CaptionMaker
 from lib_pivotal.core.data.class_words import class_noun, with_words
@@ -117,7 +118,7 @@ class Batcher:
         self._captions = [image.caption or "" for image in images]
         is_regularization = [image.subset.kind == REGULARIZATION for image in images]
         self._has_prior = [config.regularization_target == "prior" and value for value in is_regularization]
-        self._maker = CaptionMaker(config.concepts, config)
+        self._maker = CaptionMaker(config.concepts, config, pruner_for(config, images))
         # Core tags describe what the class alone does not say.
         bare = [replace(concept, core_tags=()) for concept in config.concepts]
         self._prior_maker = CaptionMaker(with_words(bare, class_noun), config)

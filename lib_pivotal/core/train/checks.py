@@ -12,6 +12,7 @@ from lib_pivotal.core.bundle.names import check_file_name, check_names
 from lib_pivotal.core.config.schema import TrainConfig, concept_field_info, field_info, subset_field_info
 from lib_pivotal.core.config.shown import shown
 from lib_pivotal.core.config.user_path import bare_path, check_path
+from lib_pivotal.core.core_tags.findings import core_tag_problems
 from lib_pivotal.core.data.bucket_image import KeptImages
 from lib_pivotal.core.data.caption import plain_words
 from lib_pivotal.core.data.dataset_report import DatasetReport, read_dataset
@@ -104,6 +105,7 @@ def check(
     )
     problems += _folder_spelling(config.data_folder) or dataset_problems(dataset, config, tokenizer)
     problems += table_problems(table) if table is not None else []
+    problems += core_tag_problems(config, dataset.usable)
     return Checked(problems, dataset, tokenizer is not None, table)
 
 

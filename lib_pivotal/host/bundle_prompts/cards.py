@@ -6,6 +6,7 @@ import html
 import sys
 from typing import Any
 
+from lib_pivotal.core.bundle.metadata import bundled_core_tags
 from lib_pivotal.core.prompt_names.names import as_written
 from lib_pivotal.host.bundle_prompts.hooks import Hooks, guarded
 from lib_pivotal.host.bundle_prompts.index import names_in
@@ -24,7 +25,7 @@ def add_card_hooks(hooks: Hooks) -> None:
 
     Host: extensions-builtin/Lora/ui_extra_networks_lora.py, ``ExtraNetworksPageLora.create_item``, and
         ui_edit_user_metadata.py, ``LoraUserMetadataEditor.get_metadata_table``, A1111 1.6.1-1.10.1, Forge, reForge:
-        imported under top-level names; ``prompt`` of a card is a JavaScript expression.
+        imported under top-level names; ``prompt`` of a card is a JavaScript expression, ``metadata`` that of the file.
     Host: modules/ui_extra_networks_textual_inversion.py, ``create_item``, A1111 1.8-1.10.1: fails for embeddings
         without a file, which the webui's own handling of bundles registers, and with it every page of cards.
     Host: modules/ui_extra_networks.py, ``create_item_html``, A1111 1.8-1.10.1, Forge, reForge, and its predecessor:
@@ -57,8 +58,9 @@ def _add_names(item: dict[str, Any]) -> None:
     text = ", ".join(names)
     # The author of the file chose the names: they must never become part of the page's markup.
     safe = html.escape(text)
-    line = "Embeddings: " + (text if escapes_card_descriptions() else safe)
-    item["description"] = "\n".join(part for part in (item.get("description"), line) if part)
+    lines = [f"Embeddings: {text}", *_core_tags(item, names)]
+    shown = lines if escapes_card_descriptions() else map(html.escape, lines)
+    item["description"] = "\n".join(part for part in (item.get("description"), *shown) if part)
     if isinstance(item.get("search_terms"), list):
         item["search_terms"].append(safe)
     elif isinstance(item.get("search_term"), str):
@@ -66,6 +68,12 @@ def _add_names(item: dict[str, Any]) -> None:
     # The user's own activation text says what to insert.
     if not (item.get("user_metadata") or {}).get("activation text"):
         item["prompt"] += " + " + ui_extra_networks.quote_js(" " + ", ".join(map(as_written, names)))
+
+
+def _core_tags(item: dict[str, Any], names: list[str]) -> list[str]:
+    """A line per embedding with core tags, which help in prompts where the name alone is too weak."""
+    found = bundled_core_tags(item.get("metadata") or {})
+    return [f"Core tags of {name}: {', '.join(found[name])}" for name in names if name in found]
 
 
 def _metadata_table(original: Any, editor: Any, name: str, *arguments: Any, **options: Any) -> Any:
