@@ -14,12 +14,13 @@ from PIL import Image
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.config.subset import Subset
 from lib_pivotal.core.data.bucket_image import KeptImages, fit
+from lib_pivotal.core.data.caption_template import read_templates
 from lib_pivotal.core.data.folder import find_folder, list_folder
 from lib_pivotal.core.data.image_file import UnusableImage, read_bytes, read_image
 from lib_pivotal.core.data.scan import DatasetImage, Flaw, scan_entry
 from lib_pivotal.core.data.shown import shown_path
 from lib_pivotal.core.data.subsets import field_of, subsets_of
-from lib_pivotal.core.errors import Problem
+from lib_pivotal.core.errors import ConfigError, Problem
 
 __all__ = ["DatasetReport", "read_dataset"]
 
@@ -37,6 +38,7 @@ class DatasetReport:
         copies: pairs of images with the same pixels, in order.
         unused: kind → number of files that are not used.
         problems: problems with the folder and its subfolders, not with single files.
+        templates: the templates of captions.
         kept: images fitted to their buckets, for encoding; None if they are not kept.
     """
 
@@ -45,6 +47,7 @@ class DatasetReport:
     copies: tuple[tuple[DatasetImage, DatasetImage], ...] = ()
     unused: Mapping[str, int] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    templates: tuple[str, ...] = ()
     kept: KeptImages | None = None
 
     @property
@@ -58,7 +61,7 @@ class DatasetReport:
         return self.folders[0]
 
     def digest(self) -> str:
-        """Hex digest of paths, contents, captions and repeats, which determine the order and content of steps."""
+        """Hex digest of everything in files that determines the order and content of steps."""
         digest = hashlib.sha256()
         for image in self.usable:
             # Names need not be UTF-8. Except on Windows, this restores the bytes of the file system.
@@ -66,6 +69,8 @@ class DatasetReport:
             name = os.fsencode(image.path.relative_to(folder).as_posix())
             texts = (image.sha256, image.caption or "", f"{image.repeats:g}")
             digest.update(b"\0".join([name, *(text.encode() for text in texts)]))
+        if self.templates:
+            digest.update(b"\0templates\0" + "\0".join(self.templates).encode())
         return digest.hexdigest()
 
 
@@ -81,12 +86,18 @@ def read_dataset(config: TrainConfig, *, kept: KeptImages | None = None) -> Data
     reader = _Reader(kept)
     for index, subset in enumerate(subsets_of(config, config.subsets)):
         reader.read(subset, field_of(config, index))
+    templates: tuple[str, ...] = ()
+    try:
+        templates = read_templates(config.caption_template)
+    except ConfigError as error:
+        reader.problems += error.problems
     return DatasetReport(
         folders=tuple(reader.folders),
         images=tuple(reader.images),
         copies=tuple(reader.copies),
         unused=dict(reader.unused),
         problems=tuple(reader.problems),
+        templates=templates,
         kept=kept,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.caption_findings import caption_problems
@@ -54,6 +55,8 @@ def dataset_problems(
     problems += _flaws(report.images)
     problems += _copies(report.copies)
     problems += _sizes(report.usable, config.resolution)
+    if any(problem.field == "caption_template" for problem in report.problems):
+        config = replace(config, caption_template="")
     return problems + caption_problems(report.usable, report.folder, config, tokenizer)
 
 

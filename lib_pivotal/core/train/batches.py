@@ -9,13 +9,12 @@ import torch
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.bucket import bucket_for, crop
-from lib_pivotal.core.data.caption import CaptionMaker
 from lib_pivotal.core.data.latents import LatentEntry, LatentItem
-from lib_pivotal.core.data.plan import Plan
 from lib_pivotal.core.data.scan import DatasetImage
 from lib_pivotal.core.diffusion.noise import item_noise, item_seed
 from lib_pivotal.core.ports import ImageSize
 from lib_pivotal.core.to_device import to_device
+from lib_pivotal.core.train.step_items import StepItems
 
 __all__ = ["Batch", "Batcher", "latent_entries"]
 
@@ -79,6 +78,7 @@ class Batcher:
         device: device of the batches.
         rank: index of this process.
         processes: number of processes that train together.
+        steps: number of steps of the run, which tag warm-up depends on; 0 trains all tags from the beginning.
     """
 
     def __init__(
@@ -92,17 +92,15 @@ class Batcher:
         device: torch.device,
         rank: int = 0,
         processes: int = 1,
+        steps: int = 0,
     ) -> None:
         self._config = config
         self._device = device
         self._timestep_count = timestep_count
         self._per_process = config.batch_size * config.accumulation
         self._first = rank * self._per_process
-        self._captions = [image.caption or "" for image in images]
-        self._maker = CaptionMaker(config.concepts, config)
+        self._items = StepItems(images, config, self._per_process * processes, steps)
         buckets = [entry.bucket for entry in entries[: len(images)]]
-        repeats = [max(1, round(image.repeats)) for image in images]
-        self._plan = Plan(buckets, repeats, self._per_process * processes, config.seed)
         self._sizes = [_size(image, bucket) for image, bucket in zip(images, buckets, strict=True)]
         size = sum(item.mean.numel() * 8 for item in items)
         self._home = device if size <= _ON_DEVICE_BYTES else torch.device("cpu")
@@ -122,7 +120,7 @@ class Batcher:
 
     def step(self, number: int) -> list[Batch]:
         """Batches of step ``number`` (0 …) for this process, ``accumulation`` of them."""
-        indices = self._plan.step(number)[self._first : self._first + self._per_process]
+        indices = self._items.images_of(number)[self._first : self._first + self._per_process]
         size = self._config.batch_size
         return [
             self._batch(number, self._first + start, indices[start : start + size])
@@ -135,9 +133,9 @@ class Batcher:
         noises, slots, captions = [], [], []
         for position, index in enumerate(indices, start=first):
             item, rng = item_noise(item_seed(self._config.seed, step, position), shape, self._timestep_count)
-            is_mirrored = self._config.flip and rng.random() < 0.5
-            slots.append(self._slots[index + len(self._captions) * is_mirrored])
-            captions.append(self._maker.vary(self._captions[index], rng))
+            is_mirrored, caption = self._items.draw(index, step, rng)
+            slots.append(self._slots[index + len(self._sizes) * is_mirrored])
+            captions.append(caption.text)
             noises.append(item)
         drawn = torch.stack([torch.stack([item.noise, item.posterior]) for item in noises])
         timesteps = torch.tensor([item.timestep for item in noises])

@@ -124,7 +124,7 @@ def prepare(
         config=config,
         model=model,
         steps=steps,
-        batcher=_batcher(config, model, data, group),
+        batcher=_batcher(config, model, data, group, steps),
         predict=CaptionPrediction(model, _conditioner(config, model, adapters, layout, tables, memory)),
         objective=_objective(config, model),
         adapters=adapters,
@@ -154,7 +154,9 @@ def _plan_memory(
     )
 
 
-def _batcher(config: TrainConfig, model: DiffusionModel, data: TrainingData, group: ProcessGroup) -> Batcher:
+def _batcher(
+    config: TrainConfig, model: DiffusionModel, data: TrainingData, group: ProcessGroup, steps: int
+) -> Batcher:
     return Batcher(
         data.images,
         data.entries,
@@ -164,6 +166,7 @@ def _batcher(config: TrainConfig, model: DiffusionModel, data: TrainingData, gro
         device=model.device,
         rank=group.rank,
         processes=group.size,
+        steps=steps,
     )
 
 
@@ -190,7 +193,8 @@ def _conditioner(
         EmbeddingWeights(layout, {name: table.weight for name, table in tables.items()}),
         [part for part in adapters if part.part != "unet"],
         # Captions that change at every step need the text encoders until the end.
-        may_offload=memory.saves and not config.shuffle_tags and config.tag_dropout == 0.0,
+        may_offload=memory.saves and not (config.shuffle_tags or config.tag_dropout or config.tag_warmup),
+        has_emphasis=config.emphasis,
     )
 
 
