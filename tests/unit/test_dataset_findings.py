@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from lib_pivotal.core.config.schema import Concept
+from lib_pivotal.core.config.subset import Subset
 from lib_pivotal.core.data.scan import scan
 from tests.unit.dataset_files import problems_of, save_image, texts, write_captions
 from tests.unit.toy import ToyEncoder, write_images
@@ -159,13 +160,11 @@ def test_prose_about_steps_is_not_generation_data(tmp_path):
         ("zog, (red sky:2)", "Emphasis such as (red sky:2)"),
         ("zog, ((long hair, blue eyes))", "Emphasis such as ((long hair, blue eyes))"),
         ("zog, [[hat]]", "Emphasis such as [[hat]]"),
-        ("zog, {{hat}}", "Emphasis such as {{hat}}"),
         (r"zog, (saber \(fate\):1.2)", r"Emphasis such as (saber \(fate\):1.2)"),
         ("zog, [red:blue:0.5] hat", "Prompt editing such as [red:blue:0.5]"),
         ("zog, [red|blue] hat", "Random choice such as [red|blue]"),
-        ("zog, {day|night}", "Random choice such as {day|night}"),
+        ("zog, {night}", "Text in braces such as {night}"),
         ("zog, __color__ hat", "A wildcard such as __color__"),
-        ("zog ||| hat", "The separator ||| is"),
         ("zog, <lora:x:1>", "An extra network tag such as <lora:x:1>"),
         ("zog BREAK hat", "A prompt keyword such as BREAK"),
         ("zog AND hat", "A prompt keyword such as AND"),
@@ -185,6 +184,7 @@ def test_prompt_syntax_in_a_caption_is_a_warning(tmp_path, caption, words):
         "zog and a cat, at 10:30 (ratio 16:9), [sic]",
         "zog, band, brand new, breakfast",
         "zog, x_y, foo__bar, a | b",
+        "zog ||| {day|night}, {{hat}};;;tree ||| sky\nzog in a hat",
     ],
 )
 def test_plain_captions_raise_no_false_alarm(tmp_path, caption):
@@ -192,8 +192,79 @@ def test_plain_captions_raise_no_false_alarm(tmp_path, caption):
     assert not problems_of(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("caption", "changes", "words"),
+    [
+        ("zog, {day|night}", {"random_choices": False}, "Random choice such as {day|night}"),
+        ("zog\nzog, hat", {"random_choices": False}, "A line break"),
+        ("zog, {{hat}}", {"random_choices": False}, "Emphasis such as {{hat}}"),
+        ("zog ||| hat", {"keep_separator": ""}, "The separator ||| is"),
+        ("zog, a;;;b", {"group_separator": "&&"}, "The separator ;;; is"),
+    ],
+)
+def test_caption_syntax_is_trained_as_written_if_its_setting_is_off(tmp_path, caption, changes, words):
+    write_captions(tmp_path, caption, "zog, hat")
+    assert not problems_of(tmp_path)
+    (warning,) = texts(problems_of(tmp_path, **changes), "warning")
+    assert words in warning and "is trained as written in the captions of 1 image: a0.png" in warning
+
+
+def test_emphasis_is_no_finding_if_it_weighs(tmp_path):
+    write_captions(tmp_path, "zog, (red sky:1.3)", "zog, ((hat)), [[tree]]")
+    assert not problems_of(tmp_path, emphasis=True)
+
+
+def test_a_placeholder_without_a_name_is_a_warning(tmp_path):
+    write_captions(tmp_path, "zog and mib", "[name] on a hill")
+    two = (Concept("zog"), Concept("mib"))
+    (warning,) = texts(problems_of(tmp_path, concepts=two), "warning")
+    assert "[name] stands for no name in the captions of a1.png" in warning
+    assert not problems_of(tmp_path, concepts=two[:1])
+
+
+def test_names_that_always_apply_count_as_mentions_and_captions(tmp_path):
+    save_image(tmp_path / "a.png")
+    always = (Subset(folder=str(tmp_path), always=("zog",)),)
+    assert not problems_of("", subsets=always, concepts=(Concept("zog"),))
+    (error,) = texts(problems_of("", subsets=always, concepts=(Concept("mib", aliases=("zok",)),)))[:1]
+    assert error.startswith("subsets[0].always: zog is not a concept")
+
+
+def test_a_line_without_the_name_is_a_warning(tmp_path):
+    write_captions(tmp_path, "zog, hat\na robot with a hat", "{zog|mib}, hat")
+    (warning,) = texts(problems_of(tmp_path, concepts=(Concept("zog"),)), "warning")
+    assert "Not every line or choice of the captions of 2 images mentions a concept: a0.png, a1.png" in warning
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "words"),
+    [
+        ({"drop_tags": ("/(/",)}, "drop_tags", "is not a valid regular expression"),
+        ({"protected_tags": ("/[/", "hat")}, "protected_tags", "is not a valid regular expression"),
+        ({"group_separator": "|||"}, "group_separator", "the same as the keep separator"),
+        ({"keep_separator": ","}, "keep_separator", "A comma already separates tags"),
+        ({"caption_template": "missing.txt"}, "caption_template", "does not exist"),
+    ],
+)
+def test_settings_of_captions_that_cannot_be_used_are_errors(tmp_path, changes, field, words):
+    write_captions(tmp_path, "zog, hat")
+    (problem,) = problems_of(tmp_path, **changes)
+    assert problem.is_error and problem.field == field and words in problem.message
+
+
+@pytest.mark.parametrize(
+    ("contents", "words"),
+    [(b"\xff\xfe", "not UTF-8"), (b"\n \n", "contains no template"), (b"a" * 1_000_001, "more than 1 MB")],
+)
+def test_a_template_file_that_cannot_be_used_is_an_error(tmp_path, contents, words):
+    write_captions(tmp_path / "data", "zog, hat")
+    (tmp_path / "t.txt").write_bytes(contents)
+    (problem,) = problems_of(tmp_path / "data", caption_template=str(tmp_path / "t.txt"))
+    assert problem.field == "caption_template" and words in problem.message
+
+
 def test_one_finding_for_each_kind_of_syntax(tmp_path):
-    write_captions(tmp_path, *["zog, (sky:1.2), {a|b}"] * 9)
+    write_captions(tmp_path, *["zog, (sky:1.2), {a}"] * 9)
     warnings = [text for text in texts(problems_of(tmp_path), "warning") if "as written" in text]
     assert len(warnings) == 2
     assert all("9 images: a0.png, a1.png, a2.png, a3.png, a4.png and 4 more" in warning for warning in warnings)
@@ -203,7 +274,8 @@ def test_one_finding_for_each_kind_of_syntax(tmp_path):
 def test_endless_captions_are_a_warning_that_names_them(tmp_path, has_tokenizer):
     write_captions(tmp_path, "zog, hat", "zog " + "hat " * 250, "zog " + "hat " * 900, "zog " + "hat " * 30_000)
     (warning,) = texts(problems_of(tmp_path, ToyEncoder().tokenize if has_tokenizer else None), "warning")
-    assert "a2.png (about 901), a3.png (about 300" in warning
+    chunks = (", 13 chunks", ", 400 chunks") if has_tokenizer else ("", "")
+    assert f"a2.png (about 901{chunks[0]}), a3.png (about 30000{chunks[1]})" in warning
     assert "a0.png" not in warning and "a1.png" not in warning
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 from lib_pivotal.core.config.concept import Concept
 from lib_pivotal.core.core_tags.tagged_image import TaggedImage
-from lib_pivotal.core.data.caption import plain_words
+from lib_pivotal.core.data.caption_tags import plain_words
 
 __all__ = ["MIN_ALONE", "Evidence"]
 

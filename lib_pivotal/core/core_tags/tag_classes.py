@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib_pivotal.core.data.caption import plain_words
+from lib_pivotal.core.data.caption_tags import plain_words
 from lib_pivotal.core.errors import ConfigError, Problem
 
 __all__ = ["FILE_NAME", "OTHER", "TagClass", "TagClasses", "load_tag_classes", "read_tag_classes"]

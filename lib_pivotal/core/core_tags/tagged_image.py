@@ -8,7 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from lib_pivotal.core.config.schema import TrainConfig
-from lib_pivotal.core.data.caption import CaptionMaker, is_sentence, plain_words, without_emphasis
+from lib_pivotal.core.data.caption import CaptionMaker
+from lib_pivotal.core.data.caption_names import is_sentence
+from lib_pivotal.core.data.caption_tags import plain_words, without_emphasis
 from lib_pivotal.core.data.scan import DatasetImage
 
 __all__ = ["TaggedImage", "people_in", "plain_tag", "tagged_images"]
@@ -90,7 +92,7 @@ def _read(part: str) -> tuple[str, int, bool]:
 
 @functools.lru_cache(maxsize=_CACHED)
 def plain_tag(tag: str) -> str:
-    """A tag for comparison: see :func:`lib_pivotal.core.data.caption.plain_words`, without emphasis around it."""
+    """A tag for comparison: see :func:`lib_pivotal.core.data.caption_tags.plain_words`, without emphasis around it."""
     inner = tag.strip()
     for before, inside, after in without_emphasis(inner):
         # Brackets that are not balanced belong to several tags, as in ((red hair, blue eyes)).

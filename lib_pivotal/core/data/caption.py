@@ -1,204 +1,153 @@
-"""Varies captions from step to step: names in front, tags shuffled and sometimes dropped."""
+"""The caption of a step, made from the caption of an image.
+
+The order is: a line and its choices (caption_choices.py), a template (caption_template.py), prefix, suffix and names
+that always apply, aliases (caption_names.py), core tags and tags to remove, fixed and flexible parts
+(caption_parts.py); then, here, warm-up, one draw of empty, names or full, tag dropout and shuffling. Only choices and
+what is here are random.
+"""
 
 from __future__ import annotations
 
 import random
-import re
-import unicodedata
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from lib_pivotal.core.config.schema import Concept, TrainConfig
+from lib_pivotal.core.config.subset import Subset
+from lib_pivotal.core.data.caption_parts import CaptionParser, Part, Prune
+from lib_pivotal.core.data.caption_tags import plain_words
+from lib_pivotal.core.data.caption_template import read_templates
+from lib_pivotal.core.data.chosen_text import CaptionTexts
 
-__all__ = ["CaptionMaker", "is_sentence", "plain_words", "without_emphasis"]
+__all__ = ["EMPTY", "FULL", "NAMES", "CaptionMaker", "DrawnCaption", "Prune", "plain_words"]
 
-_ESCAPED = re.compile(r"\\([()\[\]])")
-
-_WEIGHT = re.compile(r"\s*:\s*-?\d*\.?\d+\s*$")
-_MAX_WEIGHT_LENGTH = 12
-
-_UNSPACED = (
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
-    "\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3"  # Hangul, where particles are attached to words
-    "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f"  # kana
-    "\u2e80-\u2fdf\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Han
-)
-"""Letters of scripts that write words without spaces or with attached particles, as a character set for ``re``."""
-_UNSPACED_LETTER = re.compile(f"[{_UNSPACED}]")
-
-_MAX_LAYERS = 8
-"""Maximum number of emphasis layers around a tag that are searched."""
-
-_SENTENCE_FROM = 6
-"""A part between commas with this many words is a sentence, not a tag; two unspaced letters make a word."""
+FULL = "full"
+NAMES = "names"
+EMPTY = "empty"
+"""What a step makes of a caption: it keeps everything but single tags, only the names, or nothing."""
 
 
-def plain_words(tag: str) -> str:
-    """Normalize a tag for comparison: NFC, lower case, ``_`` as space, unescaped brackets, single spaces."""
-    return " ".join(_bare(_composed(tag)).lower().replace("_", " ").split())
+class DrawnCaption(NamedTuple):
+    """The caption of one step.
 
-
-def _tags(caption: str) -> list[str]:
-    """Comma-separated parts of a caption, without empty ones."""
-    return [tag for part in caption.split(",") if (tag := part.strip())]
-
-
-def _bare(tag: str) -> str:
-    """A tag as image generation sees it, without backslashes before brackets.
-
-    Host: modules/prompt_parser.py, ``parse_prompt_attention``, A1111 1.6.1-1.10.1: an escaped bracket of a prompt
-        reaches the text encoder without its backslash.
+    Attributes:
+        kind: ``"full"``, ``"names"`` or ``"empty"``.
+        parts: what is trained, in order.
+        removed: tags that no step trains: core tags and tags to remove.
     """
-    return _ESCAPED.sub(r"\1", tag)
 
+    kind: str
+    parts: Sequence[Part]
+    removed: tuple[str, ...]
 
-def _composed(text: str) -> str:
-    """The text with accented letters composed (NFC), as CLIP's tokenizers do it."""
-    return unicodedata.normalize("NFC", text)
+    @property
+    def text(self) -> str:
+        """What is trained."""
+        return ", ".join([part.text for part in self.parts])
 
-
-def is_sentence(tag: str) -> bool:
-    """Whether a part between commas has so many words that it is a sentence and not a tag."""
-    return len(tag.split()) + len(_UNSPACED_LETTER.findall(tag)) // 2 >= _SENTENCE_FROM
-
-
-def without_emphasis(tag: str) -> Iterator[tuple[str, str, str]]:
-    """Strip a prompt's emphasis from a tag, layer by layer; yields what is before it, the tag, and what is after it.
-
-    Brackets need not be balanced, because the comma in ``((long hair, blue eyes:1.2))`` splits them between two tags.
-    """
-    before = after = ""
-    for _ in range(_MAX_LAYERS):
-        opens = tag[:1] in tuple("([{")
-        closes = tag[-1:] in tuple(")]}") and tag[-2:-1] != "\\"
-        weight = _WEIGHT.search(tag, max(0, len(tag) - _MAX_WEIGHT_LENGTH)) if after else None
-        if closes:
-            tag, after = tag[:-1], tag[-1] + after
-        elif weight:
-            tag, after = tag[: weight.start()], weight.group() + after
-        if opens:
-            before, tag = before + tag[0], tag[1:]
-        if not (opens or closes or weight):
-            return
-        yield before, tag, after
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags in it, in order."""
+        return tuple(tag for part in self.parts for tag in part.tags)
 
 
 class CaptionMaker:
-    """Makes the caption of a step from the caption of an image.
-
-    An alias stands for its concept only as a whole tag, because ``girl`` must not match in ``magical girl``. In prose,
-    which has no tags, it may stand between other words.
+    """Makes the captions of steps for the images of one folder.
 
     Args:
         concepts: their names are kept, and their aliases are replaced with the names.
-        config: shuffle_tags, tag_dropout, name_only and caption_dropout are used.
-        prune: tags without those that mention a concept, and names of the concepts in the caption → tags to keep.
+        config: its settings of captions are used.
+        subset: the folder, with the data set's settings filled in; None takes them from ``config``.
+        spaces: whether underscores become spaces if ``config.underscores`` is ``auto``.
+        prune: chooses the tags to keep, which removes core tags; None keeps all.
+
+    Raises:
+        ConfigError: the file of the templates cannot be used.
     """
 
     def __init__(
         self,
         concepts: Sequence[Concept],
         config: TrainConfig,
-        prune: Callable[[Sequence[str], Collection[str]], list[str]] | None = None,
+        subset: Subset | None = None,
+        *,
+        spaces: bool = False,
+        prune: Prune | None = None,
     ) -> None:
-        self._prune = prune
-        self._shuffle_tags = config.shuffle_tags
-        self._tag_dropout = config.tag_dropout
-        self._name_only = config.name_only
-        self._caption_dropout = config.caption_dropout
-        self._names = _names_by_words(concepts)
-        # The text encoder finds a name wherever it is written, as a tag or not.
-        self._in_tags = _pattern(plain_words(concept.name) for concept in concepts)
-        self._in_prose = _pattern(self._names)
-        self._parsed: dict[str, tuple[list[str], list[str], str]] = {}
-        # Searching a tag for many concepts is slow, and most tags of a data set are in many captions.
-        self._replaced_in = lru_cache(maxsize=100_000)(self._search)
+        self._config = config
+        templates = read_templates(config.caption_template)
+        self._parser = CaptionParser(
+            concepts,
+            config,
+            subset,
+            uses_spaces=config.underscores == "spaces" or (spaces and config.underscores == "auto"),
+            prune=prune,
+            has_templates=bool(templates),
+        )
+        self._texts = CaptionTexts(
+            templates, self._parser.own_name, self._parser.names_in, has_choices=config.random_choices
+        )
 
     def concepts_in(self, caption: str) -> set[str]:
-        """Names of the concepts that the caption mentions, by name or alias."""
-        return {name for _, found in self._replaced(caption) for name in found}
+        """Names of the concepts that the caption may mention, by name or alias, and those that always apply."""
+        return {name for text in self._texts.variants(caption) for name in self._parser.parts(text).names}
 
-    def vary(self, caption: str, rng: random.Random) -> str:
-        """The caption of one step, which depends only on the caption and the generator's state.
+    def always_mentions(self, caption: str) -> bool:
+        """Whether each line and choice of the caption mentions a concept, as far as they were tried."""
+        return all(self._parser.parts(text).names for text in self._texts.variants(caption))
+
+    def vary(self, caption: str, rng: random.Random, progress: float = 1.0) -> str:
+        """The text of :meth:`draw`."""
+        return self.draw(caption, rng, progress).text
+
+    def draw(self, caption: str, rng: random.Random, progress: float = 1.0) -> DrawnCaption:
+        """The caption of one step, which depends only on the arguments and the generator's state.
 
         With probability ``caption_dropout`` it is empty, with probability ``name_only`` it is reduced to the names;
         otherwise parts that mention a concept come first and unchanged, and the others are shuffled and
         randomly dropped.
+
+        Args:
+            caption: of the image.
+            rng: chooses; a caption without choices takes the same random numbers whatever the other settings are.
+            progress: of the tag warm-up, 0 … 1.
         """
-        if caption not in self._parsed:
-            self._parsed[caption] = self._parse(caption)
-        protected, rest, names = self._parsed[caption]
+        config = self._config
+        head, flexible, tail, names, removed = self._parser.parts(self._texts.chosen(caption, rng.randrange))
         chance = rng.random()
-        if chance < self._caption_dropout:
-            return ""
-        if names and chance < self._caption_dropout + self._name_only:
-            return names
-        if self._tag_dropout > 0:
-            rest = [tag for tag in rest if rng.random() >= self._tag_dropout]
-        if self._shuffle_tags:
-            rest = rng.sample(rest, len(rest))
-        return ", ".join([*protected, *rest])
+        if chance < config.caption_dropout:
+            return DrawnCaption(EMPTY, (), removed)
+        if names and chance < config.caption_dropout + config.name_only:
+            return DrawnCaption(NAMES, self._only_names(names, rng), removed)
+        if progress < 1.0 and flexible:
+            flexible = flexible[: 1 + int(progress * (len(flexible) - 1))]
+        if config.tag_dropout > 0:
+            flexible = self._after_dropout(flexible, rng)
+        if config.shuffle_tags:
+            flexible = rng.sample(flexible, len(flexible))
+        return DrawnCaption(FULL, [*head, *flexible, *tail], removed)
 
-    def _parse(self, caption: str) -> tuple[list[str], list[str], str]:
-        protected: list[str] = []
-        rest: list[str] = []
-        names: list[str] = []
-        for text, found in self._replaced(caption):
-            (protected if found else rest).append(text)
-            names += [name for name in found if name not in names]
-        if self._prune is not None:
-            rest = self._prune(rest, names)
-        return protected, rest, ", ".join(names)
+    def full(self, caption: str) -> str:
+        """The whole caption in its own order, with the first option of each choice; nothing in it is random."""
+        return self._whole(self._texts.chosen(caption, lambda _: 0))
 
-    def _replaced(self, caption: str) -> list[tuple[str, list[str]]]:
-        """Each tag with aliases replaced, and the concepts it mentions, in order."""
-        tags = _tags(caption)
-        return [self._replaced_in(tag, is_prose=len(tags) == 1 or is_sentence(tag)) for tag in tags]
+    def longest(self, caption: str) -> str:
+        """Like :meth:`full`, but with the longest of the lines, templates and options, as far as they were tried."""
+        return max((self._whole(text) for text in self._texts.variants(caption)), key=len)
 
-    def _search(self, tag: str, *, is_prose: bool) -> tuple[str, list[str]]:
-        for before, inner, after in [("", tag, ""), *without_emphasis(tag)]:
-            whole = self._names.get(plain_words(inner))
-            if whole is not None:
-                return before + whole + after, [whole]
-        tag = _bare(tag)
-        found: list[str] = []
+    def _whole(self, text: str) -> str:
+        parts = self._parser.parts(text)
+        return ", ".join(part.text for part in (*parts.head, *parts.flexible, *parts.tail))
 
-        def replace(match: re.Match[str]) -> str:
-            # Letters such as the dotless i match the pattern case-insensitively but are not in the table.
-            name = self._names.get(plain_words(match.group()))
-            if name is None:
-                return match.group()
-            found.append(name)
-            return name
+    def _only_names(self, names: Sequence[str], rng: random.Random) -> list[Part]:
+        # Without the setting no random number is taken, as in runs from before there was one.
+        if len(names) > 1 and self._config.single_name > 0 and rng.random() < self._config.single_name:
+            names = [rng.choice(names)]
+        return [Part(name, (name,), is_protected=True) for name in names]
 
-        # One pass for all concepts, so that inserted names are not searched again.
-        text = (self._in_prose if is_prose else self._in_tags).sub(replace, _composed(tag))
-        return (text if found else tag), found
-
-
-def _names_by_words(concepts: Sequence[Concept]) -> dict[str, str]:
-    """Map names and aliases, normalized by :func:`plain_words`, to concept names; a name wins over an alias."""
-    result: dict[str, str] = {}
-    for concept in concepts:
-        result.setdefault(plain_words(concept.name), concept.name)
-    for concept in concepts:
-        for alias in concept.aliases:
-            result.setdefault(plain_words(alias), concept.name)
-    result.pop("", None)
-    return result
-
-
-def _pattern(words: Iterable[str]) -> re.Pattern[str]:
-    """Pattern that finds the words in a text, longest first; ``_`` counts as a space in them and as a letter around."""
-    found = [_in_text(word) for word in sorted(words, key=len, reverse=True) if word]
-    # Without words, a pattern that never matches.
-    return re.compile("|".join(found) or r"(?!)", re.IGNORECASE)
-
-
-def _in_text(word: str) -> str:
-    """Pattern for one word: no letter directly before or after it, unless one of the two is unspaced."""
-    letter = rf"[^\W{_UNSPACED}]"
-    start = "" if _UNSPACED_LETTER.match(word[0]) else f"(?<!{letter})"
-    end = "" if _UNSPACED_LETTER.match(word[-1]) else f"(?!{letter})"
-    flexible = re.escape(word).replace(r"\ ", r"[\s_]+")
-    return f"{start}{flexible}{end}"
+    def _after_dropout(self, parts: Sequence[Part], rng: random.Random) -> list[Part]:
+        rate = self._config.tag_dropout
+        if not self._config.tag_dropout_by_position or len(parts) < 2:
+            return [part for part in parts if rng.random() >= rate or part.is_protected]
+        slope = 2 * rate / (len(parts) - 1)
+        return [part for index, part in enumerate(parts) if rng.random() >= slope * index or part.is_protected]

@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lib_pivotal.core.config.schema import TrainConfig
-from lib_pivotal.core.config.subset import TRAIN
+from lib_pivotal.core.config.subset import TRAIN, Subset
 from lib_pivotal.core.data.caption import CaptionMaker
+from lib_pivotal.core.data.caption_settings import caption_setting_problems
+from lib_pivotal.core.data.caption_syntax import syntax_problems
+from lib_pivotal.core.data.folder_captions import caption_makers
 from lib_pivotal.core.data.kinds import images_of_kind
 from lib_pivotal.core.data.scan import DatasetImage
 from lib_pivotal.core.data.shown import listed, shown_path
+from lib_pivotal.core.data.token_count import TokenCounter, chunks_of
 from lib_pivotal.core.errors import Problem
+from lib_pivotal.core.families import CHUNK_TOKENS
 from lib_pivotal.core.printable import printable
 
 __all__ = ["caption_problems"]
 
-_MAX_EXAMPLE_LENGTH = 40
 _MAX_TOKENS = 300
 """Four prompt chunks. The longest caption of a batch decides how many chunks all of them use."""
 _COUNTED_LETTERS = 20_000
 """Characters; only this much of a longer caption is tokenized to estimate its length."""
-
-_SYNTAX = (
-    (
-        "Emphasis",
-        r"(?<!\\)\((?:\\.|[^()\\]){1,99}(?:(?<!\d):\s?\d+|:\s?-?\d*\.\d+)\s?\)"
-        r"|(?<!\\)\({2}(?:\\.|[^()\\]){1,99}\)+|(?<!\\)\[{2}[^\[\]]{1,99}\]+|\{{2}[^{}]{1,99}\}+",
-    ),
-    ("Prompt editing", r"(?<!\\)\[[^\[\]]{0,99}:[^\[\]]{0,99}:\s?\d*\.?\d+\s?\]"),
-    ("Random choice", r"(?<!\\)\[[^\[\]|]{0,99}\|[^\[\]]{0,99}\]|\{[^{}|]{0,99}\|[^{}]{0,99}\}"),
-    ("The separator |||", r"\|\|\|"),
-    ("A wildcard", r"__[^\W_][\w/*-]{0,99}?__"),
-    ("An extra network tag", r"<(?:lora|lyco|hypernet):[^<>]{0,99}>"),
-    ("A prompt keyword", r"\b(?:BREAK|AND)\b"),
-)
-"""Syntax that means something in prompts or to other trainers but is plain text in a caption. Repetitions are bounded
-so that searching very long captions stays fast."""
 
 
 def caption_problems(
@@ -54,22 +41,23 @@ def caption_problems(
         config: its concepts are used.
         tokenizer: text → token ids; None counts words instead.
     """
+    makers = caption_makers(images, config)
+    problems = caption_setting_problems(config)
     # Templates may need no words of their own.
-    has_template = bool(config.caption_template.strip())
-    problems = [] if has_template else _missing([i for i in images if i.subset.captions != "template"], folder)
-    captioned = [image for image in images if image.caption]
+    bare = [image for image in images if not makers[image.subset].full(image.caption or "")]
+    problems += _missing([image for image in bare if image.subset.captions != "template"], images, folder)
+    captioned = [image for image in images if makers[image.subset].full(image.caption or "")]
     problems += _generation_data(captioned)
-    problems += _syntax(captioned)
-    problems += _long(captioned, tokenizer)
-    return problems + _concepts(images_of_kind(captioned, TRAIN), config)
+    problems += syntax_problems(captioned, config)
+    problems += _long(captioned, makers, config, tokenizer)
+    return problems + _concepts(images_of_kind(captioned, TRAIN), makers, config)
 
 
 def _names(images: Sequence[DatasetImage]) -> str:
     return listed([image.shown for image in images])
 
 
-def _missing(images: Sequence[DatasetImage], folder: Path) -> list[Problem]:
-    bare = [image for image in images if not image.caption]
+def _missing(bare: Sequence[DatasetImage], images: Sequence[DatasetImage], folder: Path) -> list[Problem]:
     if not bare:
         return []
     similar = list(dict.fromkeys(name for image in bare for name in image.lookalikes))
@@ -97,47 +85,43 @@ def _count(images: Sequence[DatasetImage]) -> str:
     return f"{len(images)} image{'s' if len(images) != 1 else ''}"
 
 
-def _syntax(images: Sequence[DatasetImage]) -> list[Problem]:
-    problems = []
-    for what, pattern in _SYNTAX:
-        found = [(image, match) for image in images if (match := re.search(pattern, image.caption or ""))]
-        if found:
-            example = printable(found[0][1].group(), _MAX_EXAMPLE_LENGTH)
-            example = "" if example in what else f" such as {example}"
-            affected = [image for image, _ in found]
-            text = f"{what}{example} is trained as written in the captions of {_count(affected)}: {_names(affected)}."
-            problems.append(
-                Problem("data_folder", "warning", text, "It has no special meaning in a caption, so remove it.")
-            )
-    return problems
-
-
-def _long(images: Sequence[DatasetImage], tokenizer: Callable[[str], list[int]] | None) -> list[Problem]:
-    counts = {image.shown: _length(image.caption or "", tokenizer) for image in images}
-    found = [f"{name} (about {count})" for name, count in counts.items() if count > _MAX_TOKENS]
+def _long(
+    images: Sequence[DatasetImage],
+    makers: Mapping[Subset, CaptionMaker],
+    config: TrainConfig,
+    tokenizer: Callable[[str], list[int]] | None,
+) -> list[Problem]:
+    counter = None if tokenizer is None else TokenCounter(tokenizer, config.concepts)
+    found = []
+    for image in images:
+        count = _length(makers[image.subset].longest(image.caption or ""), counter)
+        if count > _MAX_TOKENS:
+            chunks = f", {chunks_of(count)} chunks" if counter is not None else ""
+            found.append(f"{image.shown} (about {count}{chunks})")
     if not found:
         return []
     what = "tokens" if tokenizer is not None else "words"
     text = f"Captions of more than {_MAX_TOKENS} {what} make steps slow and use a lot of memory: {listed(found)}."
-    return [Problem("data_folder", "warning", text, "Shorten them.")]
+    return [Problem("data_folder", "warning", text, f"Shorten them. A prompt chunk has {CHUNK_TOKENS} tokens.")]
 
 
-def _length(caption: str, tokenizer: Callable[[str], list[int]] | None) -> int:
+def _length(caption: str, counter: TokenCounter | None) -> int:
     """Number of tokens of a caption, estimated for very long ones; number of words if there is no tokenizer."""
-    # A token is at least one byte.
-    if len(caption.encode()) <= _MAX_TOKENS:
+    # A token is at least one byte; only names have more tokens than bytes.
+    if len(caption.encode()) + (0 if counter is None else counter.most_added) <= _MAX_TOKENS:
         return 0
     text = caption[:_COUNTED_LETTERS]
-    count = len(tokenizer(text)) if tokenizer is not None else len(text.split())
+    count = counter.count(text) if counter is not None else len(text.split())
     return count * len(caption) // len(text)
 
 
-def _concepts(images: Sequence[DatasetImage], config: TrainConfig) -> list[Problem]:
+def _concepts(
+    images: Sequence[DatasetImage], makers: Mapping[Subset, CaptionMaker], config: TrainConfig
+) -> list[Problem]:
     concepts = [concept for concept in config.concepts if concept.name.strip()]
     if not images or not concepts:
         return []
-    maker = CaptionMaker(concepts, config)
-    found = [maker.concepts_in(image.caption or "") for image in images]
+    found = [makers[image.subset].concepts_in(image.caption or "") for image in images]
     mentioned = set().union(*found)
     problems = [
         Problem(
@@ -153,5 +137,14 @@ def _concepts(images: Sequence[DatasetImage], config: TrainConfig) -> list[Probl
     if mentioned and 2 * len(without) > len(images):
         text = f"{len(without)} of {len(images)} captions mention no concept: {_names(without)}."
         hint = "Add the name of what they show, or list a tag that stands for it as an alias."
+        problems.append(Problem("data_folder", "warning", text, hint))
+    partly = [
+        image
+        for image, names in zip(images, found, strict=True)
+        if names and not makers[image.subset].always_mentions(image.caption or "")
+    ]
+    if partly:
+        text = f"Not every line or choice of the captions of {_count(partly)} mentions a concept: {_names(partly)}."
+        hint = "Each line of a caption is an alternative; add the name to all of them."
         problems.append(Problem("data_folder", "warning", text, hint))
     return problems

@@ -14,6 +14,7 @@ from lib_pivotal.core.config.data_settings import DataSettings
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.config.subset import Subset
 from lib_pivotal.core.data.bucket_image import KeptImages
+from lib_pivotal.core.data.caption_template import read_templates
 from lib_pivotal.core.data.dataset_masks import DatasetMasks
 from lib_pivotal.core.data.folder import ImageEntry, find_folder
 from lib_pivotal.core.data.folder_reading import read_folder
@@ -27,7 +28,7 @@ from lib_pivotal.core.data.scan import DatasetImage, Flaw, scan_entry
 from lib_pivotal.core.data.shown import bases, shown_path
 from lib_pivotal.core.data.subsets import field_of, mask_field_of, subsets_of
 from lib_pivotal.core.data.validation_images import hold_out
-from lib_pivotal.core.errors import Problem
+from lib_pivotal.core.errors import ConfigError, Problem
 
 __all__ = ["DatasetReport", "read_dataset"]
 
@@ -50,6 +51,7 @@ class DatasetReport:
         copies: pairs of images with the same pixels, in order.
         unused: kind → number of files that are not used.
         problems: problems with the folder and its subfolders, not with single files.
+        templates: the templates of captions.
         kept: images fitted to their buckets, for encoding; None if they are not kept.
     """
 
@@ -58,6 +60,7 @@ class DatasetReport:
     copies: tuple[tuple[DatasetImage, DatasetImage], ...] = ()
     unused: Mapping[str, int] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    templates: tuple[str, ...] = ()
     kept: KeptImages | None = None
 
     @property
@@ -71,7 +74,7 @@ class DatasetReport:
         return self.folders[0]
 
     def digest(self) -> str:
-        """Hex digest of paths, contents, captions and repeats, which determine the order and content of steps."""
+        """Hex digest of everything in files that determines the order and content of steps."""
         digest = hashlib.sha256()
         for image in self.usable:
             # Names need not be UTF-8. Except on Windows, this restores the bytes of the file system.
@@ -80,6 +83,8 @@ class DatasetReport:
             texts = (image.sha256, image.caption or "", f"{image.repeats:g}")
             mask = [image.mask.sha256.encode()] if image.mask is not None else []
             digest.update(b"\0".join([name, *(text.encode() for text in texts), *mask]))
+        if self.templates:
+            digest.update(b"\0templates\0" + "\0".join(self.templates).encode())
         return digest.hexdigest()
 
 
@@ -110,12 +115,18 @@ def read_dataset(
     index.save()
     copies = tuple(pair for pair in reader.copies if not is_same_file(pair[0].path, pair[1].path))
     overlaps = overlap_problems(reader.folders, owners, reader.paths)
+    templates: tuple[str, ...] = ()
+    try:
+        templates = read_templates(config.caption_template)
+    except ConfigError as error:
+        reader.problems += error.problems
     return DatasetReport(
         folders=tuple(reader.folders),
         images=hold_out(reader.images, reader.copies, config),
         copies=copies,
         unused=dict(reader.unused),
         problems=(*overlaps, *reader.problems, *unclaimed_folders(subsets)),
+        templates=templates,
         kept=kept,
     )
 

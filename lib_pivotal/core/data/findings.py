@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.config.subset import REGULARIZATION
@@ -65,6 +66,8 @@ def dataset_problems(
     problems += _copies([pair for pair in report.copies if _is_unwanted(*pair, config)])
     problems += _sizes(report.usable, config.resolution)
     problems += transparency_problems(report.usable, config) + mask_problems(report, config)
+    if any(problem.field == "caption_template" for problem in report.problems):
+        config = replace(config, caption_template="")
     return problems + caption_problems(report.usable, report.folder, config, tokenizer)
 
 

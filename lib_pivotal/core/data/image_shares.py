@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.config.subset import TRAIN
-from lib_pivotal.core.data.caption import CaptionMaker
+from lib_pivotal.core.data.folder_captions import image_concepts
 from lib_pivotal.core.data.scan import DatasetImage
 
 __all__ = ["ImageShares", "share_images"]
@@ -63,15 +63,8 @@ def share_images(images: Sequence[DatasetImage], config: TrainConfig, *, balance
 
 
 def _concepts(images: Sequence[DatasetImage], config: TrainConfig, is_trained: Sequence[bool]) -> list[_Names]:
-    concepts = [concept for concept in config.concepts if concept.name.strip()]
-    known = {concept.name for concept in concepts}
-    maker = CaptionMaker(concepts, config)
-    return [
-        frozenset(maker.concepts_in(image.caption or "") | (known & set(image.subset.always)))
-        if trained
-        else frozenset()
-        for image, trained in zip(images, is_trained, strict=True)
-    ]
+    found = image_concepts(images, config)
+    return [frozenset(names if trained else ()) for names, trained in zip(found, is_trained, strict=True)]
 
 
 class _Group:

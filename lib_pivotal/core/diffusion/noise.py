@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-__all__ = ["ItemNoise", "item_noise", "item_seed"]
+__all__ = ["ItemNoise", "item_noise", "item_random", "item_seed"]
 
 
 class ItemNoise(NamedTuple):
@@ -34,6 +34,17 @@ def item_seed(seed: int, step: int, position: int) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
+def item_random(seed: int, timestep_count: int) -> tuple[int, random.Random]:
+    """Timestep of an item, 0 … T-1, and a generator for its caption and flipping.
+
+    Args:
+        seed: see :func:`item_seed`.
+        timestep_count: number of timesteps T.
+    """
+    rng = random.Random(seed)
+    return rng.randrange(timestep_count), rng
+
+
 def item_noise(seed: int, shape: tuple[int, ...], timestep_count: int) -> tuple[ItemNoise, random.Random]:
     """Random values of an item, and a generator for its caption and flipping.
 
@@ -42,7 +53,7 @@ def item_noise(seed: int, shape: tuple[int, ...], timestep_count: int) -> tuple[
         shape: ``(C, h, w)`` of its latent.
         timestep_count: number of timesteps T.
     """
-    rng = random.Random(seed)
+    timestep, rng = item_random(seed, timestep_count)
     generator = torch.Generator().manual_seed(seed)
     both = torch.randn((2, *shape), generator=generator)
-    return ItemNoise(both[0], both[1], rng.randrange(timestep_count)), rng
+    return ItemNoise(both[0], both[1], timestep), rng

@@ -10,6 +10,7 @@ import torch
 
 from lib_pivotal.core.ports import DiffusionModel, EncodedText, ImageSize, TextEncoder
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
+from lib_pivotal.core.textual_inversion.emphasis import weighted
 from lib_pivotal.core.textual_inversion.prompt_chunks import ChunkedPrompt, PromptChunker
 from lib_pivotal.core.to_device import to_device
 
@@ -48,6 +49,7 @@ class TextConditioner:
         adapters: trained adapters of the text encoders; may be empty.
         may_offload: whether to offload the text encoders once nothing that their output depends on is trained any more.
         encoders: replacements for the model's own text encoders.
+        has_emphasis: whether brackets in captions weigh what is in them, see ``emphasis.py``.
     """
 
     def __init__(
@@ -58,13 +60,16 @@ class TextConditioner:
         *,
         may_offload: bool = False,
         encoders: Sequence[TextEncoder] = (),
+        has_emphasis: bool = False,
     ) -> None:
         self._model = model
         self._may_offload = may_offload
         self._encoders = encoders or model.text_encoders
         self._embeddings = embeddings or EmbeddingWeights()
         self._adapters = list(adapters)
-        self._chunkers = [PromptChunker(encoder, self._embeddings.layout) for encoder in self._encoders]
+        self._chunkers = [
+            PromptChunker(encoder, self._embeddings.layout, has_emphasis=has_emphasis) for encoder in self._encoders
+        ]
         self._chunked: dict[str, list[ChunkedPrompt]] = {}
         self._cached: dict[str, list[EncodedText]] = {}
         self._cached_bytes = 0
@@ -154,7 +159,12 @@ class TextConditioner:
         weight = self._embeddings.weights.get(encoder.name)
         if weight is None:
             weight = torch.empty(0, encoder.width, device=device)
-        return encoder.encode(to_device(ids, device), index[0], index[1], weight[index[2]])
+        text = encoder.encode(to_device(ids, device), index[0], index[1], weight[index[2]])
+        if all(prompt.weights is None for prompt in prompts):
+            return text
+        ones = [torch.ones(prompt.ids.shape) if prompt.weights is None else prompt.weights for prompt in prompts]
+        # The pooled text has no emphasis, as in the webui.
+        return EncodedText(weighted(text.hidden, to_device(torch.cat(ones), device)), text.pooled)
 
 
 def _joined(texts: Sequence[EncodedText]) -> EncodedText:

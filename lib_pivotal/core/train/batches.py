@@ -9,18 +9,14 @@ import torch
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.config.subset import REGULARIZATION
-from lib_pivotal.core.core_tags.pruning import pruner_for
 from lib_pivotal.core.data.bucket import bucket_for, crop
-from lib_pivotal.core.data.caption import CaptionMaker
-from lib_pivotal.core.data.class_words import class_noun, with_words
-from lib_pivotal.core.data.kinds import regularization_share
 from lib_pivotal.core.data.latents import LatentEntry, LatentItem
 from lib_pivotal.core.data.mask import CELL
-from lib_pivotal.core.data.mixture import Mixture
 from lib_pivotal.core.data.scan import DatasetImage
 from lib_pivotal.core.diffusion.noise import item_noise, item_seed
 from lib_pivotal.core.ports import ImageSize
 from lib_pivotal.core.to_device import to_device
+from lib_pivotal.core.train.step_items import StepItems
 
 __all__ = ["Batch", "Batcher", "image_weight", "latent_entries", "size_of"]
 
@@ -92,6 +88,7 @@ class Batcher:
         weights: how often each image is used, relative to the others; None uses its repeats.
         rank: index of this process.
         processes: number of processes that train together.
+        steps: number of steps of the run, which tag warm-up depends on; 0 trains all tags from the beginning.
 
     Attributes:
         items_per_step: number of items of a step in this process.
@@ -109,28 +106,15 @@ class Batcher:
         weights: Sequence[float] | None = None,
         rank: int = 0,
         processes: int = 1,
+        steps: int = 0,
     ) -> None:
         self._config = config
         self._device = device
         self._timestep_count = timestep_count
         self.items_per_step = config.batch_size * config.accumulation
         self._first = rank * self.items_per_step
-        self._captions = [image.caption or "" for image in images]
-        is_regularization = [image.subset.kind == REGULARIZATION for image in images]
-        self._has_prior = [config.regularization_target == "prior" and value for value in is_regularization]
-        self._maker = CaptionMaker(config.concepts, config, pruner_for(config, images))
-        # Core tags describe what the class alone does not say.
-        bare = [replace(concept, core_tags=()) for concept in config.concepts]
-        self._prior_maker = CaptionMaker(with_words(bare, class_noun), config)
+        self._items = StepItems(images, config, self.items_per_step * processes, steps, weights)
         buckets = [entry.bucket for entry in entries[: len(images)]]
-        self._plan = Mixture(
-            buckets,
-            weights or [image.repeats for image in images],
-            is_regularization,
-            share=regularization_share(images, config),
-            items_per_step=self.items_per_step * processes,
-            seed=config.seed,
-        )
         loss_weights = [image_weight(image, config) for image in images]
         self._weights = None if set(loss_weights) == {1.0} else loss_weights
         self._sizes = [size_of(image, bucket) for image, bucket in zip(images, buckets, strict=True)]
@@ -158,7 +142,7 @@ class Batcher:
 
         They have :attr:`items_per_step` items in total.
         """
-        places = list(enumerate(self._plan.step(number)))[self._first : self._first + self.items_per_step]
+        places = list(enumerate(self._items.images_of(number)))[self._first : self._first + self.items_per_step]
         size = self._config.batch_size
         return [
             self._batch(number, together)
@@ -170,21 +154,20 @@ class Batcher:
         """Split (position, index) pairs by the bucket and the target of the images."""
         groups: dict[tuple[object, bool], list[tuple[int, int]]] = {}
         for position, index in places:
-            groups.setdefault((self._buckets[index], self._has_prior[index]), []).append((position, index))
+            groups.setdefault((self._buckets[index], self._items.has_prior[index]), []).append((position, index))
         return list(groups.values())
 
     def _batch(self, step: int, places: Sequence[tuple[int, int]]) -> Batch:
         indices = [index for _, index in places]
-        has_prior = self._has_prior[indices[0]]
-        maker = self._prior_maker if has_prior else self._maker
+        has_prior = self._items.has_prior[indices[0]]
         latents = self._latents[self._buckets[indices[0]]]
         shape = tuple(latents.shape[2:])
         noises, slots, mask_slots, captions = [], [], [], []
         for position, index in places:
             item, rng = item_noise(item_seed(self._config.seed, step, position), shape, self._timestep_count)
-            is_mirrored = self._config.flip and rng.random() < 0.5
-            slots.append(self._slots[index + len(self._captions) * is_mirrored])
-            captions.append(maker.vary(self._captions[index], rng))
+            is_mirrored, caption = self._items.draw(index, step, rng)
+            slots.append(self._slots[index + len(self._sizes) * is_mirrored])
+            captions.append(caption.text)
             noises.append(item)
             # Drawn last, so that masks change none of the other draws.
             is_unmasked = bool(self._masks) and rng.random() < self._unmasked_share

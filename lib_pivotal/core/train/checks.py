@@ -14,7 +14,7 @@ from lib_pivotal.core.config.shown import shown
 from lib_pivotal.core.config.user_path import bare_path, check_path
 from lib_pivotal.core.core_tags.findings import core_tag_problems
 from lib_pivotal.core.data.bucket_image import KeptImages
-from lib_pivotal.core.data.caption import plain_words
+from lib_pivotal.core.data.caption_tags import plain_words
 from lib_pivotal.core.data.dataset_report import DatasetReport, read_dataset
 from lib_pivotal.core.data.findings import dataset_problems
 from lib_pivotal.core.errors import Problem

@@ -134,15 +134,18 @@ def prepare(
     if memory.saves:
         model.offloading.offload("vae")
     # Captions that change at every step need the text encoders until the end.
-    may_offload = memory.saves and not config.shuffle_tags and config.tag_dropout == 0.0
+    may_offload = memory.saves and not (config.shuffle_tags or config.tag_dropout or config.tag_warmup)
     objective = _objective(config, model)
     return Setup(
         config=config,
         model=model,
         steps=steps,
         balances=balances,
-        batcher=_batcher(config, model, data, shares, group),
-        predict=CaptionPrediction(model, _conditioner(model, adapters, layout, tables, may_offload=may_offload)),
+        batcher=_batcher(config, model, data, shares, group, steps),
+        predict=CaptionPrediction(
+            model,
+            _conditioner(model, adapters, layout, tables, may_offload=may_offload, has_emphasis=config.emphasis),
+        ),
         prior=PriorPrediction(model, adapters),
         validation=_validation(config, model, data.validation, adapters, layout, tables, objective),
         objective=objective,
@@ -174,7 +177,12 @@ def _plan_memory(
 
 
 def _batcher(
-    config: TrainConfig, model: DiffusionModel, data: TrainingData, shares: ImageShares, group: ProcessGroup
+    config: TrainConfig,
+    model: DiffusionModel,
+    data: TrainingData,
+    shares: ImageShares,
+    group: ProcessGroup,
+    steps: int,
 ) -> Batcher:
     return Batcher(
         data.images,
@@ -186,6 +194,7 @@ def _batcher(
         weights=shares.weights,
         rank=group.rank,
         processes=group.size,
+        steps=steps,
     )
 
 
@@ -205,6 +214,7 @@ def _conditioner(
     layout: Layout,
     tables: dict[str, EmbeddingTable],
     *,
+    has_emphasis: bool,
     may_offload: bool = False,
 ) -> TextConditioner:
     return TextConditioner(
@@ -212,6 +222,7 @@ def _conditioner(
         EmbeddingWeights(layout, {name: table.weight for name, table in tables.items()}),
         [part for part in adapters if part.part != "unet"],
         may_offload=may_offload,
+        has_emphasis=has_emphasis,
     )
 
 
@@ -227,7 +238,7 @@ def _validation(
     if not data.images:
         return None
     # Its own conditioner, because the cache of the other one decides which captions are encoded together.
-    predict = CaptionPrediction(model, _conditioner(model, adapters, layout, tables))
+    predict = CaptionPrediction(model, _conditioner(model, adapters, layout, tables, has_emphasis=config.emphasis))
     batches = validation_batches(data, config, objective.timestep_count, model.device)
     return Validation(batches, model, predict, objective)
 

@@ -10,8 +10,8 @@ import torch
 
 from lib_pivotal.core.config.concept import Concept
 from lib_pivotal.core.config.schema import TrainConfig
-from lib_pivotal.core.data.caption import CaptionMaker
 from lib_pivotal.core.data.class_words import with_words
+from lib_pivotal.core.data.folder_captions import caption_makers, image_concepts
 from lib_pivotal.core.diffusion.noise import item_noise, item_seed
 from lib_pivotal.core.diffusion.objective import Objective
 from lib_pivotal.core.ports import DiffusionModel
@@ -132,15 +132,14 @@ def _captions(data: ValidationData, config: TrainConfig) -> dict[str, list[str]]
         tag_warmup=0.0,
         single_name=0.0,
     )
-    texts = [image.caption or "" for image in data.images]
-    maker = CaptionMaker(config.concepts, plain)
-    result = {"caption": _varied(maker, texts)}
-    mentioned = set().union(*(maker.concepts_in(text) for text in texts))
+    result = {"caption": _made(data, plain)}
+    mentioned = set().union(*image_concepts(data.images, plain))
     if mentioned:
-        result["name_only"] = _varied(CaptionMaker(config.concepts, replace(plain, name_only=1.0)), texts)
+        result["name_only"] = _made(data, replace(plain, name_only=1.0))
         concepts = [concept for concept in config.concepts if concept.name in mentioned]
         if all(_initialization(concept) for concept in concepts):
-            result["initialization"] = _varied(CaptionMaker(with_words(concepts, _initialization), plain), texts)
+            words = tuple(with_words(concepts, _initialization))
+            result["initialization"] = _made(data, replace(plain, concepts=words))
     return result
 
 
@@ -148,5 +147,6 @@ def _initialization(concept: Concept) -> str:
     return concept.init_text.strip()
 
 
-def _varied(maker: CaptionMaker, texts: Sequence[str]) -> list[str]:
-    return [maker.vary(text, random.Random(_SEED)) for text in texts]
+def _made(data: ValidationData, config: TrainConfig) -> list[str]:
+    makers = caption_makers(data.images, config)
+    return [makers[image.subset].vary(image.caption or "", random.Random(_SEED)) for image in data.images]
