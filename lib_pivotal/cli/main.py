@@ -11,6 +11,7 @@ from pathlib import Path
 from lib_pivotal import __version__
 from lib_pivotal.cli.bundle import add_bundle_commands, add_inspect
 from lib_pivotal.cli.console import guarded, say
+from lib_pivotal.cli.data import add_data_commands
 from lib_pivotal.core.errors import PivotalError
 from lib_pivotal.core.printable import printable
 from lib_pivotal.core.train.out_of_memory import explained
@@ -122,6 +123,9 @@ def _parser() -> argparse.ArgumentParser:
         "bundle", help="tools for bundle files: inspect, verify, pack, split, rename, remove, merge"
     )
     add_bundle_commands(bundle.add_subparsers(required=True, metavar="TOOL"))
+
+    data = commands.add_parser("data", help="what a data set is and how it is trained: captions")
+    add_data_commands(data.add_subparsers(required=True, metavar="TOOL"))
 
     options = commands.add_parser("options", help="print the table of all settings (docs/options.md)")
     options.set_defaults(run=_print_options)

@@ -141,6 +141,7 @@ class Effect:
 
 
 PREVIEWS = {"sample_every": 3}
+BOTH = (Concept("zog_x", vectors=3), Concept("mib_x", vectors=3))
 EFFECTS: dict[str, Effect] = {
     "data_folder": Effect("other", trained),
     "resolution": Effect(128, first_loss),
@@ -149,6 +150,20 @@ EFFECTS: dict[str, Effect] = {
     "tag_dropout": Effect(0.9, first_loss),
     "name_only": Effect(1.0, first_loss),
     "caption_dropout": Effect(0.5, losses, {"steps": 6}),
+    "caption_template": Effect(str(TESTS / "unit" / "golden" / "templates.txt"), first_loss),
+    "caption_prefix": Effect("best", first_loss),
+    "caption_suffix": Effect("end", first_loss),
+    "keep_first": Effect(4, first_loss, {"shuffle_tags": True}),
+    "keep_separator": Effect("left", first_loss),
+    "group_separator": Effect(" background", first_loss),
+    "random_choices": Effect(False, first_loss, {"data_folder": "choices"}),
+    "drop_tags": Effect(("left",), first_loss),
+    "protected_tags": Effect(("left", "/tag/", "blue background"), losses, {"tag_dropout": 0.9}),
+    "tag_dropout_by_position": Effect(True, losses, {"tag_dropout": 0.5}),
+    "tag_warmup": Effect(1.0, first_loss),
+    "single_name": Effect(1.0, first_loss, {"data_folder": "both", "concepts": BOTH, "name_only": 1.0}),
+    "underscores": Effect("spaces", first_loss, {"data_folder": "choices"}),
+    "emphasis": Effect(True, first_loss, {"data_folder": "choices"}),
     "cache_to_disk": Effect(True, lambda run: files(run).count("cached latents"), becomes=6),
     "steps": Effect(5, lambda run: len(run.losses), becomes=5),
     "batch_size": Effect(3, first_loss),
@@ -239,6 +254,8 @@ def run_of(tmp_path_factory):
     folder, finished = tmp_path_factory.mktemp("options"), {}
     write_images(folder / "data")
     write_images(folder / "other", 4)
+    write_images(folder / "choices", 3, "zog_x, {red|blue} hat, (tall_old_tree:1.5), sky")
+    write_images(folder / "both", 3, "zog_x, mib_x")
 
     def run(changes: dict[str, Any]) -> Run:
         key = repr(sorted(changes.items()))
