@@ -80,6 +80,7 @@ def register(
         routes.check,
         routes.data_report,
         routes.core_tags,
+        routes.captions,
         routes.presets,
         routes.train,
         routes.stop,
@@ -138,6 +139,9 @@ class _Routes:
 
     async def sample(self, request: Request) -> Any:
         return await self._respond(request, lambda _: _require_run(self._session.sample_now()))
+
+    async def captions(self, request: Request) -> Any:
+        return await self._respond(request, lambda body: _captions(self._session, _settings(body)))
 
     async def _respond(self, request: Request, work: Callable[[bytes], dict[str, Any]]) -> Any:
         """The result of ``work`` for the request's body, or the error as JSON with its HTTP status."""
@@ -240,6 +244,25 @@ def _stop(session: Session, body: Any) -> dict[str, Any]:
     if not isinstance(discard, bool):
         raise ConfigError([Problem("discard", "error", "It must be true or false.", 'Send {"discard": false}.')])
     return _require_run(session.stop(discard=discard))
+
+
+def _captions(session: Session, body: Any) -> dict[str, Any]:
+    known = {"config": dict, "step": int, "image": str, "count": int}
+    problems = []
+    for name, value in body.items() if isinstance(body, Mapping) else ():
+        if name not in known:
+            problems.append(Problem(str(name), "error", "It is unknown.", f"Use {', '.join(known)}."))
+        elif type(value) is not known[name]:
+            kind = {dict: "an object", int: "an integer", str: "a string"}[known[name]]
+            problems.append(Problem(str(name), "error", f"It must be {kind}.", "Correct it."))
+    if not isinstance(body, Mapping) or "config" not in body:
+        problems.append(Problem("config", "error", "There are no settings.", 'Send {"config": {…}, "step": 1}.'))
+    if problems:
+        raise ConfigError(problems)
+    config, found = read_dict(body["config"])
+    if any(problem.is_error for problem in found):
+        raise ConfigError(found)
+    return session.captions(config, **{name: value for name, value in body.items() if name != "config"})
 
 
 def _require_run(was_active: bool) -> dict[str, Any]:

@@ -15,8 +15,10 @@ from lib_pivotal.app.runs import load_last, save_last
 from lib_pivotal.app.status import IDLE, RunStatus
 from lib_pivotal.app.training_job import Engine, TrainingJob, run_engine
 from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.data.dataset_report import read_dataset
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
 from lib_pivotal.core.events import Control
+from lib_pivotal.core.train.caption_preview import CaptionPreview
 from lib_pivotal.core.train.checks import Checked, check, with_parse_problems
 from lib_pivotal.core.train.output_check import SMALLEST
 from lib_pivotal.core.train.run_folder import Folders, make_run_folder
@@ -63,6 +65,26 @@ class Session:
         """
         return self.checked(config, parse_problems).problems
 
+    def captions(
+        self, config: TrainConfig, *, step: int = 1, image: str | None = None, count: int = 100
+    ) -> dict[str, Any]:
+        """Captions as they are trained, see ``core.train.caption_preview``; values serializable as JSON.
+
+        Args:
+            config: the settings.
+            step: from 1.
+            image: show how the caption of this image varies from this step on; None shows the step.
+            count: number of draws of the image.
+
+        Raises:
+            ConfigError: the images cannot be read, or there is no such step or image.
+        """
+        dataset = read_dataset(config, cache=self.host.data_root() / "cache")
+        preview = CaptionPreview(dataset, config, self.host.tokenizer(), family=self.host.family(config))
+        if image is None:
+            return {"step": step, "captions": preview.step(step)}
+        return preview.image(image, count, step)
+
     def checked(
         self, config: TrainConfig, parse_problems: Sequence[Problem] = (), *, keeps_images: bool = False
     ) -> Checked:
@@ -106,7 +128,6 @@ class Session:
         from lib_pivotal.core.core_tags.report import as_plain
         from lib_pivotal.core.core_tags.suggestion import suggest
         from lib_pivotal.core.core_tags.tag_classes import load_tag_classes
-        from lib_pivotal.core.data.dataset_report import read_dataset
 
         root = self.host.data_root()
         classes = load_tag_classes(root)

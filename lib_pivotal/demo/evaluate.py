@@ -11,7 +11,8 @@ import torch
 
 from lib_pivotal.core.bundle.file import Bundle
 from lib_pivotal.core.data.pixels import load_pixels
-from lib_pivotal.core.diffusion.noise import item_noise, item_seed
+from lib_pivotal.core.diffusion.item_random import item_seed
+from lib_pivotal.core.diffusion.noise import item_noise
 from lib_pivotal.core.diffusion.objective import Objective
 from lib_pivotal.core.lora.adapter_set import AdapterSet, attach
 from lib_pivotal.core.ports import DiffusionModel, ImageSize

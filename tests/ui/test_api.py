@@ -55,6 +55,32 @@ def test_core_tags_are_suggested_over_http(session, images):
     assert make_client(session, {"u": "p"}).post(f"{V1}/core_tags", json=body).status_code == 401
 
 
+def test_captions_are_shown_as_they_are_trained(session, images):
+    client = make_client(session)
+    config = to_dict(good_config(images))
+    answer = client.post(f"{V1}/captions", json={"config": config, "step": 2})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["step"] == 2
+    assert len(answer.json()["captions"]) == config["batch_size"] * config["accumulation"]
+    item = answer.json()["captions"][0]
+    assert {"image", "kind", "text", "is_mirrored"} <= set(item)
+    varied = client.post(f"{V1}/captions", json={"config": config, "image": item["image"], "count": 20}).json()
+    assert len(varied["draws"]) == 20 and sum(varied["kinds"].values()) == pytest.approx(1)
+    for body in (
+        {},
+        [],
+        {"config": 3},
+        {"config": config, "step": 0},
+        {"config": config, "step": True},
+        {"config": config, "stop": 1},
+        {"config": config, "image": "none.png"},
+        {"config": {**config, "batch_size": 0}},
+        {"config": {**config, "data_folder": ""}},
+    ):
+        refused = client.post(f"{V1}/captions", json=body)
+        assert refused.status_code == 422 and refused.json()["problems"][0]["hint"], body
+
+
 def test_bad_settings_are_listed_completely(session):
     client = make_client(session)
     answer = client.post(f"{V1}/train", json={"rank": -1, "batch_size": 0, "concepts": [{"name": "a,b"}]})
@@ -134,7 +160,7 @@ def test_credentials_are_asked_for(session, images, engine):
     client = make_client(session, {"anna": "pa:ss", "bert": "secret"})
     body = to_dict(good_config(images))
     assert client.get(f"{V1}/presets").status_code == 401
-    for name in ("train", "check", "data_report", "presets", "stop", "save", "sample"):
+    for name in ("train", "check", "data_report", "presets", "stop", "save", "sample", "captions", "core_tags"):
         assert client.post(f"{V1}/{name}", json=body).status_code == 401, name
         assert client.post(f"{V1}/{name}", json=body, auth=("anna", "ü")).status_code == 401, name
         assert client.post(f"{V1}/{name}", json=body, auth=("nobody", "")).status_code == 401, name

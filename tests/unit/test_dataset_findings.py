@@ -227,7 +227,7 @@ def test_names_that_always_apply_count_as_mentions_and_captions(tmp_path):
     always = (Subset(folder=str(tmp_path), always=("zog",)),)
     assert not problems_of("", subsets=always, concepts=(Concept("zog"),))
     (error,) = texts(problems_of("", subsets=always, concepts=(Concept("mib", aliases=("zok",)),)))[:1]
-    assert error.startswith("subsets[0].always: zog is not a concept")
+    assert error.startswith("subsets[0].always: 'zog' is not a concept")
 
 
 def test_a_line_without_the_name_is_a_warning(tmp_path):

@@ -161,6 +161,7 @@ CAST = {
     "batch_size": 6,
 }
 """Two concepts, one with three times as many images as the other."""
+BOTH = (Concept("zog_x", vectors=3), Concept("mib_x", vectors=3))
 EFFECTS: dict[str, Effect] = {
     "data_folder": Effect("other", trained),
     "resolution": Effect(128, first_loss),
@@ -173,6 +174,20 @@ EFFECTS: dict[str, Effect] = {
     "caption_encoding": Effect("cp932", first_loss, {"data_folder": "legacy", "caption_encoding": "cp1252"}),
     "folder_repeats": Effect("no", losses, {"data_folder": "sources"}),
     "fix_punctuation": Effect(False, first_loss, {"data_folder": "sources"}),
+    "caption_template": Effect(str(TESTS / "unit" / "golden" / "templates.txt"), first_loss),
+    "caption_prefix": Effect("best", first_loss),
+    "caption_suffix": Effect("end", first_loss),
+    "keep_first": Effect(4, first_loss, {"shuffle_tags": True}),
+    "keep_separator": Effect("left", first_loss),
+    "group_separator": Effect(" background", first_loss),
+    "random_choices": Effect(False, first_loss, {"data_folder": "choices"}),
+    "drop_tags": Effect(("left",), first_loss),
+    "protected_tags": Effect(("left", "/tag/", "blue background"), losses, {"tag_dropout": 0.9}),
+    "tag_dropout_by_position": Effect(True, losses, {"tag_dropout": 0.5}),
+    "tag_warmup": Effect(1.0, first_loss),
+    "single_name": Effect(1.0, first_loss, {"data_folder": "both", "concepts": BOTH, "name_only": 1.0}),
+    "underscores": Effect("spaces", first_loss, {"data_folder": "choices"}),
+    "emphasis": Effect(True, first_loss, {"data_folder": "choices"}),
     "cache_to_disk": Effect(True, lambda run: files(run).count("cached latents"), becomes=6),
     "balance": Effect(0.0, losses, {**CAST, "balance": 1.0}),
     "balance_cap": Effect(1.0, losses, {**CAST, "balance": 1.0}),
@@ -326,6 +341,8 @@ def run_of(tmp_path_factory):
     write_images(folder / "plain", 3, "a hat")
     write_images(folder / "cast" / "a", 6)
     write_images(folder / "cast" / "b", 2, "mib_y")
+    write_images(folder / "choices", 3, "zog_x, {red|blue} hat, (tall_old_tree:1.5), sky")
+    write_images(folder / "both", 3, "zog_x, mib_x")
 
     def run(changes: dict[str, Any]) -> Run:
         key = repr(sorted(changes.items()))

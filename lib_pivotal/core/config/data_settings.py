@@ -95,7 +95,8 @@ class DataSettings:
         "images",
         "advanced",
         "Caption templates",
-        "Text file with one template per line, such as: a photo of [name], [filewords]. Each step chooses one.",
+        "Text file with one template per line, such as: a photo of [name], [filewords]. Each step chooses one. "
+        "[name] is the concept, [filewords] the caption.",
     )
     caption_encoding: str = setting(
         "",
@@ -124,14 +125,27 @@ class DataSettings:
     )
 
     # Captions
-    caption_prefix: str = setting("", "captions", "advanced", "Caption prefix", "Text in front of each caption.")
-    caption_suffix: str = setting("", "captions", "advanced", "Caption suffix", "Text after each caption.")
+    caption_prefix: str = setting(
+        "",
+        "captions",
+        "advanced",
+        "Caption prefix",
+        "Tags in front of each caption, which are never shuffled or dropped. For words without a comma after them, "
+        "use a template.",
+    )
+    caption_suffix: str = setting(
+        "",
+        "captions",
+        "advanced",
+        "Caption suffix",
+        "Tags after each caption, which are never shuffled or dropped.",
+    )
     keep_first: int = setting(
         0,
         "captions",
         "advanced",
         "Tags to keep in front",
-        "The first N tags of a caption stay where they are and are never dropped.",
+        "The first N tags of a caption stay in front and are never dropped; the prefix does not count.",
         low=0,
         high=1000,
     )
@@ -140,27 +154,39 @@ class DataSettings:
         "captions",
         "advanced",
         "Keep separator",
-        "Tags before it stay in front, and tags after a second one stay at the end; empty gives it no meaning.",
+        "Tags before it stay in front, and tags after a second one stay at the end, as in zog ||| hat, tree ||| night. "
+        "Empty gives it no meaning.",
     )
     group_separator: str = setting(
         ";;;",
         "captions",
         "advanced",
         "Group separator",
-        "Tags joined by it stay together when tags are shuffled or dropped; empty gives it no meaning.",
+        "Tags joined by it, as in sky;;;clouds, stay together when tags are shuffled or dropped. "
+        "Empty gives it no meaning.",
     )
     random_choices: bool = setting(
         True,
         "captions",
         "advanced",
         "Random choices",
-        "{red|blue} in a caption becomes one of the two at each step, and each line of a caption is an alternative.",
+        "{red|blue} in a caption becomes one of the two at each step, and each line of a caption is an alternative; "
+        "{{ and }} are braces.",
     )
     drop_tags: tuple[str, ...] = setting(
-        (), "captions", "advanced", "Tags to remove", "Tags that are removed from all captions, separated by commas."
+        (),
+        "captions",
+        "advanced",
+        "Tags to remove",
+        "Tags that are removed from all captions, separated by commas. A regular expression stands between slashes, "
+        "such as /^(red|blue) hat$/, and is searched in the tag in lower case, with spaces for underscores.",
     )
     protected_tags: tuple[str, ...] = setting(
-        (), "captions", "advanced", "Tags never dropped", "Tags that tag dropout leaves alone, separated by commas."
+        (),
+        "captions",
+        "advanced",
+        "Tags never dropped",
+        "Tags that tag dropout leaves alone, separated by commas; also regular expressions between slashes.",
     )
     tag_dropout_by_position: bool = setting(
         False,
@@ -192,7 +218,8 @@ class DataSettings:
         "captions",
         "advanced",
         "Underscores",
-        "spaces replaces the underscores of tags with spaces; auto does so where most tags of a folder have them.",
+        "spaces replaces the underscores of tags with spaces, except in names and in emoticons such as ^_^; "
+        "auto does so if more than half of the tags of a folder have them.",
         choices=("auto", "keep", "spaces"),
     )
     emphasis: bool = setting(
@@ -200,7 +227,7 @@ class DataSettings:
         "captions",
         "advanced",
         "Emphasis in captions",
-        "(tag:1.2) and the like weigh tags as in a prompt; off, brackets are plain text.",
+        "(tag:1.2), (tag) and [tag] weigh tags as in a prompt, and \\( is a bracket; off, brackets are plain text.",
     )
     fix_punctuation: bool = setting(
         True,

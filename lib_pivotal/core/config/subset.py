@@ -53,17 +53,17 @@ class Subset:
         choices=("", "auto", "txt", "caption", "json", "folder", "filename", "template"),
     )
     caption_prefix: str = setting(
-        "", "subsets", "advanced", "Caption prefix", "Text in front of each caption of this folder."
+        "", "subsets", "advanced", "Caption prefix", "Tags in front of each caption of this folder."
     )
     caption_suffix: str = setting(
-        "", "subsets", "advanced", "Caption suffix", "Text after each caption of this folder."
+        "", "subsets", "advanced", "Caption suffix", "Tags after each caption of this folder."
     )
     keep_first: int = setting(
         0,
         "subsets",
         "advanced",
         "Tags to keep in front",
-        "The first N tags of a caption stay where they are and are never dropped; 0: as for the whole data set.",
+        "The first N tags of a caption stay in front and are never dropped; 0: as for the whole data set.",
         low=0,
         high=1000,
     )

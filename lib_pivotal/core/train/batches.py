@@ -13,7 +13,8 @@ from lib_pivotal.core.data.bucket import bucket_for, crop
 from lib_pivotal.core.data.latents import LatentEntry, LatentItem
 from lib_pivotal.core.data.mask import CELL
 from lib_pivotal.core.data.scan import DatasetImage
-from lib_pivotal.core.diffusion.noise import item_noise, item_seed
+from lib_pivotal.core.diffusion.item_random import item_seed
+from lib_pivotal.core.diffusion.noise import item_noise
 from lib_pivotal.core.ports import ImageSize
 from lib_pivotal.core.to_device import to_device
 from lib_pivotal.core.train.step_items import StepItems

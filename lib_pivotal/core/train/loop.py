@@ -94,7 +94,7 @@ class Loop:
         setup.model.verify()
         setup.model.poll_requests()
         self._set_learning_rates(step)
-        # batches.py, which uses data/plan.py, data/caption.py and diffusion/noise.py
+        # batches.py, which uses step_items.py, data/plan.py, data/caption.py and diffusion/noise.py
         batches = setup.batcher.step(step)
         count = setup.batcher.items_per_step
         loss = torch.stack([self._backward(batch, count / len(batch.captions)) for batch in batches]).sum()

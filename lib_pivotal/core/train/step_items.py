@@ -73,7 +73,7 @@ class StepItems:
         Args:
             index: of the image.
             step: 0 …
-            rng: of the item, see ``core.diffusion.noise.item_random``.
+            rng: of the item, see ``core.diffusion.item_random.item_random``.
         """
         is_mirrored = self._flip and rng.random() < 0.5
         maker, caption = self._captions[index]

@@ -12,7 +12,8 @@ from lib_pivotal.core.config.concept import Concept
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.class_words import with_words
 from lib_pivotal.core.data.folder_captions import caption_makers, image_concepts
-from lib_pivotal.core.diffusion.noise import item_noise, item_seed
+from lib_pivotal.core.diffusion.item_random import item_seed
+from lib_pivotal.core.diffusion.noise import item_noise
 from lib_pivotal.core.diffusion.objective import Objective
 from lib_pivotal.core.ports import DiffusionModel
 from lib_pivotal.core.to_device import to_device
