@@ -56,7 +56,9 @@ def image_concepts(images: Sequence[DatasetImage], config: TrainConfig) -> list[
         ConfigError: the file of the templates cannot be used.
     """
     makers = caption_makers(images, config)
-    return [makers[image.subset].concepts_in(image.caption or "") for image in images]
+    # Other words may always apply, too.
+    known = {concept.name for concept in config.concepts}
+    return [known & makers[image.subset].concepts_in(image.caption or "") for image in images]
 
 
 def mostly_underscores(captions: Sequence[str], finder: NameFinder) -> bool:
