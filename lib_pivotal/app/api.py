@@ -86,9 +86,11 @@ def register(
         routes.stop,
         routes.save,
         routes.sample,
+        routes.import_,
     ):
         app.add_api_route(
-            f"{_PREFIX}/{endpoint.__name__}",
+            # An underscore at the end keeps a name from being a word of Python.
+            f"{_PREFIX}/{endpoint.__name__.rstrip('_')}",
             endpoint,
             methods=["POST"],
             response_model=None,
@@ -142,6 +144,9 @@ class _Routes:
 
     async def captions(self, request: Request) -> Any:
         return await self._respond(request, lambda body: _captions(self._session, _settings(body)))
+
+    async def import_(self, request: Request) -> Any:
+        return await self._respond(request, lambda body: _import(self._session, _settings(body)))
 
     async def _respond(self, request: Request, work: Callable[[bytes], dict[str, Any]]) -> Any:
         """The result of ``work`` for the request's body, or the error as JSON with its HTTP status."""
@@ -263,6 +268,19 @@ def _captions(session: Session, body: Any) -> dict[str, Any]:
     if any(problem.is_error for problem in found):
         raise ConfigError(found)
     return session.captions(config, **{name: value for name, value in body.items() if name != "config"})
+
+
+def _import(session: Session, body: Any) -> dict[str, Any]:
+    path = body.get("path") if isinstance(body, Mapping) else None
+    if not isinstance(path, str):
+        raise ConfigError([Problem("path", "error", "It must be a string.", 'Send {"path": "…"}.')])
+    result = session.import_settings(path)
+    return {
+        "kind": result.kind,
+        "config": to_dict(result.config),
+        "unused": list(result.unused),
+        "problems": _as_dicts(list(result.problems)),
+    }
 
 
 def _require_run(was_active: bool) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import secrets
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from lib_pivotal.app.ports import AppHost
@@ -15,9 +16,12 @@ from lib_pivotal.app.runs import load_last, save_last
 from lib_pivotal.app.status import IDLE, RunStatus
 from lib_pivotal.app.training_job import Engine, TrainingJob, run_engine
 from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.config.user_path import bare_path, check_path
 from lib_pivotal.core.data.dataset_report import read_dataset
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
 from lib_pivotal.core.events import Control
+from lib_pivotal.core.importers.found import ImportResult
+from lib_pivotal.core.importers.import_settings import import_settings
 from lib_pivotal.core.train.caption_preview import CaptionPreview
 from lib_pivotal.core.train.checks import Checked, check, with_parse_problems
 from lib_pivotal.core.train.output_check import SMALLEST
@@ -223,6 +227,23 @@ class Session:
         except OSError as error:
             problem = Problem("last.json", "error", f"It cannot be read: {error}.", "Start a run to replace it.")
             raise ConfigError([problem]) from error
+
+    def import_settings(self, path: str) -> ImportResult:
+        """The settings of another program as ours; nothing is started or written.
+
+        Args:
+            path: file or folder on the webui's computer, as the user typed it.
+
+        Raises:
+            ConfigError: it cannot be read, or is of no known kind.
+        """
+        bare = bare_path(path)
+        problems = check_path("path", bare)
+        if not bare:
+            problems = [Problem("path", "error", "No file is given.", "Enter the path of a settings file or a folder.")]
+        if problems:
+            raise ConfigError(problems)
+        return import_settings(Path(bare).expanduser(), self.host.tokenizer())
 
     def join(self, timeout_s: float | None = None) -> None:
         """Wait until the latest run is over."""

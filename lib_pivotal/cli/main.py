@@ -14,6 +14,7 @@ from lib_pivotal.cli.console import guarded, say
 from lib_pivotal.cli.data import add_data_commands
 from lib_pivotal.cli.data_report import add_report_command
 from lib_pivotal.cli.data_tags import add_tag_commands
+from lib_pivotal.cli.import_command import add_import
 from lib_pivotal.core.errors import PivotalError
 from lib_pivotal.core.printable import printable
 from lib_pivotal.core.train.out_of_memory import explained
@@ -121,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--preset", metavar="NAME", help="settings to start from, see presets; those of CONFIG win")
     train.set_defaults(run=_train)
 
+    add_import(commands)
     add_inspect(commands)
     bundle = commands.add_parser(
         "bundle", help="tools for bundle files: inspect, verify, pack, split, rename, remove, merge"

@@ -99,6 +99,16 @@ class Handlers:
             return {"notice": panels.show_message(MESSAGES["nothing_to_restore"])}
         return {"notice": panels.show_message(MESSAGES["restored"], "good"), **_show_settings(config)}
 
+    def import_settings(self, values: Values) -> Outputs:
+        """Fill in what a file or a folder of another program says, and show what of it is not used."""
+        result = self._session.import_settings(values["path"] or "")
+        shown = show_config(result.config)
+        outputs = {name: shown[name] for name in result.given if name in shown}
+        if result.config.concepts:
+            cells = {name: value for name, value in shown.items() if name.startswith("concepts[")}
+            outputs = {**outputs, **cells, **show_rows(len(result.config.concepts))}
+        return {**outputs, "notice": panels.show_import(result) + _too_many(result.config)}
+
     def load(self, _values: Values) -> Outputs:
         """Fill in the last settings when the page is opened, without a message if there are none."""
         answer = _page_status(self._session.status())
@@ -151,9 +161,15 @@ def _page_status(status: Mapping[str, Any]) -> Outputs:
 
 def _show_settings(config: TrainConfig) -> Outputs:
     outputs = {**show_config(config), **show_rows(len(config.concepts))}
-    if len(config.concepts) > CONCEPT_ROWS:
-        outputs["notice"] = panels.show_message(MESSAGES["too_many_concepts"].format(count=CONCEPT_ROWS))
-    return outputs
+    notice = _too_many(config)
+    return {**outputs, "notice": notice} if notice else outputs
+
+
+def _too_many(config: TrainConfig) -> str:
+    """A message if there are more concepts than rows."""
+    if len(config.concepts) <= CONCEPT_ROWS:
+        return ""
+    return panels.show_message(MESSAGES["too_many_concepts"].format(count=CONCEPT_ROWS))
 
 
 def _was_active(page_status: str) -> bool:

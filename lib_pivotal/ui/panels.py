@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lib_pivotal.core.config.schema import concept_field_info, field_info
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
@@ -12,9 +12,13 @@ from lib_pivotal.ui.escape import escape_html
 from lib_pivotal.ui.plot import draw_losses
 from lib_pivotal.ui.text import BUNDLE_FIELDS, CONCEPT_TABLE, LABELS, MESSAGES, STATES, VALIDATION_LINES, concept_label
 
+if TYPE_CHECKING:
+    from lib_pivotal.core.importers.found import ImportResult
+
 __all__ = [
     "show_concept_table",
     "show_error",
+    "show_import",
     "show_message",
     "show_plot",
     "show_problems",
@@ -118,6 +122,17 @@ def _concept_row(row: dict[str, Any]) -> str:
     )
     style = ' class="pivotal-unusual"' if row["remark"] else ""
     return f"<tr{style}>{''.join(f'<td>{escape_html(cell)}</td>' for cell in cells)}</tr>"
+
+
+def show_import(result: ImportResult) -> str:
+    """What was imported: warnings, and every key and file that is not used."""
+    heading = MESSAGES["imported"].format(kind=result.kind)
+    body = _problem_list(list(result.problems), "warning")
+    if result.unused:
+        items = "".join(f"<li>{escape_html(key)}</li>" for key in result.unused)
+        summary = escape_html(MESSAGES["not_used"].format(count=len(result.unused)))
+        body += f"<details open><summary>{summary}</summary><ul>{items}</ul></details>"
+    return f'<div class="pivotal-box pivotal-good" role="status"><b>{escape_html(heading)}</b>{body}</div>'
 
 
 def show_status(status: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from lib_pivotal.core.errors import PivotalError
 from lib_pivotal.ui import panels
 from lib_pivotal.ui.blocks.bundles import create_bundles
 from lib_pivotal.ui.blocks.concepts import ROW_COUNT, row_key
+from lib_pivotal.ui.blocks.import_settings import create_import
 from lib_pivotal.ui.blocks.run import create_buttons, create_monitor
 from lib_pivotal.ui.blocks.settings import create_settings
 from lib_pivotal.ui.bundle_handlers import INPUTS, LISTS, BundleHandlers
@@ -42,7 +43,7 @@ def build_tab(session: Session, library: BundleLibrary) -> gr.Blocks:
     with gr.Blocks(analytics_enabled=False) as blocks, gr.Tabs(elem_id="pivotal_tab"):
         with _part("train"), gr.Row(equal_height=False):
             with gr.Column(scale=3, min_width=320):
-                parts = {**create_buttons(), **create_settings()}
+                parts = {**create_buttons(), **create_import(), **create_settings()}
             with gr.Column(scale=2, min_width=320):
                 parts.update(create_monitor())
             _wire(parts, Handlers(session))
@@ -93,6 +94,7 @@ def _wire(parts: dict[str, Any], handlers: Handlers) -> None:
     for name in ("stop", "discard", "save_now", "sample_now"):
         listen(name, getattr(handlers, name), [], answer)
     listen("restore", handlers.restore, [], ["notice", *fields, *rows])
+    listen("import", handlers.import_settings, ["path"], ["notice", *fields, *rows], spinner=True)
     listen("load", handlers.load, [], [*answer, *fields, *rows])
     listen("refresh", handlers.refresh, ["gallery_shows", "page_status"], list(VIEW))
     listen("add_concept", handlers.add_concept, [ROW_COUNT], rows)

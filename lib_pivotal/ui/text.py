@@ -33,6 +33,7 @@ BUTTONS = {
     "stop": "Stop and keep",
     "discard": "Discard",
     "restore": "Restore last settings",
+    "import": "Import settings",
     "save_now": "Save now",
     "sample_now": "Sample now",
     "add_concept": "Add concept",
@@ -56,6 +57,8 @@ LABELS = {
     "preset": "Preset",
     "preset_help": "Fills in settings that suit a kind of data set; nothing is started.",
     "webui": "Webui",
+    "path": "Settings of another program",
+    "path_help": "A file of kohya's scripts, HCP-Diffusion or OneTrainer, or a folder; fills in the fields below.",
 }
 
 SUBSETS_HELP = (
@@ -140,8 +143,10 @@ MESSAGES = {
     "will_sample": "Sample images will be made after the current step.",
     "no_run": "No training in progress.",
     "restored": "Restored the settings of the last run.",
+    "imported": "Filled in the settings from: {kind}. Check them before training.",
+    "not_used": "Not used, because they have no meaning here ({count}):",
     "nothing_to_restore": "Nothing to restore: no training has been started yet.",
-    "too_many_concepts": "That run had more concepts than the tab has rows; the first {count} are shown.",
+    "too_many_concepts": "There are more concepts than the tab has rows; the first {count} are shown.",
     "preset_used": "The settings of this preset are filled in. {why}",
     "table_title": "{images} images, {steps} steps, {samples} samples",
     "no_concept": "(no concept)",

@@ -143,6 +143,22 @@ def test_presets_are_listed_and_filled_in(session):
     assert "style-sdxl" in client.post(f"{V1}/presets", json={"preset": "styl-sdxl"}).json()["problems"][0]["hint"]
 
 
+def test_import_returns_settings_and_what_is_not_used(session, tmp_path):
+    client = make_client(session)
+    path = tmp_path / "training.json"
+    path.write_text('{"network_dim": "8", "unet_lr": "1e-4", "noise_offset": 0.1, "lr_scheduler": "linear"}')
+    answer = client.post(f"{V1}/import", json={"path": f" {path} "}).json()
+    assert (answer["config"]["rank"], answer["config"]["unet_lr"]) == (8, 1e-4)
+    assert answer["unused"] == ["lr_scheduler", "noise_offset"]
+    assert [problem["severity"] for problem in answer["problems"]] == ["warning"]
+    assert "kohya" in answer["kind"]
+    # The settings can be sent back as they are.
+    assert client.post(f"{V1}/check", json=answer["config"]).status_code == 200
+    assert session.status()["state"] == "idle"
+    for body in ({}, {"path": 3}, [], {"path": ""}, {"path": str(tmp_path / "none.json")}, {"path": "a\0b"}):
+        assert client.post(f"{V1}/import", json=body).status_code == 422, body
+
+
 def test_requests_without_a_run_are_refused(session):
     client = make_client(session)
     for name in ("stop", "save", "sample"):
@@ -160,7 +176,18 @@ def test_credentials_are_asked_for(session, images, engine):
     client = make_client(session, {"anna": "pa:ss", "bert": "secret"})
     body = to_dict(good_config(images))
     assert client.get(f"{V1}/presets").status_code == 401
-    for name in ("train", "check", "data_report", "presets", "stop", "save", "sample", "captions", "core_tags"):
+    for name in (
+        "train",
+        "check",
+        "data_report",
+        "presets",
+        "stop",
+        "save",
+        "sample",
+        "captions",
+        "core_tags",
+        "import",
+    ):
         assert client.post(f"{V1}/{name}", json=body).status_code == 401, name
         assert client.post(f"{V1}/{name}", json=body, auth=("anna", "ü")).status_code == 401, name
         assert client.post(f"{V1}/{name}", json=body, auth=("nobody", "")).status_code == 401, name
@@ -179,7 +206,7 @@ def test_credentials_are_asked_for(session, images, engine):
 FOREIGN = {"Origin": "https://evil.example.com", "Sec-Fetch-Site": "cross-site"}
 
 
-@pytest.mark.parametrize("name", ["check", "data_report", "presets", "train", "stop", "save", "sample"])
+@pytest.mark.parametrize("name", ["check", "data_report", "presets", "train", "stop", "save", "sample", "import"])
 def test_other_sites_are_refused(session, images, engine, name):
     credentials = {"anna": "secret"}
     for given in ({}, credentials):

@@ -22,6 +22,8 @@ MAY_IMPORT = {
     "core": {"core", *LIBRARIES},
     "core.config": {"core.config", "core.errors", "core.families", "core.printable"},
     "core.families": {"core.errors"},
+    # PyYAML, inside a function: the webui has it, and only one format needs it.
+    "core.importers": {"core", "yaml"},
     "host": {"core", *LIBRARIES},
     "host.detect": {"host.a1111"},
     "host.webui": {"core", "host.webui", "modules"},
@@ -47,6 +49,7 @@ MAY_IMPORT = {
 WITHOUT_TORCH = (
     "core.config",
     "core.families",
+    "core.importers",
     "core.errors",
     "core.events",
     "core.ports",
@@ -165,6 +168,7 @@ ROOMS = {
     "textual_inversion": {"config", "optim"},
     "data": {"bundle", "config"},
     "core_tags": {"config", "data"},
+    "importers": {"bundle", "config", "data"},
     "train": {"bundle", "config", "core_tags", "data", "diffusion", "lora", "optim", "textual_inversion"},
 }
 """Room of core → the rooms it may import; each only rooms above it in this table."""

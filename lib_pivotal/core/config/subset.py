@@ -52,6 +52,13 @@ class Subset:
         "Where captions come from; empty: as for the whole data set.",
         choices=("", "auto", "txt", "caption", "json", "folder", "filename", "template"),
     )
+    default_caption: str = setting(
+        "",
+        "subsets",
+        "advanced",
+        "Caption where there is none",
+        "Caption of the images for which none is found.",
+    )
     caption_prefix: str = setting(
         "", "subsets", "advanced", "Caption prefix", "Tags in front of each caption of this folder."
     )

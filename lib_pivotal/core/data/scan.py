@@ -83,9 +83,11 @@ def scan_entry(entry: ImageEntry, folder: Path, subset: Subset, size: tuple[int,
         width, height = size or image_size(entry.path)
     except UnusableImage as error:
         flaws.insert(0, Flaw(error.reason, error.hint))
+    # A caption that cannot be used is not replaced.
+    without = None if entry.flaws else subset.default_caption or None
     return DatasetImage(
         path=entry.path,
-        caption=entry.text,
+        caption=without if entry.text is None else entry.text,
         repeats=entry.repeats * subset.repeats,
         width=width,
         height=height,

@@ -1,0 +1,4 @@
+"""Reads the settings of other training programs; nothing is changed or written.
+
+Status: free.
+"""
