@@ -102,7 +102,7 @@ def test_tags_that_only_the_concept_can_own_are_left_out(caption, kept):
 
 
 def test_the_examples_of_the_documents_are_true():
-    text = (Path(__file__).parents[2] / "docs" / "datasets-coretags.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text(encoding="utf-8")
     examples = re.findall(r"^\| `(zog, [^`]+)` \| `([^`]+)` \|$", text, re.MULTILINE)
     concepts = (Concept("zog", core_tags=("red hair", "horns")), Concept("mib", core_tags=("blue hair",)))
     pruner = pruner_for(TrainConfig(concepts=concepts), images(*ZOG_AND_MIB))

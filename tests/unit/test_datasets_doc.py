@@ -1,4 +1,4 @@
-"""The examples of docs/datasets-reading.md are read as the page says."""
+"""The examples of docs/datasets.md are read as the page says."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.unit.dataset_files import save_image
 
 BLOCKS = re.findall(
     r"^```(?:json)?\n(.*?)^```",
-    (Path(__file__).parents[2] / "docs" / "datasets-reading.md").read_text(encoding="utf-8"),
+    (Path(__file__).parents[2] / "docs" / "datasets.md").read_text(encoding="utf-8").partition("\n## Images")[0],
     re.MULTILINE | re.DOTALL,
 )
 
