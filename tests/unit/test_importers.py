@@ -476,6 +476,7 @@ def test_names_that_break_the_rules_are_changed_and_stay_as_caption_tags(tmp_pat
 
 def test_examples_in_the_documentation_can_be_imported(tmp_path):
     page = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text(encoding="utf-8")
+    page = page.partition("\n## Settings of other programs")[2]
     blocks = re.findall(r"```(toml|yaml|json)\n(.*?)```", page, re.DOTALL)
     kinds = [import_settings(write(tmp_path / f"a.{suffix}", text)).kind for suffix, text in blocks]
     assert [kind.split()[-1] for kind in kinds] == ["scripts", "HCP-Diffusion", "OneTrainer"]
