@@ -93,7 +93,8 @@ def test_a_concept_in_any_line_or_option_is_mentioned():
     make = maker(ZOG, MIB)
     assert make.concepts_in("{teal robot|{mib|cat}}, hat") == {"zog", "mib"}
     assert make.concepts_in("a hat\nmib, hat") == {"mib"}
-    assert make.always_mentions("zog\nmib") and not make.always_mentions("zog\nhat")
+    assert make.outlook("zog\nmib").is_always_named and not make.outlook("zog\nhat").is_always_named
+    assert make.outlook("zog, {hat|a very tall tree}\nmib").longest == "zog, a very tall tree"
 
 
 @pytest.mark.timeout(20)

@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.config.subset import Subset
-from lib_pivotal.core.data.caption_parts import CaptionParser, Part, Prune
+from lib_pivotal.core.data.caption_parts import CaptionParser, CaptionParts, Part, Prune
 from lib_pivotal.core.data.caption_tags import plain_words
 from lib_pivotal.core.data.caption_template import read_templates
 from lib_pivotal.core.data.chosen_text import CaptionTexts
 
-__all__ = ["EMPTY", "FULL", "NAMES", "CaptionMaker", "DrawnCaption", "Prune", "plain_words"]
+__all__ = ["EMPTY", "FULL", "NAMES", "CaptionMaker", "CaptionOutlook", "DrawnCaption", "Prune", "plain_words"]
 
 FULL = "full"
 NAMES = "names"
@@ -49,6 +49,20 @@ class DrawnCaption(NamedTuple):
     def tags(self) -> tuple[str, ...]:
         """The tags in it, in order."""
         return tuple(tag for part in self.parts for tag in part.tags)
+
+
+class CaptionOutlook(NamedTuple):
+    """What to expect of a caption.
+
+    Attributes:
+        names: concepts that it may mention, and those that always apply.
+        is_always_named: whether it mentions a concept whatever is chosen.
+        longest: the whole caption with the choices that make it longest.
+    """
+
+    names: frozenset[str]
+    is_always_named: bool
+    longest: str
 
 
 class CaptionMaker:
@@ -90,11 +104,16 @@ class CaptionMaker:
 
     def concepts_in(self, caption: str) -> set[str]:
         """Names of the concepts that the caption may mention, by name or alias, and those that always apply."""
-        return {name for text in self._texts.variants(caption) for name in self._parser.parts(text).names}
+        return set(self.outlook(caption).names)
 
-    def always_mentions(self, caption: str) -> bool:
-        """Whether each line and choice of the caption mentions a concept, as far as they were tried."""
-        return all(self._parser.parts(text).names for text in self._texts.variants(caption))
+    def outlook(self, caption: str) -> CaptionOutlook:
+        """What all lines, templates and choices of a caption have in common, as far as they were tried."""
+        parsed = [self._parser.parts(text) for text in self._texts.variants(caption)]
+        return CaptionOutlook(
+            names=frozenset(name for parts in parsed for name in parts.names),
+            is_always_named=all(parts.names for parts in parsed),
+            longest=max((_whole(parts) for parts in parsed), key=len),
+        )
 
     def vary(self, caption: str, rng: random.Random, progress: float = 1.0) -> str:
         """The text of :meth:`draw`."""
@@ -129,15 +148,7 @@ class CaptionMaker:
 
     def full(self, caption: str) -> str:
         """The whole caption in its own order, with the first option of each choice; nothing in it is random."""
-        return self._whole(self._texts.chosen(caption, lambda _: 0))
-
-    def longest(self, caption: str) -> str:
-        """Like :meth:`full`, but with the longest of the lines, templates and options, as far as they were tried."""
-        return max((self._whole(text) for text in self._texts.variants(caption)), key=len)
-
-    def _whole(self, text: str) -> str:
-        parts = self._parser.parts(text)
-        return ", ".join(part.text for part in (*parts.head, *parts.flexible, *parts.tail))
+        return _whole(self._parser.parts(self._texts.chosen(caption, lambda _: 0)))
 
     def _only_names(self, names: Sequence[str], rng: random.Random) -> list[Part]:
         # Without the setting no random number is taken, as in runs from before there was one.
@@ -151,3 +162,7 @@ class CaptionMaker:
             return [part for part in parts if rng.random() >= rate or part.is_protected]
         slope = 2 * rate / (len(parts) - 1)
         return [part for index, part in enumerate(parts) if rng.random() >= slope * index or part.is_protected]
+
+
+def _whole(parts: CaptionParts) -> str:
+    return ", ".join([part.text for part in (*parts.head, *parts.flexible, *parts.tail)])

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lib_pivotal.core.config.schema import TrainConfig
-from lib_pivotal.core.config.subset import TRAIN, Subset
-from lib_pivotal.core.data.caption import CaptionMaker
+from lib_pivotal.core.config.subset import TRAIN
+from lib_pivotal.core.data.caption import CaptionOutlook
 from lib_pivotal.core.data.caption_settings import caption_setting_problems
 from lib_pivotal.core.data.caption_syntax import syntax_problems
 from lib_pivotal.core.data.folder_captions import caption_makers
-from lib_pivotal.core.data.kinds import images_of_kind
 from lib_pivotal.core.data.scan import DatasetImage
 from lib_pivotal.core.data.shown import listed, shown_path
 from lib_pivotal.core.data.token_count import TokenCounter, chunks_of
@@ -42,15 +41,16 @@ def caption_problems(
         tokenizer: text → token ids; None counts words instead.
     """
     makers = caption_makers(images, config)
+    outlooks = [(image, makers[image.subset].outlook(image.caption or "")) for image in images]
     problems = caption_setting_problems(config)
     # Templates may need no words of their own.
-    bare = [image for image in images if not makers[image.subset].full(image.caption or "")]
+    bare = [image for image, outlook in outlooks if not image.caption and not outlook.longest]
     problems += _missing([image for image in bare if image.subset.captions != "template"], images, folder)
-    captioned = [image for image in images if makers[image.subset].full(image.caption or "")]
-    problems += _generation_data(captioned)
-    problems += syntax_problems(captioned, config)
-    problems += _long(captioned, makers, config, tokenizer)
-    return problems + _concepts(images_of_kind(captioned, TRAIN), makers, config)
+    captioned = [(image, outlook) for image, outlook in outlooks if image.caption or outlook.longest]
+    problems += _generation_data([image for image, _ in captioned])
+    problems += syntax_problems([image for image, _ in captioned], config)
+    problems += _long(captioned, config, tokenizer)
+    return problems + _concepts([pair for pair in captioned if pair[0].subset.kind == TRAIN], config)
 
 
 def _names(images: Sequence[DatasetImage]) -> str:
@@ -86,15 +86,14 @@ def _count(images: Sequence[DatasetImage]) -> str:
 
 
 def _long(
-    images: Sequence[DatasetImage],
-    makers: Mapping[Subset, CaptionMaker],
+    outlooks: Sequence[tuple[DatasetImage, CaptionOutlook]],
     config: TrainConfig,
     tokenizer: Callable[[str], list[int]] | None,
 ) -> list[Problem]:
     counter = None if tokenizer is None else TokenCounter(tokenizer, config.concepts)
     found = []
-    for image in images:
-        count = _length(makers[image.subset].longest(image.caption or ""), counter)
+    for image, outlook in outlooks:
+        count = _length(outlook.longest, counter)
         if count > _MAX_TOKENS:
             chunks = f", {chunks_of(count)} chunks" if counter is not None else ""
             found.append(f"{image.shown} (about {count}{chunks})")
@@ -115,14 +114,10 @@ def _length(caption: str, counter: TokenCounter | None) -> int:
     return count * len(caption) // len(text)
 
 
-def _concepts(
-    images: Sequence[DatasetImage], makers: Mapping[Subset, CaptionMaker], config: TrainConfig
-) -> list[Problem]:
-    concepts = [concept for concept in config.concepts if concept.name.strip()]
-    if not images or not concepts:
+def _concepts(outlooks: Sequence[tuple[DatasetImage, CaptionOutlook]], config: TrainConfig) -> list[Problem]:
+    if not outlooks or not any(concept.name.strip() for concept in config.concepts):
         return []
-    found = [makers[image.subset].concepts_in(image.caption or "") for image in images]
-    mentioned = set().union(*found)
+    mentioned = set().union(*(outlook.names for _, outlook in outlooks))
     problems = [
         Problem(
             f"concepts[{index}].name",
@@ -133,16 +128,12 @@ def _concepts(
         for index, concept in enumerate(config.concepts)
         if concept.name.strip() and concept.name not in mentioned
     ]
-    without = [image for image, names in zip(images, found, strict=True) if not names]
-    if mentioned and 2 * len(without) > len(images):
-        text = f"{len(without)} of {len(images)} captions mention no concept: {_names(without)}."
+    without = [image for image, outlook in outlooks if not outlook.names]
+    if mentioned and 2 * len(without) > len(outlooks):
+        text = f"{len(without)} of {len(outlooks)} captions mention no concept: {_names(without)}."
         hint = "Add the name of what they show, or list a tag that stands for it as an alias."
         problems.append(Problem("data_folder", "warning", text, hint))
-    partly = [
-        image
-        for image, names in zip(images, found, strict=True)
-        if names and not makers[image.subset].always_mentions(image.caption or "")
-    ]
+    partly = [image for image, outlook in outlooks if outlook.names and not outlook.is_always_named]
     if partly:
         text = f"Not every line or choice of the captions of {_count(partly)} mentions a concept: {_names(partly)}."
         hint = "Each line of a caption is an alternative; add the name to all of them."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 from lib_pivotal.core.data.caption_choices import Choices, Choose, lines_of
@@ -56,17 +57,13 @@ class CaptionTexts:
         Args:
             caption: of the image.
         """
-        lines = self._lines_of(caption)
-        count = len(lines) * max(line.variants for line in lines)
-        count = max([count, *(len(self._templates) * item.variants for item in self._templates)])
-        return list(dict.fromkeys(self._variant(lines, number) for number in range(min(count, _MAX_VARIANTS))))
-
-    def _variant(self, lines: Sequence[Choices], number: int) -> str:
-        text = lines[number % len(lines)].variant(number // len(lines))
-        if not self._templates:
-            return text
-        template = self._templates[number % len(self._templates)].variant(number // len(self._templates))
-        return self._filled(template, text)
+        lines = _each_variant(self._lines_of(caption))
+        templates = _each_variant(self._templates)
+        count = max(len(lines), len(templates))
+        texts = [lines[number % len(lines)] for number in range(count)]
+        if templates:
+            texts = [self._filled(templates[number % len(templates)], text) for number, text in enumerate(texts)]
+        return list(dict.fromkeys(texts))
 
     def _lines_of(self, caption: str) -> list[Choices]:
         lines = self._lines.get(caption)
@@ -86,3 +83,9 @@ class CaptionTexts:
 
     def _filled(self, template: str, text: str) -> str:
         return fill(template, text, self._name if self._name is not None else ", ".join(self._names_in(text)))
+
+
+def _each_variant(sources: Sequence[Choices]) -> list[str]:
+    """The variants of each source, as many as are tried."""
+    found = (source.variant(number) for source in sources for number in range(source.variants))
+    return list(itertools.islice(found, _MAX_VARIANTS))
