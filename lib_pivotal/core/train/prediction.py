@@ -72,13 +72,14 @@ class PriorPrediction:
     Args:
         model: the borrowed model.
         adapters: the trained adapters, which may be attached.
+        has_emphasis: whether brackets in captions weigh tags.
 
     Source: Kumari et al. 2022 regularize with images that the model itself generates,
     https://arxiv.org/abs/2212.04488; its prediction for a noisy image needs no generation.
     """
 
-    def __init__(self, model: DiffusionModel, adapters: Sequence[AdapterSet]) -> None:
-        self._predict = CaptionPrediction(model, TextConditioner(model))
+    def __init__(self, model: DiffusionModel, adapters: Sequence[AdapterSet], *, has_emphasis: bool = False) -> None:
+        self._predict = CaptionPrediction(model, TextConditioner(model, has_emphasis=has_emphasis))
         self._adapters = adapters
 
     @torch.no_grad()

@@ -146,7 +146,7 @@ def prepare(
             model,
             _conditioner(model, adapters, layout, tables, may_offload=may_offload, has_emphasis=config.emphasis),
         ),
-        prior=PriorPrediction(model, adapters),
+        prior=PriorPrediction(model, adapters, has_emphasis=config.emphasis),
         validation=_validation(config, model, data.validation, adapters, layout, tables, objective),
         objective=objective,
         adapters=adapters,
