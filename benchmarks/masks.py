@@ -144,7 +144,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--count", type=int, default=20, help="images per prompt")
-    parser.add_argument("--masked", nargs="*", default=["0.1/0.1", "0/0"], metavar="FLOOR/SHARE")
+    parser.add_argument("--masked", nargs="*", default=["0.1/0.1", "0/0.1", "0/0"], metavar="FLOOR/SHARE")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:

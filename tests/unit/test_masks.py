@@ -47,7 +47,7 @@ def cells(folder: Path, **changes) -> np.ndarray:
 
 
 def batcher_of(folder: Path, **changes) -> Batcher:
-    config = toy_config(folder, **{"masks": "masklabel", "unmasked_share": 0.0, **changes})
+    config = toy_config(folder, **{"masks": "masklabel", "mask_floor": 0.1, "unmasked_share": 0.0, **changes})
     images = read_dataset(config).usable
     entries = latent_entries(images, config.resolution, flip=config.flip)
     items = encode_all(
@@ -339,8 +339,8 @@ def test_check_names_masks_that_are_probably_wrong(tmp_path, size, left, right, 
 def test_a_mask_that_leaves_nothing_to_learn_is_an_error_without_a_floor(tmp_path):
     write_captions(tmp_path, "zog")
     mask_images(tmp_path, 0)
-    assert not texts(problems_of(tmp_path, masks="masklabel"))
-    assert "leaves out the whole image" in texts(problems_of(tmp_path, masks="masklabel", mask_floor=0.0))[0]
+    assert not texts(problems_of(tmp_path, masks="masklabel", mask_floor=0.1))
+    assert "leaves out the whole image" in texts(problems_of(tmp_path, masks="masklabel"))[0]
 
 
 def test_check_names_colored_and_missing_masks_and_details_that_vanish(tmp_path):

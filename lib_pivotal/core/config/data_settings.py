@@ -273,7 +273,7 @@ class DataSettings:
         False, "dataset", "advanced", "Invert masks", "Black parts count, and white parts do not."
     )
     mask_floor: float = setting(
-        0.1,
+        0.0,
         "dataset",
         "advanced",
         "Weight outside masks",
