@@ -2,6 +2,7 @@
 
     python run.py demo            train on the embedded small model and show images and numbers
     python run.py test [ARGS]     the tests, also in a real webui if one is found; ARGS go to pytest
+    python run.py unit [ARGS]     the tests of the engine alone, on several processor cores
     python run.py check           linters, spelling, types, direction of imports
     python run.py e2e [--webui DIR] [ARGS]      all tests in a real webui, also what it does without this extension
     python run.py browser [ARGS]  the tests of the page, in a real browser and a real webui
@@ -31,7 +32,7 @@ from lib_pivotal.cli.console import guarded
 ROOT = Path(__file__).resolve().parent
 CONSTRAINTS = ROOT / ".ci" / "constraints.txt"
 HEADLESS = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "pillow", "pyyaml", "tqdm",
-            "pytest", "pytest-timeout", "hypothesis", "playwright", "ruff", "mypy", "types-tqdm",
+            "pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "playwright", "ruff", "mypy", "types-tqdm",
             "codespell")  # fmt: skip
 _NO_TESTS = 5
 """pytest's exit code if no tests were collected."""
@@ -216,6 +217,13 @@ def run_tests(arguments: list[str]) -> int:
     return suites.finish()
 
 
+def run_unit(arguments: list[str]) -> int:
+    """Run the tests that need neither a model nor a webui."""
+    suites = Suites()
+    suites.run("engine", headless(), ["tests/unit", "-n", "logical", "--maxprocesses", "4", *arguments])
+    return suites.finish()
+
+
 def run_suite(title: str, folder: str, arguments: list[str]) -> int:
     """Run one suite that needs a real webui."""
     if "--webui" in arguments:
@@ -276,6 +284,7 @@ def run_demo(arguments: list[str]) -> int:
 COMMANDS = {
     "demo": run_demo,
     "test": run_tests,
+    "unit": run_unit,
     "check": lambda _: run_checks(),
     "e2e": lambda arguments: run_suite("real webui", "tests/e2e", arguments),
     "browser": lambda arguments: run_suite("page in a real browser", "tests/browser", arguments),

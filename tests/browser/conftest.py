@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.browser.tab_page import DESKTOP, TabPage
 from tests.e2e.server import Webui, find_python, find_webui, running
 
 _HERE = Path(__file__).resolve().parent
@@ -87,6 +88,28 @@ def browser():
             _skip_loudly("NO CHROMIUM FOUND (set PIVOTAL_CHROMIUM)")
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="session")
+def shared_tab(url: str, browser) -> Iterator[TabPage]:
+    """One page with the tab: loading the webui's page takes the browser ten seconds of computing."""
+    context = browser.new_context(viewport=DESKTOP)
+    yield TabPage(context.new_page(), url)
+    context.close()
+
+
+@pytest.fixture
+def tab(request: pytest.FixtureRequest, shared_tab: TabPage) -> Iterator[TabPage]:
+    """The tab, in a page that earlier tests have used; after a test that fails the page is loaded again."""
+    failures = request.session.testsfailed
+    shared_tab.errors = []
+    shared_tab.page.set_viewport_size(DESKTOP)
+    shared_tab.show()
+    yield shared_tab
+    errors = list(shared_tab.errors)
+    if errors or request.session.testsfailed > failures:
+        shared_tab.open()
+    assert errors == []
 
 
 @pytest.fixture

@@ -8,9 +8,11 @@ from typing import Any
 
 from playwright.sync_api import Page, expect
 
-__all__ = ["TabPage"]
+__all__ = ["DESKTOP", "TabPage"]
 
 _WAIT_MS = 120_000
+DESKTOP = {"width": 1360, "height": 900}
+"""Size of the window."""
 
 
 class TabPage:
@@ -35,7 +37,12 @@ class TabPage:
         self.page.goto(self.url)
         self.page.locator("#pivotal_run_train").wait_for(state="attached")
         expect(self.page.locator("#pivotal_run_status .pivotal-box")).to_have_count(1, timeout=_WAIT_MS)
+        self.show()
+
+    def show(self) -> None:
+        """Go to the tab, and in it to the training."""
         self.page.get_by_role("button", name="Pivotal Tuning", exact=True).first.click()
+        self.page.get_by_role("button", name="Train a bundle", exact=True).first.click()
         expect(self.page.locator("#pivotal_run_train")).to_be_visible()
 
     def fill(self, settings: dict[str, Any], blocks: dict[str, str]) -> None:

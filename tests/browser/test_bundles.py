@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 pytest.importorskip("playwright")
@@ -12,24 +10,19 @@ import torch
 from playwright.sync_api import Page, expect
 from safetensors.torch import load_file, save_file
 
-from tests.browser.tab_page import TabPage
-
 WAIT_MS = 20_000
 LAYER = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
 
 
 @pytest.fixture
-def page(webui, url, browser) -> Iterator[Page]:
+def page(webui, tab) -> Page:
     vectors = torch.randn(3, 768, generator=torch.Generator().manual_seed(1)) * 0.015
     lora = {f"{LAYER}.lora_down.weight": torch.ones(4, 320), f"{LAYER}.lora_up.weight": torch.ones(320, 4)}
     named = {"bundle_emb.zog_v1.string_to_param.*": vectors, "bundle_emb.nim_v1.string_to_param.*": vectors[:2] * 1.1}
     save_file({**lora, f"{LAYER}.alpha": torch.tensor(2.0), **named}, webui.data / "models/Lora/two.safetensors")
-    context = browser.new_context(viewport={"width": 1360, "height": 900})
-    tab = TabPage(context.new_page(), url)
+    webui.post("/sdapi/v1/refresh-loras")
     tab.page.get_by_role("button", name="Bundle tools", exact=True).click()
-    yield tab.page
-    context.close()
-    assert tab.errors == []
+    return tab.page
 
 
 def choose(page: Page, field: str, text: str) -> None:

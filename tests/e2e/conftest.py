@@ -1,4 +1,4 @@
-"""One real webui for the whole suite."""
+"""One real webui for the whole suite: starting one takes longer than most tests."""
 
 from __future__ import annotations
 
@@ -40,22 +40,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(" | ".join([f"{name:<{width}}", *columns]))
 
 
-def _checkpoints(tree: Path, python: Path, folder: Path) -> list[Path]:
-    """The demo's trained base if it is there, and a random one."""
+def _demo_checkpoints(folder: Path) -> list[Path]:
+    """The demo's trained bases if they are there."""
     from lib_pivotal.demo import assets
 
-    result = []
-    if assets.BASE_A.exists() and assets.BASE_B_UNET.exists():
-        bases = assets.materialize(folder / "demo")
-        result = [bases.a, bases.b]
-    return [*result, *_random_checkpoints(tree, python, folder)]
-
-
-def _random_checkpoints(tree: Path, python: Path, folder: Path, families: tuple[str, ...] = ("sd1",)) -> list[Path]:
-    command = [str(python), str(_HERE / "random_checkpoint.py"), str(tree), str(folder / "random"), *families]
-    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
-    names = [name for family in families for name in (("random", "other") if family == "sd1" else (family,))]
-    return [folder / "random" / f"{name}.safetensors" for name in names]
+    if not (assets.BASE_A.exists() and assets.BASE_B_UNET.exists()):
+        return []
+    bases = assets.materialize(folder)
+    return [bases.a, bases.b]
 
 
 def _found() -> tuple[Path, Path]:
@@ -71,9 +63,12 @@ def _found() -> tuple[Path, Path]:
 
 @pytest.fixture(scope="session")
 def random_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two small SD1 checkpoints with random weights."""
+    """Small checkpoints with random weights: ``random`` and ``other`` (SD1), ``sd2``, ``sdxl``."""
     tree, python = _found()
-    return _random_checkpoints(tree, python, tmp_path_factory.mktemp("checkpoints"))
+    folder = tmp_path_factory.mktemp("checkpoints")
+    command = [str(python), str(_HERE / "random_checkpoint.py"), str(tree), str(folder), "sd1", "sd2", "sdxl"]
+    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    return [folder / f"{name}.safetensors" for name in ("random", "other", "sd2", "sdxl")]
 
 
 @pytest.fixture(scope="session")
@@ -83,23 +78,22 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def all_families(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webui]:
-    """A webui with a small random checkpoint of each family: ``random``, ``other`` (SD1), ``sd2``, ``sdxl``.
+def server(tmp_path_factory: pytest.TempPathFactory, random_checkpoints: list[Path]) -> Iterator[Webui]:
+    """A started webui with our extension, the probe and all checkpoints; every file of the suite uses it.
 
     Its API requires the credentials of one of two users, which are sent with every request.
     """
     tree, python = _found()
-    folder = tmp_path_factory.mktemp("families")
-    checkpoints = _random_checkpoints(tree, python, folder, ("sd1", "sd2", "sdxl"))
+    folder = tmp_path_factory.mktemp("webui")
+    checkpoints = [*_demo_checkpoints(folder / "demo"), *random_checkpoints]
     with running(tree, python, folder / "data", checkpoints, arguments=("--api-auth", "u:p,second:q")) as server:
         server.login = ("u", "p")
         yield server
 
 
-@pytest.fixture(scope="session")
-def webui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webui]:
-    """A started webui with our extension and the probe."""
-    tree, python = _found()
-    folder = tmp_path_factory.mktemp("webui")
-    with running(tree, python, folder / "data", _checkpoints(tree, python, folder)) as server:
-        yield server
+@pytest.fixture(scope="module")
+def webui(server: Webui, random_checkpoints: list[Path]) -> Webui:
+    """The webui with the demo's trained base selected, or the random one where there is none."""
+    trained = server.data / "models" / "Stable-diffusion" / "pivotal-demo-a.safetensors"
+    server.choose(trained.stem if trained.exists() else random_checkpoints[0].stem)
+    return server

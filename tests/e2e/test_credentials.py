@@ -16,11 +16,11 @@ STATUS_OF_ANYBODY = {
 
 
 @pytest.fixture
-def webui_with_login(all_families: Webui) -> Iterator[Webui]:
-    """A webui started with two users; the test may log in as anybody."""
-    known = all_families.login
-    yield all_families
-    all_families.login = known
+def webui_with_login(server: Webui) -> Iterator[Webui]:
+    """The webui, started with two users; the test may log in as anybody."""
+    known = server.login
+    yield server
+    server.login = known
 
 
 @pytest.mark.parametrize("route", ["check", "data_report", "presets", "train", "stop", "save", "sample"])

@@ -85,23 +85,23 @@ def test_the_webui_applies_the_delta_that_was_trained(webui: Webui, trained: dic
 
 def test_training_the_same_name_again_changes_the_next_image(webui: Webui, data: Path) -> None:
     prompt = f"{NAMES[0]} <lora:e2e_again:1>"
-    train(webui, settings(data, "e2e_again", sample_every=0))
+    train(webui, settings(data, "e2e_again", steps=2, sample_every=0))
     first = webui.pixels(prompt)
     assert webui.pixels(prompt) == first
-    train(webui, settings(data, "e2e_again", sample_every=0, seed=99, if_exists="overwrite"))
+    train(webui, settings(data, "e2e_again", steps=2, sample_every=0, seed=99, if_exists="overwrite"))
     assert webui.pixels(prompt) != first
 
 
 def test_a_lora_used_just_before_has_no_effect_on_training(webui: Webui, data: Path) -> None:
-    clean = train(webui, settings(data, "e2e_clean", steps=3, sample_every=0))
+    clean = train(webui, settings(data, "e2e_clean", steps=2, sample_every=0))
     webui.pixels("a red circle <lora:e2e_clean:1>")
-    after_lora = train(webui, settings(data, "e2e_clean2", steps=3, sample_every=0))
+    after_lora = train(webui, settings(data, "e2e_clean2", steps=2, sample_every=0))
     assert losses_of(after_lora) == losses_of(clean)
 
 
 def test_previews_do_not_change_what_is_learned(webui: Webui, data: Path) -> None:
-    without = train(webui, settings(data, "e2e_quiet", steps=3, sample_every=0))
-    with_previews = train(webui, settings(data, "e2e_shown", steps=3, sample_every=1))
+    without = train(webui, settings(data, "e2e_quiet", steps=2, sample_every=0))
+    with_previews = train(webui, settings(data, "e2e_shown", steps=2, sample_every=1))
     assert losses_of(with_previews) == losses_of(without)
 
 

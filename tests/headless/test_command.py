@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -163,27 +166,46 @@ def start(*arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen:
     )
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals for a single process")
-def test_every_signal_keeps_the_result(settings, tmp_path):
-    """docker stop and a closed terminal, at once, as most of the time goes into starting; Ctrl-C is the same path."""
-    config = str(settings(steps=5000))
-    outs = {name: tmp_path / name for name in ("SIGTERM", "SIGHUP")}
-    processes = {name: start("train", config, "--out", str(out), "--device", "cpu") for name, out in outs.items()}
+def main_in_fork(arguments: list[str], output: Path) -> None:
+    """The same in a forked process, which has everything imported already; its output goes to a file."""
+    with output.open("w") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+        code = main(arguments)
+    sys.exit(code)
+
+
+def wait_for_a_step(out: Path, is_running: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 240
-    for name, process in processes.items():
-        while not list(outs[name].glob("runs/*/loss.csv")) or not read_losses(the_run(outs[name])):
-            assert process.poll() is None, process.stdout.read()
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-        process.send_signal(getattr(signal, name))
-    for name, process in processes.items():
-        output, _ = process.communicate(timeout=120)
-        assert process.returncode == 0, output
-        assert "Stopped, progress kept" in output
-        assert read_bundle(outs[name] / "hero.safetensors").embeddings
-        assert load_newest(the_run(outs[name]) / "states").step > 0
-        assert {path.name for path in the_run(outs[name]).iterdir()} >= {"log.txt", "files.json", "config.json"}
-        assert not [path for path in outs[name].rglob(".*") if path.is_file()]
+    while not list(out.glob("runs/*/loss.csv")) or not read_losses(the_run(out)):
+        assert is_running()
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals for a single process")
+def test_docker_stop_and_a_closed_terminal_keep_the_result(settings, tmp_path):
+    """Ctrl-C is the same path."""
+    outs = {name: tmp_path / name for name in ("SIGTERM", "SIGHUP")}
+    commands = {
+        name: ["train", str(settings(steps=5000)), "--out", str(outs[name]), "--device", "cpu"] for name in outs
+    }
+    process = start(*commands["SIGTERM"])
+    forked = multiprocessing.get_context("fork").Process(
+        target=main_in_fork, args=(commands["SIGHUP"], tmp_path / "output.txt")
+    )
+    forked.start()
+    wait_for_a_step(outs["SIGHUP"], forked.is_alive)
+    os.kill(forked.pid, signal.SIGHUP)
+    wait_for_a_step(outs["SIGTERM"], lambda: process.poll() is None)
+    process.send_signal(signal.SIGTERM)
+    forked.join(120)
+    outputs = {"SIGTERM": process.communicate(timeout=120)[0], "SIGHUP": (tmp_path / "output.txt").read_text()}
+    assert (process.returncode, forked.exitcode) == (0, 0), outputs
+    for name, out in outs.items():
+        assert "Stopped, progress kept" in outputs[name]
+        assert read_bundle(out / "hero.safetensors").embeddings
+        assert load_newest(the_run(out) / "states").step > 0
+        assert {path.name for path in the_run(out).iterdir()} >= {"log.txt", "files.json", "config.json"}
+        assert not [path for path in out.rglob(".*") if path.is_file()]
 
 
 def test_resume_takes_a_file_of_the_run_and_names_anything_else(settings, tmp_path, capsys):

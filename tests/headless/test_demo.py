@@ -23,11 +23,13 @@ def test_the_demo_trains_measures_and_draws(tmp_path: Path, monkeypatch) -> None
 
     monkeypatch.setattr(demo, "_SAMPLE_STEPS", 1)
     monkeypatch.setattr(evaluate, "_PAIRS", 1)
-    text = demo.run(tmp_path, 4)
+    (prompt, *_) = demo._prompts()
+    monkeypatch.setattr(demo, "_prompts", lambda: [prompt])
+    text = demo.run(tmp_path, 3)
     assert (tmp_path / "result.md").read_text(encoding="utf-8").strip() == text
     assert all(f"| {row} |" in text for row in ROWS)
     assert text.count("holds: ") + text.count("DOES NOT HOLD: ") == 3
-    assert Image.open(tmp_path / "result.png").size[0] > 800
+    assert Image.open(tmp_path / "result.png").size[0] > 500, "one column for each base"
     bundle = read_bundle(tmp_path / "demo.safetensors")
     assert set(bundle.embeddings) == set(demo.NAMES)
     logs = sorted(path.read_text(encoding="utf-8") for path in tmp_path.glob("runs/*/log.txt"))

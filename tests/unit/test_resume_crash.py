@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.unit import kill_points
+
 POINTS = (
     # In the middle of the run: its first bundle is written, the state of the same step is not yet.
     "after:toy-000008.safetensors",
@@ -19,9 +17,9 @@ POINTS = (
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
-def test_a_killed_run_resumes_and_ends_with_the_same_files():
+def test_a_killed_run_resumes_and_ends_with_the_same_files(capsys):
     """Two of the moments at which ``python -m tests.unit.kill_points`` kills; it needs minutes for all of them."""
-    command = [sys.executable, "-m", "tests.unit.kill_points", *POINTS]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert "2 kills, 2 resumed, 0 before the first state, 0 failures" in result.stdout
+    failures = kill_points.main(list(POINTS))
+    said = capsys.readouterr().out
+    assert failures == 0, said
+    assert "2 kills, 2 resumed, 0 before the first state, 0 failures" in said

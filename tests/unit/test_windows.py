@@ -75,7 +75,6 @@ def function_name(call: ast.Call) -> str:
 
 def posix_only(tree: ast.Module) -> list[str]:
     """Everything in a program that works on POSIX systems only, with its line."""
-    guarded = guarded_nodes(tree)
     docs = {
         id(node.body[0].value)
         for node in nodes_of(tree)
@@ -83,7 +82,7 @@ def posix_only(tree: ast.Module) -> list[str]:
         and node.body
         and isinstance(node.body[0], ast.Expr)
     }
-    found = []
+    suspects = []
     for node in nodes_of(tree):
         names: set[str] = set()
         if isinstance(node, ast.Import):
@@ -100,9 +99,10 @@ def posix_only(tree: ast.Module) -> list[str]:
             names = {node.value} if node.value.startswith(PLACES) else set()
         elif isinstance(node, ast.Call) and function_name(node) == "import_module":
             names = {str(item.value) for item in node.args if isinstance(item, ast.Constant)} & MODULES
-        if names and id(node) not in guarded:
-            found += [f"line {node.lineno}: {name}" for name in sorted(names)]
-    return found
+        suspects += [(node, name) for name in sorted(names)]
+    # Most files have none, and looking for checks of the system takes longest.
+    guarded = guarded_nodes(tree) if suspects else set()
+    return [f"line {node.lineno}: {name}" for node, name in suspects if id(node) not in guarded]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 from tests.e2e.bundles import Maker
 from tests.e2e.server import Webui, digest_of
 
-__all__ = ["ALWAYS", "BUNDLES", "RESULTS", "Bench", "Case", "case", "cases_of", "reference"]
+__all__ = ["ALWAYS", "BUNDLES", "RESULTS", "Bench", "Case", "case", "cases_of", "reference", "references"]
 
 Version = tuple[int, ...]
 ALWAYS: Version = (0,)
@@ -41,7 +40,7 @@ class Bench:
     def generate(self, prompt: str, **fields: Any) -> dict[str, Any]:
         """A small image: ``c`` and ``uc`` (digests of the encodings), ``comments``, ``text`` (infotext), ``pixels``."""
         self.webui.post("/pivotal-test/take")
-        task = {"prompt": prompt, "seed": 5, "steps": 2, "width": 64, "height": 64, "sampler_name": "Euler", **fields}
+        task = {"prompt": prompt, "seed": 5, "steps": 1, "width": 64, "height": 64, "sampler_name": "Euler", **fields}
         answer = self.webui.post("/sdapi/v1/txt2img", task)
         seen = self.webui.post("/pivotal-test/take")
         return {
@@ -133,8 +132,18 @@ def cases_of(module: ModuleType) -> list[Case]:
 
 def reference(bench: Bench, prompt: str, *, files: dict[str, int], **fields: Any) -> dict[str, Any]:
     """What the webui itself makes of a prompt with plain LoRAs and ordinary embedding files."""
-    plain = re.sub(r"<lora:", "<lora:plain_", prompt)
     # The webui alone also forgets a file of a name when it forgets the bundle with that name.
     bench.generate("nothing")
     with bench.files(**files):
-        return bench.generate(plain, **fields)
+        return bench.generate(_plain(prompt), **fields)
+
+
+def references(bench: Bench, prompts: Sequence[str], *, files: dict[str, int], **fields: Any) -> list[str]:
+    """The same for several prompts: digests of their encodings."""
+    bench.generate("nothing")
+    with bench.files(**files):
+        return [bench.c(_plain(prompt), **fields) for prompt in prompts]
+
+
+def _plain(prompt: str) -> str:
+    return prompt.replace("<lora:", "<lora:plain_")

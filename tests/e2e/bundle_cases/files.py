@@ -75,7 +75,7 @@ def hostile_names_change_no_prompt(bench: Bench) -> None:
     parsed = bench.webui.post(
         "/pivotal-test/parse_infotext", {"text": bench.generate("<lora:hostile:1> ../../x")["text"]}
     )
-    assert parsed["Steps"] == "2"
+    assert parsed["Steps"] == "1"
 
 
 @case(ALWAYS)

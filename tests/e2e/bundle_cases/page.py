@@ -74,10 +74,10 @@ def the_counter_of_the_negative_prompt_knows_the_names_of_the_prompt(bench: Benc
 def counting_during_a_generation_disturbs_neither(bench: Bench) -> None:
     bench.make.bundle("counted", 13, {"quizzaciously": 131})
     bench.refresh()
-    wanted = bench.webui.pixels("<lora:A:1> zogA, quizzaciously hat", steps=20)
+    wanted = bench.webui.pixels("<lora:A:1> zogA, quizzaciously hat", steps=8)
     counted = set()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        job = pool.submit(bench.webui.pixels, "<lora:A:1> zogA, quizzaciously hat", steps=20)
+        job = pool.submit(bench.webui.pixels, "<lora:A:1> zogA, quizzaciously hat", steps=8)
         while not job.done():
             counted.add(_count(bench, "<lora:counted:1> quizzaciously hat"))
     assert job.result() == wanted

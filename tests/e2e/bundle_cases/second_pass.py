@@ -7,7 +7,7 @@ from tests.e2e.bundle_cases.bench import ALWAYS, BUNDLES, Bench, case, reference
 HIRES = {
     "enable_hr": True,
     "hr_scale": 2,
-    "hr_second_pass_steps": 2,
+    "hr_second_pass_steps": 1,
     "hr_upscaler": "Latent",
     "denoising_strength": 0.7,
 }
