@@ -89,7 +89,9 @@ def check(
         problems += _check_init_texts(config, tokenizer)
     problems += check_file_name(config.output_name)
     if dataset is None:
-        keeps_images = keeps_images and not any(problem.is_error for problem in problems)
+        if any(problem.is_error for problem in problems):
+            # Nothing follows, so nothing is kept or written.
+            keeps_images, cache = False, None
         kept = KeptImages(config.resolution, background=config.background) if keeps_images else None
         dataset = read_dataset(config, kept=kept, cache=cache, progress=progress)
     table = None
