@@ -79,8 +79,10 @@ def test_check_counts_transparent_images_and_names_the_background(tmp_path):
     assert "show white" in found.hint
     (found,) = [problem for problem in problems_of(tmp_path, background="hidden") if problem.field == "background"]
     assert "show the colors stored under them" in found.hint
-    (found,) = [problem for problem in problems_of(tmp_path, masks="alpha") if problem.field == "background"]
-    assert "show white" in found.hint and "0.1 times" in found.hint
+    for floor, words in ((0.0, "they do not count"), (0.1, "0.1 times")):
+        problems = problems_of(tmp_path, masks="alpha", mask_floor=floor)
+        (found,) = [problem for problem in problems if problem.field == "background"]
+        assert "show white" in found.hint and words in found.hint
 
 
 def test_a_fully_transparent_image_is_an_error_unless_its_hidden_colors_are_trained(tmp_path):

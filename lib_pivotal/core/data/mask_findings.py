@@ -48,7 +48,8 @@ def transparency_problems(images: Sequence[DatasetImage], config: TrainConfig) -
     text = f"More than 1 % of {_counted(len(found), 'image')} is transparent: {_names(found)}."
     hint = f"Transparent parts show {BACKGROUNDS[config.background]}, which Background can change."
     if any(image.mask is not None for image in found):
-        hint += f" Where masks leave them out, they count {config.mask_floor:g} times as much as the rest."
+        weight = f"count {config.mask_floor:g} times as much as the rest" if config.mask_floor else "do not count"
+        hint += f" Where masks leave them out, they {weight}."
     return [Problem("background", "warning", text, hint)]
 
 
