@@ -104,6 +104,10 @@ def _checked(
         # verbose=False: no warning about more than 77 tokens, since long texts are encoded in chunks.
         return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
+    def show_reading(done: int, total: int) -> None:
+        if progress is not None:
+            progress.handle(Preparing("reading images", done, total))
+
     checked = check(
         config,
         bundles=out,
@@ -117,7 +121,7 @@ def _checked(
         resumed=resumed_run(resume) if resume is not None else None,
         # A check writes nothing, so only a run creates the folder.
         cache=out / "cache" if progress is not None or (out / "cache").is_dir() else None,
-        progress=lambda done, total: progress and progress.handle(Preparing("reading images", done, total)),
+        progress=show_reading,
     )
     found = checked.problems
     if resume is not None:

@@ -53,6 +53,6 @@ def _shapes(paths: Sequence[Path]) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def _values(shapes: list[tuple[int, ...]]) -> int:
+def _values(shapes: Sequence[tuple[int, ...]]) -> int:
     """Number of values in a LoRA of rank 1 on layers of these shapes, ``(out, in)`` or ``(out, in, kh, kw)``."""
     return sum(out + math.prod(inside) for out, *inside in shapes)
