@@ -48,6 +48,12 @@ def test_plain_captions_are_what_they_were_before_there_was_caption_syntax():
                 assert [make.vary(item["caption"], rng), rng.random()] == expected
 
 
+def test_an_alias_in_angle_brackets_is_found_in_any_text():
+    make = maker(Concept("zog", aliases=("<zog>", "girl")))
+    for text, expected in [("a <Zog> robot", "a zog robot"), ("red<zog>", "redzog"), ("magical girl", "magical girl")]:
+        assert make.full(f"{text}, hat") == f"{expected}, hat"
+
+
 # -- lines and choices
 
 

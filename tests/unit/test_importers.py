@@ -73,6 +73,13 @@ def test_data_set_of_kohya(tmp_path):
     assert result.unused == ("general.color_aug", "datasets.mystery")
 
 
+@pytest.mark.parametrize(("prefix", "kept"), [("", 2), ("best,", 1), ("best", 2), ("best, old, worn,", 0)])
+def test_kept_tags_of_kohya_include_those_of_the_prefix(tmp_path, prefix, kept):
+    subset = {"image_dir": "zog", "keep_tokens": 2, "caption_prefix": prefix}
+    result = import_settings(write(tmp_path / "set.json", {"datasets": [{"subsets": [subset]}]}))
+    assert result.config.subsets[0].keep_first == kept
+
+
 def test_data_set_of_kohya_as_json_and_its_rarer_keys(tmp_path):
     values = {
         "general": {"enable_bucket": False, "caption_separator": ";", "token_warmup_step": 0.3, "flip_aug": True},

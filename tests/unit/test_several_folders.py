@@ -41,6 +41,13 @@ def test_a_folder_without_images_is_an_error_about_its_setting(tmp_path, kind):
     assert error.is_error and error.field == "subsets[0].folder" and "two" in error.message
 
 
+def test_without_data_folder_the_first_folder_has_its_own_name_in_findings(tmp_path):
+    write_captions(tmp_path / "one", "zog")
+    (error,) = problems_of("", subsets=(Subset(str(tmp_path / "none")), Subset(str(tmp_path / "one"))))
+    assert error.field == "subsets[0].folder" and "none" in error.message
+    assert [problem.field for problem in problems_of("")] == ["data_folder"]
+
+
 def test_captions_source_encoding_and_subfolders_of_a_folder(tmp_path):
     for name in ("one", "two", "two/deep"):
         save_image(tmp_path / name / "a.png", color=(len(name), 3, 3))

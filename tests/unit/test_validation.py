@@ -6,18 +6,21 @@ import dataclasses
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from lib_pivotal.core.config.schema import Concept, Subset, TrainConfig
 from lib_pivotal.core.data.dataset_report import read_dataset
 from lib_pivotal.core.data.latents import LatentItem
+from lib_pivotal.core.data.mask import Mask
 from lib_pivotal.core.data.scan import DatasetImage
 from lib_pivotal.core.data.validation_images import MAX_MEASURED, hold_out, images_to_measure
+from lib_pivotal.core.diffusion.objective import Objective
 from lib_pivotal.core.errors import ConfigError
 from lib_pivotal.core.events import StepDone, Validated
 from lib_pivotal.core.process_group import SingleProcess
-from lib_pivotal.core.train.batches import latent_entries
+from lib_pivotal.core.train.batches import Batch, latent_entries
 from lib_pivotal.core.train.recorder import read_validation
 from lib_pivotal.core.train.setup import prepare
 from lib_pivotal.core.train.state import load_newest
@@ -166,6 +169,12 @@ def test_a_concept_only_in_validation_images_would_not_be_trained(tmp_path):
 # -- measuring
 
 
+def validation_data(*images: DatasetImage) -> ValidationData:
+    images = as_validation(*images)
+    item = LatentItem(torch.ones(4, 8, 8), torch.ones(4, 8, 8))
+    return ValidationData(images, latent_entries(images, 64, flip=False), [item] * len(images))
+
+
 VALIDATION = Subset("val", kind="validation")
 
 
@@ -245,14 +254,11 @@ def test_held_out_images_are_never_trained(sets):
 
 
 def test_captions_are_whole_or_the_name_or_the_initialization_text(sets):
-    images = as_validation(*(dataclasses.replace(image(f"{n}.png"), caption="tree, teal, a hat") for n in range(3)))
-    data = ValidationData(
-        images, latent_entries(images, 64, flip=False), [LatentItem(torch.ones(4, 8, 8), torch.ones(4, 8, 8))] * 3
-    )
+    data = validation_data(*(dataclasses.replace(image(f"{n}.png"), caption="tree, teal, a hat") for n in range(3)))
 
     def captions(concept: Concept) -> dict[str, set[str]]:
         config = toy_config(Path("data"), concepts=(concept,), tag_dropout=0.9, caption_dropout=0.5)
-        batches = validation_batches(data, config, 1000, torch.device("cpu"))
+        batches = validation_batches(data, [image("a.png", "zog_x, tree")], config, 1000, torch.device("cpu"))
         return {kind: {text for batch in found for text in batch.captions} for kind, found in batches.items()}
 
     named = Concept("zog_x", init_text="small thing", aliases=("teal",))
@@ -260,7 +266,34 @@ def test_captions_are_whole_or_the_name_or_the_initialization_text(sets):
         "caption": {"zog_x, tree, a hat"}, "name_only": {"zog_x"}, "initialization": {"small thing, tree, a hat"}
     }  # fmt: skip
     assert set(captions(dataclasses.replace(named, init_text=""))) == {"caption", "name_only"}
+    pruned = captions(dataclasses.replace(named, core_tags=("a hat",)))
+    assert pruned["caption"] == {"zog_x, tree"} and pruned["initialization"] == {"small thing, tree"}
     assert set(captions(dataclasses.replace(named, aliases=()))) == {"caption"}
+
+
+def test_masked_parts_do_not_count(sets):
+    cells = np.ones((8, 8), np.float32)
+    cells[:, :4] = 0.0
+    half = dataclasses.replace(image("a.png"), mask=Mask(cells, "a"))
+
+    def loss(*images: DatasetImage, wrong_from: int, wrong_to: int, floor: float) -> float:
+        config = toy_config(Path("data"), concepts=CONCEPTS, mask_floor=floor, loss_weighting="none")
+        batches = validation_batches(validation_data(*images), [], config, 1000, torch.device("cpu"))
+
+        def predict(_noisy: torch.Tensor, batch: Batch) -> torch.Tensor:
+            prediction = batch.noise.clone()
+            prediction[..., wrong_from:wrong_to] += 1.0
+            return prediction
+
+        objective = Objective(torch.linspace(0.99, 0.01, 1000), is_v_prediction=False, weighting="none",
+                              min_snr_gamma=0.0, device=torch.device("cpu"))  # fmt: skip
+        return Validation(batches, ToyModel(), predict, objective).measure()["caption"]
+
+    assert loss(half, wrong_from=0, wrong_to=4, floor=0.0) == 0.0
+    assert loss(half, wrong_from=4, wrong_to=8, floor=0.0) == pytest.approx(1.0)
+    assert loss(half, wrong_from=0, wrong_to=4, floor=0.25) == pytest.approx(0.2)
+    whole = image("b.png")
+    assert loss(half, whole, wrong_from=0, wrong_to=4, floor=0.0) == pytest.approx(0.25), "the other one has no mask"
 
 
 def test_numbers_are_in_a_table_that_resumes(sets):

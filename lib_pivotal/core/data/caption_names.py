@@ -43,7 +43,7 @@ class NameFinder:
     """Finds concepts in tags and sentences.
 
     An alias stands for its concept only as a whole tag, because ``girl`` must not match in ``magical girl``. In prose,
-    which has no tags, it may stand between other words.
+    which has no tags, it may stand between other words, and an alias in angle brackets may do so everywhere.
 
     Args:
         concepts: the concepts.
@@ -56,6 +56,10 @@ class NameFinder:
         # The text encoder finds a name wherever it is written, as a tag or not.
         self.names = _pattern((plain_words(concept.name) for concept in concepts), has_escapes=keeps_escapes)
         """Finds names, but not aliases, in a text."""
+        # Nobody writes angle brackets by chance.
+        marked = (alias for alias in self._names if alias[0] == "<" and alias[-1] == ">")
+        words = (plain_words(concept.name) for concept in concepts)
+        self._in_tags = _pattern((*words, *marked), has_escapes=keeps_escapes)
         self._in_prose = _pattern(self._names, has_escapes=keeps_escapes)
         self._found: dict[tuple[str, bool], NamedTag] = {}
 
@@ -96,7 +100,7 @@ class NameFinder:
             return name
 
         # One pass for all concepts, so that inserted names are not searched again.
-        text = (self._in_prose if is_prose else self.names).sub(replace, composed(tag))
+        text = (self._in_prose if is_prose else self._in_tags).sub(replace, composed(tag))
         return NamedTag(text if found else tag, tuple(found))
 
 
@@ -125,10 +129,10 @@ def _pattern(words: Iterable[str], *, has_escapes: bool) -> re.Pattern[str]:
 
 
 def _in_text(word: str, *, has_escapes: bool) -> str:
-    """Pattern for one word: no letter directly before or after it, unless one of the two is unspaced."""
+    """Pattern for one word: no letter directly before or after it, unless one of the two is unspaced or a bracket."""
     letter = rf"[^\W{_UNSPACED}]"
-    start = "" if _UNSPACED_LETTER.match(word[0]) else f"(?<!{letter})"
-    end = "" if _UNSPACED_LETTER.match(word[-1]) else f"(?!{letter})"
+    start = "" if word[0] == "<" or _UNSPACED_LETTER.match(word[0]) else f"(?<!{letter})"
+    end = "" if word[-1] == ">" or _UNSPACED_LETTER.match(word[-1]) else f"(?!{letter})"
     flexible = re.escape(word).replace(r"\ ", r"[\s_]+")
     if has_escapes:
         for bracket in "()[]":

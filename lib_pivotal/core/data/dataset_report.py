@@ -106,7 +106,7 @@ def read_dataset(
         progress: called with (done, total) images.
     """
     subsets = subsets_of(config, config.subsets)
-    owners = [field_of(config, number) for number in range(len(subsets))]
+    owners = [field_of(config, config.subsets, number) for number in range(len(subsets))]
     masks, index = DatasetMasks(config, subsets), ImageIndex(cache)
     reader = _Reader(config, subsets, masks, kept, index, progress)
     for subset, owner in zip(subsets, owners, strict=True):

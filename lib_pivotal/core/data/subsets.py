@@ -17,9 +17,7 @@ def subsets_of(settings: DataSettings, extra: tuple[Subset, ...] = ()) -> tuple[
         settings: of the data set.
         extra: its further folders.
     """
-    # Without any folder, the missing one is reported.
-    has_own = settings.data_folder.strip() or not extra
-    own = (Subset(folder=settings.data_folder),) if has_own else ()
+    own = (Subset(folder=settings.data_folder),) if _has_own(settings, extra) else ()
     return tuple(
         replace(
             subset,
@@ -35,16 +33,22 @@ def subsets_of(settings: DataSettings, extra: tuple[Subset, ...] = ()) -> tuple[
     )
 
 
-def field_of(settings: DataSettings, index: int) -> str:
+def field_of(settings: DataSettings, extra: tuple[Subset, ...], index: int) -> str:
     """Name of the setting that holds the folder of a subset.
 
     Args:
         settings: of the data set.
+        extra: its further folders.
         index: its index in :func:`subsets_of`.
     """
-    if not settings.data_folder.strip():
-        return f"subsets[{index}].folder" if index else "data_folder"
+    if not _has_own(settings, extra):
+        return f"subsets[{index}].folder"
     return f"subsets[{index - 1}].folder" if index else "data_folder"
+
+
+def _has_own(settings: DataSettings, extra: tuple[Subset, ...]) -> bool:
+    # Without any folder, the missing one is reported.
+    return bool(settings.data_folder.strip()) or not extra
 
 
 def mask_field_of(field: str) -> str:

@@ -101,7 +101,7 @@ def _add_subset(found: Found, section: Section) -> bool:
         "repeats": 1.0 if repeats is None else repeats,
         "captions": section.choice("caption_extension", {".txt": "txt", ".caption": "caption"}),
         "default_caption": section.text("class_tokens"),
-        "keep_first": section.whole("keep_tokens"),
+        "keep_first": _keep_first(section),
         "caption_prefix": section.text("caption_prefix"),
         "caption_suffix": section.text("caption_suffix"),
         # These scripts do not look into subfolders.
@@ -115,6 +115,12 @@ def _add_subset(found: Found, section: Section) -> bool:
         found.put("regularization_share", 0.5)
     _explain_repeats(found, folder)
     return True
+
+
+def _keep_first(section: Section) -> int | None:
+    kept = section.whole("keep_tokens")
+    # These scripts put the prefix before the caption, with only a space between, and then count the tags.
+    return None if kept is None else max(0, kept - (section.text("caption_prefix") or "").count(","))
 
 
 def _add_masks(found: Found, section: Section, subset: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from lib_pivotal.core.ports import ImageSize
 from lib_pivotal.core.to_device import to_device
 from lib_pivotal.core.train.step_items import StepItems
 
-__all__ = ["Batch", "Batcher", "image_weight", "latent_entries", "size_of"]
+__all__ = ["Batch", "Batcher", "image_weight", "latent_entries", "mask_of", "size_of"]
 
 _ON_DEVICE_BYTES = 256 * 2**20
 """Latents stay on the device up to this size."""
@@ -215,14 +215,23 @@ def _stacked_masks(
         return {}
     by_bucket: dict[tuple[int, int], list[torch.Tensor]] = {}
     for number, entry in enumerate(entries):
-        mask = images[number % len(images)].mask
-        width, height = entry.bucket
-        cells = torch.ones(height // CELL, width // CELL) if mask is None else torch.from_numpy(mask.cells)
-        by_bucket.setdefault(entry.bucket, []).append(cells.flip(1) if entry.mirrored else cells)
-    return {
-        bucket: torch.stack([*group, torch.ones_like(group[0])]).clamp(min=floor).unsqueeze(1).to(device)
-        for bucket, group in by_bucket.items()
-    }
+        by_bucket.setdefault(entry.bucket, []).append(mask_of(images[number % len(images)], entry, floor))
+    return {bucket: torch.stack([*group, torch.ones_like(group[0])]).to(device) for bucket, group in by_bucket.items()}
+
+
+def mask_of(image: DatasetImage, entry: LatentEntry, floor: float) -> torch.Tensor:
+    """How much each latent cell of an image counts, fp32, shape ``(1, h, w)``; ones without a mask.
+
+    Args:
+        image: the image.
+        entry: its entry, which may be mirrored.
+        floor: smallest weight of a part.
+    """
+    width, height = entry.bucket
+    if image.mask is None:
+        return torch.ones(1, height // CELL, width // CELL)
+    cells = torch.from_numpy(image.mask.cells)
+    return (cells.flip(1) if entry.mirrored else cells).clamp(min=floor).unsqueeze(0)
 
 
 def image_weight(image: DatasetImage, config: TrainConfig) -> float:

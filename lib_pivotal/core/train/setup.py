@@ -25,7 +25,7 @@ from lib_pivotal.core.train.memory import MemoryPlan, plan_memory
 from lib_pivotal.core.train.prediction import CaptionPrediction, Prediction, PriorPrediction
 from lib_pivotal.core.train.resumed import Resumed
 from lib_pivotal.core.train.step_count import total_steps
-from lib_pivotal.core.train.training_data import TrainingData, ValidationData, load_training_data
+from lib_pivotal.core.train.training_data import TrainingData, load_training_data
 from lib_pivotal.core.train.validation import Validation, validation_batches
 
 __all__ = ["Setup", "prepare"]
@@ -147,7 +147,7 @@ def prepare(
             _conditioner(model, adapters, layout, tables, may_offload=may_offload, has_emphasis=config.emphasis),
         ),
         prior=PriorPrediction(model, adapters, has_emphasis=config.emphasis),
-        validation=_validation(config, model, data.validation, adapters, layout, tables, objective),
+        validation=_validation(config, model, data, adapters, layout, tables, objective),
         objective=objective,
         adapters=adapters,
         layout=layout,
@@ -229,17 +229,17 @@ def _conditioner(
 def _validation(
     config: TrainConfig,
     model: DiffusionModel,
-    data: ValidationData,
+    data: TrainingData,
     adapters: list[AdapterSet],
     layout: Layout,
     tables: dict[str, EmbeddingTable],
     objective: Objective,
 ) -> Validation | None:
-    if not data.images:
+    if not data.validation.images:
         return None
     # Its own conditioner, because the cache of the other one decides which captions are encoded together.
     predict = CaptionPrediction(model, _conditioner(model, adapters, layout, tables, has_emphasis=config.emphasis))
-    batches = validation_batches(data, config, objective.timestep_count, model.device)
+    batches = validation_batches(data.validation, data.images, config, objective.timestep_count, model.device)
     return Validation(batches, model, predict, objective)
 
 

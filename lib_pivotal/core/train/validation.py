@@ -10,14 +10,16 @@ import torch
 
 from lib_pivotal.core.config.concept import Concept
 from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.core_tags.pruning import pruner_for
 from lib_pivotal.core.data.class_words import with_words
 from lib_pivotal.core.data.folder_captions import caption_makers, image_concepts
+from lib_pivotal.core.data.scan import DatasetImage
 from lib_pivotal.core.diffusion.item_random import item_seed
 from lib_pivotal.core.diffusion.noise import item_noise
 from lib_pivotal.core.diffusion.objective import Objective
 from lib_pivotal.core.ports import DiffusionModel
 from lib_pivotal.core.to_device import to_device
-from lib_pivotal.core.train.batches import Batch, image_weight, size_of
+from lib_pivotal.core.train.batches import Batch, image_weight, mask_of, size_of
 from lib_pivotal.core.train.prediction import Prediction
 from lib_pivotal.core.train.training_data import ValidationData
 
@@ -61,7 +63,9 @@ class Validation:
             noisy = self._objective.noisy(batch.latents, batch.noise, batch.timesteps)
             with self._model.autocast():
                 prediction = self._predict(noisy, batch)
-                losses.append(self._objective.losses(prediction, batch.latents, batch.noise, batch.timesteps))
+                losses.append(
+                    self._objective.losses(prediction, batch.latents, batch.noise, batch.timesteps, batch.masks)
+                )
             assert batch.weights is not None
             weights.append(batch.weights)
         weight = torch.cat(weights)
@@ -69,12 +73,17 @@ class Validation:
 
 
 def validation_batches(
-    data: ValidationData, config: TrainConfig, timestep_count: int, device: torch.device
+    data: ValidationData,
+    trained: Sequence[DatasetImage],
+    config: TrainConfig,
+    timestep_count: int,
+    device: torch.device,
 ) -> dict[str, list[Batch]]:
     """Kind of caption (a field of :class:`lib_pivotal.core.events.Validated`) → batches that differ only by captions.
 
     Args:
         data: at least one image.
+        trained: the images of the steps, which say whose core tags are whose.
         config: the settings.
         timestep_count: number of timesteps of the noise schedule.
         device: device of the batches.
@@ -85,7 +94,7 @@ def validation_batches(
         index = position % len(data.images)
         by_bucket.setdefault(data.entries[index].bucket, []).append((position, index))
     size = config.batch_size
-    captions = _captions(data, config)
+    captions = _captions(data, trained, config)
     result: dict[str, list[Batch]] = {kind: [] for kind in captions}
     for places in by_bucket.values():
         for start in range(0, len(places), size):
@@ -112,18 +121,23 @@ def _batch(
         noises.append(noise.noise)
         timesteps.append(int(position * _GOLDEN % 1.0 * timestep_count))
     indices = [index for _, index in places]
+    masks = None
+    if any(image.mask is not None for image in data.images):
+        cells = [mask_of(data.images[index], data.entries[index], config.mask_floor) for index in indices]
+        masks = to_device(torch.stack(cells), device)
     return Batch(
         latents=to_device(torch.stack(latents), device),
         noise=to_device(torch.stack(noises), device),
         timesteps=to_device(torch.tensor(timesteps), device),
         captions=[],
         sizes=[size_of(data.images[index], data.entries[index].bucket) for index in indices],
+        masks=masks,
         weights=to_device(torch.tensor([image_weight(data.images[index], config) for index in indices]), device),
     )
 
 
-def _captions(data: ValidationData, config: TrainConfig) -> dict[str, list[str]]:
-    """Kind of caption → one caption per image, with nothing shuffled or dropped."""
+def _captions(data: ValidationData, trained: Sequence[DatasetImage], config: TrainConfig) -> dict[str, list[str]]:
+    """Kind of caption → one caption per image, with nothing shuffled or dropped but the core tags."""
     plain = replace(
         config,
         shuffle_tags=False,
@@ -133,14 +147,14 @@ def _captions(data: ValidationData, config: TrainConfig) -> dict[str, list[str]]
         tag_warmup=0.0,
         single_name=0.0,
     )
-    result = {"caption": _made(data, plain)}
+    result = {"caption": _made(data, trained, plain)}
     mentioned = set().union(*image_concepts(data.images, plain))
     if mentioned:
-        result["name_only"] = _made(data, replace(plain, name_only=1.0))
+        result["name_only"] = _made(data, trained, replace(plain, name_only=1.0))
         concepts = [concept for concept in config.concepts if concept.name in mentioned]
         if all(_initialization(concept) for concept in concepts):
             words = tuple(with_words(concepts, _initialization))
-            result["initialization"] = _made(data, replace(plain, concepts=words))
+            result["initialization"] = _made(data, trained, replace(plain, concepts=words))
     return result
 
 
@@ -148,6 +162,6 @@ def _initialization(concept: Concept) -> str:
     return concept.init_text.strip()
 
 
-def _made(data: ValidationData, config: TrainConfig) -> list[str]:
-    makers = caption_makers(data.images, config)
+def _made(data: ValidationData, trained: Sequence[DatasetImage], config: TrainConfig) -> list[str]:
+    makers = caption_makers(data.images, config, pruner_for(config, trained))
     return [makers[image.subset].vary(image.caption or "", random.Random(_SEED)) for image in data.images]
