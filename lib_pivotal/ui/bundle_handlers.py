@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import gradio as gr
 
 from lib_pivotal.app.bundle_library import BundleLibrary, Destination, ToolResult
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
 from lib_pivotal.ui import panels
 from lib_pivotal.ui.bundle_view import show_bundle, show_written
+from lib_pivotal.ui.listener import Outputs, Values
 
 __all__ = ["INPUTS", "LISTS", "BundleHandlers"]
 
@@ -27,9 +25,6 @@ INPUTS = (
 
 LISTS = ("bundle_notice", "bundle_view", "bundle", "bundle_names", "bundle_other", "bundle_files")
 """Outputs that a tool may change."""
-
-Values = Mapping[str, Any]
-Outputs = dict[str, Any]
 
 
 class BundleHandlers:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lib_pivotal.ui.escape import escape_html
-from lib_pivotal.ui.text import BUNDLE_TABLE, MESSAGES
+from lib_pivotal.ui.text.bundles import BUNDLE_MESSAGES, BUNDLE_TABLE
 
 __all__ = ["show_bundle", "show_written"]
 
@@ -23,38 +23,38 @@ def show_bundle(described: Mapping[str, Any]) -> str:
     parts = [f"<div>{escape_html(line)}</div>" for line in (_kind(described), *_lora(described["lora"]))]
     parts.append(_table(described))
     for name, tags in described["core_tags"].items():
-        parts.append(f"<div>{escape_html(MESSAGES['core_tags'].format(name=name, tags=', '.join(tags)))}</div>")
+        parts.append(f"<div>{escape_html(BUNDLE_MESSAGES['core_tags'].format(name=name, tags=', '.join(tags)))}</div>")
     if described["problems"]:
         items = "".join(f"<li>{escape_html(text)}</li>" for text in described["problems"])
         parts.append(f'<ul class="pivotal-errors">{items}</ul>')
     rows = "".join(f"<tr><th>{escape_html(key)}</th><td>{escape_html(_short(value))}</td></tr>"
                    for key, value in sorted(described["metadata"].items()))  # fmt: skip
     if rows:
-        heading = escape_html(MESSAGES["metadata"])
+        heading = escape_html(BUNDLE_MESSAGES["metadata"])
         parts.append(f'<details><summary>{heading}</summary><table class="pivotal-table">{rows}</table></details>')
     return f'<div class="pivotal-box">{"".join(parts)}</div>'
 
 
 def _kind(described: Mapping[str, Any]) -> str:
     text = "kind_for" if described["family"] else "kind"
-    return MESSAGES[text].format(kind=described["kind"], family=described["family"])
+    return BUNDLE_MESSAGES[text].format(kind=described["kind"], family=described["family"])
 
 
 def _lora(lora: Mapping[str, Any]) -> list[str]:
     if not lora["layers"]:
-        return [MESSAGES["no_lora"]]
+        return [BUNDLE_MESSAGES["no_lora"]]
     ranks = ", ".join(lora["ranks"]) or "–"
     alphas = ", ".join(f"{alpha:g}" for alpha in lora["alphas"]) or "–"
     kinds = lora["kinds"]
     if len(kinds) == 1:
-        return [MESSAGES["lora"].format(**kinds[0], ranks=ranks, alphas=alphas)]
-    first = MESSAGES["mixed_lora"].format(layers=lora["layers"], ranks=ranks, alphas=alphas)
-    return [first, *(MESSAGES["lora_kind"].format(**kind) for kind in kinds)]
+        return [BUNDLE_MESSAGES["lora"].format(**kinds[0], ranks=ranks, alphas=alphas)]
+    first = BUNDLE_MESSAGES["mixed_lora"].format(layers=lora["layers"], ranks=ranks, alphas=alphas)
+    return [first, *(BUNDLE_MESSAGES["lora_kind"].format(**kind) for kind in kinds)]
 
 
 def _table(described: Mapping[str, Any]) -> str:
     if not described["embeddings"]:
-        return f"<div>{escape_html(MESSAGES['no_embeddings'])}</div>"
+        return f"<div>{escape_html(BUNDLE_MESSAGES['no_embeddings'])}</div>"
     head = "".join(f"<th>{escape_html(title)}</th>" for title in BUNDLE_TABLE)
     rows = []
     for name, encoders in described["embeddings"].items():
@@ -75,7 +75,7 @@ def show_written(paths: Sequence[Any], problems: Sequence[Any]) -> str:
     lines = "".join(f'<div class="pivotal-path">{escape_html(str(path))}</div>' for path in paths)
     notes = "".join(f"<li>{escape_html(str(problem))}</li>" for problem in problems)
     tail = f'<ul class="pivotal-warnings">{notes}</ul>' if notes else ""
-    heading = escape_html(MESSAGES["written"])
+    heading = escape_html(BUNDLE_MESSAGES["written"])
     return f'<div class="pivotal-box pivotal-good" role="status"><b>{heading}</b>{lines}{tail}</div>'
 
 

@@ -15,7 +15,7 @@ from lib_pivotal.core.config.schema import Concept, TrainConfig, concept_field_i
 from lib_pivotal.core.config.subset_lines import read_subset_lines, show_subset_lines
 from lib_pivotal.core.errors import Problem
 from lib_pivotal.ui.ids import concept_id, element_id
-from lib_pivotal.ui.text import LABELS, SUBSETS_HELP, concept_label
+from lib_pivotal.ui.text.training import LABELS, SUBSETS_HELP, concept_label
 
 __all__ = [
     "CONCEPT_ROWS",

@@ -16,7 +16,8 @@ from lib_pivotal.core.errors import ConfigError, PivotalError
 from lib_pivotal.ui import panels
 from lib_pivotal.ui.blocks.concepts import ROW_COUNT, show_rows
 from lib_pivotal.ui.fields import CONCEPT_ROWS, empty_row, in_rows, read_config, show_config, show_preset
-from lib_pivotal.ui.text import MESSAGES
+from lib_pivotal.ui.listener import Outputs, Values
+from lib_pivotal.ui.text.training import MESSAGES
 
 __all__ = ["VIEW", "Handlers"]
 
@@ -37,9 +38,6 @@ VIEW = (
     "page_status",
 )
 """Outputs that show the state of the run."""
-
-Values = Mapping[str, Any]
-Outputs = dict[str, Any]
 
 
 class Handlers:

@@ -10,7 +10,8 @@ from lib_pivotal.core.config.schema import concept_field_info, field_info
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
 from lib_pivotal.ui.escape import escape_html
 from lib_pivotal.ui.plot import draw_losses
-from lib_pivotal.ui.text import BUNDLE_FIELDS, CONCEPT_TABLE, LABELS, MESSAGES, STATES, VALIDATION_LINES, concept_label
+from lib_pivotal.ui.text.bundles import BUNDLE_FIELDS
+from lib_pivotal.ui.text.training import CONCEPT_TABLE, LABELS, MESSAGES, STATES, VALIDATION_LINES, concept_label
 
 if TYPE_CHECKING:
     from lib_pivotal.core.importers.found import ImportResult

@@ -17,10 +17,11 @@ from lib_pivotal.core.config.subset_lines import show_subset_lines
 from lib_pivotal.core.data.dataset_report import DatasetReport
 from lib_pivotal.core.errors import ConfigError, OutOfMemory, PivotalError, Problem
 from lib_pivotal.core.train.checks import Checked
-from lib_pivotal.ui import text
 from lib_pivotal.ui.fields import CONCEPT_ROWS, SUBSETS, input_names
 from lib_pivotal.ui.ids import FORBIDDEN_ENDS, concept_id, element_id
-from lib_pivotal.ui.tab import build_tab, build_tab_without_host, guard
+from lib_pivotal.ui.listener import guard
+from lib_pivotal.ui.tab import build_tab, build_tab_without_host
+from lib_pivotal.ui.text import training as text
 from tests.ui.fake_host import FakeBundleLibrary, GatedEngine, good_config, write_images
 from tests.ui.page import Page
 

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from lib_pivotal.ui.ids import element_id
-from lib_pivotal.ui.text import BUNDLE_FIELDS, BUNDLE_HEADINGS, BUTTONS
+from lib_pivotal.ui.text.bundles import BUNDLE_BUTTONS, BUNDLE_FIELDS, BUNDLE_HEADINGS
 
 __all__ = ["create_bundles"]
 
@@ -90,4 +90,4 @@ def _volatile(component: Any) -> Any:
 
 
 def _button(name: str, scale: int | None = None) -> Any:
-    return gr.Button(BUTTONS[name], min_width=100, scale=scale, elem_id=_id(name))
+    return gr.Button(BUNDLE_BUTTONS[name], min_width=100, scale=scale, elem_id=_id(name))

@@ -9,7 +9,7 @@ import gradio as gr
 from lib_pivotal.core.config.schema import concept_field_info
 from lib_pivotal.ui.fields import CONCEPT_ROWS, concept_key, make_concept_field
 from lib_pivotal.ui.ids import concept_id, element_id
-from lib_pivotal.ui.text import BUTTONS
+from lib_pivotal.ui.text.training import BUTTONS
 
 __all__ = ["ROW_COUNT", "create_concepts", "row_key", "show_rows"]
 

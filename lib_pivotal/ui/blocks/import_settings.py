@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from lib_pivotal.ui.ids import element_id
-from lib_pivotal.ui.text import BUTTONS, LABELS
+from lib_pivotal.ui.text.training import BUTTONS, LABELS
 
 __all__ = ["create_import"]
 

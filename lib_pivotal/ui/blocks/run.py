@@ -8,7 +8,7 @@ import gradio as gr
 
 from lib_pivotal.core.config.presets import presets
 from lib_pivotal.ui.ids import element_id
-from lib_pivotal.ui.text import BUTTONS, LABELS
+from lib_pivotal.ui.text.training import BUTTONS, LABELS
 
 __all__ = ["create_buttons", "create_monitor"]
 

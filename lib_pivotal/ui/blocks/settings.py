@@ -10,7 +10,7 @@ from lib_pivotal.core.config.schema import field_info
 from lib_pivotal.ui.blocks.concepts import create_concepts
 from lib_pivotal.ui.fields import SUBSETS, make_setting, make_subsets_field, settings_of
 from lib_pivotal.ui.ids import element_id
-from lib_pivotal.ui.text import ACCORDIONS, BASIC_HEADINGS
+from lib_pivotal.ui.text.training import ACCORDIONS, BASIC_HEADINGS
 
 __all__ = ["create_settings"]
 

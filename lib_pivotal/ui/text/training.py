@@ -1,8 +1,4 @@
-"""Every text on the tab that is not in the settings' schema.
-
-Texts with braces are templates for ``str.format``. Sentences are never assembled from pieces, because translations are
-looked up by the complete English text.
-"""
+"""Texts of the part in which runs are set up, started and watched."""
 
 from __future__ import annotations
 
@@ -11,21 +7,15 @@ from lib_pivotal.core.config.schema import concept_field_info
 __all__ = [
     "ACCORDIONS",
     "BASIC_HEADINGS",
-    "BUNDLE_FIELDS",
-    "BUNDLE_HEADINGS",
-    "BUNDLE_TABLE",
     "BUTTONS",
     "CONCEPT_TABLE",
     "LABELS",
     "MESSAGES",
     "STATES",
     "SUBSETS_HELP",
-    "TABS",
     "VALIDATION_LINES",
     "concept_label",
 ]
-
-TABS = {"train": "Train a bundle", "bundles": "Bundle tools"}
 
 BUTTONS = {
     "check": "Check",
@@ -40,13 +30,6 @@ BUTTONS = {
     "remove_concept": "Remove last concept",
     "copy": "Copy prompt",
     "send": "Send to txt2img",
-    "bundle_refresh": "Refresh",
-    "bundle_verify": "Verify",
-    "bundle_rename": "Rename",
-    "bundle_remove": "Remove",
-    "bundle_merge": "Add its embeddings",
-    "bundle_pack": "Add embedding files",
-    "bundle_split": "Split into files",
 }
 
 LABELS = {
@@ -87,30 +70,7 @@ ACCORDIONS = {
     "expert": "Expert",
 }
 
-BUNDLE_HEADINGS = {
-    "result": "Save as",
-    "names": "Embeddings in this bundle",
-    "more": "Add embeddings",
-    "apart": "For programs that cannot read bundles",
-}
-
-BUNDLE_FIELDS = {
-    "bundle": ("Bundle", "A file from the Lora folder; its contents are shown below."),
-    "bundle_target": ("File name", "Name in the Lora folder; if empty, the old name with a number is used."),
-    "bundle_overwrite": ("Overwrite existing file", "If off, existing files are not overwritten."),
-    "bundle_names": ("Embeddings", "Select one to rename it, or several to remove them."),
-    "bundle_new_name": ("New name", "The word to type in prompts, when you rename an embedding or add a single file."),
-    "bundle_other": ("Other bundle", "Its embeddings are added; its LoRA is not used."),
-    "bundle_files": (
-        "Embedding files",
-        "From the webui's embeddings folder; each file's name becomes the embedding's name.",
-    ),
-}
-"""Field of the bundle tools → label and help."""
-
 CONCEPT_TABLE = ("Concept", "Images", "Alone", "With others", "Share", "Samples", "Each image is seen")
-
-BUNDLE_TABLE = ("Name", "Model", "Vectors", "Norms", "Hash")
 
 STATES = {
     "idle": "No training yet.",
@@ -175,16 +135,6 @@ MESSAGES = {
     "file_is_good": "No problems found.",
     "file_errors": "Problems found:",
     "file_warnings": "This file can be used, with warnings:",
-    "written": "Saved:",
-    "metadata": "Metadata",
-    "kind": "This file: {kind}",
-    "kind_for": "This file: {kind}, for {family}",
-    "lora": "{kind}: rank {ranks}, alpha {alphas}; layers: {layers}; read by {read_by}",
-    "mixed_lora": "LoRA: rank {ranks}, alpha {alphas}; layers: {layers}",
-    "lora_kind": "{kind}, layers: {layers}; read by {read_by}",
-    "no_lora": "It contains no LoRA.",
-    "no_embeddings": "It contains no embeddings.",
-    "core_tags": "Core tags of {name}: {tags}",
 }
 
 

@@ -1,0 +1,7 @@
+"""Titles of the parts of the tab."""
+
+from __future__ import annotations
+
+__all__ = ["TABS"]
+
+TABS = {"train": "Train a bundle", "bundles": "Bundle tools"}
