@@ -12,7 +12,7 @@ import torch
 
 from lib_pivotal.core.config.schema import Concept, Subset, TrainConfig
 from lib_pivotal.core.data.dataset_report import read_dataset
-from lib_pivotal.core.data.latents import LatentItem
+from lib_pivotal.core.data.latent_store import LatentItem
 from lib_pivotal.core.data.mask import Mask
 from lib_pivotal.core.data.scan import DatasetImage
 from lib_pivotal.core.data.validation_images import MAX_MEASURED, hold_out, images_to_measure
@@ -171,7 +171,7 @@ def test_a_concept_only_in_validation_images_would_not_be_trained(tmp_path):
 
 def validation_data(*images: DatasetImage) -> ValidationData:
     images = as_validation(*images)
-    item = LatentItem(torch.ones(4, 8, 8), torch.ones(4, 8, 8))
+    item = LatentItem(torch.ones(2, 4, 8, 8))
     return ValidationData(images, latent_entries(images, 64, flip=False), [item] * len(images))
 
 

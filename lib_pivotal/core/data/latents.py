@@ -17,6 +17,7 @@ from lib_pivotal.core.atomic_file import replacing
 from lib_pivotal.core.bundle.tensor_file import write_tensors
 from lib_pivotal.core.data.bucket_image import KeptImages, fit
 from lib_pivotal.core.data.image_file import UnusableImage, read_bytes, read_image
+from lib_pivotal.core.data.latent_store import LatentItem, LatentStore
 from lib_pivotal.core.data.pixels import to_tensor
 from lib_pivotal.core.data.shown import shown_path
 from lib_pivotal.core.errors import DatasetError, Interrupted
@@ -50,17 +51,6 @@ class LatentEntry:
     is_converted: bool = False
 
 
-@dataclass(frozen=True)
-class LatentItem:
-    """Posterior of one image: mean and standard deviation, fp32 on the CPU, each of shape ``(C, h, w)``.
-
-    These are kept instead of a sample so that every step can draw its own.
-    """
-
-    mean: torch.Tensor
-    std: torch.Tensor
-
-
 def encode_all(
     entries: Sequence[LatentEntry],
     vae: VAE,
@@ -70,6 +60,7 @@ def encode_all(
     progress: Callable[[int, int], None],
     stopped: Callable[[], bool],
     kept: KeptImages | None = None,
+    store: LatentStore | None = None,
 ) -> list[LatentItem]:
     """Encode all entries; identical ones are encoded once, stored ones are loaded.
 
@@ -81,6 +72,7 @@ def encode_all(
         progress: called with (done, total).
         stopped: polled between batches; returns whether to stop.
         kept: images already decoded by the check.
+        store: keeps the items; None keeps them in memory.
 
     Returns:
         An item for each entry, in order.
@@ -89,12 +81,13 @@ def encode_all(
         DatasetError: a file cannot be decoded or has changed since the check, or its latents are not finite.
         Interrupted: ``stopped`` returned True.
     """
+    store = store or LatentStore(None)
     identity = vae.identity()
     keys = [_key(entry, identity) for entry in entries]
     items: dict[str, LatentItem] = {}
     waiting: dict[tuple[int, int], dict[str, LatentEntry]] = {}
     for key, entry in zip(keys, entries, strict=True):
-        stored = _load(folder, key) if key not in items else None
+        stored = _load(folder, key, store) if key not in items else None
         if stored is not None:
             items[key] = stored
         elif key not in items:
@@ -107,7 +100,7 @@ def encode_all(
         for start in range(0, len(pairs), batch_size):
             if stopped():
                 raise Interrupted("Stopped while the images were being encoded.")
-            for key, item in _encode(pairs[start : start + batch_size], vae, source):
+            for key, item in _encode(pairs[start : start + batch_size], vae, source, store):
                 items[key] = item
                 _store(folder, key, item)
             progress(len(items), total)
@@ -158,7 +151,9 @@ def _mirrored_next(group: Mapping[str, LatentEntry]) -> list[tuple[str, LatentEn
     return sorted(group.items(), key=lambda pair: first[pair[1].sha256])
 
 
-def _encode(pairs: Sequence[tuple[str, LatentEntry]], vae: VAE, source: _Source) -> list[tuple[str, LatentItem]]:
+def _encode(
+    pairs: Sequence[tuple[str, LatentEntry]], vae: VAE, source: _Source, store: LatentStore
+) -> list[tuple[str, LatentItem]]:
     mean, std = vae.encode(torch.stack([source.pixels(entry) for _, entry in pairs]))
     result = []
     for (key, entry), one_mean, one_std in zip(pairs, mean, std, strict=True):
@@ -167,9 +162,8 @@ def _encode(pairs: Sequence[tuple[str, LatentEntry]], vae: VAE, source: _Source)
                 f"The VAE produces NaN or infinite latents for {entry.shown}.",
                 hint="Start the webui with --no-half-vae, or choose another VAE.",
             )
-        # Copied to free the batch; some VAEs return channels-last tensors, which cannot be stored.
-        copies = (part.clone(memory_format=torch.contiguous_format) for part in (one_mean, one_std))
-        result.append((key, LatentItem(*copies)))
+        # Copied, which frees the batch and makes channels-last tensors of some VAEs contiguous.
+        result.append((key, store.keep(one_mean, one_std)))
     return result
 
 
@@ -183,14 +177,14 @@ def _key(entry: LatentEntry, identity: str) -> str:
     return hashlib.sha256("/".join(parts).encode()).hexdigest()
 
 
-def _load(folder: Path | None, key: str) -> LatentItem | None:
+def _load(folder: Path | None, key: str, store: LatentStore) -> LatentItem | None:
     """Load a stored item; None if there is none or it is damaged."""
     if folder is None:
         return None
     try:
         tensors = load_file(folder / f"{key}.safetensors")
-        # Cloned: a tensor of a file keeps it mapped; mappings are limited, and Windows cannot remove such a file.
-        return LatentItem(tensors["mean"].clone(), tensors["std"].clone())
+        # Copied: a tensor of a file keeps it mapped; mappings are limited, and Windows cannot remove such a file.
+        return store.keep(tensors["mean"], tensors["std"])
     except (OSError, ValueError, KeyError, SafetensorError):
         return None
 

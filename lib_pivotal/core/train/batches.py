@@ -10,7 +10,8 @@ import torch
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.config.subset import REGULARIZATION
 from lib_pivotal.core.data.bucket import bucket_for, crop
-from lib_pivotal.core.data.latents import LatentEntry, LatentItem
+from lib_pivotal.core.data.latent_store import LatentItem
+from lib_pivotal.core.data.latents import LatentEntry
 from lib_pivotal.core.data.mask import CELL
 from lib_pivotal.core.data.scan import DatasetImage
 from lib_pivotal.core.diffusion.item_random import item_seed
@@ -119,24 +120,16 @@ class Batcher:
         loss_weights = [image_weight(image, config) for image in images]
         self._weights = None if set(loss_weights) == {1.0} else loss_weights
         self._sizes = [size_of(image, bucket) for image, bucket in zip(images, buckets, strict=True)]
-        size = sum(item.mean.numel() * 8 for item in items)
+        size = sum(item.moments.numel() * 4 for item in items)
         size += sum(image.mask.cells.nbytes for image in images if image.mask is not None)
         self._home = device if size <= _ON_DEVICE_BYTES else torch.device("cpu")
         self._unmasked_share = config.unmasked_share
-        self._latents: dict[tuple[int, int], torch.Tensor] = {}
-        self._slots: list[int] = []
-        self._stack(entries, items)
+        self._latents = items
+        self._slots = _slots(entries)
+        # Many latents are not copied, because they may be in a file.
+        self._stacked = _stacked(entries, items, device) if size <= _ON_DEVICE_BYTES else None
         self._masks = _stacked_masks(images, entries, config.mask_floor, self._home)
         self._buckets = buckets
-
-    def _stack(self, entries: Sequence[LatentEntry], items: Sequence[LatentItem]) -> None:
-        """Stack means and standard deviations into one ``(n, 2, C, h, w)`` tensor per bucket; a batch is one lookup."""
-        by_bucket: dict[tuple[int, int], list[torch.Tensor]] = {}
-        for entry, item in zip(entries, items, strict=True):
-            group = by_bucket.setdefault(entry.bucket, [])
-            self._slots.append(len(group))
-            group.append(torch.stack([item.mean, item.std]))
-        self._latents = {bucket: torch.stack(group).to(self._home) for bucket, group in by_bucket.items()}
 
     def step(self, number: int) -> list[Batch]:
         """Batches of step ``number`` (0 …) for this process: ``accumulation``, or more if regularization images differ.
@@ -161,24 +154,24 @@ class Batcher:
     def _batch(self, step: int, places: Sequence[tuple[int, int]]) -> Batch:
         indices = [index for _, index in places]
         has_prior = self._items.has_prior[indices[0]]
-        latents = self._latents[self._buckets[indices[0]]]
-        shape = tuple(latents.shape[2:])
-        noises, slots, mask_slots, captions = [], [], [], []
+        bucket = self._buckets[indices[0]]
+        shape = tuple(self._latents[indices[0]].mean.shape)
+        noises, numbers, mask_slots, captions = [], [], [], []
         for position, index in places:
             item, rng = item_noise(item_seed(self._config.seed, step, position), shape, self._timestep_count)
             is_mirrored, caption = self._items.draw(index, step, rng)
-            slots.append(self._slots[index + len(self._sizes) * is_mirrored])
+            numbers.append(index + len(self._sizes) * is_mirrored)
             captions.append(caption.text)
             noises.append(item)
             # Drawn last, so that masks change none of the other draws.
             is_unmasked = bool(self._masks) and rng.random() < self._unmasked_share
-            mask_slots.append(-1 if is_unmasked else slots[-1])
+            mask_slots.append(-1 if is_unmasked else self._slots[numbers[-1]])
         drawn = torch.stack([torch.stack([item.noise, item.posterior]) for item in noises])
         timesteps = torch.tensor([item.timestep for item in noises])
-        moments = latents[to_device(torch.tensor(slots), self._home)]
+        moments = self._moments(bucket, numbers)
         masks = None
         if self._masks:
-            chosen = self._masks[self._buckets[indices[0]]][to_device(torch.tensor(mask_slots), self._home)]
+            chosen = self._masks[bucket][to_device(torch.tensor(mask_slots), self._home)]
             masks = to_device(chosen, self._device)
         drawn, timesteps, moments = (to_device(tensor, self._device) for tensor in (drawn, timesteps, moments))
         return Batch(
@@ -192,10 +185,37 @@ class Batcher:
             has_prior=has_prior,
         )
 
+    def _moments(self, bucket: tuple[int, int], numbers: Sequence[int]) -> torch.Tensor:
+        """Means and standard deviations of entries of a bucket, shape ``(B, 2, C, h, w)``."""
+        if self._stacked is None:
+            return torch.stack([self._latents[number].moments for number in numbers])
+        slots = torch.tensor([self._slots[number] for number in numbers])
+        return self._stacked[bucket][to_device(slots, self._device)]
+
     def _weights_of(self, indices: Sequence[int]) -> torch.Tensor | None:
         if self._weights is None:
             return None
         return to_device(torch.tensor([self._weights[index] for index in indices]), self._device)
+
+
+def _slots(entries: Sequence[LatentEntry]) -> list[int]:
+    """The position of each entry among those of its bucket."""
+    counts: dict[tuple[int, int], int] = {}
+    slots = []
+    for entry in entries:
+        slots.append(counts.get(entry.bucket, 0))
+        counts[entry.bucket] = slots[-1] + 1
+    return slots
+
+
+def _stacked(
+    entries: Sequence[LatentEntry], items: Sequence[LatentItem], device: torch.device
+) -> dict[tuple[int, int], torch.Tensor]:
+    """Means and standard deviations per bucket, shape ``(n, 2, C, h, w)``, so that a batch is one lookup."""
+    by_bucket: dict[tuple[int, int], list[torch.Tensor]] = {}
+    for entry, item in zip(entries, items, strict=True):
+        by_bucket.setdefault(entry.bucket, []).append(item.moments)
+    return {bucket: torch.stack(group).to(device) for bucket, group in by_bucket.items()}
 
 
 def _stacked_masks(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.dataset_report import DatasetReport, read_dataset
 from lib_pivotal.core.data.kinds import images_of_steps
-from lib_pivotal.core.data.latents import LatentEntry, LatentItem, encode_all
+from lib_pivotal.core.data.latent_store import LatentItem, LatentStore
+from lib_pivotal.core.data.latents import LatentEntry, encode_all
 from lib_pivotal.core.data.mask import Mask
 from lib_pivotal.core.data.scan import DatasetImage
 from lib_pivotal.core.data.validation_images import images_to_measure
@@ -86,7 +87,7 @@ def load_training_data(
         PivotalError: the first process failed.
     """
     if group.rank:
-        return _received(config, group)
+        return _received(config, group, LatentStore(cache))
     try:
         data = _encoded(config, vae, dataset, cache, progress, stopped)
     except Exception as error:
@@ -133,6 +134,7 @@ def _encoded(
         progress=progress,
         stopped=stopped,
         kept=dataset.kept,
+        store=LatentStore(cache),
     )
     if dataset.kept is not None:
         dataset.kept.clear()
@@ -141,21 +143,21 @@ def _encoded(
     return TrainingData(images, entries, items[:count], dataset.digest(), validation)
 
 
-def _received(config: TrainConfig, group: ProcessGroup) -> TrainingData:
+def _received(config: TrainConfig, group: ProcessGroup, store: LatentStore) -> TrainingData:
     failure: PivotalError | None = group.from_first(None)
     if failure is not None:
         raise failure
     shared: tuple[Sequence[DatasetImage], str] = group.from_first(((), ""))
     bare, digest = shared
     entries = latent_entries(bare, config.resolution, flip=config.flip, background=config.background)
-    items: list[LatentItem] = _receive_all(len(entries), group)
-    masks: list[Mask | None] = _receive_all(len(bare), group)
+    items = [store.keep(item.mean, item.std) for item in _receive(len(entries), group)]
+    masks: list[Mask | None] = list(_receive(len(bare), group))
     images = tuple(replace(image, mask=mask) for image, mask in zip(bare, masks, strict=True))
     return TrainingData(images, entries, items, digest)
 
 
-def _receive_all(count: int, group: ProcessGroup) -> list[Any]:
-    values: list[Any] = []
-    while len(values) < count:
-        values += group.from_first([])
-    return values
+def _receive(count: int, group: ProcessGroup) -> Iterator[Any]:
+    while count:
+        values: list[Any] = group.from_first([])
+        count -= len(values)
+        yield from values
