@@ -22,6 +22,7 @@ from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
 from lib_pivotal.core.events import Control
 from lib_pivotal.core.importers.found import ImportResult
 from lib_pivotal.core.importers.import_settings import import_settings
+from lib_pivotal.core.samples.sample_set import sample_settings, write_samples
 from lib_pivotal.core.train.caption_preview import CaptionPreview
 from lib_pivotal.core.train.checks import Checked, check, with_parse_problems
 from lib_pivotal.core.train.output_check import SMALLEST
@@ -244,6 +245,20 @@ class Session:
         if problems:
             raise ConfigError(problems)
         return import_settings(Path(bare).expanduser(), self.host.tokenizer())
+
+    def sample_settings(self) -> TrainConfig:
+        """The settings of a first run with the sample images, which are written to the folder of the runs.
+
+        Raises:
+            PivotalError: they cannot be written.
+        """
+        folder = self.host.data_root() / "sample-images"
+        try:
+            write_samples(folder)
+        except OSError as error:
+            message = f"The sample images cannot be written to {folder}: {error.strerror or error}."
+            raise PivotalError(message, hint="Choose another folder in Settings, Pivotal Tuning.") from error
+        return sample_settings(folder, self.host.family(TrainConfig()))
 
     def join(self, timeout_s: float | None = None) -> None:
         """Wait until the latest run is over."""

@@ -115,7 +115,14 @@ class Handlers:
         except PivotalError as error:
             # Include the status, which the page's script always waits for.
             return {**answer, "notice": panels.show_error(error)}
-        return answer if config is None else {**answer, **_show_settings(config)}
+        if config is None:
+            return {**answer, "first_visit": gr.update(visible=True)}
+        return {**answer, **_show_settings(config)}
+
+    def try_samples(self, _values: Values) -> Outputs:
+        """Write the sample images and fill in the settings for them."""
+        settings = _show_settings(self._session.sample_settings())
+        return {**settings, "notice": panels.show_message(MESSAGES["samples_ready"], "good")}
 
     def add_concept(self, values: Values) -> Outputs:
         """Show one more row."""

@@ -8,6 +8,7 @@ import gradio as gr
 
 from lib_pivotal.app.session import Session
 from lib_pivotal.ui.blocks.concepts import ROW_COUNT, row_key
+from lib_pivotal.ui.blocks.first_visit import create_first_visit
 from lib_pivotal.ui.blocks.import_settings import create_import
 from lib_pivotal.ui.blocks.run import create_buttons, create_monitor
 from lib_pivotal.ui.blocks.settings import create_settings
@@ -27,7 +28,7 @@ def add_training(session: Session) -> None:
     """
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=320):
-            parts = {**create_buttons(), **create_import(), **create_settings()}
+            parts = {**create_buttons(), **create_first_visit(), **create_import(), **create_settings()}
         with gr.Column(scale=2, min_width=320):
             parts.update(create_monitor())
     _wire(parts, Handlers(session))
@@ -45,7 +46,8 @@ def _wire(parts: dict[str, Any], handlers: Handlers) -> None:
         listen(name, getattr(handlers, name), [], answer)
     listen("restore", handlers.restore, [], ["notice", *fields, *rows])
     listen("import", handlers.import_settings, ["path"], ["notice", *fields, *rows], spinner=True)
-    listen("load", handlers.load, [], [*answer, *fields, *rows])
+    listen("load", handlers.load, [], [*answer, "first_visit", *fields, *rows])
+    listen("samples", handlers.try_samples, [], ["notice", *fields, *rows], spinner=True)
     listen("refresh", handlers.refresh, ["gallery_shows", "page_status"], list(VIEW))
     listen("add_concept", handlers.add_concept, [ROW_COUNT], rows)
     listen("remove_concept", handlers.remove_concept, [ROW_COUNT], [*fields, *rows])

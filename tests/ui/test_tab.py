@@ -133,9 +133,27 @@ def cell(name: str) -> tuple[int, str]:
 
 
 def test_restore_says_when_there_is_nothing(page):
-    assert page.press(RUN["load"]).keys() == {element_id("run", "page_status")}
+    assert page.press(RUN["load"]).keys() == {element_id("run", "page_status"), element_id("first", "steps")}
     assert page.press(RUN["restore"]).keys() == {NOTICE}
     assert text.MESSAGES["nothing_to_restore"] in page.values[NOTICE]
+
+
+def test_a_first_visitor_can_train_on_the_sample_images(page, session, engine, host):
+    assert page.press(RUN["load"])[element_id("first", "steps")]["visible"] is True
+    page.press(element_id("first", "samples"))
+    assert "Click Train" in page.values[NOTICE]
+    page.press(RUN["train"])
+    wait_until(lambda: engine.configs)
+    (config,) = engine.configs
+    assert [concept.name for concept in config.concepts] == ["zogbot"] and config.output_name == "zogbot"
+    assert Path(config.data_folder).parent == host.data_root()
+    assert page.press(RUN["check"]), "nothing is wrong with them"
+    session.stop(discard=True)
+    session.join(5)
+    page.press(RUN["check"])
+    assert text.MESSAGES["no_problems"] in page.values[NOTICE], page.values[NOTICE]
+    again = Page(build_tab(session, FakeBundleLibrary())).press(RUN["load"])
+    assert element_id("first", "steps") not in again, "only a first visitor needs the steps"
 
 
 def test_restore_shows_as_many_rows_as_concepts(page, session, host, images):

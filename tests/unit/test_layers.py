@@ -169,6 +169,7 @@ ROOMS = {
     "data": {"bundle", "config"},
     "core_tags": {"config", "data"},
     "importers": {"bundle", "config", "data"},
+    "samples": {"config"},
     "train": {"bundle", "config", "core_tags", "data", "diffusion", "lora", "optim", "textual_inversion"},
 }
 """Room of core → the rooms it may import; each only rooms above it in this table."""

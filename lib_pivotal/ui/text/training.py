@@ -9,6 +9,7 @@ __all__ = [
     "BASIC_HEADINGS",
     "BUTTONS",
     "CONCEPT_TABLE",
+    "FIRST_STEPS",
     "LABELS",
     "MESSAGES",
     "STATES",
@@ -28,6 +29,7 @@ BUTTONS = {
     "sample_now": "Sample now",
     "add_concept": "Add concept",
     "remove_concept": "Remove last concept",
+    "samples": "Try it with the sample images",
     "copy": "Copy prompt",
     "send": "Send to txt2img",
 }
@@ -91,6 +93,13 @@ VALIDATION_LINES = {
 }
 """What is measured → label of its line in the plot."""
 
+FIRST_STEPS = (
+    ("Images", "Put 10 to 100 images of what is to be learned into a folder, each with a caption in a text file."),
+    ("Names", "Choose a name for each character, object or style, and write it into the captions."),
+    ("Train", "Click Train. The bundle appears in the Lora folder; its names are words for your prompts."),
+)
+"""What a first visitor has to do: heading and text of each step."""
+
 MESSAGES = {
     "no_host": "Pivotal Tuning cannot train here.",
     "no_problems": "No problems found. Ready to train.",
@@ -105,6 +114,7 @@ MESSAGES = {
     "restored": "Restored the settings of the last run.",
     "imported": "Filled in the settings from: {kind}. Check them before training.",
     "not_used": "Not used, because they have no meaning here ({count}):",
+    "samples_ready": "Sixteen drawings of a small robot and settings for them are filled in. Click Train.",
     "nothing_to_restore": "Nothing to restore: no training has been started yet.",
     "too_many_concepts": "There are more concepts than the tab has rows; the first {count} are shown.",
     "preset_used": "The settings of this preset are filled in. {why}",
