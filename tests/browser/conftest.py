@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.browser.bare_page import gradio_python, serving
 from tests.browser.tab_page import DESKTOP, TabPage
 from tests.e2e.server import Webui, find_python, find_webui, running
 
@@ -88,6 +89,26 @@ def browser():
             _skip_loudly("NO CHROMIUM FOUND (set PIVOTAL_CHROMIUM)")
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="module", params=[3, 4], ids=["gradio3", "gradio4"])
+def bare_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where the tab is served by a bare Gradio of either version, without a webui."""
+    python = gradio_python(request.param)
+    if python is None:
+        _skip_loudly(f"NO GRADIO {request.param} FOUND (run.py makes its environment)")
+    with serving(python, tmp_path_factory.mktemp("bare")) as address:
+        yield address
+
+
+@pytest.fixture
+def bare_tab(bare_url: str, browser) -> Iterator[TabPage]:
+    """The tab under either version of Gradio, in a new page."""
+    context = browser.new_context(viewport=DESKTOP, permissions=["clipboard-read", "clipboard-write"])
+    tab = TabPage(context.new_page(), bare_url)
+    yield tab
+    context.close()
+    assert tab.errors == []
 
 
 @pytest.fixture(scope="session")
