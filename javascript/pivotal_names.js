@@ -301,6 +301,8 @@ var pivotalNames = (function() {
         const choices = fields.filter((field) => field.name !== "name");
         const select = make("select", {}, ...choices.map((field) => make("option", {value: field.name}, field.label)));
         const value = make("input", {type: "text", autocomplete: "off"});
+        select.setAttribute("aria-label", words.setting);
+        value.setAttribute("aria-label", words.value);
         const set = make("button", {type: "button"}, words.set);
         set.addEventListener("click", () => setForAll(fields.find((field) => field.name === select.value), value.value));
         value.addEventListener("keydown", (event) => {
@@ -317,7 +319,7 @@ var pivotalNames = (function() {
     function build() {
         parts = {};
         parts.count = make("span", {className: "pivotal-names-count"});
-        parts.message = make("span", {className: "pivotal-names-message", role: "status"});
+        parts.message = make("span", {className: "pivotal-names-message"});
         parts.message.setAttribute("role", "status");
         const tools = make("div", {className: "pivotal-names-tools"},
             tool("add", () => addBelow(items.length - 1)),
