@@ -261,6 +261,7 @@ def test_a_preset_and_an_error_keep_the_names(bare_tab):
     page.locator("#pivotal_run_preset ul li").first.click()
     expect(page.locator("#pivotal_run_notice").first).to_contain_text("preset")
     expect(bare_tab.cell(11, "vectors")).to_have_value("8")
+    field(page, "output_output_name").fill("")
     bare_tab.press("run_train")
     bare_tab.expect_notice("Output name")
     assert names(bare_tab) == [f"zog_{number}" for number in range(12)]
