@@ -9,22 +9,19 @@ from typing import Any
 
 import gradio as gr
 
-from lib_pivotal.core.config.io import read_dict
+from lib_pivotal.core.config.io import read_dict, to_dict
 from lib_pivotal.core.config.presets import Preset
-from lib_pivotal.core.config.schema import Concept, TrainConfig, concept_field_info, field_info
+from lib_pivotal.core.config.schema import TrainConfig, concept_field_info, field_info
 from lib_pivotal.core.config.subset_lines import read_subset_lines, show_subset_lines
 from lib_pivotal.core.errors import Problem
-from lib_pivotal.ui.ids import concept_id, element_id
-from lib_pivotal.ui.text.training import LABELS, SUBSETS_HELP, concept_label
+from lib_pivotal.ui.concept_rows import AS_TEXT, CONCEPT_INPUTS, TEXT, ConceptRows, put_rows, read_rows, rows_to_change
+from lib_pivotal.ui.ids import element_id
+from lib_pivotal.ui.text.training import LABELS, SUBSETS_HELP
 
 __all__ = [
-    "CONCEPT_ROWS",
     "SUBSETS",
-    "concept_key",
-    "empty_row",
     "in_rows",
     "input_names",
-    "make_concept_field",
     "make_setting",
     "make_subsets_field",
     "read_config",
@@ -33,14 +30,12 @@ __all__ = [
     "show_preset",
 ]
 
-CONCEPT_ROWS = 8
 
 SUBSETS = "subsets"
 """Name of the text field with the further folders, see ``core.config.subset_lines``."""
 _SUBSET_LINES = 3
 
 _CONCEPT_FIELDS = concept_field_info()
-_EMPTY_CONCEPT = Concept()
 
 
 def settings_of(block: str, *levels: str) -> list[str]:
@@ -50,15 +45,9 @@ def settings_of(block: str, *levels: str) -> list[str]:
     ]
 
 
-def concept_key(row: int, name: str) -> str:
-    """Name of a cell of the concepts table; rows count from 0."""
-    return f"concepts[{row}].{name}"
-
-
 def input_names() -> list[str]:
     """Names of all values on the tab that belong to a run's settings, in the order in which they are sent."""
-    cells = [concept_key(row, name) for row in range(CONCEPT_ROWS) for name in _CONCEPT_FIELDS]
-    return [*cells, *settings_of("", "basic", "advanced", "expert"), SUBSETS]
+    return [*CONCEPT_INPUTS, *settings_of("", "basic", "advanced", "expert"), SUBSETS]
 
 
 def make_setting(name: str) -> Any:
@@ -72,17 +61,6 @@ def make_setting(name: str) -> Any:
     common = {"label": label, "info": info["help"], "elem_id": element_id(info["block"], name)}
     value = _show(info["default"], info["type"])
     return _make(info["type"], value, common, choices=info["choices"], lines=3 if name == "sample_prompts" else 1)
-
-
-def make_concept_field(row: int, name: str) -> Any:
-    """The component of a cell of the concepts table; only the first row shows help texts."""
-    info = _CONCEPT_FIELDS[name]
-    common = {
-        "label": concept_label(row, name),
-        "info": info["help"] if row == 0 else None,
-        "elem_id": concept_id(row, name),
-    }
-    return _make(info["type"], _show(info["default"], info["type"]), common, choices=info["choices"])
 
 
 def make_subsets_field() -> Any:
@@ -114,10 +92,10 @@ def read_config(values: Mapping[str, Any]) -> tuple[TrainConfig, list[Problem]]:
     """
     types = {name: info["type"] for name, info in field_info().items()}
     settings = {name: _read(values[name], types[name]) for name in settings_of("", "basic", "advanced", "expert")}
-    concepts = [_read_row(values, row) for row in _used_rows(values)]
-    config, problems = read_dict({"concepts": concepts, **settings})
+    names = read_rows(values)
+    config, problems = read_dict({"concepts": names.concepts(), **settings})
     read = read_subset_lines(values[SUBSETS] or "")
-    return replace(config, subsets=read.subsets), [*problems, *read.problems]
+    return replace(config, subsets=read.subsets), [*names.problems, *problems, *read.problems]
 
 
 def in_rows(problems: Sequence[Problem], values: Mapping[str, Any]) -> list[Problem]:
@@ -127,14 +105,21 @@ def in_rows(problems: Sequence[Problem], values: Mapping[str, Any]) -> list[Prob
         problems: of the settings from :func:`read_config`.
         values: as in :func:`read_config`.
     """
-    rows = _used_rows(values)
-
-    def row_of(match: re.Match[str]) -> str:
-        return f"concepts[{rows[int(match[1])]}]"
-
+    names = read_rows(values)
     lines = read_subset_lines(values[SUBSETS] or "").lines
-    in_table = [replace(item, field=re.sub(r"^concepts\[(\d+)\]", row_of, item.field)) for item in problems]
-    return [_in_line(item, lines) for item in in_table]
+    return [_in_line(_in_row(item, names), lines) for item in problems]
+
+
+def _in_row(problem: Problem, names: ConceptRows) -> Problem:
+    """A problem of a concept, with the number of its row or of its line."""
+    match = re.fullmatch(r"concepts\[(\d+)\](?:\.(\w+))?", problem.field)
+    if not match:
+        return problem
+    row = names.used[int(match[1])]
+    if not names.lines:
+        return replace(problem, field=problem.field.replace(match[1], str(row), 1))
+    label = _CONCEPT_FIELDS[match[2]]["label"].lower() + ": " if match[2] in _CONCEPT_FIELDS else ""
+    return replace(problem, field=TEXT, message=f"Line {names.lines[row]}: {label}{problem.message}")
 
 
 def _in_line(problem: Problem, lines: Sequence[int]) -> Problem:
@@ -145,44 +130,30 @@ def _in_line(problem: Problem, lines: Sequence[int]) -> Problem:
     return replace(problem, field=SUBSETS, message=f"Line {lines[int(match[1])]}, {match[2]}: {problem.message}")
 
 
-def _used_rows(values: Mapping[str, Any]) -> list[int]:
-    rows = ((row, _read_row(values, row)) for row in range(CONCEPT_ROWS))
-    return [row for row, concept in rows if concept["name"] or concept["init_text"] or concept["aliases"]]
-
-
-def _read_row(values: Mapping[str, Any], row: int) -> dict[str, Any]:
-    return {name: _read(values[concept_key(row, name)], _CONCEPT_FIELDS[name]["type"]) for name in _CONCEPT_FIELDS}
-
-
 def show_config(config: TrainConfig) -> dict[str, Any]:
-    """The tab's values for these settings, by name; concepts beyond the last row are omitted."""
-    values: dict[str, Any] = {}
-    for row in range(CONCEPT_ROWS):
-        values.update(_show_concept(row, config.concepts[row]) if row < len(config.concepts) else empty_row(row))
+    """The tab's values for these settings, by name."""
+    values = put_rows(to_dict(config)["concepts"])
     for name in settings_of("", "basic", "advanced", "expert"):
         values[name] = _show(getattr(config, name), field_info()[name]["type"])
     values[SUBSETS] = show_subset_lines(config.subsets)
     return values
 
 
-def show_preset(preset: Preset) -> dict[str, Any]:
-    """The tab's values that a preset fills in, by name; those of concepts in every row."""
-    values = {name: _show(value, field_info()[name]["type"]) for name, value in preset.settings.items()}
-    for row in range(CONCEPT_ROWS):
-        for name, value in preset.concept.items():
-            values[concept_key(row, name)] = _show(value, _CONCEPT_FIELDS[name]["type"])
-    return values
+def show_preset(preset: Preset, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The tab's values that a preset fills in, by name; those of concepts in every row.
 
+    Args:
+        preset: the preset.
+        values: of the concepts on the tab, as in :func:`read_config`.
 
-def empty_row(row: int) -> dict[str, Any]:
-    """The tab's values of an unused row of the concepts table, by name."""
-    return _show_concept(row, _EMPTY_CONCEPT)
-
-
-def _show_concept(row: int, concept: Concept) -> dict[str, Any]:
-    return {
-        concept_key(row, name): _show(getattr(concept, name), _CONCEPT_FIELDS[name]["type"]) for name in _CONCEPT_FIELDS
-    }
+    Raises:
+        ConfigError: the concepts cannot be read.
+    """
+    shown = {name: _show(value, field_info()[name]["type"]) for name, value in preset.settings.items()}
+    # With an empty row, new rows of the table have the preset's values, too.
+    rows = rows_to_change(values) or [{"name": ""}]
+    rows = [{**row, **preset.concept} if isinstance(row, Mapping) else row for row in rows]
+    return {**shown, **put_rows(rows, as_text=bool(values[AS_TEXT]))}
 
 
 def _show(value: Any, kind: str) -> Any:

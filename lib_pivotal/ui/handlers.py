@@ -11,11 +11,11 @@ import gradio as gr
 
 from lib_pivotal.app.session import Session
 from lib_pivotal.core.config.presets import find_preset
-from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import ConfigError, PivotalError
 from lib_pivotal.ui import panels
-from lib_pivotal.ui.blocks.concepts import ROW_COUNT, show_rows
-from lib_pivotal.ui.fields import CONCEPT_ROWS, empty_row, in_rows, read_config, show_config, show_preset
+from lib_pivotal.ui.concept_report import REPORT, report_concepts
+from lib_pivotal.ui.concept_rows import CONCEPT_INPUTS, CONCEPTS
+from lib_pivotal.ui.fields import in_rows, read_config, show_config, show_preset
 from lib_pivotal.ui.listener import Outputs, Values
 from lib_pivotal.ui.text.training import MESSAGES
 
@@ -56,14 +56,16 @@ class Handlers:
         notice = panels.show_problems(in_rows(checked.problems, values))
         if checked.table is not None:
             notice += panels.show_concept_table(checked.table.as_dict())
-        return {"notice": notice}
+        table = None if checked.table is None else checked.table.as_dict()
+        return {"notice": notice, REPORT: report_concepts(values, checked.problems, table)}
 
     def train(self, values: Values) -> Outputs:
         """Start training, or show everything that prevents it."""
         try:
             self._session.start(*read_config(values))
         except ConfigError as error:
-            raise ConfigError(in_rows(error.problems, values)) from error
+            notice = panels.show_problems(in_rows(error.problems, values))
+            return {"notice": notice, REPORT: report_concepts(values, error.problems)}
         return {"notice": panels.show_message(MESSAGES["started"], "good"), **_page_status(self._session.status())}
 
     def stop(self, _values: Values) -> Outputs:
@@ -88,24 +90,23 @@ class Handlers:
             return {}
         preset = find_preset(values["preset"])
         notice = panels.show_message(MESSAGES["preset_used"].format(why=preset.why), "good")
-        return {"notice": notice, **show_preset(preset)}
+        return {"notice": notice, **show_preset(preset, values)}
 
     def restore(self, _values: Values) -> Outputs:
         """Fill in the settings of the last run."""
         config = self._session.last_config()
         if config is None:
             return {"notice": panels.show_message(MESSAGES["nothing_to_restore"])}
-        return {"notice": panels.show_message(MESSAGES["restored"], "good"), **_show_settings(config)}
+        return {"notice": panels.show_message(MESSAGES["restored"], "good"), **show_config(config)}
 
     def import_settings(self, values: Values) -> Outputs:
         """Fill in what a file or a folder of another program says, and show what of it is not used."""
         result = self._session.import_settings(values["path"] or "")
         shown = show_config(result.config)
         outputs = {name: shown[name] for name in result.given if name in shown}
-        if result.config.concepts:
-            cells = {name: value for name, value in shown.items() if name.startswith("concepts[")}
-            outputs = {**outputs, **cells, **show_rows(len(result.config.concepts))}
-        return {**outputs, "notice": panels.show_import(result) + _too_many(result.config)}
+        if CONCEPTS in result.given:
+            outputs.update({name: shown[name] for name in CONCEPT_INPUTS})
+        return {**outputs, "notice": panels.show_import(result)}
 
     def load(self, _values: Values) -> Outputs:
         """Fill in the last settings when the page is opened, without a message if there are none."""
@@ -117,21 +118,12 @@ class Handlers:
             return {**answer, "notice": panels.show_error(error)}
         if config is None:
             return {**answer, "first_visit": gr.update(visible=True)}
-        return {**answer, **_show_settings(config)}
+        return {**answer, **show_config(config)}
 
     def try_samples(self, _values: Values) -> Outputs:
         """Write the sample images and fill in the settings for them."""
-        settings = _show_settings(self._session.sample_settings())
+        settings = show_config(self._session.sample_settings())
         return {**settings, "notice": panels.show_message(MESSAGES["samples_ready"], "good")}
-
-    def add_concept(self, values: Values) -> Outputs:
-        """Show one more row."""
-        return show_rows(int(values[ROW_COUNT] or 1) + 1)
-
-    def remove_concept(self, values: Values) -> Outputs:
-        """Empty the last visible row and hide it, unless it is the first."""
-        last = int(values[ROW_COUNT] or 1) - 1
-        return {**empty_row(last), **show_rows(last)}
 
     def refresh(self, values: Values) -> Outputs:
         """Show the state of the run."""
@@ -162,19 +154,6 @@ class Handlers:
 def _page_status(status: Mapping[str, Any]) -> Outputs:
     """The part of the status that the page's script needs, without paths and captions."""
     return {"page_status": json.dumps({name: status[name] for name in ("state", "is_active", "task_id")})}
-
-
-def _show_settings(config: TrainConfig) -> Outputs:
-    outputs = {**show_config(config), **show_rows(len(config.concepts))}
-    notice = _too_many(config)
-    return {**outputs, "notice": notice} if notice else outputs
-
-
-def _too_many(config: TrainConfig) -> str:
-    """A message if there are more concepts than rows."""
-    if len(config.concepts) <= CONCEPT_ROWS:
-        return ""
-    return panels.show_message(MESSAGES["too_many_concepts"].format(count=CONCEPT_ROWS))
 
 
 def _was_active(page_status: str) -> bool:

@@ -6,7 +6,7 @@ whose id ends in ``_generate``, ``_skip`` or ``_interrupt``. None of our ids end
 
 from __future__ import annotations
 
-__all__ = ["FORBIDDEN_ENDS", "concept_id", "element_id"]
+__all__ = ["FORBIDDEN_ENDS", "element_id"]
 
 FORBIDDEN_ENDS = ("_generate", "_interrupt", "_skip")
 
@@ -14,8 +14,3 @@ FORBIDDEN_ENDS = ("_generate", "_interrupt", "_skip")
 def element_id(block: str, name: str) -> str:
     """Id of a setting, button or panel, e.g. ``pivotal_run_stop``."""
     return f"pivotal_{block}_{name}"
-
-
-def concept_id(row: int, name: str) -> str:
-    """Id of a cell of the concepts table; rows count from 0."""
-    return f"pivotal_concept_{row}_{name}"

@@ -39,12 +39,13 @@ class Listener:
 
     def __call__(
         self, button: str, handler: Handler, inputs: Sequence[str], outputs: Sequence[str], *, spinner: bool = False
-    ) -> None:
-        """Connect a click on a button."""
+    ) -> Any:
+        """Connect a click on a button; returns what Gradio returns."""
         event = self.on(self._parts[button].click, handler, inputs, outputs, spinner=spinner)
         if "page_status" in outputs:
             status = self._parts["page_status"]
             event.then(fn=None, inputs=[status], outputs=[], **javascript(_UPDATE_PAGE))
+        return event
 
     def on(
         self, event: Any, handler: Handler, inputs: Sequence[str], outputs: Sequence[str], *, spinner: bool = False

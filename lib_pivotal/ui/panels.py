@@ -11,7 +11,8 @@ from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
 from lib_pivotal.ui.escape import escape_html
 from lib_pivotal.ui.plot import draw_losses
 from lib_pivotal.ui.text.bundles import BUNDLE_FIELDS
-from lib_pivotal.ui.text.training import CONCEPT_TABLE, LABELS, MESSAGES, STATES, VALIDATION_LINES, concept_label
+from lib_pivotal.ui.text.concepts import CONCEPT_LABELS, concept_label
+from lib_pivotal.ui.text.training import CONCEPT_TABLE, LABELS, MESSAGES, STATES, VALIDATION_LINES
 
 if TYPE_CHECKING:
     from lib_pivotal.core.importers.found import ImportResult
@@ -54,12 +55,13 @@ _VERDICTS = {
 """Purpose → keys of the messages for no problems, for errors, and for warnings only."""
 
 
-def show_problems(problems: Sequence[Problem], *, purpose: str = "train") -> str:
+def show_problems(problems: Sequence[Problem], *, purpose: str = "train", heading: str = "") -> str:
     """Problems grouped by field, errors first.
 
     Args:
         problems: to show.
         purpose: ``train`` for settings, ``use`` for a file.
+        heading: instead of the usual one.
     """
     good, bad, fair = _VERDICTS[purpose]
     if not problems:
@@ -67,7 +69,7 @@ def show_problems(problems: Sequence[Problem], *, purpose: str = "train") -> str
     errors = [problem for problem in problems if problem.is_error]
     warnings = [problem for problem in problems if not problem.is_error]
     kind = "bad" if errors else "plain"
-    heading = MESSAGES[bad if errors else fair]
+    heading = heading or MESSAGES[bad if errors else fair]
     body = _problem_list(errors, "error") + _problem_list(warnings, "warning")
     return f'<div class="pivotal-box pivotal-{kind}" role="status"><b>{escape_html(heading)}</b>{body}</div>'
 
@@ -88,14 +90,14 @@ def _problem_list(problems: list[Problem], kind: str) -> str:
 
 def _field_label(field: str) -> str:
     """The label of a field on the tab; files and folders stay as they are."""
-    cell = re.fullmatch(r"concepts\[(\d+)\]\.(\w+)", field)
-    if cell and cell[2] in concept_field_info():
-        return concept_label(int(cell[1]), cell[2])
+    cell = re.fullmatch(r"concepts\[(\d+)\](?:\.(\w+))?", field)
+    if cell and (not cell[2] or cell[2] in concept_field_info()):
+        return concept_label(int(cell[1]), cell[2] or "")
     if field in field_info():
         return str(field_info()[field]["label"])
     if field in BUNDLE_FIELDS:
         return BUNDLE_FIELDS[field][0]
-    return LABELS.get(field, field)
+    return LABELS.get(field) or CONCEPT_LABELS.get(field, field)
 
 
 def show_concept_table(table: dict[str, Any]) -> str:

@@ -7,13 +7,15 @@ from typing import Any
 import gradio as gr
 
 from lib_pivotal.app.session import Session
-from lib_pivotal.ui.blocks.concepts import ROW_COUNT, row_key
 from lib_pivotal.ui.blocks.first_visit import create_first_visit
 from lib_pivotal.ui.blocks.import_settings import create_import
 from lib_pivotal.ui.blocks.run import create_buttons, create_monitor
 from lib_pivotal.ui.blocks.settings import create_settings
 from lib_pivotal.ui.compat import javascript
-from lib_pivotal.ui.fields import CONCEPT_ROWS, input_names
+from lib_pivotal.ui.concept_report import REPORT
+from lib_pivotal.ui.concept_rows import CONCEPT_INPUTS
+from lib_pivotal.ui.concepts_part import connect_concepts, tell_report
+from lib_pivotal.ui.fields import input_names
 from lib_pivotal.ui.handlers import VIEW, Handlers
 from lib_pivotal.ui.listener import Listener
 
@@ -32,25 +34,26 @@ def add_training(session: Session) -> None:
         with gr.Column(scale=2, min_width=320):
             parts.update(create_monitor())
     _wire(parts, Handlers(session))
+    connect_concepts(parts, session)
 
 
 def _wire(parts: dict[str, Any], handlers: Handlers) -> None:
     fields = input_names()
-    rows = [ROW_COUNT, *(row_key(row) for row in range(CONCEPT_ROWS))]
     answer = ["notice", "page_status"]
     listen = Listener(parts)
-    listen("check", handlers.check, fields, ["notice"], spinner=True)
-    listen("train", handlers.train, fields, answer, spinner=True)
-    listen.on(parts["preset"].input, handlers.use_preset, ["preset"], ["notice", *fields])
+    for event in (
+        listen("check", handlers.check, fields, ["notice", REPORT], spinner=True),
+        listen("train", handlers.train, fields, [*answer, REPORT], spinner=True),
+    ):
+        tell_report(event, parts)
+    listen.on(parts["preset"].input, handlers.use_preset, ["preset", *CONCEPT_INPUTS], ["notice", *fields])
     for name in ("stop", "discard", "save_now", "sample_now"):
         listen(name, getattr(handlers, name), [], answer)
-    listen("restore", handlers.restore, [], ["notice", *fields, *rows])
-    listen("import", handlers.import_settings, ["path"], ["notice", *fields, *rows], spinner=True)
-    listen("load", handlers.load, [], [*answer, "first_visit", *fields, *rows])
-    listen("samples", handlers.try_samples, [], ["notice", *fields, *rows], spinner=True)
+    listen("restore", handlers.restore, [], ["notice", *fields])
+    listen("import", handlers.import_settings, ["path"], ["notice", *fields], spinner=True)
+    listen("load", handlers.load, [], [*answer, "first_visit", *fields])
+    listen("samples", handlers.try_samples, [], ["notice", *fields], spinner=True)
     listen("refresh", handlers.refresh, ["gallery_shows", "page_status"], list(VIEW))
-    listen("add_concept", handlers.add_concept, [ROW_COUNT], rows)
-    listen("remove_concept", handlers.remove_concept, [ROW_COUNT], [*fields, *rows])
     for name, method in (("send", "sendToPrompt"), ("copy", "copyWords")):
         code = f"(words) => {{ pivotal.{method}(words); return []; }}"
         parts[name].click(fn=None, inputs=[parts["words"]], outputs=[], **javascript(code))

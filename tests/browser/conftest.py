@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.browser.bare_page import gradio_python, serving
 from tests.browser.tab_page import DESKTOP, TabPage
 from tests.e2e.server import Webui, find_python, find_webui, running
 
@@ -21,6 +22,7 @@ _HERE = Path(__file__).resolve().parent
 _E2E = _HERE.parent / "e2e"
 _SHOTS = _HERE.parents[1] / "docs" / "img"
 _MAX_BYTES = 100_000
+_BARE_WAIT_MS = 15_000
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -88,6 +90,30 @@ def browser():
             _skip_loudly("NO CHROMIUM FOUND (set PIVOTAL_CHROMIUM)")
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="module", params=[3, 4], ids=["gradio3", "gradio4"])
+def bare_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """Where the tab is served by a bare Gradio of either version, without a webui, and the folder of its files."""
+    python = gradio_python(request.param)
+    if python is None:
+        _skip_loudly(f"NO GRADIO {request.param} FOUND (run.py makes its environment)")
+    folder = tmp_path_factory.mktemp("bare")
+    with serving(python, folder) as address:
+        yield address, folder
+
+
+@pytest.fixture(scope="module")
+def bare_tab(bare_server: tuple[str, Path], browser) -> Iterator[TabPage]:
+    """The tab under either version of Gradio, in one page for all tests of a file."""
+    address, _ = bare_server
+    context = browser.new_context(viewport=DESKTOP, permissions=["clipboard-read", "clipboard-write"])
+    # Gradio's page asks other servers for fonts and a script, and waits for them.
+    context.route(lambda url: not url.startswith(address), lambda route: route.abort())
+    tab = TabPage(context.new_page(), address)
+    tab.page.set_default_timeout(_BARE_WAIT_MS)
+    yield tab
+    context.close()
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
+
+from lib_pivotal.core.config.schema import concept_field_info
 
 __all__ = ["DESKTOP", "TabPage"]
 
@@ -41,21 +43,30 @@ class TabPage:
 
     def show(self) -> None:
         """Go to the tab, and in it to the training."""
-        self.page.get_by_role("button", name="Pivotal Tuning", exact=True).first.click()
-        self.page.get_by_role("button", name="Train a bundle", exact=True).first.click()
+        for title in ("Pivotal Tuning", "Train a bundle"):
+            # Tabs have the role of buttons in Gradio 3, and of tabs in Gradio 4.
+            self.page.locator(".tab-nav button").get_by_text(title, exact=True).first.click()
         expect(self.page.locator("#pivotal_run_train")).to_be_visible()
 
     def fill(self, settings: dict[str, Any], blocks: dict[str, str]) -> None:
         """Type settings; ``blocks`` tells the block of each basic one."""
         for row, concept in enumerate(settings["concepts"]):
-            if row and not self.page.locator(f"#pivotal_concept_{row}_name").is_visible():
-                self.page.click("#pivotal_concepts_add_concept")
-                self.page.locator(f"#pivotal_concept_{row}_name").wait_for()
+            if row >= self.cells("name").count():
+                self.page.click("#pivotal_names_add")
             for name, value in concept.items():
-                self.page.fill(f"#pivotal_concept_{row}_{name} input", str(value))
+                self.cell(row, name).fill(str(value))
         for name, value in settings.items():
             if name != "concepts":
                 self.page.locator(f"#pivotal_{blocks[name]}_{name}").locator("input, textarea").fill(str(value))
+
+    def cell(self, row: int, name: str) -> Locator:
+        """A cell of the table of concepts, by its label; rows count from 0."""
+        label = concept_field_info()[name]["label"]
+        return self.page.get_by_label(f"{label}, row {row + 1}", exact=True)
+
+    def cells(self, name: str) -> Locator:
+        """A column of the table of concepts."""
+        return self.page.locator(f".pivotal-names [data-field={name}]")
 
     def press(self, name: str) -> None:
         """Press one of our buttons."""

@@ -128,7 +128,7 @@ def test_a_reload_and_escape_lose_nothing_and_stop_keeps(tab, webui, images):
     expect(page.locator("#pivotal_run_gallery img").first).to_be_visible(timeout=WAIT_MS)
     expect(page.locator("#pivotal_run_stop")).to_be_enabled()
     expect(page.locator("#pivotal_run_train")).to_be_disabled()
-    assert page.locator("#pivotal_concept_1_name input").input_value() == NAMES[1]
+    expect(tab.cell(1, "name")).to_have_value(NAMES[1])
     assert page.locator("#pivotal_output_output_name input").input_value() == "stopped"
     after = webui.get("/pivotal/v1/status")
     assert after["task_id"] == before["task_id"]

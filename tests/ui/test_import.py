@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 from lib_pivotal.core.config.schema import Subset, TrainConfig
-from lib_pivotal.ui.blocks.concepts import ROW_COUNT
-from lib_pivotal.ui.fields import CONCEPT_ROWS, read_config, show_config
-from lib_pivotal.ui.ids import concept_id, element_id
+from lib_pivotal.ui.fields import read_config, show_config
+from lib_pivotal.ui.ids import element_id
 
 NOTICE = element_id("run", "notice")
 PATH, READ, FOLDERS = element_id("import", "path"), element_id("import", "read"), element_id("images", "subsets")
+CONCEPTS = element_id("concepts", "json")
 
 DATA_SET = """
 [general]
@@ -41,22 +41,19 @@ def test_importing_fills_the_fields_and_names_unused_keys(page, session, tmp_pat
     notice = page.values[NOTICE]
     assert "general.color_aug" in notice and "repeats in the file" in notice
     # What the file does not mention stays as it is.
-    assert element_id("training", "unet_lr") not in changed and concept_id(0, "name") not in changed
+    assert element_id("training", "unet_lr") not in changed and CONCEPTS not in changed
     config, problems = read_config({**show_config(TrainConfig()), "subsets": page.values[FOLDERS]})
     assert config.subsets == (Subset("D:\\zog", repeats=4.0, subfolders=False), Subset("mib", subfolders=False))
     assert not problems
     assert session.status()["state"] == "idle"
 
 
-def test_importing_names_shows_their_rows(page, tmp_path):
-    names = {f"zog_{number}": ["horns"] for number in range(CONCEPT_ROWS + 1)}
+def test_importing_names_replaces_the_concepts(page, tmp_path):
+    names = {f"zog_{number}": ["horns"] for number in range(60)}
     page.values[PATH] = str(write(tmp_path / "emb_init.json", names))
-    page.values[element_id("concepts", "count")] = 1
-    changed = page.press(READ)
-    assert page.values[concept_id(1, "name")] == "zog_1"
-    assert changed[concept_id(CONCEPT_ROWS - 1, "row")]["visible"] is True
-    assert changed[element_id("concepts", "count")] == CONCEPT_ROWS
-    assert ROW_COUNT and "more concepts than the tab has rows" in page.values[NOTICE]
+    page.values[CONCEPTS] = json.dumps([{"name": "mib"}])
+    page.press(READ)
+    assert [row["name"] for row in json.loads(page.values[CONCEPTS])] == list(names)
 
 
 def test_what_cannot_be_imported_is_said(page, tmp_path):

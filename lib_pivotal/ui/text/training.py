@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from lib_pivotal.core.config.schema import concept_field_info
-
 __all__ = [
     "ACCORDIONS",
     "BASIC_HEADINGS",
@@ -15,7 +13,6 @@ __all__ = [
     "STATES",
     "SUBSETS_HELP",
     "VALIDATION_LINES",
-    "concept_label",
 ]
 
 BUTTONS = {
@@ -27,8 +24,6 @@ BUTTONS = {
     "import": "Import settings",
     "save_now": "Save now",
     "sample_now": "Sample now",
-    "add_concept": "Add concept",
-    "remove_concept": "Remove last concept",
     "samples": "Try it with the sample images",
     "copy": "Copy prompt",
     "send": "Send to txt2img",
@@ -116,7 +111,6 @@ MESSAGES = {
     "not_used": "Not used, because they have no meaning here ({count}):",
     "samples_ready": "Sixteen drawings of a small robot and settings for them are filled in. Click Train.",
     "nothing_to_restore": "Nothing to restore: no training has been started yet.",
-    "too_many_concepts": "There are more concepts than the tab has rows; the first {count} are shown.",
     "preset_used": "The settings of this preset are filled in. {why}",
     "table_title": "{images} images, {steps} steps, {samples} samples",
     "no_concept": "(no concept)",
@@ -146,8 +140,3 @@ MESSAGES = {
     "file_errors": "Problems found:",
     "file_warnings": "This file can be used, with warnings:",
 }
-
-
-def concept_label(row: int, name: str) -> str:
-    """Label of a cell of the concepts table; ``row`` counts from 0, the label from 1."""
-    return f"{concept_field_info()[name]['label']} {row + 1}"
