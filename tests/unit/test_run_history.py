@@ -118,10 +118,9 @@ def test_damaged_foreign_and_half_written_folders_never_break_the_list(host, ima
 def test_states_of_runs_that_ended_in_other_ways(tmp_path):
     host = FakeHost(tmp_path / "webui")
     config = good_config(write_small_images(tmp_path / "images"), if_exists="number")
-    history = RunHistory(Session(host))
 
     def state_of(session: Session) -> str:
-        return history.summary(Path(session.status()["run_folder"]).name)["state"]
+        return RunHistory(session).summary(Path(session.status()["run_folder"]).name)["state"]
 
     for error, discard, expected in ((HostError("Gone."), False, "failed"), (None, True, "discarded"),
                                      (None, False, "stopped")):  # fmt: skip
@@ -138,7 +137,7 @@ def test_states_of_runs_that_ended_in_other_ways(tmp_path):
     assert state_of(session) == "interrupted"
     with locked(folder / ".lock"):
         assert state_of(session) == "running"
-    failed = [item for item in history.summaries() if item["state"] == "failed"]
+    failed = [item for item in RunHistory(session).summaries() if item["state"] == "failed"]
     assert failed[0]["message"] == "Gone."
 
 
@@ -205,7 +204,7 @@ def test_deleting_states_frees_their_space_and_nothing_else(host, images):
     (folder / "states" / "notes.txt").write_text("mine")
     before = {path for path in folder.rglob("*") if "state-" not in path.name}
     assert history.delete_states(name) == size > 0
-    assert {path for path in folder.rglob("*")} == before
+    assert set(folder.rglob("*")) == before
     assert len(list(host.lora_folder().glob("*.safetensors"))) == 2
     assert history.summary(name)["states"] == []
     with locked(folder / ".lock"), pytest.raises(Busy):
