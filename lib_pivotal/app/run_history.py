@@ -210,7 +210,8 @@ class RunHistory:
     def _folders(self) -> dict[str, Path]:
         try:
             found = [path for path in (self._session.host.data_root() / "runs").iterdir() if path.is_dir()]
-            found = [path for path in found if any((path / name).exists() for name in _SIGNS)]
+            active = self._session.active_folder
+            found = [path for path in found if path == active or any((path / name).exists() for name in _SIGNS)]
             dated = sorted(((_date(path), path.name, path) for path in found), reverse=True)
         except OSError as error:
             if not isinstance(error, FileNotFoundError):
