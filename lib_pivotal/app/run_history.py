@@ -165,11 +165,12 @@ class RunHistory:
             BundleError: a file is in the way, or cannot be read or written.
             Busy: training is running.
         """
-        from lib_pivotal.core.train.chosen_step import choose_step
-
         folder = self.folder(name)
         if self._session.is_active:
             raise Busy("Training is running, and it uses the list of LoRAs.", hint="Choose the step when it has ended.")
+        # Imports torch, without which the application starts.
+        from lib_pivotal.core.train.chosen_step import choose_step
+
         host = self._session.host
         with host.exclusive("task(pivotal-choose)"):
             path = choose_step(folder, host.lora_folder(), step, overwrite=overwrite)
@@ -193,12 +194,18 @@ class RunHistory:
         return {"runs": runs, "differences": differences}
 
     def pace(self, config: TrainConfig, family: str) -> float:
-        """Measured seconds per step, including samples, of the newest run like this one; 0 if there is none.
+        """Seconds per step, including samples, measured in the current or else in the newest run like this one.
 
         Args:
             config: settings of the planned run.
             family: family of its model.
+
+        Returns:
+            0 if there is no such run.
         """
+        run = self._session.active_run
+        if run is not None and run.measured_pace and _cost(run.config) == _cost(config):
+            return run.measured_pace
         for folder in self._folders().values():
             record = read_record(folder)
             if record.seconds_per_step and record.family == family:

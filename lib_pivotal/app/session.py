@@ -63,10 +63,16 @@ class Session:
         return self._run is not None and self._run.is_active
 
     @property
+    def active_run(self) -> RunStatus | None:
+        """The run that is queued or running."""
+        run = self._run
+        return run if run is not None and run.is_active else None
+
+    @property
     def active_folder(self) -> Path | None:
         """The folder of the run that is queued or running."""
-        run = self._run
-        return run.run_folder if run is not None and run.is_active else None
+        run = self.active_run
+        return run.run_folder if run is not None else None
 
     def check(self, config: TrainConfig, parse_problems: Sequence[Problem] = ()) -> list[Problem]:
         """All problems, errors and warnings, of these settings on this host.
