@@ -25,7 +25,7 @@ from lib_pivotal.app.request_body import read_body
 from lib_pivotal.app.run_queue import Busy
 from lib_pivotal.app.session import Session
 from lib_pivotal.core.config.io import from_dict, read_dict, to_dict
-from lib_pivotal.core.config.presets import presets, with_preset
+from lib_pivotal.core.config.presets import filled_in
 from lib_pivotal.core.config.settings_file import MAX_SETTINGS_BYTES, parse_settings
 from lib_pivotal.core.config.shown import HALF_PAIR
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
@@ -137,10 +137,10 @@ class _Routes:
         return await self._respond(request, lambda body: self._session.core_tags(from_dict(_settings(body))))
 
     def list_presets(self) -> Any:
-        return _Response({"presets": [preset.as_dict() for preset in presets()]})
+        return _Response({"presets": [preset.as_dict() for preset in self._session.presets.all()[0]]})
 
     async def presets(self, request: Request) -> Any:
-        return await self._respond(request, lambda body: _use_preset(_settings(body)))
+        return await self._respond(request, lambda body: _use_preset(self._session, _settings(body)))
 
     async def train(self, request: Request) -> Any:
         return await self._respond(request, lambda body: _start(self._session, _settings(body)))
@@ -260,12 +260,12 @@ def _report(session: Session, body: Any) -> dict[str, Any]:
     return {**checked.table.as_dict(), "problems": _as_dicts(checked.problems)}
 
 
-def _use_preset(body: Any) -> dict[str, Any]:
+def _use_preset(session: Session, body: Any) -> dict[str, Any]:
     name = body.get("preset") if isinstance(body, Mapping) else None
     if not isinstance(name, str):
         hint = 'Send {"preset": "NAME", "config": {…}}; GET lists the names.'
         raise ConfigError([Problem("preset", "error", "The request names no preset.", hint)])
-    return {"config": to_dict(from_dict(with_preset(body.get("config", {}), name)))}
+    return {"config": to_dict(from_dict(filled_in(body.get("config", {}), session.presets.find(name))))}
 
 
 def _start(session: Session, body: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lib_pivotal.app.own_presets import PresetLibrary
 from lib_pivotal.app.ports import AppHost
 from lib_pivotal.app.resuming import check_resume
 from lib_pivotal.app.run_queue import Busy, RunQueue
@@ -56,6 +57,8 @@ class Session:
         """How many images have been read; empty while none are being read."""
         self.queue = RunQueue(self)
         """Runs that start one after the other."""
+        self.presets = PresetLibrary(lambda: self.host.data_root())  # noqa: PLW0108  (the host may be replaced)
+        """The built-in presets and the user's own."""
 
     @property
     def is_active(self) -> bool:
