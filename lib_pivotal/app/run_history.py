@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib_pivotal.app.run_queue import Busy
+from lib_pivotal.core.atomic_file import free_name
 from lib_pivotal.core.config.io import read_dict, to_dict
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.config.settings_file import parse_settings, read_settings_file
@@ -21,7 +22,7 @@ from lib_pivotal.core.train.run_folder import is_in_use
 from lib_pivotal.core.train.run_record import RunRecord, read_record
 from lib_pivotal.core.train.state_facts import MAY_CHANGE
 from lib_pivotal.core.train.state_files import remove_states, state_files
-from lib_pivotal.core.train.step_bundles import step_bundles
+from lib_pivotal.core.train.step_bundles import newest_bundle, step_bundles
 
 if TYPE_CHECKING:
     from lib_pivotal.app.session import Session
@@ -138,6 +139,21 @@ class RunHistory:
         # If several steps have been recorded, the run keeps their number unless another one is asked for.
         return (replace(given, steps=steps) if steps else given), problems
 
+    def new_from(self, name: str) -> tuple[TrainConfig, list[Problem]]:
+        """Settings of a new run that starts from the bundle of a run, and the values that cannot be read.
+
+        Raises:
+            ConfigError: there is no such run, or its settings or its bundle are missing.
+        """
+        config, problems = self.config(name)
+        loras = self._session.host.lora_folder()
+        bundle = newest_bundle(self.folder(name), loras)
+        if bundle is None:
+            hint = "Choose a run whose bundle is still in the Lora folder."
+            raise ConfigError([Problem("run", "error", "The bundle of this run is gone.", hint)])
+        free = free_name(loras / f"{config.output_name}.safetensors")
+        return replace(config, start_from=str(bundle), output_name=free.stem), problems
+
     def delete_states(self, name: str) -> int:
         """Delete the states of a run; the bundles and everything else stay.
 
@@ -162,7 +178,8 @@ class RunHistory:
 
         Raises:
             ConfigError: there is no such run or step.
-            BundleError: a file is in the way, or cannot be read or written.
+            NameTaken: another file has the final name.
+            BundleError: a file cannot be read or written.
             Busy: training is running.
         """
         folder = self.folder(name)

@@ -10,7 +10,6 @@ from typing import Any
 import gradio as gr
 
 from lib_pivotal.app.session import Session
-from lib_pivotal.core.config.presets import find_preset
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import ConfigError, PivotalError
 from lib_pivotal.ui import panels
@@ -19,7 +18,7 @@ from lib_pivotal.ui.fields import CONCEPT_ROWS, empty_row, in_rows, read_config,
 from lib_pivotal.ui.listener import Outputs, Values
 from lib_pivotal.ui.text.training import MESSAGES
 
-__all__ = ["VIEW", "Handlers"]
+__all__ = ["VIEW", "Handlers", "page_status", "show_settings"]
 
 VIEW = (
     "notice",
@@ -64,7 +63,7 @@ class Handlers:
             self._session.start(*read_config(values))
         except ConfigError as error:
             raise ConfigError(in_rows(error.problems, values)) from error
-        return {"notice": panels.show_message(MESSAGES["started"], "good"), **_page_status(self._session.status())}
+        return {"notice": panels.show_message(MESSAGES["started"], "good"), **page_status(self._session.status())}
 
     def stop(self, _values: Values) -> Outputs:
         """Stop training and keep the progress."""
@@ -86,7 +85,7 @@ class Handlers:
         """Fill in the settings of the chosen preset."""
         if not values["preset"]:
             return {}
-        preset = find_preset(values["preset"])
+        preset = self._session.presets.find(values["preset"])
         notice = panels.show_message(MESSAGES["preset_used"].format(why=preset.why), "good")
         return {"notice": notice, **show_preset(preset)}
 
@@ -95,7 +94,7 @@ class Handlers:
         config = self._session.last_config()
         if config is None:
             return {"notice": panels.show_message(MESSAGES["nothing_to_restore"])}
-        return {"notice": panels.show_message(MESSAGES["restored"], "good"), **_show_settings(config)}
+        return {"notice": panels.show_message(MESSAGES["restored"], "good"), **show_settings(config)}
 
     def import_settings(self, values: Values) -> Outputs:
         """Fill in what a file or a folder of another program says, and show what of it is not used."""
@@ -109,13 +108,13 @@ class Handlers:
 
     def load(self, _values: Values) -> Outputs:
         """Fill in the last settings when the page is opened, without a message if there are none."""
-        answer = _page_status(self._session.status())
+        answer = page_status(self._session.status())
         try:
             config = self._session.last_config()
         except PivotalError as error:
             # Include the status, which the page's script always waits for.
             return {**answer, "notice": panels.show_error(error)}
-        return answer if config is None else {**answer, **_show_settings(config)}
+        return answer if config is None else {**answer, **show_settings(config)}
 
     def add_concept(self, values: Values) -> Outputs:
         """Show one more row."""
@@ -140,7 +139,7 @@ class Handlers:
             "train": gr.update(interactive=not is_active),
             "discard": gr.update(interactive=is_active),
             **dict.fromkeys(("stop", "save_now", "sample_now"), can_request),
-            **_page_status(status),
+            **page_status(status),
         }
         if not is_active and _was_active(values["page_status"]):
             # A notice about the run is no longer true.
@@ -149,15 +148,16 @@ class Handlers:
 
     def _answer(self, was_active: bool, message: str) -> Outputs:
         text = MESSAGES[message] if was_active else MESSAGES["no_run"]
-        return {"notice": panels.show_message(text), **_page_status(self._session.status())}
+        return {"notice": panels.show_message(text), **page_status(self._session.status())}
 
 
-def _page_status(status: Mapping[str, Any]) -> Outputs:
+def page_status(status: Mapping[str, Any]) -> Outputs:
     """The part of the status that the page's script needs, without paths and captions."""
     return {"page_status": json.dumps({name: status[name] for name in ("state", "is_active", "task_id")})}
 
 
-def _show_settings(config: TrainConfig) -> Outputs:
+def show_settings(config: TrainConfig) -> Outputs:
+    """The tab's values for these settings, with a notice if it cannot show all of them."""
     outputs = {**show_config(config), **show_rows(len(config.concepts))}
     notice = _too_many(config)
     return {**outputs, "notice": notice} if notice else outputs

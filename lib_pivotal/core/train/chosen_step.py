@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lib_pivotal.core.bundle.file import open_bundle, write_changed
 from lib_pivotal.core.bundle.metadata import BUNDLE_KEY, changed_metadata
-from lib_pivotal.core.errors import BundleError, ConfigError, Problem
+from lib_pivotal.core.errors import BundleError, ConfigError, NameTaken, Problem
 from lib_pivotal.core.printable import printable
 from lib_pivotal.core.train.own_files import OwnFiles
 from lib_pivotal.core.train.step_bundles import read_own_files, step_bundles
@@ -36,7 +36,8 @@ def choose_step(run: Path, bundles: Path, step: int, *, overwrite: bool = False)
 
     Raises:
         ConfigError: the run has no bundle of this step.
-        BundleError: the numbered bundle was changed, the final name is taken, or a file cannot be read or written.
+        NameTaken: another file has the final name.
+        BundleError: the numbered bundle was changed, or a file cannot be read or written.
     """
     own = read_own_files(run, bundles)
     known = step_bundles(run, bundles)
@@ -52,7 +53,7 @@ def choose_step(run: Path, bundles: Path, step: int, *, overwrite: bool = False)
         _keep(target, known, own)
     elif os.path.lexists(target) and not overwrite:
         text = f"{printable(target.name)} is not from this run, or was changed after it."
-        raise BundleError(text, hint="Allow replacing it, or move it away.")
+        raise NameTaken(text, hint="Allow replacing it, or move it away.")
     _copy(source, target, own, {"chosen_step": step})
     return target
 

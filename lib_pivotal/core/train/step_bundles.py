@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lib_pivotal.core.train.own_files import OwnFiles
 
-__all__ = ["read_own_files", "step_bundles"]
+__all__ = ["newest_bundle", "read_own_files", "step_bundles"]
 
 logger = logging.getLogger("pivotal.step_bundles")
 
@@ -44,3 +44,16 @@ def step_bundles(run: Path, bundles: Path) -> dict[int, Path]:
         if match and name != f"{own.bundle_name}.safetensors" and int(match[1]) > 0 and (bundles / name).is_file():
             found[int(match[1])] = bundles / name
     return dict(sorted(found.items()))
+
+
+def newest_bundle(run: Path, bundles: Path) -> Path | None:
+    """The bundle of a run: the final one or, if that is gone, the last numbered one; None if there is none.
+
+    Args:
+        run: the run folder.
+        bundles: folder of the bundles.
+    """
+    final = bundles / f"{read_own_files(run, bundles).bundle_name}.safetensors"
+    if final.is_file():
+        return final
+    return next(reversed(step_bundles(run, bundles).values()), None)
