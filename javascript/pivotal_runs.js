@@ -1,4 +1,4 @@
-/* The part "Runs": the buttons in the table select a run, and the queue is shown anew while it can change. */
+/* The part "Runs": the buttons in the table select a run, and the queue is refreshed while it can change. */
 
 var pivotalRuns = (function() {
     "use strict";

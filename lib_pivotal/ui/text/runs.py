@@ -50,7 +50,7 @@ RUN_FIELDS = {
     "run": ("Run", "The run that the buttons below act on."),
     "run_steps": ("Total steps", "How many steps the run has when it has continued; 0 keeps its number."),
     "run_use_fields": (
-        "Use the settings of the Train tab",
+        "Use the settings on Train a bundle",
         "Otherwise the run continues with its own settings.",
     ),
     "run_step": ("Step to choose", "Numbered bundles that this run has kept, see Save every."),
@@ -100,7 +100,7 @@ RUN_MESSAGES = {
         "The settings of {name} are filled in, and the new run will start from its weights. Names, vectors and ranks "
         "must stay the same; everything else can be changed."
     ),
-    "continued": "The run continues; its progress is shown on the Train tab.",
+    "continued": "The run continues; its progress is shown on Train a bundle.",
     "may_change": "Settings that may differ when a run continues",
     "exact": (
         "A run continues exactly where its last state was saved, as if it had never stopped. With more steps than "
@@ -119,7 +119,7 @@ RUN_MESSAGES = {
     "same_run": "Select two different runs.",
     "queued": "Added to the queue as {name}, place {place}.",
     "queued_after": "It starts by itself after the run in progress.",
-    "queued_idle": "Click Start queue on the Runs tab to start it.",
+    "queued_idle": "Click Start queue on Runs to start it.",
     "queue_empty": "The queue is empty. Add to queue is next to Train.",
     "queue_going": "The next run starts by itself when the current one has ended.",
     "queue_stopped": "The queue is not started.",
