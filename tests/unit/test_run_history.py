@@ -196,6 +196,16 @@ def test_a_run_continues_only_with_settings_that_fit(host, images):
         history.resume(name, steps=20)
 
 
+def test_a_run_that_cannot_continue_stays_as_it_is(host, images):
+    session, name = run(host, toy_config(images))
+    history = RunHistory(session)
+    (images / "00.txt").write_text("zog_x, changed")
+    history.resume(name, steps=12)
+    session.join(60)
+    assert session.status()["state"] == "failed" and "have changed" in session.status()["message"]
+    assert (history.summary(name)["state"], history.summary(name)["step"]) == ("finished", 8)
+
+
 def test_deleting_states_frees_their_space_and_nothing_else(host, images):
     session, name = run(host, toy_config(images, save_every=4))
     history = RunHistory(session)

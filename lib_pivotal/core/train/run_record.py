@@ -63,6 +63,8 @@ def record_start(run: Path, *, family: str, model_name: str, total_steps: int) -
 def record_end(run: Path, outcome: str, *, step: int = 0, message: str = "", seconds_per_step: float = 0.0) -> None:
     """Record how a run ended; a failure is only logged.
 
+    If the run was to continue and could not even begin, the record stays as it is, as everything else of the run does.
+
     Args:
         run: the run folder.
         outcome: see :class:`RunRecord`.
@@ -71,6 +73,8 @@ def record_end(run: Path, outcome: str, *, step: int = 0, message: str = "", sec
         seconds_per_step: see :class:`RunRecord`.
     """
     before = read_record(run)
+    if before.outcome:
+        return
     step = step or before.step
     _write(run, replace(before, outcome=outcome, step=step, message=message, seconds_per_step=seconds_per_step))
 

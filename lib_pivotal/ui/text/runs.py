@@ -20,7 +20,7 @@ RUN_BUTTONS = {
     "run_load": "Load settings",
     "run_weights": "Start from its weights",
     "run_continue": "Continue",
-    "run_queue": "Continue later",
+    "run_queue": "Continue in the queue",
     "run_delete": "Delete states",
     "run_delete_sure": "Yes, delete the states",
     "run_choose": "Make this the file",
