@@ -49,9 +49,9 @@ def test_a_past_run_is_selected_by_a_click_and_its_settings_are_loaded(tab, past
     page = tab.page
     expect(page.locator("#pivotal_runs_list img").first).to_be_visible()
     page.click(f'[data-pivotal-run="{past_run}"]')
-    expect(page.locator("#pivotal_runs_view")).to_contain_text(past_run, timeout=WAIT_MS)
+    expect(page.locator("#pivotal_runs_view").first).to_contain_text(past_run, timeout=WAIT_MS)
     expect(page.locator("#pivotal_runs_run input")).to_have_value(past_run)
-    expect(page.locator("#pivotal_runs_steps_view")).to_contain_text("3")
+    expect(page.locator("#pivotal_runs_steps_view").first).to_contain_text("3")
     shoot(page, "runs")
     tab.press("runs_load")
     expect(page.locator("#pivotal_run_notice").first).to_contain_text(past_run, timeout=WAIT_MS)
@@ -60,12 +60,12 @@ def test_a_past_run_is_selected_by_a_click_and_its_settings_are_loaded(tab, past
     )
     expect(page.locator("#pivotal_run_train")).to_be_visible()
     # The fields that a button has changed count as well.
-    expect(page.locator("#pivotal_length_view")).to_contain_text("6 steps", timeout=WAIT_MS)
+    expect(page.locator("#pivotal_length_view").first).to_contain_text("6 steps", timeout=WAIT_MS)
 
 
 def test_the_length_follows_what_is_typed(tab, images):
     tab.fill(settings(images, "length", steps=0), BLOCKS)
-    expect(tab.page.locator("#pivotal_length_view")).to_contain_text("steps", timeout=WAIT_MS)
+    expect(tab.page.locator("#pivotal_length_view").first).to_contain_text("steps", timeout=WAIT_MS)
     tab.press("length_half")
     expect(tab.page.locator("#pivotal_run_notice").first).not_to_contain_text("Image folder")
     expect(tab.page.locator("#pivotal_training_steps input")).not_to_have_value("0", timeout=WAIT_MS)
@@ -78,10 +78,10 @@ def test_two_queued_runs_end_without_a_hand(tab, webui, images):
         tab.expect_notice(f"Added to the queue as {name}")
     go_to_runs(tab)
     tab.press("queue_start")
-    expect(tab.page.locator("#pivotal_queue_view")).to_contain_text("in progress", timeout=WAIT_MS)
+    expect(tab.page.locator("#pivotal_queue_view").first).to_contain_text("in progress", timeout=WAIT_MS)
     # The page follows by itself.
-    expect(tab.page.locator("#pivotal_queue_view")).not_to_contain_text("waiting", timeout=5 * WAIT_MS)
-    expect(tab.page.locator("#pivotal_queue_view")).not_to_contain_text("in progress", timeout=5 * WAIT_MS)
+    expect(tab.page.locator("#pivotal_queue_view").first).not_to_contain_text("waiting", timeout=5 * WAIT_MS)
+    expect(tab.page.locator("#pivotal_queue_view").first).not_to_contain_text("in progress", timeout=5 * WAIT_MS)
     assert [item["state"] for item in webui.get("/pivotal/v1/queue")["items"]] == ["done", "done"]
 
 
