@@ -30,7 +30,7 @@ def _add_routes(_blocks, app):
 def _stop_run():
     host, _ = current_host()
     if host is not None:
-        session_for(host).stop()
+        session_for(host).queue.stop_all()
 
 
 script_callbacks.on_ui_settings(folders.add_data_folder_setting)

@@ -19,10 +19,13 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
+from lib_pivotal.app.api_runs import GETS, POSTS
 from lib_pivotal.app.cross_site import foreign_origin
-from lib_pivotal.app.session import Busy, Session
+from lib_pivotal.app.request_body import read_body
+from lib_pivotal.app.run_queue import Busy
+from lib_pivotal.app.session import Session
 from lib_pivotal.core.config.io import from_dict, read_dict, to_dict
-from lib_pivotal.core.config.presets import presets, with_preset
+from lib_pivotal.core.config.presets import filled_in
 from lib_pivotal.core.config.settings_file import MAX_SETTINGS_BYTES, parse_settings
 from lib_pivotal.core.config.shown import HALF_PAIR
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
@@ -97,6 +100,15 @@ def register(
             dependencies=[Depends(routes.require_login)],
             openapi_extra=_BODY,
         )
+    _add_run_routes(app, routes)
+
+
+def _add_run_routes(app: Any, routes: _Routes) -> None:
+    common = {"response_model": None, "dependencies": [Depends(routes.require_login)]}
+    for name, read in GETS.items():
+        app.add_api_route(f"{_PREFIX}/{name}", routes.reading(read), methods=["GET"], **common)
+    for name, work in POSTS.items():
+        app.add_api_route(f"{_PREFIX}/{name}", routes.working(work), methods=["POST"], openapi_extra=_BODY, **common)
 
 
 class _Routes:
@@ -125,10 +137,10 @@ class _Routes:
         return await self._respond(request, lambda body: self._session.core_tags(from_dict(_settings(body))))
 
     def list_presets(self) -> Any:
-        return _Response({"presets": [preset.as_dict() for preset in presets()]})
+        return _Response({"presets": [preset.as_dict() for preset in self._session.presets.all()[0]]})
 
     async def presets(self, request: Request) -> Any:
-        return await self._respond(request, lambda body: _use_preset(_settings(body)))
+        return await self._respond(request, lambda body: _use_preset(self._session, _settings(body)))
 
     async def train(self, request: Request) -> Any:
         return await self._respond(request, lambda body: _start(self._session, _settings(body)))
@@ -147,6 +159,23 @@ class _Routes:
 
     async def import_(self, request: Request) -> Any:
         return await self._respond(request, lambda body: _import(self._session, _settings(body)))
+
+    def reading(self, read: Callable[[Session, Mapping[str, str]], dict[str, Any]]) -> Callable[..., Any]:
+        """The endpoint of a route without a body."""
+
+        async def endpoint(request: Request) -> Any:
+            values = {**request.query_params, **request.path_params}
+            return await self._respond(request, lambda _: read(self._session, values))
+
+        return endpoint
+
+    def working(self, work: Callable[[Session, Any], dict[str, Any]]) -> Callable[..., Any]:
+        """The endpoint of a route with a body."""
+
+        async def endpoint(request: Request) -> Any:
+            return await self._respond(request, lambda body: work(self._session, _settings(body)))
+
+        return endpoint
 
     async def _respond(self, request: Request, work: Callable[[bytes], dict[str, Any]]) -> Any:
         """The result of ``work`` for the request's body, or the error as JSON with its HTTP status."""
@@ -231,12 +260,12 @@ def _report(session: Session, body: Any) -> dict[str, Any]:
     return {**checked.table.as_dict(), "problems": _as_dicts(checked.problems)}
 
 
-def _use_preset(body: Any) -> dict[str, Any]:
+def _use_preset(session: Session, body: Any) -> dict[str, Any]:
     name = body.get("preset") if isinstance(body, Mapping) else None
     if not isinstance(name, str):
         hint = 'Send {"preset": "NAME", "config": {…}}; GET lists the names.'
         raise ConfigError([Problem("preset", "error", "The request names no preset.", hint)])
-    return {"config": to_dict(from_dict(with_preset(body.get("config", {}), name)))}
+    return {"config": to_dict(from_dict(filled_in(body.get("config", {}), session.presets.find(name))))}
 
 
 def _start(session: Session, body: Any) -> dict[str, Any]:
@@ -252,18 +281,7 @@ def _stop(session: Session, body: Any) -> dict[str, Any]:
 
 
 def _captions(session: Session, body: Any) -> dict[str, Any]:
-    known = {"config": dict, "step": int, "image": str, "count": int}
-    problems = []
-    for name, value in body.items() if isinstance(body, Mapping) else ():
-        if name not in known:
-            problems.append(Problem(str(name), "error", "It is unknown.", f"Use {', '.join(known)}."))
-        elif type(value) is not known[name]:
-            kind = {dict: "an object", int: "an integer", str: "a string"}[known[name]]
-            problems.append(Problem(str(name), "error", f"It must be {kind}.", "Correct it."))
-    if not isinstance(body, Mapping) or "config" not in body:
-        problems.append(Problem("config", "error", "There are no settings.", 'Send {"config": {…}, "step": 1}.'))
-    if problems:
-        raise ConfigError(problems)
+    read_body(body, {"config": dict, "step": int, "image": str, "count": int}, "config")
     config, found = read_dict(body["config"])
     if any(problem.is_error for problem in found):
         raise ConfigError(found)

@@ -11,7 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lib_pivotal.app.own_presets import PresetLibrary
 from lib_pivotal.app.ports import AppHost
+from lib_pivotal.app.resuming import check_resume
+from lib_pivotal.app.run_queue import Busy, RunQueue
 from lib_pivotal.app.runs import load_last, save_last
 from lib_pivotal.app.status import IDLE, RunStatus
 from lib_pivotal.app.training_job import Engine, TrainingJob, run_engine
@@ -19,7 +22,7 @@ from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.config.user_path import bare_path, check_path
 from lib_pivotal.core.data.dataset_report import read_dataset
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
-from lib_pivotal.core.events import Control
+from lib_pivotal.core.events import Control, Warned
 from lib_pivotal.core.importers.found import ImportResult
 from lib_pivotal.core.importers.import_settings import import_settings
 from lib_pivotal.core.samples.sample_set import sample_settings, write_samples
@@ -32,9 +35,7 @@ __all__ = ["Busy", "Session", "session_for"]
 
 logger = logging.getLogger("pivotal.session")
 
-
-class Busy(PivotalError):
-    """Training is already running; only one run at a time is possible."""
+_CHANGED = "The images or captions have changed since this run was added to the queue; it uses them as they are now."
 
 
 class Session:
@@ -55,11 +56,27 @@ class Session:
         self._is_starting = False
         self._reading = ""
         """How many images have been read; empty while none are being read."""
+        self.queue = RunQueue(self)
+        """Runs that start one after the other."""
+        self.presets = PresetLibrary(lambda: self.host.data_root())  # noqa: PLW0108  (the host may be replaced)
+        """The built-in presets and the user's own."""
 
     @property
     def is_active(self) -> bool:
         """Whether a run is queued or running."""
         return self._run is not None and self._run.is_active
+
+    @property
+    def active_run(self) -> RunStatus | None:
+        """The run that is queued or running."""
+        run = self._run
+        return run if run is not None and run.is_active else None
+
+    @property
+    def active_folder(self) -> Path | None:
+        """The folder of the run that is queued or running."""
+        run = self.active_run
+        return run.run_folder if run is not None else None
 
     def check(self, config: TrainConfig, parse_problems: Sequence[Problem] = ()) -> list[Problem]:
         """All problems, errors and warnings, of these settings on this host.
@@ -91,7 +108,12 @@ class Session:
         return preview.image(image, count, step)
 
     def checked(
-        self, config: TrainConfig, parse_problems: Sequence[Problem] = (), *, keeps_images: bool = False
+        self,
+        config: TrainConfig,
+        parse_problems: Sequence[Problem] = (),
+        *,
+        keeps_images: bool = False,
+        resume: Path | None = None,
     ) -> Checked:
         """The problems of these settings together with what else the check finds out, such as the concept table.
 
@@ -99,8 +121,10 @@ class Session:
             config: the settings.
             parse_problems: as in :meth:`check`.
             keeps_images: keep decoded images, because training follows.
+            resume: folder of a run that is to continue; None for a new run.
         """
         host = self.host
+        resumed, obstacles = check_resume(resume, config) if resume is not None else (None, [])
         try:
             checked = check(
                 config,
@@ -113,10 +137,15 @@ class Session:
                 family=host.family(config),
                 cache=host.data_root() / "cache",
                 progress=self._show_reading,
+                resumed=resumed,
             )
         finally:
             self._reading = ""
-        return replace(checked, problems=with_parse_problems(parse_problems, checked.problems + host.problems(config)))
+        found = checked.problems
+        if resume is not None:
+            # A resumed run overwrites its own bundle.
+            found = obstacles + [problem for problem in found if problem.field != "output_name"]
+        return replace(checked, problems=with_parse_problems(parse_problems, found + host.problems(config)))
 
     def _show_reading(self, done: int, total: int) -> None:
         self._reading = f"reading images: {done} of {total}"
@@ -142,12 +171,21 @@ class Session:
         images = dataset.usable
         return as_plain(suggest(config, images, classes, self.host.tokenizer()), config, images)
 
-    def start(self, config: TrainConfig, parse_problems: Sequence[Problem] = ()) -> str:
+    def start(
+        self,
+        config: TrainConfig,
+        parse_problems: Sequence[Problem] = (),
+        *,
+        resume: Path | None = None,
+        digest: str = "",
+    ) -> str:
         """Check, then start a run in the background.
 
         Args:
             config: the settings.
             parse_problems: as in :meth:`check`.
+            resume: folder of a run that is to continue from its newest state; None starts a new run.
+            digest: what ``DatasetReport.digest`` was when the run was planned; if it has changed, the run warns.
 
         Returns:
             The task id, ``task(…)``, under which the host shows the progress.
@@ -158,7 +196,7 @@ class Session:
             PivotalError: the run folder cannot be created.
         """
         self._refuse_when_busy()
-        checked = self.checked(config, parse_problems, keeps_images=True)
+        checked = self.checked(config, parse_problems, keeps_images=True, resume=resume)
         if checked.has_errors:
             raise ConfigError(checked.problems)
         task_id = f"task(pivotal-{secrets.token_hex(8)})"
@@ -168,9 +206,11 @@ class Session:
         try:
             # Outside the lock: a disk that hangs must not block status requests.
             host = self.host
-            folders = _make_folders(host, config)
+            folders = _make_folders(host, config, resume)
             run = RunStatus(config, task_id, folders.run)
-            job = TrainingJob(host, self._engine, run, Control(), folders, checked)
+            if digest and digest != checked.dataset.digest():
+                run.handle(Warned(_CHANGED))
+            job = TrainingJob(host, self._engine, run, Control(), folders, checked, resume)
             with self._lock:
                 self._begin(job)
         finally:
@@ -178,7 +218,7 @@ class Session:
         return task_id
 
     def _begin(self, job: TrainingJob) -> None:
-        thread = threading.Thread(target=job.work, name="pivotal-training", daemon=True)
+        thread = threading.Thread(target=self._work, args=(job,), name="pivotal-training", daemon=True)
         self._run, self._control, self._thread = job.run, job.control, thread
         try:
             thread.start()
@@ -188,6 +228,10 @@ class Session:
             failure = PivotalError(f"The training cannot be started: {error}.", hint="Restart the webui.")
             job.run.fail(failure)
             raise failure from error
+
+    def _work(self, job: TrainingJob) -> None:
+        job.work()
+        self.queue.run_ended(job.run.snapshot())
 
     def stop(self, *, discard: bool = False) -> bool:
         """Stop the run after the current step; progress is kept unless ``discard``.
@@ -277,11 +321,11 @@ class Session:
             raise Busy("Training is already running.", hint="Wait until it has ended, or stop it.")
 
 
-def _make_folders(host: AppHost, config: TrainConfig) -> Folders:
+def _make_folders(host: AppHost, config: TrainConfig, resume: Path | None) -> Folders:
     root = host.data_root()
     try:
         save_last(root, config)
-        return Folders(make_run_folder(root, config.output_name), host.lora_folder(), root / "cache")
+        return Folders(resume or make_run_folder(root, config.output_name), host.lora_folder(), root / "cache")
     except OSError as error:
         message = f"The folder {root} cannot be written to: {error.strerror or error}."
         raise PivotalError(message, hint="Choose another one in Settings, Pivotal Tuning.") from error

@@ -28,7 +28,7 @@ from lib_pivotal.core.events import (
 from lib_pivotal.core.train.out_of_memory import explained
 from lib_pivotal.core.train.run_folder import sample_path
 
-__all__ = ["IDLE", "RunStatus", "words_to_type"]
+__all__ = ["IDLE", "RunStatus", "message_and_hint", "words_to_type"]
 
 logger = logging.getLogger("pivotal.status")
 
@@ -36,6 +36,8 @@ _MAX_POINTS = 500
 _MAX_WARNINGS = 50
 _SMOOTHING = 0.95
 """Weight of the previous mean in the smoothed loss."""
+_STEPS_TO_MEASURE = 20
+"""The first steps of a run are slower than the others."""
 
 IDLE: dict[str, Any] = {
     "state": "idle",
@@ -77,7 +79,7 @@ def _log(event: Event) -> None:
         logger.info("Step %d: saved %s", event.step, event.path)
 
 
-def _message_and_hint(error: BaseException) -> tuple[str, str]:
+def message_and_hint(error: BaseException) -> tuple[str, str]:
     """Message and hint of any error, even if formatting the error fails."""
     try:
         error = explained(error, "preparing or training")
@@ -133,6 +135,19 @@ class RunStatus:
             path = self._values["bundle_path"]
         return Path(path) if path else None
 
+    @property
+    def outcome(self) -> str:
+        """How the engine said that the run ended."""
+        with self._lock:
+            return str(self._values.get("outcome", "done"))
+
+    @property
+    def measured_pace(self) -> float:
+        """Seconds per step, including samples; 0 until there are enough steps to rely on it."""
+        with self._lock:
+            is_known = self._values["step"] - self._first_step >= _STEPS_TO_MEASURE
+            return float(self._values["seconds_per_step"]) if is_known else 0.0
+
     def handle(self, event: Event) -> None:
         """Process one event of the engine."""
         _log(event)
@@ -181,7 +196,7 @@ class RunStatus:
 
     def fail(self, error: BaseException) -> None:
         """Record that the run has ended with an error and everything has been restored."""
-        message, hint = _message_and_hint(error)
+        message, hint = message_and_hint(error)
         with self._lock:
             self._values.update(state="failed", is_active=False, is_stopping=False, stage="", eta_s=None)
             self._values.update(message=message, hint=hint)

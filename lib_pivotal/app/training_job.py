@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Protocol
 
 from lib_pivotal.app.ports import AppHost, Borrowed
-from lib_pivotal.app.status import RunStatus
+from lib_pivotal.app.status import RunStatus, message_and_hint
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import Interrupted
 from lib_pivotal.core.events import Control, Warned
 from lib_pivotal.core.ports import ProgressSink
 from lib_pivotal.core.train.checks import Checked
 from lib_pivotal.core.train.run_folder import Folders, guarded
+from lib_pivotal.core.train.run_record import record_end
 
 __all__ = ["Engine", "TrainingJob", "run_engine"]
 
@@ -33,6 +34,7 @@ class Engine(Protocol):
         folders: Folders,
         taken_names: Mapping[str, str],
         checked: Checked,
+        resume_from: Path | None,
     ) -> None:
         """Train and save; the last event reports the outcome.
 
@@ -50,11 +52,22 @@ def run_engine(
     folders: Folders,
     taken_names: Mapping[str, str],
     checked: Checked,
+    resume_from: Path | None,
 ) -> None:
     """The real engine, imported late so that the application starts without torch."""
     from lib_pivotal.core.train.run import train
 
-    train(config, borrowed.model, borrowed.sampler, sinks, control, folders, taken_names=taken_names, checked=checked)
+    train(
+        config,
+        borrowed.model,
+        borrowed.sampler,
+        sinks,
+        control,
+        folders,
+        resume_from=resume_from,
+        taken_names=taken_names,
+        checked=checked,
+    )
 
 
 class TrainingJob:
@@ -67,10 +80,18 @@ class TrainingJob:
         control: passes requests to the engine.
         folders: folders that the run writes to.
         checked: result of the check before the start.
+        resume_from: run folder to continue; None for a new run.
     """
 
     def __init__(
-        self, host: AppHost, engine: Engine, run: RunStatus, control: Control, folders: Folders, checked: Checked
+        self,
+        host: AppHost,
+        engine: Engine,
+        run: RunStatus,
+        control: Control,
+        folders: Folders,
+        checked: Checked,
+        resume_from: Path | None = None,
     ) -> None:
         self.run = run
         self.control = control
@@ -78,6 +99,7 @@ class TrainingJob:
         self._engine = engine
         self._folders = folders
         self._checked = checked
+        self._resume_from = resume_from
         self._is_over = False
         """Whether the engine has finished; failures after that do not change the outcome."""
         self._error: BaseException | None = None
@@ -87,16 +109,30 @@ class TrainingJob:
         try:
             with guarded(self._folders, lambda text: self.run.handle(Warned(text))):
                 self._try_to_train()
+                self._record()
         except BaseException as error:
             # The run folder cannot be used.
             if not self._is_over:
                 self._error = error
-        if isinstance(self._error, Interrupted):
-            self.run.finish("discarded" if self.control.discard_requested else "stopped")
-        elif self._error is not None:
+        if self._error is not None and not isinstance(self._error, Interrupted):
             self.run.fail(self._error)
         else:
-            self.run.finish()
+            self.run.finish(self._outcome())
+
+    def _outcome(self) -> str:
+        if isinstance(self._error, Interrupted):
+            return "discarded" if self.control.discard_requested else "stopped"
+        return self.run.outcome if self._error is None else "failed"
+
+    def _record(self) -> None:
+        """Write how the run ended into its folder, for the list of runs."""
+        record_end(
+            self._folders.run,
+            self._outcome(),
+            step=self.run.snapshot()["step"],
+            message="" if self._outcome() != "failed" or self._error is None else message_and_hint(self._error)[0],
+            seconds_per_step=self.run.measured_pace,
+        )
 
     def _try_to_train(self) -> None:
         """Train and record the outcome: the first error counts, and errors after a success do not."""
@@ -131,7 +167,16 @@ class TrainingJob:
     def _run_engine(self, borrowed: Borrowed, sinks: Sequence[ProgressSink]) -> None:
         taken_names = self._host.taken_names()
         try:
-            self._engine(self.run.config, borrowed, sinks, self.control, self._folders, taken_names, self._checked)
+            self._engine(
+                self.run.config,
+                borrowed,
+                sinks,
+                self.control,
+                self._folders,
+                taken_names,
+                self._checked,
+                self._resume_from,
+            )
         except BaseException as error:
             self._error = error
             raise

@@ -12,7 +12,8 @@ from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
 from lib_pivotal.core.train.resumed import Resumed
 from lib_pivotal.core.train.run_folder import is_in_use
-from lib_pivotal.core.train.state import SavedStates, changed_settings, facts_problem, load_newest
+from lib_pivotal.core.train.state import SavedStates, load_newest
+from lib_pivotal.core.train.state_facts import changed_settings, facts_problem
 
 __all__ = ["find_run", "output_folder_of", "resume_problems", "resumed_run"]
 

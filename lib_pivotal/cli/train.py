@@ -27,6 +27,7 @@ from lib_pivotal.core.train.checks import Checked, check, with_parse_problems
 from lib_pivotal.core.train.out_of_memory import explaining
 from lib_pivotal.core.train.run import Outcome, train
 from lib_pivotal.core.train.run_folder import Folders, guarded, make_run_folder
+from lib_pivotal.core.train.run_record import record_end
 from lib_pivotal.host.diffusers import load
 from lib_pivotal.host.diffusers.checkpoint_check import check_checkpoint
 from lib_pivotal.host.diffusers.checkpoint_family import family_of_checkpoint
@@ -200,10 +201,13 @@ def train_run(
                     resume_from=resume,
                     checked=checked,
                 )
-            except Exception:
+            except Exception as error:
                 logger.exception("the run failed")
+                if is_first:
+                    record_end(run, "failed", message=str(error))
                 raise
         if is_first:
+            record_end(run, outcome.outcome, step=outcome.step)
             _print_result(config, outcome, run)
         return outcome
 

@@ -13,6 +13,7 @@ __all__ = [
     "DatasetError",
     "HostError",
     "Interrupted",
+    "NameTaken",
     "OutOfMemory",
     "PivotalError",
     "Problem",
@@ -87,6 +88,10 @@ class DatasetError(PivotalError):
 
 class BundleError(PivotalError):
     """A bundle file cannot be read or written."""
+
+
+class NameTaken(BundleError):
+    """Another file has the name, and it may be replaced only if the user says so."""
 
 
 class HostError(PivotalError):

@@ -10,7 +10,6 @@ from typing import Any
 import gradio as gr
 
 from lib_pivotal.app.session import Session
-from lib_pivotal.core.config.presets import find_preset
 from lib_pivotal.core.errors import ConfigError, PivotalError
 from lib_pivotal.ui import panels
 from lib_pivotal.ui.concept_report import REPORT, report_concepts
@@ -19,7 +18,7 @@ from lib_pivotal.ui.fields import in_rows, read_config, show_config, show_preset
 from lib_pivotal.ui.listener import Outputs, Values
 from lib_pivotal.ui.text.training import MESSAGES
 
-__all__ = ["VIEW", "Handlers"]
+__all__ = ["VIEW", "Handlers", "page_status"]
 
 VIEW = (
     "notice",
@@ -66,7 +65,7 @@ class Handlers:
         except ConfigError as error:
             notice = panels.show_problems(in_rows(error.problems, values))
             return {"notice": notice, REPORT: report_concepts(values, error.problems)}
-        return {"notice": panels.show_message(MESSAGES["started"], "good"), **_page_status(self._session.status())}
+        return {"notice": panels.show_message(MESSAGES["started"], "good"), **page_status(self._session.status())}
 
     def stop(self, _values: Values) -> Outputs:
         """Stop training and keep the progress."""
@@ -88,7 +87,7 @@ class Handlers:
         """Fill in the settings of the chosen preset."""
         if not values["preset"]:
             return {}
-        preset = find_preset(values["preset"])
+        preset = self._session.presets.find(values["preset"])
         notice = panels.show_message(MESSAGES["preset_used"].format(why=preset.why), "good")
         return {"notice": notice, **show_preset(preset, values)}
 
@@ -110,7 +109,7 @@ class Handlers:
 
     def load(self, _values: Values) -> Outputs:
         """Fill in the last settings when the page is opened, without a message if there are none."""
-        answer = _page_status(self._session.status())
+        answer = page_status(self._session.status())
         try:
             config = self._session.last_config()
         except PivotalError as error:
@@ -139,7 +138,7 @@ class Handlers:
             "train": gr.update(interactive=not is_active),
             "discard": gr.update(interactive=is_active),
             **dict.fromkeys(("stop", "save_now", "sample_now"), can_request),
-            **_page_status(status),
+            **page_status(status),
         }
         if not is_active and _was_active(values["page_status"]):
             # A notice about the run is no longer true.
@@ -148,10 +147,10 @@ class Handlers:
 
     def _answer(self, was_active: bool, message: str) -> Outputs:
         text = MESSAGES[message] if was_active else MESSAGES["no_run"]
-        return {"notice": panels.show_message(text), **_page_status(self._session.status())}
+        return {"notice": panels.show_message(text), **page_status(self._session.status())}
 
 
-def _page_status(status: Mapping[str, Any]) -> Outputs:
+def page_status(status: Mapping[str, Any]) -> Outputs:
     """The part of the status that the page's script needs, without paths and captions."""
     return {"page_status": json.dumps({name: status[name] for name in ("state", "is_active", "task_id")})}
 

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from lib_pivotal.core.config.schema import concept_field_info, field_info
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
+from lib_pivotal.ui.duration import duration
 from lib_pivotal.ui.escape import escape_html
 from lib_pivotal.ui.plot import draw_losses
 from lib_pivotal.ui.text.bundles import BUNDLE_FIELDS
 from lib_pivotal.ui.text.concepts import CONCEPT_LABELS, concept_label
+from lib_pivotal.ui.text.presets import PRESET_FIELDS
+from lib_pivotal.ui.text.runs import RUN_FIELDS
 from lib_pivotal.ui.text.training import CONCEPT_TABLE, LABELS, MESSAGES, STATES, VALIDATION_LINES
 
 if TYPE_CHECKING:
@@ -95,8 +98,9 @@ def _field_label(field: str) -> str:
         return concept_label(int(cell[1]), cell[2] or "")
     if field in field_info():
         return str(field_info()[field]["label"])
-    if field in BUNDLE_FIELDS:
-        return BUNDLE_FIELDS[field][0]
+    for fields in (BUNDLE_FIELDS, PRESET_FIELDS, RUN_FIELDS):
+        if field in fields:
+            return fields[field][0]
     return LABELS.get(field) or CONCEPT_LABELS.get(field, field)
 
 
@@ -152,7 +156,7 @@ def show_status(status: dict[str, Any]) -> str:
     if status["is_active"] and status["seconds_per_step"] is not None:
         parts.append(MESSAGES["pace"].format(seconds=f"{status['seconds_per_step']:.2g}"))
     if status["eta_s"] is not None and state == "training":
-        parts.append(MESSAGES["left"].format(time=_duration(status["eta_s"])))
+        parts.append(MESSAGES["left"].format(time=duration(status["eta_s"])))
     if status["is_stopping"]:
         parts.append(MESSAGES["is_stopping"])
     lines = [f"<div><b>{escape_html(parts[0])}</b> {escape_html(' · '.join(parts[1:]))}</div>"]
@@ -178,14 +182,6 @@ def _memory_line(memory: dict[str, Any] | None) -> str:
     if memory["peak_mib"] is not None:
         text += MESSAGES["memory_peak"].format(peak=f"{memory['peak_mib'] / 1024:.1f}")
     return f'<div class="pivotal-path">{escape_html(text)}</div>'
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def show_plot(status: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ import gradio as gr
 from lib_pivotal.app.session import Session
 from lib_pivotal.ui.blocks.first_visit import create_first_visit
 from lib_pivotal.ui.blocks.import_settings import create_import
+from lib_pivotal.ui.blocks.presets import create_presets
 from lib_pivotal.ui.blocks.run import create_buttons, create_monitor
 from lib_pivotal.ui.blocks.settings import create_settings
 from lib_pivotal.ui.compat import javascript
@@ -17,24 +18,32 @@ from lib_pivotal.ui.concept_rows import CONCEPT_INPUTS
 from lib_pivotal.ui.concepts_part import connect_concepts, tell_report
 from lib_pivotal.ui.fields import input_names
 from lib_pivotal.ui.handlers import VIEW, Handlers
+from lib_pivotal.ui.length_handlers import FACTORS, LengthHandlers
 from lib_pivotal.ui.listener import Listener
+from lib_pivotal.ui.preset_handlers import PRESET_OUTPUTS, PresetHandlers
+from lib_pivotal.ui.queue_handlers import QueueHandlers
 
 __all__ = ["add_training"]
 
 
-def add_training(session: Session) -> None:
-    """Create the part within the current tab.
+def add_training(session: Session) -> dict[str, Any]:
+    """Create the part within the current tab; returns its components by name.
 
     Args:
         session: what its buttons act on.
     """
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=320):
-            parts = {**create_buttons(), **create_first_visit(), **create_import(), **create_settings()}
+            titles = [preset.title for preset in session.presets.all()[0]]
+            parts = {**create_buttons(), **create_first_visit(), **create_presets(titles)}
+            parts.update({**create_import(), **create_settings()})
         with gr.Column(scale=2, min_width=320):
             parts.update(create_monitor())
     _wire(parts, Handlers(session))
+    _wire_queue_and_length(parts, QueueHandlers(session), LengthHandlers(session))
+    _wire_presets(parts, PresetHandlers(session))
     connect_concepts(parts, session)
+    return parts
 
 
 def _wire(parts: dict[str, Any], handlers: Handlers) -> None:
@@ -57,3 +66,29 @@ def _wire(parts: dict[str, Any], handlers: Handlers) -> None:
     for name, method in (("send", "sendToPrompt"), ("copy", "copyWords")):
         code = f"(words) => {{ pivotal.{method}(words); return []; }}"
         parts[name].click(fn=None, inputs=[parts["words"]], outputs=[], **javascript(code))
+
+
+def _wire_queue_and_length(parts: dict[str, Any], queue: QueueHandlers, length: LengthHandlers) -> None:
+    fields = input_names()
+    listen = Listener(parts)
+    listen("queue_add", queue.add, fields, ["notice"], spinner=True)
+    listen("length_refresh", length.refresh, fields, ["length"])
+    for name, factor in FACTORS.items():
+        listen(name, length.fill_in(factor), fields, ["notice", "steps", "length"])
+    # Also when another button changes a field; the page's script waits until all of them have changed.
+    for name in fields:
+        parts[name].change(
+            fn=None, inputs=[], outputs=[], **javascript("() => { pivotalLength.changed(); return []; }")
+        )
+
+
+def _wire_presets(parts: dict[str, Any], presets: PresetHandlers) -> None:
+    fields = input_names()
+    listen = Listener(parts)
+    listen("presets_refresh", presets.refresh, [], ["notice", "preset"])
+    for name in ("save", "replace"):
+        listen(f"preset_{name}", getattr(presets, name), ["preset_name", *fields], PRESET_OUTPUTS)
+    for name in ("delete", "delete_sure"):
+        listen(f"preset_{name}", getattr(presets, name), ["preset"], PRESET_OUTPUTS)
+    listen("settings_export", presets.export, fields, ["notice", "settings_text"])
+    listen("settings_use", presets.use_text, ["settings_text"], ["notice", *fields])

@@ -106,7 +106,7 @@ class GatedEngine:
         for _ in range(steps):
             self._gate.release()
 
-    def __call__(self, config, borrowed, sinks, control, places, taken_names, checked) -> None:
+    def __call__(self, config, borrowed, sinks, control, places, taken_names, checked, resume_from=None) -> None:
         assert (borrowed.model, borrowed.sampler) == ("the model", "the sampler")
         assert not checked.has_errors
         assert taken_names == {"taken": "taken.pt"}

@@ -331,3 +331,92 @@ def test_the_documentation_names_every_route_and_field(session):
     assert len(routes) > 5
     for word in [*routes, *(f"`{name}`" for name in session.status())]:
         assert word in text, word
+
+
+def finished_run(client, session, engine, images, **changes) -> str:
+    body = to_dict(good_config(images, steps=2, **changes))
+    started = client.post(f"{V1}/train", json=body)
+    assert started.status_code == 200, started.text
+    engine.allow(2)
+    session.join(5)
+    return Path(started.json()["run_folder"]).name
+
+
+def test_past_runs_over_http(session, engine, images):
+    client = make_client(session)
+    assert client.get(f"{V1}/runs").json() == {"runs": [], "total": 0}
+    first = finished_run(client, session, engine, images)
+    second = finished_run(client, session, engine, images, output_name="other", rank=8)
+    listed = client.get(f"{V1}/runs").json()
+    assert {run["name"] for run in listed["runs"]} == {first, second} and listed["total"] == 2
+    assert {run["state"] for run in listed["runs"]} == {"finished"}
+    assert len(client.get(f"{V1}/runs?count=1&first=1").json()["runs"]) == 1
+    one = client.get(f"{V1}/runs/{first}").json()
+    assert one["name"] == first and one["samples"]
+    assert client.post(f"{V1}/delete_states", json={"run": first}).json() == {"freed_bytes": 0}
+    assert client.post(f"{V1}/compare", json={"runs": [first, second]}).status_code == 200
+    for route, body in (
+        ("resume", {"run": first}),
+        ("resume", {"run": "none"}),
+        ("resume", {"run": first, "steps": -1}),
+        ("resume", {"run": first, "config": {"stepps": 1}}),
+        ("resume", {"steps": 5}),
+        ("delete_states", {"run": "../" + first}),
+        ("delete_states", {"run": 3}),
+        ("choose_step", {"run": "none", "step": 1}),
+        ("choose_step", {"run": first, "stepp": 1}),
+        ("compare", {"runs": [first]}),
+        ("compare", {}),
+        ("length", {"stepps": 1}),
+    ):
+        refused = client.post(f"{V1}/{route}", json=body)
+        assert refused.status_code == 422 and refused.json()["problems"], (route, body)
+    assert client.get(f"{V1}/runs/none").status_code == 422
+    assert client.get(f"{V1}/runs?count=x").status_code == 422
+
+
+def test_the_queue_over_http(session, engine, images):
+    client = make_client(session)
+    configs = [to_dict(good_config(images, steps=1, output_name=name)) for name in ("a", "b", "c")]
+    for config in configs:
+        answer = client.post(f"{V1}/queue", json={"action": "add", "config": config})
+        assert answer.status_code == 200, answer.text
+    assert session.status()["state"] == "idle"
+    items = answer.json()["items"]
+    moved = client.post(f"{V1}/queue", json={"action": "move", "id": items[2]["id"], "by": -2}).json()
+    assert [item["config"]["output_name"] for item in moved["items"]] == ["c", "a", "b"]
+    client.post(f"{V1}/queue", json={"action": "remove", "id": items[0]["id"]}).raise_for_status()
+    assert client.post(f"{V1}/queue", json={"action": "start"}).json()["is_going"]
+    engine.allow(2)
+    deadline = 2000
+    while any(item["state"] in ("waiting", "running") for item in client.get(f"{V1}/queue").json()["items"]):
+        deadline -= 1
+        assert deadline, "waited too long"
+    assert [config.output_name for config in engine.configs] == ["c", "b"]
+    for body in (
+        {},
+        {"action": "explode"},
+        {"action": "move", "id": "none"},
+        {"action": "remove"},
+        {"action": "add", "config": configs[1] | {"rank": -1}},
+        {"action": "add", "run": "none"},
+    ):
+        refused = client.post(f"{V1}/queue", json=body)
+        assert refused.status_code == 422 and refused.json()["problems"], body
+    assert client.post(f"{V1}/queue", json={"action": "stop"}).status_code == 200
+
+
+def test_the_length_of_a_run_over_http(session, images):
+    client = make_client(session)
+    length = client.post(f"{V1}/length", json=to_dict(good_config(images, steps=0))).json()
+    assert (length["steps"], length["images"], length["samples"]) == (600, 6, {"zog": 1200})
+
+
+def test_runs_and_queue_need_a_login(session):
+    client = make_client(session, {"anna": "secret"})
+    for route in ("runs", "runs/x", "queue"):
+        assert client.get(f"{V1}/{route}").status_code == 401
+    for route in ("resume", "compare", "choose_step", "delete_states", "queue", "length"):
+        assert client.post(f"{V1}/{route}", json={}).status_code == 401
+        answer = client.post(f"{V1}/{route}", json={}, headers=FOREIGN, auth=("anna", "secret"))
+        assert answer.status_code == 403

@@ -199,6 +199,7 @@ EFFECTS: dict[str, Effect] = {
     "unet_lr": Effect(1e-2),
     "embedding_lr": Effect(1e-2),
     "seed": Effect(2, first_loss),
+    "start_from": Effect("earlier.safetensors", first_loss),
     "accumulation": Effect(2, first_loss),
     "memory": Effect("save", recomputed, becomes={True}),
     "gradient_checkpointing": Effect(True, recomputed, becomes={True}),
@@ -295,7 +296,9 @@ def settings(folder: Path, changes: dict[str, Any]) -> TrainConfig:
         "keep_states": 4,
     }
     values.update(changes)
-    places = {name: str(folder / values[name]) for name in ("data_folder", "mask_folder") if name in values}
+    places = {
+        name: str(folder / values[name]) for name in ("data_folder", "mask_folder", "start_from") if name in values
+    }
     subsets = tuple(replace(subset, folder=str(folder / subset.folder)) for subset in values.get("subsets", ()))
     return TrainConfig(**{**values, **places, "subsets": subsets})
 
@@ -343,6 +346,8 @@ def run_of(tmp_path_factory):
     write_images(folder / "cast" / "b", 2, "mib_y")
     write_images(folder / "choices", 3, "zog_x, {red|blue} hat, (tall_old_tree:1.5), sky")
     write_images(folder / "both", 3, "zog_x, mib_x")
+    earlier = Run(folder / "earlier", settings(folder, {}))
+    earlier.outcome.bundle_path.rename(folder / "earlier.safetensors")
 
     def run(changes: dict[str, Any]) -> Run:
         key = repr(sorted(changes.items()))

@@ -7,7 +7,8 @@ import pytest
 from lib_pivotal.core.config.schema import Concept
 from lib_pivotal.core.events import Control, Prepared, StepDone
 from lib_pivotal.core.train import step_count
-from lib_pivotal.core.train.state import facts_problem, load_newest
+from lib_pivotal.core.train.state import load_newest
+from lib_pivotal.core.train.state_facts import facts_problem
 from tests.unit.harness import Listener, folders, rewrite_state, run, stopped_run
 from tests.unit.toy import toy_config, write_images
 

@@ -15,7 +15,8 @@ from lib_pivotal.core.errors import ConfigError, PivotalError
 from lib_pivotal.core.events import Control, StepDone, Warned
 from lib_pivotal.core.train import state as state_module
 from lib_pivotal.core.train.run import Folders
-from lib_pivotal.core.train.state import State, changed_settings, load_newest, save_state
+from lib_pivotal.core.train.state import State, load_newest, save_state
+from lib_pivotal.core.train.state_facts import changed_settings
 from tests.unit.harness import Listener, rewrite_state, run
 from tests.unit.toy import toy_config, write_images
 

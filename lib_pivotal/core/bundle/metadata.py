@@ -137,8 +137,8 @@ def _modelspec(config: TrainConfig, facts: RunFacts) -> dict[str, Any]:
 
 def _own(config: TrainConfig, embeddings: Mapping[str, Mapping[str, torch.Tensor]], facts: RunFacts) -> dict[str, Any]:
     settings = to_dict(config)
-    # Folders are private and of no use to others.
-    for name in ("data_folder", "mask_folder", "caption_template"):
+    # Paths are private and of no use to others.
+    for name in ("data_folder", "mask_folder", "caption_template", "start_from"):
         del settings[name]
     settings["subsets"] = [
         {name: value for name, value in subset.items() if name not in ("folder", "mask_folder")}

@@ -73,6 +73,14 @@ class TrainConfig(DataSettings):
         low=0,
         high=2**31 - 1,
     )
+    start_from: str = setting(
+        "",
+        "training",
+        "advanced",
+        "Start from a bundle",
+        "Path of a bundle whose embeddings and LoRA a new run starts from, with the same names, vectors and ranks; its "
+        "LoRA then trains from the first step. Empty starts from the initialization texts.",
+    )
     accumulation: int = setting(
         1,
         "training",

@@ -113,6 +113,35 @@ class AdapterSet:
                 ) from error
         return adapters
 
+    @torch.no_grad()
+    def load(self, state: Mapping[str, torch.Tensor]) -> list[str]:
+        """Load the values of a file into adapters of the same ranks, and keep their effect even if alpha differs.
+
+        Args:
+            state: kohya keys → tensors; those of other layers are left out.
+
+        Returns:
+            The keys that were used.
+
+        Raises:
+            BundleError: a layer is missing or has another rank.
+        """
+        used = []
+        for layer in self.layers:
+            key = layer.target.key
+            stored = {name: state[f"{key}.{name}"] for name in layer.adapter.tensors(layer.parameters)
+                      if f"{key}.{name}" in state}  # fmt: skip
+            try:
+                layer.adapter.load(layer.parameters, stored)
+            except ValueError as error:
+                text = f"The LoRA of {key} does not fit: {error}."
+                raise BundleError(text, hint="Use the same ranks as the run that wrote it.") from error
+            # Without an alpha, kohya's programs use the rank.
+            alpha = float(stored.get("alpha", layer.adapter.rank))
+            layer.parameters["up"].mul_(alpha / layer.adapter.alpha)
+            used += [f"{key}.{name}" for name in stored]
+        return used
+
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Kohya keys → tensors on the CPU, fp32, copies."""
         return {

@@ -88,6 +88,10 @@ def check(
     if tokenizer is not None:
         problems += _check_init_texts(config, tokenizer)
     problems += check_file_name(config.output_name)
+    if config.start_from and resumed is None:
+        from lib_pivotal.core.train.start_from import check_start_from  # noqa: PLC0415  (imports torch)
+
+        problems += check_start_from(config, family, tokenizer)
     if dataset is None:
         if any(problem.is_error for problem in problems):
             # Nothing follows, so nothing is kept or written.

@@ -57,6 +57,10 @@ class OwnFiles:
         written = facts.get("written", {})
         self._add({_name_of(path): [digest] for path, digest in written.items()})
         self.bundle_name = _stem_of(_name_of(facts["bundle_path"]))
+        self.load_record()
+
+    def load_record(self) -> None:
+        """Load the record in the run folder; damaged entries are left out."""
         record = _read(self._record)
         files = record.get("files")
         if isinstance(files, dict):
@@ -93,6 +97,10 @@ class OwnFiles:
         except OSError as error:
             logger.warning("%s cannot be read: %s", path, error)
             return False
+
+    def names(self) -> list[str]:
+        """Names of all recorded files; some may have been removed or changed since."""
+        return list(self._digests)
 
     def facts(self) -> dict[str, str]:
         """Path → sha256, to be stored in the run's state."""

@@ -11,9 +11,9 @@ from PIL import PngImagePlugin
 from lib_pivotal.core.atomic_file import replacing
 from lib_pivotal.core.events import Event, SampleReady, StepDone, Validated
 from lib_pivotal.core.train.run_folder import sample_path
-from lib_pivotal.core.train.step_table import StepTable, read_rows
+from lib_pivotal.core.train.step_table import StepTable, read_last_rows, read_rows
 
-__all__ = ["Recorder", "read_losses", "read_validation"]
+__all__ = ["Recorder", "read_last_losses", "read_losses", "read_validation"]
 
 logger = logging.getLogger("pivotal.recorder")
 
@@ -101,6 +101,15 @@ class Recorder:
 def read_losses(folder: Path) -> list[tuple[int, float]]:
     """Steps and losses of a run folder's ``loss.csv``."""
     return [(int(row["step"]), float(row["loss"])) for row in read_rows(folder / _LOSSES, _NEEDED[_LOSSES])]
+
+
+def read_last_losses(folder: Path) -> list[tuple[int, float]]:
+    """Like :func:`read_losses`, but of a long run only the last steps.
+
+    Raises:
+        OSError: the table cannot be read.
+    """
+    return [(int(row["step"]), float(row["loss"])) for row in read_last_rows(folder / _LOSSES, _NEEDED[_LOSSES])]
 
 
 def read_validation(folder: Path) -> list[dict[str, float]]:

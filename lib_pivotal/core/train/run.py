@@ -25,8 +25,10 @@ from lib_pivotal.core.train.output_check import check_space
 from lib_pivotal.core.train.recorder import Recorder
 from lib_pivotal.core.train.resumed import Resumed
 from lib_pivotal.core.train.run_folder import Folders
+from lib_pivotal.core.train.run_record import record_start
 from lib_pivotal.core.train.setup import Setup, prepare
-from lib_pivotal.core.train.state import SavedStates, State, compare, facts_problem
+from lib_pivotal.core.train.state import SavedStates, State
+from lib_pivotal.core.train.state_facts import compare, facts_problem
 
 __all__ = ["Folders", "Outcome", "train"]
 
@@ -147,6 +149,7 @@ def _open_output(
     closing.callback(recorder.close)
     emit.sinks.append(recorder)
     _keep_settings(folders.run / "config.json", setup.config, emit)
+    record_start(folders.run, family=setup.model.family, model_name=setup.model.model_name, total_steps=setup.steps)
     return output
 
 

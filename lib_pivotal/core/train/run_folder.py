@@ -31,8 +31,8 @@ class Folders:
     """Where a run writes.
 
     Attributes:
-        run: the run's own folder, which exists: config.json, loss.csv, validation.csv, log.txt, files.json, samples/,
-            states/.
+        run: the run's own folder, which exists: config.json, run.json, loss.csv, validation.csv, log.txt, files.json,
+            samples/, states/.
         bundles: output folder of the bundle.
         cache: folder of stored latents, shared by all runs.
     """

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.config.user_path import bare_path
 from lib_pivotal.core.data.dataset_report import DatasetReport
 from lib_pivotal.core.data.image_shares import ImageShares, share_images
 from lib_pivotal.core.diffusion.objective import Objective
@@ -24,6 +25,7 @@ from lib_pivotal.core.train.batches import Batcher
 from lib_pivotal.core.train.memory import MemoryPlan, plan_memory
 from lib_pivotal.core.train.prediction import CaptionPrediction, Prediction, PriorPrediction
 from lib_pivotal.core.train.resumed import Resumed
+from lib_pivotal.core.train.start_from import load_start
 from lib_pivotal.core.train.step_count import total_steps
 from lib_pivotal.core.train.training_data import TrainingData, load_training_data
 from lib_pivotal.core.train.validation import Validation, validation_batches
@@ -112,6 +114,7 @@ def prepare(
 
     Raises:
         DatasetError: an image turned out unusable.
+        BundleError: the run cannot start from the bundle that the settings name.
         Interrupted: ``stopped`` returned True.
     """
     data = load_training_data(
@@ -126,6 +129,8 @@ def prepare(
     adapters = _adapters(config, model)
     layout = layout_of(config.concepts, model.text_encoders[0])
     tables = _tables(config, layout, model)
+    if config.start_from and resumed is None:
+        load_start(Path(bare_path(config.start_from)).expanduser(), adapters, layout, tables)
     balances = resumed is None or resumed.balances
     shares = share_images(data.images, config, balances=balances)
     steps = total_steps(config, shares, model.family, processes=group.size, resumed=resumed)
@@ -276,7 +281,9 @@ def _groups(
     """Parameter groups of the optimizer and, in the same order, their learning-rate multipliers."""
     groups: list[ParameterGroup] = []
     factors: list[Callable[[int], float]] = []
-    start, schedule = config.lora_start if tables else 0.0, config.schedule
+    # A LoRA that is trained already belongs to the embeddings, so it is there from the beginning.
+    waits = bool(tables) and not config.start_from
+    start, schedule = config.lora_start if waits else 0.0, config.schedule
     for part in adapters:
         lr = config.unet_lr if part.part == "unet" else config.text_encoder_lr
         groups.append(ParameterGroup(part.part, part.flat.values, lr, config.weight_decay))

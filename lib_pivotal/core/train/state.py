@@ -10,8 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,42 +19,12 @@ from safetensors import SafetensorError, safe_open
 
 from lib_pivotal.core.atomic_file import FileInUse, free_name, replacing
 from lib_pivotal.core.bundle.tensor_file import write_tensors
-from lib_pivotal.core.config.io import to_dict
-from lib_pivotal.core.config.schema import Concept, Subset, TrainConfig
-from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
-from lib_pivotal.core.train.resumed import resumed_problem
+from lib_pivotal.core.errors import PivotalError
+from lib_pivotal.core.train.state_files import STATE_HEADER, state_files
 
-__all__ = ["SavedStates", "State", "changed_settings", "compare", "facts_problem", "load_newest", "save_state"]
+__all__ = ["SavedStates", "State", "load_newest", "save_state"]
 
 logger = logging.getLogger("pivotal.state")
-
-_HEADER = "pivotal_state"
-_NAME = re.compile(r"state-(\d{6,12})(?:-\d+)?\.safetensors")
-_MAY_CHANGE = frozenset(
-    {
-        "checkpoint",
-        "data_folder",
-        "gradient_checkpointing",
-        "if_exists",
-        "keep_states",
-        "mask_folder",
-        "memory",
-        "cache_to_disk",
-        "output_name",
-        "sample_cfg",
-        "sample_every",
-        "sample_negative",
-        "sample_prompts",
-        "sample_seed",
-        "sample_steps",
-        "save_every",
-        "save_precision",
-        "steps",
-        "validate_every",
-    }
-)
-"""Settings that do not affect a step, or may be changed on purpose (more steps, a folder that was moved)."""
-_RESTORE = "Restore it, or start a new run."
 
 
 @dataclass(frozen=True)
@@ -85,7 +53,7 @@ def save_state(folder: Path, state: State, keep: int) -> Path:
         PivotalError: it cannot be written.
     """
     path = folder / f"state-{state.step:06d}.safetensors"
-    header = {_HEADER: json.dumps({"step": state.step, **state.facts})}
+    header = {STATE_HEADER: json.dumps({"step": state.step, **state.facts})}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial:
@@ -95,7 +63,7 @@ def save_state(folder: Path, state: State, keep: int) -> Path:
     except OSError as error:
         message = f"The state to resume from cannot be written to {folder} ({error.strerror or error})."
         raise PivotalError(message, hint="Check free disk space and write permission.") from error
-    older = [old for step, old in _found(folder) if step <= state.step and old != path]
+    older = [old for step, old in state_files(folder) if step <= state.step and old != path]
     for old in older[max(keep, 1) - 1 :]:
         try:
             old.unlink(missing_ok=True)
@@ -114,7 +82,7 @@ class SavedStates:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._waiting = [path for _, path in _found(folder)]
+        self._waiting = [path for _, path in state_files(folder)]
         self.skipped: dict[Path, str] = {}
         """File → why it was skipped."""
 
@@ -163,16 +131,6 @@ class _DamagedError(Exception):
     """A state cannot be used; the message says why."""
 
 
-def _found(folder: Path) -> list[tuple[int, Path]]:
-    """Steps and files of all states, newest first."""
-    try:
-        names = os.listdir(folder)  # noqa: PTH208  (only names are needed)
-    except OSError:
-        return []
-    matches = [(name, _NAME.fullmatch(name)) for name in names]
-    return sorted(((int(match[1]), folder / name) for name, match in matches if match), reverse=True)
-
-
 def _read(path: Path) -> State:
     try:
         if not path.is_file():
@@ -180,7 +138,7 @@ def _read(path: Path) -> State:
             raise _DamagedError(message)
         # Cloned: a tensor of the file would keep it mapped, and Windows could not remove it.
         with safe_open(str(path), framework="pt") as file:
-            facts = json.loads((file.metadata() or {}).get(_HEADER, ""))
+            facts = json.loads((file.metadata() or {}).get(STATE_HEADER, ""))
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118  (no mapping)
         # Types that a run does not write, such as 8-bit floats, can be read but not computed with.
         bad = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
@@ -195,59 +153,3 @@ def _read(path: Path) -> State:
         message = f"{bad[0]} has values that are NaN or infinite"
         raise _DamagedError(message)
     return State(step, tensors, facts, path)
-
-
-def facts_problem(facts: Mapping[str, Any]) -> str:
-    """Why the facts of a state are invalid; empty if they are valid. The file may come from anywhere."""
-    for name, kind in (("config", dict), ("bundle_path", str), ("data", str), ("model", str)):
-        if not isinstance(facts.get(name), kind):
-            return f"{name} is missing from its header or has the wrong type"
-    # Earlier releases did not store which files they wrote.
-    written = facts.get("written", {})
-    if not isinstance(written, dict) or not all(isinstance(value, str) for value in written.values()):
-        return "written has the wrong type in its header"
-    return resumed_problem(facts)
-
-
-def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Problem]:
-    """Find changed settings that affect a step, one problem each.
-
-    Args:
-        before: the saved settings.
-        after: the current settings, in the same form.
-    """
-    before, after = _completed(before), _completed(after)
-    return [
-        Problem(name, "error", f"The run was started with {before.get(name)!r}, not {after.get(name)!r}.", _RESTORE)
-        for name in sorted(set(before) | set(after))
-        if before.get(name) != after.get(name) and name not in _MAY_CHANGE
-    ]
-
-
-def _completed(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of any release, with settings added since then at their defaults; folders may have been moved."""
-    defaults = to_dict(TrainConfig(concepts=(Concept(""),), subsets=(Subset(""),)))
-    result = {**defaults, "subsets": [], **settings}
-    for name, fixed in (("concepts", {}), ("subsets", {"folder": "", "mask_folder": ""})):
-        new, items = defaults[name][0], result.get(name)
-        if isinstance(items, list):
-            result[name] = [{**new, **item, **fixed} if isinstance(item, dict) else item for item in items]
-    return result
-
-
-def compare(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Check that nothing that affects a step has changed since the state was saved.
-
-    Args:
-        saved: facts stored in the state.
-        now: facts of this run, with the same keys.
-
-    Raises:
-        ConfigError: something has changed; lists every difference.
-    """
-    problems = changed_settings(saved.get("config", {}), now["config"])
-    for name, words in (("data", "The images or captions have"), ("model", "The model has")):
-        if saved.get(name) != now[name]:
-            problems.append(Problem(name, "error", f"{words} changed since the run was started.", _RESTORE))
-    if problems:
-        raise ConfigError(problems)

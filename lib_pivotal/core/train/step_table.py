@@ -9,7 +9,9 @@ from pathlib import Path
 
 from lib_pivotal.core.atomic_file import free_name, replacing
 
-__all__ = ["StepTable", "read_rows"]
+__all__ = ["StepTable", "read_last_rows", "read_rows"]
+
+_TAIL_BYTES = 2**16
 
 
 class StepTable:
@@ -65,15 +67,39 @@ def read_rows(path: Path, needed: str) -> list[dict[str, str]]:
     return _rows(path, needed)[0]
 
 
+def read_last_rows(path: Path, needed: str) -> list[dict[str, str]]:
+    """Like :func:`read_rows`, but of a long table only the last rows, about 64 KiB of them.
+
+    Args:
+        path: the file.
+        needed: see :class:`StepTable`.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if not path.is_file():
+        return []
+    with path.open("rb") as file:
+        raw = file.read(2 * _TAIL_BYTES)
+        size = path.stat().st_size
+        if size > len(raw):
+            file.seek(size - _TAIL_BYTES)
+            head, tail = raw.partition(b"\n")[0], file.read()
+            raw = head + b"\n" + tail.partition(b"\n")[2]
+    return _parsed(raw, needed)[0]
+
+
 def _rows(path: Path, needed: str) -> tuple[list[dict[str, str]], bool]:
     """The valid rows, and whether the file is damaged."""
+    if not path.is_file():
+        return [], path.exists()
+    return _parsed(path.read_bytes(), needed)
+
+
+def _parsed(raw: bytes, needed: str) -> tuple[list[dict[str, str]], bool]:
     rows: list[dict[str, str]] = []
-    is_damaged = False
+    is_damaged = b"\0" in raw
     try:
-        if not path.is_file():
-            return [], path.exists()
-        raw = path.read_bytes()
-        is_damaged = b"\0" in raw
         lines = raw.replace(b"\0", b"").decode("utf-8", "replace")
         is_damaged = is_damaged or "\ufffd" in lines
         reader = csv.DictReader(lines.splitlines())

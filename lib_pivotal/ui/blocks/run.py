@@ -6,31 +6,29 @@ from typing import Any
 
 import gradio as gr
 
-from lib_pivotal.core.config.presets import presets
 from lib_pivotal.ui.ids import element_id
 from lib_pivotal.ui.text.training import BUTTONS, LABELS
 
 __all__ = ["create_buttons", "create_monitor"]
 
-_ON_TOP = {"check": "secondary", "train": "primary", "stop": "stop", "discard": "secondary", "restore": "secondary"}
+_ON_TOP = {
+    "check": "secondary",
+    "train": "primary",
+    "queue_add": "secondary",
+    "stop": "stop",
+    "discard": "secondary",
+    "restore": "secondary",
+}
 
 # The webui's own script puts its progress bar and its live preview into these two elements.
 _PROGRESS = '<div class="pivotal-progress"><div id="pivotal_progress_here"></div></div><div id="pivotal_live"></div>'
 
 
 def create_buttons() -> dict[str, Any]:
-    """Check, Train, Stop, Discard, Restore, the notice that responds to every click, and the presets."""
+    """Check, Train, Stop, Discard, Restore, Add to queue, and the notice that responds to every click."""
     with gr.Row(elem_id=element_id("run", "buttons"), elem_classes=["pivotal-buttons"]):
         parts: dict[str, Any] = {name: _button(name, variant) for name, variant in _ON_TOP.items()}
     parts["notice"] = gr.HTML("", elem_id=element_id("run", "notice"))
-    parts["preset"] = gr.Dropdown(
-        value=None,
-        choices=[preset.title for preset in presets()],
-        label=LABELS["preset"],
-        info=LABELS["preset_help"],
-        elem_id=element_id("run", "preset"),
-    )
-    parts["preset"].do_not_save_to_config = True
     return parts
 
 

@@ -8,6 +8,7 @@ import gradio as gr
 
 from lib_pivotal.core.config.schema import field_info
 from lib_pivotal.ui.blocks.concepts import create_concepts
+from lib_pivotal.ui.blocks.length import create_length
 from lib_pivotal.ui.fields import SUBSETS, make_setting, make_subsets_field, settings_of
 from lib_pivotal.ui.ids import element_id
 from lib_pivotal.ui.text.training import ACCORDIONS, BASIC_HEADINGS
@@ -18,9 +19,11 @@ _PER_ROW = 3
 
 
 def create_settings() -> dict[str, Any]:
-    """Every setting of the tab by name, the concepts table, and the further folders."""
+    """Every setting of the tab by name, the concepts table, the further folders, and how long the run is."""
     parts: dict[str, Any] = {}
     for block, heading in BASIC_HEADINGS.items():
+        if block == "training":
+            parts.update(create_length())
         gr.HTML(f'<h3 class="pivotal-heading">{heading}</h3>', elem_id=element_id(block, "heading"))
         parts.update(create_concepts() if block == "concepts" else _create(settings_of(block, "basic")))
     for block, heading in ACCORDIONS.items():

@@ -18,6 +18,7 @@ __all__ = [
 BUTTONS = {
     "check": "Check",
     "train": "Train",
+    "queue_add": "Add to queue",
     "stop": "Stop and keep",
     "discard": "Discard",
     "restore": "Restore last settings",

@@ -1,0 +1,130 @@
+"""Texts of the part "Runs" and of the queue."""
+
+from __future__ import annotations
+
+__all__ = [
+    "QUEUE_BUTTONS",
+    "QUEUE_STATES",
+    "RUN_BUTTONS",
+    "RUN_COLUMNS",
+    "RUN_FIELDS",
+    "RUN_HEADINGS",
+    "RUN_MESSAGES",
+    "RUN_STATES",
+    "STEP_COLUMNS",
+]
+
+RUN_BUTTONS = {
+    "runs_refresh": "Refresh runs",
+    "runs_more": "Show more runs",
+    "run_load": "Load settings",
+    "run_weights": "Start from its weights",
+    "run_continue": "Continue",
+    "run_queue": "Continue in the queue",
+    "run_delete": "Delete states",
+    "run_delete_sure": "Yes, delete the states",
+    "run_choose": "Make this the file",
+    "run_choose_sure": "Yes, replace the file",
+    "run_compare": "Compare",
+}
+
+QUEUE_BUTTONS = {
+    "queue_start": "Start queue",
+    "queue_stop": "Stop all",
+    "queue_up": "Move up",
+    "queue_down": "Move down",
+    "queue_remove": "Remove from queue",
+    "queue_refresh": "Refresh queue",
+}
+
+RUN_HEADINGS = {
+    "list": "Past runs",
+    "queue": "Queue",
+    "run": "Selected run",
+    "continue": "Continue",
+    "step": "Best step",
+    "compare": "Compare",
+}
+
+RUN_FIELDS = {
+    "run": ("Run", "The run that the buttons below act on."),
+    "run_steps": ("Total steps", "How many steps the run has when it has continued; 0 keeps its number."),
+    "run_use_fields": (
+        "Use the settings on Train a bundle",
+        "Otherwise the run continues with its own settings.",
+    ),
+    "run_step": ("Step to choose", "Numbered bundles that this run has kept, see Save every."),
+    "run_other": ("Compare with", "Another run."),
+    "queue_item": ("Run of the queue", "The run to move or remove."),
+}
+"""Label and help text of each field."""
+
+RUN_COLUMNS = ("Image", "Run", "Model", "Began", "Steps", "Loss", "Validation", "State", "")
+STEP_COLUMNS = ("Step", "Validation loss", "Samples")
+
+RUN_STATES = {
+    "running": "in progress",
+    "finished": "finished",
+    "stopped": "stopped",
+    "discarded": "discarded",
+    "failed": "failed",
+    "interrupted": "interrupted",
+}
+
+QUEUE_STATES = {
+    "waiting": "waiting, {place} of {count}",
+    "running": "in progress",
+    "done": "finished",
+    "stopped": "stopped",
+    "discarded": "discarded",
+    "failed": "failed",
+    "interrupted": "interrupted when the webui was closed",
+}
+
+RUN_MESSAGES = {
+    "none": "There are no runs yet. Every run that you start appears here.",
+    "shown": "{shown} of {total} runs",
+    "select": "Select",
+    "select_run": "Select the run {name}",
+    "sample_of": "Last sample of {name}",
+    "sample_at": "Sample after {step} steps",
+    "nothing_selected": "Select a run in the list.",
+    "steps": "{step} of {total}",
+    "states": "It can continue from step {step}. States: {count}, {size}.",
+    "no_states": "It has no saved state, so it cannot continue.",
+    "unreadable": "Its settings cannot be read: {problem}",
+    "folder": "Folder: {path}",
+    "failed": "It failed: {message}",
+    "loaded": "The settings of {name} are filled in.",
+    "weights": (
+        "The settings of {name} are filled in, and the new run will start from its weights. Names, vectors and ranks "
+        "must stay the same; everything else can be changed."
+    ),
+    "continued": "The run continues; its progress is shown on Train a bundle.",
+    "may_change": "Settings that may differ when a run continues",
+    "exact": (
+        "A run continues exactly where its last state was saved, as if it had never stopped. With more steps than "
+        "before, the learning rates follow the new length from there on."
+    ),
+    "ask_delete": "Delete the states of {name}? It frees {size}. The run can no longer continue then; bundles stay.",
+    "deleted": "The states are deleted; {size} are free now.",
+    "no_steps": "This run has kept no numbered bundles. With Save every, a run keeps one every N steps.",
+    "best": "least validation loss",
+    "no_validation": "not measured",
+    "chosen": "{path} is now the bundle of step {step}. The bundle of the last step is kept under its number.",
+    "ask_replace": "{problem} Replace it anyway?",
+    "differences": "Settings that differ",
+    "no_differences": "All settings are the same.",
+    "setting": "Setting",
+    "same_run": "Select two different runs.",
+    "queued": "Added to the queue as {name}, place {place}.",
+    "queued_after": "It starts by itself after the run in progress.",
+    "queued_idle": "Click Start queue on Runs to start it.",
+    "queue_empty": "The queue is empty. Add to queue is next to Train.",
+    "queue_going": "The next run starts by itself when the current one has ended.",
+    "queue_stopped": "The queue is not started.",
+    "queue_started": "The queue is started.",
+    "queue_nothing": "No run is waiting.",
+    "queue_stopping": "The current run stops after its current step and keeps its progress; the others keep waiting.",
+    "continues": "{name} (continued)",
+}

@@ -1,0 +1,119 @@
+"""A run that starts from a bundle begins where that run ended, and refuses a bundle that does not fit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from lib_pivotal.core.bundle.file import read_bundle
+from lib_pivotal.core.config.schema import Concept
+from lib_pivotal.core.errors import BundleError, ConfigError
+from lib_pivotal.core.process_group import SingleProcess
+from lib_pivotal.core.train.setup import prepare
+from lib_pivotal.core.train.start_from import check_start_from
+from lib_pivotal.core.train.state import load_newest
+from tests.unit.harness import folders, run, stopped_run
+from tests.unit.toy import ToyEncoder, ToyModel, toy_config, write_images
+
+CONCEPTS = (Concept("zog_x", init_text="teal thing", vectors=3), Concept("mib_x", vectors=2, aliases=("left",)))
+
+
+@pytest.fixture
+def config(tmp_path):
+    write_images(tmp_path / "data")
+    return toy_config(tmp_path / "data", text_encoder_rank=2, save_precision="fp32", unet_lr=1e-2)
+
+
+@pytest.fixture
+def bundle(tmp_path, config) -> Path:
+    outcome, _ = run(config, folders(tmp_path, "first"))
+    return outcome.bundle_path
+
+
+def prepared(config, tmp_path):
+    return prepare(
+        config,
+        ToyModel(),
+        cache=tmp_path / "cache",
+        group=SingleProcess(),
+        progress=lambda *_: None,
+        stopped=lambda: False,
+    )
+
+
+def test_a_new_run_begins_with_the_values_of_the_bundle(config, bundle, tmp_path):
+    there = read_bundle(bundle)
+    for alpha in (config.alpha, 8.0):
+        setup = prepared(replace(config, start_from=f'"{bundle}"', alpha=alpha, output_name="new"), tmp_path)
+        for name, encoders in setup.embeddings().items():
+            assert torch.equal(encoders["clip_l"], there.embeddings[name]["clip_l"])
+        lora = {key: value for part in setup.adapters for key, value in part.state_dict().items()}
+        assert lora.keys() == there.lora.keys()
+        for key, value in lora.items():
+            if key.endswith("lora_up.weight"):
+                # The same effect, whatever alpha is.
+                scale = alpha / config.alpha
+                assert torch.allclose(value * scale, there.lora[key].float(), atol=1e-6)
+            elif key.endswith("lora_down.weight"):
+                assert torch.equal(value, there.lora[key].float())
+
+
+def test_it_is_a_new_run_that_can_also_be_resumed(config, bundle, tmp_path):
+    later = replace(config, start_from=str(bundle), output_name="later", lora_start=0.5, save_every=2)
+    outcome, listener = run(later, folders(tmp_path, "whole"))
+    assert outcome.outcome == "done" and len(listener.losses) == 8
+    where = folders(tmp_path, "parts")
+    stopped_run(later, where, at=4)
+    bundle.unlink()
+    run(later, where, resume_from=where.run)
+    states = [load_newest(tmp_path / name / "states").tensors for name in ("whole", "parts")]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"concepts": (Concept("other", vectors=3),)}, "concepts[0].name"),
+        ({"concepts": (Concept("zog_x", vectors=2),)}, "concepts[0].vectors"),
+        ({"concepts": (Concept("zog_x", init_text="one", vectors=0),)}, "concepts[0].vectors"),
+        ({"rank": 8}, "rank"),
+        ({"text_encoder_rank": 0}, "rank"),
+        ({"start_from": "/nowhere/x.safetensors"}, "start_from"),
+        ({"start_from": "a\0b"}, "start_from"),
+    ],
+)
+def test_a_bundle_that_does_not_fit_is_found_before_the_start(config, bundle, tmp_path, changes, field):
+    wrong = replace(config, output_name="new", **{"start_from": str(bundle), **changes})
+    problems = check_start_from(wrong, "", ToyEncoder().tokenize)
+    assert [problem.field for problem in problems if problem.is_error] == [field]
+    assert all(problem.hint for problem in problems)
+    with pytest.raises(ConfigError):
+        run(wrong, folders(tmp_path, "second"))
+
+
+def test_a_file_that_is_no_bundle_and_another_family_are_refused(config, bundle, tmp_path):
+    (tmp_path / "x.safetensors").write_text("x")
+    assert check_start_from(replace(config, start_from=str(tmp_path / "x.safetensors")), "", None)[0].is_error
+    (problem,) = check_start_from(replace(config, start_from=str(bundle)), "sdxl", None)
+    assert "model is SDXL" in problem.message
+
+
+def test_embeddings_that_would_be_left_behind_are_a_warning(config, tmp_path):
+    two = replace(config, concepts=CONCEPTS)
+    outcome, _ = run(two, folders(tmp_path, "first"))
+    (problem,) = check_start_from(replace(config, start_from=str(outcome.bundle_path)), "", None)
+    assert problem.severity == "warning" and "mib_x" in problem.message
+
+
+def test_the_engine_itself_refuses_layers_that_do_not_fit(config, bundle, tmp_path):
+    for changes in ({"rank": 8}, {"text_encoder_rank": 0}, {"concepts": (*CONCEPTS[:1], Concept("new"))}):
+        with pytest.raises(BundleError):
+            prepared(replace(config, start_from=str(bundle), **changes), tmp_path)
+
+
+def test_the_path_is_not_in_the_metadata(config, bundle, tmp_path):
+    outcome, _ = run(replace(config, start_from=str(bundle), output_name="later"), folders(tmp_path, "second"))
+    assert str(bundle.parent) not in str(read_bundle(outcome.bundle_path).metadata)
