@@ -11,6 +11,7 @@ from lib_pivotal.app.session import Session
 from lib_pivotal.ui import panels
 from lib_pivotal.ui.bundles_part import add_bundles
 from lib_pivotal.ui.ids import element_id
+from lib_pivotal.ui.images_part import add_images
 from lib_pivotal.ui.text.tabs import TABS
 from lib_pivotal.ui.text.training import MESSAGES
 from lib_pivotal.ui.training_part import add_training
@@ -27,7 +28,9 @@ def build_tab(session: Session, library: BundleLibrary) -> gr.Blocks:
     """
     with gr.Blocks(analytics_enabled=False) as blocks, gr.Tabs(elem_id="pivotal_tab"):
         with _part("train"):
-            add_training(session)
+            training = add_training(session)
+        with _part("dataset"):
+            add_images(session, training)
         with _part("bundles") as part:
             add_bundles(part, library)
     return blocks

@@ -19,11 +19,14 @@ from lib_pivotal.ui.listener import Listener
 __all__ = ["add_training"]
 
 
-def add_training(session: Session) -> None:
+def add_training(session: Session) -> dict[str, Any]:
     """Create the part within the current tab.
 
     Args:
         session: what its buttons act on.
+
+    Returns:
+        Its components by name; those of the settings are also used by other parts.
     """
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=320):
@@ -31,6 +34,7 @@ def add_training(session: Session) -> None:
         with gr.Column(scale=2, min_width=320):
             parts.update(create_monitor())
     _wire(parts, Handlers(session))
+    return parts
 
 
 def _wire(parts: dict[str, Any], handlers: Handlers) -> None:

@@ -73,8 +73,10 @@ def has_own_file(image: DatasetImage) -> bool:
     return image.caption_file is not None and image.source in _EDITABLE
 
 
-def caption_in_file(image: DatasetImage, legacy: str = "") -> str:
+def caption_in_file(image: DatasetImage, legacy: str = "") -> tuple[str, str]:
     """The caption of an image as it is in its file, or as it is used if it has no file of its own.
+
+    The second value is the encoding of the file if that is not UTF-8, otherwise empty.
 
     Args:
         image: the image.
@@ -84,9 +86,9 @@ def caption_in_file(image: DatasetImage, legacy: str = "") -> str:
         UnusableCaption: the file cannot be read.
     """
     if not has_own_file(image) or image.caption_file is None:
-        return image.caption or ""
-    text = _read(image.caption_file, legacy).text
-    return text[: prompt_end(text)].strip()
+        return image.caption or "", ""
+    found = _read(image.caption_file, legacy)
+    return _caption(found.text), "" if found.encoding == _UTF8 else found.encoding
 
 
 def plan_edits(

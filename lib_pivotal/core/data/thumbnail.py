@@ -7,6 +7,7 @@ import io
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
@@ -16,7 +17,10 @@ from lib_pivotal.core.data.image_file import UnusableImage, read_bytes, read_ima
 from lib_pivotal.core.data.in_order import in_order
 from lib_pivotal.core.data.scan import DatasetImage
 
-__all__ = ["THUMBNAIL_SIDE", "Thumbnails"]
+if TYPE_CHECKING:
+    from lib_pivotal.core.data.mask import Mask
+
+__all__ = ["THUMBNAIL_SIDE", "Thumbnails", "mask_overlay", "small_copy"]
 
 logger = logging.getLogger("pivotal.images")
 
@@ -25,6 +29,8 @@ THUMBNAIL_SIDE = 128
 _QUALITY = 80
 _MAX_DECODING = 64_000_000
 """Maximum number of pixels of the images that are decoded at the same time."""
+_OVERLAY_COLOR = (220, 30, 30)
+_OVERLAY_ALPHA = 170
 _KEPT = 5000
 """Maximum number of thumbnails in memory, at about 5 KB each."""
 
@@ -56,7 +62,7 @@ class Thumbnails:
             return b""
         data = self._kept.get(key) or self._stored(key)
         if not data:
-            data = _made(image.path, self._background)
+            data = small_copy(image.path, THUMBNAIL_SIDE, self._background)
             self._store(key, data)
         if len(self._kept) >= _KEPT:
             self._kept.clear()
@@ -91,14 +97,36 @@ class Thumbnails:
             logger.warning("A thumbnail cannot be stored: %s", error)
 
 
-def _made(path: Path, background: str) -> bytes:
+def small_copy(path: Path, side: int, background: str) -> bytes:
+    """A JPEG of an image; empty if it cannot be read.
+
+    Args:
+        path: the image file.
+        side: longer side in px, which smaller images do not reach.
+        background: what transparent parts show.
+    """
     try:
         image = read_image(read_bytes(path))
-        image.thumbnail((THUMBNAIL_SIDE * 2, THUMBNAIL_SIDE * 2), Image.Resampling.BOX)
+        # Coarsely first, because the rest takes time by pixel.
+        image.thumbnail((side * 2, side * 2), Image.Resampling.BOX)
         image = on_background(image, background)
-        image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
+        image.thumbnail((side, side), Image.Resampling.LANCZOS)
     except (UnusableImage, MemoryError, ValueError):
         return b""
     file = io.BytesIO()
     image.save(file, "JPEG", quality=_QUALITY)
+    return file.getvalue()
+
+
+def mask_overlay(mask: Mask) -> bytes:
+    """A PNG to lay over the crop of an image, with a pixel per latent cell: red where the mask leaves something out.
+
+    Args:
+        mask: of the image.
+    """
+    left_out = Image.fromarray(((1 - mask.cells.clip(0, 1)) * _OVERLAY_ALPHA).astype("uint8"))
+    overlay = Image.new("RGBA", left_out.size, _OVERLAY_COLOR)
+    overlay.putalpha(left_out)
+    file = io.BytesIO()
+    overlay.save(file, "PNG")
     return file.getvalue()

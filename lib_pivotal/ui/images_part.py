@@ -1,0 +1,50 @@
+"""The part that shows the images of the data set and edits their captions: creates its block and connects it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lib_pivotal.app.image_browser import ImageBrowser
+from lib_pivotal.app.session import Session
+from lib_pivotal.ui.blocks.images import PREFIX, create_images
+from lib_pivotal.ui.compat import javascript
+from lib_pivotal.ui.fields import input_names
+from lib_pivotal.ui.image_handlers import EDIT, FILTER, SHOWN, ImageHandlers
+from lib_pivotal.ui.listener import Listener
+
+__all__ = ["add_images"]
+
+_STATE = f"{PREFIX}state"
+
+
+def add_images(session: Session, training: dict[str, Any]) -> None:
+    """Create the part within the current tab.
+
+    Args:
+        session: knows the webui.
+        training: components of the training part by name; their settings say which images are shown.
+    """
+    parts = {**training, **create_images([])}
+    browser = ImageBrowser(session)
+    _wire(parts, ImageHandlers(browser))
+
+
+def _wire(parts: dict[str, Any], handlers: ImageHandlers) -> None:
+    listen = Listener(parts, notice=f"{PREFIX}notice")
+
+    def click(name: str, inputs: list[str], outputs: tuple[str, ...] = SHOWN) -> Any:
+        button = parts[PREFIX + name]
+        return listen.on(button.click, getattr(handlers, name), inputs, outputs, spinner=name != "act")
+
+    click("look", input_names())
+    click("rescan", [_STATE])
+    click("filter", [_STATE, *FILTER])
+    for name in ("tag", "text"):
+        listen.on(parts[PREFIX + name].submit, handlers.filter, [_STATE, *FILTER], SHOWN)
+    click("clear", [_STATE])
+    click("save", [_STATE, f"{PREFIX}caption"])
+    click("close", [_STATE])
+    click("preview", [_STATE, *EDIT])
+    click("apply", [_STATE])
+    acted = click("act", [_STATE, f"{PREFIX}action"])
+    acted.then(fn=None, inputs=[], outputs=[], **javascript("() => { pivotalImages.acted(); return []; }"))

@@ -1,0 +1,202 @@
+"""The part "Data set" under a real Gradio: look, filter, open, edit, undo."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from lib_pivotal.ui.ids import concept_id, element_id
+from lib_pivotal.ui.text.images import ALL_IMAGES, ANY_CONCEPT, IMAGE_ACTIONS, IMAGE_MARKS
+from tests.ui.fake_host import write_images
+from tests.ui.page import Page
+
+
+def part(name: str) -> str:
+    return element_id("browser", name)
+
+
+FOLDER = element_id("images", "data_folder")
+NOTICE, CARDS, TAGS, PLAN = part("notice"), part("cards"), part("tags"), part("plan")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = write_images(tmp_path / "images", 70)
+    (folder / "3.txt").write_text('zog, <b>bold</b>, "quoted"')
+    (folder / "4.txt").unlink()
+    return folder
+
+
+@pytest.fixture
+def page(page: Page, folder: Path) -> Page:
+    page.values[FOLDER] = str(folder)
+    page.values[element_id("images", "resolution")] = 64
+    page.values[concept_id(0, "name")] = "zog"
+    page.values[concept_id(0, "init_text")] = "hill"
+    return page
+
+
+def look(page: Page) -> dict:
+    return page.press(part("look"))
+
+
+def actions(text: str) -> list[dict]:
+    """What the buttons in a text send."""
+    return [json.loads(html.unescape(data)) for data in re.findall(r'data-pivotal="([^"]*)"', text)]
+
+
+def act(page: Page, **action) -> dict:
+    page.values[part("action")] = json.dumps(action)
+    return page.press(part("act"))
+
+
+def edit(page: Page, action: str, tags: str = "", **values) -> None:
+    page.values[part("edit")] = IMAGE_ACTIONS[action]
+    page.values[part("edit_tags")] = tags
+    for name, value in values.items():
+        page.values[part(name)] = value
+    page.press(part("preview"))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.txt"))}
+
+
+def test_pages_of_images_with_small_copies(page):
+    look(page)
+    assert "Page 1 of 2: 70 of 70 images" in page.values[CARDS]
+    opens = [action for action in actions(page.values[CARDS]) if action["do"] == "open"]
+    assert len(opens) == 60
+    assert page.values[CARDS].count("data:image/jpeg;base64,") == 60
+    act(page, do="page", number=2)
+    assert "Page 2 of 2" in page.values[CARDS]
+    assert page.values[CARDS].count('"pivotal-image"') == 10
+    act(page, do="page", number=99)
+    assert "Page 2 of 2" in page.values[CARDS]
+
+
+def test_problems_are_shown_and_texts_are_escaped(page):
+    look(page)
+    assert "No caption: 4.png" in page.values[NOTICE]
+    assert "<b>bold" not in page.values[TAGS] and "&lt;b&gt;bold&lt;/b&gt;" in page.values[TAGS]
+    assert {"do": "tag", "tag": '"quoted"'} in actions(page.values[TAGS])
+
+
+def test_missing_folders_are_explained(page):
+    page.values[FOLDER] = "/nowhere/at/all"
+    assert look(page).keys() == {NOTICE}
+    assert "Image folder" in page.values[NOTICE] and "does not exist" in page.values[NOTICE]
+
+
+def test_every_button_answers_before_the_images_are_read(page):
+    for name in ("rescan", "filter", "clear", "save", "close", "preview", "apply", "act"):
+        page.press(part(name))
+        assert "Look at the images" in page.values[NOTICE], name
+
+
+def test_filters(page):
+    look(page)
+    act(page, do="tag", tag="number 7")
+    assert "1 of 70" in page.values[CARDS] and "7.png" in page.values[CARDS]
+    assert page.values[part("tag")] == "number 7"
+    act(page, do="tag", tag="")
+    assert "70 of 70" in page.values[CARDS]
+    page.values[part("mark")] = IMAGE_MARKS["no caption"]
+    page.press(part("filter"))
+    assert "1 of 70" in page.values[CARDS] and "4.png" in page.values[CARDS]
+    act(page, do="concept", concept="zog")
+    assert "No image matches" in page.values[CARDS]
+    assert page.values[part("concept")] == "zog"
+    page.press(part("clear"))
+    assert "70 of 70" in page.values[CARDS]
+    assert (page.values[part("mark")], page.values[part("concept")]) == (ALL_IMAGES, ANY_CONCEPT)
+    page.values[part("text")] = "NUMBER 69"
+    page.press(part("filter"))
+    assert "1 of 70" in page.values[CARDS]
+
+
+def test_an_image_opens_with_its_caption_and_draws(page):
+    look(page)
+    changed = act(page, do="open", image="7.png")
+    assert page.values[part("caption")] == "zog, number 7"
+    assert changed[part("opened")]["visible"] is True
+    draws = page.values[part("draws")]
+    assert draws.count("<tr>") == 12 and 'class="pivotal-part-name"' in draws
+    assert "pivotal-frame" in page.values[part("details")]
+    changed = page.press(part("close"))
+    assert changed[part("opened")]["visible"] is False
+    act(page, do="open", image="gone.png")
+    assert "no image" in page.values[NOTICE]
+
+
+def test_a_caption_is_saved_and_the_save_can_be_undone(page, folder):
+    look(page)
+    before = contents(folder)
+    for name, caption in (("7.png", "zog, changed"), ("4.png", "zog, new")):
+        act(page, do="open", image=name)
+        page.values[part("caption")] = caption
+        page.press(part("save"))
+        assert "Saved" in page.values[NOTICE]
+    assert contents(folder) == {**before, "7.txt": b"zog, changed", "4.txt": b"zog, new"}
+    assert "Edited the caption of 4.png" in page.values[part("history")]
+    for _ in range(2):
+        act(page, **actions(page.values[part("history")])[0])
+    assert contents(folder) == before
+    assert "no edits" in page.values[part("history")]
+
+
+def test_edits_are_shown_before_they_are_written(page, folder):
+    look(page)
+    before = contents(folder)
+    act(page, do="tag", tag="number 7")
+    edit(page, "add_front", "tall & <i>")
+    plan = page.values[PLAN]
+    assert "Files that would change: 1." in plan and "tall &amp; &lt;i&gt;, zog, number 7" in plan
+    assert contents(folder) == before
+    page.press(part("apply"))
+    assert contents(folder) == {**before, "7.txt": b"tall & <i>, zog, number 7"}
+    assert "Files changed: 1." in page.values[NOTICE]
+    page.press(part("apply"))
+    assert "Preview the edit first" in page.values[NOTICE]
+    act(page, **actions(page.values[part("history")])[0])
+    assert contents(folder) == before
+
+
+def test_a_bad_expression_is_a_message(page):
+    look(page)
+    edit(page, "replace", "(", is_pattern=True)
+    assert "not a valid regular expression" in page.values[NOTICE]
+    edit(page, "remove", "", is_pattern=False)
+    assert "No tag is given" in page.values[NOTICE]
+
+
+def test_changes_on_disk_are_listed(page, folder):
+    look(page)
+    page.press(part("rescan"))
+    assert "Nothing has changed" in page.values[NOTICE]
+    (folder / "7.txt").write_text("zog, other")
+    (folder / "8.png").unlink()
+    (folder / "5.png").rename(folder / "new.png")
+    page.press(part("rescan"))
+    notice = page.values[NOTICE]
+    for words in ("New images: new.png", "gone: 5.png, 8.png", "other captions: 7.png"):
+        assert words in notice
+    assert "69 of 69" in page.values[CARDS]
+
+
+def test_what_changed_since_the_preview_or_the_edit_is_kept(page, folder):
+    look(page)
+    edit(page, "add_end", "night")
+    (folder / "7.txt").write_text("mine")
+    page.press(part("apply"))
+    assert "7.txt" in page.values[NOTICE] and "Nothing was written" in page.values[NOTICE]
+    edit(page, "add_end", "night")
+    page.press(part("apply"))
+    (folder / "9.txt").write_text("mine")
+    act(page, **actions(page.values[part("history")])[0])
+    assert "have changed since" in page.values[NOTICE] and "9.txt" in page.values[NOTICE]
+    assert (folder / "9.txt").read_text() == "mine" and (folder / "7.txt").read_text() == "mine"
