@@ -8,6 +8,7 @@ from lib_pivotal.app.image_browser import ImageBrowser
 from lib_pivotal.app.session import Session
 from lib_pivotal.ui.blocks.images import PREFIX, create_images
 from lib_pivotal.ui.compat import javascript
+from lib_pivotal.ui.core_tag_handlers import CHOICE, CORE_TAGS, CoreTagHandlers, concept_fields
 from lib_pivotal.ui.fields import input_names
 from lib_pivotal.ui.image_handlers import EDIT, FILTER, SHOWN, ImageHandlers
 from lib_pivotal.ui.listener import Listener
@@ -27,6 +28,7 @@ def add_images(session: Session, training: dict[str, Any]) -> None:
     parts = {**training, **create_images([])}
     browser = ImageBrowser(session)
     _wire(parts, ImageHandlers(browser))
+    _wire_core_tags(parts, CoreTagHandlers(browser))
 
 
 def _wire(parts: dict[str, Any], handlers: ImageHandlers) -> None:
@@ -48,3 +50,11 @@ def _wire(parts: dict[str, Any], handlers: ImageHandlers) -> None:
     click("apply", [_STATE])
     acted = click("act", [_STATE, f"{PREFIX}action"])
     acted.then(fn=None, inputs=[], outputs=[], **javascript("() => { pivotalImages.acted(); return []; }"))
+
+
+def _wire_core_tags(parts: dict[str, Any], handlers: CoreTagHandlers) -> None:
+    listen = Listener(parts, notice=f"{PREFIX}notice")
+    inputs = [*input_names(), *CHOICE]
+    listen(f"{PREFIX}find_tags", handlers.find_tags, inputs, CORE_TAGS, spinner=True)
+    listen(f"{PREFIX}update_tags", handlers.update_tags, inputs, CORE_TAGS, spinner=True)
+    listen(f"{PREFIX}use_tags", handlers.use_tags, inputs, [*CORE_TAGS, *concept_fields()], spinner=True)

@@ -200,3 +200,57 @@ def test_what_changed_since_the_preview_or_the_edit_is_kept(page, folder):
     act(page, **actions(page.values[part("history")])[0])
     assert "have changed since" in page.values[NOTICE] and "9.txt" in page.values[NOTICE]
     assert (folder / "9.txt").read_text() == "mine" and (folder / "7.txt").read_text() == "mine"
+
+
+TICKS, TABLE = part("ticks"), part("core_tags")
+
+
+def boxes(text: str) -> dict[str, bool]:
+    """Tag → whether its box is ticked."""
+    found = re.findall(
+        r'<input type="checkbox" data-pivotal-concept="zog" data-pivotal-tag="([^"]*)"[^>]*?( checked)?>', text
+    )
+    return {html.unescape(tag): bool(checked) for tag, checked in found}
+
+
+@pytest.fixture
+def tagged(page, folder):
+    for path in folder.glob("*.txt"):
+        path.write_text(f"zog, 1girl, red hair, horns, hat, number {path.stem}")
+    return page
+
+
+def test_core_tags_are_ticked_previewed_and_used(tagged, folder):
+    page, before = tagged, contents(folder)
+    page.press(part("find_tags"))
+    assert boxes(page.values[TABLE])["red hair"] and boxes(page.values[TABLE])["horns"]
+    assert not boxes(page.values[TABLE])["hat"]
+    assert "zog, 1girl, hat, number" in page.values[TABLE]
+    assert json.loads(page.values[TICKS]) == {"zog": ["horns", "red hair"]}
+    page.values[TICKS] = json.dumps({"zog": ["hat", "horns"]})
+    page.press(part("update_tags"))
+    assert boxes(page.values[TABLE])["hat"] and not boxes(page.values[TABLE])["red hair"]
+    assert "zog, 1girl, red hair, number" in page.values[TABLE] and "girl hat horns" in page.values[TABLE]
+    page.press(part("use_tags"))
+    core, text = concept_id(0, "core_tags"), concept_id(0, "init_text")
+    assert page.values[core] == "hat, horns"
+    assert page.values[text] == "hill"
+    page.values[part("replaces_text")] = True
+    page.press(part("use_tags"))
+    assert page.values[text] == "girl hat horns"
+    assert contents(folder) == before
+    # What is chosen is ticked when the tags are looked for again, and nothing may be ticked at all.
+    page.press(part("find_tags"))
+    assert [tag for tag, is_ticked in boxes(page.values[TABLE]).items() if is_ticked] == ["horns", "hat"]
+    page.values[TICKS] = json.dumps({"zog": []})
+    page.press(part("use_tags"))
+    assert page.values[core] == "" and page.values[text] == "girl hat horns"
+
+
+def test_core_tags_without_a_table_or_images(page):
+    for name in ("update_tags", "use_tags"):
+        page.press(part(name))
+        assert "Find core tags first" in page.values[NOTICE]
+    page.values[FOLDER] = "/nowhere/at/all"
+    page.press(part("find_tags"))
+    assert "does not exist" in page.values[NOTICE]
