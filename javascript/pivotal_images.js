@@ -4,7 +4,10 @@
 var pivotalImages = (function() {
     "use strict";
 
+    const POLL_MS = 2000;
+
     let last = null;
+    let timer = null;
 
     function element(id) {
         return gradioApp().getElementById(id) || document.getElementById(id);
@@ -45,6 +48,14 @@ var pivotalImages = (function() {
         }, 100);
     }
 
+    // Called with the state of a job that writes captions: asks again until it has ended.
+    function jobIs(job) {
+        clearTimeout(timer);
+        if (job === "active") {
+            timer = setTimeout(() => element("pivotal_browser_poll").click(), POLL_MS);
+        }
+    }
+
     function onClick(event) {
         const button = event.target.closest ? event.target.closest("[data-pivotal]") : null;
         if (button && !button.disabled) {
@@ -72,5 +83,5 @@ var pivotalImages = (function() {
         document.addEventListener("change", onChange);
     });
 
-    return {acted};
+    return {acted, jobIs};
 })();

@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from lib_pivotal.app.caption_job import NO_JOB, CaptionJob, JobState
 from lib_pivotal.app.image_look import ImageLook
 from lib_pivotal.app.session import Session
 from lib_pivotal.core.config.data_settings import DataSettings
 from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.data.caption_changes import CaptionChange, CaptionChanger, with_caption
-from lib_pivotal.core.data.caption_edits import EditPlan, plan_edits
+from lib_pivotal.core.data.caption_edits import EditPlan, has_own_file, plan_descriptions, plan_edits
 from lib_pivotal.core.data.caption_tags import plain_words
 from lib_pivotal.core.data.caption_undo import CaptionHistory
 from lib_pivotal.core.data.dataset_changes import changes_between
@@ -87,6 +88,7 @@ class ImageBrowser:
         self._looks: dict[str, ImageLook] = {}
         self._thumbnails: dict[str, Thumbnails] = {}
         self._histories: dict[Path, CaptionHistory] = {}
+        self._job: CaptionJob | None = None
         self._lock = threading.Lock()
 
     def look(self, config: TrainConfig, parse_problems: Sequence[Problem] = ()) -> dict[str, Any]:
@@ -129,10 +131,6 @@ class ImageBrowser:
     def details(self, look: str, image: str) -> dict[str, Any]:
         """Everything about an image, see :meth:`ImageLook.details`."""
         return self._look(look).details(image)
-
-    def config(self, look: str) -> TrainConfig:
-        """The settings that the data set was read with."""
-        return self._look(look).config
 
     def preview(
         self, look: str, search: ImageSearch, change: CaptionChange, *, title: str, writes_files: bool
@@ -221,6 +219,60 @@ class ImageBrowser:
         }
         return CoreTags(report, in_use, config)
 
+    def captioners(self) -> list[tuple[str, str]]:
+        """Programs of the webui that describe images, each with the size of its download."""
+        return [(item.name, item.download) for item in self._session.host.captioners()]
+
+    def write_captions(self, look: str, search: ImageSearch, program: str, *, appends: bool, title: str) -> None:
+        """Describe the found images in the background, see :meth:`job`.
+
+        Args:
+            look: id of the look.
+            search: which images.
+            program: one of :meth:`captioners`.
+            appends: whether images with captions get further tags at the end; otherwise they are left out.
+            title: what is done, for the list of edits that can be undone.
+
+        Raises:
+            PivotalError: there is no such program, nothing to do, or a job is still at work.
+        """
+        known = self._look(look)
+        captioner = next((item for item in self._session.host.captioners() if item.name == program), None)
+        if captioner is None:
+            raise PivotalError("This program is not available.", hint="Select another one.")
+        images = [
+            image
+            for image in known.found(search)
+            if not image.flaws and (not image.source or (appends and has_own_file(image)))
+        ]
+        if not images:
+            raise PivotalError("No image found by the filter needs a caption.", hint="Change the filter.")
+
+        def save(texts: dict[str, str]) -> EditPlan:
+            plan = plan_descriptions(texts, known.report.images, known.config, title=title)
+            self._apply(known, plan)
+            return plan
+
+        with self._lock:
+            if self._job is not None and self._job.state.is_active:
+                raise PivotalError("Captions are already being written.", hint="Wait until that has ended, or stop it.")
+            self._job = CaptionJob(self._session.host, captioner, images, known.config, save)
+            self._job.start()
+
+    def stop_captions(self) -> None:
+        """Stop describing images; those that have been described get their captions."""
+        if self._job is not None:
+            self._job.stop()
+
+    def job(self) -> JobState:
+        """How far the latest job of :meth:`write_captions` is."""
+        return self._job.state if self._job is not None else NO_JOB
+
+    def join(self, timeout_s: float | None = None) -> None:
+        """Wait until the latest job is over."""
+        if self._job is not None:
+            self._job.join(timeout_s)
+
     def entries(self) -> list[dict[str, Any]]:
         """Edits that can be undone, newest first, see ``core.data.caption_undo.UndoEntry``."""
         return [asdict(entry) for entry in self._history().entries()]
@@ -234,9 +286,9 @@ class ImageBrowser:
         Raises:
             DatasetError: it can no longer be undone, or a file cannot be written.
         """
+        known = self._look(look)
         undone = self._history().undo(entry)
-        if look in self._looks:
-            self._looks[look].read()
+        known.read()
         return {"restored": len(undone.restored), "refused": [str(path) for path in undone.refused]}
 
     def _apply(self, look: ImageLook, plan: EditPlan) -> dict[str, Any]:

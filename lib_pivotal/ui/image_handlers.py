@@ -21,6 +21,7 @@ from lib_pivotal.ui.image_view import (
     show_details,
     show_draws,
     show_history,
+    show_job,
     show_lists,
     show_plan,
 )
@@ -34,7 +35,7 @@ from lib_pivotal.ui.text.images import (
     IMAGE_MESSAGES,
 )
 
-__all__ = ["EDIT", "FILTER", "SHOWN", "ImageHandlers"]
+__all__ = ["EDIT", "FILTER", "JOB", "SHOWN", "ImageHandlers"]
 
 FILTER = tuple(f"{PREFIX}{name}" for name in ("mark", "concept", "tag", "text"))
 """Inputs of the filter."""
@@ -47,7 +48,11 @@ SHOWN = (
 )
 """Outputs that show images."""
 
+JOB = (f"{PREFIX}progress", f"{PREFIX}job")
+"""Outputs that show how far captions are."""
+
 _MAX_TEXT = 10_000
+_ACTIVE = "active"
 
 
 @dataclass(frozen=True)
@@ -165,13 +170,39 @@ class ImageHandlers:
         done = self._browser.apply(state.look, state.plan)
         return self._edited(state, IMAGE_MESSAGES["applied"].format(**done))
 
+    def write(self, values: Values) -> Outputs:
+        """Let a program of the webui write captions."""
+        state = _state(values)
+        program = values[f"{PREFIX}program"] or ""
+        title = EDIT_TITLES["program"].format(program=program)
+        appends = bool(values[f"{PREFIX}appends"])
+        self._browser.write_captions(state.look, state.search, program, appends=appends, title=title)
+        return {f"{PREFIX}notice": "", **self._show_job()}
+
+    def stop_captions(self, _values: Values) -> Outputs:
+        """Stop writing captions."""
+        self._browser.stop_captions()
+        return self._show_job()
+
+    def poll(self, values: Values) -> Outputs:
+        """Show how far the captions are; once they are written, show the images again."""
+        shown = self._show_job()
+        was_active = values[f"{PREFIX}job"] == _ACTIVE
+        if not was_active or shown[f"{PREFIX}job"] == _ACTIVE:
+            return shown
+        state = replace(_state(values), plan="")
+        image = self._show_image(state) if state.image else {}
+        return {**self._show(state), **image, **shown, f"{PREFIX}plan": ""}
+
+    def _show_job(self) -> Outputs:
+        job = self._browser.job()
+        marker = _ACTIVE if job.is_active else ""
+        return {f"{PREFIX}progress": show_job(job), f"{PREFIX}job": marker}
+
     def _undo(self, state: _State, action: dict[str, Any]) -> Outputs:
         done = self._browser.undo(state.look, str(action.get("entry", "")))
         text = IMAGE_MESSAGES["undone"].format(count=done["restored"])
         refused = IMAGE_MESSAGES["refused"].format(names=listed(done["refused"])) if done["refused"] else ""
-        if not state.look:
-            notice = panels.show_message(text, "good", refused)
-            return {f"{PREFIX}notice": notice, f"{PREFIX}history": show_history(self._browser.entries())}
         return self._edited(state, text, refused)
 
     def _edited(self, state: _State, text: str, hint: str = "") -> Outputs:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lib_pivotal.app.caption_job import JobState
 from lib_pivotal.ui.escape import escape_html
 from lib_pivotal.ui.text.images import IMAGE_MARKS, IMAGE_MESSAGES, PART_MARKS
 
@@ -22,6 +23,7 @@ __all__ = [
     "show_details",
     "show_draws",
     "show_history",
+    "show_job",
     "show_lists",
     "show_plan",
 ]
@@ -244,3 +246,18 @@ def show_history(entries: Sequence[Mapping[str, Any]]) -> str:
         button = action_button({"do": "undo", "entry": entry["id"]}, undo, "pivotal-small-button", f"{undo}: {text}")
         rows.append(f"<li>{button} {escape_html(text)}</li>")
     return f'<ul class="pivotal-history">{"".join(rows)}</ul>'
+
+
+def show_job(job: JobState) -> str:
+    """How far the captions of a program are, or what has become of them."""
+    if not job.state:
+        return ""
+    texts = {
+        "waiting": IMAGE_MESSAGES["captioning_waits"],
+        "working": IMAGE_MESSAGES["captioning"].format(done=job.done, total=job.total),
+        "done": IMAGE_MESSAGES["captions_done"].format(files=job.files),
+        "stopped": IMAGE_MESSAGES["captions_stopped"].format(files=job.files),
+        "failed": IMAGE_MESSAGES["captions_failed"].format(error=job.error, files=job.files),
+    }
+    kind = "bad" if job.state == "failed" else "plain"
+    return f'<div class="pivotal-box pivotal-{kind}" role="status">{escape_html(texts[job.state])}</div>'

@@ -10,7 +10,7 @@ from lib_pivotal.ui.blocks.images import PREFIX, create_images
 from lib_pivotal.ui.compat import javascript
 from lib_pivotal.ui.core_tag_handlers import CHOICE, CORE_TAGS, CoreTagHandlers, concept_fields
 from lib_pivotal.ui.fields import input_names
-from lib_pivotal.ui.image_handlers import EDIT, FILTER, SHOWN, ImageHandlers
+from lib_pivotal.ui.image_handlers import EDIT, FILTER, JOB, SHOWN, ImageHandlers
 from lib_pivotal.ui.listener import Listener
 
 __all__ = ["add_images"]
@@ -25,10 +25,13 @@ def add_images(session: Session, training: dict[str, Any]) -> None:
         session: knows the webui.
         training: components of the training part by name; their settings say which images are shown.
     """
-    parts = {**training, **create_images([])}
     browser = ImageBrowser(session)
+    programs = browser.captioners()
+    parts = {**training, **create_images(programs)}
     _wire(parts, ImageHandlers(browser))
     _wire_core_tags(parts, CoreTagHandlers(browser))
+    if programs:
+        _wire_programs(parts, ImageHandlers(browser))
 
 
 def _wire(parts: dict[str, Any], handlers: ImageHandlers) -> None:
@@ -58,3 +61,18 @@ def _wire_core_tags(parts: dict[str, Any], handlers: CoreTagHandlers) -> None:
     listen(f"{PREFIX}find_tags", handlers.find_tags, inputs, CORE_TAGS, spinner=True)
     listen(f"{PREFIX}update_tags", handlers.update_tags, inputs, CORE_TAGS, spinner=True)
     listen(f"{PREFIX}use_tags", handlers.use_tags, inputs, [*CORE_TAGS, *concept_fields()], spinner=True)
+
+
+def _wire_programs(parts: dict[str, Any], handlers: ImageHandlers) -> None:
+    listen = Listener(parts, notice=f"{PREFIX}notice")
+    job, notice = f"{PREFIX}job", f"{PREFIX}notice"
+    inputs = {
+        "write": [_STATE, f"{PREFIX}program", f"{PREFIX}appends"],
+        "stop_captions": [],
+        "poll": [_STATE, job],
+    }
+    for name, needed in inputs.items():
+        outputs = [*SHOWN, *JOB] if name == "poll" else [notice, *JOB]
+        event = listen.on(parts[PREFIX + name].click, getattr(handlers, name), needed, outputs)
+        code = "(job) => { pivotalImages.jobIs(job); return []; }"
+        event.then(fn=None, inputs=[parts[job]], outputs=[], **javascript(code))

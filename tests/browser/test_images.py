@@ -41,7 +41,7 @@ def page(tab, folder: Path) -> Page:
     page.locator("#pivotal_images_resolution input").fill("64")
     page.get_by_role("button", name="Data set", exact=True).click()
     page.click("#pivotal_browser_look")
-    expect(page.locator(".pivotal-page").first).to_contain_text(f"of {COUNT} images", timeout=WAIT_MS)
+    expect(page.locator(".pivotal-page").first).to_contain_text(f"{COUNT} of {COUNT} images", timeout=WAIT_MS)
     return page
 
 
@@ -90,7 +90,9 @@ def test_an_image_opens_and_its_caption_is_saved(page, folder):
     expect(page.locator("#pivotal_browser_details [tabindex]")).to_be_focused(timeout=WAIT_MS)
     caption.fill("zog, by hand")
     page.click("#pivotal_browser_save")
-    expect(page.locator("#pivotal_browser_notice").first).to_contain_text("Saved the caption of 007.png", timeout=WAIT_MS)
+    expect(page.locator("#pivotal_browser_notice").first).to_contain_text(
+        "Saved the caption of 007.png", timeout=WAIT_MS
+    )
     assert (folder / "007.txt").read_text() == "zog, by hand"
     page.click("#pivotal_browser_close")
     expect(page.locator("#pivotal_browser_caption").first).to_be_hidden(timeout=WAIT_MS)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import html
 import json
 import re
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from lib_pivotal.core.errors import HostError
 from lib_pivotal.ui.ids import concept_id, element_id
+from lib_pivotal.ui.tab import build_tab
 from lib_pivotal.ui.text.images import ALL_IMAGES, ANY_CONCEPT, IMAGE_ACTIONS, IMAGE_MARKS
 from tests.ui.fake_host import write_images
 from tests.ui.page import Page
@@ -254,3 +258,92 @@ def test_core_tags_without_a_table_or_images(page):
     page.values[FOLDER] = "/nowhere/at/all"
     page.press(part("find_tags"))
     assert "does not exist" in page.values[NOTICE]
+
+
+WRITE, STOP, POLL, PROGRESS = part("write"), part("stop_captions"), part("poll"), part("progress")
+
+
+def wait_for(condition) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.01)
+
+
+def finish(page: Page) -> None:
+    """Poll as the page's script does, until the job is over."""
+    assert page.values[part("job")] == "active"
+    deadline = time.monotonic() + 20
+    while page.values[part("job")] == "active":
+        assert time.monotonic() < deadline, "waited too long"
+        page.press(POLL)
+
+
+@pytest.fixture
+def program(host):
+    return host.captioner
+
+
+def test_missing_captions_are_written_and_can_be_undone(page, folder, program, host):
+    look(page)
+    before = contents(folder)
+    page.press(WRITE)
+    finish(page)
+    assert contents(folder) == {**before, "4.txt": b"zog, width 64, square"}
+    assert "Caption files written: 1" in page.values[PROGRESS]
+    assert program.log == ["open", "image", "close"]
+    assert host.log == ["enter queue", "leave queue"]
+    assert "Captions from Fake &lt;program&gt;" in page.values[part("history")]
+    act(page, **actions(page.values[part("history")])[0])
+    assert contents(folder) == before
+    page.press(part("clear"))
+    act(page, do="tag", tag="number 7")
+    page.press(WRITE)
+    assert "needs a caption" in page.values[NOTICE]
+
+
+def test_captions_are_appended_and_never_replaced(page, folder, program):
+    look(page)
+    page.values[part("text")] = "number 7"
+    page.press(part("filter"))
+    page.values[part("appends")] = True
+    page.press(WRITE)
+    finish(page)
+    assert (folder / "7.txt").read_text() == "zog, number 7, width 64, square"
+    assert (folder / "69.txt").read_text() == "zog, number 69"
+
+
+def test_writing_can_be_stopped_and_what_is_done_stays(page, folder, program):
+    for number in range(10):
+        (folder / f"{number}.txt").unlink(missing_ok=True)
+    program.gate = threading.Semaphore(3)
+    look(page)
+    page.press(WRITE)
+    wait_for(lambda: program.log.count("image") == 3)
+    page.press(POLL)
+    assert "Writing captions: " in page.values[PROGRESS]
+    page.press(WRITE)
+    assert "already being written" in page.values[NOTICE]
+    page.press(STOP)
+    program.gate.release()
+    finish(page)
+    assert "Stopped. Caption files written: 4" in page.values[PROGRESS]
+    assert sum((folder / f"{number}.txt").exists() for number in range(10)) == 4
+
+
+def test_a_job_waits_for_the_queue_and_a_failure_is_shown(page, folder, program, host):
+    program.error = HostError("No <model>.", hint="Download it.")
+    look(page)
+    with host.queue:
+        page.press(WRITE)
+        page.press(POLL)
+        assert "Waiting for the webui" in page.values[PROGRESS]
+    finish(page)
+    assert "No &lt;model&gt;. Download it." in page.values[PROGRESS]
+    assert not (folder / "4.txt").exists()
+
+
+def test_programs_are_offered_only_where_there_are_some(session, library, host, monkeypatch):
+    monkeypatch.setattr(host, "captioners", list)
+    page = Page(build_tab(session, library))
+    assert WRITE not in page.ids() and part("look") in page.ids()

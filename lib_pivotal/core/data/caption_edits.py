@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.data.caption_changes import ADD_END, CaptionChange, CaptionChanger
 from lib_pivotal.core.data.caption_encoding import Decoded, decoded
 from lib_pivotal.core.data.caption_file import read_caption_file
 from lib_pivotal.core.data.caption_match import alike
@@ -16,7 +17,7 @@ from lib_pivotal.core.data.flaw import UnusableCaption
 from lib_pivotal.core.data.image_captions import UNREADABLE, would_count
 from lib_pivotal.core.data.scan import DatasetImage
 
-__all__ = ["EditPlan", "FileEdit", "caption_in_file", "has_own_file", "plan_edits"]
+__all__ = ["EditPlan", "FileEdit", "caption_in_file", "has_own_file", "plan_descriptions", "plan_edits"]
 
 _EDITABLE = (".txt", ".caption")
 _UTF8 = "utf-8"
@@ -120,6 +121,35 @@ def plan_edits(
         {reason: tuple(names) for reason, names in planner.skipped.items()},
         tuple(planner.elsewhere),
     )
+
+
+def plan_descriptions(
+    texts: Mapping[str, str], images: Sequence[DatasetImage], config: TrainConfig, *, title: str
+) -> EditPlan:
+    """Give images the tags that a program has found in them, without replacing anything.
+
+    Images without a caption get a file; captions in files get the tags that they lack at the end.
+
+    Args:
+        texts: name of the image → comma-separated tags or a sentence.
+        images: all images of the data set.
+        config: its settings of captions are used.
+        title: what is done.
+    """
+    files: dict[Path, FileEdit] = {}
+    skipped: dict[str, tuple[str, ...]] = {}
+    unchanged = 0
+    for image in images:
+        text = texts.get(image.shown, "").strip()
+        if not text:
+            continue
+        changer = CaptionChanger(config, CaptionChange(ADD_END, text))
+        plan = plan_edits([image], images, changer.changed, config, title=title)
+        # Of images that share a file, the first one describes it.
+        files = {**{file.path: file for file in plan.files}, **files}
+        skipped = {**skipped, **{reason: skipped.get(reason, ()) + names for reason, names in plan.skipped.items()}}
+        unchanged += plan.unchanged
+    return EditPlan(title, tuple(files.values()), unchanged, skipped, ())
 
 
 class _Planner:

@@ -27,11 +27,11 @@ PREFIX = "browser_"
 _HIDDEN = ("state", "action", "ticks", "job")
 
 
-def create_images(programs: Sequence[str]) -> dict[str, Any]:
+def create_images(programs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """All components by name.
 
     Args:
-        programs: names of the programs that can write captions.
+        programs: those that can write captions, each with the size of its download.
     """
     parts: dict[str, Any] = {}
     with gr.Row():
@@ -107,12 +107,14 @@ def _create_core_tags(parts: dict[str, Any]) -> None:
             _add(parts, "use_tags", _button("use_tags", variant="primary"))
 
 
-def _create_programs(parts: dict[str, Any], programs: Sequence[str]) -> None:
+def _create_programs(parts: dict[str, Any], programs: Sequence[tuple[str, str]]) -> None:
+    names = [name for name, _ in programs]
+    notes = [IMAGE_MESSAGES["download"].format(program=name, size=size) for name, size in programs]
     with gr.Accordion(IMAGE_HEADINGS["missing"], open=False, elem_id=_id("programs_part")):
         with gr.Row(elem_classes=["pivotal-row"]):
-            _add(parts, "program", _dropdown("program", list(programs), programs[0]))
+            _add(parts, "program", _dropdown("program", names, names[0]))
             _add(parts, "appends", _checkbox("appends"))
-        _html(parts, "program_note")
+        _html(parts, "program_note", "".join(f'<div class="pivotal-hint">{note}</div>' for note in notes))
         with gr.Row():
             _add(parts, "write", _button("caption", name="write"))
             _add(parts, "stop_captions", _button("stop_captions", variant="stop"))
