@@ -120,9 +120,10 @@ class ImageBrowser:
     def rescan(self, look: str) -> dict[str, Any]:
         """Read the data set again; returns what has changed since, see ``core.data.dataset_changes``."""
         known = self._look(look)
-        before = known.report
         known.read()
-        return asdict(changes_between(before, known.report))
+        changes = changes_between(known.seen, known.report)
+        known.seen = known.report
+        return asdict(changes)
 
     def page(self, look: str, search: ImageSearch, number: int) -> dict[str, Any]:
         """A page of images, see :meth:`ImageLook.page`."""
@@ -288,12 +289,12 @@ class ImageBrowser:
         """
         known = self._look(look)
         undone = self._history().undo(entry)
-        known.read()
+        known.read_after_edit(undone.restored)
         return {"restored": len(undone.restored), "refused": [str(path) for path in undone.refused]}
 
     def _apply(self, look: ImageLook, plan: EditPlan) -> dict[str, Any]:
         entry = self._history().apply(plan)
-        look.read()
+        look.read_after_edit([file.path for file in plan.files])
         return {"files": len(plan.files), "entry": entry}
 
     def _look(self, look: str) -> ImageLook:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from lib_pivotal.app.ports import AppHost
@@ -50,8 +52,11 @@ class ImageLook:
         self.plan: tuple[str, EditPlan] | None = None
         """Edits that were shown and can be applied, with their id."""
         self.report: DatasetReport
+        self.seen: DatasetReport
+        """What was on disk when the user was last shown what has changed, with the edits that were made here."""
         self._cards: tuple[ImageCard, ...]
         self.read()
+        self.seen = self.report
 
     def read(self) -> None:
         """Read the folders again; unchanged images are not decoded."""
@@ -59,6 +64,23 @@ class ImageLook:
         self.report = read_dataset(self.config, cache=self._host.data_root() / "cache")
         self._cards = cards_of(self.report, self.config)
         self.__dict__.pop("_preview", None)
+
+    def read_after_edit(self, files: Collection[Path]) -> None:
+        """Read the folders again after caption files were written here.
+
+        Args:
+            files: the caption files.
+        """
+        before = self.report
+        self.read()
+        written = {file.absolute() for file in files}
+        own = {
+            image.path
+            for image in (*before.images, *self.report.images)
+            if image.caption_file is not None and image.caption_file.absolute() in written
+        }
+        now = {image.path: image for image in self.report.images if image.path in own}
+        self.seen = replace(self.seen, images=tuple(now.get(image.path, image) for image in self.seen.images))
 
     def problems(self) -> list[Problem]:
         """All problems of the data set."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from lib_pivotal.app.caption_job import JobState
 from lib_pivotal.ui.escape import escape_html
-from lib_pivotal.ui.text.images import IMAGE_MARKS, IMAGE_MESSAGES, PART_MARKS
+from lib_pivotal.ui.text.images import IMAGE_MARKS, IMAGE_MESSAGES, PART_LEGEND, PART_MARKS
 
 __all__ = [
     "action_button",
@@ -181,7 +181,12 @@ def show_draws(details: Mapping[str, Any]) -> str:
         return line("no_draws", "pivotal-hint") + f"<div>{escape_html(details['no_draws'])}</div>"
     rows = "".join(_draw(draw) for draw in details["draws"])
     heading = escape_html(IMAGE_MESSAGES["draws"].format(count=len(details["draws"])))
-    return f'<h4 class="pivotal-heading">{heading}</h4><table class="pivotal-table pivotal-draws">{rows}</table>'
+    used = {part["mark"] for draw in details["draws"] for part in draw["parts"]}
+    legend = " · ".join(_marked(mark, escape_html(text)) for mark, text in PART_LEGEND.items() if mark in used)
+    return (
+        f'<h4 class="pivotal-heading">{heading}</h4><div class="pivotal-legend">{legend}</div>'
+        f'<table class="pivotal-table">{rows}</table>'
+    )
 
 
 def _draw(draw: Mapping[str, Any]) -> str:
@@ -197,9 +202,13 @@ def _part(part: Mapping[str, str]) -> str:
     text = escape_html(part["text"])
     if not part["mark"]:
         return text
-    title = escape_html(PART_MARKS[part["mark"]].format(written=part["written"]))
-    element = "del" if part["mark"] in ("dropped", "removed") else "span"
-    return f'<{element} class="pivotal-part-{part["mark"]}" title="{title}">{text}</{element}>'
+    return _marked(part["mark"], text, escape_html(PART_MARKS[part["mark"]].format(written=part["written"])))
+
+
+def _marked(mark: str, contents: str, title: str = "") -> str:
+    element = "del" if mark in ("dropped", "removed") else "span"
+    tooltip = f' title="{title}"' if title else ""
+    return f'<{element} class="pivotal-part-{mark}"{tooltip}>{contents}</{element}>'
 
 
 def show_plan(plan: Mapping[str, Any]) -> str:

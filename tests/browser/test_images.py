@@ -14,6 +14,9 @@ pytest.importorskip("playwright")
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from lib_pivotal.core.config.schema import field_info
+
+BLOCKS = {name: info["block"] for name, info in field_info().items()}
 WAIT_MS = 30_000
 COUNT = 500
 
@@ -28,7 +31,7 @@ def folder() -> Iterator[Path]:
         image.save(folder / f"{number:03}.png")
         if number % 100:
             side = "left" if number % 2 else "right"
-            (folder / f"{number:03}.txt").write_text(f"zog, {side}, number {number}", encoding="utf-8")
+            (folder / f"{number:03}.txt").write_text(f"zog, red hair, {side}, number {number}", encoding="utf-8")
     yield folder
     shutil.rmtree(folder)
 
@@ -37,8 +40,7 @@ def folder() -> Iterator[Path]:
 def page(tab, folder: Path) -> Page:
     """The part with the images of the folder."""
     page = tab.page
-    page.fill("#pivotal_images_data_folder textarea, #pivotal_images_data_folder input", str(folder))
-    page.locator("#pivotal_images_resolution input").fill("64")
+    tab.fill({"concepts": [{"name": "zog"}], "data_folder": str(folder), "resolution": 64}, BLOCKS)
     page.get_by_role("button", name="Data set", exact=True).click()
     page.click("#pivotal_browser_look")
     expect(page.locator(".pivotal-page").first).to_contain_text(f"{COUNT} of {COUNT} images", timeout=WAIT_MS)
@@ -76,7 +78,7 @@ def test_pages_filters_edits_and_undo(page, folder, shoot):
     assert contents(folder) == before
     page.click("#pivotal_browser_apply")
     expect(page.locator("#pivotal_browser_notice").first).to_contain_text("Files changed: 250", timeout=WAIT_MS)
-    assert (folder / "001.txt").read_bytes() == b"tall, zog, left, number 1"
+    assert (folder / "001.txt").read_bytes() == b"tall, zog, red hair, left, number 1"
     page.get_by_text("Undo edits", exact=True).click()
     page.locator("#pivotal_browser_history button").first.click()
     expect(page.locator("#pivotal_browser_notice").first).to_contain_text("as before: 250", timeout=WAIT_MS)
@@ -86,7 +88,7 @@ def test_pages_filters_edits_and_undo(page, folder, shoot):
 def test_an_image_opens_and_its_caption_is_saved(page, folder):
     cards(page).nth(7).click()
     caption = page.locator("#pivotal_browser_caption textarea")
-    expect(caption).to_have_value("zog, left, number 7", timeout=WAIT_MS)
+    expect(caption).to_have_value("zog, red hair, left, number 7", timeout=WAIT_MS)
     expect(page.locator("#pivotal_browser_details [tabindex]")).to_be_focused(timeout=WAIT_MS)
     caption.fill("zog, by hand")
     page.click("#pivotal_browser_save")
@@ -96,3 +98,20 @@ def test_an_image_opens_and_its_caption_is_saved(page, folder):
     assert (folder / "007.txt").read_text() == "zog, by hand"
     page.click("#pivotal_browser_close")
     expect(page.locator("#pivotal_browser_caption").first).to_be_hidden(timeout=WAIT_MS)
+
+
+def test_ticked_core_tags_reach_the_settings(page, tab):
+    page.get_by_text("Core tags", exact=True).click()
+    page.click("#pivotal_browser_find_tags")
+    box = page.get_by_label("Use red hair as a core tag of zog", exact=True)
+    expect(box).to_be_checked(timeout=WAIT_MS)
+    expect(page.locator("#pivotal_browser_core_tags").first).to_contain_text("zog, left, number", timeout=WAIT_MS)
+    box.uncheck()
+    page.click("#pivotal_browser_update_tags")
+    expect(page.locator("#pivotal_browser_core_tags").first).not_to_contain_text("zog, left", timeout=WAIT_MS)
+    expect(box).not_to_be_checked()
+    box.check()
+    page.click("#pivotal_browser_use_tags")
+    expect(page.locator("#pivotal_browser_notice").first).to_contain_text("in the settings", timeout=WAIT_MS)
+    page.click("#pivotal_browser_find_tags")
+    expect(box).to_be_checked(timeout=WAIT_MS)

@@ -11,12 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.errors import HostError
-from lib_pivotal.ui.ids import concept_id, element_id
+from lib_pivotal.ui.core_tag_handlers import concept_fields
+from lib_pivotal.ui.fields import input_names, read_config, show_config
+from lib_pivotal.ui.ids import element_id
 from lib_pivotal.ui.tab import build_tab
 from lib_pivotal.ui.text.images import ALL_IMAGES, ANY_CONCEPT, IMAGE_ACTIONS, IMAGE_MARKS
 from tests.ui.fake_host import write_images
 from tests.ui.page import Page
+from tests.ui.test_tab import page_id
 
 
 def part(name: str) -> str:
@@ -39,9 +43,17 @@ def folder(tmp_path: Path) -> Path:
 def page(page: Page, folder: Path) -> Page:
     page.values[FOLDER] = str(folder)
     page.values[element_id("images", "resolution")] = 64
-    page.values[concept_id(0, "name")] = "zog"
-    page.values[concept_id(0, "init_text")] = "hill"
+    shown = show_config(TrainConfig(concepts=(Concept("zog", init_text="hill"),)))
+    page.values.update({page_id(name): shown[name] for name in concept_fields()})
     return page
+
+
+def concept_on(page: Page) -> Concept:
+    """The concept in the settings on the tab."""
+    config, problems = read_config({name: page.values[page_id(name)] for name in input_names()})
+    assert not problems
+    (concept,) = config.concepts
+    return concept
 
 
 def look(page: Page) -> dict:
@@ -129,7 +141,7 @@ def test_an_image_opens_with_its_caption_and_draws(page):
     assert page.values[part("caption")] == "zog, number 7"
     assert changed[part("opened")]["visible"] is True
     draws = page.values[part("draws")]
-    assert draws.count("<tr>") == 12 and 'class="pivotal-part-name"' in draws
+    assert draws.count("<tr>") == 12 and "name" in draws and 'class="pivotal-part-name"' in draws
     assert "pivotal-frame" in page.values[part("details")]
     changed = page.press(part("close"))
     assert changed[part("opened")]["visible"] is False
@@ -183,11 +195,15 @@ def test_changes_on_disk_are_listed(page, folder):
     page.press(part("rescan"))
     assert "Nothing has changed" in page.values[NOTICE]
     (folder / "7.txt").write_text("zog, other")
+    # What is edited here is not news.
+    act(page, do="open", image="9.png")
+    page.values[part("caption")] = "zog, by hand"
+    page.press(part("save"))
     (folder / "8.png").unlink()
     (folder / "5.png").rename(folder / "new.png")
     page.press(part("rescan"))
     notice = page.values[NOTICE]
-    for words in ("New images: new.png", "gone: 5.png, 8.png", "other captions: 7.png"):
+    for words in ("New images: new.png", "gone: 5.png, 8.png", "other captions: 7.png<"):
         assert words in notice
     assert "69 of 69" in page.values[CARDS]
 
@@ -236,19 +252,17 @@ def test_core_tags_are_ticked_previewed_and_used(tagged, folder):
     assert boxes(page.values[TABLE])["hat"] and not boxes(page.values[TABLE])["red hair"]
     assert "zog, 1girl, red hair, number" in page.values[TABLE] and "girl hat horns" in page.values[TABLE]
     page.press(part("use_tags"))
-    core, text = concept_id(0, "core_tags"), concept_id(0, "init_text")
-    assert page.values[core] == "hat, horns"
-    assert page.values[text] == "hill"
+    assert concept_on(page).core_tags == ("hat", "horns") and concept_on(page).init_text == "hill"
     page.values[part("replaces_text")] = True
     page.press(part("use_tags"))
-    assert page.values[text] == "girl hat horns"
+    assert concept_on(page).init_text == "girl hat horns"
     assert contents(folder) == before
     # What is chosen is ticked when the tags are looked for again, and nothing may be ticked at all.
     page.press(part("find_tags"))
     assert [tag for tag, is_ticked in boxes(page.values[TABLE]).items() if is_ticked] == ["horns", "hat"]
     page.values[TICKS] = json.dumps({"zog": []})
     page.press(part("use_tags"))
-    assert page.values[core] == "" and page.values[text] == "girl hat horns"
+    assert concept_on(page).core_tags == () and concept_on(page).init_text == "girl hat horns"
 
 
 def test_core_tags_without_a_table_or_images(page):

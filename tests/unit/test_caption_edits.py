@@ -10,7 +10,7 @@ import pytest
 from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.data import caption_undo
 from lib_pivotal.core.data.caption_changes import CaptionChange, CaptionChanger
-from lib_pivotal.core.data.caption_edits import plan_edits
+from lib_pivotal.core.data.caption_edits import plan_descriptions, plan_edits
 from lib_pivotal.core.data.caption_undo import CaptionHistory
 from lib_pivotal.core.data.dataset_report import read_dataset
 from lib_pivotal.core.errors import DatasetError
@@ -236,3 +236,12 @@ def test_an_entry_that_does_not_exist_is_explained(history, tmp_path):
     (tmp_path / "undo").mkdir()
     (tmp_path / "undo" / "20260101-000000-aaaaaaaa.json").write_text("{")
     assert history.entries() == []
+
+
+def test_descriptions_are_added_and_replace_nothing(folder):
+    write(folder, {"a.txt": "zog, hat", "b.png": None, "c.txt": "sky", "d.json": '{"caption": "x"}'})
+    save_image(folder / "a.jpg", color=(1, 2, 3))
+    images = read_dataset(settings(folder)).images
+    texts = {"a.png": "Hat, tree", "a.jpg": "fence", "b.png": "hill, tree", "c.png": "", "d.png": "tree"}
+    found = plan_descriptions(texts, images, settings(folder), title="described")
+    assert {file.path.name: file.new for file in found.files} == {"a.txt": "zog, hat, fence", "b.txt": "hill, tree"}

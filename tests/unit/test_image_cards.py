@@ -10,10 +10,11 @@ from PIL import Image
 
 from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.config.subset import Subset
+from lib_pivotal.core.data.dataset_changes import changes_between
 from lib_pivotal.core.data.dataset_report import read_dataset
 from lib_pivotal.core.data.image_cards import ImageSearch, cards_of, found_by, tag_counts
-from lib_pivotal.core.data.thumbnail import THUMBNAIL_SIDE, Thumbnails
-from tests.unit.dataset_files import save_image
+from lib_pivotal.core.data.thumbnail import THUMBNAIL_SIDE, Thumbnails, mask_overlay
+from tests.unit.dataset_files import save_image, write_captions
 
 
 @pytest.fixture
@@ -101,3 +102,28 @@ def test_thumbnails_are_small_and_made_once(config, tmp_path, monkeypatch):
     monkeypatch.setattr("lib_pivotal.core.data.thumbnail.read_image", lambda data: 1 / 0)
     assert thumbnails.of(images) == first
     assert Thumbnails(tmp_path / "cache", "white").of(images) == first
+
+
+def test_the_overlay_of_a_mask_is_red_where_it_leaves_out(tmp_path):
+    save_image(tmp_path / "a.png", (64, 64))
+    mask = Image.new("L", (64, 64), 255)
+    mask.paste(0, (0, 0, 32, 64))
+    mask.save(tmp_path / "a-masklabel.png")
+    (image,) = read_dataset(TrainConfig(data_folder=str(tmp_path), resolution=64, masks="masklabel")).images
+    overlay = Image.open(io.BytesIO(mask_overlay(image.mask)))
+    assert (overlay.mode, overlay.size) == ("RGBA", (8, 8))
+    assert overlay.getpixel((0, 0))[3] > 100 and overlay.getpixel((7, 7))[3] == 0
+
+
+def test_changes_between_two_readings_are_found(tmp_path):
+    config = TrainConfig(data_folder=str(tmp_path), resolution=64)
+    write_captions(tmp_path, "one", "two", "three", "four")
+    before = read_dataset(config)
+    assert changes_between(before, read_dataset(config)).is_empty
+    (tmp_path / "a0.png").unlink()
+    (tmp_path / "a1.txt").write_text("other")
+    save_image(tmp_path / "a2.png", color=(9, 9, 200))
+    save_image(tmp_path / "new.png", color=(9, 200, 9))
+    found = changes_between(before, read_dataset(config))
+    assert (found.added, found.removed) == (("new.png",), ("a0.png",))
+    assert (found.redrawn, found.recaptioned) == (("a2.png",), ("a1.png",))

@@ -13,6 +13,7 @@ __all__ = [
     "IMAGE_HEADINGS",
     "IMAGE_MARKS",
     "IMAGE_MESSAGES",
+    "PART_LEGEND",
     "PART_MARKS",
     "TAG_STATES",
 ]
@@ -118,6 +119,15 @@ PART_MARKS = {
     "removed": "never trained: core tag or tag to remove",
 }
 """What becomes of a part of a caption."""
+
+PART_LEGEND = {
+    "name": "name",
+    "alias": "name instead of an alias",
+    "kept": "always kept",
+    "tail": "always at the end",
+    "dropped": "dropped in this draw",
+    "removed": "core tag or tag to remove",
+}
 
 CORE_TAG_TABLE = ("Use", "Tag", "Class", "Alone", "Elsewhere", "Removed from", "")
 
