@@ -44,6 +44,7 @@ def test_tags_are_added_in_front_of_every_line_that_lacks_them(caption, expected
         ("a ||| b ||| c ", "a ||| b ||| c, night "),
         ("hat\nNegative prompt: x\nSteps: 20, Sampler: y", "hat, night\nNegative prompt: x\nSteps: 20, Sampler: y"),
         ("", "night"),
+        ("Steps: 20, Sampler: y", "night\nSteps: 20, Sampler: y"),
     ],
 )
 def test_tags_are_added_at_the_end_of_every_line(caption, expected):
@@ -57,7 +58,9 @@ def test_tags_are_added_at_the_end_of_every_line(caption, expected):
         ("red hair, zog\nzog, horns\nred hair", "zog\nzog, horns"),
         ("zog ||| red hair, hat ||| horns", "zog ||| hat ||| horns"),
         ("red hair ||| zog ||| horns", "||| zog ||| horns"),
-        ("zog ||| red hair", "zog"),
+        ("zog ||| red hair", "zog |||"),
+        ("zog |||", "zog |||"),
+        ("red hair ||| red hair", ""),
         ("sky;;;red hair;;;cloud", "sky;;;cloud"),
         ("hat, red hair;;;cloud", "hat, cloud"),
         ("zog, (red hair:1.2), hat", "zog, hat"),

@@ -94,7 +94,7 @@ class CaptionChanger:
                 self._change_line(line)
         if self._change.action in (REMOVE, REPLACE, DEDUPE):
             lines = _without_emptied(lines, caption_lines(caption[:end].rstrip(), self._separators))
-        return "".join(line.text + line.end for line in lines) + rest
+        return _joined("".join(line.text + line.end for line in lines), rest)
 
     def _change_line(self, line: CaptionLine) -> None:
         action = self._change.action
@@ -162,7 +162,13 @@ def with_caption(old: str, new: str) -> str:
     lead = body[: len(body) - len(body.lstrip())] if body.strip() else ""
     rest = old[len(body.rstrip()) :]
     lines = new.strip().splitlines()
-    return lead + ("\r\n" if "\r\n" in old else "\n").join(lines) + rest
+    return _joined(lead + ("\r\n" if "\r\n" in old else "\n").join(lines), rest)
+
+
+def _joined(caption: str, rest: str) -> str:
+    """A caption and what the webui writes after it, which must not be taken for a part of it."""
+    is_apart = not caption or not rest or rest[0].isspace()
+    return caption + ("" if is_apart else "\n") + rest
 
 
 def _plain(tag: str) -> str:

@@ -74,11 +74,13 @@ class CaptionLine:
         sections: the parts between keep separators, each with its units; at least one.
         keep: the keep separator.
         end: the line break; empty at the end of the caption.
+        has_emphasis: whether brackets weigh the tags in them.
     """
 
     sections: list[list[Unit]]
     keep: str = ""
     end: str = ""
+    has_emphasis: bool = False
     _gaps: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -106,14 +108,19 @@ class CaptionLine:
         Args:
             is_kept: called with each tag.
         """
+        is_shorter = False
         for index, units in enumerate(self.sections):
             flags = [[not piece.tag or is_kept(piece.tag) for piece in unit] for unit in units]
             if all(all(kept) for kept in flags):
                 continue
-            left = [_without(unit, kept) for unit, kept in zip(units, flags, strict=True)]
+            left = [_without(unit, kept, self.has_emphasis) for unit, kept in zip(units, flags, strict=True)]
             self.sections[index] = [unit for unit in left if unit]
             self._put_gaps(index)
-        while len(self.sections) > 1 and not any(piece.tag for unit in self.sections[-1] for piece in unit):
+            is_shorter = True
+        # After the second separator nothing may be left; the first one says what the head is.
+        while (
+            is_shorter and len(self.sections) > 2 and not any(piece.tag for unit in self.sections[-1] for piece in unit)
+        ):
             self.sections.pop()
             self._trim_end()
 
@@ -204,7 +211,9 @@ def _line(text: str, end: str, separators: Separators) -> CaptionLine:
             sections.append([])
             mark = ""
     sections[-1].append(Piece(mark, text[start:]))
-    return CaptionLine([_units(pieces, separators) for pieces in sections], separators.keep, end)
+    return CaptionLine(
+        [_units(pieces, separators) for pieces in sections], separators.keep, end, separators.has_emphasis
+    )
 
 
 def _choices(text: str) -> list[tuple[int, int]]:
@@ -237,15 +246,16 @@ def _units(pieces: list[Piece], separators: Separators) -> list[Unit]:
     return units
 
 
-def _without(unit: Unit, kept: list[bool]) -> Unit:
+def _without(unit: Unit, kept: list[bool], has_emphasis: bool) -> Unit:
     """A unit without some of its tags."""
     if all(kept):
         return unit
-    # Brackets around several tags pass on to the tags that stay.
-    left = remaining([NamedTag(piece.tag, ()) for piece in unit], [not flag for flag in kept])
     result = [Piece(piece.mark, piece.text) for piece, flag in zip(unit, kept, strict=True) if flag]
-    for piece, tag in zip(result, left, strict=True):
-        piece.put(tag.text)
+    if has_emphasis:
+        # Brackets around several tags pass on to the tags that stay.
+        left = remaining([NamedTag(piece.tag, ()) for piece in unit], [not flag for flag in kept])
+        for piece, tag in zip(result, left, strict=True):
+            piece.put(tag.text)
     if result:
         result[0].mark = unit[0].mark
         result[0].text = _spaces(unit[0].text)[0] + result[0].text.lstrip()
