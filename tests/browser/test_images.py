@@ -17,7 +17,7 @@ from playwright.sync_api import Page, expect
 from lib_pivotal.core.config.schema import field_info
 
 BLOCKS = {name: info["block"] for name, info in field_info().items()}
-WAIT_MS = 30_000
+WAIT_MS = 60_000
 COUNT = 500
 
 
