@@ -16,7 +16,7 @@ from lib_pivotal.core.data.scan import DatasetImage
 from lib_pivotal.core.data.shown import listed, shown_path
 from lib_pivotal.core.errors import Problem
 
-__all__ = ["dataset_problems"]
+__all__ = ["MIN_SIDE", "dataset_problems"]
 
 MIN_SIDE = 32
 """Minimum side length in px of a training image."""

@@ -178,7 +178,7 @@ def would_count(choice: str, suffix: str, source: str) -> bool:
     """Whether a new caption file of an image would be used instead of the source of its present caption.
 
     Args:
-        choice: where captions come from, see :data:`lib_pivotal.core.config.subset.Subset`.
+        choice: where captions come from, see :class:`lib_pivotal.core.config.subset.Subset`.
         suffix: of the new file.
         source: of the present caption; empty if there is none.
     """
