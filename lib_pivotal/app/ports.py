@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import Problem
 from lib_pivotal.core.events import Control
 from lib_pivotal.core.ports import DiffusionModel, ProgressSink, SampleMaker
 
-__all__ = ["AppHost", "Borrowed"]
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["AppHost", "Borrowed", "Captioner"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,25 @@ class Borrowed:
 
     model: DiffusionModel
     sampler: SampleMaker
+
+
+class Captioner(Protocol):
+    """A program of the webui that describes images."""
+
+    name: str
+    """As shown to users."""
+    download: str
+    """Size of what it downloads at its first use, with a unit."""
+
+    def opened(self) -> AbstractContextManager[Callable[[Image.Image], str]]:
+        """Load its model; within the context, the function returns the caption of an image in mode RGB.
+
+        Only within :meth:`AppHost.exclusive`.
+
+        Raises:
+            HostError: the model cannot be loaded, or an image cannot be described.
+        """
+        ...
 
 
 class AppHost(Protocol):
@@ -68,4 +90,8 @@ class AppHost(Protocol):
 
     def bundle_written(self, path: Path) -> None:
         """Make a new or replaced bundle known to the host's Lora list; called within :meth:`exclusive`."""
+        ...
+
+    def captioners(self) -> Sequence[Captioner]:
+        """Programs of the webui that describe images; may be empty."""
         ...

@@ -150,11 +150,12 @@ class Session:
     def _show_reading(self, done: int, total: int) -> None:
         self._reading = f"reading images: {done} of {total}"
 
-    def core_tags(self, config: TrainConfig) -> dict[str, Any]:
+    def core_tags(self, config: TrainConfig, *, is_chosen: bool = False) -> dict[str, Any]:
         """Suggestions of core tags, as ``core.core_tags.report.as_plain`` returns them.
 
         Args:
             config: the settings.
+            is_chosen: whether the core tags of the settings have been chosen and are shown in captions.
 
         Raises:
             ConfigError: the data folder or the user's classes of tags cannot be read.
@@ -169,7 +170,8 @@ class Session:
         if any(problem.is_error for problem in dataset.problems):
             raise ConfigError(list(dataset.problems))
         images = dataset.usable
-        return as_plain(suggest(config, images, classes, self.host.tokenizer()), config, images)
+        suggestions = suggest(config, images, classes, self.host.tokenizer())
+        return as_plain(suggestions, config, images, is_chosen=is_chosen)
 
     def start(
         self,

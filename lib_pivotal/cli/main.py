@@ -12,6 +12,7 @@ from lib_pivotal import __version__
 from lib_pivotal.cli.bundle import add_bundle_commands, add_inspect
 from lib_pivotal.cli.console import guarded, say
 from lib_pivotal.cli.data import add_data_commands
+from lib_pivotal.cli.data_edit import add_edit_commands
 from lib_pivotal.cli.data_report import add_report_command
 from lib_pivotal.cli.data_tags import add_tag_commands
 from lib_pivotal.cli.import_command import add_import
@@ -129,11 +130,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_bundle_commands(bundle.add_subparsers(required=True, metavar="TOOL"))
 
-    data = commands.add_parser("data", help="tools for data sets: report, captions, tags, clean, export-tags")
+    data = commands.add_parser(
+        "data", help="tools for data sets: report, captions, tags, clean, export-tags, edit, undo"
+    )
     tools = data.add_subparsers(required=True, metavar="TOOL")
     add_report_command(tools)
     add_data_commands(tools)
     add_tag_commands(tools)
+    add_edit_commands(tools)
     presets = commands.add_parser("presets", help="list the presets for train --preset")
     presets.set_defaults(run=_print_presets)
 

@@ -54,6 +54,7 @@ def show_error(error: Exception) -> str:
 _VERDICTS = {
     "train": ("no_problems", "errors", "only_warnings"),
     "use": ("file_is_good", "file_errors", "file_warnings"),
+    "look": ("images_are_good", "file_errors", "images_warnings"),
 }
 """Purpose → keys of the messages for no problems, for errors, and for warnings only."""
 
@@ -63,7 +64,7 @@ def show_problems(problems: Sequence[Problem], *, purpose: str = "train", headin
 
     Args:
         problems: to show.
-        purpose: ``train`` for settings, ``use`` for a file.
+        purpose: ``train`` for settings, ``use`` for a file, ``look`` for images.
         heading: instead of the usual one.
     """
     good, bad, fair = _VERDICTS[purpose]

@@ -11,6 +11,7 @@ from lib_pivotal.app.session import Session
 from lib_pivotal.ui import panels
 from lib_pivotal.ui.bundles_part import add_bundles
 from lib_pivotal.ui.ids import element_id
+from lib_pivotal.ui.images_part import add_images
 from lib_pivotal.ui.runs_part import add_runs
 from lib_pivotal.ui.text.tabs import TABS
 from lib_pivotal.ui.text.training import MESSAGES
@@ -29,6 +30,8 @@ def build_tab(session: Session, library: BundleLibrary) -> gr.Blocks:
     with gr.Blocks(analytics_enabled=False) as blocks, gr.Tabs(elem_id="pivotal_tab") as tabs:
         with _part("train"):
             training = add_training(session)
+        with _part("dataset"):
+            add_images(session, training)
         with _part("runs") as part:
             add_runs(part, tabs, session, training)
         with _part("bundles") as part:

@@ -31,6 +31,9 @@ def add_training(session: Session) -> dict[str, Any]:
 
     Args:
         session: what its buttons act on.
+
+    Returns:
+        Its components by name; those of the settings are also used by other parts.
     """
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=320):

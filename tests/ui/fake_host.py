@@ -30,6 +30,37 @@ class _Lent:
     sampler = "the sampler"
 
 
+class FakeCaptioner:
+    """Describes images by their size; ``gate`` is released once for each image by tests that want to watch."""
+
+    name = "Fake <program>"
+    download = "1 GB"
+
+    def __init__(self, queue: threading.Lock) -> None:
+        self._queue = queue
+        self.gate: threading.Semaphore | None = None
+        self.error: Exception | None = None
+        self.log: list[str] = []
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Callable[[Image.Image], str]]:
+        assert self._queue.locked(), "opened outside the queue"
+        self.log.append("open")
+        try:
+            yield self._describe
+        finally:
+            self.log.append("close")
+
+    def _describe(self, image: Image.Image) -> str:
+        assert image.mode == "RGB"
+        if self.gate is not None:
+            assert self.gate.acquire(timeout=5)
+        if self.error is not None:
+            raise self.error
+        self.log.append("image")
+        return f"zog, width {image.width},\n square"
+
+
 class FakeHost:
     """Records what was requested; ``queue`` is held by whoever generates."""
 
@@ -42,6 +73,7 @@ class FakeHost:
         self.written: list[Path] = []
         self.obstacles: list[Problem] = []
         self.log: list[str] = []
+        self.captioner = FakeCaptioner(self.queue)
         (folder / "Lora").mkdir(parents=True, exist_ok=True)
 
     def lora_folder(self) -> Path:
@@ -86,6 +118,9 @@ class FakeHost:
         assert self.queue.locked(), "called outside the queue"
         assert path.exists()
         self.written.append(path)
+
+    def captioners(self) -> list[FakeCaptioner]:
+        return [self.captioner]
 
 
 class GatedEngine:

@@ -144,3 +144,32 @@ def test_the_command_prints_a_step_and_an_image(folder, capsys):
     assert main(["data", "captions", str(path), "--image", "none.png"]) == 2
     path.write_text(to_json(TrainConfig(data_folder=str(folder / "missing"))))
     assert main(["data", "captions", str(path)]) == 2
+
+
+def test_the_parts_of_a_draw_say_what_becomes_of_them(tmp_path):
+    write_images(tmp_path, 1)
+    for file in tmp_path.glob("*.txt"):
+        file.write_text("front ||| robot, zog_x, red hair, hat, sky, gone ||| end")
+    config = toy_config(
+        tmp_path,
+        concepts=(Concept("zog_x", aliases=("robot",), vectors=2, core_tags=("red hair",)),),
+        drop_tags=("gone",),
+        tag_dropout=0.5,
+        name_only=0.2,
+        protected_tags=("sky",),
+    )
+    preview = CaptionPreview(read_dataset(config), config)
+    (image,) = {item["image"] for item in preview.step(1)}
+    draws = preview.marked(image, 40)
+    assert [draw["text"] for draw in draws] == [draw["text"] for draw in preview.image(image, 40)["draws"]]
+    full = [draw for draw in draws if draw["kind"] == "full"]
+    marks = [{part["text"]: part["mark"] for part in draw["parts"]} for draw in full]
+    always = {"front": "kept", "zog_x": "name", "end": "tail", "sky": "kept", "red hair": "removed", "gone": "removed"}
+    assert all(always.items() <= found.items() for found in marks)
+    assert {found["hat"] for found in marks} == {"", "dropped"}
+    assert {"text": "zog_x", "mark": "alias", "written": "robot"} in full[0]["parts"]
+    names = next(draw for draw in draws if draw["kind"] == "names")
+    assert [part["text"] for part in names["parts"] if part["mark"] == "name"] == ["zog_x"]
+    for draw in draws:
+        trained = [part["text"] for part in draw["parts"] if part["mark"] not in ("dropped", "removed")]
+        assert ", ".join(trained) == draw["text"]

@@ -21,20 +21,28 @@ _LISTED = 5
 """Number of images that are named for each look."""
 
 
-def as_plain(suggestions: Suggestions, config: TrainConfig, images: Sequence[DatasetImage]) -> dict[str, Any]:
+def as_plain(
+    suggestions: Suggestions,
+    config: TrainConfig,
+    images: Sequence[DatasetImage],
+    *,
+    is_chosen: bool = False,
+) -> dict[str, Any]:
     """Suggestions as values for JSON, with captions before and after.
 
     Args:
         suggestions: see :func:`lib_pivotal.core.core_tags.suggestion.suggest`.
         config: the settings that they were made for.
         images: usable images of the data set.
+        is_chosen: whether the captions show the core tags of the settings, even if there are none, and not the
+            suggested ones.
     """
     return {
         "reason": suggestions.reason,
         "captions": suggestions.captions,
         "prose": suggestions.prose,
         "concepts": [_concept(item) for item in suggestions.concepts],
-        "examples": _examples(apply(config, suggestions), images),
+        "examples": _examples(config if is_chosen else apply(config, suggestions), images),
     }
 
 

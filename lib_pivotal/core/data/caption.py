@@ -34,11 +34,13 @@ class DrawnCaption(NamedTuple):
         kind: ``"full"``, ``"names"`` or ``"empty"``.
         parts: what is trained, in order.
         removed: tags that no step trains: core tags and tags to remove.
+        origin: the caption before anything random happened to its parts; those that stay are the same objects.
     """
 
     kind: str
     parts: Sequence[Part]
     removed: tuple[str, ...]
+    origin: CaptionParts
 
     @property
     def text(self) -> str:
@@ -132,19 +134,20 @@ class CaptionMaker:
             progress: of the tag warm-up, 0 … 1.
         """
         config = self._config
-        head, flexible, tail, names, removed = self._parser.parts(self._texts.chosen(caption, rng.randrange))
+        origin = self._parser.parts(self._texts.chosen(caption, rng.randrange))
+        head, flexible, tail, names, removed = origin
         chance = rng.random()
         if chance < config.caption_dropout:
-            return DrawnCaption(EMPTY, (), removed)
+            return DrawnCaption(EMPTY, (), removed, origin)
         if names and chance < config.caption_dropout + config.name_only:
-            return DrawnCaption(NAMES, self._only_names(names, rng), removed)
+            return DrawnCaption(NAMES, self._only_names(names, rng), removed, origin)
         if progress < 1.0 and flexible:
             flexible = flexible[: 1 + int(progress * (len(flexible) - 1))]
         if config.tag_dropout > 0:
             flexible = self._after_dropout(flexible, rng)
         if config.shuffle_tags:
             flexible = rng.sample(flexible, len(flexible))
-        return DrawnCaption(FULL, [*head, *flexible, *tail], removed)
+        return DrawnCaption(FULL, [*head, *flexible, *tail], removed, origin)
 
     def full(self, caption: str) -> str:
         """The whole caption in its own order, with the first option of each choice; nothing in it is random."""
@@ -154,7 +157,7 @@ class CaptionMaker:
         # Without the setting no random number is taken, as in runs from before there was one.
         if len(names) > 1 and self._config.single_name > 0 and rng.random() < self._config.single_name:
             names = [rng.choice(names)]
-        return [Part(name, (name,), is_protected=True) for name in names]
+        return [Part(name, (name,), is_protected=True, names=(name,)) for name in names]
 
     def _after_dropout(self, parts: Sequence[Part], rng: random.Random) -> list[Part]:
         rate = self._config.tag_dropout

@@ -33,10 +33,12 @@ class NamedTag(NamedTuple):
     Attributes:
         text: the tag.
         names: the concepts that it mentions, in order.
+        written: the tag as it is in the caption if an alias was replaced in it; otherwise empty.
     """
 
     text: str
     names: tuple[str, ...]
+    written: str = ""
 
 
 class NameFinder:
@@ -86,7 +88,7 @@ class NameFinder:
         for before, inner, after in [("", tag, ""), *without_emphasis(tag)]:
             whole = self._names.get(plain_words(inner))
             if whole is not None:
-                return NamedTag(before + whole + after, (whole,))
+                return _named(tag, before + whole + after, (whole,))
         if not self._keeps_escapes:
             tag = unescaped(tag)
         found: list[str] = []
@@ -101,7 +103,12 @@ class NameFinder:
 
         # One pass for all concepts, so that inserted names are not searched again.
         text = (self._in_prose if is_prose else self._in_tags).sub(replace, composed(tag))
-        return NamedTag(text if found else tag, tuple(found))
+        return _named(tag, text, tuple(found)) if found else NamedTag(tag, ())
+
+
+def _named(tag: str, text: str, names: tuple[str, ...]) -> NamedTag:
+    is_alias = plain_words(tag) != plain_words(text)
+    return NamedTag(text, names, tag if is_alias else "")
 
 
 def is_sentence(tag: str) -> bool:

@@ -28,11 +28,15 @@ class Part(NamedTuple):
         text: what is trained.
         tags: the tags in it.
         is_protected: whether it is never dropped.
+        names: concepts that it mentions.
+        written: how it is written in the caption if an alias was replaced in it; otherwise empty.
     """
 
     text: str
     tags: tuple[str, ...]
     is_protected: bool
+    names: tuple[str, ...] = ()
+    written: str = ""
 
 
 class CaptionParts(NamedTuple):
@@ -161,13 +165,16 @@ class CaptionParser:
         return tuple([unit for unit in side if unit] for side in cleaned)
 
     def _finished(self, units: Iterable[Unit]) -> list[Part]:
-        return [self._part(tuple([tag.text for tag in unit])) for unit in units]
+        return [self._part(unit) for unit in units]
 
-    def _part(self, tags: tuple[str, ...]) -> Part:
+    def _part(self, unit: Unit) -> Part:
+        tags = tuple([tag.text for tag in unit])
         if self._uses_spaces:
             tags = tuple(with_spaces(tag, self._finder.names) for tag in tags)
         is_protected = bool(self._protects) and any(self._protects.matches(tag) for tag in tags)
-        return Part(", ".join(tags), tags, is_protected)
+        has_alias = any(tag.written for tag in unit)
+        written = ", ".join(tag.written or tag.text for tag in unit) if has_alias else ""
+        return Part(", ".join(tags), tags, is_protected, tuple(_names([unit])), written)
 
 
 def _names(units: Iterable[Unit]) -> list[str]:

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from typing import NamedTuple
 
-__all__ = ["CaptionText", "clean_caption", "is_damaged"]
+__all__ = ["CaptionText", "clean_caption", "is_damaged", "prompt_end"]
 
 _INFOTEXT = re.compile(r"(?:^|\s)(?:Negative prompt:|Steps: \d+, (?:Sampler|Schedule type|CFG scale|Seed|Size)\b)")
 """Where the prompt ends in the text file that the webui can save next to an image.
@@ -53,12 +53,19 @@ def clean_caption(text: str, *, fix_punctuation: bool) -> CaptionText:
     text = _HALF_PAIR.sub("\ufffd", _LINE_END.sub("\n", text))
     text = unicodedata.normalize("NFC", text)
     text = _INVISIBLE.sub("", _SPACE.sub(" ", text))
-    end = _INFOTEXT.search(text)
-    text = (text[: end.start()] if end else text).strip()
+    end = prompt_end(text)
+    is_cut = end < len(text)
+    text = text[:end].strip()
     has_wide = fix_punctuation and _WIDE_COMMA.search(text) is not None
     if has_wide:
         text = _WIDE_COMMA.sub(", ", text).strip()
-    return CaptionText(text, end is not None, has_wide)
+    return CaptionText(text, is_cut, has_wide)
+
+
+def prompt_end(text: str) -> int:
+    """Where the caption ends in a text: in front of the webui's generation data, or at the end of the text."""
+    match = _INFOTEXT.search(text)
+    return match.start() if match else len(text)
 
 
 def is_damaged(text: str) -> bool:

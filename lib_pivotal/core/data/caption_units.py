@@ -7,7 +7,7 @@ from typing import NamedTuple
 from lib_pivotal.core.data.caption_names import NamedTag, NameFinder
 from lib_pivotal.core.data.caption_tags import tags_of, without_emphasis
 
-__all__ = ["Section", "Unit", "UnitParser", "remaining"]
+__all__ = ["Section", "Unit", "UnitParser", "bracket_depth", "remaining"]
 
 Unit = list[NamedTag]
 """Tags that stay together."""
@@ -85,7 +85,7 @@ class UnitParser:
         open_units: list[Unit] = []
         depth = 0
         for unit in units:
-            depth = max(0, depth + sum(_depth(tag.text) for tag in unit))
+            depth = max(0, depth + sum(bracket_depth(tag.text) for tag in unit))
             open_units.append(unit)
             if depth == 0:
                 result.append([tag for item in open_units for tag in item])
@@ -93,7 +93,7 @@ class UnitParser:
         return result + [[_escaped(tag) for tag in unit] for unit in open_units]
 
 
-def _depth(text: str) -> int:
+def bracket_depth(text: str) -> int:
     """Number of brackets that are opened and not closed in the text; negative if it closes more."""
     depth, is_escaped = 0, False
     for letter in text:
@@ -104,7 +104,7 @@ def _depth(text: str) -> int:
 
 
 def _escaped(tag: NamedTag) -> NamedTag:
-    if _depth(tag.text) == 0:
+    if bracket_depth(tag.text) == 0:
         return tag
     text = tag.text
     for bracket in "()[]":
@@ -127,7 +127,7 @@ def remaining(unit: Unit, is_removed: list[bool]) -> Unit:
         if not removed:
             kept.append(tag._replace(text=opening + tag.text))
             opening = ""
-        elif _depth(tag.text):
+        elif bracket_depth(tag.text):
             before, _, after = list(without_emphasis(tag.text))[-1]
             opening += before
             if kept:

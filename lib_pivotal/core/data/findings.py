@@ -16,9 +16,9 @@ from lib_pivotal.core.data.scan import DatasetImage
 from lib_pivotal.core.data.shown import listed, shown_path
 from lib_pivotal.core.errors import Problem
 
-__all__ = ["dataset_problems"]
+__all__ = ["MIN_SIDE", "dataset_problems"]
 
-_MIN_SIDE = 32
+MIN_SIDE = 32
 """Minimum side length in px of a training image."""
 
 _LISTED = 5
@@ -147,10 +147,10 @@ def _copies(copies: Sequence[tuple[DatasetImage, DatasetImage]]) -> list[Problem
 
 def _sizes(images: Sequence[DatasetImage], resolution: int) -> list[Problem]:
     problems = []
-    tiny = [image for image in images if min(image.width, image.height) < _MIN_SIDE]
-    others = [image for image in images if min(image.width, image.height) >= _MIN_SIDE]
+    tiny = [image for image in images if min(image.width, image.height) < MIN_SIDE]
+    others = [image for image in images if min(image.width, image.height) >= MIN_SIDE]
     if tiny:
-        text = f"Too small to train on (under {_MIN_SIDE} px): {_names(tiny)}."
+        text = f"Too small to train on (under {MIN_SIDE} px): {_names(tiny)}."
         problems.append(Problem("data_folder", "error", text, "Replace or remove them."))
     small = [image for image in others if image.width * image.height * 4 < resolution * resolution]
     if small:

@@ -43,6 +43,8 @@ class ImageEntry:
         is_cut: whether the webui's generation data was removed from the caption.
         repeats: how often it counts, > 0.
         flaws: why its caption cannot be used.
+        source: where its caption comes from, such as ``.txt``, ``metadata`` or ``folder``; empty if it has none.
+        caption_file: the file of its own that its caption comes from; None if it comes from elsewhere.
         mask: its ``NAME-masklabel`` file; None if there is none.
     """
 
@@ -54,6 +56,8 @@ class ImageEntry:
     is_cut: bool = False
     repeats: float = 1.0
     flaws: tuple[Flaw, ...] = ()
+    source: str = ""
+    caption_file: Path | None = None
     mask: Path | None = None
 
 

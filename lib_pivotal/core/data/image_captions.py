@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from lib_pivotal.core.config.data_settings import DataSettings
 from lib_pivotal.core.config.subset import Subset
@@ -20,7 +21,7 @@ from lib_pivotal.core.data.folder import ImageEntry
 from lib_pivotal.core.data.metadata_file import Metadata, MetadataFile
 from lib_pivotal.core.data.repeats import FolderRepeats
 
-__all__ = ["CaptionNotes", "ImageCaptions"]
+__all__ = ["UNREADABLE", "CaptionNotes", "ImageCaptions", "would_count"]
 
 _KINDS = {
     "auto": ("metadata", ".txt", ".caption", ".json", "Hugging Face metadata", "folder"),
@@ -36,6 +37,18 @@ _KINDS = {
 _LEADING_NUMBER = re.compile(r"^[-\d]+\s*")
 _TRAILING_NUMBER = re.compile(r"(?:[_\s-]+\d+|\s*\(\d+\))$")
 _NUMBERED_FOLDER = re.compile(r"\d+_")
+
+
+UNREADABLE = "unreadable file"
+"""Source of the caption of an image whose caption file cannot be used."""
+
+
+class _Caption(NamedTuple):
+    """A caption, the kind of its source, and its file if that is the image's own."""
+
+    text: str
+    kind: str
+    file: Path | None = None
 
 
 @dataclass
@@ -97,10 +110,11 @@ class ImageCaptions:
         try:
             caption = self._first(entry, self._sources(entry), text)
         except UnusableCaption as error:
-            return replace(entry, flaws=(error.flaw,))
+            return replace(entry, flaws=(error.flaw,), source=UNREADABLE)
         if caption is None:
             return entry
-        clean = clean_caption(caption, fix_punctuation=self._settings.fix_punctuation)
+        entry = replace(entry, source=caption.kind, caption_file=caption.file)
+        clean = clean_caption(caption.text, fix_punctuation=self._settings.fix_punctuation)
         if clean.had_wide_commas:
             self.notes.wide_commas.append(entry.shown)
         if is_damaged(clean.text):
@@ -116,22 +130,23 @@ class ImageCaptions:
         chosen = [source for source in found if source[0] in self._kinds]
         return sorted(chosen, key=lambda source: self._kinds.index(source[0]))
 
-    def _first(self, entry: ImageEntry, sources: Sequence[tuple[str, Path | str]], folder_text: str) -> str | None:
+    def _first(self, entry: ImageEntry, sources: Sequence[tuple[str, Path | str]], folder_text: str) -> _Caption | None:
         """The caption of the first source that has one."""
-        for index, (_, source) in enumerate(sources):
+        for index, (kind, source) in enumerate(sources):
             caption = source if isinstance(source, str) else self._from_file(entry, source)
             if caption is not None:
                 kinds = tuple(dict.fromkeys(kind for kind, _ in sources[index:]))
                 if len(sources) - index > 1:
                     self.notes.several[kinds] += 1
-                return caption
+                return _Caption(caption, kind, None if isinstance(source, str) else source)
         if "file name" in self._kinds:
-            return _from_name(entry.path)
+            name = _from_name(entry.path)
+            return _Caption(name, "file name") if name else None
         text = _folder_name(entry.path.parent) if "any folder" in self._kinds else folder_text
         if not text or not {"folder", "any folder"}.intersection(self._kinds):
             return None
         self.notes.folder_texts[text] += 1
-        return text
+        return _Caption(text, "folder")
 
     def _from_file(self, entry: ImageEntry, path: Path) -> str | None:
         """The caption in a file of one image; None if it has none.
@@ -157,6 +172,20 @@ class ImageCaptions:
             self.notes.objects.append(entry.shown)
         # A bare list or text does not describe an image.
         return caption_in(value, joins_tags=not meta_name(path.name)) if isinstance(value, dict) else None
+
+
+def would_count(choice: str, suffix: str, source: str) -> bool:
+    """Whether a new caption file of an image would be used instead of the source of its present caption.
+
+    Args:
+        choice: where captions come from, see :class:`lib_pivotal.core.config.subset.Subset`.
+        suffix: of the new file.
+        source: of the present caption; empty if there is none.
+    """
+    kinds = _KINDS.get(choice, _KINDS["auto"])
+    if suffix not in kinds:
+        return False
+    return source not in kinds or kinds.index(suffix) <= kinds.index(source)
 
 
 def _reported(reason: str, hint: str) -> UnusableCaption:

@@ -18,7 +18,11 @@ from lib_pivotal.core.data.subsets import subsets_of
 if TYPE_CHECKING:
     from lib_pivotal.core.data.mask import Mask
 
-__all__ = ["DatasetImage", "Flaw", "scan", "scan_entry"]
+__all__ = ["DEFAULT_CAPTION", "DatasetImage", "Flaw", "scan", "scan_entry"]
+
+
+DEFAULT_CAPTION = "default caption"
+"""Source of captions that the settings give to images without one."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,9 @@ class DatasetImage:
         flaws: why it cannot be used; empty if it can.
         sha256: hex hash of the file; empty until the whole file has been read.
         is_cut: whether the webui's generation data was removed from the caption.
+        source: where the caption comes from, such as ``.txt``, ``metadata``, ``folder`` or ``default caption``; empty
+            if there is none.
+        caption_file: the file of its own that the caption comes from; None if it comes from elsewhere.
         lookalikes: names of files next to it that may be meant as its caption.
         subset: the folder of the data set that it belongs to, with its settings.
         notes: what should be said about it, see :func:`lib_pivotal.core.data.image_file.notes_of`.
@@ -51,6 +58,8 @@ class DatasetImage:
     flaws: tuple[Flaw, ...] = ()
     sha256: str = ""
     is_cut: bool = False
+    source: str = ""
+    caption_file: Path | None = None
     lookalikes: tuple[str, ...] = ()
     subset: Subset = field(default_factory=Subset)
     notes: tuple[str, ...] = ()
@@ -94,6 +103,8 @@ def scan_entry(entry: ImageEntry, folder: Path, subset: Subset, size: tuple[int,
         shown=entry.shown or shown_path(entry.path, folder),
         flaws=tuple(flaws),
         is_cut=entry.is_cut,
+        source=DEFAULT_CAPTION if entry.text is None and without else entry.source,
+        caption_file=entry.caption_file,
         lookalikes=entry.lookalikes,
         subset=subset,
     )

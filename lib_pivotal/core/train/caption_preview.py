@@ -8,6 +8,7 @@ from typing import Any
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.caption import EMPTY, FULL, NAMES, DrawnCaption
+from lib_pivotal.core.data.caption_parts import Part
 from lib_pivotal.core.data.caption_settings import caption_setting_problems
 from lib_pivotal.core.data.dataset_report import DatasetReport
 from lib_pivotal.core.data.image_shares import share_images
@@ -115,6 +116,31 @@ class CaptionPreview:
             "rates": {**removed, **{tag: number / count for tag, number in sorted(tags.items(), key=_most_often)}},
         }
 
+    def marked(self, name: str, count: int, first_step: int = 1) -> list[dict[str, Any]]:
+        """Like the draws of :meth:`image`, with the parts of each caption.
+
+        Args:
+            name: likewise.
+            count: likewise.
+            first_step: likewise.
+
+        Returns:
+            For each draw ``step``, what :meth:`step` says about a caption, and ``parts``: each with ``text``,
+            ``mark`` (name, alias, kept, tail, dropped, removed or empty) and ``written``, which differs from the text
+            only for an alias; serializable as JSON.
+
+        Raises:
+            ConfigError: likewise.
+        """
+        _check("count", count, MAX_DRAWS)
+        _check("step", first_step, 1_000_000)
+        index = self._index(name)
+        draws = []
+        for step in range(first_step, first_step + count):
+            _, caption = self._draw(index, step - 1, 0)
+            draws.append({"step": step, **self._facts(caption), "parts": _marked_parts(caption)})
+        return draws
+
     def _draw(self, index: int, step: int, slot: int) -> tuple[bool, DrawnCaption]:
         _, rng = item_random(item_seed(self._seed, step, slot), _TIMESTEPS)
         return self._items.draw(index, step, rng)
@@ -133,6 +159,24 @@ class CaptionPreview:
             text = f"There is no image {name!r} that can be used."
             raise ConfigError([Problem("image", "error", text, "Give its path within the image folder.")])
         return found[0]
+
+
+def _marked_parts(caption: DrawnCaption) -> list[dict[str, str]]:
+    """The parts of a caption that are trained, then those that are not."""
+    head, tail = {id(part) for part in caption.origin.head}, {id(part) for part in caption.origin.tail}
+
+    def mark(part: Part) -> str:
+        if part.names:
+            return "alias" if part.written else "name"
+        return "tail" if id(part) in tail else "kept" if id(part) in head or part.is_protected else ""
+
+    trained = {id(part) for part in caption.parts}
+    all_parts = [*caption.origin.head, *caption.origin.flexible, *caption.origin.tail]
+    # Names that stand alone have taken the place of the parts with names.
+    left = [part for part in all_parts if id(part) not in trained and (caption.kind != NAMES or not part.names)]
+    parts = [{"text": part.text, "mark": mark(part), "written": part.written or part.text} for part in caption.parts]
+    parts += [{"text": part.text, "mark": "dropped", "written": part.text} for part in left]
+    return parts + [{"text": tag, "mark": "removed", "written": tag} for tag in caption.removed]
 
 
 def _check(field: str, number: int, most: int) -> None:

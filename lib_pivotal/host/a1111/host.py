@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from lib_pivotal.host.a1111.lease import Borrowed, borrow
 from lib_pivotal.host.a1111.obstacles import family_to_train, find_obstacles
 from lib_pivotal.host.a1111.sample import forget_conds
 from lib_pivotal.host.webui import folders
+from lib_pivotal.host.webui.captioners import ClipInterrogator, DeepDanbooru
 from lib_pivotal.host.webui.lora_extension import list_files_again
 from lib_pivotal.host.webui.progress import WebuiProgress, exclusive
 from lib_pivotal.host.webui.replaced_loras import forget_file
@@ -97,3 +98,7 @@ class A1111Host:
         forget_file(path)
         list_files_again()
         forget_conds()
+
+    def captioners(self) -> Sequence[DeepDanbooru | ClipInterrogator]:
+        """Programs of the webui that describe images."""
+        return DeepDanbooru(), ClipInterrogator()

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 __all__ = ["TABS"]
 
-TABS = {"train": "Train a bundle", "runs": "Runs", "bundles": "Bundle tools"}
+TABS = {"train": "Train a bundle", "dataset": "Data set", "runs": "Runs", "bundles": "Bundle tools"}

@@ -140,4 +140,6 @@ MESSAGES = {
     "file_is_good": "No problems found.",
     "file_errors": "Problems found:",
     "file_warnings": "This file can be used, with warnings:",
+    "images_are_good": "No problems found in the images and captions.",
+    "images_warnings": "The images can be used, with warnings:",
 }
