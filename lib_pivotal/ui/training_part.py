@@ -6,11 +6,13 @@ from typing import Any
 
 import gradio as gr
 
+from lib_pivotal.app.comparison import comparison_for
 from lib_pivotal.app.session import Session
 from lib_pivotal.ui.blocks.concepts import ROW_COUNT, row_key
 from lib_pivotal.ui.blocks.import_settings import create_import
 from lib_pivotal.ui.blocks.run import create_buttons, create_monitor
 from lib_pivotal.ui.blocks.settings import create_settings
+from lib_pivotal.ui.comparison_part import add_comparison
 from lib_pivotal.ui.compat import javascript
 from lib_pivotal.ui.fields import CONCEPT_ROWS, input_names
 from lib_pivotal.ui.handlers import VIEW, Handlers
@@ -30,6 +32,8 @@ def add_training(session: Session) -> None:
             parts = {**create_buttons(), **create_import(), **create_settings()}
         with gr.Column(scale=2, min_width=320):
             parts.update(create_monitor())
+            with parts["card"]:
+                add_comparison("result", comparison_for(session))
     _wire(parts, Handlers(session))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from lib_pivotal.app.api import PUBLIC, register
+from lib_pivotal.app.comparison import comparison_for
 from lib_pivotal.core.config.io import to_dict
 from tests.ui.fake_host import good_config
 
@@ -331,3 +333,23 @@ def test_the_documentation_names_every_route_and_field(session):
     assert len(routes) > 5
     for word in [*routes, *(f"`{name}`" for name in session.status())]:
         assert word in text, word
+
+
+def test_a_comparison_over_http(session, host, monkeypatch):
+    found = {"lora": {"layers": 2, "parts": {"unet": 2}}, "embeddings": {"zog": {}}, "family": "SD1", "metadata": {}}
+    monkeypatch.setattr("lib_pivotal.app.comparison._describe", lambda path: found)
+    (host.lora_folder() / "y.safetensors").write_bytes(b"bundle")
+    client = make_client(session)
+    assert client.get(f"{V1}/compare").json()["state"] == "idle"
+    assert client.post(f"{V1}/compare").status_code == 422, "there is no bundle of a run"
+    assert client.post(f"{V1}/compare", json={"bundle": "y", "seed": "1"}).status_code == 422
+    host.compare.gate = threading.Semaphore(1)
+    started = client.post(f"{V1}/compare", json={"bundle": "y", "prompts": ["zog"], "seed": 3})
+    assert started.status_code == 200, started.text
+    assert client.post(f"{V1}/compare", json={"bundle": "y"}).status_code == 409
+    assert client.post(f"{V1}/compare_stop").status_code == 200
+    comparison_for(session).join(5)
+    assert client.post(f"{V1}/compare_stop").status_code == 409
+    status = client.get(f"{V1}/compare").json()
+    assert (status["state"], status["task_id"]) == ("stopped", started.json()["task_id"])
+    assert make_client(session, {"u": "p"}).get(f"{V1}/compare").status_code == 401
