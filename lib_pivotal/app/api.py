@@ -182,10 +182,9 @@ class _Routes:
             return _failure(error.status, error.message, error.hint)
         except Busy as error:
             return _failure(409, error.message, error.hint)
-        except BundleError as error:
-            return _failure(422, error.message, error.hint)
         except PivotalError as error:
-            return _failure(500, error.message, error.hint)
+            # A bundle that cannot be used was chosen by the caller.
+            return _failure(422 if isinstance(error, BundleError) else 500, error.message, error.hint)
         except Exception as error:
             logger.exception("A request failed")
             text = f"Unexpected failure: {type(error).__name__}: {error}"

@@ -19,23 +19,15 @@ from lib_pivotal.core.config.io import from_dict
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import BundleError, PivotalError
 from lib_pivotal.core.png_file import write_png
+from lib_pivotal.core.prompt_names.lora_tags import PART_TITLES
 from lib_pivotal.core.train.out_of_memory import explained
 
 if TYPE_CHECKING:
     from lib_pivotal.core.ports import Sample
 
-__all__ = ["IDLE_COMPARISON", "PART_TITLES", "Comparison", "comparison_for"]
+__all__ = ["IDLE_COMPARISON", "Comparison", "comparison_for"]
 
 logger = logging.getLogger("pivotal.comparison")
-
-PART_TITLES = {
-    "whole": "whole bundle",
-    "unet": "UNet LoRA only",
-    "text encoder": "text encoder LoRA only",
-    "embeddings": "embeddings only",
-    "nothing": "nothing",
-}
-"""Part of a bundle → title of its column in the image."""
 
 IDLE_COMPARISON: dict[str, Any] = {
     "state": "idle",
@@ -45,6 +37,7 @@ IDLE_COMPARISON: dict[str, Any] = {
     "task_id": None,
     "bundle": "",
     "parts": [],
+    "columns": [],
     "prompts": [],
     "checkpoints": [],
     "left_out": 0,
@@ -108,6 +101,7 @@ class Comparison:
                 "task_id": task_id,
                 "bundle": plan.label,
                 "parts": list(plan.parts),
+                "columns": [PART_TITLES[part] for part in plan.parts],
                 "prompts": list(plan.prompts),
                 "checkpoints": list(plan.checkpoints),
                 "left_out": plan.left_out,
@@ -188,8 +182,8 @@ class Comparison:
         ordered = [made[checkpoint, part, prompt] for checkpoint, prompt in plan.rows for part in plan.parts]
         show_checkpoint = len(plan.checkpoints) > 1
         rows = [[prompt, checkpoint] if show_checkpoint else [prompt] for checkpoint, prompt in plan.rows]
-        titles = [PART_TITLES[part] for part in plan.parts]
-        image = self.session.host.comparison().draw([sample.image for sample in ordered], titles, rows)
+        columns = [PART_TITLES[part] for part in plan.parts]
+        image = self.session.host.comparison().draw([sample.image for sample in ordered], columns, rows)
         cells = [
             {"checkpoint": checkpoint, "part": part, "prompt": prompt, "infotext": sample.infotext}
             for (checkpoint, part, prompt), sample in made.items()

@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from lib_pivotal.app.comparison import PART_TITLES, Comparison
+from lib_pivotal.app.comparison import Comparison
 from lib_pivotal.app.comparison_plan import read_choices
 from lib_pivotal.core.errors import BundleError, ConfigError, Problem
 from lib_pivotal.ui import panels
@@ -77,8 +77,8 @@ class ComparisonHandlers:
         if status["state"] != "idle":
             outputs["compare_view"] = show_comparison(status)
         if status["state"] == "done" and Path(status["path"]).exists():
-            titles = ", ".join(PART_TITLES[part] for part in status["parts"])
-            caption = COMPARE_MESSAGES["caption"].format(bundle=status["bundle"], columns=titles)
+            columns = ", ".join(status["columns"])
+            caption = COMPARE_MESSAGES["caption"].format(bundle=status["bundle"], columns=columns)
             outputs["compare_gallery"] = gr.update(value=[(status["path"], caption)], visible=True)
         return outputs
 

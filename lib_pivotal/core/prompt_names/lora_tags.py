@@ -6,10 +6,17 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-__all__ = ["PARTS", "LoraTag", "change_tags", "find_tags", "parts_of", "without_tags"]
+__all__ = ["PARTS", "PART_TITLES", "LoraTag", "change_tags", "find_tags", "parts_of", "without_tags"]
 
-PARTS = ("whole", "unet", "text encoder", "embeddings", "nothing")
-"""A bundle, each of its parts alone, and the prompt without it."""
+PART_TITLES = {
+    "whole": "whole bundle",
+    "unet": "UNet LoRA only",
+    "text encoder": "text encoder LoRA only",
+    "embeddings": "embeddings only",
+    "nothing": "nothing",
+}
+"""A bundle, each of its parts alone, and the prompt without it → the title in images and lists."""
+PARTS = tuple(PART_TITLES)
 
 _TAG = re.compile(r"<(lora|lyco):([^>]+)>")
 """Source: https://github.com/AUTOMATIC1111/stable-diffusion-webui, modules/extra_networks.py."""
@@ -66,6 +73,10 @@ class LoraTag:
         if text_encoder == unet:
             return replace(self, items=(text_encoder, *self._others()))
         return self._multiplied(text_encoder, unet)
+
+    def relabeled(self, label: str) -> LoraTag:
+        """The same tag for another LoRA."""
+        return replace(self, label=label)
 
     def _multiplied(self, text_encoder: str, unet: str) -> LoraTag:
         return replace(self, items=(f"te={text_encoder}", f"unet={unet}", *self._others()))

@@ -16,7 +16,7 @@ from typing import Any
 from lib_pivotal.core.atomic_file import replacing
 from lib_pivotal.core.bundle.names import check_file_name
 
-__all__ = ["OwnFiles"]
+__all__ = ["OwnFiles", "read_record"]
 
 logger = logging.getLogger("pivotal.own_files")
 
@@ -57,7 +57,7 @@ class OwnFiles:
         written = facts.get("written", {})
         self._add({_name_of(path): [digest] for path, digest in written.items()})
         self.bundle_name = _stem_of(_name_of(facts["bundle_path"]))
-        record = _read(self._record)
+        record = read_record(self._record.parent)
         files = record.get("files")
         if isinstance(files, dict):
             self._add(files)
@@ -110,7 +110,13 @@ class OwnFiles:
                 known += [digest for digest in digests if digest not in known]
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_record(run: Path) -> dict[str, Any]:
+    """Contents of ``files.json``, which may come from somebody else; empty if it cannot be read.
+
+    Args:
+        run: the run folder.
+    """
+    path = run / _RECORD
     try:
         if not path.is_file() or path.stat().st_size > _MAX_RECORD_BYTES:
             return {}

@@ -136,7 +136,7 @@ class A1111Comparison:
             info = _load(checkpoint)
             # The generation itself loads the selected one, if another one is loaded.
             with pinned_options({"sd_model_checkpoint": info.title}):
-                return generate(make_task(request, shared.sd_model), "Nothing has been changed.")
+                return generate(make_task(request, shared.sd_model), "an image", "See the webui's console for details.")
 
     def interrupt(self, task_id: str) -> None:
         """End the image that is being made, if the webui is working on this task.

@@ -81,7 +81,7 @@ class A1111Sampler:
             stack.callback(forget_conds)
             forget_conds()
             task = make_task(request, self._model, do_not_reload_embeddings=True, disable_extra_networks=True)
-            return generate(task, "Training continues.")
+            return generate(task, "a preview", "Training continues.")
 
     def _options(self, request: SampleRequest) -> dict[str, Any]:
         """Settings that must not change during a preview.

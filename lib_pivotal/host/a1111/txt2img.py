@@ -62,11 +62,12 @@ def make_task(request: SampleRequest, model: Any, **options: Any) -> Any:
     return task
 
 
-def generate(task: Any, hint: str) -> Sample | None:
+def generate(task: Any, what: str, hint: str) -> Sample | None:
     """Make the image of a task; None when it was interrupted.
 
     Args:
         task: see :func:`make_task`.
+        what: what is being made, for the message.
         hint: what a failure means for the user.
 
     Raises:
@@ -83,7 +84,7 @@ def generate(task: Any, hint: str) -> Sample | None:
             # interrupted before its first step.
             return None
         # Whatever the webui or another extension raises here, it must not end the caller's work.
-        raise HostError(f"The webui could not make an image: {error}", hint=hint) from error
+        raise HostError(f"The webui could not make {what}: {error}", hint=hint) from error
     if was_interrupted() or not result.images:
         return None
     first = result.index_of_first_image
