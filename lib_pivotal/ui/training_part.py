@@ -50,7 +50,7 @@ def _wire(parts: dict[str, Any], handlers: Handlers) -> None:
     listen("restore", handlers.restore, [], ["notice", *fields, *rows])
     listen("import", handlers.import_settings, ["path"], ["notice", *fields, *rows], spinner=True)
     listen("load", handlers.load, [], [*answer, *fields, *rows])
-    listen("refresh", handlers.refresh, ["gallery_shows", "page_status"], list(VIEW))
+    listen("refresh", handlers.refresh, ["gallery_shows", "page_status", "view_shows"], list(VIEW))
     listen("add_concept", handlers.add_concept, [ROW_COUNT], rows)
     listen("remove_concept", handlers.remove_concept, [ROW_COUNT], [*fields, *rows])
     for name, method in (("send", "sendToPrompt"), ("copy", "copyWords")):

@@ -39,6 +39,8 @@ class _Generating:
         self.webui.behave("sd_models", "get_closet_checkpoint_match", sd_models.checkpoints_list.get)
         self.webui.behave("sd_models", "reload_model_weights", self._load)
         self.webui.behave("processing", "process_images", self._generate)
+        # Every prompt here has a tag, without which it is "x".
+        self.webui.behave("extra_networks", "parse_prompt", lambda prompt: ("x", {}))
         self.modules["processing"].StableDiffusionProcessingTxt2Img = lambda **fields: types.SimpleNamespace(
             **fields, close=lambda: None
         )
@@ -52,7 +54,7 @@ class _Generating:
             raise self.error
         (self.folder / "params.txt").write_text(task.prompt)
         self.made.append((self.model.sd_checkpoint_info.title, task.prompt, dict(self.options.data)))
-        return types.SimpleNamespace(images=["image"], infotexts=["text"], index_of_first_image=0)
+        return types.SimpleNamespace(images=["image"], infotexts=["x\nSteps: 3"], index_of_first_image=0)
 
     def images(self, *requests: tuple[str, str], stop: Any = lambda: False) -> Any:
         wanted = [(title, dataclasses.replace(REQUEST, prompt=prompt)) for title, prompt in requests]
@@ -76,7 +78,7 @@ def generating(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> _Generating:
 
 def test_each_image_has_its_checkpoint_and_none_of_the_users_settings(generating: _Generating) -> None:
     with generating.images(("", "a"), (OTHER.title, "b"), (OTHER.title, "c")) as images:
-        assert [sample.infotext for sample in images] == ["text"] * 3
+        assert [sample.infotext for sample in images] == [f"{prompt}\nSteps: 3" for prompt in ("a", "b", "c")]
     assert [(title, prompt) for title, prompt, _ in generating.made] == [
         (INFO.title, "a"),
         (OTHER.title, "b"),

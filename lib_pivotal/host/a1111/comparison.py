@@ -136,7 +136,8 @@ class A1111Comparison:
             info = _load(checkpoint)
             # The generation itself loads the selected one, if another one is loaded.
             with pinned_options({"sd_model_checkpoint": info.title}):
-                return generate(make_task(request, shared.sd_model), "an image", "See the webui's console for details.")
+                made = generate(make_task(request, shared.sd_model), "an image", "See the webui's console for details.")
+        return made and Sample(made.image, _with_tags(made.infotext, request.prompt))
 
     def interrupt(self, task_id: str) -> None:
         """End the image that is being made, if the webui is working on this task.
@@ -169,6 +170,18 @@ class A1111Comparison:
         titles = [title([text]) for text in columns], [title(lines) for lines in rows]
         drawn: Image.Image = webui_images.draw_grid_annotations(grid, width, height, *titles)
         return drawn
+
+
+def _with_tags(infotext: str, prompt: str) -> str:
+    """The infotext with the prompt as it was given.
+
+    Host: modules/processing.py, ``process_images_inner``, A1111 1.6.1-1.10.1: without scripts, the prompt is written
+        without its tags.
+    """
+    from modules import extra_networks
+
+    bare = str(extra_networks.parse_prompt(prompt)[0]).strip()
+    return prompt + infotext.removeprefix(bare) if infotext.startswith(bare) else infotext
 
 
 def _options(request: SampleRequest) -> dict[str, Any]:

@@ -13,7 +13,6 @@ __all__ = [
     "MESSAGES",
     "STATES",
     "SUBSETS_HELP",
-    "VALIDATION_LINES",
     "concept_label",
 ]
 
@@ -84,13 +83,6 @@ STATES = {
     "failed": "Training failed.",
 }
 
-VALIDATION_LINES = {
-    "caption": "Validation: full caption",
-    "name_only": "Validation: name only",
-    "initialization": "Validation: initialization text instead of the name",
-}
-"""What is measured → label of its line in the plot."""
-
 MESSAGES = {
     "no_host": "Pivotal Tuning cannot train here.",
     "no_problems": "No problems found. Ready to train.",
@@ -116,6 +108,7 @@ MESSAGES = {
     "unexpected_hint": "See the webui's console for details.",
     "step": "Step {step} of {total}",
     "sample": "step {step}: {prompt}",
+    "no_sample": "step {step}: no image",
     "loss": "loss {loss}",
     "pace": "{seconds} s/step",
     "left": "{time} left",
@@ -128,10 +121,7 @@ MESSAGES = {
     "run_folder": "Run folder: {path}",
     "bundle": "Bundle: {path}",
     "nothing_saved": "Nothing was saved.",
-    "plot_title": "Loss: per step (thin) and smoothed (thick)",
-    "plot_validation": "; with marks: validation images",
-    "plot_later": "The loss is plotted here during training.",
-    "warnings": "Warnings",
+    "warnings": "Warnings ({count})",
     "file_is_good": "No problems found.",
     "file_errors": "Problems found:",
     "file_warnings": "This file can be used, with warnings:",
