@@ -63,7 +63,7 @@ def _xyz_module() -> Any:
     from modules import scripts
 
     for data in scripts.scripts_data:
-        if data.script_class.__module__ == "xyz_grid.py":
+        if data.script_class.__module__.removesuffix(".py") == "xyz_grid":
             return data.module
     return None
 
