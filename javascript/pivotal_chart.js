@@ -97,11 +97,13 @@ var pivotalChart = (function() {
 
     function onBlur(event) {
         const chart = chartOf(event.target);
-        // A chart that was replaced loses the focus too, and its successor gets it back.
-        if (chart && chart.isConnected) {
-            hasFocus = false;
-            show(chart, null);
-        }
+        // A chart that is being replaced loses the focus too, and its successor gets it back: look when that is over.
+        setTimeout(function() {
+            if (chart && chart.isConnected && !chart.contains(document.activeElement)) {
+                hasFocus = false;
+                show(chart, null);
+            }
+        });
     }
 
     function restore() {

@@ -20,7 +20,9 @@ PLOT = "#pivotal_run_plot svg.pivotal-plot"
 @pytest.fixture
 def trained(tab, webui, images):
     """The tab with a finished run, started over the API."""
-    body = settings(images, "watched", steps=30, unet_lr=1e-3, embedding_lr=5e-3, alpha=2.0, sample_steps=2)
+    body = settings(
+        images, "watched", if_exists="overwrite", steps=30, unet_lr=1e-3, embedding_lr=5e-3, alpha=2.0, sample_steps=2
+    )
     tab.page.evaluate("document.addEventListener('pivotal-run-ended', () => { window.runHasEnded = true; })")
     webui.post("/pivotal/v1/train", body)
     tab.page.locator("#tabs > .tab-nav button").first.click()
