@@ -80,10 +80,10 @@ def test_the_end_of_a_run_is_announced_as_the_webui_does(tab):
 def test_one_click_on_the_result_shows_what_each_part_is_worth(trained, webui):
     page = trained.page
     trained.press("compare_result_start")
-    expect(page.locator("#pivotal_compare_result_view")).to_contain_text("compare-000030", timeout=WAIT_MS)
+    expect(page.locator("#pivotal_compare_result_view").first).to_contain_text("compare-000030", timeout=WAIT_MS)
     expect(page.locator("#pivotal_compare_result_gallery img").first).to_be_visible(timeout=WAIT_MS)
     expect(page.locator("#pivotal_compare_result_start")).to_be_enabled()
     assert webui.get("/pivotal/v1/compare")["state"] == "done"
     page.get_by_role("button", name="Bundle tools", exact=True).first.click()
-    expect(page.locator("#pivotal_compare_bundles_view")).to_contain_text("compare-000030", timeout=WAIT_MS)
+    expect(page.locator("#pivotal_compare_bundles_view").first).to_contain_text("compare-000030", timeout=WAIT_MS)
     assert trained.errors == []
