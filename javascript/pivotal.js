@@ -55,6 +55,9 @@ var pivotal = (function() {
             return;
         }
         const isChange = !hasAnswer || (status.is_active && !isActive);
+        if (isActive && !status.is_active) {
+            document.dispatchEvent(new CustomEvent("pivotal-run-ended"));
+        }
         hasAnswer = true;
         isActive = status.is_active;
         if (isActive) {

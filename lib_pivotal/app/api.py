@@ -20,6 +20,8 @@ from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
 from lib_pivotal.app.api_runs import GETS, POSTS
+from lib_pivotal.app.comparison import comparison_for
+from lib_pivotal.app.comparison_plan import read_choices
 from lib_pivotal.app.cross_site import foreign_origin
 from lib_pivotal.app.request_body import read_body
 from lib_pivotal.app.run_queue import Busy
@@ -28,7 +30,7 @@ from lib_pivotal.core.config.io import from_dict, read_dict, to_dict
 from lib_pivotal.core.config.presets import filled_in
 from lib_pivotal.core.config.settings_file import MAX_SETTINGS_BYTES, parse_settings
 from lib_pivotal.core.config.shown import HALF_PAIR
-from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
+from lib_pivotal.core.errors import BundleError, ConfigError, PivotalError, Problem
 from lib_pivotal.core.printable import printable
 
 __all__ = ["PUBLIC", "register"]
@@ -72,13 +74,14 @@ def register(
     """
     routes = _Routes(session, credentials, is_trusted)
     app.add_api_route(f"{_PREFIX}/status", routes.status, methods=["GET"], response_model=None)
-    app.add_api_route(
-        f"{_PREFIX}/presets",
-        routes.list_presets,
-        methods=["GET"],
-        response_model=None,
-        dependencies=[Depends(routes.require_login)],
-    )
+    for name, reader in (("presets", routes.list_presets), ("compare", routes.comparison)):
+        app.add_api_route(
+            f"{_PREFIX}/{name}",
+            reader,
+            methods=["GET"],
+            response_model=None,
+            dependencies=[Depends(routes.require_login)],
+        )
     for endpoint in (
         routes.check,
         routes.data_report,
@@ -90,6 +93,8 @@ def register(
         routes.save,
         routes.sample,
         routes.import_,
+        routes.compare,
+        routes.compare_stop,
     ):
         app.add_api_route(
             # An underscore at the end keeps a name from being a word of Python.
@@ -118,6 +123,7 @@ class _Routes:
         self._session = session
         self._credentials = credentials
         self._is_trusted = is_trusted
+        self._comparison = comparison_for(session)
 
     def require_login(self, login: Any = _LOGIN) -> None:
         if not self._is_known(login):
@@ -177,6 +183,23 @@ class _Routes:
 
         return endpoint
 
+    def comparison(self) -> Any:
+        return _Response(self._comparison.status())
+
+    async def compare(self, request: Request) -> Any:
+        def start(body: bytes) -> dict[str, Any]:
+            return {"task_id": self._comparison.start(read_choices(parse_settings(body) if body else {}))}
+
+        return await self._respond(request, start)
+
+    async def compare_stop(self, request: Request) -> Any:
+        def stop(_body: bytes) -> dict[str, Any]:
+            if not self._comparison.stop():
+                raise _Refused(409, "No comparison is being made.", "Start one first.")
+            return {"ok": True}
+
+        return await self._respond(request, stop)
+
     async def _respond(self, request: Request, work: Callable[[bytes], dict[str, Any]]) -> Any:
         """The result of ``work`` for the request's body, or the error as JSON with its HTTP status."""
         try:
@@ -189,7 +212,8 @@ class _Routes:
         except Busy as error:
             return _failure(409, error.message, error.hint)
         except PivotalError as error:
-            return _failure(500, error.message, error.hint)
+            # A bundle that cannot be used was chosen by the caller.
+            return _failure(422 if isinstance(error, BundleError) else 500, error.message, error.hint)
         except Exception as error:
             logger.exception("A request failed")
             text = f"Unexpected failure: {type(error).__name__}: {error}"

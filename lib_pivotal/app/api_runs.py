@@ -113,7 +113,7 @@ GETS: dict[str, Callable[[Session, Mapping[str, str]], dict[str, Any]]] = {
 
 POSTS: dict[str, Callable[[Session, Any], dict[str, Any]]] = {
     "resume": _resume,
-    "compare": _compare,
+    "compare_runs": _compare,
     "choose_step": _choose_step,
     "delete_states": _delete_states,
     "length": _length,

@@ -15,7 +15,7 @@ from lib_pivotal.core.printable import printable
 if TYPE_CHECKING:
     from lib_pivotal.core.bundle.file import Written
 
-__all__ = ["BundleLibrary", "BundleToolsHost", "Destination", "ToolResult"]
+__all__ = ["BundleLibrary", "BundleToolsHost", "Destination", "ToolResult", "find_bundle"]
 
 _BUNDLE = ".safetensors"
 
@@ -178,7 +178,7 @@ class BundleLibrary:
         return {name: path for name, path in listed.items() if not _is_preview(path, embeddings)}
 
     def _bundle(self, name: str) -> Path:
-        return _chosen(_listed(self._host.lora_folder(), (_BUNDLE,)), name)
+        return find_bundle(self._host.lora_folder(), name)
 
     def _out(self, name: str, target: Destination) -> Path:
         """The file to write: next to the old one, or in the Lora folder under the requested name."""
@@ -199,6 +199,15 @@ class BundleLibrary:
         self._host.files_changed()
         (path,) = written.paths
         return ToolResult(_name(path, self._host.lora_folder(), (_BUNDLE,)), written.paths, written.problems)
+
+
+def find_bundle(folder: Path, name: str) -> Path:
+    """The file in a Lora folder with a name that :meth:`BundleLibrary.bundles` lists.
+
+    Raises:
+        BundleError: there is none.
+    """
+    return _chosen(_listed(folder, (_BUNDLE,)), name)
 
 
 def _listed(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Protocol
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import Problem
 from lib_pivotal.core.events import Control
-from lib_pivotal.core.ports import DiffusionModel, ProgressSink, SampleMaker
+from lib_pivotal.core.ports import DiffusionModel, ProgressSink, Sample, SampleMaker, SampleRequest
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["AppHost", "Borrowed", "Captioner"]
+__all__ = ["AppHost", "Borrowed", "Captioner", "ComparisonHost"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,51 @@ class Captioner(Protocol):
         Raises:
             HostError: the model cannot be loaded, or an image cannot be described.
         """
+        ...
+
+
+class ComparisonHost(Protocol):
+    """What a comparison needs from a webui."""
+
+    def checkpoints(self) -> list[str]:
+        """Titles of all checkpoints, as the webui lists them."""
+        ...
+
+    def selected_checkpoint(self) -> str:
+        """Title of the selected checkpoint; empty if there is none."""
+        ...
+
+    def family(self, checkpoint: str) -> str:
+        """Title of a checkpoint's family; empty if it is not known."""
+        ...
+
+    def label_of(self, path: Path) -> str:
+        """The name that stands for a file in ``<lora:NAME:1>``.
+
+        Raises:
+            HostError: there is none.
+        """
+        ...
+
+    def output_folder(self) -> Path:
+        """Where the webui puts grids."""
+        ...
+
+    def images(
+        self, requests: Sequence[tuple[str, SampleRequest]], should_stop: Callable[[], bool]
+    ) -> Generator[Sample, None, None]:
+        """Make images one after the other, each with the given checkpoint; called within ``AppHost.exclusive``.
+
+        Ends early when it is stopped or interrupted. Closing the iterator restores everything.
+        """
+        ...
+
+    def interrupt(self, task_id: str) -> None:
+        """End the image that is being made, if the webui is working on this task."""
+        ...
+
+    def draw(self, images: Sequence[Image.Image], columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Image.Image:
+        """One image with titles: images row by row, titles of the columns, and lines of each row's title."""
         ...
 
 
@@ -94,4 +139,8 @@ class AppHost(Protocol):
 
     def captioners(self) -> Sequence[Captioner]:
         """Programs of the webui that describe images; may be empty."""
+        ...
+
+    def comparison(self) -> ComparisonHost:
+        """What makes the images of a comparison."""
         ...

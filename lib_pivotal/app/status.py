@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lib_pivotal.app.norm_history import NormHistory
+from lib_pivotal.app.pace import Pace
 from lib_pivotal.core.config.io import to_dict
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import PivotalError
@@ -51,6 +52,7 @@ IDLE: dict[str, Any] = {
     "eta_s": None,
     "losses": [],
     "validation": [],
+    "norms": {"steps": [], "names": {}},
     "samples": [],
     "warnings": [],
     "bundle_path": None,
@@ -119,8 +121,8 @@ class RunStatus:
         self._losses: list[tuple[int, float, float]] = []
         self._mean = 0.0
         self._weight = 0.0
-        self._first_step = 0
-        self._started = 0.0
+        self._pace = Pace(config)
+        self._norms = NormHistory()
 
     @property
     def is_active(self) -> bool:
@@ -155,10 +157,10 @@ class RunStatus:
             self._take_memory(event)
             return
         with self._lock:
+            self._pace.handle(event)
             if isinstance(event, Preparing):
                 self._values.update(state="preparing", stage=f"{event.stage}: {event.done} of {event.total}")
             elif isinstance(event, Prepared):
-                self._first_step, self._started = event.first_step, time.monotonic()
                 self._values.update(state="training", stage="", step=event.first_step, total_steps=event.total_steps)
             elif isinstance(event, StepDone):
                 self._take_step(event)
@@ -209,6 +211,7 @@ class RunStatus:
             values["warnings"] = list(values["warnings"])
             values["validation"] = _some([dict(measured) for measured in values["validation"]])
             losses = list(self._losses)
+            values["norms"] = self._norms.as_dict()
         values["losses"] = _thin_out(losses)
         return values
 
@@ -222,9 +225,8 @@ class RunStatus:
     def _take_step(self, event: StepDone) -> None:
         values = self._values
         values["step"] = event.step
-        done = event.step - self._first_step
-        pace = (time.monotonic() - self._started) / max(done, 1)
-        values.update(seconds_per_step=pace, eta_s=pace * (values["total_steps"] - event.step))
+        values.update(seconds_per_step=self._pace.seconds_per_step, eta_s=self._pace.seconds_left)
+        self._norms.add(event.step, event.embedding_norms)
         if event.step >= values["total_steps"]:
             values.update(state="saving", stage="last images and bundle")
         if math.isfinite(event.loss):
@@ -234,7 +236,6 @@ class RunStatus:
             self._losses.append((event.step, event.loss, values["loss"]))
 
     def _take_validation(self, event: Validated) -> None:
-        self._discount(event.step)
         measured = {
             "step": event.step,
             "caption": event.caption,
@@ -243,13 +244,7 @@ class RunStatus:
         }
         self._values["validation"].append(measured)
 
-    def _discount(self, step: int) -> None:
-        """Count no time for steps before the first one."""
-        if step == self._first_step:
-            self._started = time.monotonic()
-
     def _take_sample(self, event: SampleReady) -> None:
-        self._discount(event.step)
         path = sample_path(self.run_folder, event.step, event.index)
         sample = {"step": event.step, "index": event.index, "prompt": event.prompt, "path": str(path)}
         self._values["samples"].append(sample)

@@ -5,19 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from lib_pivotal.app.bundle_library import BundleLibrary
+from lib_pivotal.app.comparison import Comparison
 from lib_pivotal.ui.blocks.bundles import create_bundles
 from lib_pivotal.ui.bundle_handlers import INPUTS, LISTS, BundleHandlers
+from lib_pivotal.ui.comparison_part import add_comparison
 from lib_pivotal.ui.listener import Listener
 
 __all__ = ["add_bundles"]
 
 
-def add_bundles(part: Any, library: BundleLibrary) -> None:
+def add_bundles(part: Any, library: BundleLibrary, comparison: Comparison | None = None) -> None:
     """Create the part within the current tab.
 
     Args:
         part: the ``gr.Tab`` around it.
         library: what the tools act on.
+        comparison: shows what each part of a bundle is worth; None where the webui is not supported.
     """
     parts = create_bundles()
     handlers = BundleHandlers(library)
@@ -29,3 +32,5 @@ def add_bundles(part: Any, library: BundleLibrary) -> None:
     listen("bundle_verify", handlers.verify, ["bundle"], ["bundle_notice"], spinner=True)
     for name in ("rename", "remove", "merge", "pack", "split"):
         listen(f"bundle_{name}", getattr(handlers, name), INPUTS, LISTS, spinner=True)
+    if comparison is not None:
+        add_comparison("bundles", comparison, parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import gradio as gr
 from lib_pivotal.app.session import Session
 from lib_pivotal.core.errors import ConfigError, PivotalError
 from lib_pivotal.ui import panels
+from lib_pivotal.ui.chart import show_chart
 from lib_pivotal.ui.concept_report import REPORT, report_concepts
 from lib_pivotal.ui.concept_rows import CONCEPT_INPUTS, CONCEPTS
 from lib_pivotal.ui.fields import in_rows, read_config, show_config, show_preset
 from lib_pivotal.ui.listener import Outputs, Values
+from lib_pivotal.ui.sample_grid import arrange_samples
 from lib_pivotal.ui.text.training import MESSAGES
 
 __all__ = ["VIEW", "Handlers", "page_status"]
@@ -23,9 +26,11 @@ __all__ = ["VIEW", "Handlers", "page_status"]
 VIEW = (
     "notice",
     "status",
+    "warnings",
     "plot",
     "gallery",
     "gallery_shows",
+    "view_shows",
     "card",
     "words",
     "result",
@@ -130,11 +135,9 @@ class Handlers:
         is_active, result = status["is_active"], panels.show_result(status)
         can_request = gr.update(interactive=is_active and not status["is_stopping"])
         outputs = {
-            "status": panels.show_status(status),
-            "plot": panels.show_plot(status),
+            **_changed_panels(status, result, values["view_shows"]),
             "card": gr.update(visible=bool(result)),
             "words": status["words"] or "",
-            "result": result,
             "train": gr.update(interactive=not is_active),
             "discard": gr.update(interactive=is_active),
             **dict.fromkeys(("stop", "save_now", "sample_now"), can_request),
@@ -166,6 +169,25 @@ def _gallery(status: dict[str, Any], shown: str) -> Outputs:
     marker = f"{status['task_id']} {len(samples)}"
     if marker == shown:
         return {}
-    samples.sort(key=lambda sample: (-sample["step"], sample["index"]))
-    images = [(sample["path"], MESSAGES["sample"].format(**sample)) for sample in samples]
-    return {"gallery": images, "gallery_shows": marker}
+    images, columns = arrange_samples(samples)
+    return {"gallery": gr.update(value=images, columns=columns), "gallery_shows": marker}
+
+
+def _changed_panels(status: dict[str, Any], result: str, shown: str) -> Outputs:
+    """The panels that differ from what the page shows, so that nothing flickers, loses the focus or closes.
+
+    Args:
+        status: of the run.
+        result: the panel with the paths of the result.
+        shown: what this function returned as ``view_shows`` the last time.
+    """
+    shown_marks = json.loads(shown) if shown else {}
+    now = {
+        "status": panels.show_status(status),
+        "warnings": panels.show_warnings(status),
+        "plot": show_chart(status),
+        "result": result,
+    }
+    marks = {name: zlib.crc32(html.encode("utf-8", "replace")) for name, html in now.items()}
+    changed = {name: html for name, html in now.items() if marks[name] != shown_marks.get(name)}
+    return {**changed, "view_shows": json.dumps(marks)} if changed else {}

@@ -10,12 +10,11 @@ from lib_pivotal.core.config.schema import concept_field_info, field_info
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
 from lib_pivotal.ui.duration import duration
 from lib_pivotal.ui.escape import escape_html
-from lib_pivotal.ui.plot import draw_losses
 from lib_pivotal.ui.text.bundles import BUNDLE_FIELDS
 from lib_pivotal.ui.text.concepts import CONCEPT_LABELS, concept_label
 from lib_pivotal.ui.text.presets import PRESET_FIELDS
 from lib_pivotal.ui.text.runs import RUN_FIELDS
-from lib_pivotal.ui.text.training import CONCEPT_TABLE, LABELS, MESSAGES, STATES, VALIDATION_LINES
+from lib_pivotal.ui.text.training import CONCEPT_TABLE, LABELS, MESSAGES, STATES
 
 if TYPE_CHECKING:
     from lib_pivotal.core.importers.found import ImportResult
@@ -25,10 +24,10 @@ __all__ = [
     "show_error",
     "show_import",
     "show_message",
-    "show_plot",
     "show_problems",
     "show_result",
     "show_status",
+    "show_warnings",
 ]
 
 _KINDS = {"failed": "bad", "done": "good", "stopped": "good"}
@@ -144,7 +143,7 @@ def show_import(result: ImportResult) -> str:
 
 
 def show_status(status: dict[str, Any]) -> str:
-    """State, step, loss and time left, then errors and warnings."""
+    """State, step, loss and time left, memory, then the error."""
     state = status["state"]
     is_empty = state == "stopped" and not status["bundle_path"]
     parts = [MESSAGES["stopped_early"] if is_empty else STATES[state]]
@@ -166,11 +165,18 @@ def show_status(status: dict[str, Any]) -> str:
         lines.append(f"<div>{escape_html(status['message'])} {escape_html(status['hint'])}</div>")
     if state == "failed":
         lines.append(f'<div class="pivotal-path">{escape_html(MESSAGES["log"].format(path=status["log_path"]))}</div>')
-    if status["warnings"]:
-        items = "".join(f"<li>{escape_html(text)}</li>" for text in status["warnings"])
-        lines.append(f"<details><summary>{escape_html(MESSAGES['warnings'])}</summary><ul>{items}</ul></details>")
     kind = _KINDS.get(state, "plain")
     return f'<div class="pivotal-box pivotal-{kind}" role="status">{"".join(lines)}</div>'
+
+
+def show_warnings(status: dict[str, Any]) -> str:
+    """The warnings of a run; empty if there are none."""
+    if not status["warnings"]:
+        return ""
+    items = "".join(f"<li>{escape_html(text)}</li>" for text in status["warnings"])
+    heading = escape_html(MESSAGES["warnings"].format(count=len(status["warnings"])))
+    details = f'<details data-keep="warnings"><summary>{heading}</summary><ul>{items}</ul></details>'
+    return f'<div class="pivotal-box pivotal-plain">{details}</div>'
 
 
 def _memory_line(memory: dict[str, Any] | None) -> str:
@@ -183,22 +189,6 @@ def _memory_line(memory: dict[str, Any] | None) -> str:
     if memory["peak_mib"] is not None:
         text += MESSAGES["memory_peak"].format(peak=f"{memory['peak_mib'] / 1024:.1f}")
     return f'<div class="pivotal-path">{escape_html(text)}</div>'
-
-
-def show_plot(status: dict[str, Any]) -> str:
-    """The loss curve, or a placeholder until there is one."""
-    measured = status["validation"]
-    lines = {
-        label: [(item["step"], item[kind]) for item in measured if item[kind] is not None]
-        for kind, label in VALIDATION_LINES.items()
-    }
-    drawing = draw_losses(
-        status["losses"],
-        validation=lines if measured else None,
-        total_steps=status["total_steps"],
-        title=MESSAGES["plot_title"] + (MESSAGES["plot_validation"] if measured else ""),
-    )
-    return drawing or f'<div class="pivotal-later">{escape_html(MESSAGES["plot_later"])}</div>'
 
 
 def show_result(status: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lib_pivotal.core.config.schema import concept_field_info, field_info
-from lib_pivotal.ui import panels
+from lib_pivotal.ui.chart import show_chart
 from lib_pivotal.ui.duration import size
 from lib_pivotal.ui.escape import escape_html
 from lib_pivotal.ui.text.runs import RUN_COLUMNS, RUN_MESSAGES, RUN_STATES, STEP_COLUMNS
@@ -103,7 +103,10 @@ def _curves(run: Mapping[str, Any]) -> str:
     for number, (step, loss) in enumerate(run["losses"]):
         mean = loss if number == 0 or not math.isfinite(loss) else _SMOOTHING * mean + (1 - _SMOOTHING) * loss
         points.append([step, loss, mean])
-    return panels.show_plot({"losses": points, "validation": run["validation"], "total_steps": run["total_steps"]})
+    norms: dict[str, Any] = {"steps": [], "names": {}}
+    return show_chart(
+        {"losses": points, "validation": run["validation"], "norms": norms, "total_steps": run["total_steps"]}
+    )
 
 
 def _last_samples(run: Mapping[str, Any]) -> str:

@@ -6,12 +6,14 @@ from typing import Any
 
 import gradio as gr
 
+from lib_pivotal.app.comparison import comparison_for
 from lib_pivotal.app.session import Session
 from lib_pivotal.ui.blocks.first_visit import create_first_visit
 from lib_pivotal.ui.blocks.import_settings import create_import
 from lib_pivotal.ui.blocks.presets import create_presets
 from lib_pivotal.ui.blocks.run import create_buttons, create_monitor
 from lib_pivotal.ui.blocks.settings import create_settings
+from lib_pivotal.ui.comparison_part import add_comparison
 from lib_pivotal.ui.compat import javascript
 from lib_pivotal.ui.concept_report import REPORT
 from lib_pivotal.ui.concept_rows import CONCEPT_INPUTS
@@ -42,6 +44,8 @@ def add_training(session: Session) -> dict[str, Any]:
             parts.update({**create_import(), **create_settings()})
         with gr.Column(scale=2, min_width=320):
             parts.update(create_monitor())
+            with parts["card"]:
+                add_comparison("result", comparison_for(session))
     _wire(parts, Handlers(session))
     _wire_queue_and_length(parts, QueueHandlers(session), LengthHandlers(session))
     _wire_presets(parts, PresetHandlers(session))
@@ -65,7 +69,7 @@ def _wire(parts: dict[str, Any], handlers: Handlers) -> None:
     listen("import", handlers.import_settings, ["path"], ["notice", *fields], spinner=True)
     listen("load", handlers.load, [], [*answer, "first_visit", *fields])
     listen("samples", handlers.try_samples, [], ["notice", *fields], spinner=True)
-    listen("refresh", handlers.refresh, ["gallery_shows", "page_status"], list(VIEW))
+    listen("refresh", handlers.refresh, ["gallery_shows", "page_status", "view_shows"], list(VIEW))
     for name, method in (("send", "sendToPrompt"), ("copy", "copyWords")):
         code = f"(words) => {{ pivotal.{method}(words); return []; }}"
         parts[name].click(fn=None, inputs=[parts["words"]], outputs=[], **javascript(code))

@@ -16,7 +16,8 @@ from lib_pivotal.core.events import Control
 from lib_pivotal.host.a1111.host import A1111Host
 from lib_pivotal.host.a1111.lease import borrow
 from lib_pivotal.host.a1111.noise_schedule import noise_schedule_of
-from lib_pivotal.host.a1111.sample import _pinned_options, _registered
+from lib_pivotal.host.a1111.sample import _registered
+from lib_pivotal.host.a1111.txt2img import pinned_options
 from lib_pivotal.host.webui.replaced_loras import forget_file
 from tests.contract.toy_webui import INFO, toy_webui
 
@@ -173,7 +174,7 @@ def test_a_setting_the_user_changes_during_a_preview_stays_changed(monkeypatch: 
     options = webui.modules["shared"].opts
     options.data = {"sd_model_checkpoint": "a", "sd_unet": "x"}
     options.data_labels = {"live_previews_enable": None}
-    with _pinned_options({"sd_model_checkpoint": "b", "sd_unet": "None", "live_previews_enable": False, "gone": 1}):
+    with pinned_options({"sd_model_checkpoint": "b", "sd_unet": "None", "live_previews_enable": False, "gone": 1}):
         assert options.data == {"sd_model_checkpoint": "b", "sd_unet": "None", "live_previews_enable": False}
         options.data["sd_model_checkpoint"] = "c"
     assert options.data == {"sd_model_checkpoint": "c", "sd_unet": "x"}

@@ -13,8 +13,9 @@ from lib_pivotal.app.bundle_library import ToolResult
 from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.errors import BundleError, Problem
 from lib_pivotal.core.events import Finished, Prepared, Preparing, SampleReady, Saved, StepDone, Warned
+from lib_pivotal.core.ports import Sample
 
-__all__ = ["FakeBundleLibrary", "FakeHost", "GatedEngine", "good_config", "write_images"]
+__all__ = ["FakeBundleLibrary", "FakeComparison", "FakeHost", "GatedEngine", "good_config", "write_images"]
 
 
 class _Sink:
@@ -23,6 +24,63 @@ class _Sink:
 
     def handle(self, event) -> None:
         self._events.append(event)
+
+
+class FakeComparison:
+    """A webui that "makes" images in one color; the gate, if there is one, holds up each image."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.titles = ["base.safetensors [1]", "other.safetensors [2]"]
+        self.families: dict[str, str] = {}
+        self.made: list[tuple[str, str]] = []
+        self.drawn: list[tuple[list[str], list[list[str]]]] = []
+        self.interrupted: list[str] = []
+        self.gate: threading.Semaphore | None = None
+        self.error: Exception | None = None
+        self.is_closed = False
+
+    def checkpoints(self) -> list[str]:
+        return list(self.titles)
+
+    def selected_checkpoint(self) -> str:
+        return self.titles[0]
+
+    def family(self, checkpoint: str) -> str:
+        return self.families.get(checkpoint, "")
+
+    def label_of(self, path: Path) -> str:
+        return path.stem
+
+    def output_folder(self) -> Path:
+        return self._folder / "grids"
+
+    def images(self, requests, should_stop):
+        self.is_closed = False
+        try:
+            for checkpoint, request in requests:
+                while self.gate is not None and not self.gate.acquire(timeout=0.02) and not should_stop():
+                    pass
+                if should_stop():
+                    return
+                if self.error is not None:
+                    raise self.error
+                self.made.append((checkpoint, request.prompt))
+                image = Image.new("RGB", (request.width, request.height), (len(self.made) % 255, 90, 160))
+                yield Sample(image, f"{request.prompt} Seed: {request.seed}")
+        finally:
+            self.is_closed = True
+
+    def interrupt(self, task_id: str) -> None:
+        self.interrupted.append(task_id)
+
+    def draw(self, images, columns, rows) -> Image.Image:
+        assert len(images) == len(columns) * len(rows)
+        self.drawn.append((list(columns), [list(lines) for lines in rows]))
+        grid = Image.new("RGB", (len(columns) * 8, len(rows) * 8))
+        for number, image in enumerate(images):
+            grid.paste(image.resize((8, 8)), (number % len(columns) * 8, number // len(columns) * 8))
+        return grid
 
 
 class _Lent:
@@ -74,6 +132,7 @@ class FakeHost:
         self.obstacles: list[Problem] = []
         self.log: list[str] = []
         self.captioner = FakeCaptioner(self.queue)
+        self.compare = FakeComparison(folder)
         (folder / "Lora").mkdir(parents=True, exist_ok=True)
 
     def lora_folder(self) -> Path:
@@ -121,6 +180,9 @@ class FakeHost:
 
     def captioners(self) -> list[FakeCaptioner]:
         return [self.captioner]
+
+    def comparison(self) -> FakeComparison:
+        return self.compare
 
 
 class GatedEngine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from lib_pivotal.app.api import PUBLIC, register
+from lib_pivotal.app.comparison import comparison_for
 from lib_pivotal.core.config.io import to_dict
 from tests.ui.fake_host import good_config
 
@@ -354,7 +356,7 @@ def test_past_runs_over_http(session, engine, images):
     one = client.get(f"{V1}/runs/{first}").json()
     assert one["name"] == first and one["samples"]
     assert client.post(f"{V1}/delete_states", json={"run": first}).json() == {"freed_bytes": 0}
-    assert client.post(f"{V1}/compare", json={"runs": [first, second]}).status_code == 200
+    assert client.post(f"{V1}/compare_runs", json={"runs": [first, second]}).status_code == 200
     for route, body in (
         ("resume", {"run": first}),
         ("resume", {"run": "none"}),
@@ -365,8 +367,8 @@ def test_past_runs_over_http(session, engine, images):
         ("delete_states", {"run": 3}),
         ("choose_step", {"run": "none", "step": 1}),
         ("choose_step", {"run": first, "stepp": 1}),
-        ("compare", {"runs": [first]}),
-        ("compare", {}),
+        ("compare_runs", {"runs": [first]}),
+        ("compare_runs", {}),
         ("length", {"stepps": 1}),
     ):
         refused = client.post(f"{V1}/{route}", json=body)
@@ -416,7 +418,27 @@ def test_runs_and_queue_need_a_login(session):
     client = make_client(session, {"anna": "secret"})
     for route in ("runs", "runs/x", "queue"):
         assert client.get(f"{V1}/{route}").status_code == 401
-    for route in ("resume", "compare", "choose_step", "delete_states", "queue", "length"):
+    for route in ("resume", "compare_runs", "choose_step", "delete_states", "queue", "length"):
         assert client.post(f"{V1}/{route}", json={}).status_code == 401
         answer = client.post(f"{V1}/{route}", json={}, headers=FOREIGN, auth=("anna", "secret"))
         assert answer.status_code == 403
+
+
+def test_a_comparison_over_http(session, host, monkeypatch):
+    found = {"lora": {"layers": 2, "parts": {"unet": 2}}, "embeddings": {"zog": {}}, "family": "SD1", "metadata": {}}
+    monkeypatch.setattr("lib_pivotal.app.comparison._describe", lambda path: found)
+    (host.lora_folder() / "y.safetensors").write_bytes(b"bundle")
+    client = make_client(session)
+    assert client.get(f"{V1}/compare").json()["state"] == "idle"
+    assert client.post(f"{V1}/compare").status_code == 422, "there is no bundle of a run"
+    assert client.post(f"{V1}/compare", json={"bundle": "y", "seed": "1"}).status_code == 422
+    host.compare.gate = threading.Semaphore(1)
+    started = client.post(f"{V1}/compare", json={"bundle": "y", "prompts": ["zog"], "seed": 3})
+    assert started.status_code == 200, started.text
+    assert client.post(f"{V1}/compare", json={"bundle": "y"}).status_code == 409
+    assert client.post(f"{V1}/compare_stop").status_code == 200
+    comparison_for(session).join(5)
+    assert client.post(f"{V1}/compare_stop").status_code == 409
+    status = client.get(f"{V1}/compare").json()
+    assert (status["state"], status["task_id"]) == ("stopped", started.json()["task_id"])
+    assert make_client(session, {"u": "p"}).get(f"{V1}/compare").status_code == 401

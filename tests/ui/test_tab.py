@@ -315,7 +315,7 @@ def test_a_run_from_start_to_result(page, session, engine, host, images):
     assert changed[RUN["stop"]]["interactive"] is True
     assert "Step 3 of 4" in page.values[element_id("run", "status")]
     assert "<svg" in page.values[element_id("run", "plot")]
-    assert len(changed[element_id("run", "gallery")]) == 1
+    assert len(changed[element_id("run", "gallery")]["value"]) == 1
     assert element_id("run", "gallery") not in page.press(RUN["refresh"]), "images sent again for nothing"
     engine.allow(1)
     session.join(5)
@@ -327,16 +327,29 @@ def test_a_run_from_start_to_result(page, session, engine, host, images):
     assert host.written == [host.lora_folder() / "zog-bundle.safetensors"]
 
 
+def test_what_has_not_changed_is_not_sent_again(page, session, engine, images):
+    panels = {element_id("run", name) for name in ("status", "warnings", "plot")} | {element_id("result", "paths")}
+    session.start(good_config(images, steps=4))
+    engine.allow(2)
+    wait_until(lambda: session.status()["step"] == 2)
+    assert panels <= page.press(RUN["refresh"]).keys()
+    assert not panels & page.press(RUN["refresh"]).keys(), "what the user has opened or selected is replaced"
+    engine.allow(1)
+    wait_until(lambda: session.status()["step"] == 3)
+    changed = page.press(RUN["refresh"]).keys()
+    assert panels & changed == {element_id("run", "status"), element_id("run", "plot")}
+
+
 def test_a_reloaded_page_sees_the_run(session, engine, images):
     task_id = session.start(good_config(images))
     engine.allow(2)
     wait_until(lambda: session.status()["step"] == 2)
     page = Page(build_tab(session, FakeBundleLibrary()))
     page.press(RUN["load"])
-    page.press(RUN["refresh"])
+    shown = page.press(RUN["refresh"])
     assert json.loads(page.values[element_id("run", "page_status")])["task_id"] == task_id
     assert concepts_of(page)[0]["name"] == "zog"
-    assert page.values[element_id("run", "gallery")]
+    assert shown[element_id("run", "gallery")]["value"]
     page.press(RUN["stop"])
     session.join(5)
     assert session.status()["state"] == "stopped"
@@ -379,7 +392,7 @@ def test_a_failed_run_says_why_and_where(page, session, images):
     shown = page.values[element_id("run", "status")]
     assert "Lower the batch size." in shown
     assert "log.txt" in shown
-    assert "&lt;b&gt;careful&lt;/b&gt;" in shown
+    assert "&lt;b&gt;careful&lt;/b&gt;" in page.values[element_id("run", "warnings")]
     assert "Traceback" in Path(session.status()["log_path"]).read_text()
 
 
@@ -415,3 +428,17 @@ def test_every_setting_but_headless_ones_is_on_the_tab(page):
 def test_a_webui_that_cannot_train_says_why():
     parts = Page(build_tab_without_host("Too <old>.", FakeBundleLibrary())).parts.values()
     assert any("Too &lt;old&gt;." in str(item["props"].get("value")) for item in parts)
+
+
+def test_the_samples_have_a_column_per_prompt(page, session, monkeypatch, images):
+    samples = [
+        {"step": step, "index": index, "prompt": f"prompt {index}", "path": str(images / f"{index}.png")}
+        for step in (0, 10)
+        for index in range(4)
+    ]
+    status = {**session.status(), "samples": samples, "task_id": "task(x)"}
+    monkeypatch.setattr(session, "status", lambda: status)
+    changed = page.press(RUN["refresh"])[element_id("run", "gallery")]
+    assert len(changed["value"]) == 8
+    # The page of Gradio 3 knows it under another name.
+    assert changed.get("grid_cols", changed.get("columns")) == 4

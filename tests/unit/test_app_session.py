@@ -7,6 +7,7 @@ import logging
 import math
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from lib_pivotal.app.runs import load_last
 from lib_pivotal.app.session import Busy, Session, session_for
 from lib_pivotal.app.status import IDLE, RunStatus
 from lib_pivotal.core.errors import ConfigError, HostError, PivotalError, Problem, TrainingDiverged
-from lib_pivotal.core.events import Prepared, SampleReady, StepDone, Validated
+from lib_pivotal.core.events import Prepared, SampleReady, Saved, StepDone, Validated
 from tests.ui.fake_host import FakeHost, GatedEngine, good_config, write_images
 
 
@@ -213,7 +214,7 @@ def test_measurements_are_in_the_status_and_thinned_out(config, tmp_path):
 
 def test_time_left_follows_the_pace(config, tmp_path, monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("lib_pivotal.app.status.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("lib_pivotal.app.pace.time.monotonic", lambda: now[0])
     status = RunStatus(config, "task(x)", tmp_path)
     status.handle(Prepared(50, 100, 1))
     now[0] += 30.0
@@ -222,4 +223,50 @@ def test_time_left_follows_the_pace(config, tmp_path, monkeypatch):
         now[0] += 2.0
         status.handle(StepDone(step, 1.0))
     assert status.snapshot()["seconds_per_step"] == pytest.approx(2.0)
-    assert status.snapshot()["eta_s"] == pytest.approx(80.0)
+    # 40 steps, and the samples after the last one.
+    assert status.snapshot()["eta_s"] == pytest.approx(80.0 + 30.0)
+
+
+def test_time_left_includes_samples_measurements_and_saves(config, tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("lib_pivotal.app.pace.time.monotonic", lambda: now[0])
+    config = replace(config, sample_every=10, sample_prompts="a\nb", validate_every=20, save_every=15)
+    status = RunStatus(config, "task(x)", tmp_path)
+
+    def after(seconds: float, event) -> None:
+        now[0] += seconds
+        status.handle(event)
+
+    after(9.0, Prepared(0, 45, 1))
+    image = Image.new("RGB", (8, 8))
+    for index in (0, 1):
+        after(4.0, SampleReady(0, index, "a", image, ""))
+    for step in range(1, 21):
+        after(1.0, StepDone(step, 1.0))
+        if step in (10, 20):
+            for index in (0, 1):
+                after(6.0 if step == 20 else 4.0, SampleReady(step, index, "a", image, ""))
+        if step == 15:
+            after(7.0, Saved(step, "bundle", tmp_path / "x.safetensors"))
+            after(3.0, Saved(step, "state", tmp_path / "y"))
+        if step == 20:
+            after(5.0, Validated(step, 0.5))
+    after(1.0, StepDone(21, 1.0))
+    status = status.snapshot()
+    assert status["seconds_per_step"] == pytest.approx(1.0)
+    samples, per_sample = 3 * 2, (4 * 4 + 2 * 6) / 6
+    # Samples after steps 30, 40 and 45, saves after 30 and 45, measurements after 40 and 45.
+    assert status["eta_s"] == pytest.approx(24 * 1.0 + samples * per_sample + 2 * 10.0 + 2 * 5.0)
+
+
+def test_norms_of_embeddings_are_kept_and_thinned_out(config, tmp_path):
+    status = RunStatus(config, "task(x)", tmp_path)
+    status.handle(Prepared(0, 3000, 1))
+    for step in range(1, 3001):
+        status.handle(StepDone(step, 1.0, embedding_norms={"zog": 1 + step / 3000, "mib": math.nan}))
+    norms = status.snapshot()["norms"]
+    assert 60 <= len(norms["steps"]) <= 130
+    assert norms["steps"] == sorted(norms["steps"]) and norms["steps"][-1] == 3000
+    assert norms["names"]["zog"][-1] == pytest.approx(2.0)
+    assert set(norms["names"]["mib"]) == {None}
+    json.dumps(norms, allow_nan=False)

@@ -150,6 +150,7 @@ BASE = {
     "families",
     "file_lock",
     "folder_walk",
+    "png_file",
     "ports",
     "printable",
     "process",

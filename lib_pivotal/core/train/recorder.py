@@ -6,10 +6,8 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from PIL import PngImagePlugin
-
-from lib_pivotal.core.atomic_file import replacing
 from lib_pivotal.core.events import Event, SampleReady, StepDone, Validated
+from lib_pivotal.core.png_file import write_png
 from lib_pivotal.core.train.run_folder import sample_path
 from lib_pivotal.core.train.step_table import StepTable, read_last_rows, read_rows
 
@@ -92,10 +90,7 @@ class Recorder:
     def _write_sample(self, event: SampleReady) -> None:
         path = sample_path(self._folder, event.step, event.index)
         path.parent.mkdir(exist_ok=True)
-        info = PngImagePlugin.PngInfo()
-        info.add_text("parameters", event.infotext)
-        with replacing(path, keep=False) as partial:
-            event.image.save(partial, "PNG", pnginfo=info)
+        write_png(path, event.image, {"parameters": event.infotext})
 
 
 def read_losses(folder: Path) -> list[tuple[int, float]]:

@@ -9,9 +9,10 @@ from pathlib import Path
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import Problem
 from lib_pivotal.core.events import Control
+from lib_pivotal.host.a1111.comparison import A1111Comparison
 from lib_pivotal.host.a1111.lease import Borrowed, borrow
 from lib_pivotal.host.a1111.obstacles import family_to_train, find_obstacles
-from lib_pivotal.host.a1111.sample import forget_conds
+from lib_pivotal.host.a1111.txt2img import forget_conds
 from lib_pivotal.host.webui import folders
 from lib_pivotal.host.webui.captioners import ClipInterrogator, DeepDanbooru
 from lib_pivotal.host.webui.lora_extension import list_files_again
@@ -102,3 +103,7 @@ class A1111Host:
     def captioners(self) -> Sequence[DeepDanbooru | ClipInterrogator]:
         """Programs of the webui that describe images."""
         return DeepDanbooru(), ClipInterrogator()
+
+    def comparison(self) -> A1111Comparison:
+        """What makes the images of a comparison."""
+        return A1111Comparison()

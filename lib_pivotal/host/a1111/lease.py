@@ -15,7 +15,8 @@ from lib_pivotal.host.a1111 import networks
 from lib_pivotal.host.a1111.family import require_trainable, unet_of
 from lib_pivotal.host.a1111.model import A1111Model
 from lib_pivotal.host.a1111.packed_attention import unpacked
-from lib_pivotal.host.a1111.sample import A1111Sampler, forget_conds
+from lib_pivotal.host.a1111.sample import A1111Sampler
+from lib_pivotal.host.a1111.txt2img import forget_conds
 from lib_pivotal.host.webui.lora_extension import list_files_again
 
 __all__ = ["Borrowed", "borrow"]

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from lib_pivotal.core.errors import HostError
 from lib_pivotal.core.ports import LiveEmbeddings, Offloading, Sample, SampleRequest
+from lib_pivotal.host.a1111.txt2img import (
+    forget_conds,
+    generate,
+    make_task,
+    pinned_options,
+    same_prompt_history,
+)
 
-__all__ = ["A1111Sampler", "forget_conds"]
-
-_SAMPLER = "Euler"
-"""In every version, deterministic, and its images change smoothly with the model."""
+__all__ = ["A1111Sampler"]
 
 _STATE = (
     "skipped",
@@ -65,57 +67,21 @@ class A1111Sampler:
         Raises:
             HostError: the webui could not make the image.
 
-        Host: modules/processing.py, ``process_images``, A1111 1.6.1-1.10.1: with ``scripts`` None no other
-        extension's script runs, and with ``disable_extra_networks`` no LoRA is merged into the weights.
+        Host: modules/processing.py, ``process_images``, A1111 1.6.1-1.10.1: with ``disable_extra_networks`` no LoRA is
+        merged into the weights.
         """
-        from modules import processing
-
         with ExitStack() as stack:
             stack.enter_context(_same_random_state(self._borrowed.device))
             stack.enter_context(_same_progress())
-            stack.enter_context(_pinned_options(self._options(request)))
-            stack.enter_context(_same_prompt_history())
+            stack.enter_context(pinned_options(self._options(request)))
+            stack.enter_context(same_prompt_history())
             stack.enter_context(_registered(self._model, embeddings))
             stack.enter_context(self._borrowed.offloading.on_device("vae"))
             stack.enter_context(self._borrowed.offloading.on_device("text_encoders"))
             stack.callback(forget_conds)
             forget_conds()
-            task = processing.StableDiffusionProcessingTxt2Img(
-                sd_model=self._model,
-                prompt=request.prompt,
-                negative_prompt=request.negative_prompt,
-                seed=request.seed,
-                sampler_name=_SAMPLER,
-                batch_size=1,
-                n_iter=1,
-                steps=request.steps,
-                cfg_scale=request.cfg_scale,
-                width=request.width,
-                height=request.height,
-                restore_faces=False,
-                tiling=False,
-                do_not_save_samples=True,
-                do_not_save_grid=True,
-                do_not_reload_embeddings=True,
-                disable_extra_networks=True,
-            )
-            # Host: modules/processing.py, ``scheduler``, A1111 1.9-1.10.1: without it each generation logs a warning.
-            if hasattr(task, "scheduler"):
-                task.scheduler = "Automatic"
-            try:
-                with contextlib.closing(task), torch.no_grad():
-                    result = processing.process_images(task)
-            except Exception as error:
-                if _was_interrupted():
-                    # Host: modules/processing.py, ``process_images_inner``, A1111 1.6.1: fails on an image that was
-                    # interrupted before its first step.
-                    return None
-                # Nothing that the webui or another extension raises here may end the training.
-                raise HostError(f"The webui could not make a preview: {error}", hint="Training continues.") from error
-            if _was_interrupted() or not result.images:
-                return None
-            first = result.index_of_first_image
-            return Sample(result.images[first], str(result.infotexts[first]))
+            task = make_task(request, self._model, do_not_reload_embeddings=True, disable_extra_networks=True)
+            return generate(task, "a preview", "Training continues.")
 
     def _options(self, request: SampleRequest) -> dict[str, Any]:
         """Settings that must not change during a preview.
@@ -137,30 +103,6 @@ class A1111Sampler:
             "live_previews_enable": False,
             "return_grid": False,
         }
-
-
-def _was_interrupted() -> bool:
-    """Whether the user has pressed Interrupt or Skip."""
-    from modules import shared
-
-    state = shared.state
-    return bool(state.interrupted or state.skipped or getattr(state, "stopping_generation", False))
-
-
-def forget_conds() -> None:
-    """Empty the webui's caches of encoded prompts.
-
-    Host: modules/processing.py, ``cached_c``, ``cached_uc``, ``cached_hr_c``, ``cached_hr_uc``, A1111 1.6.1-1.10.1:
-    lists on the classes, reused by each new task.
-    """
-    from modules import processing
-
-    for owner, names in (
-        (processing.StableDiffusionProcessing, ("cached_c", "cached_uc")),
-        (processing.StableDiffusionProcessingTxt2Img, ("cached_hr_c", "cached_hr_uc")),
-    ):
-        for name in names:
-            setattr(owner, name, [None, None])
 
 
 @contextlib.contextmanager
@@ -189,54 +131,6 @@ def _same_progress() -> Iterator[None]:
     finally:
         for name, value in kept.items():
             setattr(state, name, value)
-
-
-@contextlib.contextmanager
-def _pinned_options(values: Mapping[str, Any]) -> Iterator[None]:
-    """Within the context settings have other values; no callbacks run, and the user's own changes are kept.
-
-    Host: modules/options.py, ``Options.data``, A1111 1.6.1-1.10.1: setting an option any other way runs callbacks that
-    wait for the queue that we hold, and fails with ``--freeze-settings``.
-    """
-    from modules import shared
-
-    data = shared.opts.data
-    missing = object()
-    kept = {}
-    for name, value in values.items():
-        if name in data or name in shared.opts.data_labels:
-            kept[name] = data.get(name, missing)
-            data[name] = value
-    try:
-        yield
-    finally:
-        for name, old in kept.items():
-            if data.get(name) != values[name]:
-                continue
-            if old is missing:
-                del data[name]
-            else:
-                data[name] = old
-
-
-@contextlib.contextmanager
-def _same_prompt_history() -> Iterator[None]:
-    """Keep the prompt and settings of the user's last generation.
-
-    Host: modules/processing.py, ``process_images_inner``, A1111 1.6.1-1.10.1: each generation replaces ``params.txt``
-    in the data folder, from which the page restores the last prompt. Only versions from 1.9 have a flag against it.
-    """
-    from modules import paths
-
-    history = Path(paths.data_path) / "params.txt"
-    kept = history.read_bytes() if history.exists() else None
-    try:
-        yield
-    finally:
-        if kept is not None:
-            history.write_bytes(kept)
-        else:
-            history.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

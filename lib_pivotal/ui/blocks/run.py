@@ -35,6 +35,7 @@ def create_buttons() -> dict[str, Any]:
 def create_monitor() -> dict[str, Any]:
     """Status, progress, loss, samples and result, and the hidden components that the page's script uses."""
     parts: dict[str, Any] = {"status": gr.HTML("", elem_id=element_id("run", "status"))}
+    parts["warnings"] = gr.HTML("", elem_id=element_id("run", "warnings"))
     gr.HTML(_PROGRESS, elem_id=element_id("run", "progress"))
     with gr.Group(visible=False, elem_id=element_id("result", "card"), elem_classes=["pivotal-card"]) as parts["card"]:
         parts["words"] = gr.Textbox(
@@ -51,11 +52,11 @@ def create_monitor() -> dict[str, Any]:
     with gr.Row():
         for name in ("sample_now", "save_now"):
             parts[name] = _button(name, "secondary")
-    for name in ("page_status", "gallery_shows"):
+    for name in ("page_status", "gallery_shows", "view_shows"):
         parts[name] = gr.Textbox(value="", visible=False, label=name, elem_id=element_id("run", name))
     for name in ("load", "refresh"):
         parts[name] = gr.Button(name, visible=False, elem_id=element_id("run", name))
-    for name in ("words", "page_status", "gallery_shows"):
+    for name in ("words", "page_status", "gallery_shows", "view_shows"):
         parts[name].do_not_save_to_config = True
     return parts
 

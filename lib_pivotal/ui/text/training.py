@@ -12,7 +12,6 @@ __all__ = [
     "MESSAGES",
     "STATES",
     "SUBSETS_HELP",
-    "VALIDATION_LINES",
 ]
 
 BUTTONS = {
@@ -82,13 +81,6 @@ STATES = {
     "failed": "Training failed.",
 }
 
-VALIDATION_LINES = {
-    "caption": "Validation: full caption",
-    "name_only": "Validation: name only",
-    "initialization": "Validation: initialization text instead of the name",
-}
-"""What is measured → label of its line in the plot."""
-
 FIRST_STEPS = (
     ("Images", "Put 10 to 100 images of what is to be learned into a folder, each with a caption in a text file."),
     ("Names", "Choose a name for each character, object or style, and write it into the captions."),
@@ -121,6 +113,7 @@ MESSAGES = {
     "unexpected_hint": "See the webui's console for details.",
     "step": "Step {step} of {total}",
     "sample": "step {step}: {prompt}",
+    "no_sample": "step {step}: no image",
     "loss": "loss {loss}",
     "pace": "{seconds} s/step",
     "left": "{time} left",
@@ -133,10 +126,7 @@ MESSAGES = {
     "run_folder": "Run folder: {path}",
     "bundle": "Bundle: {path}",
     "nothing_saved": "Nothing was saved.",
-    "plot_title": "Loss: per step (thin) and smoothed (thick)",
-    "plot_validation": "; with marks: validation images",
-    "plot_later": "The loss is plotted here during training.",
-    "warnings": "Warnings",
+    "warnings": "Warnings ({count})",
     "file_is_good": "No problems found.",
     "file_errors": "Problems found:",
     "file_warnings": "This file can be used, with warnings:",

@@ -1,0 +1,87 @@
+/* The page's side of a comparison: asks the server for its state while one is being made, and shows the webui's own
+   progress bar. Like pivotal.js it stores nothing: after a reload everything comes from the server. */
+
+var pivotalComparison = (function() {
+    "use strict";
+
+    const POLL_MS = 1500;
+    const PLACES = ["result", "bundles"];
+
+    const states = {};
+
+    function element(place, name) {
+        const id = `pivotal_compare_${place}_${name}`;
+        return gradioApp().getElementById(id) || document.getElementById(id);
+    }
+
+    function isVisible(place) {
+        const button = element(place, "start");
+        return Boolean(button) && button.offsetParent !== null;
+    }
+
+    function refresh(place) {
+        const button = element(place, "refresh");
+        if (button) {
+            button.click();
+        }
+    }
+
+    function attachBar(place, taskId) {
+        const container = element(place, "bar");
+        const state = states[place];
+        // The webui hides the bar until its settings have been loaded: wait for the next answer.
+        if (state.bar === taskId || !container || !("show_progressbar" in opts)) {
+            return;
+        }
+        state.bar = taskId;
+        requestProgress(taskId, container, null, function() {
+            state.bar = null;
+            setTimeout(refresh, POLL_MS / 2, place);
+        }, null);
+    }
+
+    // Called with the server's answer after every event of a comparison.
+    function update(place, text) {
+        let status;
+        try {
+            status = JSON.parse(text);
+        } catch (error) {
+            return;
+        }
+        const before = states[place] || {bar: null};
+        states[place] = {...before, isActive: status.is_active, task: status.task_id};
+        if (status.is_active && isVisible(place)) {
+            attachBar(place, status.task_id);
+        }
+        if (before.task !== status.task_id || before.isActive !== status.is_active) {
+            refresh(place);
+        }
+    }
+
+    function poll() {
+        for (const place of PLACES) {
+            if (!isVisible(place) || document.hidden) {
+                continue;
+            }
+            const state = states[place];
+            // Until the first answer, and while a comparison is being made.
+            if (!state || state.isActive) {
+                refresh(place);
+            }
+        }
+    }
+
+    onUiLoaded(function() {
+        setInterval(poll, POLL_MS);
+    });
+    onUiTabChange(function() {
+        // Another page, or the API, may have started one.
+        for (const place of PLACES) {
+            if (states[place] && isVisible(place)) {
+                refresh(place);
+            }
+        }
+    });
+
+    return {update};
+})();

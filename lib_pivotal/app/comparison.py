@@ -1,0 +1,218 @@
+"""Compares the parts of a bundle: makes one image per part and prompt, in the background, and keeps the result."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import secrets
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lib_pivotal.app.bundle_library import find_bundle
+from lib_pivotal.app.comparison_plan import Choices, Plan, make_plan
+from lib_pivotal.app.session import Busy, Session
+from lib_pivotal.core.atomic_file import free_name
+from lib_pivotal.core.config.io import from_dict
+from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.errors import BundleError, PivotalError
+from lib_pivotal.core.png_file import write_png
+from lib_pivotal.core.prompt_names.lora_tags import PART_TITLES
+from lib_pivotal.core.train.out_of_memory import explained
+
+if TYPE_CHECKING:
+    from lib_pivotal.core.ports import Sample
+
+__all__ = ["IDLE_COMPARISON", "Comparison", "comparison_for"]
+
+logger = logging.getLogger("pivotal.comparison")
+
+IDLE_COMPARISON: dict[str, Any] = {
+    "state": "idle",
+    "is_active": False,
+    "done": 0,
+    "total": 0,
+    "task_id": None,
+    "bundle": "",
+    "parts": [],
+    "columns": [],
+    "prompts": [],
+    "checkpoints": [],
+    "left_out": 0,
+    "path": None,
+    "cells": [],
+    "message": "",
+    "hint": "",
+}
+"""The status before the first comparison."""
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    """Contents of a file; imported late so that the application starts without torch."""
+    from lib_pivotal.core.bundle.inspection import describe
+
+    return describe(path)
+
+
+class Comparison:
+    """Makes comparisons in a background thread and knows the state of the latest one; only one at a time.
+
+    Args:
+        session: the training session, whose host makes the images.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._lock = threading.Lock()
+        self._values = dict(IDLE_COMPARISON)
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def checkpoints(self) -> list[str]:
+        """Titles of the checkpoints that can be chosen in addition to the selected one."""
+        host = self.session.host.comparison()
+        selected = host.selected_checkpoint()
+        return [title for title in host.checkpoints() if title != selected]
+
+    def start(self, choices: Choices) -> str:
+        """Start a comparison in the background.
+
+        Returns:
+            The task id, ``task(…)``, under which the host shows the progress.
+
+        Raises:
+            Busy: training or another comparison is running.
+            PivotalError: there is no such bundle, or it cannot be compared, see :func:`make_plan`.
+        """
+        self._refuse_when_busy()
+        path, folder, name, config = self._target(choices)
+        plan = make_plan(choices, path, _describe(path), self.session.host.comparison(), config)
+        task_id = f"task(pivotal-{secrets.token_hex(8)})"
+        with self._lock:
+            self._refuse_when_busy()
+            self._stop.clear()
+            self._values = {
+                **IDLE_COMPARISON,
+                "state": "queued",
+                "is_active": True,
+                "total": len(plan.cells),
+                "task_id": task_id,
+                "bundle": plan.label,
+                "parts": list(plan.parts),
+                "columns": [PART_TITLES[part] for part in plan.parts],
+                "prompts": list(plan.prompts),
+                "checkpoints": list(plan.checkpoints),
+                "left_out": plan.left_out,
+            }
+            arguments = (plan, task_id, folder / f"{name}.png")
+            self._thread = threading.Thread(target=self._work, args=arguments, name="pivotal-comparison", daemon=True)
+        self._thread.start()
+        return task_id
+
+    def stop(self) -> bool:
+        """End the comparison without a result; False if there is none."""
+        with self._lock:
+            if not self._values["is_active"]:
+                return False
+            self._stop.set()
+            task_id = self._values["task_id"]
+        self.session.host.comparison().interrupt(task_id)
+        return True
+
+    def status(self) -> dict[str, Any]:
+        """State of the latest comparison; keys as in :data:`IDLE_COMPARISON`, values serializable as JSON."""
+        with self._lock:
+            return {name: list(value) if isinstance(value, list) else value for name, value in self._values.items()}
+
+    def join(self, timeout_s: float | None = None) -> None:
+        """Wait until the latest comparison is over."""
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    def _refuse_when_busy(self) -> None:
+        if self.session.is_active:
+            raise Busy("Training is running, and a comparison needs the model.", hint="Compare when it has ended.")
+        if self._values["is_active"]:
+            raise Busy("A comparison is already being made.", hint="Wait until it has ended, or stop it.")
+
+    def _target(self, choices: Choices) -> tuple[Path, Path, str, TrainConfig | None]:
+        """The bundle, the folder and the name of the result, and the settings of the run, if it is the latest one's."""
+        host, status = self.session.host, self.session.status()
+        latest = Path(status["bundle_path"]) if status["bundle_path"] else None
+        path = find_bundle(host.lora_folder(), choices.bundle) if choices.bundle else latest
+        if path is None:
+            raise BundleError(
+                "There is no bundle of a run to compare.", hint="Train one, or choose one in Bundle tools."
+            )
+        if path == latest:
+            return path, Path(status["run_folder"]), f"compare-{status['step']:06d}", from_dict(status["config"])
+        return path, host.comparison().output_folder(), f"compare-{path.stem}", None
+
+    def _work(self, plan: Plan, task_id: str, out: Path) -> None:
+        """Body of the thread; it never raises."""
+        outcome: dict[str, Any] = {"state": "stopped"}
+        try:
+            with self.session.host.exclusive(task_id):
+                samples = self._make(plan)
+                if samples is not None:
+                    outcome = self._keep(plan, samples, out)
+        except BaseException as error:
+            logger.exception("The comparison failed")
+            outcome = _failure(error)
+        with self._lock:
+            self._values = {**self._values, **outcome, "is_active": False}
+
+    def _make(self, plan: Plan) -> list[Sample] | None:
+        """All images in the order of the plan's cells; None when stopped."""
+        samples: list[Sample] = []
+        requests = [(checkpoint, plan.request(part, prompt)) for checkpoint, part, prompt in plan.cells]
+        self._set(state="running")
+        images = self.session.host.comparison().images(requests, self._stop.is_set)
+        with contextlib.closing(images):
+            for sample in images:
+                samples.append(sample)
+                self._set(done=len(samples))
+        return samples if len(samples) == len(requests) else None
+
+    def _keep(self, plan: Plan, samples: Sequence[Sample], out: Path) -> dict[str, Any]:
+        """Draw and save the image; the text of every cell is in the file."""
+        made = dict(zip(plan.cells, samples, strict=True))
+        ordered = [made[checkpoint, part, prompt] for checkpoint, prompt in plan.rows for part in plan.parts]
+        show_checkpoint = len(plan.checkpoints) > 1
+        rows = [[prompt, checkpoint] if show_checkpoint else [prompt] for checkpoint, prompt in plan.rows]
+        columns = [PART_TITLES[part] for part in plan.parts]
+        image = self.session.host.comparison().draw([sample.image for sample in ordered], columns, rows)
+        cells = [
+            {"checkpoint": checkpoint, "part": part, "prompt": prompt, "infotext": sample.infotext}
+            for (checkpoint, part, prompt), sample in made.items()
+        ]
+        out.parent.mkdir(parents=True, exist_ok=True)
+        path = free_name(out)
+        write_png(path, image, {"parameters": ordered[0].infotext, "pivotal_comparison": json.dumps(cells)})
+        return {"state": "done", "path": str(path), "cells": cells}
+
+    def _set(self, **values: Any) -> None:
+        with self._lock:
+            self._values = {**self._values, **values}
+
+
+def _failure(error: BaseException) -> Mapping[str, Any]:
+    known = explained(error, "comparing")
+    if isinstance(known, PivotalError):
+        return {"state": "failed", "message": known.message, "hint": known.hint}
+    text = f"The comparison failed: {type(error).__name__}: {error}"
+    return {"state": "failed", "message": text, "hint": "See the webui's console for details."}
+
+
+_current: list[Comparison] = []
+_current_lock = threading.Lock()
+
+
+def comparison_for(session: Session) -> Comparison:
+    """The comparisons of the process's session; like the session, they outlive Reload UI."""
+    with _current_lock:
+        if not _current or _current[0].session is not session:
+            _current[:] = [Comparison(session)]
+        return _current[0]

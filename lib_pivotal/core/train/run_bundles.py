@@ -1,0 +1,58 @@
+"""Finds the newest run, and the bundles that it saved after some of its steps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lib_pivotal.core.train.own_files import read_own_files
+
+__all__ = ["RunBundles", "newest_bundles"]
+
+_STAMP = re.compile(r"-(\d{8}-\d{6})(?:-(\d+))?$")
+"""End of the name of a run folder, see ``run_folder.make_run_folder``."""
+
+
+@dataclass(frozen=True)
+class RunBundles:
+    """The bundles of a run that exist.
+
+    Attributes:
+        name: of the bundle without step number, also without suffix.
+        steps: step → name of the file without suffix, steps ascending.
+    """
+
+    name: str
+    steps: Mapping[int, str] = field(default_factory=dict)
+
+
+def newest_bundles(root: Path, bundles: Path) -> RunBundles | None:
+    """The bundles of the newest run that saved any; None if there is none.
+
+    Args:
+        root: parent of the ``runs`` folder.
+        bundles: folder of the bundles.
+    """
+    for run in sorted((root / "runs").glob("*"), key=_age, reverse=True):
+        record = read_own_files(run)
+        name, files = record.get("bundle"), record.get("files")
+        if isinstance(name, str) and isinstance(files, dict):
+            return RunBundles(name, _numbered(name, files, bundles))
+    return None
+
+
+def _age(run: Path) -> tuple[str, int]:
+    found = _STAMP.search(run.name)
+    return (found[1], int(found[2] or 0)) if found else ("", 0)
+
+
+def _numbered(name: str, files: Mapping[str, object], bundles: Path) -> dict[int, str]:
+    pattern = re.compile(rf"{re.escape(name)}-(\d{{6,9}})(?:-\d+)?\.safetensors")
+    found = {}
+    for file in files:
+        matched = pattern.fullmatch(file)
+        if matched and (bundles / file).is_file():
+            found[int(matched[1])] = file.removesuffix(".safetensors")
+    return dict(sorted(found.items()))

@@ -1,0 +1,125 @@
+"""The comparison of a bundle's parts under a real Gradio: on the result card and in the bundle tools."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from lib_pivotal.app import comparison as comparison_module
+from lib_pivotal.app.comparison import comparison_for
+from lib_pivotal.ui.blocks.comparison import comparison_id
+from lib_pivotal.ui.ids import element_id
+from tests.ui.fake_host import good_config
+from tests.ui.test_tab import wait_until
+
+
+@pytest.fixture(autouse=True)
+def described(monkeypatch, host) -> dict:
+    found = {
+        "lora": {"layers": 4, "parts": {"unet": 2, "text encoder": 2}},
+        "embeddings": {"zog": {}, "<mib>": {}},
+        "family": "SD1",
+        "metadata": {},
+    }
+    monkeypatch.setattr(comparison_module, "_describe", lambda path: found)
+    (host.lora_folder() / "y.safetensors").write_bytes(b"bundle")
+    return found
+
+
+def part(name: str) -> str:
+    return comparison_id("bundles", name)
+
+
+def finish(page, session, place: str = "bundles") -> dict:
+    comparison_for(session).join(5)
+    return page.press(comparison_id(place, "refresh"))
+
+
+def test_one_click_on_a_selected_bundle(page, session, host):
+    page.values[element_id("bundles", "bundle")] = "y"
+    changed = page.press(part("start"))
+    answer = json.loads(changed[part("page")])
+    assert answer["is_active"] in (True, False) and answer["task_id"].startswith("task(")
+    changed = finish(page, session)
+    assert changed[part("start")]["interactive"] is True
+    assert changed[part("stop")]["interactive"] is False
+    assert changed[part("gallery")]["visible"] is True
+    assert len(changed[part("gallery")]["value"]) == 1
+    assert "y: parts × prompts" in page.values[part("view")]
+    assert "compare-y.png" in page.values[part("view")]
+    assert [prompt for _, prompt in host.compare.made[-2:]] == ["zog", "<mib>"]
+    assert part("gallery") not in page.press(part("refresh")), "the image is sent again for nothing"
+
+
+def test_every_field_reaches_the_comparison(page, session, host):
+    page.values[element_id("bundles", "bundle")] = "y"
+    values = {"prompts": "zog\n\n a hat ", "checkpoint": host.compare.titles[1], "seed": "12", "steps": "3"}
+    page.values.update({part(name): value for name, value in values.items()})
+    page.press(part("start"))
+    finish(page, session)
+    status = comparison_for(session).status()
+    assert status["prompts"] == ["zog", "a hat"]
+    assert status["checkpoints"] == host.compare.titles
+    assert "Seed: 12" in status["cells"][0]["infotext"]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"seed": "1.5"}, "Seed of the comparison"),
+        ({"steps": "500"}, "from 1 to 150"),
+        ({"checkpoint": "gone <b>"}, "no checkpoint"),
+    ],
+)
+def test_wrong_values_are_named(page, session, values, words):
+    page.values[element_id("bundles", "bundle")] = "y"
+    page.values.update({part(name): value for name, value in values.items()})
+    page.press(part("start"))
+    assert words in page.values[part("view")]
+    assert comparison_for(session).status()["state"] == "idle"
+
+
+def test_no_file_selected(page):
+    page.press(part("start"))
+    assert "No file is selected" in page.values[part("view")]
+
+
+def test_the_result_card_compares_the_run_and_says_that_training_comes_first(page, session, engine, host, images):
+    start = comparison_id("result", "start")
+    session.start(good_config(images, steps=2))
+    page.press(start)
+    assert "Training is running" in page.values[comparison_id("result", "view")]
+    engine.allow(2)
+    session.join(5)
+    page.press(start)
+    changed = finish(page, session, "result")
+    path = Path(session.status()["run_folder"]) / "compare-000002.png"
+    assert str(path) in page.values[comparison_id("result", "view")]
+    assert changed[comparison_id("result", "gallery")]["visible"] is True
+    assert host.compare.titles[1] in str(changed[comparison_id("result", "checkpoint")]["choices"])
+
+
+def test_it_can_be_stopped_and_a_second_page_sees_it(page, session, host):
+    host.compare.gate = threading.Semaphore(2)
+    page.values[element_id("bundles", "bundle")] = "y"
+    page.press(part("start"))
+    wait_until(lambda: comparison_for(session).status()["done"] == 2)
+    changed = page.press(comparison_id("result", "refresh"))
+    assert changed[comparison_id("result", "start")]["interactive"] is False
+    assert "Image 2 of 10" in page.values[comparison_id("result", "view")]
+    page.press(part("start"))
+    assert "already" in page.values[part("view")]
+    page.press(part("stop"))
+    finish(page, session)
+    assert "stopped" in page.values[part("view")]
+    assert "No comparison" in (page.press(part("stop")) and page.values[part("view")])
+
+
+def test_events_tell_the_script(page):
+    for place in ("result", "bundles"):
+        for name in ("start", "stop", "refresh"):
+            codes = [item.get("js") for item in page.followers(comparison_id(place, name))]
+            assert codes and all(f"pivotalComparison.update('{place}'" in code for code in codes)
