@@ -45,6 +45,16 @@ class Pace:
         self._last = now
 
     @property
+    def step_count(self) -> int:
+        """Number of steps that were measured."""
+        return self._counts[_STEPS]
+
+    @property
+    def seconds_per_step_of_all(self) -> float:
+        """Mean time of a step with its share of the samples, measurements and saves so far."""
+        return sum(self._seconds.values()) / max(self._counts[_STEPS], 1)
+
+    @property
     def seconds_per_step(self) -> float:
         """Mean time of a step alone."""
         return self._mean(_STEPS)

@@ -147,8 +147,8 @@ class RunStatus:
     def measured_pace(self) -> float:
         """Seconds per step, including samples; 0 until there are enough steps to rely on it."""
         with self._lock:
-            is_known = self._values["step"] - self._first_step >= _STEPS_TO_MEASURE
-            return float(self._values["seconds_per_step"]) if is_known else 0.0
+            is_known = self._pace.step_count >= _STEPS_TO_MEASURE
+            return self._pace.seconds_per_step_of_all if is_known else 0.0
 
     def handle(self, event: Event) -> None:
         """Process one event of the engine."""

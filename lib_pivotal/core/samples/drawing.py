@@ -18,7 +18,7 @@ Point = tuple[float, float]
 
 
 class Drawing:
-    """An image; coordinates are 0 … 1 from the top left corner.
+    """An image. Coordinates, lengths and widths are fractions of its side; the origin is the top left corner.
 
     Args:
         side: of the finished image in px.
