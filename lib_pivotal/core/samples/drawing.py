@@ -39,40 +39,40 @@ class Drawing:
             mixed = tuple(round(a + (b - a) * share) for a, b in zip(top, bottom, strict=True))
             self._draw.line([(0, row), (self._scale, row)], fill=mixed)
 
-    def ellipse(self, x: float, y: float, width: float, height: float, color: Color) -> None:
+    def ellipse(self, x: float, y: float, across: float, down: float, color: Color) -> None:
         """An ellipse around a center."""
-        self._draw.ellipse(self._box(x, y, width, height), fill=color)
+        self._draw.ellipse(self._box(x, y, across, down), fill=color)
 
     def circle(self, x: float, y: float, radius: float, color: Color) -> None:
         """A circle around a center."""
         self.ellipse(x, y, 2 * radius, 2 * radius, color)
 
-    def box(self, x: float, y: float, width: float, height: float, color: Color, *, corner: float = 0.0) -> None:
+    def box(self, x: float, y: float, across: float, down: float, color: Color, *, corner: float = 0.0) -> None:
         """A rectangle around a center, with rounded corners of a radius."""
-        self._draw.rounded_rectangle(self._box(x, y, width, height), corner * self._scale, fill=color)
+        self._draw.rounded_rectangle(self._box(x, y, across, down), corner * self._scale, fill=color)
 
     def polygon(self, points: Sequence[Point], color: Color) -> None:
         """A polygon."""
         self._draw.polygon([(x * self._scale, y * self._scale) for x, y in points], fill=color)
 
-    def line(self, points: Sequence[Point], width: float, color: Color) -> None:
+    def line(self, points: Sequence[Point], thickness: float, color: Color) -> None:
         """A line through points with round ends and joints."""
         for start, end in pairwise(points):
             scaled = [(x * self._scale, y * self._scale) for x, y in (start, end)]
-            self._draw.line(scaled, fill=color, width=round(width * self._scale))
+            self._draw.line(scaled, fill=color, width=round(thickness * self._scale))
         for x, y in points:
-            self.circle(x, y, width / 2, color)
+            self.circle(x, y, thickness / 2, color)
 
-    def arc(self, x: float, y: float, radius: float, start: float, end: float, width: float, color: Color) -> None:
+    def arc(self, x: float, y: float, radius: float, start: float, end: float, thickness: float, color: Color) -> None:
         """A part of a circle; angles in degrees, clockwise from the right."""
         count = 24
         angles = [math.radians(start + (end - start) * step / count) for step in range(count + 1)]
-        self.line([(x + radius * math.cos(a), y + radius * math.sin(a)) for a in angles], width, color)
+        self.line([(x + radius * math.cos(a), y + radius * math.sin(a)) for a in angles], thickness, color)
 
     def finish(self) -> Image.Image:
         """The image at its final size."""
         return self._image.resize((self._side, self._side), Image.Resampling.LANCZOS)
 
-    def _box(self, x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:
+    def _box(self, x: float, y: float, across: float, down: float) -> tuple[float, float, float, float]:
         s = self._scale
-        return ((x - width / 2) * s, (y - height / 2) * s, (x + width / 2) * s, (y + height / 2) * s)
+        return ((x - across / 2) * s, (y - down / 2) * s, (x + across / 2) * s, (y + down / 2) * s)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from lib_pivotal.core.atomic_file import replacing
 from lib_pivotal.core.config.io import read_dict
-from lib_pivotal.core.config.presets import with_preset
+from lib_pivotal.core.config.presets import presets, with_preset
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.samples.drawing import Drawing
 from lib_pivotal.core.samples.robot import Pose, draw_robot
@@ -65,7 +65,7 @@ def sample_settings(folder: Path, family: str) -> TrainConfig:
 
     Args:
         folder: where they are.
-        family: of the model, see ``core.families``; anything but ``sdxl`` gets the settings of an SD1 model.
+        family: of the model, see ``core.families``; an unknown one gets the smallest settings.
     """
     values = {
         "data_folder": str(folder),
@@ -73,9 +73,15 @@ def sample_settings(folder: Path, family: str) -> TrainConfig:
         "concepts": [{"name": NAME, "init_text": "small teal robot", "class_noun": "robot"}],
         "sample_prompts": f"flat illustration of {NAME}, waving, forest, trees\n{NAME}, mountain, river",
     }
-    config, problems = read_dict(with_preset(values, "character-sdxl" if family == "sdxl" else "character-few-sd1"))
+    config, problems = read_dict(with_preset(values, _preset(family)))
     assert not problems
     return config
+
+
+def _preset(family: str) -> str:
+    """The preset for a character with few images; models of an unknown family get the smallest settings."""
+    found = [preset.name for preset in presets() if preset.family == family and preset.name.startswith("character")]
+    return found[0] if found else "character-few-sd1"
 
 
 def _caption(background: str, thing: str, pose: Pose) -> str:
