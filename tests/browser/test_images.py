@@ -101,7 +101,7 @@ def test_an_image_opens_and_its_caption_is_saved(page, folder):
 
 
 def test_ticked_core_tags_reach_the_settings(page, tab):
-    page.get_by_text("Core tags", exact=True).click()
+    page.locator("#pivotal_browser_tags_part").get_by_text("Core tags", exact=True).click()
     page.click("#pivotal_browser_find_tags")
     box = page.get_by_label("Use red hair as a core tag of zog", exact=True)
     expect(box).to_be_checked(timeout=WAIT_MS)

@@ -14,7 +14,7 @@ from tests.e2e.images import NAMES
 __all__ = ["images", "tab"]
 
 VALUES = "#pivotal_run_plot .pivotal-chart-values"
-PLOT = "#pivotal_run_plot svg.pivotal-plot"
+PLOT = "#pivotal_run_plot svg.pivotal-plot.pivotal-plot"
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ def test_from_filling_to_the_image(tab, webui, images, shoot):
     tab.expect_status("Step")
     expect(tab.progress()).to_be_visible()
     expect(page.locator("#pivotal_run_gallery img").first).to_be_visible(timeout=WAIT_MS)
-    expect(page.locator("#pivotal_run_plot svg")).to_be_visible(timeout=WAIT_MS)
+    expect(page.locator("#pivotal_run_plot svg.pivotal-plot")).to_be_visible(timeout=WAIT_MS)
     shoot(page, "training")
     tab.expect_status("Finished")
     expect(page.locator("#pivotal_result_card")).to_be_visible()
@@ -117,7 +117,7 @@ def test_a_reload_and_escape_lose_nothing_and_stop_keeps(tab, webui, images):
     # Until then the page shows the previous run.
     tab.expect_notice("started")
     tab.expect_status("Step")
-    expect(page.locator("#pivotal_run_plot svg")).to_be_visible(timeout=WAIT_MS)
+    expect(page.locator("#pivotal_run_plot svg.pivotal-plot")).to_be_visible(timeout=WAIT_MS)
     page.keyboard.press("Escape")
     # The webui's own handler fails in every tab that has no interrupt button.
     tab.forgive("reading 'style'")
