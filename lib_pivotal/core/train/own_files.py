@@ -16,7 +16,7 @@ from typing import Any
 from lib_pivotal.core.atomic_file import replacing
 from lib_pivotal.core.bundle.names import check_file_name
 
-__all__ = ["OwnFiles", "read_own_files"]
+__all__ = ["OwnFiles"]
 
 logger = logging.getLogger("pivotal.own_files")
 
@@ -61,7 +61,7 @@ class OwnFiles:
 
     def load_record(self) -> None:
         """Load the record in the run folder; damaged entries are left out."""
-        record = read_own_files(self._record.parent)
+        record = _read(self._record)
         files = record.get("files")
         if isinstance(files, dict):
             self._add(files)
@@ -118,13 +118,7 @@ class OwnFiles:
                 known += [digest for digest in digests if digest not in known]
 
 
-def read_own_files(run: Path) -> dict[str, Any]:
-    """Contents of ``files.json``, which may come from somebody else; empty if it cannot be read.
-
-    Args:
-        run: the run folder.
-    """
-    path = run / _RECORD
+def _read(path: Path) -> dict[str, Any]:
     try:
         if not path.is_file() or path.stat().st_size > _MAX_RECORD_BYTES:
             return {}

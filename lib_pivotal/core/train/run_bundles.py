@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lib_pivotal.core.train.own_files import read_own_files
+from lib_pivotal.core.train.step_bundles import read_own_files, step_bundles
 
 __all__ = ["RunBundles", "newest_bundles"]
 
@@ -36,23 +36,12 @@ def newest_bundles(root: Path, bundles: Path) -> RunBundles | None:
         bundles: folder of the bundles.
     """
     for run in sorted((root / "runs").glob("*"), key=_age, reverse=True):
-        record = read_own_files(run)
-        name, files = record.get("bundle"), record.get("files")
-        if isinstance(name, str) and isinstance(files, dict):
-            return RunBundles(name, _numbered(name, files, bundles))
+        own = read_own_files(run, bundles)
+        if own.bundle_name and own.names():
+            return RunBundles(own.bundle_name, {step: file.stem for step, file in step_bundles(run, bundles).items()})
     return None
 
 
 def _age(run: Path) -> tuple[str, int]:
     found = _STAMP.search(run.name)
     return (found[1], int(found[2] or 0)) if found else ("", 0)
-
-
-def _numbered(name: str, files: Mapping[str, object], bundles: Path) -> dict[int, str]:
-    pattern = re.compile(rf"{re.escape(name)}-(\d{{6,9}})(?:-\d+)?\.safetensors")
-    found = {}
-    for file in files:
-        matched = pattern.fullmatch(file)
-        if matched and (bundles / file).is_file():
-            found[int(matched[1])] = file.removesuffix(".safetensors")
-    return dict(sorted(found.items()))
