@@ -27,7 +27,7 @@ def complaint(tree: Path, symbol: dict[str, Any]) -> str | None:
     name, kind = symbol["name"], symbol["kind"]
     if kind in ("option", "flag"):
         text = name if kind == "option" else "--" + name
-        return None if _has_constant(parsed, text) else f"no {kind} {text}"
+        return None if text in _constants(parsed) else f"no {kind} {text}"
     owner, _, last = name.rpartition(".")
     scope = _class_chain(parsed, owner) if owner else [parsed]
     if kind in ("value", "attribute"):
@@ -41,18 +41,19 @@ def complaint(tree: Path, symbol: dict[str, Any]) -> str | None:
     return _call_complaint(node, symbol["call"], is_bound=bool(owner)) if "call" in symbol else None
 
 
-@functools.lru_cache(maxsize=64)
+@functools.cache
 def _parse(source: Path) -> ast.Module:
     return ast.parse(source.read_text(encoding="utf-8"))
 
 
-def _has_constant(parsed: ast.Module, text: str) -> bool:
-    return any(isinstance(node, ast.Constant) and node.value == text for node in ast.walk(parsed))
+@functools.cache
+def _constants(parsed: ast.Module) -> set[str]:
+    return {node.value for node in ast.walk(parsed) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
 
 
 def _class_chain(parsed: ast.Module, name: str) -> list[ast.ClassDef]:
     """The class and those of its bases that the same file defines."""
-    classes = {node.name: node for node in ast.walk(parsed) if isinstance(node, ast.ClassDef)}
+    classes = _classes(parsed)
     chain, queue = [], [name]
     while queue:
         node = classes.get(queue.pop(0))
@@ -62,6 +63,12 @@ def _class_chain(parsed: ast.Module, name: str) -> list[ast.ClassDef]:
     return chain
 
 
+@functools.cache
+def _classes(parsed: ast.Module) -> dict[str, ast.ClassDef]:
+    return {node.name: node for node in ast.walk(parsed) if isinstance(node, ast.ClassDef)}
+
+
+@functools.cache
 def _names(scope: ast.Module | ast.ClassDef) -> set[str]:
     """Names bound in a module or class body, and attributes that methods set on self."""
     names = set()

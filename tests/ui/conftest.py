@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,9 +11,33 @@ from tests.ui.fake_host import FakeBundleLibrary, FakeHost, GatedEngine, write_i
 
 gradio = pytest.importorskip("gradio", reason="the tab's tests need one of the two Gradio environments")
 
+from lib_pivotal.app.comparison import comparison_for  # noqa: E402
 from lib_pivotal.app.session import Session  # noqa: E402
 from lib_pivotal.ui.tab import build_tab  # noqa: E402
 from tests.ui.page import Page  # noqa: E402
+
+
+class _Built:
+    """A tab and the objects that its buttons act on; building one takes Gradio longer than most tests take."""
+
+    def __init__(self, folder: Path) -> None:
+        session, library = Session(FakeHost(folder), GatedEngine()), FakeBundleLibrary()
+        self.blocks = build_tab(session, library)
+        self._own = _acted_on(session, library)
+
+    def act_on(self, session: Session, library: FakeBundleLibrary) -> None:
+        """Let the buttons act on other objects: what was built with the tab takes over their state."""
+        for own, other in zip(self._own, _acted_on(session, library)):
+            own.__dict__ = other.__dict__
+
+
+def _acted_on(session: Session, library: FakeBundleLibrary) -> list[Any]:
+    return [session, session.queue, session.presets, comparison_for(session), library]
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> _Built:
+    return _Built(tmp_path_factory.mktemp("built"))
 
 
 @pytest.fixture
@@ -39,8 +64,9 @@ def library() -> FakeBundleLibrary:
 
 
 @pytest.fixture
-def page(session: Session, library: FakeBundleLibrary) -> Page:
-    return Page(build_tab(session, library))
+def page(built: _Built, session: Session, library: FakeBundleLibrary) -> Page:
+    built.act_on(session, library)
+    return Page(built.blocks)
 
 
 @pytest.fixture

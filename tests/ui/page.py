@@ -22,7 +22,7 @@ class Page:
         self.parts = {item["id"]: item for item in config["components"]}
         self.events = config["dependencies"]
         self.values = {self.name(number): item["props"].get("value") for number, item in self.parts.items()}
-        self._client = TestClient(gr.routes.App.create_app(blocks))
+        self._client = TestClient(blocks.app)
 
     def name(self, number: int) -> str:
         """Element id of a component."""
