@@ -19,8 +19,10 @@ needs_model = pytest.mark.skipif(not assets.BASE_A.exists(), reason="THE SMALL M
 @needs_model
 def test_the_demo_trains_measures_and_draws(tmp_path: Path, monkeypatch) -> None:
     from lib_pivotal.demo import __main__ as demo
-    from lib_pivotal.demo import evaluate
+    from lib_pivotal.demo import characters, evaluate
 
+    all_poses = characters.poses
+    monkeypatch.setattr(characters, "poses", lambda *arguments: all_poses(*arguments)[:4])
     monkeypatch.setattr(demo, "_SAMPLE_STEPS", 1)
     monkeypatch.setattr(evaluate, "_PAIRS", 1)
     (prompt, *_) = demo._prompts()
