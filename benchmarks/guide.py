@@ -17,13 +17,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.cast import CAST, STYLE
+from benchmarks.cast import CAST, STYLE, images_of
 from benchmarks.cast import draw as draw_member
 from lib_pivotal.cli.train import train_run
 from lib_pivotal.core.bundle.file import Bundle, read_bundle
 from lib_pivotal.core.config.schema import Concept, TrainConfig
-from lib_pivotal.core.lora.adapter_set import attach
-from lib_pivotal.core.ports import SampleRequest
 from lib_pivotal.demo.__main__ import NAMES, demo_config
 from lib_pivotal.demo.assets import Bases, materialize
 from lib_pivotal.demo.characters import Pose, write_dataset
@@ -31,14 +29,15 @@ from lib_pivotal.demo.evaluate import Parts, parts_of
 from lib_pivotal.demo.report import grid
 from lib_pivotal.demo.world import caption, draw, random_scene
 from lib_pivotal.host.diffusers.model import DiffusersModel, load_model
-from lib_pivotal.host.diffusers.sample import DiffusersSampler
 
 CHARACTER = NAMES[0]
 _WORDS = "blue square"
+_CORE_TAGS = (_WORDS, "striped")
 _SEEN = ("circle", "square", "triangle", "cross")
 _STYLE_IMAGES = 40
-_SIDE = 96
-_CAST_SIDE = 44
+_SEED = 3
+_SIDE, _STYLE_SIDE, _CAST_SIDE = 96, 112, 44
+"""Sides of the images in px, by the length of the prompts above them."""
 _COLORS = 96
 """Enough for the few colors of these drawings, and a file of a fraction of the size."""
 
@@ -51,10 +50,10 @@ _CHARACTER_PROMPTS = (
 )
 """The last two backgrounds are on none of the images."""
 _STYLE_PROMPTS = (
-    f"{STYLE}, a large red circle, yellow background",
-    f"{STYLE}, a large striped blue square, pink background",
-    f"{STYLE}, a large yellow star, blue background",
-    f"{STYLE}, a large pink heart, green background",
+    f"a large red circle, yellow background, {STYLE}",
+    f"a large striped blue square, pink background, {STYLE}",
+    f"a large yellow star, blue background, {STYLE}",
+    f"a large pink heart, green background, {STYLE}",
 )
 """The last two shapes are on none of the images."""
 
@@ -68,20 +67,27 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     bases = materialize(options.out / "model")
-    character = _trained(bases, _character_data(options.out), Concept(CHARACTER, _WORDS, vectors=8), options)
-    style = _trained(bases, _style_data(options.out), Concept(STYLE, "dark", vectors=8, class_noun="style"), options)
+    subject = Concept(CHARACTER, _WORDS, vectors=8, core_tags=_CORE_TAGS)
+    character = _trained(bases, _character_data(options.out), subject, options)
+    look = Concept(STYLE, "dark", vectors=8, class_noun="style")
+    style = _trained(bases, _style_data(options.out), look, options)
     _contact_sheet(options.out / CHARACTER).save(options.out / "guide-character-images.png")
     _contact_sheet(options.out / STYLE).save(options.out / "guide-style-images.png")
     a, b = load_model(bases.a), load_model(bases.b)
     _save(_character_rows(a, b, character), _CHARACTER_PROMPTS, options.out / "guide-character.png")
-    _save(_style_rows(a, character, style), (*_STYLE_PROMPTS, _both()), options.out / "guide-style.png")
+    prompts = (*_STYLE_PROMPTS, _both())
+    _save(_style_rows(a, character, style), prompts, options.out / "guide-style.png", side=_STYLE_SIDE)
     if options.cast:
         names = tuple(member.name for member in CAST)
         _save(_cast_rows(a, read_bundle(options.cast)), names, options.out / "guide-cast.png", side=_CAST_SIDE)
 
 
 def _character_data(out: Path) -> Path:
-    write_dataset(out / CHARACTER, CHARACTER)
+    """The demo's images, with captions that also have the core tags, as those of a tagging program."""
+    for path in write_dataset(out / CHARACTER, CHARACTER):
+        text = path.with_suffix(".txt")
+        changing = text.read_text(encoding="utf-8").removeprefix(f"{CHARACTER}, ")
+        text.write_text(f"{CHARACTER}, {', '.join(_CORE_TAGS)}, {changing}", encoding="utf-8")
     return out / CHARACTER
 
 
@@ -100,6 +106,10 @@ def _style_data(out: Path) -> Path:
 
 
 def _trained(bases: Bases, data: Path, concept: Concept, options: argparse.Namespace) -> Bundle:
+    """The bundle of a concept; one that is already in the output folder is used again."""
+    done = options.out / f"{concept.name}.safetensors"
+    if done.exists():
+        return read_bundle(done)
     config: TrainConfig = dataclasses.replace(
         demo_config(bases.a, data, options.steps), concepts=(concept,), output_name=concept.name
     )
@@ -122,12 +132,12 @@ def _style_rows(model: DiffusersModel, character: Bundle, style: Bundle) -> Iter
     others = [parts_of(character, model, embeddings=True, loras=["unet", "clip_l"])]
     only = parts_of(style, model, embeddings=True, loras=[])
     for title, parts, name in (
-        ("whole bundle", [_whole(style, model)], STYLE),
-        ("embeddings only", [only], STYLE),
-        ("no bundle, the word “dark”", [], "dark"),
+        ("whole bundle", [_whole(style, model)], f", {STYLE}"),
+        ("embeddings only", [only], f", {STYLE}"),
+        ("no bundle of the style", [], ""),
     ):
-        prompts = [prompt.replace(STYLE, name) for prompt in _STYLE_PROMPTS]
-        both = _images(model, [*others, *parts], [_both().replace(STYLE, name)])
+        prompts = [prompt.replace(f", {STYLE}", name) for prompt in _STYLE_PROMPTS]
+        both = _images(model, [*others, *parts], [_both().replace(f", {STYLE}", name)])
         yield title, [*_images(model, parts, prompts), *both]
 
 
@@ -137,12 +147,12 @@ def _cast_rows(model: DiffusersModel, bundle: Bundle) -> Iterator[tuple[str, lis
     prompts = [f"{member.name}, large, white background" for member in CAST]
     yield "whole bundle", _images(model, [_whole(bundle, model)], prompts)
     yield "embeddings only", _images(model, [parts_of(bundle, model, embeddings=True, loras=[])], prompts)
-    in_style = [prompt.replace(",", f", {STYLE},", 1) for prompt in prompts]
+    in_style = [f"{prompt}, {STYLE}" for prompt in prompts]
     yield f"whole bundle, with “{STYLE}”", _images(model, [_whole(bundle, model)], in_style)
 
 
 def _both() -> str:
-    return f"{CHARACTER}, {STYLE}, large, red background"
+    return f"{CHARACTER}, large, red background, {STYLE}"
 
 
 def _whole(bundle: Bundle, model: DiffusersModel) -> Parts:
@@ -150,15 +160,10 @@ def _whole(bundle: Bundle, model: DiffusersModel) -> Parts:
 
 
 def _images(model: DiffusersModel, parts: list[Parts], prompts: tuple[str, ...] | list[str]) -> list[Image.Image]:
+    """An image of each prompt, all with the same seed."""
     embeddings = {name: vectors for part in parts for name, vectors in part.embeddings.items()}
-    sampler = DiffusersSampler(model)
-    images = []
-    with attach([lora for part in parts for lora in part.loras]):
-        for prompt in prompts:
-            sample = sampler.make(SampleRequest(prompt, "", 64, 64, 20, 4.0, seed=3), embeddings)
-            assert sample is not None
-            images.append(sample.image)
-    return images
+    together = Parts(embeddings, [lora for part in parts for lora in part.loras])
+    return [Image.fromarray(image) for image in images_of(model, together, list(prompts), [_SEED] * len(prompts))]
 
 
 def _save(
