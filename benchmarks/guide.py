@@ -147,8 +147,6 @@ def _cast_rows(model: DiffusersModel, bundle: Bundle) -> Iterator[tuple[str, lis
     prompts = [f"{member.name}, large, white background" for member in CAST]
     yield "whole bundle", _images(model, [_whole(bundle, model)], prompts)
     yield "embeddings only", _images(model, [parts_of(bundle, model, embeddings=True, loras=[])], prompts)
-    in_style = [f"{prompt}, {STYLE}" for prompt in prompts]
-    yield f"whole bundle, with “{STYLE}”", _images(model, [_whole(bundle, model)], in_style)
 
 
 def _both() -> str:
