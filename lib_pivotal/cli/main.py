@@ -20,7 +20,7 @@ from lib_pivotal.core.errors import PivotalError
 from lib_pivotal.core.printable import printable
 from lib_pivotal.core.train.out_of_memory import explained
 
-__all__ = ["main", "reported"]
+__all__ = ["main", "make_parser", "reported"]
 
 logger = logging.getLogger("pivotal.cli")
 
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 on success, 2 if the input cannot be used, 1 on any other failure.
     """
     with guarded() as out:
-        options = _parser().parse_args(arguments)
+        options = make_parser().parse_args(arguments)
         code = reported(lambda: int(options.run(options)))
         # A pipe closed by its reader is not a failure, and neither is training whose output cannot be shown.
         if out.failure is not None and not out.is_broken_pipe and not code and options.prints:
@@ -90,7 +90,8 @@ def _print_error(*lines: str) -> None:
         say("\n".join(line for line in lines if line) + "\n", is_error=True)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; each sets ``run``, a function of the parsed options that returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m lib_pivotal", description="Pivotal tuning of Stable Diffusion 1, 2 and XL without a webui."
     )
