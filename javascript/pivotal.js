@@ -107,8 +107,19 @@ var pivotal = (function() {
         }
     }
 
+    // Host: javascript/hints.js, 1.6.1 to 1.10.1: labels that the webui has, too, such as "Seed", would get its tooltips, which
+    // are about making images. Elements with a tooltip are left alone.
+    function keepOwnHints() {
+        gradioApp().querySelectorAll("#pivotal_tab [data-testid=block-info]").forEach((label) => {
+            if (label.textContent in titles && label.nextElementSibling) {
+                label.title = label.nextElementSibling.textContent;
+            }
+        });
+    }
+
     onUiLoaded(function() {
         start();
+        keepOwnHints();
         setInterval(poll, POLL_MS);
     });
     onUiTabChange(function() {

@@ -46,6 +46,11 @@ var pivotalNames = (function() {
         return text.replace(/\{(\w+)\}/g, (whole, name) => name in values ? values[name] : whole);
     }
 
+    // The webui itself translates only whole texts: no tooltips of cells, names for screen readers or texts with numbers.
+    function translate(text) {
+        return (window.localization || {})[text] || text;
+    }
+
     // ---- values of cells
 
     function shownValue(item, field) {
@@ -363,8 +368,8 @@ var pivotalNames = (function() {
         }
         place = found;
         const known = JSON.parse(place.dataset.known);
-        fields = known.fields;
-        words = known.words;
+        fields = known.fields.map((field) => ({...field, label: translate(field.label), help: translate(field.help)}));
+        words = Object.fromEntries(Object.entries(known.words).map(([name, text]) => [name, translate(text)]));
         copied = known.copied;
         build();
         items = [];

@@ -40,7 +40,7 @@ def _concept(item: Mapping[str, Any], found: CoreTags, own_text: str) -> str:
     ]
     rows = "".join(_row(item["name"], row) for row in found.listed(item["name"]))
     if rows:
-        head = "".join(f"<th>{escape_html(title)}</th>" for title in CORE_TAG_TABLE)
+        head = "".join(f"<th>{escape_html(title)}</th>" if title else "<td></td>" for title in CORE_TAG_TABLE)
         lines.append(f'<table class="pivotal-table"><tr>{head}</tr>{rows}</table>')
     return "".join(lines)
 

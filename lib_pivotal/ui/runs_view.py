@@ -36,7 +36,7 @@ def show_runs(runs: Sequence[Mapping[str, Any]], total: int) -> str:
 
 
 def _table(columns: Iterable[str], rows: str) -> str:
-    head = "".join(f'<th scope="col">{escape_html(column)}</th>' for column in columns)
+    head = "".join(f'<th scope="col">{escape_html(column)}</th>' if column else "<td></td>" for column in columns)
     return f'<table class="pivotal-table"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
 
 
@@ -183,6 +183,7 @@ def show_may_change(names: Iterable[str]) -> str:
         names: of the settings.
     """
     known = field_info()
-    labels = ", ".join(str(known[name]["label"]) for name in known if name in set(names))
+    # The webui translates whole texts of elements, so each label has its own.
+    labels = ", ".join(f"<span>{escape_html(known[name]['label'])}</span>" for name in known if name in set(names))
     exact, title = escape_html(RUN_MESSAGES["exact"]), escape_html(RUN_MESSAGES["may_change"])
-    return f'<div class="pivotal-hint">{exact}<details><summary>{title}</summary>{escape_html(labels)}</details></div>'
+    return f'<div class="pivotal-hint">{exact}<details><summary>{title}</summary>{labels}</details></div>'

@@ -148,10 +148,13 @@ def shoot(request: pytest.FixtureRequest) -> Callable[..., None]:
         image = Image.open(io.BytesIO(page.screenshot(**options))).convert("RGB")
         _SHOTS.mkdir(parents=True, exist_ok=True)
         path = _SHOTS / f"{name}.png"
+        # This method keeps the colors of small things, such as the edge of a message; the default one mixes them.
+        method, dither = Image.Quantize.FASTOCTREE, Image.Dither.NONE
         for colors in (256, 128, 64, 32):
-            image.quantize(colors).save(path, optimize=True)
+            image.quantize(colors, method, dither=dither).save(path, optimize=True)
             if path.stat().st_size <= _MAX_BYTES:
                 return
-        image.resize((image.width * 2 // 3, image.height * 2 // 3)).quantize(64).save(path, optimize=True)
+        image = image.resize((image.width * 2 // 3, image.height * 2 // 3))
+        image.quantize(64, method, dither=dither).save(path, optimize=True)
 
     return take

@@ -2,6 +2,8 @@
 
 var opts = {show_progressbar: true};
 
+var titles = {Seed: "of an image"};
+
 function gradioApp() {
     return document;
 }

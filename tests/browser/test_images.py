@@ -55,7 +55,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.glob("*.txt")}
 
 
-def test_pages_filters_edits_and_undo(page, folder, shoot):
+def test_pages_filters_edits_and_undo(page, folder):
     before = contents(folder)
     expect(cards(page)).to_have_count(60)
     for number in (2, 3):
@@ -68,7 +68,6 @@ def test_pages_filters_edits_and_undo(page, folder, shoot):
     expect(page.locator(".pivotal-page").first).to_contain_text("Page 4 of 9", timeout=WAIT_MS)
     image = cards(page).first.locator("img").first
     assert image.evaluate("(image) => image.naturalWidth") == 96
-    shoot(page, "dataset")
     page.locator("#pivotal_browser_tags").get_by_role("button", name="left").click()
     expect(page.locator(".pivotal-page").first).to_contain_text("Page 1 of 5: 250 of 500", timeout=WAIT_MS)
     page.get_by_text("Edit the captions of all images", exact=False).click()

@@ -55,7 +55,7 @@ def settings(folder: Path, output_name: str, **changes) -> dict:
     }
 
 
-def test_from_filling_to_the_image(tab, webui, images, shoot):
+def test_from_filling_to_the_image(tab, webui, images):
     page = tab.page
     tab.fill(settings(images / "nowhere", "", steps="-3"), BLOCKS)
     tab.press("run_train")
@@ -73,7 +73,6 @@ def test_from_filling_to_the_image(tab, webui, images, shoot):
     expect(tab.progress()).to_be_visible()
     expect(page.locator("#pivotal_run_gallery img").first).to_be_visible(timeout=WAIT_MS)
     expect(page.locator("#pivotal_run_plot svg.pivotal-plot")).to_be_visible(timeout=WAIT_MS)
-    shoot(page, "training")
     tab.expect_status("Finished")
     expect(page.locator("#pivotal_result_card")).to_be_visible()
     expect(page.locator("#pivotal_run_train")).to_be_enabled()

@@ -44,7 +44,7 @@ def go_to_runs(tab) -> None:
     expect(tab.page.locator("#pivotal_runs_list [data-pivotal-run]").first).to_be_visible(timeout=WAIT_MS)
 
 
-def test_a_past_run_is_selected_by_a_click_and_its_settings_are_loaded(tab, past_run, shoot):
+def test_a_past_run_is_selected_by_a_click_and_its_settings_are_loaded(tab, past_run):
     go_to_runs(tab)
     page = tab.page
     expect(page.locator("#pivotal_runs_list img").first).to_be_visible()
@@ -52,7 +52,6 @@ def test_a_past_run_is_selected_by_a_click_and_its_settings_are_loaded(tab, past
     expect(page.locator("#pivotal_runs_view").first).to_contain_text(past_run, timeout=WAIT_MS)
     expect(page.locator("#pivotal_runs_run input")).to_have_value(past_run)
     expect(page.locator("#pivotal_runs_steps_view").first).to_contain_text("3")
-    shoot(page, "runs")
     tab.press("runs_load")
     expect(page.locator("#pivotal_run_notice").first).to_contain_text(past_run, timeout=WAIT_MS)
     expect(page.locator("#pivotal_output_output_name textarea, #pivotal_output_output_name input")).to_have_value(

@@ -20,8 +20,12 @@ _ON_TOP = {
     "restore": "secondary",
 }
 
-# The webui's own script puts its progress bar and its live preview into these two elements.
-_PROGRESS = '<div class="pivotal-progress"><div id="pivotal_progress_here"></div></div><div id="pivotal_live"></div>'
+# The webui's own script puts its progress bar and its live preview into these two elements. The images of the preview
+# have no descriptions, and each of them is shown below with one.
+_PROGRESS = (
+    '<div class="pivotal-progress"><div id="pivotal_progress_here"></div></div>'
+    '<div id="pivotal_live" aria-hidden="true"></div>'
+)
 
 
 def create_buttons() -> dict[str, Any]:
