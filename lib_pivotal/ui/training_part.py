@@ -45,7 +45,8 @@ def add_training(session: Session) -> dict[str, Any]:
         with gr.Column(scale=2, min_width=320):
             parts.update(create_monitor())
             with parts["card"]:
-                add_comparison("result", comparison_for(session))
+                # Of the bundle on the card, even if another run has been started from elsewhere since.
+                add_comparison("result", comparison_for(session), {"bundle": parts["card_bundle"]})
     _wire(parts, Handlers(session))
     _wire_queue_and_length(parts, QueueHandlers(session), LengthHandlers(session))
     _wire_presets(parts, PresetHandlers(session))
