@@ -80,7 +80,7 @@ def _wire_queue_and_length(parts: dict[str, Any], queue: QueueHandlers, length: 
     fields = input_names()
     listen = Listener(parts)
     listen("queue_add", queue.add, fields, ["notice"], spinner=True)
-    listen("length_refresh", length.refresh, fields, ["length"])
+    tell_report(listen("length_refresh", length.refresh, fields, ["length", REPORT]), parts)
     for name, factor in FACTORS.items():
         listen(name, length.fill_in(factor), fields, ["notice", "steps", "length"])
     # Also when another button changes a field; the page's script waits until all of them have changed.

@@ -105,6 +105,24 @@ def test_answers_of_the_server_leave_the_cell_that_is_being_edited(bare_tab):
     expect(page.locator(".pivotal-names-problems").nth(1)).to_be_hidden()
 
 
+def test_clashes_and_views_are_shown_while_typing(bare_tab, images):
+    page = bare_tab.page
+    field(page, "images_data_folder").fill(str(images))
+    field(page, "training_steps").fill("300")
+    type_names(bare_tab, "zog_1", "ZOG_1")
+    problems = page.locator(".pivotal-names-problems")
+    expect(problems.nth(1)).to_contain_text("same name")
+    expect(bare_tab.cell(1, "name")).to_have_attribute("aria-invalid", "true")
+    expect(bare_tab.cell(1, "name")).to_be_focused()
+    bare_tab.cell(1, "name").fill("taken")
+    expect(problems.nth(1)).to_contain_text("installed embedding")
+    bare_tab.cell(1, "name").fill("zog_2")
+    expect(problems.nth(1)).to_be_hidden()
+    expect(page.locator(".pivotal-names-views").nth(1)).to_have_text("100")
+    field(page, "training_steps").fill("600")
+    expect(page.locator(".pivotal-names-views").nth(1)).to_have_text("200")
+
+
 def test_rows_move_disappear_and_come_back(bare_tab):
     page = bare_tab.page
     type_names(bare_tab, "zog", "mib", "nim")
