@@ -220,6 +220,19 @@ var pivotalNamesTable = (function() {
         parts.table.addEventListener("paste", pivotalNamesServer.onPaste);
     }
 
+    // The webui itself translates only whole texts: no tooltips of cells, names for screen readers or texts with numbers.
+    function translate(text) {
+        return (window.localization || {})[text] || text;
+    }
+
+    function translated({fields, words, copied}) {
+        return {
+            fields: fields.map((field) => ({...field, label: translate(field.label), help: translate(field.help)})),
+            words: Object.fromEntries(Object.entries(words).map(([name, text]) => [name, translate(text)])),
+            copied,
+        };
+    }
+
     function draw() {
         const found = gradioApp().querySelector("#pivotal_concepts_table .pivotal-names");
         if (!found || !pivotalNames.hidden("json")) {
@@ -227,7 +240,7 @@ var pivotalNamesTable = (function() {
             return;
         }
         place = found;
-        const told = JSON.parse(place.dataset.known);
+        const told = translated(JSON.parse(place.dataset.known));
         Object.assign(known, told);
         build();
         pivotalNames.begin(told);
