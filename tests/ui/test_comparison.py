@@ -97,6 +97,7 @@ def test_the_result_card_compares_its_run_and_not_a_later_one(page, session, eng
     page.press(element_id("run", "refresh"))
     # The page still shows the card when somebody else has started another run.
     session.start(good_config(images, steps=2, output_name="later"))
+    wait_until(lambda: session.status()["state"] == "training")
     page.press(start)
     wait_until(lambda: comparison_for(session).status()["state"] == "queued")
     session.stop(discard=True)

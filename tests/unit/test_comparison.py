@@ -140,6 +140,10 @@ def test_while_training_has_the_model_a_comparison_waits_for_its_turn(host, desc
     session.start(good_config(write_images(tmp_path / "images")))
     with pytest.raises(Busy, match="Training is running"):
         comparison.start(Choices())
+    deadline = time.monotonic() + 5
+    while "borrow" not in host.log:
+        assert time.monotonic() < deadline, "the training never got the model"
+        time.sleep(0.005)
     comparison.start(Choices(bundle="zog"))
     assert (comparison.status()["state"], host.compare.made) == ("queued", [])
     assert comparison.stop() and not comparison.stop()
