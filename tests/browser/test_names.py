@@ -17,6 +17,7 @@ from tests.ui.fake_host import write_images
 
 NOTICE = "#pivotal_concepts_notice"
 COUNT = ".pivotal-names-count"
+SLOW_MS = 30_000
 
 
 @pytest.fixture(scope="module")
@@ -101,16 +102,16 @@ def test_clashes_and_views_are_shown_while_typing(bare_tab, images):
     field(page, "training_steps").fill("300")
     type_names(bare_tab, "zog_1", "ZOG_1")
     problems = page.locator(".pivotal-names-problems")
-    expect(problems.nth(1)).to_contain_text("same name")
+    expect(problems.nth(1)).to_contain_text("same name", timeout=SLOW_MS)
     expect(bare_tab.cell(1, "name")).to_have_attribute("aria-invalid", "true")
     expect(bare_tab.cell(1, "name")).to_be_focused()
     bare_tab.cell(1, "name").fill("taken")
-    expect(problems.nth(1)).to_contain_text("installed embedding")
+    expect(problems.nth(1)).to_contain_text("installed embedding", timeout=SLOW_MS)
     bare_tab.cell(1, "name").fill("zog_2")
-    expect(problems.nth(1)).to_be_hidden()
-    expect(page.locator(".pivotal-names-views").nth(1)).to_have_text("100")
+    expect(problems.nth(1)).to_be_hidden(timeout=SLOW_MS)
+    expect(page.locator(".pivotal-names-views").nth(1)).to_have_text("100", timeout=SLOW_MS)
     field(page, "training_steps").fill("600")
-    expect(page.locator(".pivotal-names-views").nth(1)).to_have_text("200")
+    expect(page.locator(".pivotal-names-views").nth(1)).to_have_text("200", timeout=SLOW_MS)
 
 
 def test_rows_move_disappear_and_come_back(bare_tab):
