@@ -74,7 +74,7 @@ class TabPage:
             "() => { const box = document.querySelector('#pivotal_concepts_json').querySelector('input, textarea');"
             " box.value = '[]'; updateInput(box); }"
         )
-        expect(self.cells("name")).to_have_count(1)
+        expect(self.cells("name")).to_have_count(1, timeout=_WAIT_MS)
 
     def paste(self, text: str) -> None:
         """Paste into the field that has the focus, with the keyboard."""

@@ -59,7 +59,9 @@ def test_a_cast_of_fifteen_and_a_style(tab: TabPage, webui: Webui, cast: Path):
     assert [concept["name"] for concept in run["config"]["concepts"]] == NAMES
     tab.expect_status("Finished")
     for name in NAMES:
-        expect(tab.page.locator("#pivotal_result_words").locator("textarea, input")).to_have_value(contains(name))
+        expect(tab.page.locator("#pivotal_result_words").locator("textarea, input")).to_have_value(
+            contains(name), timeout=WAIT_MS
+        )
     every_name_acts(webui)
     look_at_the_parts(tab, webui)
     assert tab.errors == []
@@ -84,13 +86,13 @@ def start_with_few_clicks(tab: TabPage, folder: Path) -> int:
     page.get_by_role("button", name="Pivotal Tuning", exact=True).first.click()
     tab.cell(0, "name").click()
     tab.paste("\n".join(ROWS))
-    expect(tab.cells("name")).to_have_count(len(NAMES))
+    expect(tab.cells("name")).to_have_count(len(NAMES), timeout=WAIT_MS)
     for end, text in (("images_data_folder", str(folder)), ("output_output_name", "cast")):
         field(tab, end).click()
         page.keyboard.insert_text(text)
     tab.press("run_check")
     tab.expect_notice("Ready to train")
-    expect(page.locator(".pivotal-names-images").last).to_have_text("5")
+    expect(page.locator(".pivotal-names-images").last).to_have_text("5", timeout=WAIT_MS)
     tab.press("run_train")
     tab.expect_notice("started")
     return int(page.evaluate("window.realClicks"))
