@@ -13,6 +13,7 @@ import argparse
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -89,7 +90,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     bases = materialize(options.out / "model")
-    data = _write_data(options.out / "data")
+    data = write_data(options.out / "data")
     started = time.monotonic()
     bundle = options.bundle or _train(bases.a, data, options.out, options.steps)
     _say(f"trained in {time.monotonic() - started:.0f} s")
@@ -136,11 +137,17 @@ def draw(character: Character, pose: Pose, style: str, rng: np.random.Generator)
     return canvas.finish()
 
 
-def _write_data(folder: Path) -> Path:
-    """The images with their captions, each character in a folder of its own."""
+def write_data(folder: Path, counts: Sequence[int] = _COUNTS, style_images: int = _STYLE_IMAGES) -> Path:
+    """The images with their captions, each character in a folder of its own.
+
+    Args:
+        folder: is made.
+        counts: number of images of each character.
+        style_images: number of images in the style of each character that is seen in it.
+    """
     layouts = list(product(SIZES, POSITIONS))
-    for index, (character, count) in enumerate(zip(CAST, _COUNTS, strict=True)):
-        in_style = _STYLE_IMAGES if character.part == 0 else 0
+    for index, (character, count) in enumerate(zip(CAST, counts, strict=True)):
+        in_style = style_images if character.part == 0 else 0
         own = folder / character.name
         own.mkdir(parents=True, exist_ok=True)
         for number in range(count + in_style):

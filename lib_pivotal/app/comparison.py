@@ -77,22 +77,22 @@ class Comparison:
         return [title for title in host.checkpoints() if title != selected]
 
     def start(self, choices: Choices) -> str:
-        """Start a comparison in the background.
+        """Start a comparison in the background; while training has the model, it waits for its turn.
 
         Returns:
             The task id, ``task(…)``, under which the host shows the progress.
 
         Raises:
-            Busy: training or another comparison is running.
+            Busy: another comparison is being made, or no bundle is chosen and the latest run has not ended.
             PivotalError: there is no such bundle, or it cannot be compared, see :func:`make_plan`.
         """
-        self._refuse_when_busy()
+        self._refuse_a_second()
         path, folder, name, config = self._target(choices)
         plan = make_plan(choices, path, _describe(path), self.session.host.comparison(), config)
         task_id = f"task(pivotal-{secrets.token_hex(8)})"
         with self._lock:
-            self._refuse_when_busy()
-            self._stop.clear()
+            self._refuse_a_second()
+            stop = self._stop = threading.Event()
             self._values = {
                 **IDLE_COMPARISON,
                 "state": "queued",
@@ -106,7 +106,7 @@ class Comparison:
                 "checkpoints": list(plan.checkpoints),
                 "left_out": plan.left_out,
             }
-            arguments = (plan, task_id, folder / f"{name}.png")
+            arguments = (plan, task_id, folder / f"{name}.png", stop)
             self._thread = threading.Thread(target=self._work, args=arguments, name="pivotal-comparison", daemon=True)
         self._thread.start()
         return task_id
@@ -118,6 +118,9 @@ class Comparison:
                 return False
             self._stop.set()
             task_id = self._values["task_id"]
+            if self._values["state"] == "queued":
+                # Its turn may come only in hours; its thread then ends without doing anything.
+                self._values = {**self._values, "state": "stopped", "is_active": False}
         self.session.host.comparison().interrupt(task_id)
         return True
 
@@ -131,15 +134,15 @@ class Comparison:
         if self._thread is not None:
             self._thread.join(timeout_s)
 
-    def _refuse_when_busy(self) -> None:
-        if self.session.is_active:
-            raise Busy("Training is running, and a comparison needs the model.", hint="Compare when it has ended.")
+    def _refuse_a_second(self) -> None:
         if self._values["is_active"]:
             raise Busy("A comparison is already being made.", hint="Wait until it has ended, or stop it.")
 
     def _target(self, choices: Choices) -> tuple[Path, Path, str, TrainConfig | None]:
         """The bundle, the folder and the name of the result, and the settings of the run, if it is the latest one's."""
         host, status = self.session.host, self.session.status()
+        if not choices.bundle and status["is_active"]:
+            raise Busy("Training is running, so its bundle is not finished.", hint="Compare when it has ended.")
         latest = Path(status["bundle_path"]) if status["bundle_path"] else None
         path = find_bundle(host.lora_folder(), choices.bundle) if choices.bundle else latest
         if path is None:
@@ -150,30 +153,29 @@ class Comparison:
             return path, Path(status["run_folder"]), f"compare-{status['step']:06d}", from_dict(status["config"])
         return path, host.comparison().output_folder(), f"compare-{path.stem}", None
 
-    def _work(self, plan: Plan, task_id: str, out: Path) -> None:
+    def _work(self, plan: Plan, task_id: str, out: Path, stop: threading.Event) -> None:
         """Body of the thread; it never raises."""
         outcome: dict[str, Any] = {"state": "stopped"}
         try:
             with self.session.host.exclusive(task_id):
-                samples = self._make(plan)
+                samples = None if stop.is_set() else self._make(plan, task_id, stop)
                 if samples is not None:
                     outcome = self._keep(plan, samples, out)
         except BaseException as error:
             logger.exception("The comparison failed")
             outcome = _failure(error)
-        with self._lock:
-            self._values = {**self._values, **outcome, "is_active": False}
+        self._set(task_id, **outcome, is_active=False)
 
-    def _make(self, plan: Plan) -> list[Sample] | None:
+    def _make(self, plan: Plan, task_id: str, stop: threading.Event) -> list[Sample] | None:
         """All images in the order of the plan's cells; None when stopped."""
         samples: list[Sample] = []
         requests = [(checkpoint, plan.request(part, prompt)) for checkpoint, part, prompt in plan.cells]
-        self._set(state="running")
-        images = self.session.host.comparison().images(requests, self._stop.is_set)
+        self._set(task_id, state="running")
+        images = self.session.host.comparison().images(requests, stop.is_set)
         with contextlib.closing(images):
             for sample in images:
                 samples.append(sample)
-                self._set(done=len(samples))
+                self._set(task_id, done=len(samples))
         return samples if len(samples) == len(requests) else None
 
     def _keep(self, plan: Plan, samples: Sequence[Sample], out: Path) -> dict[str, Any]:
@@ -193,9 +195,11 @@ class Comparison:
         write_png(path, image, {"parameters": ordered[0].infotext, "pivotal_comparison": json.dumps(cells)})
         return {"state": "done", "path": str(path), "cells": cells}
 
-    def _set(self, **values: Any) -> None:
+    def _set(self, task_id: str, **values: Any) -> None:
+        """Change the status, unless this comparison was stopped while it waited."""
         with self._lock:
-            self._values = {**self._values, **values}
+            if self._values["task_id"] == task_id and self._values["is_active"]:
+                self._values = {**self._values, **values}
 
 
 def _failure(error: BaseException) -> Mapping[str, Any]:

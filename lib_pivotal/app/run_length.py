@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from lib_pivotal.app.run_history import RunHistory
@@ -10,7 +10,7 @@ from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.dataset_report import read_dataset
 from lib_pivotal.core.errors import ConfigError, Problem
 from lib_pivotal.core.train.checks import check_settings
-from lib_pivotal.core.train.concept_table import concept_table
+from lib_pivotal.core.train.concept_table import ConceptTable, concept_table
 
 if TYPE_CHECKING:
     from lib_pivotal.app.session import Session
@@ -28,6 +28,7 @@ class RunLength:
         images: number of images to learn.
         samples: concept → number of samples that show it; an empty name stands for images without a concept.
         seconds_per_step: as measured in this run or in the last one like it; 0 if unknown.
+        table: what each concept gets.
     """
 
     steps: int
@@ -35,6 +36,7 @@ class RunLength:
     images: int
     samples: dict[str, int]
     seconds_per_step: float
+    table: ConceptTable = field(repr=False)
 
     @property
     def seconds(self) -> float:
@@ -42,8 +44,10 @@ class RunLength:
         return self.steps * self.seconds_per_step
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values that are serializable as JSON."""
-        return {**asdict(self), "seconds": self.seconds}
+        """Plain values that are serializable as JSON, without the table."""
+        values = asdict(self)
+        del values["table"]
+        return {**values, "seconds": self.seconds}
 
 
 def plan_length(session: Session, config: TrainConfig) -> RunLength:
@@ -71,4 +75,5 @@ def plan_length(session: Session, config: TrainConfig) -> RunLength:
         images=table.images,
         samples={row.name: row.samples for row in table.rows},
         seconds_per_step=RunHistory(session).pace(config, family),
+        table=table,
     )

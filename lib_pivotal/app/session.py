@@ -18,6 +18,7 @@ from lib_pivotal.app.run_queue import Busy, RunQueue
 from lib_pivotal.app.runs import load_last, save_last
 from lib_pivotal.app.status import IDLE, RunStatus
 from lib_pivotal.app.training_job import Engine, TrainingJob, run_engine
+from lib_pivotal.core.bundle.names import check_names
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.config.user_path import bare_path, check_path
 from lib_pivotal.core.data.dataset_report import read_dataset
@@ -86,6 +87,17 @@ class Session:
             parse_problems: values that could not be read, see ``core.config.io.read_dict``.
         """
         return self.checked(config, parse_problems).problems
+
+    def name_problems(self, config: TrainConfig) -> list[Problem]:
+        """The problems of the names alone, with each other and with installed embeddings; quick, for every keystroke.
+
+        Args:
+            config: the settings.
+        """
+        found = check_names(config.concepts, taken=self.host.taken_names(), tokenizer=self.host.tokenizer())
+        # Whoever fills in a row may come to the name last.
+        unnamed = {f"concepts[{row}].name" for row, concept in enumerate(config.concepts) if not concept.name.strip()}
+        return [problem for problem in found if problem.field not in unnamed]
 
     def captions(
         self, config: TrainConfig, *, step: int = 1, image: str | None = None, count: int = 100

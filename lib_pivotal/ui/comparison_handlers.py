@@ -47,7 +47,7 @@ class ComparisonHandlers:
         self._place = place
 
     def start(self, values: Values) -> Outputs:
-        """Start the comparison of the latest run's bundle, or of the selected one."""
+        """Start the comparison of the bundle that the place shows."""
         if self._place == "bundles" and not values["bundle"]:
             raise BundleError(COMPARE_MESSAGES["no_bundle"])
         try:

@@ -18,9 +18,9 @@ def add_comparison(place: str, comparison: Comparison, others: Mapping[str, Any]
     """Create a comparison within the current column.
 
     Args:
-        place: ``result`` compares the bundle of the latest run, ``bundles`` the selected one.
+        place: ``result`` compares the bundle on the result card, ``bundles`` the selected one.
         comparison: what the buttons act on.
-        others: components of the place that are inputs, by name.
+        others: components of the place that are inputs, by name; ``bundle`` is the bundle's name.
     """
     parts = {**(others or {}), **create_comparison(place)}
     handlers = ComparisonHandlers(comparison, place)

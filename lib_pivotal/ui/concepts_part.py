@@ -27,17 +27,17 @@ def connect_concepts(parts: dict[str, Any], session: Session) -> None:
     outputs = [NOTICE, *CONCEPT_INPUTS]
     listen.on(parts[AS_TEXT].change, handlers.switch, CONCEPT_INPUTS, [*outputs, TABLE])
     asked = listen.on(parts[ASK].click, handlers.answer, [REQUEST], [ANSWER, NOTICE])
-    _tell(asked.then, parts[ANSWER], "answer")
+    _tell(asked.then, parts[ANSWER], "pivotalNamesServer.answer")
     listen("import_names", handlers.import_names, [PATH, *CONCEPT_INPUTS], outputs, spinner=True)
     listen("folder_names", handlers.folder_names, ["data_folder", *CONCEPT_INPUTS], outputs, spinner=True)
-    _tell(parts[CONCEPTS].change, parts[CONCEPTS], "update")
+    _tell(parts[CONCEPTS].change, parts[CONCEPTS], "pivotalNames.update")
 
 
 def tell_report(event: Any, parts: dict[str, Any]) -> None:
     """Give the report to the table after an event."""
-    _tell(event.then, parts[REPORT], "report")
+    _tell(event.then, parts[REPORT], "pivotalNamesServer.report")
 
 
-def _tell(event: Any, source: Any, method: str) -> None:
-    code = f"(text) => {{ pivotalNames.{method}(text); return []; }}"
+def _tell(event: Any, source: Any, function: str) -> None:
+    code = f"(text) => {{ {function}(text); return []; }}"
     event(fn=None, inputs=[source], outputs=[], **javascript(code))

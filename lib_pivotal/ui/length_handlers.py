@@ -9,6 +9,7 @@ from lib_pivotal.app.run_length import plan_length
 from lib_pivotal.app.session import Session
 from lib_pivotal.core.config.schema import field_info
 from lib_pivotal.core.errors import ConfigError
+from lib_pivotal.ui.concept_report import REPORT, report_concepts
 from lib_pivotal.ui.fields import read_config
 from lib_pivotal.ui.length_view import show_length, show_no_length
 from lib_pivotal.ui.listener import Outputs, Values
@@ -30,15 +31,18 @@ class LengthHandlers:
         self._session = session
 
     def refresh(self, values: Values) -> Outputs:
-        """Show the length of a run with the settings of the tab."""
+        """Show the length of a run with the settings of the tab, and what it means for each name in the table."""
         config, _ = read_config(values)
-        if not config.data_folder:
-            return {"length": show_no_length()}
-        try:
-            return {"length": show_length(plan_length(self._session, config).as_dict())}
-        except ConfigError as error:
-            # Check reports everything; while somebody is typing, one reason is enough.
-            return {"length": show_no_length(error.problems[0].message)}
+        shown, table = show_no_length(), None
+        if config.data_folder:
+            try:
+                length = plan_length(self._session, config)
+                shown, table = show_length(length.as_dict()), length.table.as_dict()
+            except ConfigError as error:
+                # Check reports everything; while somebody is typing, one reason is enough.
+                shown = show_no_length(error.problems[0].message)
+        found = self._session.name_problems(config)
+        return {"length": shown, REPORT: report_concepts(values, found, table, is_live=True)}
 
     def fill_in(self, factor: float) -> Callable[[Values], Outputs]:
         """The handler of a button that fills in a multiple of the suggested number of steps."""

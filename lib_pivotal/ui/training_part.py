@@ -45,7 +45,8 @@ def add_training(session: Session) -> dict[str, Any]:
         with gr.Column(scale=2, min_width=320):
             parts.update(create_monitor())
             with parts["card"]:
-                add_comparison("result", comparison_for(session))
+                # Of the bundle on the card, even if another run has been started from elsewhere since.
+                add_comparison("result", comparison_for(session), {"bundle": parts["card_bundle"]})
     _wire(parts, Handlers(session))
     _wire_queue_and_length(parts, QueueHandlers(session), LengthHandlers(session))
     _wire_presets(parts, PresetHandlers(session))
@@ -79,7 +80,7 @@ def _wire_queue_and_length(parts: dict[str, Any], queue: QueueHandlers, length: 
     fields = input_names()
     listen = Listener(parts)
     listen("queue_add", queue.add, fields, ["notice"], spinner=True)
-    listen("length_refresh", length.refresh, fields, ["length"])
+    tell_report(listen("length_refresh", length.refresh, fields, ["length", REPORT]), parts)
     for name, factor in FACTORS.items():
         listen(name, length.fill_in(factor), fields, ["notice", "steps", "length"])
     # Also when another button changes a field; the page's script waits until all of them have changed.

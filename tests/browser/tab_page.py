@@ -68,6 +68,19 @@ class TabPage:
         """A column of the table of concepts."""
         return self.page.locator(f".pivotal-names [data-field={name}]")
 
+    def clear_concepts(self) -> None:
+        """Leave one empty row in the table of concepts."""
+        self.page.evaluate(
+            "() => { const box = document.querySelector('#pivotal_concepts_json').querySelector('input, textarea');"
+            " box.value = '[]'; updateInput(box); }"
+        )
+        expect(self.cells("name")).to_have_count(1, timeout=_WAIT_MS)
+
+    def paste(self, text: str) -> None:
+        """Paste into the field that has the focus, with the keyboard."""
+        self.page.evaluate("(text) => navigator.clipboard.writeText(text)", text)
+        self.page.keyboard.press("Control+v")
+
     def press(self, name: str) -> None:
         """Press one of our buttons."""
         self.page.click(f"#pivotal_{name}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 pytest.importorskip("playwright")
@@ -10,6 +12,7 @@ from playwright.sync_api import expect
 
 from tests.browser.test_page import WAIT_MS, images, settings, tab
 from tests.e2e.images import NAMES
+from tests.e2e.runs import wait
 
 __all__ = ["images", "tab"]
 
@@ -27,7 +30,10 @@ def trained(tab, webui, images):
     webui.post("/pivotal/v1/train", body)
     tab.page.locator("#tabs > .tab-nav button").first.click()
     tab.show()
+    # Until the first answer the page shows an earlier run, whose end is not the one to wait for.
+    wait(webui)
     tab.expect_status("Finished")
+    expect(tab.page.locator("#pivotal_result_words").locator("textarea, input")).to_have_value(re.compile("watched"))
     return tab
 
 

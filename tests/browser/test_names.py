@@ -17,6 +17,7 @@ from tests.ui.fake_host import write_images
 
 NOTICE = "#pivotal_concepts_notice"
 COUNT = ".pivotal-names-count"
+SLOW_MS = 30_000
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +33,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def no_concepts(bare_tab) -> Iterator[None]:
     """A table without concepts, and no errors of the page's scripts."""
-    bare_tab.page.evaluate(
-        "() => { const box = document.querySelector('#pivotal_concepts_json').querySelector('input, textarea');"
-        " box.value = '[]'; updateInput(box); }"
-    )
-    expect(bare_tab.cells("name")).to_have_count(1)
+    bare_tab.clear_concepts()
     yield
     errors, bare_tab.errors = bare_tab.errors, []
     assert errors == []
@@ -49,12 +46,6 @@ def concepts(page: Page) -> list[dict]:
 
 def names(tab: TabPage) -> list[str]:
     return [cell.input_value() for cell in tab.cells("name").all()]
-
-
-def paste(page: Page, text: str) -> None:
-    """Paste into the cell that has the focus, with the keyboard."""
-    page.evaluate("(text) => navigator.clipboard.writeText(text)", text)
-    page.keyboard.press("Control+v")
 
 
 def field(page: Page, end: str):
@@ -105,6 +96,24 @@ def test_answers_of_the_server_leave_the_cell_that_is_being_edited(bare_tab):
     expect(page.locator(".pivotal-names-problems").nth(1)).to_be_hidden()
 
 
+def test_clashes_and_views_are_shown_while_typing(bare_tab, images):
+    page = bare_tab.page
+    field(page, "images_data_folder").fill(str(images))
+    field(page, "training_steps").fill("300")
+    type_names(bare_tab, "zog_1", "ZOG_1")
+    problems = page.locator(".pivotal-names-problems")
+    expect(problems.nth(1)).to_contain_text("same name", timeout=SLOW_MS)
+    expect(bare_tab.cell(1, "name")).to_have_attribute("aria-invalid", "true")
+    expect(bare_tab.cell(1, "name")).to_be_focused()
+    bare_tab.cell(1, "name").fill("taken")
+    expect(problems.nth(1)).to_contain_text("installed embedding", timeout=SLOW_MS)
+    bare_tab.cell(1, "name").fill("zog_2")
+    expect(problems.nth(1)).to_be_hidden(timeout=SLOW_MS)
+    expect(page.locator(".pivotal-names-views").nth(1)).to_have_text("100", timeout=SLOW_MS)
+    field(page, "training_steps").fill("600")
+    expect(page.locator(".pivotal-names-views").nth(1)).to_have_text("200", timeout=SLOW_MS)
+
+
 def test_rows_move_disappear_and_come_back(bare_tab):
     page = bare_tab.page
     type_names(bare_tab, "zog", "mib", "nim")
@@ -133,12 +142,12 @@ def test_rows_move_disappear_and_come_back(bare_tab):
     assert names(bare_tab) == [""]
 
 
-def test_sixty_names_are_pasted_trained_and_come_back(bare_tab, images):
+def test_sixty_names_survive_training_reload_restore_preset_and_error(bare_tab, images):
     page = bare_tab.page
     lines = ["name\tinitialization text\tvectors\tshade", *(f"zog_{n}\trobot {n}\t{1 + n % 8}\tx" for n in range(60))]
     lines[60] = "zog_3\trobot 59\t4\tx"
     bare_tab.cell(0, "name").click()
-    paste(page, "\r\n".join(lines) + "\r\n")
+    bare_tab.paste("\r\n".join(lines) + "\r\n")
     expect(bare_tab.cells("name")).to_have_count(60)
     expect(page.locator(NOTICE).first).to_contain_text("Line 1: There is no column 'shade'")
     expect(page.locator(NOTICE).first).to_contain_text("Line 61: The name 'zog_3' is already in line 5")
@@ -172,20 +181,29 @@ def test_sixty_names_are_pasted_trained_and_come_back(bare_tab, images):
     bare_tab.cell(0, "name").focus()
     page.keyboard.press("Control+z")
     expect(bare_tab.cell(0, "name")).to_have_value("other")
+    page.keyboard.press("Control+y")
+    page.locator("#pivotal_run_preset input").first.click()
+    page.locator("#pivotal_run_preset ul li").first.click()
+    bare_tab.expect_notice("preset")
+    expect(bare_tab.cell(59, "vectors")).to_have_value("8")
+    field(page, "output_output_name").fill("")
+    bare_tab.press("run_train")
+    bare_tab.expect_notice("Output name")
+    assert names(bare_tab) == [f"zog_{number}" for number in range(60)]
 
 
 def test_a_pasted_column_fills_the_rows_that_are_there(bare_tab):
     page = bare_tab.page
     type_names(bare_tab, "zog", "mib")
     bare_tab.cell(0, "init_text").click()
-    paste(page, "red, small\nblue; round\n")
+    bare_tab.paste("red, small\nblue; round\n")
     expect(bare_tab.cell(1, "init_text")).to_have_value("blue; round")
     assert [(row["name"], row["init_text"]) for row in concepts(page)] == [
         ("zog", "red, small"),
         ("mib", "blue; round"),
     ]
     bare_tab.cell(0, "name").click()
-    paste(page, "one = 1\ntwo")
+    bare_tab.paste("one = 1\ntwo")
     expect(bare_tab.cells("name")).to_have_count(4)
     assert names(bare_tab) == ["zog", "one", "two", "mib"]
 
@@ -252,16 +270,3 @@ def test_names_of_a_file_and_of_folders(bare_tab, tmp_path):
     expect(bare_tab.cell(2, "aliases")).to_have_value("teal robot")
     page.click("#pivotal_names_undo")
     assert names(bare_tab) == ["zog", "mib"]
-
-
-def test_a_preset_and_an_error_keep_the_names(bare_tab):
-    page = bare_tab.page
-    type_names(bare_tab, *(f"zog_{number}" for number in range(12)))
-    page.locator("#pivotal_run_preset input").first.click()
-    page.locator("#pivotal_run_preset ul li").first.click()
-    expect(page.locator("#pivotal_run_notice").first).to_contain_text("preset")
-    expect(bare_tab.cell(11, "vectors")).to_have_value("8")
-    field(page, "output_output_name").fill("")
-    bare_tab.press("run_train")
-    bare_tab.expect_notice("Output name")
-    assert names(bare_tab) == [f"zog_{number}" for number in range(12)]

@@ -134,14 +134,19 @@ def test_it_can_be_interrupted_and_restores_the_checkpoint(bench: Bench, how: st
     assert webui.pixels("a red circle") == before
 
 
-def test_the_bundle_of_a_run_is_compared_in_its_folder_and_not_while_it_is_trained(bench: Bench, data: Path) -> None:
+def test_the_bundle_of_a_run_is_compared_in_its_folder_and_another_waits_for_the_training(
+    bench: Bench, data: Path
+) -> None:
     webui = bench.webui
     prompts = "zogling on a hill"
     start(webui, settings(data, "compared", steps=8, sample_prompts=prompts, sample_steps=2))
     wait_for_step(webui, 1)
-    status, answer = webui.try_post("/pivotal/v1/compare", {"bundle": "A"})
+    status, answer = webui.try_post("/pivotal/v1/compare")
     assert (status, "Training is running" in answer["message"]) == (409, True)
+    webui.post("/pivotal/v1/compare", {**SIZE, "bundle": "A", "prompts": ["x"], "steps": 1})
+    assert webui.get("/pivotal/v1/compare")["state"] == "queued"
     run = wait(webui)
+    assert (run["state"], finished(webui)["state"]) == ("done", "done")
     webui.post("/pivotal/v1/compare")
     status = finished(webui)
     assert status["state"] == "done", status["message"]

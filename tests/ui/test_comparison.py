@@ -87,13 +87,27 @@ def test_no_file_selected(page):
     assert "No file is selected" in page.values[part("view")]
 
 
-def test_the_result_card_compares_the_run_and_says_that_training_comes_first(page, session, engine, host, images):
+def test_the_result_card_compares_its_run_and_not_a_later_one(page, session, engine, host, images):
     start = comparison_id("result", "start")
     session.start(good_config(images, steps=2))
     page.press(start)
     assert "Training is running" in page.values[comparison_id("result", "view")]
     engine.allow(2)
     session.join(5)
+    page.press(element_id("run", "refresh"))
+    # The page still shows the card when somebody else has started another run.
+    session.start(good_config(images, steps=2, output_name="later"))
+    wait_until(lambda: session.status()["state"] == "training")
+    page.press(start)
+    wait_until(lambda: comparison_for(session).status()["state"] == "queued")
+    session.stop(discard=True)
+    finish(page, session, "result")
+    assert comparison_for(session).status()["bundle"] == "zog-bundle"
+    (host.lora_folder() / "zog-bundle.safetensors").unlink()
+    engine.allow(2)
+    session.start(good_config(images, steps=2))
+    session.join(5)
+    page.press(element_id("run", "refresh"))
     page.press(start)
     changed = finish(page, session, "result")
     path = Path(session.status()["run_folder"]) / "compare-000002.png"

@@ -19,6 +19,7 @@ from tests.ui.page import Page
 JSON, AS_TEXT, TEXT = (element_id("concepts", name) for name in ("json", "as_text", "text"))
 REQUEST, ANSWER, ASK = (element_id("concepts", name) for name in ("request", "answer", "ask"))
 FOUND = element_id("concepts", "notice")
+LIVE = element_id("length", "refresh")
 NOTICE, TRAIN, CHECK = (element_id("run", name) for name in ("notice", "train", "check"))
 SIXTY = [
     {"name": f"zog_{row}", "init_text": f"robot {row}", "vectors": 1 + row % 8, "aliases": [f"tag {row}"]}
@@ -172,7 +173,24 @@ def test_a_check_tells_the_table_what_each_row_gets(ready):
         (1, "zog_0", "6"),
         (2, "zog_1", "6"),
     ]
-    assert "6 images" in report["summary"]
+    assert [row["views"] for row in report["rows"]] == ["200", "200"]
+    assert "6 images" in report["summary"] and not report["is_live"]
+
+
+def test_while_the_table_is_edited_it_learns_of_clashes_and_exposure(ready):
+    ready.values[JSON] = json.dumps(
+        [{"name": "Taken"}, {"name": ""}, *SIXTY[:1], {"name": "ZOG_0"}, {"init_text": "x"}]
+    )
+    ready.press(LIVE)
+    report = json.loads(ready.values[element_id("concepts", "report")])
+    assert report["is_live"]
+    assert [(found["row"], found["severity"]) for found in report["problems"]] == [(0, "warning"), (3, "error")]
+    assert "installed embedding" in report["problems"][0]["text"] and "same name" in report["problems"][1]["text"]
+    assert [(row["row"], row["images"]) for row in report["rows"]][1] == (2, "6")
+    ready.values[element_id("images", "data_folder")] = ""
+    ready.press(LIVE)
+    report = json.loads(ready.values[element_id("concepts", "report")])
+    assert (len(report["problems"]), report["rows"]) == (2, None)
 
 
 def test_names_of_a_file_are_added_and_nothing_else(page, tmp_path):

@@ -134,15 +134,29 @@ def test_the_latest_run_is_compared_by_default_with_its_settings(host, described
     assert "Seed: 9" in status["cells"][0]["infotext"]
 
 
-def test_refused_while_training_and_while_another_is_made(host, described, tmp_path):
-    engine = GatedEngine(gated=True)
-    session = Session(host, engine)
+def test_while_training_has_the_model_a_comparison_waits_for_its_turn(host, described, tmp_path):
+    session = Session(host, GatedEngine(gated=True))
     comparison = Comparison(session)
     session.start(good_config(write_images(tmp_path / "images")))
     with pytest.raises(Busy, match="Training is running"):
-        comparison.start(Choices(bundle="zog"))
+        comparison.start(Choices())
+    deadline = time.monotonic() + 5
+    while "borrow" not in host.log:
+        assert time.monotonic() < deadline, "the training never got the model"
+        time.sleep(0.005)
+    comparison.start(Choices(bundle="zog"))
+    assert (comparison.status()["state"], host.compare.made) == ("queued", [])
+    assert comparison.stop() and not comparison.stop()
+    assert comparison.status()["state"] == "stopped", "it ends at once, not with the training"
+    comparison.start(Choices(bundle="people/cast", prompts=("a",)))
     session.stop(discard=True)
     session.join(5)
+    comparison.join(5)
+    assert comparison.status()["state"] == "done"
+    assert all("cast" in prompt or prompt == "a" for _, prompt in host.compare.made), "the stopped one was made"
+
+
+def test_refused_while_another_is_made(comparison, host):
     host.compare.gate = threading.Semaphore(0)
     comparison.start(Choices(bundle="zog"))
     with pytest.raises(Busy, match="already"):

@@ -6,16 +6,19 @@ import contextlib
 import json
 import pickle
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lib_pivotal.core.config.concept_lines import show_concept_lines
 from lib_pivotal.core.config.schema import Concept, Subset, TrainConfig
 from lib_pivotal.core.data.caption import CaptionMaker
 from lib_pivotal.core.data.dataset_report import read_dataset
 from lib_pivotal.core.errors import ConfigError, PivotalError
+from lib_pivotal.core.importers.folder_names import import_folder_names
 from lib_pivotal.core.importers.import_settings import import_settings
 from lib_pivotal.core.importers.merge import merged
 from tests.unit.dataset_files import save_image, write_captions
@@ -467,7 +470,26 @@ def test_initializations_with_noise(tmp_path):
         ("nim", "", Concept().vectors),
     ]
     assert "7 times" in warned(result, "mib") and not warned(result, "zog")
-    assert result.unused == ("names.csv: other", "names.csv: columns after the second")
+    assert "no column 'other'" in warned(result, "names.csv")
+
+
+def test_a_table_that_the_tab_exported_comes_back_as_it_was(tmp_path):
+    concepts = (
+        Concept(
+            "zog_v1", "small teal robot, round", 8, ("zog", "zog, the first"), 0.5, 0.9, ("red hair",), "robot", 2.0
+        ),
+        Concept("mib_v1", "", 0),
+    )
+    path = write(tmp_path / "concepts.csv", show_concept_lines([asdict(concept) for concept in concepts], ","))
+    result = import_settings(path)
+    assert (result.config.concepts, result.problems, result.unused) == (concepts, (), ())
+
+
+def test_lines_of_a_table_that_cannot_be_read_are_named(tmp_path):
+    result = import_settings(write(tmp_path / "a.csv", "name,vectors,shade\nzog,four,x\n,3,\nmib,2,\n"))
+    assert [(item.name, item.vectors) for item in result.config.concepts] == [("zog", 4), ("mib", 2)]
+    found = " ".join(item.message for item in result.problems)
+    assert all(words in found for words in ("Line 1: There is no column 'shade'", "Line 2: 'four'", "Line 3: There is"))
 
 
 def test_names_that_break_the_rules_are_changed_and_stay_as_caption_tags(tmp_path):
@@ -479,6 +501,25 @@ def test_names_that_break_the_rules_are_changed_and_stay_as_caption_tags(tmp_pat
     concepts = {concept.aliases: concept.name for concept in result.config.concepts}
     assert concepts == {("horse",): "horse_v1", ("zog (mib)",): "zog_mib", (): "ZOG MIB", ("zog mib",): "zog_mib_v1"}
     assert "horse_v1" in warned(result, "horse")
+
+
+def test_each_folder_with_images_is_a_name(tmp_path):
+    for name in ("5_teal robot", "nim", "horse", "outer/inner", "Reg", ".cache"):
+        save_image(tmp_path / name / "a.png")
+    (tmp_path / "empty").mkdir()
+    save_image(tmp_path / "loose.png")
+    result = import_folder_names(tmp_path, lambda text: [5] if text == "horse" else [60_000, 60_001])
+    assert [(item.name, item.aliases) for item in result.config.concepts] == [
+        ("teal_robot", ("teal robot",)),
+        ("horse_v1", ("horse",)),
+        ("nim", ()),
+        ("outer", ()),
+    ]
+    assert "by hand" in warned(result, "Reg") and "horse_v1" in warned(result, "horse")
+    for folder in (tmp_path / "empty", tmp_path / "gone"):
+        with pytest.raises(ConfigError) as caught:
+            import_folder_names(folder)
+        assert caught.value.problems[0].field == str(folder) and caught.value.problems[0].hint
 
 
 def test_examples_in_the_documentation_can_be_imported(tmp_path):

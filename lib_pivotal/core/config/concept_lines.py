@@ -32,6 +32,7 @@ _MAX_LENGTH = 2**20
 _OTHER_HEADINGS = {
     "trigger word": "name",
     "word": "name",
+    "start": "init_text",
     "start words": "init_text",
     "stands for": "aliases",
     "rate": "lr_multiplier",

@@ -5,12 +5,11 @@ Source: https://github.com/cyber-meow/anime_screenshot_pipeline, docs and anime2
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lib_pivotal.core.config.concept_lines import read_concept_lines
 from lib_pivotal.core.importers.found import Found, mapping
 from lib_pivotal.core.importers.initialization import initialization
 from lib_pivotal.core.importers.source_file import read_text, refusal
@@ -18,7 +17,6 @@ from lib_pivotal.core.printable import printable
 
 __all__ = ["add_core_tags", "add_initializations", "add_names", "is_core_tags", "is_initializations", "name_of_form"]
 
-_HEADINGS = ("name", "trigger_word", "trigger word", "word")
 _PARTS = "|"
 _OWN_EMBEDDING = "_"
 
@@ -86,27 +84,27 @@ def name_of_form(form: str) -> str:
 
 
 def add_names(path: Path, found: Found) -> None:
-    """Add the names of a CSV table: the name, then its initialization text.
+    """Add the concepts of a table in the notation of ``core.config.concept_lines``, such as the tab exports.
+
+    Tables of other programs have a name and an initialization text in each line, which may ask for noise.
 
     Raises:
         ConfigError: it cannot be read, or has no names.
     """
-    try:
-        rows = list(csv.reader(io.StringIO(read_text(path), newline="")))
-    except csv.Error as error:
-        raise refusal(path, f"It is not a CSV table: {error}.", "Save it again as CSV.") from error
-    rows = [[cell.strip() for cell in row] for row in rows if row and row[0].strip()]
-    if rows and rows[0][0].lower() in _HEADINGS:
-        for heading in rows.pop(0)[2:]:
-            found.leave(f"{path.name}: {heading}")
-    if not rows:
-        raise refusal(path, "The table has no names.", "Write a name and its initialization text in each line.")
-    for name, *cells in rows:
-        concept = concept_of(found, name)
-        if cells and cells[0]:
-            concept.update(initialization(found, name, cells[0]))
-        if len(cells) > 1 and any(cells[1:]):
-            found.leave(f"{path.name}: columns after the second")
+    read = read_concept_lines(read_text(path))
+    for problem in read.problems:
+        found.warn(path.name, problem.message, problem.hint)
+    for line, row in zip(read.lines, read.rows, strict=True):
+        if not row.get("name"):
+            found.warn(path.name, f"Line {line}: There is no name, so the line is left out.", "Write one.")
+            continue
+        concept = concept_of(found, row["name"])
+        if "vectors" not in row and row.get("init_text"):
+            row.update(initialization(found, row["name"], row["init_text"]))
+        concept.update(row)
+    if not found.concepts:
+        reason = read.problems[0].message if read.problems else "The table has no names."
+        raise refusal(path, reason, "Write a name and its initialization text in each line.")
 
 
 def concept_of(found: Found, name: str) -> dict[str, Any]:

@@ -56,11 +56,11 @@ def create_monitor() -> dict[str, Any]:
     with gr.Row():
         for name in ("sample_now", "save_now"):
             parts[name] = _button(name, "secondary")
-    for name in ("page_status", "gallery_shows", "view_shows"):
+    for name in ("page_status", "gallery_shows", "view_shows", "card_bundle"):
         parts[name] = gr.Textbox(value="", visible=False, label=name, elem_id=element_id("run", name))
     for name in ("load", "refresh"):
         parts[name] = gr.Button(name, visible=False, elem_id=element_id("run", name))
-    for name in ("words", "page_status", "gallery_shows", "view_shows"):
+    for name in ("words", "page_status", "gallery_shows", "view_shows", "card_bundle"):
         parts[name].do_not_save_to_config = True
     return parts
 

@@ -54,6 +54,11 @@ TABLE_WORDS = {
     "images": "Images",
     "alone": "Alone",
     "share": "Share",
+    "views": "Views",
+    "images_help": "Images that show the concept.",
+    "alone_help": "Images that show no other concept.",
+    "share_help": "Share of all samples that show the concept.",
+    "views_help": "How often each image of the concept is seen in the whole run.",
     "count": "{count} names",
     "selected": "{count} selected",
     "keys": "Enter: next row. Ctrl+V: paste rows. Alt+↑, Alt+↓: move. Del: remove selected rows. Ctrl+Z, Ctrl+Y: undo, "
