@@ -6,6 +6,7 @@ import time
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.events import Event, Prepared, SampleReady, Saved, StepDone, Validated
+from lib_pivotal.core.train.bundle_steps import bundle_steps
 
 __all__ = ["Pace"]
 
@@ -39,7 +40,7 @@ class Pace:
         elif kind is not None:
             self._seconds[kind] += now - self._last
             # A bundle and its state are saved together.
-            self._counts[kind] += not (isinstance(event, Saved) and event.kind != "bundle")
+            self._counts[kind] += not (isinstance(event, Saved) and event.kind == "state")
         if isinstance(event, StepDone):
             self._step = event.step
         self._last = now
@@ -66,7 +67,8 @@ class Pace:
         between = {
             _SAMPLES: self._prompts * self._times(config.sample_every, with_last=bool(config.sample_every)),
             _MEASUREMENTS: self._times(config.validate_every, with_last=True),
-            _SAVES: self._times(config.save_every, with_last=True),
+            _SAVES: self._times(config.save_every, with_last=True)
+            + sum(step > self._step for step in bundle_steps(config, self._total)),
         }
         return self._mean(_STEPS) * (self._total - self._step) + sum(
             self._mean(kind) * count for kind, count in between.items()

@@ -18,6 +18,7 @@ from lib_pivotal.core.config.settings_file import parse_settings, read_settings_
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
 from lib_pivotal.core.printable import printable
 from lib_pivotal.core.train.recorder import read_last_losses, read_losses, read_validation
+from lib_pivotal.core.train.resumed import with_later_settings
 from lib_pivotal.core.train.run_folder import is_in_use
 from lib_pivotal.core.train.run_record import RunRecord, read_record
 from lib_pivotal.core.train.state_facts import MAY_CHANGE
@@ -111,7 +112,10 @@ class RunHistory:
         Raises:
             ConfigError: there is no such run, or its settings are missing or damaged.
         """
-        return read_dict(parse_settings(read_settings_file(self.folder(name) / "config.json")))
+        return read_dict(self._values(name))
+
+    def _values(self, name: str) -> Any:
+        return parse_settings(read_settings_file(self.folder(name) / "config.json"))
 
     def resume(self, name: str, *, steps: int = 0, config: TrainConfig | None = None) -> str:
         """Continue a run from its newest state; returns the task id.
@@ -135,7 +139,7 @@ class RunHistory:
         Raises:
             ConfigError: there is no such run, or its settings are missing or damaged.
         """
-        given, problems = (config, []) if config is not None else self.config(name)
+        given, problems = (config, []) if config is not None else read_dict(with_later_settings(self._values(name)))
         # If several steps have been recorded, the run keeps their number unless another one is asked for.
         return (replace(given, steps=steps) if steps else given), problems
 

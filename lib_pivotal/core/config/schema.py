@@ -302,10 +302,20 @@ class TrainConfig(DataSettings):
         "output",
         "advanced",
         "Save every",
-        "Also save a numbered bundle and a resume state every N steps; 0 saves at the end only.",
+        "Also save a numbered bundle next to the final one and a resume state every N steps; 0 saves at the end only.",
         low=0,
         high=100_000,
         unit="steps",
+    )
+    step_bundles: int = setting(
+        8,
+        "output",
+        "advanced",
+        "Steps to choose from",
+        "Keep the bundles of about N steps, spread over the run, in the run folder, so that the best one can be chosen "
+        "afterwards; 0 keeps only the last one.",
+        low=0,
+        high=100,
     )
     save_precision: str = setting(
         "fp16",

@@ -10,8 +10,9 @@ import re
 from pathlib import Path
 
 from lib_pivotal.core.train.own_files import OwnFiles
+from lib_pivotal.core.train.run_folder import STEPS
 
-__all__ = ["newest_bundle", "read_own_files", "step_bundles"]
+__all__ = ["kept_bundles", "newest_bundle", "read_own_files", "step_bundles"]
 
 logger = logging.getLogger("pivotal.step_bundles")
 
@@ -33,17 +34,32 @@ def read_own_files(run: Path, bundles: Path) -> OwnFiles:
 def step_bundles(run: Path, bundles: Path) -> dict[int, Path]:
     """The numbered bundles of a run that are still there: step → file, steps ascending, without step 0.
 
+    They are in the run's own folder and, if they were asked for, next to the final one, where they count first.
+
     Args:
         run: the run folder.
         bundles: folder of the bundles.
     """
     own = read_own_files(run, bundles)
+    shared = [bundles / name for name in own.names() if name != f"{own.bundle_name}.safetensors"]
     found = {}
-    for name in own.names():
-        match = _NUMBERED.fullmatch(name)
-        if match and name != f"{own.bundle_name}.safetensors" and int(match[1]) > 0 and (bundles / name).is_file():
-            found[int(match[1])] = bundles / name
+    for path in (*kept_bundles(run), *shared):
+        match = _NUMBERED.fullmatch(path.name)
+        if match and int(match[1]) > 0 and path.is_file():
+            found[int(match[1])] = path
     return dict(sorted(found.items()))
+
+
+def kept_bundles(run: Path) -> list[Path]:
+    """The numbered bundles in the run's own folder, sorted by name.
+
+    Args:
+        run: the run folder.
+    """
+    try:
+        return sorted(path for path in (run / STEPS).iterdir() if _NUMBERED.fullmatch(path.name))
+    except OSError:
+        return []
 
 
 def newest_bundle(run: Path, bundles: Path) -> Path | None:

@@ -53,7 +53,7 @@ RUN_FIELDS = {
         "Use the settings on Train a bundle",
         "Otherwise the run continues with its own settings.",
     ),
-    "run_step": ("Step to choose", "Numbered bundles that this run has kept, see Save every."),
+    "run_step": ("Step to choose", "Steps whose bundles this run has kept, see Steps to choose from."),
     "run_other": ("Compare with", "Another run."),
     "queue_item": ("Run of the queue", "The run to move or remove."),
 }
@@ -108,7 +108,7 @@ RUN_MESSAGES = {
     ),
     "ask_delete": "Delete the states of {name}? It frees {size}. The run can no longer continue then; bundles stay.",
     "deleted": "The states are deleted; {size} are free now.",
-    "no_steps": "This run has kept no numbered bundles. With Save every, a run keeps one every N steps.",
+    "no_steps": "This run has kept no bundles of single steps. The setting Steps to choose from says how many.",
     "best": "least validation loss",
     "no_validation": "not measured",
     "chosen": "{path} is now the bundle of step {step}. The bundle of the last step is kept under its number.",
