@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
 from lib_pivotal.app.bundle_library import find_bundle
 from lib_pivotal.app.comparison_plan import Choices, Plan, make_plan
 from lib_pivotal.app.session import Busy, Session
@@ -112,7 +114,7 @@ class Comparison:
         return task_id
 
     def stop(self) -> bool:
-        """End the comparison without a result; False if there is none."""
+        """End the comparison; what is finished is kept. False if there is none."""
         with self._lock:
             if not self._values["is_active"]:
                 return False
@@ -152,21 +154,26 @@ class Comparison:
 
     def _work(self, plan: Plan, task_id: str, out: Path) -> None:
         """Body of the thread; it never raises."""
-        outcome: dict[str, Any] = {"state": "stopped"}
+        samples: list[Sample] = []
+        kept: dict[str, Any] = {}
+        outcome: Mapping[str, Any]
         try:
             with self.session.host.exclusive(task_id):
-                samples = self._make(plan)
-                if samples is not None:
-                    outcome = self._keep(plan, samples, out)
+                try:
+                    self._make(plan, samples)
+                finally:
+                    # Also after a stop or a failure.
+                    if samples:
+                        kept = self._keep(plan, samples, out)
+            outcome = {"state": "done" if len(samples) == len(plan.cells) else "stopped"}
         except BaseException as error:
             logger.exception("The comparison failed")
             outcome = _failure(error)
         with self._lock:
-            self._values = {**self._values, **outcome, "is_active": False}
+            self._values = {**self._values, **kept, **outcome, "is_active": False}
 
-    def _make(self, plan: Plan) -> list[Sample] | None:
-        """All images in the order of the plan's cells; None when stopped."""
-        samples: list[Sample] = []
+    def _make(self, plan: Plan, samples: list[Sample]) -> None:
+        """Add the images in the order of the plan's cells; ends early when stopped."""
         requests = [(checkpoint, plan.request(part, prompt)) for checkpoint, part, prompt in plan.cells]
         self._set(state="running")
         images = self.session.host.comparison().images(requests, self._stop.is_set)
@@ -174,24 +181,29 @@ class Comparison:
             for sample in images:
                 samples.append(sample)
                 self._set(done=len(samples))
-        return samples if len(samples) == len(requests) else None
 
     def _keep(self, plan: Plan, samples: Sequence[Sample], out: Path) -> dict[str, Any]:
-        """Draw and save the image; the text of every cell is in the file."""
-        made = dict(zip(plan.cells, samples, strict=True))
-        ordered = [made[checkpoint, part, prompt] for checkpoint, prompt in plan.rows for part in plan.parts]
+        """Draw and save the image, without empty columns and rows; the text of every cell is in the file."""
+        made = dict(zip(plan.cells, samples, strict=False))
+        parts = [part for part in plan.parts if any(part == cell[1] for cell in made)]
+        rows = [row for row in plan.rows if any(row == (cell[0], cell[2]) for cell in made)]
+        empty = Image.new("RGB", samples[0].image.size, "white")
+        images = [
+            made[checkpoint, part, prompt].image if (checkpoint, part, prompt) in made else empty
+            for checkpoint, prompt in rows
+            for part in parts
+        ]
         show_checkpoint = len(plan.checkpoints) > 1
-        rows = [[prompt, checkpoint] if show_checkpoint else [prompt] for checkpoint, prompt in plan.rows]
-        columns = [PART_TITLES[part] for part in plan.parts]
-        image = self.session.host.comparison().draw([sample.image for sample in ordered], columns, rows)
+        titles = [[prompt, checkpoint] if show_checkpoint else [prompt] for checkpoint, prompt in rows]
+        image = self.session.host.comparison().draw(images, [PART_TITLES[part] for part in parts], titles)
         cells = [
             {"checkpoint": checkpoint, "part": part, "prompt": prompt, "infotext": sample.infotext}
             for (checkpoint, part, prompt), sample in made.items()
         ]
         out.parent.mkdir(parents=True, exist_ok=True)
         path = free_name(out)
-        write_png(path, image, {"parameters": ordered[0].infotext, "pivotal_comparison": json.dumps(cells)})
-        return {"state": "done", "path": str(path), "cells": cells}
+        write_png(path, image, {"parameters": samples[0].infotext, "pivotal_comparison": json.dumps(cells)})
+        return {"path": str(path), "cells": cells}
 
     def _set(self, **values: Any) -> None:
         with self._lock:
