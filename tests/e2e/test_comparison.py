@@ -130,7 +130,10 @@ def test_it_can_be_interrupted_and_restores_the_checkpoint(bench: Bench, how: st
         time.sleep(0.1)
     webui.post("/pivotal/v1/compare_stop" if how == "compare_stop" else "/sdapi/v1/interrupt")
     status = finished(webui)
-    assert (status["state"], status["path"]) == ("stopped", None)
+    assert (status["state"], len(status["cells"])) == ("stopped", status["done"])
+    with Image.open(status["path"]) as image:
+        cells = [cell for row in pixels(image, 5, 2) for cell in row]
+    assert [set(cell) == {255} for cell in cells] == [number >= status["done"] for number in range(10)]
     assert webui.pixels("a red circle") == before
 
 
@@ -174,6 +177,8 @@ def test_axes_of_the_plot_give_what_their_prompts_give(bench: Bench) -> None:
     assert (weights[0], weights[2]) == (parts[3], parts[0])
     assert weights[0] != parts[4], "with the weight 0 the embeddings still work"
     assert weights[1] not in parts
+    with pytest.raises(AssertionError, match="saved no bundle at step '1'"):
+        plot(webui, prompt, "Step of the newest run", "1")
     names = plot(webui, prompt, "Name", "zogA, s1")
     assert names == [parts[0], alone(webui, "<lora:A:1> a s1")]
 
