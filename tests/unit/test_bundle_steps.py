@@ -20,6 +20,7 @@ from lib_pivotal.core.train.bundle_steps import bundle_steps
         (4000, {"sample_every": 100, "validate_every": 250}, [500, 1000, 1500, 2000, 2500, 3000, 3500]),
         (800, {"sample_every": 5000, "validate_every": 0}, [100, 200, 300, 400, 500, 600, 700]),
         (3, {"sample_every": 0}, [1, 2]),
+        (800, {"save_every": 200}, [100, 300, 500, 700]),
         (1000, {"step_bundles": 1}, []),
         (1000, {"step_bundles": 0}, []),
         (0, {}, []),

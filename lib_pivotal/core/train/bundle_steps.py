@@ -16,7 +16,8 @@ def bundle_steps(config: TrainConfig, total: int) -> list[int]:
     """The steps, ascending, without the last one, whose bundle is the result.
 
     They are spread evenly, each at the nearest step after which samples are made or the validation images are measured,
-    because a choice needs something to look at; runs too short for that have fewer of them.
+    because a choice needs something to look at; runs too short for that have fewer of them. Steps that are saved anyway
+    are left out.
 
     Args:
         config: the settings.
@@ -31,4 +32,5 @@ def bundle_steps(config: TrainConfig, total: int) -> list[int]:
     candidates = [every for every in (math.lcm(*looks), *looks) if looks and every <= apart]
     grid = next(iter(candidates), min(looks, default=1))
     steps = {round(number * apart / grid) * grid for number in range(1, count)}
-    return sorted(step for step in steps if 0 < step < total)
+    # A save next to the final bundle is enough.
+    return sorted(step for step in steps if 0 < step < total and not (config.save_every and step % config.save_every == 0))

@@ -194,7 +194,7 @@ class Loop:
         is_due = config.save_every and self.step % config.save_every == 0 and self.step < self._setup.steps
         if self._control.take_save() or is_due:
             output.try_to_save(self.step, final=False)
-        elif self.step in self._kept_steps:
+        if self.step in self._kept_steps:
             output.keep_step(self.step)
 
     def _validate(self) -> None:
