@@ -32,5 +32,8 @@ def bundle_steps(config: TrainConfig, total: int) -> list[int]:
     candidates = [every for every in (math.lcm(*looks), *looks) if looks and every <= apart]
     grid = next(iter(candidates), min(looks, default=1))
     steps = {round(number * apart / grid) * grid for number in range(1, count)}
-    # A save next to the final bundle is enough.
-    return sorted(step for step in steps if 0 < step < total and not (config.save_every and step % config.save_every == 0))
+    return sorted(step for step in steps if 0 < step < total and not _is_saved_anyway(config, step))
+
+
+def _is_saved_anyway(config: TrainConfig, step: int) -> bool:
+    return config.save_every > 0 and step % config.save_every == 0
