@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
 from lib_pivotal.app.bundle_library import find_bundle
 from lib_pivotal.app.comparison_plan import Choices, Plan, make_plan
 from lib_pivotal.app.session import Busy, Session
@@ -187,7 +185,8 @@ class Comparison:
         made = dict(zip(plan.cells, samples, strict=False))
         parts = [part for part in plan.parts if any(part == cell[1] for cell in made)]
         rows = [row for row in plan.rows if any(row == (cell[0], cell[2]) for cell in made)]
-        empty = Image.new("RGB", samples[0].image.size, "white")
+        empty = samples[0].image.copy()
+        empty.paste("white", (0, 0, *empty.size))
         images = [
             made[checkpoint, part, prompt].image if (checkpoint, part, prompt) in made else empty
             for checkpoint, prompt in rows

@@ -77,9 +77,9 @@ class TrainConfig(DataSettings):
         "",
         "training",
         "advanced",
-        "Start from a bundle",
-        "Path of a bundle whose embeddings and LoRA a new run starts from, with the same names, vectors and ranks; its "
-        "LoRA then trains from the first step. Empty starts from the initialization texts.",
+        "Start from weights",
+        "Path of a bundle, a run folder or a state: a new run starts from its embeddings and LoRA and trains both from "
+        "the first step, with the same names, vectors and ranks. Empty starts from the initialization texts.",
     )
     accumulation: int = setting(
         1,
