@@ -42,6 +42,7 @@ class Captioner(Protocol):
 
         Raises:
             HostError: the model cannot be loaded, or an image cannot be described.
+            Interrupted: by the function, if the user has pressed the webui's Interrupt.
         """
         ...
 
