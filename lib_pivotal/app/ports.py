@@ -71,7 +71,7 @@ class ComparisonHost(Protocol):
         ...
 
     def output_folder(self) -> Path:
-        """Where the webui puts grids."""
+        """Where the webui puts grids, as an absolute path."""
         ...
 
     def images(

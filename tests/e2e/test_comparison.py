@@ -155,14 +155,13 @@ def test_the_bundle_of_a_run_is_compared_in_its_folder_and_not_while_it_is_train
 
 def plot(webui: Webui, prompt: str, label: str, values: str) -> list[bytes]:
     """The cells of an X/Y/Z plot over one axis."""
-    scripts = webui.get("/sdapi/v1/script-info")
-    script = next(item for item in scripts if item["name"] == "x/y/z plot" and not item["is_img2img"])
-    axes = script["args"][0]["choices"]
-    nothing = [axes.index("Nothing"), "", []]
-    x = [axes.index(f"[Pivotal] {label}"), values, []]
-    flags = [False, True, False, False, False, False, False]
-    csv = [True] if len(script["args"]) > 17 else []
-    arguments = [*x, *nothing, *nothing, *flags, 0, *csv]
+    # Not from /sdapi/v1/script-info, which fails in 1.6.1.
+    script = webui.post("/pivotal-test/plot_script")
+    nothing = [script["axes"].index("Nothing"), "", []]
+    x = [script["axes"].index(f"[Pivotal] {label}"), values, []]
+    # Legend, single images, smaller grids and seeds; then the width of the margins, and values as a list.
+    flags = [False, True, *[False] * (script["arguments"] - 13)]
+    arguments = [*x, *nothing, *nothing, *flags, 0, True]
     task = {"prompt": prompt, **SIZE, "sampler_name": "Euler", "script_name": "x/y/z plot", "script_args": arguments}
     images = webui.post("/sdapi/v1/txt2img", task)["images"]
     return [Image.open(io.BytesIO(base64.b64decode(image))).convert("RGB").tobytes() for image in images[1:]]
