@@ -65,6 +65,10 @@ def _delete_states(session: Session, body: Any) -> dict[str, Any]:
     return {"freed_bytes": RunHistory(session).delete_states(read_body(body, {"run": str}, "run")["run"])}
 
 
+def _delete_steps(session: Session, body: Any) -> dict[str, Any]:
+    return {"freed_bytes": RunHistory(session).delete_steps(read_body(body, {"run": str}, "run")["run"])}
+
+
 def _length(session: Session, body: Any) -> dict[str, Any]:
     return plan_length(session, from_dict(body)).as_dict()
 
@@ -116,6 +120,7 @@ POSTS: dict[str, Callable[[Session, Any], dict[str, Any]]] = {
     "compare_runs": _compare,
     "choose_step": _choose_step,
     "delete_states": _delete_states,
+    "delete_steps": _delete_steps,
     "length": _length,
     "queue": _change_queue,
 }

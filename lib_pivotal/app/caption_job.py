@@ -15,7 +15,7 @@ from lib_pivotal.core.data.background import on_background
 from lib_pivotal.core.data.caption_edits import EditPlan
 from lib_pivotal.core.data.image_file import UnusableImage, read_bytes, read_image
 from lib_pivotal.core.data.scan import DatasetImage
-from lib_pivotal.core.errors import PivotalError
+from lib_pivotal.core.errors import Interrupted, PivotalError
 from lib_pivotal.core.events import Preparing
 
 if TYPE_CHECKING:
@@ -99,6 +99,8 @@ class CaptionJob:
         try:
             self._describe_all(texts)
             end = "stopped" if self._is_stopped.is_set() else "done"
+        except Interrupted:
+            end = "stopped"
         except PivotalError as failure:
             error = str(failure)
         except Exception as failure:

@@ -112,7 +112,7 @@ class Comparison:
         return task_id
 
     def stop(self) -> bool:
-        """End the comparison without a result; False if there is none."""
+        """End the comparison; what is finished is kept. False if there is none."""
         with self._lock:
             if not self._values["is_active"]:
                 return False
@@ -155,20 +155,26 @@ class Comparison:
 
     def _work(self, plan: Plan, task_id: str, out: Path, stop: threading.Event) -> None:
         """Body of the thread; it never raises."""
-        outcome: dict[str, Any] = {"state": "stopped"}
+        samples: list[Sample] = []
+        kept: dict[str, Any] = {}
+        outcome: Mapping[str, Any]
         try:
             with self.session.host.exclusive(task_id):
-                samples = None if stop.is_set() else self._make(plan, task_id, stop)
-                if samples is not None:
-                    outcome = self._keep(plan, samples, out)
+                try:
+                    if not stop.is_set():
+                        self._make(plan, task_id, stop, samples)
+                finally:
+                    # Also after a stop or a failure.
+                    if samples:
+                        kept = self._keep(plan, samples, out)
+            outcome = {"state": "done" if len(samples) == len(plan.cells) else "stopped"}
         except BaseException as error:
             logger.exception("The comparison failed")
             outcome = _failure(error)
-        self._set(task_id, **outcome, is_active=False)
+        self._set(task_id, **{**kept, **outcome}, is_active=False)
 
-    def _make(self, plan: Plan, task_id: str, stop: threading.Event) -> list[Sample] | None:
-        """All images in the order of the plan's cells; None when stopped."""
-        samples: list[Sample] = []
+    def _make(self, plan: Plan, task_id: str, stop: threading.Event, samples: list[Sample]) -> None:
+        """Add the images in the order of the plan's cells; ends early when stopped."""
         requests = [(checkpoint, plan.request(part, prompt)) for checkpoint, part, prompt in plan.cells]
         self._set(task_id, state="running")
         images = self.session.host.comparison().images(requests, stop.is_set)
@@ -176,24 +182,30 @@ class Comparison:
             for sample in images:
                 samples.append(sample)
                 self._set(task_id, done=len(samples))
-        return samples if len(samples) == len(requests) else None
 
     def _keep(self, plan: Plan, samples: Sequence[Sample], out: Path) -> dict[str, Any]:
-        """Draw and save the image; the text of every cell is in the file."""
-        made = dict(zip(plan.cells, samples, strict=True))
-        ordered = [made[checkpoint, part, prompt] for checkpoint, prompt in plan.rows for part in plan.parts]
+        """Draw and save the image, without empty columns and rows; the text of every cell is in the file."""
+        made = dict(zip(plan.cells, samples, strict=False))
+        parts = [part for part in plan.parts if any(part == cell[1] for cell in made)]
+        rows = [row for row in plan.rows if any(row == (cell[0], cell[2]) for cell in made)]
+        empty = samples[0].image.copy()
+        empty.paste("white", (0, 0, *empty.size))
+        images = [
+            made[checkpoint, part, prompt].image if (checkpoint, part, prompt) in made else empty
+            for checkpoint, prompt in rows
+            for part in parts
+        ]
         show_checkpoint = len(plan.checkpoints) > 1
-        rows = [[prompt, checkpoint] if show_checkpoint else [prompt] for checkpoint, prompt in plan.rows]
-        columns = [PART_TITLES[part] for part in plan.parts]
-        image = self.session.host.comparison().draw([sample.image for sample in ordered], columns, rows)
+        titles = [[prompt, checkpoint] if show_checkpoint else [prompt] for checkpoint, prompt in rows]
+        image = self.session.host.comparison().draw(images, [PART_TITLES[part] for part in parts], titles)
         cells = [
             {"checkpoint": checkpoint, "part": part, "prompt": prompt, "infotext": sample.infotext}
             for (checkpoint, part, prompt), sample in made.items()
         ]
         out.parent.mkdir(parents=True, exist_ok=True)
         path = free_name(out)
-        write_png(path, image, {"parameters": ordered[0].infotext, "pivotal_comparison": json.dumps(cells)})
-        return {"state": "done", "path": str(path), "cells": cells}
+        write_png(path, image, {"parameters": samples[0].infotext, "pivotal_comparison": json.dumps(cells)})
+        return {"path": str(path), "cells": cells}
 
     def _set(self, task_id: str, **values: Any) -> None:
         """Change the status, unless this comparison was stopped while it waited."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lib_pivotal.app.session import Session
+from lib_pivotal.app.settings_sources import import_from
 from lib_pivotal.core.bundle.names import token_key
 from lib_pivotal.core.config.concept import Concept
 from lib_pivotal.core.config.concept_lines import is_empty_row
@@ -46,7 +47,7 @@ def add_names_of_file(session: Session, path: str, rows: Sequence[Any]) -> Added
     Raises:
         ConfigError: it cannot be read, is of no known kind, or has no concepts.
     """
-    result = session.import_settings(path)
+    result = import_from(session.host, path)
     if not result.config.concepts:
         text = f"There are no names in it: it was read as {result.kind}."
         raise ConfigError([Problem("path", "error", text, "Choose a file that lists embeddings.")])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lib_pivotal.app.caption_job import NO_JOB, CaptionJob, JobState
+from lib_pivotal.app.caption_look import core_tags
 from lib_pivotal.app.image_look import ImageLook
 from lib_pivotal.app.session import Session
 from lib_pivotal.core.config.data_settings import DataSettings
@@ -212,7 +213,7 @@ class ImageBrowser:
                 replace(item, core_tags=tuple(chosen.get(item.name, item.core_tags))) for item in config.concepts
             ]
             config = replace(config, concepts=tuple(concepts))
-        report = self._session.core_tags(config, is_chosen=chosen is not None)
+        report = core_tags(self._session.host, config, is_chosen=chosen is not None)
         suggested = {item["name"]: item["core_tags"] for item in report["concepts"]}
         in_use = {
             item.name: list(item.core_tags) if item.core_tags or chosen is not None else suggested.get(item.name, [])

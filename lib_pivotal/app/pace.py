@@ -6,10 +6,11 @@ import time
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.events import Event, Prepared, SampleReady, Saved, StepDone, Validated
+from lib_pivotal.core.train.bundle_steps import bundle_steps
 
 __all__ = ["Pace"]
 
-_STEPS, _SAMPLES, _MEASUREMENTS, _SAVES = "steps", "samples", "measurements", "saves"
+_STEPS, _SAMPLES, _MEASUREMENTS, _SAVES, _KEPT = "steps", "samples", "measurements", "saves", "kept steps"
 _KINDS = {StepDone: _STEPS, SampleReady: _SAMPLES, Validated: _MEASUREMENTS, Saved: _SAVES}
 
 
@@ -24,8 +25,8 @@ class Pace:
         self._config = config
         self._prompts = len([line for line in config.sample_prompts.splitlines() if line.strip()])
         self._prompts = self._prompts or len(config.concepts)
-        self._seconds = dict.fromkeys(_KINDS.values(), 0.0)
-        self._counts = dict.fromkeys(_KINDS.values(), 0)
+        self._seconds = dict.fromkeys((*_KINDS.values(), _KEPT), 0.0)
+        self._counts = dict.fromkeys((*_KINDS.values(), _KEPT), 0)
         self._last = 0.0
         self._step = 0
         self._total = 0
@@ -33,13 +34,14 @@ class Pace:
     def handle(self, event: Event) -> None:
         """Take the time of an event; anything before the run is prepared does not count."""
         now = time.monotonic()
-        kind = _KINDS.get(type(event))
+        # Bundles to choose from come without a state, which is larger.
+        kind = _KEPT if isinstance(event, Saved) and event.kind == "step" else _KINDS.get(type(event))
         if isinstance(event, Prepared):
             self._step, self._total = event.first_step, event.total_steps
         elif kind is not None:
             self._seconds[kind] += now - self._last
             # A bundle and its state are saved together.
-            self._counts[kind] += not (isinstance(event, Saved) and event.kind != "bundle")
+            self._counts[kind] += not (isinstance(event, Saved) and event.kind == "state")
         if isinstance(event, StepDone):
             self._step = event.step
         self._last = now
@@ -67,6 +69,7 @@ class Pace:
             _SAMPLES: self._prompts * self._times(config.sample_every, with_last=bool(config.sample_every)),
             _MEASUREMENTS: self._times(config.validate_every, with_last=True),
             _SAVES: self._times(config.save_every, with_last=True),
+            _KEPT: sum(step > self._step for step in bundle_steps(config, self._total)),
         }
         return self._mean(_STEPS) * (self._total - self._step) + sum(
             self._mean(kind) * count for kind, count in between.items()

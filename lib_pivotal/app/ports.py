@@ -42,6 +42,7 @@ class Captioner(Protocol):
 
         Raises:
             HostError: the model cannot be loaded, or an image cannot be described.
+            Interrupted: by the function, if the user has pressed the webui's Interrupt.
         """
         ...
 
@@ -70,7 +71,7 @@ class ComparisonHost(Protocol):
         ...
 
     def output_folder(self) -> Path:
-        """Where the webui puts grids."""
+        """Where the webui puts grids, as an absolute path."""
         ...
 
     def images(

@@ -20,14 +20,8 @@ from lib_pivotal.app.status import IDLE, RunStatus
 from lib_pivotal.app.training_job import Engine, TrainingJob, run_engine
 from lib_pivotal.core.bundle.names import check_names
 from lib_pivotal.core.config.schema import TrainConfig
-from lib_pivotal.core.config.user_path import bare_path, check_path
-from lib_pivotal.core.data.dataset_report import read_dataset
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
 from lib_pivotal.core.events import Control, Warned
-from lib_pivotal.core.importers.found import ImportResult
-from lib_pivotal.core.importers.import_settings import import_settings
-from lib_pivotal.core.samples.sample_set import sample_settings, write_samples
-from lib_pivotal.core.train.caption_preview import CaptionPreview
 from lib_pivotal.core.train.checks import Checked, check, with_parse_problems
 from lib_pivotal.core.train.output_check import SMALLEST
 from lib_pivotal.core.train.run_folder import Folders, make_run_folder
@@ -99,26 +93,6 @@ class Session:
         unnamed = {f"concepts[{row}].name" for row, concept in enumerate(config.concepts) if not concept.name.strip()}
         return [problem for problem in found if problem.field not in unnamed]
 
-    def captions(
-        self, config: TrainConfig, *, step: int = 1, image: str | None = None, count: int = 100
-    ) -> dict[str, Any]:
-        """Captions as they are trained, see ``core.train.caption_preview``; values serializable as JSON.
-
-        Args:
-            config: the settings.
-            step: from 1.
-            image: show how the caption of this image varies from this step on; None shows the step.
-            count: number of draws of the image.
-
-        Raises:
-            ConfigError: the images cannot be read, or there is no such step or image.
-        """
-        dataset = read_dataset(config, cache=self.host.data_root() / "cache")
-        preview = CaptionPreview(dataset, config, self.host.tokenizer(), family=self.host.family(config))
-        if image is None:
-            return {"step": step, "captions": preview.step(step)}
-        return preview.image(image, count, step)
-
     def checked(
         self,
         config: TrainConfig,
@@ -161,29 +135,6 @@ class Session:
 
     def _show_reading(self, done: int, total: int) -> None:
         self._reading = f"reading images: {done} of {total}"
-
-    def core_tags(self, config: TrainConfig, *, is_chosen: bool = False) -> dict[str, Any]:
-        """Suggestions of core tags, as ``core.core_tags.report.as_plain`` returns them.
-
-        Args:
-            config: the settings.
-            is_chosen: whether the core tags of the settings have been chosen and are shown in captions.
-
-        Raises:
-            ConfigError: the data folder or the user's classes of tags cannot be read.
-        """
-        from lib_pivotal.core.core_tags.report import as_plain
-        from lib_pivotal.core.core_tags.suggestion import suggest
-        from lib_pivotal.core.core_tags.tag_classes import load_tag_classes
-
-        root = self.host.data_root()
-        classes = load_tag_classes(root)
-        dataset = read_dataset(config, cache=root / "cache")
-        if any(problem.is_error for problem in dataset.problems):
-            raise ConfigError(list(dataset.problems))
-        images = dataset.usable
-        suggestions = suggest(config, images, classes, self.host.tokenizer())
-        return as_plain(suggestions, config, images, is_chosen=is_chosen)
 
     def start(
         self,
@@ -286,37 +237,6 @@ class Session:
         except OSError as error:
             problem = Problem("last.json", "error", f"It cannot be read: {error}.", "Start a run to replace it.")
             raise ConfigError([problem]) from error
-
-    def import_settings(self, path: str) -> ImportResult:
-        """The settings of another program as ours; nothing is started or written.
-
-        Args:
-            path: file or folder on the webui's computer, as the user typed it.
-
-        Raises:
-            ConfigError: it cannot be read, or is of no known kind.
-        """
-        bare = bare_path(path)
-        problems = check_path("path", bare)
-        if not bare:
-            problems = [Problem("path", "error", "No file is given.", "Enter the path of a settings file or a folder.")]
-        if problems:
-            raise ConfigError(problems)
-        return import_settings(Path(bare).expanduser(), self.host.tokenizer())
-
-    def sample_settings(self) -> TrainConfig:
-        """The settings of a first run with the sample images, which are written to the folder of the runs.
-
-        Raises:
-            PivotalError: they cannot be written.
-        """
-        folder = self.host.data_root() / "sample-images"
-        try:
-            write_samples(folder)
-        except OSError as error:
-            message = f"The sample images cannot be written to {folder}: {error.strerror or error}."
-            raise PivotalError(message, hint="Choose another folder in Settings, Pivotal Tuning.") from error
-        return sample_settings(folder, self.host.family(TrainConfig()))
 
     def join(self, timeout_s: float | None = None) -> None:
         """Wait until the latest run is over."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lib_pivotal.app.loss_curve import LossCurve
 from lib_pivotal.app.norm_history import NormHistory
 from lib_pivotal.app.pace import Pace
 from lib_pivotal.core.config.io import to_dict
@@ -35,8 +35,6 @@ logger = logging.getLogger("pivotal.status")
 
 _MAX_POINTS = 500
 _MAX_WARNINGS = 50
-_SMOOTHING = 0.95
-"""Weight of the previous mean in the smoothed loss."""
 _STEPS_TO_MEASURE = 20
 """The first steps of a run are slower than the others."""
 
@@ -118,9 +116,7 @@ class RunStatus:
             "log_path": str(run_folder / "log.txt"),
             "config": to_dict(config),
         }
-        self._losses: list[tuple[int, float, float]] = []
-        self._mean = 0.0
-        self._weight = 0.0
+        self._losses = LossCurve()
         self._pace = Pace(config)
         self._norms = NormHistory()
 
@@ -210,9 +206,8 @@ class RunStatus:
             values["samples"] = [dict(sample) for sample in values["samples"]]
             values["warnings"] = list(values["warnings"])
             values["validation"] = _some([dict(measured) for measured in values["validation"]])
-            losses = list(self._losses)
+            values["losses"] = self._losses.points()
             values["norms"] = self._norms.as_dict()
-        values["losses"] = _thin_out(losses)
         return values
 
     def _take_memory(self, event: MemoryEstimated) -> None:
@@ -229,11 +224,8 @@ class RunStatus:
         self._norms.add(event.step, event.embedding_norms)
         if event.step >= values["total_steps"]:
             values.update(state="saving", stage="last images and bundle")
-        if math.isfinite(event.loss):
-            self._mean = _SMOOTHING * self._mean + (1 - _SMOOTHING) * event.loss
-            self._weight = _SMOOTHING * self._weight + (1 - _SMOOTHING)
-            values["loss"] = self._mean / self._weight
-            self._losses.append((event.step, event.loss, values["loss"]))
+        self._losses.add(event.step, event.loss)
+        values["loss"] = self._losses.smoothed
 
     def _take_validation(self, event: Validated) -> None:
         measured = {
@@ -259,10 +251,3 @@ def _some(measured: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """At most 500 measurements, evenly chosen, with the last one."""
     stride = -(-len(measured) // _MAX_POINTS) or 1
     return list(measured[::-1][::stride][::-1])
-
-
-def _thin_out(points: Sequence[tuple[int, float, float]]) -> list[list[float]]:
-    """At most 500 points: for each range of steps its last step, mean loss and last smoothed loss."""
-    stride = -(-len(points) // _MAX_POINTS) or 1
-    ranges = [points[start : start + stride] for start in range(0, len(points), stride)]
-    return [[part[-1][0], sum(loss for _, loss, _ in part) / len(part), part[-1][2]] for part in ranges]

@@ -25,6 +25,7 @@ from lib_pivotal.core.errors import ConfigError, HostError, Problem
 from lib_pivotal.core.events import Control, Preparing, Warned
 from lib_pivotal.core.train.checks import Checked, check, with_parse_problems
 from lib_pivotal.core.train.out_of_memory import explaining
+from lib_pivotal.core.train.resumed import with_later_settings
 from lib_pivotal.core.train.run import Outcome, train
 from lib_pivotal.core.train.run_folder import Folders, guarded, make_run_folder
 from lib_pivotal.core.train.run_record import record_end
@@ -57,11 +58,14 @@ def read_settings(
     Raises:
         ConfigError: there is no such file or preset, or the file is not a JSON object.
     """
+    is_own = path is None and resume is not None
     if path is None and resume is not None:
         path = resume / "config.json"
     if path is None:
         raise ConfigError([Problem("config", "error", "No settings file is given.", "Give one, or --resume.")])
     values = parse_settings(read_settings_file(path))
+    if is_own:
+        values = with_later_settings(values)
     return read_dict(values if preset is None else with_preset(values, preset))
 
 

@@ -113,7 +113,7 @@ class SampleReady:
 
 @dataclass(frozen=True)
 class Saved:
-    """A file was written: ``kind`` is ``"bundle"`` or ``"state"``."""
+    """A file was written: ``kind`` is ``"bundle"``, ``"state"`` or ``"step"``, a bundle to choose from."""
 
     step: int
     kind: str

@@ -76,7 +76,7 @@ class ComparisonHandlers:
         outputs["compare_checkpoint"] = gr.update(choices=["", *self._comparison.checkpoints()])
         if status["state"] != "idle":
             outputs["compare_view"] = show_comparison(status)
-        if status["state"] == "done" and Path(status["path"]).exists():
+        if not status["is_active"] and status["path"] and Path(status["path"]).exists():
             columns = ", ".join(status["columns"])
             caption = COMPARE_MESSAGES["caption"].format(bundle=status["bundle"], columns=columns)
             outputs["compare_gallery"] = gr.update(value=[(status["path"], caption)], visible=True)

@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 
 from lib_pivotal.app.session import Session
+from lib_pivotal.app.settings_sources import import_from, settings_of_samples
 from lib_pivotal.core.errors import ConfigError, PivotalError
 from lib_pivotal.ui import panels
 from lib_pivotal.ui.chart import show_chart
@@ -106,7 +107,7 @@ class Handlers:
 
     def import_settings(self, values: Values) -> Outputs:
         """Fill in what a file or a folder of another program says, and show what of it is not used."""
-        result = self._session.import_settings(values["path"] or "")
+        result = import_from(self._session.host, values["path"] or "")
         shown = show_config(result.config)
         outputs = {name: shown[name] for name in result.given if name in shown}
         if CONCEPTS in result.given:
@@ -127,7 +128,7 @@ class Handlers:
 
     def try_samples(self, _values: Values) -> Outputs:
         """Write the sample images and fill in the settings for them."""
-        settings = show_config(self._session.sample_settings())
+        settings = show_config(settings_of_samples(self._session.host))
         return {**settings, "notice": panels.show_message(MESSAGES["samples_ready"], "good")}
 
     def refresh(self, values: Values) -> Outputs:

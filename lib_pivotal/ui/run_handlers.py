@@ -29,6 +29,7 @@ RUN_OUTPUTS = (
     "run_steps_view",
     "run_step",
     "run_delete_sure",
+    "run_delete_steps_sure",
     "run_choose_sure",
 )
 """Outputs that selecting a run, or a button for it, may change."""
@@ -91,7 +92,17 @@ class RunHandlers:
             "run_steps_view": show_steps(run),
             "run_step": gr.update(choices=steps, value=best),
             "run_delete_sure": gr.update(visible=False),
+            "run_delete_steps_sure": gr.update(visible=False),
             "run_choose_sure": gr.update(visible=False),
+        }
+
+    def use(self, values: Values) -> Outputs:
+        """Give the page the prompt that uses the run's bundle."""
+        run = self._history.one(_run(values))
+        missing = RUN_MESSAGES["no_bundle"].format(name=run["name"])
+        return {
+            "runs_notice": "" if run["words"] else panels.show_message(missing, "bad"),
+            "run_words": run["words"],
         }
 
     def load(self, values: Values) -> Outputs:
@@ -148,6 +159,18 @@ class RunHandlers:
         """Delete the states."""
         freed = self._history.delete_states(_run(values))
         notice = panels.show_message(RUN_MESSAGES["deleted"].format(size=size(freed)), "good")
+        return self._show(_run(values), notice)
+
+    def delete_steps(self, values: Values) -> Outputs:
+        """Ask whether to delete the steps to choose from."""
+        run = self._history.summary(_run(values))
+        question = RUN_MESSAGES["ask_delete_steps"].format(name=run["name"], size=size(run["steps_bytes"]))
+        return {"runs_notice": panels.show_message(question), "run_delete_steps_sure": gr.update(visible=True)}
+
+    def delete_steps_sure(self, values: Values) -> Outputs:
+        """Delete the steps to choose from."""
+        freed = self._history.delete_steps(_run(values))
+        notice = panels.show_message(RUN_MESSAGES["deleted_steps"].format(size=size(freed)), "good")
         return self._show(_run(values), notice)
 
     def choose(self, values: Values) -> Outputs:

@@ -7,6 +7,7 @@ from typing import Any
 from lib_pivotal.app.run_history import MAY_CHANGE
 from lib_pivotal.app.session import Session
 from lib_pivotal.ui.blocks.runs import create_runs
+from lib_pivotal.ui.compat import javascript
 from lib_pivotal.ui.fields import input_names
 from lib_pivotal.ui.listener import Listener
 from lib_pivotal.ui.queue_handlers import QUEUE_OUTPUTS, QueueHandlers
@@ -40,7 +41,10 @@ def add_runs(part: Any, tabs: Any, session: Session, training: dict[str, Any]) -
     going_on = ["run", "run_steps", "run_use_fields", *fields]
     listen("run_continue", handlers.resume, going_on, ["runs_notice", "notice", "page_status"], spinner=True)
     listen("run_queue", handlers.enqueue, [*going_on, "queue_item"], QUEUE_OUTPUTS, spinner=True)
-    for name in ("delete", "delete_sure", "choose", "choose_sure"):
+    words = listen("run_use", handlers.use, ["run"], ["runs_notice", "run_words"])
+    send = javascript("(words) => { pivotal.sendToPrompt(words); return []; }")
+    words.then(fn=None, inputs=[parts["run_words"]], outputs=[], **send)
+    for name in ("delete", "delete_sure", "delete_steps", "delete_steps_sure", "choose", "choose_sure"):
         listen(f"run_{name}", getattr(handlers, name), ["run", "run_step"], RUN_OUTPUTS, spinner=True)
     listen("run_compare", handlers.compare, ["run", "run_other"], ["runs_notice", "run_comparison"], spinner=True)
     for name in ("start", "stop", "up", "down", "remove", "refresh"):

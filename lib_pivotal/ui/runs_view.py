@@ -17,7 +17,6 @@ __all__ = ["show_comparison", "show_may_change", "show_run", "show_runs", "show_
 
 _LIST_SIDE, _SAMPLE_SIDE = 72, 160
 _MAX_SAMPLES = 8
-_SMOOTHING = 0.9
 _MAX_VALUE_LENGTH = 400
 
 
@@ -90,7 +89,11 @@ def show_run(run: Mapping[str, Any]) -> str:
             step=run["states"][0], count=len(run["states"]), size=size(run["states_bytes"])
         )
     lines.append(f"<div>{escape_html(states)}</div>")
-    lines.append(f'<div class="pivotal-path">{escape_html(RUN_MESSAGES["folder"].format(path=run["folder"]))}</div>')
+    if run["steps_bytes"]:
+        lines.append(f"<div>{escape_html(RUN_MESSAGES['kept_steps'].format(size=size(run['steps_bytes'])))}</div>")
+    # A click selects the whole path, to be copied.
+    path = f'<span class="pivotal-whole">{escape_html(run["folder"])}</span>'
+    lines.append(f'<div class="pivotal-path">{escape_html(RUN_MESSAGES["folder"])} {path}</div>')
     kind = "bad" if run["state"] == "failed" else "plain"
     box = f'<div class="pivotal-box pivotal-{kind}">{"".join(lines)}</div>'
     return box + _curves(run) + _last_samples(run)
@@ -99,14 +102,8 @@ def show_run(run: Mapping[str, Any]) -> str:
 def _curves(run: Mapping[str, Any]) -> str:
     if len(run["losses"]) < 2:
         return ""
-    mean, points = 0.0, []
-    for number, (step, loss) in enumerate(run["losses"]):
-        mean = loss if number == 0 or not math.isfinite(loss) else _SMOOTHING * mean + (1 - _SMOOTHING) * loss
-        points.append([step, loss, mean])
     norms: dict[str, Any] = {"steps": [], "names": {}}
-    return show_chart(
-        {"losses": points, "validation": run["validation"], "norms": norms, "total_steps": run["total_steps"]}
-    )
+    return show_chart({**run, "norms": norms})
 
 
 def _last_samples(run: Mapping[str, Any]) -> str:

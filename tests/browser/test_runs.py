@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
 from collections.abc import Iterator
@@ -52,6 +53,10 @@ def test_a_past_run_is_selected_by_a_click_and_its_settings_are_loaded(tab, past
     expect(page.locator("#pivotal_runs_view").first).to_contain_text(past_run, timeout=WAIT_MS)
     expect(page.locator("#pivotal_runs_run input")).to_have_value(past_run)
     expect(page.locator("#pivotal_runs_steps_view").first).to_contain_text("3")
+    tab.press("runs_use")
+    expect(page.locator("#txt2img_prompt textarea")).to_have_value(re.compile("<lora:past:1>"), timeout=WAIT_MS)
+    tab.show()
+    go_to_runs(tab)
     tab.press("runs_load")
     expect(page.locator("#pivotal_run_notice").first).to_contain_text(past_run, timeout=WAIT_MS)
     expect(page.locator("#pivotal_output_output_name textarea, #pivotal_output_output_name input")).to_have_value(

@@ -79,6 +79,8 @@ def make_data_folder(folder: Path, checkpoints: Sequence[Path], *, with_extensio
     (folder / "extensions" / "pivotal-probe").symlink_to(_ROOT / "tests" / "e2e" / "probe_extension")
     settings = {"show_progress_type": "Approx cheap", "samples_save": False, "grid_save": False}
     settings["sd_model_checkpoint"] = checkpoints[0].name
+    # Early webuis put them into their own source tree.
+    settings["outdir_grids"] = str(folder / "grids")
     (folder / "config.json").write_text(json.dumps(settings))
 
 

@@ -130,7 +130,10 @@ def test_it_can_be_interrupted_and_restores_the_checkpoint(bench: Bench, how: st
         time.sleep(0.1)
     webui.post("/pivotal/v1/compare_stop" if how == "compare_stop" else "/sdapi/v1/interrupt")
     status = finished(webui)
-    assert (status["state"], status["path"]) == ("stopped", None)
+    assert (status["state"], len(status["cells"])) == ("stopped", status["done"])
+    with Image.open(status["path"]) as image:
+        cells = [cell for row in pixels(image, 5, 2) for cell in row]
+    assert [set(cell) == {255} for cell in cells] == [number >= status["done"] for number in range(10)]
     assert webui.pixels("a red circle") == before
 
 
@@ -157,14 +160,13 @@ def test_the_bundle_of_a_run_is_compared_in_its_folder_and_another_waits_for_the
 
 def plot(webui: Webui, prompt: str, label: str, values: str) -> list[bytes]:
     """The cells of an X/Y/Z plot over one axis."""
-    scripts = webui.get("/sdapi/v1/script-info")
-    script = next(item for item in scripts if item["name"] == "x/y/z plot" and not item["is_img2img"])
-    axes = script["args"][0]["choices"]
-    nothing = [axes.index("Nothing"), "", []]
-    x = [axes.index(f"[Pivotal] {label}"), values, []]
-    flags = [False, True, False, False, False, False, False]
-    csv = [True] if len(script["args"]) > 17 else []
-    arguments = [*x, *nothing, *nothing, *flags, 0, *csv]
+    # Not from /sdapi/v1/script-info, which fails in 1.6.1.
+    script = webui.post("/pivotal-test/plot_script")
+    nothing = [script["axes"].index("Nothing"), "", []]
+    x = [script["axes"].index(f"[Pivotal] {label}"), values, []]
+    # Legend, single images, smaller grids and seeds; then the width of the margins, and values as a list.
+    flags = [False, True, *[False] * (script["arguments"] - 13)]
+    arguments = [*x, *nothing, *nothing, *flags, 0, True]
     task = {"prompt": prompt, **SIZE, "sampler_name": "Euler", "script_name": "x/y/z plot", "script_args": arguments}
     images = webui.post("/sdapi/v1/txt2img", task)["images"]
     return [Image.open(io.BytesIO(base64.b64decode(image))).convert("RGB").tobytes() for image in images[1:]]
@@ -179,6 +181,8 @@ def test_axes_of_the_plot_give_what_their_prompts_give(bench: Bench) -> None:
     assert (weights[0], weights[2]) == (parts[3], parts[0])
     assert weights[0] != parts[4], "with the weight 0 the embeddings still work"
     assert weights[1] not in parts
+    with pytest.raises(AssertionError, match="saved no bundle at step '1'"):
+        plot(webui, prompt, "Step of the newest run", "1")
     names = plot(webui, prompt, "Name", "zogA, s1")
     assert names == [parts[0], alone(webui, "<lora:A:1> a s1")]
 

@@ -355,7 +355,8 @@ def test_past_runs_over_http(session, engine, images):
     assert len(client.get(f"{V1}/runs?count=1&first=1").json()["runs"]) == 1
     one = client.get(f"{V1}/runs/{first}").json()
     assert one["name"] == first and one["samples"]
-    assert client.post(f"{V1}/delete_states", json={"run": first}).json() == {"freed_bytes": 0}
+    for route in ("delete_states", "delete_steps"):
+        assert client.post(f"{V1}/{route}", json={"run": first}).json() == {"freed_bytes": 0}
     assert client.post(f"{V1}/compare_runs", json={"runs": [first, second]}).status_code == 200
     for route, body in (
         ("resume", {"run": first}),
@@ -418,7 +419,7 @@ def test_runs_and_queue_need_a_login(session):
     client = make_client(session, {"anna": "secret"})
     for route in ("runs", "runs/x", "queue"):
         assert client.get(f"{V1}/{route}").status_code == 401
-    for route in ("resume", "compare_runs", "choose_step", "delete_states", "queue", "length"):
+    for route in ("resume", "compare_runs", "choose_step", "delete_states", "delete_steps", "queue", "length"):
         assert client.post(f"{V1}/{route}", json={}).status_code == 401
         answer = client.post(f"{V1}/{route}", json={}, headers=FOREIGN, auth=("anna", "secret"))
         assert answer.status_code == 403

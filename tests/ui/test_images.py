@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lib_pivotal.core.config.schema import Concept, TrainConfig
-from lib_pivotal.core.errors import HostError
+from lib_pivotal.core.errors import HostError, Interrupted
 from lib_pivotal.ui.core_tag_handlers import concept_fields
 from lib_pivotal.ui.fields import input_names, read_config, show_config
 from lib_pivotal.ui.ids import element_id
@@ -327,7 +327,8 @@ def test_captions_are_appended_and_never_replaced(page, folder, program):
     assert (folder / "69.txt").read_text() == "zog, number 69"
 
 
-def test_writing_can_be_stopped_and_what_is_done_stays(page, folder, program):
+@pytest.mark.parametrize("how", ["button", "webui's Interrupt"])
+def test_writing_can_be_stopped_and_what_is_done_stays(page, folder, program, how):
     for number in range(10):
         (folder / f"{number}.txt").unlink(missing_ok=True)
     program.gate = threading.Semaphore(3)
@@ -338,11 +339,15 @@ def test_writing_can_be_stopped_and_what_is_done_stays(page, folder, program):
     assert "Writing captions: " in page.values[PROGRESS]
     page.press(WRITE)
     assert "already being written" in page.values[NOTICE]
-    page.press(STOP)
+    if how == "button":
+        page.press(STOP)
+    else:
+        program.error = Interrupted("Interrupted.")
     program.gate.release()
     finish(page)
-    assert "Stopped. Caption files written: 4" in page.values[PROGRESS]
-    assert sum((folder / f"{number}.txt").exists() for number in range(10)) == 4
+    count = 4 if how == "button" else 3
+    assert f"Stopped. Caption files written: {count}" in page.values[PROGRESS]
+    assert sum((folder / f"{number}.txt").exists() for number in range(10)) == count
 
 
 def test_a_job_waits_for_the_queue_and_a_failure_is_shown(page, folder, program, host):

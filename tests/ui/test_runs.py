@@ -21,7 +21,7 @@ RUNS = {
     name: element_id("runs", name)
     for name in (
         "notice", "list", "run", "view", "more", "refresh", "open", "name", "load", "weights", "delete", "delete_sure",
-        "continue", "steps", "use_fields", "queue", "steps_view", "run_step", "choose", "choose_sure", "run_other",
+        "delete_steps", "delete_steps_sure", "use", "words", "continue", "steps", "use_fields", "queue", "steps_view", "run_step", "choose", "choose_sure", "run_other",
         "compare", "comparison",
     )
 }  # fmt: skip
@@ -123,11 +123,27 @@ def test_a_new_run_from_the_weights_of_another(page, host, images):
     for path in host.lora_folder().iterdir():
         path.unlink()
     page.press(RUNS["weights"])
-    assert "bundle of this run is gone" in page.values[RUNS["notice"]]
+    assert "its bundle is gone" in page.values[RUNS["notice"]]
+    saved_state(host, name, good_config(images))
+    page.press(RUNS["weights"])
+    assert page.values[setting_id("start_from")].endswith("state-000004.safetensors")
+
+
+def test_the_bundle_of_a_run_is_used_in_a_prompt(page, host, images):
+    name = past_run(host, images, "zog")
+    select(page, name)
+    page.press(RUNS["use"])
+    assert page.values[RUNS["words"]] == "<lora:zog:1> zog"
+    (script,) = page.followers(RUNS["use"])
+    assert script["inputs"], "the page's script gets the words"
+    (host.lora_folder() / "zog.safetensors").unlink()
+    page.press(RUNS["use"])
+    assert page.values[RUNS["words"]] == "" and "no longer in the Lora folder" in page.values[RUNS["notice"]]
 
 
 def test_every_button_says_when_nothing_is_selected(page):
-    for name in ("load", "weights", "delete", "delete_sure", "continue", "queue", "choose", "choose_sure", "compare"):
+    for name in ("use", "load", "weights", "delete", "delete_sure", "delete_steps", "delete_steps_sure", "continue",
+                 "queue", "choose", "choose_sure", "compare"):  # fmt: skip
         page.values[RUNS["notice"]] = ""
         page.press(RUNS[name])
         assert "pivotal-bad" in page.values[RUNS["notice"]], name
@@ -187,6 +203,19 @@ def test_states_are_deleted_only_after_a_question(page, host, images):
     assert "states are deleted" in page.values[RUNS["notice"]]
     assert not (host.data_root() / "runs" / name / "states" / "state-000004.safetensors").exists()
     assert "no saved state" in page.values[RUNS["view"]]
+
+
+def test_steps_to_choose_from_are_deleted_only_after_a_question(page, host, images):
+    name = past_run(host, images, "zog")
+    kept = host.data_root() / "runs" / name / "steps" / "zog-000006.safetensors"
+    kept.parent.mkdir()
+    kept.write_bytes(bytes(3 * 2**20))
+    select(page, name)
+    assert "in its folder: 3.0 MiB" in page.values[RUNS["view"]]
+    assert page.press(RUNS["delete_steps"])[RUNS["delete_steps_sure"]]["visible"] is True and kept.exists()
+    page.press(RUNS["delete_steps_sure"])
+    assert "3.0 MiB are free" in page.values[RUNS["notice"]] and not kept.exists()
+    assert (host.lora_folder() / "zog-000004.safetensors").exists()
 
 
 def test_choosing_a_step_asks_before_it_replaces_a_file(page, session, host, images, monkeypatch):

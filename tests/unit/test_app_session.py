@@ -230,7 +230,7 @@ def test_time_left_follows_the_pace(config, tmp_path, monkeypatch):
 def test_time_left_includes_samples_measurements_and_saves(config, tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr("lib_pivotal.app.pace.time.monotonic", lambda: now[0])
-    config = replace(config, sample_every=10, sample_prompts="a\nb", validate_every=20, save_every=15)
+    config = replace(config, sample_every=10, sample_prompts="a\nb", validate_every=20, save_every=15, step_bundles=9)
     status = RunStatus(config, "task(x)", tmp_path)
 
     def after(seconds: float, event) -> None:
@@ -249,14 +249,16 @@ def test_time_left_includes_samples_measurements_and_saves(config, tmp_path, mon
         if step == 15:
             after(7.0, Saved(step, "bundle", tmp_path / "x.safetensors"))
             after(3.0, Saved(step, "state", tmp_path / "y"))
+            after(2.0, Saved(step, "step", tmp_path / "z"))
         if step == 20:
             after(5.0, Validated(step, 0.5))
     after(1.0, StepDone(21, 1.0))
     status = status.snapshot()
     assert status["seconds_per_step"] == pytest.approx(1.0)
     samples, per_sample = 3 * 2, (4 * 4 + 2 * 6) / 6
-    # Samples after steps 30, 40 and 45, saves after 30 and 45, measurements after 40 and 45.
-    assert status["eta_s"] == pytest.approx(24 * 1.0 + samples * per_sample + 2 * 10.0 + 2 * 5.0)
+    # Samples after steps 30, 40 and 45, saves after 30 and 45, measurements after 40 and 45, and
+    # step 40 is kept to choose from.
+    assert status["eta_s"] == pytest.approx(24 * 1.0 + samples * per_sample + 2 * 10.0 + 2 * 5.0 + 2.0)
 
 
 def test_norms_of_embeddings_are_kept_and_thinned_out(config, tmp_path):

@@ -171,17 +171,37 @@ def test_it_waits_for_the_queue_and_can_be_stopped_there_and_later(comparison, h
         wait_for(comparison, state="queued")
         assert comparison.stop()
     comparison.join(5)
-    assert (comparison.status()["state"], host.compare.made) == ("stopped", [])
+    assert (comparison.status()["state"], comparison.status()["path"]) == ("stopped", None)
+    assert host.compare.made == [] == host.compare.drawn
     host.compare.gate = threading.Semaphore(3)
     task_id = comparison.start(Choices(bundle="zog"))
     wait_for(comparison, done=3)
     assert comparison.stop()
     comparison.join(5)
     status = comparison.status()
-    assert (status["state"], status["is_active"], status["path"]) == ("stopped", False, None)
+    assert (status["state"], status["is_active"], status["done"]) == ("stopped", False, 3)
     assert host.compare.interrupted[-1] == task_id
     assert host.compare.is_closed and not host.queue.locked()
     assert not comparison.stop()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_was_finished_before_a_stop_or_a_failure_is_kept(comparison, host, fails):
+    host.compare.gate = threading.Semaphore(3)
+    comparison.start(Choices(bundle="zog", prompts=("a", "b"), checkpoint=host.compare.titles[1]))
+    wait_for(comparison, done=3)
+    host.compare.error = HostError("Memory ran out.") if fails else None
+    host.compare.gate.release() if fails else comparison.stop()
+    comparison.join(5)
+    status = comparison.status()
+    assert (status["state"], status["message"]) == (("failed", "Memory ran out.") if fails else ("stopped", ""))
+    image = Image.open(status["path"])
+    title = host.compare.titles[0]
+    assert host.compare.drawn == [(["whole bundle", "UNet LoRA only"], [["a", title], ["b", title]])]
+    # The last cell has no image yet.
+    pixels = [image.getpixel((4 + 8 * x, 4 + 8 * y)) for y in (0, 1) for x in (0, 1)]
+    assert ([pixel[0] for pixel in pixels[:3]], pixels[3]) == ([1, 3, 2], (255, 255, 255))
+    assert [cell["part"] for cell in json.loads(image.text["pivotal_comparison"])] == ["whole", "whole", "unet"]
 
 
 def test_a_failure_says_why_and_ends_cleanly(comparison, host):

@@ -41,6 +41,7 @@ MAY_IMPORT = {
     },
     "app": {"app", "core"},
     "app.api": {"app", "core", "fastapi"},
+    "app.api_answers": {"app", "core", "fastapi"},
     "app.bundled_names": {"app", "core", "fastapi"},
     "ui": {"ui", "app", "core.config", "core.errors", "core.printable", "gradio", "PIL"},
     "cli": {"cli", "app", "core", "host.diffusers", *LIBRARIES},

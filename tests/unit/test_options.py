@@ -234,6 +234,10 @@ EFFECTS: dict[str, Effect] = {
         2, lambda run: [name for name in files(run) if "toy-" in name and name.endswith("tensors")],
         becomes=["bundles/toy-000002.safetensors"],
     ),
+    "step_bundles": Effect(
+        3, lambda run: [name for name in files(run) if "steps/" in name],
+        becomes=["run/steps/toy-000001.safetensors", "run/steps/toy-000002.safetensors"],
+    ),
     "save_precision": Effect("fp32", types, becomes={"torch.float32"}),
     "regularization_share": Effect(0.9, trained, REGULARIZED),
     "regularization_weight": Effect(5.0, trained, REGULARIZED),
@@ -294,6 +298,7 @@ def settings(folder: Path, changes: dict[str, Any]) -> TrainConfig:
         "output_name": "toy",
         "sample_every": 0,
         "keep_states": 4,
+        "step_bundles": 0,
     }
     values.update(changes)
     places = {

@@ -146,6 +146,8 @@ def test_the_size_estimate_fits_known_files():
         (1, "error", {}),
         (60, "warning", {}),
         (400, None, {}),
+        (250, "warning", {}),
+        (250, None, {"step_bundles": 0}),
         (400, "warning", {"save_every": 10}),
         (30, "error", {"save_precision": "fp32"}),
         (400, "warning", {"cache_to_disk": True}),
@@ -176,7 +178,7 @@ def test_a_check_counts_the_latents_that_will_be_stored(tmp_path, free, is_cache
 
 
 def test_bundles_saved_along_the_way_need_space(tmp_path, free):
-    config = TrainConfig(output_name="hero", rank=32, steps=0, save_every=100, keep_states=1)
+    config = TrainConfig(output_name="hero", rank=32, steps=0, save_every=100, keep_states=1, step_bundles=0)
     free[0] = 550 * MIB
     few, many = (check_output(tmp_path, tmp_path, config, per_rank=SMALLEST, steps=count) for count in (600, 1500))
     # 15 bundles instead of 6.

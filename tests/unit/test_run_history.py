@@ -18,6 +18,7 @@ from lib_pivotal.app.run_queue import Busy
 from lib_pivotal.app.session import Session
 from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.bundle.metadata import BUNDLE_KEY
+from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import BundleError, ConfigError, HostError
 from lib_pivotal.core.file_lock import locked
 from lib_pivotal.core.train.run_record import read_record
@@ -238,11 +239,35 @@ def test_a_chosen_step_becomes_the_file_and_nothing_is_lost(host, images):
     again = read_bundle(path)
     assert all(torch.equal(again.lora[key], last.lora[key]) for key in last.lora)
     assert sorted(file.name for file in loras.glob("*.safetensors")) == [
-        "toy-000003.safetensors", "toy-000006.safetensors", "toy-000008.safetensors", "toy.safetensors"
+        "toy-000003.safetensors", "toy-000006.safetensors", "toy.safetensors"
     ]  # fmt: skip
     for step in (0, 4, -1):
         with pytest.raises(ConfigError, match="There are: 3, 6, 8"):
             history.choose_step(name, step)
+
+
+def test_the_steps_to_choose_from_are_kept_in_the_run_folder_alone(host, images):
+    session, name = run(host, toy_config(images, step_bundles=4, save_every=4, sample_every=2))
+    history, loras = RunHistory(session), host.lora_folder()
+    kept = host.data_root() / "runs" / name / "steps"
+    assert sorted(file.name for file in kept.iterdir()) == ["toy-000002.safetensors", "toy-000006.safetensors"]
+    assert {file.stem for file in loras.iterdir()} == {"toy", "toy-000004"}
+    steps = history.one(name)["steps"]
+    assert [step["step"] for step in steps] == [2, 4, 6] and all(step["samples"] for step in steps)
+    chosen = read_bundle(history.choose_step(name, 6))
+    assert chosen.metadata["ss_steps"] == "6" and (kept / "toy-000008.safetensors").is_file()
+    assert {file.stem for file in loras.iterdir()} == {"toy", "toy-000004"}
+
+
+def test_a_run_of_an_earlier_release_continues_without_steps_to_choose_from(host, images):
+    session, name = run(host, toy_config(images))
+    file = host.data_root() / "runs" / name / "config.json"
+    settings = json.loads(file.read_text())
+    del settings["step_bundles"]
+    file.write_text(json.dumps(settings))
+    history = RunHistory(session)
+    assert history.resumed_config(name)[0].step_bundles == 0
+    assert history.config(name)[0].step_bundles == TrainConfig().step_bundles == 8
 
 
 def test_a_chosen_step_never_replaces_the_file_of_somebody_else(host, images):

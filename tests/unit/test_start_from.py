@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from lib_pivotal.core.process_group import SingleProcess
 from lib_pivotal.core.train.setup import prepare
 from lib_pivotal.core.train.start_from import check_start_from
 from lib_pivotal.core.train.state import load_newest
-from tests.unit.harness import folders, run, stopped_run
+from tests.unit.harness import folders, rewrite_state, run, stopped_run
 from tests.unit.toy import ToyEncoder, ToyModel, toy_config, write_images
 
 CONCEPTS = (Concept("zog_x", init_text="teal thing", vectors=3), Concept("mib_x", vectors=2, aliases=("left",)))
@@ -59,6 +60,46 @@ def test_a_new_run_begins_with_the_values_of_the_bundle(config, bundle, tmp_path
                 assert torch.allclose(value * scale, there.lora[key].float(), atol=1e-6)
             elif key.endswith("lora_down.weight"):
                 assert torch.equal(value, there.lora[key].float())
+
+
+@pytest.mark.parametrize("what", ["state", "run", "kept"])
+def test_a_new_run_begins_with_the_values_of_a_state_or_of_a_kept_step(config, tmp_path, what):
+    """The values of an earlier run, in whatever order it has its names."""
+    two = (Concept("mib_x", init_text="a small hat", vectors=0, aliases=("left",)), *config.concepts)
+    where = folders(tmp_path, "first")
+    outcome, _ = run(replace(config, concepts=two, step_bundles=8), where)
+    states = where.run / "states"
+    there = read_bundle(where.run / "steps" / "toy-000007.safetensors" if what == "kept" else outcome.bundle_path)
+    start = states / "state-000008.safetensors" if what == "state" else where.run
+    if what == "kept":
+        shutil.rmtree(states)
+    new = replace(config, start_from=str(start), alpha=8.0, output_name="new")
+    assert [problem.severity for problem in check_start_from(new, "", ToyEncoder().tokenize)] == ["warning"]
+    setup = prepared(new, tmp_path)
+    assert torch.equal(setup.embeddings()["zog_x"]["clip_l"], there.embeddings["zog_x"]["clip_l"])
+    lora = {key: value for part in setup.adapters for key, value in part.state_dict().items()}
+    for key, value in there.lora.items():
+        if key.endswith("lora_up.weight"):
+            assert torch.allclose(lora[key] * 8.0 / config.alpha, value, atol=1e-6)
+        elif key.endswith("lora_down.weight"):
+            assert torch.equal(lora[key], value)
+
+
+def test_a_state_that_does_not_fit_or_is_damaged_is_refused(config, tmp_path):
+    where = folders(tmp_path, "first")
+    run(config, where)
+    state = where.run / "states" / "state-000008.safetensors"
+    wrong = replace(config, start_from=str(where.run), rank=8, concepts=(Concept("zog_x", vectors=2),))
+    fields = [problem.field for problem in check_start_from(wrong, "sdxl", None)]
+    assert fields == ["concepts[0].vectors", "rank"]
+    for changes in ({"rank": 8}, {"text_encoder_rank": 0}, {"concepts": (Concept("zog_x", vectors=2),)}):
+        with pytest.raises(BundleError):
+            prepared(replace(config, start_from=str(state), **changes), tmp_path)
+    rewrite_state(state, facts={"config": None})
+    assert "cannot be used (config is missing" in check_start_from(wrong, "", None)[0].message
+    (tmp_path / "empty").mkdir()
+    (problem,) = check_start_from(replace(config, start_from=str(tmp_path / "empty")), "", None)
+    assert "no state and no bundle" in problem.message
 
 
 def test_it_is_a_new_run_that_can_also_be_resumed(config, bundle, tmp_path):

@@ -207,5 +207,6 @@ def toy_config(folder: Path, **changes) -> TrainConfig:
         "lora_start": 0.0,
         "output_name": "toy",
         "sample_every": 0,
+        "step_bundles": 0,
     }
     return TrainConfig(**{**values, **changes})

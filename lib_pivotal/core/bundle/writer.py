@@ -45,7 +45,7 @@ def write_bundle(
     embeddings: Mapping[str, Mapping[str, torch.Tensor]],
     metadata: Mapping[str, str],
     *,
-    words: str,
+    words: str | None,
     title: str = "SD1",
     lora_dtype: torch.dtype = torch.float16,
     preview: Image.Image | None = None,
@@ -63,7 +63,7 @@ def write_bundle(
         lora: kohya key → tensor.
         embeddings: name → encoder name → ``(n_vectors, width)``.
         metadata: metadata strings.
-        words: trigger words that a click on the webui's card adds to the prompt.
+        words: trigger words that a click on the webui's card adds to the prompt; None writes no files for the card.
         title: title of the model's family, see ``core.families``.
         lora_dtype: dtype of the LoRA in the file.
         preview: preview image for the card.
@@ -93,6 +93,8 @@ def write_bundle(
     except OSError as error:
         reason = error.strerror or error
         raise BundleError(f"{path} cannot be written ({reason}).", hint=_SPACE) from error
+    if words is None:
+        return WrittenBundle(path, warnings)
     sidecar, image = path.with_suffix(".json"), path.with_suffix(".png")
     warnings += _tried(f"{sidecar.name}, the text of the webui's card,", lambda: _write_sidecar(sidecar, words, title))
     if preview is not None and (replace_preview or not image.exists()):

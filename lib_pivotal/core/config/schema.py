@@ -77,9 +77,9 @@ class TrainConfig(DataSettings):
         "",
         "training",
         "advanced",
-        "Start from a bundle",
-        "Path of a bundle whose embeddings and LoRA a new run starts from, with the same names, vectors and ranks; its "
-        "LoRA then trains from the first step. Empty starts from the initialization texts.",
+        "Start from weights",
+        "Path of a bundle, a run folder or a state: a new run starts from its embeddings and LoRA and trains both from "
+        "the first step, with the same names, vectors and ranks. Empty starts from the initialization texts.",
     )
     accumulation: int = setting(
         1,
@@ -302,10 +302,20 @@ class TrainConfig(DataSettings):
         "output",
         "advanced",
         "Save every",
-        "Also save a numbered bundle and a resume state every N steps; 0 saves at the end only.",
+        "Also save a numbered bundle next to the final one and a resume state every N steps; 0 saves at the end only.",
         low=0,
         high=100_000,
         unit="steps",
+    )
+    step_bundles: int = setting(
+        8,
+        "output",
+        "advanced",
+        "Steps to choose from",
+        "Keep the bundles of about N steps, spread over the run, in the run folder, so that the best one can be chosen "
+        "afterwards; 0 keeps only the last one.",
+        low=0,
+        high=100,
     )
     save_precision: str = setting(
         "fp16",

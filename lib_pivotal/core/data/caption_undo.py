@@ -18,6 +18,7 @@ from typing import Any
 
 from lib_pivotal.core.atomic_file import replacing
 from lib_pivotal.core.data.caption_edits import EditPlan, FileEdit
+from lib_pivotal.core.data.old_files import remove_old
 from lib_pivotal.core.data.shown import listed, shown_path
 from lib_pivotal.core.errors import DatasetError
 
@@ -27,6 +28,10 @@ logger = logging.getLogger("pivotal.captions")
 
 _VERSION = 1
 _NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
+_ANY = "????????-??????-????????.json"
+_KEPT = 100
+"""Edits that can be undone however old they are; older ones go after 30 days."""
+_KEPT_DAYS = 30
 _LISTED = 20
 _SHOWN = 5
 
@@ -95,6 +100,7 @@ class CaptionHistory:
                 text = f"The undo file cannot be written ({error.strerror or error}). Nothing was changed."
                 raise DatasetError(text, hint=f"Check the folder {shown_path(self._folder)}.") from error
             self._write_all(entry, plan)
+            remove_old(self._folder, _ANY, keep=_KEPT, days=_KEPT_DAYS)
         return entry
 
     def entries(self, limit: int = _LISTED) -> list[UndoEntry]:

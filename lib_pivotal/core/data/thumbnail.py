@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +17,7 @@ from lib_pivotal.core.atomic_file import replacing
 from lib_pivotal.core.data.background import on_background
 from lib_pivotal.core.data.image_file import UnusableImage, read_bytes, read_image
 from lib_pivotal.core.data.in_order import in_order
+from lib_pivotal.core.data.old_files import DAY_S, remove_old
 from lib_pivotal.core.data.scan import DatasetImage
 
 if TYPE_CHECKING:
@@ -33,6 +36,8 @@ _OVERLAY_COLOR = (220, 30, 30)
 _OVERLAY_ALPHA = 170
 _KEPT = 5000
 """Maximum number of thumbnails in memory, at about 5 KB each."""
+_STORED = 20_000
+"""Maximum number of thumbnails in the cache folder, not counting those used within a day."""
 
 
 class Thumbnails:
@@ -47,6 +52,7 @@ class Thumbnails:
         self._folder = cache / "thumbnails" if cache is not None else None
         self._background = background
         self._kept: dict[str, bytes] = {}
+        self._has_cleaned = False
 
     def of(self, images: Sequence[DatasetImage]) -> list[bytes]:
         """A JPEG for each image; empty for images that cannot be read.
@@ -80,10 +86,15 @@ class Thumbnails:
     def _stored(self, key: str) -> bytes:
         if self._folder is None:
             return b""
+        path = self._folder / f"{key}.jpg"
         try:
-            return (self._folder / f"{key}.jpg").read_bytes()
+            data = path.read_bytes()
+            if time.time() - path.stat().st_mtime > DAY_S / 2:
+                # The time of the last use decides which ones are removed.
+                os.utime(path)
         except OSError:
             return b""
+        return data
 
     def _store(self, key: str, data: bytes) -> None:
         """Write a thumbnail; a failure only costs time later."""
@@ -95,6 +106,9 @@ class Thumbnails:
                 partial.write_bytes(data)
         except OSError as error:
             logger.warning("A thumbnail cannot be stored: %s", error)
+        if not self._has_cleaned:
+            self._has_cleaned = True
+            remove_old(self._folder, "*.jpg", keep=_STORED, days=1)
 
 
 def small_copy(path: Path, side: int, background: str) -> bytes:

@@ -12,7 +12,7 @@ from lib_pivotal.core.bundle.file import open_bundle, write_changed
 from lib_pivotal.core.bundle.metadata import BUNDLE_KEY, changed_metadata
 from lib_pivotal.core.errors import BundleError, ConfigError, NameTaken, Problem
 from lib_pivotal.core.printable import printable
-from lib_pivotal.core.train.own_files import OwnFiles
+from lib_pivotal.core.train.run_folder import step_bundle_path
 from lib_pivotal.core.train.step_bundles import read_own_files, step_bundles
 
 __all__ = ["choose_step"]
@@ -23,7 +23,7 @@ logger = logging.getLogger("pivotal.chosen_step")
 def choose_step(run: Path, bundles: Path, step: int, *, overwrite: bool = False) -> Path:
     """Write a copy of a numbered bundle under the final name; the metadata says which step was chosen.
 
-    If the file with that name is the run's own last step, it is kept as a numbered bundle first.
+    If the file with that name is the run's own last step, it is kept as a numbered bundle in the run folder first.
 
     Args:
         run: the run folder.
@@ -45,38 +45,38 @@ def choose_step(run: Path, bundles: Path, step: int, *, overwrite: bool = False)
         steps = ", ".join(map(str, sorted(known))) or "none"
         raise ConfigError([Problem("step", "error", f"There is no bundle of step {step}.", f"There are: {steps}.")])
     source = known[step]
-    if not own.has(source):
+    if source.parent == bundles and not own.has(source):
         text = f"{printable(source.name)} was changed after this run wrote it."
         raise BundleError(text, hint="Choose another step, or rename the file yourself.")
     target = bundles / f"{own.bundle_name}.safetensors"
     if own.has(target):
-        _keep(target, known, own)
+        _keep(target, run, known)
     elif os.path.lexists(target) and not overwrite:
         text = f"{printable(target.name)} is not from this run, or was changed after it."
         raise NameTaken(text, hint="Allow replacing it, or move it away.")
-    _copy(source, target, own, {"chosen_step": step})
+    _copy(source, target, {"chosen_step": step})
+    own.claim(target, target)
     return target
 
 
-def _keep(final: Path, known: Mapping[int, Path], own: OwnFiles) -> None:
-    """Copy the final file to a numbered one, unless it is a copy of one or there is a file with that name."""
+def _keep(final: Path, run: Path, known: Mapping[int, Path]) -> None:
+    """Copy the final file to a numbered one, unless it is a copy of one or there is one of that step."""
     with open_bundle(final) as file:
         metadata = dict(file.metadata)
     step = metadata.get("ss_steps", "")
     if "chosen_step" in _own_metadata(metadata) or not (step.isascii() and step.isdecimal()) or int(step) in known:
         return
-    kept = final.with_name(f"{final.stem}-{int(step):06d}{final.suffix}")
-    if not os.path.lexists(kept):
-        _copy(final, kept, own, {})
-        logger.info("%s is kept as %s", final.name, kept.name)
+    kept = step_bundle_path(run, final.stem, int(step))
+    kept.parent.mkdir(exist_ok=True)
+    _copy(final, kept, {})
+    logger.info("%s is kept as %s", final.name, kept)
 
 
-def _copy(source: Path, target: Path, own: OwnFiles, facts: Mapping[str, int]) -> None:
+def _copy(source: Path, target: Path, facts: Mapping[str, int]) -> None:
     with open_bundle(source) as file:
         metadata = changed_metadata(file.metadata, source.stem, target.stem)
         metadata[BUNDLE_KEY] = json.dumps({**_own_metadata(metadata), **facts}, ensure_ascii=False)
         write_changed(target, file, {key: key for key in file.entries}, {}, metadata)
-    own.claim(target, target)
 
 
 def _own_metadata(metadata: Mapping[str, str]) -> dict[str, object]:

@@ -11,6 +11,7 @@ from lib_pivotal.core.events import Control, Event, Validated
 from lib_pivotal.core.lora.adapter_set import attach
 from lib_pivotal.core.process_group import ProcessGroup
 from lib_pivotal.core.train.batches import Batch
+from lib_pivotal.core.train.bundle_steps import bundle_steps
 from lib_pivotal.core.train.monitor import Monitor
 from lib_pivotal.core.train.output import Output
 from lib_pivotal.core.train.readback import Readback
@@ -56,6 +57,8 @@ class Loop:
             needs_loss_scaling=setup.model.needs_loss_scaling,
             emit=emit,
         )
+        # bundle_steps.py
+        self._kept_steps = frozenset(bundle_steps(setup.config, setup.steps))
         self.step = 0
         self._validated_at = -1
 
@@ -191,6 +194,8 @@ class Loop:
         is_due = config.save_every and self.step % config.save_every == 0 and self.step < self._setup.steps
         if self._control.take_save() or is_due:
             output.try_to_save(self.step, final=False)
+        if self.step in self._kept_steps:
+            output.keep_step(self.step)
 
     def _validate(self) -> None:
         """Measure the validation images, unless that has been done after this step."""

@@ -14,7 +14,7 @@ from PIL import Image
 
 from lib_pivotal.core.atomic_file import free_name
 from lib_pivotal.core.bundle.metadata import RunFacts, build_metadata, trigger_words
-from lib_pivotal.core.bundle.writer import write_bundle
+from lib_pivotal.core.bundle.writer import WrittenBundle, write_bundle
 from lib_pivotal.core.config.io import to_dict
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.bucket import bucket_for
@@ -24,7 +24,7 @@ from lib_pivotal.core.families import FAMILIES
 from lib_pivotal.core.lora.kinds import NETWORK_MODULE
 from lib_pivotal.core.ports import SampleMaker, SampleRequest
 from lib_pivotal.core.train.own_files import OwnFiles
-from lib_pivotal.core.train.run_folder import Folders
+from lib_pivotal.core.train.run_folder import Folders, step_bundle_path
 from lib_pivotal.core.train.setup import Setup
 from lib_pivotal.core.train.state import State, save_state
 
@@ -125,6 +125,24 @@ class Output:
         if final:
             self.bundle_path = path
             self._own.bundle_name = path.stem
+        written = self._write(
+            path,
+            step,
+            words=trigger_words(self._setup.config),
+            preview=self._cover,
+            replace_preview=self._may_write(path.with_suffix(".png")),
+            claim=self._own.claim,
+        )
+        for text in written.warnings:
+            self._emit(Warned(text))
+        if written.path != path:
+            # Later saves try the original name again, as the file may be free by then.
+            self._own.claim(written.path, written.path)
+        self._emit(Saved(step, "bundle", written.path))
+        return written.path
+
+    def _write(self, path: Path, step: int, **options: Any) -> WrittenBundle:
+        """Write the current values; ``options`` are those of :func:`write_bundle` that depend on the purpose."""
         setup, config = self._setup, self._setup.config
         embeddings = setup.embeddings()
         lora: dict[str, torch.Tensor] = {}
@@ -136,26 +154,26 @@ class Output:
             _run_facts(setup, step, path.stem),
             covers=[self._cover] if self._cover is not None else (),
         )
-        written = write_bundle(
+        return write_bundle(
             path,
             lora,
             embeddings,
             metadata,
-            words=trigger_words(config),
             title=FAMILIES[setup.model.family].title,
             lora_dtype=torch.float32 if config.save_precision == "fp32" else torch.float16,
-            preview=self._cover,
             overwrite=path.exists(),
-            replace_preview=self._may_write(path.with_suffix(".png")),
-            claim=self._own.claim,
+            **options,
         )
-        for text in written.warnings:
-            self._emit(Warned(text))
-        if written.path != path:
-            # Later saves try the original name again, as the file may be free by then.
-            self._own.claim(written.path, written.path)
-        self._emit(Saved(step, "bundle", written.path))
-        return written.path
+
+    def keep_step(self, step: int) -> None:
+        """Write a bundle to choose from into the run folder; a failure only gives a warning."""
+        try:
+            written = self._write(step_bundle_path(self._folders.run, self.bundle_path.stem, step), step, words=None)
+        except Exception as error:
+            logger.warning("no bundle to choose at step %d", step, exc_info=True)
+            self._emit(Warned(_described("The bundle to choose this step cannot be written", error)))
+            return
+        self._emit(Saved(step, "step", written.path))
 
     def _save_state(self, step: int) -> bool:
         """Write the resume state into the run folder; return whether it succeeded. A failure only gives a warning."""

@@ -97,10 +97,11 @@ def check_space(
     bundle = trained_count * (4 if config.save_precision == "fp32" else 2)
     state = trained_count * _BYTES_OF_STATE + _OTHER_BYTES
     saves = max((steps - 1) // config.save_every, 0) if config.save_every > 0 else 0
+    kept = max(min(config.step_bundles, steps) - 1, 0)
     # A new state is written completely before an old one is removed.
     states = min(saves + 1, config.keep_states + 1)
     cache = latent_count * (config.resolution // 8) ** 2 * _LATENT_BYTES
-    needs = [(bundles, bundle, bundle * (saves + 1)), (run_root, 0, state * states + cache)]
+    needs = [(bundles, bundle, bundle * (saves + 1)), (run_root, 0, state * states + bundle * kept + cache)]
     problems = []
     for folder, free, least, whole in _by_disk(needs):
         if free < least:
@@ -108,7 +109,7 @@ def check_space(
             problems.append(Problem("output folder", "error", text, "Free some space, or choose another folder."))
         elif free < whole:
             text = f"{folder} has {_size(free)} free, and this run needs about {_size(whole)}."
-            hint = "Free some space, save less often (save_every) or keep fewer states (keep_states)."
+            hint = "Free some space, or lower keep_states or step_bundles, or raise save_every."
             if cache:
                 hint = f"{hint} Without cache_to_disk, {_size(cache)} less are needed."
             problems.append(Problem("output folder", "warning", text, hint))

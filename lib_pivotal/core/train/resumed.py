@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Resumed", "resumed_problem"]
+__all__ = ["Resumed", "resumed_problem", "with_later_settings"]
 
 _MOST_STEPS = 10_000_000
 """No run is this long."""
@@ -28,6 +28,15 @@ class Resumed:
     def of(cls, facts: Mapping[str, Any]) -> Resumed:
         """From the facts of a state in which :func:`resumed_problem` finds nothing."""
         return cls(facts.get("steps", 0), facts.get("balances", False))
+
+
+def with_later_settings(values: Any) -> Any:
+    """The settings of a run as its folder has them, with those added since so that it does what it did before.
+
+    Args:
+        values: as read from JSON; anything but an object is returned unchanged, for ``read_dict`` to report.
+    """
+    return {"step_bundles": 0, **values} if isinstance(values, Mapping) else values
 
 
 def resumed_problem(facts: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ class RunBundles:
 
     Attributes:
         name: of the bundle without step number, also without suffix.
-        steps: step → name of the file without suffix, steps ascending.
+        steps: step → name of the file without suffix, steps ascending; only those next to the final one.
     """
 
     name: str
@@ -38,7 +38,9 @@ def newest_bundles(root: Path, bundles: Path) -> RunBundles | None:
     for run in sorted((root / "runs").glob("*"), key=_age, reverse=True):
         own = read_own_files(run, bundles)
         if own.bundle_name and own.names():
-            return RunBundles(own.bundle_name, {step: file.stem for step, file in step_bundles(run, bundles).items()})
+            # Only files in the folder of the bundles have a name in prompts.
+            steps = {step: file.stem for step, file in step_bundles(run, bundles).items() if file.parent == bundles}
+            return RunBundles(own.bundle_name, steps)
     return None
 
 

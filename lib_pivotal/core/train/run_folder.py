@@ -18,10 +18,12 @@ from lib_pivotal.core.errors import PivotalError
 from lib_pivotal.core.file_lock import AlreadyLocked, locked
 from lib_pivotal.core.train.run_log import logging_to
 
-__all__ = ["Folders", "guarded", "is_in_use", "make_run_folder", "sample_path"]
+__all__ = ["STEPS", "Folders", "guarded", "is_in_use", "make_run_folder", "sample_path", "step_bundle_path"]
 
 logger = logging.getLogger("pivotal.run_folder")
 
+STEPS = "steps"
+"""Folder in a run folder with the bundles to choose from."""
 _LOCK, _LOG = ".lock", "log.txt"
 _SPACE = "Check free disk space and write permission."
 
@@ -32,7 +34,7 @@ class Folders:
 
     Attributes:
         run: the run's own folder, which exists: config.json, run.json, loss.csv, validation.csv, log.txt, files.json,
-            samples/, states/.
+            samples/, states/, steps/.
         bundles: output folder of the bundle.
         cache: folder of stored latents, shared by all runs.
     """
@@ -45,6 +47,11 @@ class Folders:
 def sample_path(run: Path, step: int, index: int) -> Path:
     """Path of the sample image ``index`` made after ``step`` steps."""
     return run / "samples" / f"step-{step:06d}-{index}.png"
+
+
+def step_bundle_path(run: Path, name: str, step: int) -> Path:
+    """Path of the bundle that a run keeps in its own folder after ``step`` steps."""
+    return run / STEPS / f"{name}-{step:06d}.safetensors"
 
 
 def make_run_folder(root: Path, name: str) -> Path:
@@ -109,7 +116,7 @@ def guarded(folders: Folders, warn: Callable[[str], None], *, on_console: bool =
 
 def _written_to(folders: Folders) -> list[Path]:
     run = folders.run
-    written = [run, run / "samples", run / "states", folders.bundles, folders.cache]
+    written = [run, run / "samples", run / "states", run / STEPS, folders.bundles, folders.cache]
     # The application stores the last used settings in the parent of the runs.
     return [*written, run.parent.parent] if run.parent.name == "runs" else written
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 
 from lib_pivotal.core.config.schema import TrainConfig
-from lib_pivotal.core.config.user_path import bare_path
 from lib_pivotal.core.data.dataset_report import DatasetReport
 from lib_pivotal.core.data.image_shares import ImageShares, share_images
 from lib_pivotal.core.diffusion.objective import Objective
@@ -25,7 +24,7 @@ from lib_pivotal.core.train.batches import Batcher
 from lib_pivotal.core.train.memory import MemoryPlan, plan_memory
 from lib_pivotal.core.train.prediction import CaptionPrediction, Prediction, PriorPrediction
 from lib_pivotal.core.train.resumed import Resumed
-from lib_pivotal.core.train.start_from import load_start
+from lib_pivotal.core.train.start_from import alpha_ratio, load_start
 from lib_pivotal.core.train.step_count import total_steps
 from lib_pivotal.core.train.training_data import TrainingData, load_training_data
 from lib_pivotal.core.train.validation import Validation, validation_batches
@@ -130,7 +129,7 @@ def prepare(
     layout = layout_of(config.concepts, model.text_encoders[0])
     tables = _tables(config, layout, model)
     if config.start_from and resumed is None:
-        load_start(Path(bare_path(config.start_from)).expanduser(), adapters, layout, tables)
+        load_start(config, adapters, layout, tables, model.text_encoders[0])
     balances = resumed is None or resumed.balances
     shares = share_images(data.images, config, balances=balances)
     steps = total_steps(config, shares, model.family, processes=group.size, resumed=resumed)
@@ -255,12 +254,10 @@ def _adapters(config: TrainConfig, model: DiffusionModel) -> list[AdapterSet]:
         conv_rank=config.conv_rank,
         text_encoder_rank=config.text_encoder_rank,
     )
-    # Without a LoRA on the attention, alpha refers to the largest other rank.
-    rank = config.rank or max(config.conv_rank, config.text_encoder_rank, 1)
     parts = dict.fromkeys(target.part for target, _ in chosen)
     return [
         AdapterSet.with_ranks(
-            part, [pair for pair in chosen if pair[0].part == part], config.alpha / rank, config.seed, model.device
+            part, [pair for pair in chosen if pair[0].part == part], alpha_ratio(config), config.seed, model.device
         )
         for part in parts
     ]

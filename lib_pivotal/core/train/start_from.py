@@ -1,4 +1,4 @@
-"""Starts a new run from the weights of a bundle: what must fit, and how they are loaded."""
+"""Starts a new run from the weights of an earlier one: what must fit, and how they are loaded."""
 
 from __future__ import annotations
 
@@ -7,109 +7,148 @@ from pathlib import Path
 
 import torch
 
-from lib_pivotal.core.bundle.embeddings import parse_tensor_file
 from lib_pivotal.core.bundle.file import open_bundle, read_bundle
-from lib_pivotal.core.bundle.inspection import family_of
-from lib_pivotal.core.bundle.tensor_file import TensorFile
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.config.user_path import bare_path, check_path
-from lib_pivotal.core.errors import BundleError, Problem
-from lib_pivotal.core.families import FAMILIES, family_of_metadata
+from lib_pivotal.core.errors import BundleError, PivotalError, Problem
+from lib_pivotal.core.families import FAMILIES
 from lib_pivotal.core.lora.adapter_set import AdapterSet
+from lib_pivotal.core.ports import TextEncoder
 from lib_pivotal.core.printable import printable
-from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingTable, Layout
+from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingTable, Layout, layout_of
+from lib_pivotal.core.train.start_source import StartSource, config_of_state, find_start, read_source
+from lib_pivotal.core.train.state import read_state
+from lib_pivotal.core.train.state_files import STATE_HEADER
 
-__all__ = ["check_start_from", "load_start"]
+__all__ = ["alpha_ratio", "check_start_from", "load_start"]
 
 _FIELD = "start_from"
-_DOWN = ".lora_down.weight"
 
 
 def check_start_from(
     config: TrainConfig, family: str, tokenizer: Callable[[str], Sequence[int]] | None
 ) -> list[Problem]:
-    """Why a run cannot start from the bundle that its settings name: family, names, vectors and ranks must match.
+    """Why a run cannot start from what its settings name: family, names, vectors and ranks must match.
 
     Args:
         config: the settings.
         family: family of the model, see ``core.families``; empty if it is not known.
         tokenizer: text → token ids; None skips the check of concepts with 0 vectors.
     """
-    text = bare_path(config.start_from)
-    spelling = check_path(_FIELD, text)
+    spelling = check_path(_FIELD, bare_path(config.start_from))
     if spelling:
         return spelling
     try:
-        with open_bundle(Path(text).expanduser()) as file:
-            return _misfits(file, config, family, tokenizer)
+        return _misfits(read_source(find_start(config.start_from), tokenizer), config, family, tokenizer)
     except BundleError as error:
         return [Problem(_FIELD, "error", error.message, error.hint)]
 
 
 def _misfits(
-    file: TensorFile, config: TrainConfig, family: str, tokenizer: Callable[[str], Sequence[int]] | None
+    source: StartSource, config: TrainConfig, family: str, tokenizer: Callable[[str], Sequence[int]] | None
 ) -> list[Problem]:
-    there = parse_tensor_file(file).embeddings
-    problems = []
-    said = family_of_metadata(file.metadata)
-    families = {said.title} if said is not None else {family_of(item.encoders) for item in there.values()}
-    if family and families and families != {FAMILIES[family].title}:
-        text = f"It is for {', '.join(sorted(families))}, and the model is {FAMILIES[family].title}."
-        problems.append(Problem(_FIELD, "error", text, "Choose another bundle, or load another model."))
+    there, kind, problems = source.vectors, source.kind, []
+    if family and source.families and source.families != {FAMILIES[family].title}:
+        text = f"It is for {', '.join(sorted(source.families))}, and the model is {FAMILIES[family].title}."
+        problems.append(Problem(_FIELD, "error", text, "Choose another one, or load another model."))
     for index, concept in enumerate(config.concepts):
         if concept.name not in there:
             known = ", ".join(map(printable, sorted(there)[:20])) or "none"
-            text = f"The bundle to start from has no embedding with this name. It has: {known}."
-            problems.append(Problem(f"concepts[{index}].name", "error", text, "Use the same names as the bundle."))
+            text = f"The {kind} to start from has no embedding with this name. It has: {known}."
+            problems.append(Problem(f"concepts[{index}].name", "error", text, f"Use the same names as the {kind}."))
             continue
-        count = there[concept.name].vector_count
+        count = there[concept.name]
         wanted = concept.vectors or (max(1, len(tokenizer(concept.init_text))) if tokenizer is not None else count)
-        if count != wanted:
-            text = f"The bundle to start from has {count} vectors for this concept, not {wanted}."
+        if count and count != wanted:
+            text = f"The {kind} to start from has {count} vectors for this concept, not {wanted}."
             problems.append(Problem(f"concepts[{index}].vectors", "error", text, f"Set it to {count}."))
     left_out = sorted(there.keys() - {concept.name for concept in config.concepts})
     if left_out:
-        text = f"Embeddings of the bundle that this run does not continue: {', '.join(map(printable, left_out[:20]))}."
+        text = f"Embeddings of the {kind} that this run does not continue: {', '.join(map(printable, left_out[:20]))}."
         problems.append(Problem(_FIELD, "warning", text, "Add concepts with these names to continue them, too."))
-    ranks = {entry.shape[0] for key, entry in file.entries.items() if key.endswith(_DOWN) and entry.shape}
     expected = {config.rank, config.conv_rank, config.text_encoder_rank} - {0}
-    if ranks != expected:
-        shown, hint = (", ".join(map(str, sorted(numbers))) or "no LoRA" for numbers in (ranks, expected))
-        text = f"The LoRA of the bundle to start from has rank {shown}, and the settings say {hint}."
-        problems.append(Problem("rank", "error", text, "Use the same ranks as the bundle."))
+    if source.ranks != expected:
+        shown, hint = (", ".join(map(str, sorted(numbers))) or "no LoRA" for numbers in (source.ranks, expected))
+        text = f"The LoRA of the {kind} to start from has rank {shown}, and the settings say {hint}."
+        problems.append(Problem("rank", "error", text, f"Use the same ranks as the {kind}."))
     return problems
 
 
 def load_start(
-    path: Path, adapters: Sequence[AdapterSet], layout: Layout, tables: Mapping[str, EmbeddingTable]
+    config: TrainConfig,
+    adapters: Sequence[AdapterSet],
+    layout: Layout,
+    tables: Mapping[str, EmbeddingTable],
+    encoder: TextEncoder,
 ) -> None:
-    """Replace the initial values of a new run by those of a bundle, as strong as they are there.
+    """Replace the initial values of a new run by those of a bundle or state, as strong as they are there.
 
     Args:
-        path: the bundle.
+        config: the settings, which say what to start from.
         adapters: adapters of the run.
         layout: rows of each embedding in the tables.
         tables: encoder name → embedding table.
+        encoder: the model's first one.
 
     Raises:
-        BundleError: the bundle cannot be read, or has other layers, ranks, names or vectors than the run.
+        BundleError: it cannot be read, or has other layers, ranks, names or vectors than the run.
     """
-    bundle = read_bundle(path)
-    missing = [name for name in layout if set(bundle.embeddings.get(name, ())) != set(tables)]
+    path = find_start(config.start_from)
+    with open_bundle(path) as file:
+        header = file.metadata.get(STATE_HEADER)
+    if header is None:
+        bundle = read_bundle(path)
+        loaded = {key for part in adapters for key in part.load(bundle.lora)}
+        if bundle.lora.keys() != loaded:
+            key = printable(sorted(bundle.lora.keys() - loaded)[0])
+            raise _unfit(path, f"this run does not train its layer {key}")
+        embeddings = bundle.embeddings
+    else:
+        embeddings = _load_state(path, config, config_of_state(path, header), adapters, encoder)
+    missing = [name for name in layout if set(embeddings.get(name, ())) != set(tables)]
     if missing:
         raise _unfit(path, f"it has no embedding {printable(missing[0])} for this model")
-    loaded = {key for part in adapters for key in part.load(bundle.lora)}
-    if bundle.lora.keys() != loaded:
-        key = printable(sorted(bundle.lora.keys() - loaded)[0])
-        raise _unfit(path, f"this run does not train its layer {key}")
     with torch.no_grad():
-        for encoder, table in tables.items():
-            for name, (first, count) in layout.items():
-                vectors = bundle.embeddings[name][encoder]
+        for name, table in tables.items():
+            for concept, (first, count) in layout.items():
+                vectors = embeddings[concept][name]
                 rows = table.weight[first : first + count]
                 if vectors.shape != rows.shape:
-                    raise _unfit(path, f"{printable(name)} has the shape {list(vectors.shape)}, not {list(rows.shape)}")
+                    shapes = f"{list(vectors.shape)}, not {list(rows.shape)}"
+                    raise _unfit(path, f"{printable(concept)} has the shape {shapes}")
                 rows.copy_(vectors)
+
+
+def alpha_ratio(config: TrainConfig) -> float:
+    """Alpha divided by the rank of the LoRA on the attention or, without one, by the largest other rank."""
+    return config.alpha / (config.rank or max(config.conv_rank, config.text_encoder_rank, 1))
+
+
+@torch.no_grad()
+def _load_state(
+    path: Path, config: TrainConfig, before: TrainConfig, adapters: Sequence[AdapterSet], encoder: TextEncoder
+) -> dict[str, dict[str, torch.Tensor]]:
+    """Load the LoRA of a state; returns its embeddings: name → encoder name → vectors."""
+    try:
+        tensors = read_state(path).tensors
+    except PivotalError as error:
+        raise BundleError(error.message, hint=error.hint) from error
+    if {f"lora/{part.part}" for part in adapters} != {key for key in tensors if key.startswith("lora/")}:
+        raise _unfit(path, "it trains other parts of the model")
+    for part in adapters:
+        values = tensors[f"lora/{part.part}"]
+        if values.shape != part.flat.values.shape:
+            raise _unfit(path, "its LoRA has other layers or ranks")
+        part.flat.values.copy_(values)
+        for layer in part.layers:
+            # The same effect, whatever alpha is.
+            layer.parameters["up"].mul_(alpha_ratio(before) / alpha_ratio(config))
+    embeddings: dict[str, dict[str, torch.Tensor]] = {}
+    for key, table in tensors.items():
+        if key.startswith("table/"):
+            for name, (first, count) in layout_of(before.concepts, encoder).items():
+                embeddings.setdefault(name, {})[key.removeprefix("table/")] = table[first : first + count]
+    return embeddings
 
 
 def _unfit(path: Path, reason: str) -> BundleError:

@@ -22,7 +22,7 @@ from lib_pivotal.core.bundle.tensor_file import write_tensors
 from lib_pivotal.core.errors import PivotalError
 from lib_pivotal.core.train.state_files import STATE_HEADER, state_files
 
-__all__ = ["SavedStates", "State", "load_newest", "save_state"]
+__all__ = ["SavedStates", "State", "load_newest", "read_state", "save_state"]
 
 logger = logging.getLogger("pivotal.state")
 
@@ -116,6 +116,18 @@ class SavedStates:
                 os.replace(path, free_name(path.with_name(f"{path.name}.damaged")))
             except OSError as error:
                 logger.warning("the damaged state %s cannot be renamed: %s", path.name, error)
+
+
+def read_state(path: Path) -> State:
+    """A single state.
+
+    Raises:
+        PivotalError: it cannot be read.
+    """
+    try:
+        return _read(path)
+    except _DamagedError as error:
+        raise PivotalError(f"{path.name} cannot be used ({error}).", hint="Choose another state.") from error
 
 
 def load_newest(folder: Path) -> State:

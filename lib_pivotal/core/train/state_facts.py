@@ -34,6 +34,7 @@ MAY_CHANGE = frozenset(
         "sample_steps",
         "save_every",
         "save_precision",
+        "step_bundles",
         "steps",
         "validate_every",
     }

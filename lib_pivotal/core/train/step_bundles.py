@@ -10,8 +10,17 @@ import re
 from pathlib import Path
 
 from lib_pivotal.core.train.own_files import OwnFiles
+from lib_pivotal.core.train.run_folder import STEPS
+from lib_pivotal.core.train.state_files import state_files
 
-__all__ = ["newest_bundle", "read_own_files", "step_bundles"]
+__all__ = [
+    "final_bundle",
+    "kept_bundles",
+    "newest_weights",
+    "read_own_files",
+    "remove_kept_bundles",
+    "step_bundles",
+]
 
 logger = logging.getLogger("pivotal.step_bundles")
 
@@ -33,27 +42,71 @@ def read_own_files(run: Path, bundles: Path) -> OwnFiles:
 def step_bundles(run: Path, bundles: Path) -> dict[int, Path]:
     """The numbered bundles of a run that are still there: step → file, steps ascending, without step 0.
 
+    They are in the run's own folder and, if they were asked for, next to the final one, where they count first.
+
     Args:
         run: the run folder.
         bundles: folder of the bundles.
     """
     own = read_own_files(run, bundles)
+    shared = [bundles / name for name in own.names() if name != f"{own.bundle_name}.safetensors"]
     found = {}
-    for name in own.names():
-        match = _NUMBERED.fullmatch(name)
-        if match and name != f"{own.bundle_name}.safetensors" and int(match[1]) > 0 and (bundles / name).is_file():
-            found[int(match[1])] = bundles / name
+    for path in (*kept_bundles(run), *shared):
+        match = _NUMBERED.fullmatch(path.name)
+        if match and int(match[1]) > 0 and path.is_file():
+            found[int(match[1])] = path
     return dict(sorted(found.items()))
 
 
-def newest_bundle(run: Path, bundles: Path) -> Path | None:
-    """The bundle of a run: the final one or, if that is gone, the last numbered one; None if there is none.
+def kept_bundles(run: Path) -> list[Path]:
+    """The numbered bundles in the run's own folder, sorted by name.
+
+    Args:
+        run: the run folder.
+    """
+    try:
+        return sorted(path for path in (run / STEPS).iterdir() if _NUMBERED.fullmatch(path.name))
+    except OSError:
+        return []
+
+
+def final_bundle(run: Path, bundles: Path) -> Path | None:
+    """The final bundle of a run; None if it is gone.
 
     Args:
         run: the run folder.
         bundles: folder of the bundles.
     """
     final = bundles / f"{read_own_files(run, bundles).bundle_name}.safetensors"
-    if final.is_file():
-        return final
-    return next(reversed(step_bundles(run, bundles).values()), None)
+    return final if final.is_file() else None
+
+
+def newest_weights(run: Path, bundles: Path) -> Path | None:
+    """The numbered bundle or state of the latest step, of both the bundle; None if there is neither.
+
+    Args:
+        run: the run folder.
+        bundles: folder of the bundles.
+    """
+    found = {**dict(state_files(run / "states")[::-1]), **step_bundles(run, bundles)}
+    return found[max(found)] if found else None
+
+
+def remove_kept_bundles(run: Path) -> int:
+    """Remove the numbered bundles in the run's own folder.
+
+    Args:
+        run: the run folder.
+
+    Returns:
+        The number of bytes that are free now.
+
+    Raises:
+        OSError: one cannot be removed; others may still be there.
+    """
+    freed = 0
+    for path in kept_bundles(run):
+        size = path.lstat().st_size
+        path.unlink()
+        freed += size
+    return freed

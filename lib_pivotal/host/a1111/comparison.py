@@ -82,7 +82,7 @@ class A1111Comparison:
         return label
 
     def output_folder(self) -> Path:
-        """Where the webui puts grids.
+        """Where the webui puts grids, as an absolute path.
 
         Host: modules/shared_options.py, ``outdir_grids``, ``outdir_txt2img_grids``, A1111 1.6.1-1.10.1: the first one
             is used if it is not empty; relative to the webui's working directory.
@@ -90,7 +90,7 @@ class A1111Comparison:
         from modules import shared
 
         chosen = getattr(shared.opts, "outdir_grids", "") or getattr(shared.opts, "outdir_txt2img_grids", "")
-        return Path(chosen or "outputs/txt2img-grids")
+        return Path(chosen or "outputs/txt2img-grids").absolute()
 
     def images(
         self, requests: Sequence[tuple[str, SampleRequest]], should_stop: Callable[[], bool]

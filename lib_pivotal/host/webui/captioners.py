@@ -6,12 +6,14 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from lib_pivotal.core.errors import HostError
+from lib_pivotal.core.errors import HostError, Interrupted
 
 if TYPE_CHECKING:
     from PIL import Image
 
 __all__ = ["ClipInterrogator", "DeepDanbooru"]
+
+_PUT_IT_THERE = "Put model-resnet_custom_v3.pt into models/torch_deepdanbooru, or choose another program."
 
 
 class DeepDanbooru:
@@ -31,18 +33,27 @@ class DeepDanbooru:
 
         Raises:
             HostError: the model cannot be loaded.
+            Interrupted: by the function, after the webui's Interrupt.
         """
         from modules import deepbooru
 
         model = deepbooru.model
         try:
             model.start()
+        except IndexError as error:
+            # The webui hides why a download failed, and then looks for the first of no files.
+            text = "The model of DeepDanbooru is missing, and the webui could not download it."
+            raise HostError(text, hint=_PUT_IT_THERE) from error
         except Exception as error:
             text = f"The model of DeepDanbooru cannot be loaded: {type(error).__name__}: {error}."
-            hint = "If it could not be downloaded, put model-resnet_custom_v3.pt into models/torch_deepdanbooru."
-            raise HostError(text, hint=hint) from error
+            raise HostError(text, hint=_PUT_IT_THERE) from error
+
+        def describe(image: Image.Image) -> str:
+            _stop_if_interrupted()
+            return str(model.tag_multi(image, force_disable_ranks=True))
+
         try:
-            yield lambda image: str(model.tag_multi(image, force_disable_ranks=True))
+            yield describe
         finally:
             model.stop()
 
@@ -62,15 +73,30 @@ class ClipInterrogator:
         """The function returns a sentence.
 
         Raises:
-            HostError: an image cannot be described.
+            HostError: by the function, if an image cannot be described.
+            Interrupted: by the function, after the webui's Interrupt.
         """
         from modules import shared
 
         def describe(image: Image.Image) -> str:
+            _stop_if_interrupted()
             text = str(shared.interrogator.interrogate(image) or "")
             if "<error>" in text:
-                hint = "The webui's console says why; its models may not have been downloaded."
-                raise HostError("The webui's interrogator has failed.", hint=hint)
+                hint = "The webui's console says why; its models may be missing because they could not be downloaded."
+                raise HostError("The webui's CLIP interrogator has failed.", hint=hint)
             return text
 
         yield describe
+
+
+def _stop_if_interrupted() -> None:
+    """Raise if the user has pressed Interrupt.
+
+    Host: modules/shared_state.py, ``State.interrupted``, ``State.begin``, A1111 1.6.1-1.10.1, and
+        ``State.stopping_generation``, from 1.8: stay until the next job begins, which the interrogator does for each
+        image.
+    """
+    from modules import shared
+
+    if shared.state.interrupted or getattr(shared.state, "stopping_generation", False):
+        raise Interrupted("Interrupted.")

@@ -35,7 +35,8 @@ def add_axes(names_of_tag: NamesOfTag) -> None:
         names_of_tag: tells bundles from other LoRAs.
 
     Host: scripts/xyz_grid.py, ``AxisOption``, ``axis_options``, A1111 1.6.1-1.10.1, Forge, reForge: the page shows the
-        list as it is when it is built; objects of any other class must say whether they are for img2img.
+        list as it is when it is built, and asks for the choices of an axis when it is selected; objects of any other
+        class must say whether they are for img2img.
     """
     module = _xyz_module()
     if module is None:
@@ -43,10 +44,8 @@ def add_axes(names_of_tag: NamesOfTag) -> None:
         return
     known = {option.label for option in module.axis_options}
     bundles = _Bundles(names_of_tag)
-    axes = [_parts(bundles), _name(), _weight(bundles)]
-    if _numbered_files():
-        # Without any, the axis would have no values.
-        axes.append(_step())
+    # Runs end while the page is open, so the axis of steps is there even if no run has saved any yet.
+    axes = [_parts(bundles), _name(), _weight(bundles), _step()]
     for label, kind, apply, options in axes:
         if _PREFIX + label not in known:
             module.axis_options.append(module.AxisOption(_PREFIX + label, kind, apply, cost=_COST, **options))
@@ -185,7 +184,7 @@ def _step() -> _Axis:
         files = _numbered_files()
         for value in values:
             if value.strip() not in files:
-                steps = ", ".join(files) or "none"
+                steps = ", ".join(files) or "none; the setting Save every saves some"
                 raise RuntimeError(f"The newest run has saved no bundle at step {value!r}. Saved: {steps}.")
         if label_in(task.prompt) is None:
             name = files.get(_LAST) or next(iter(files.values()), "NAME")

@@ -13,7 +13,7 @@ from lib_pivotal.ui.text.runs import QUEUE_BUTTONS, RUN_BUTTONS, RUN_FIELDS, RUN
 
 __all__ = ["create_runs"]
 
-_SURE = ("run_delete_sure", "run_choose_sure")
+_SURE = ("run_delete_sure", "run_delete_steps_sure", "run_choose_sure")
 """Buttons that appear when a question is asked."""
 
 
@@ -32,9 +32,10 @@ def create_runs(may_change: Iterable[str]) -> dict[str, Any]:
     parts["run_comparison"] = gr.HTML("", elem_id=element_id("runs", "comparison"))
     # Set and pressed by the page's script.
     parts["runs_name"] = gr.Textbox(value="", visible=False, label="runs_name", elem_id=element_id("runs", "name"))
+    parts["run_words"] = gr.Textbox(value="", visible=False, label="run_words", elem_id=element_id("runs", "words"))
     parts["runs_count"] = gr.Number(value=0, visible=False, label="runs_count", elem_id=element_id("runs", "count"))
     parts["runs_open"] = gr.Button("open", visible=False, elem_id=element_id("runs", "open"))
-    for name in (*RUN_FIELDS, "runs_name", "runs_count"):
+    for name in (*RUN_FIELDS, "runs_name", "runs_count", "run_words"):
         # Host: modules/ui_loadsave.py, A1111 1.6.1-1.10.1: see ``fields._make``.
         parts[name].do_not_save_to_config = True
     return parts
@@ -62,7 +63,10 @@ def _create_run(parts: dict[str, Any], may_change: Iterable[str]) -> None:
     parts["run"] = _dropdown("run")
     parts["run_view"] = gr.HTML("", elem_id=element_id("runs", "view"))
     with gr.Row(elem_classes=["pivotal-buttons"]):
-        for name in ("run_load", "run_weights", "run_delete", "run_delete_sure"):
+        for name in ("run_use", "run_load", "run_weights"):
+            parts[name] = _button(name)
+    with gr.Row(elem_classes=["pivotal-buttons"]):
+        for name in ("run_delete", "run_delete_sure", "run_delete_steps", "run_delete_steps_sure"):
             parts[name] = _button(name)
     _heading("continue")
     gr.HTML(show_may_change(may_change), elem_id=element_id("runs", "may_change"))

@@ -31,7 +31,7 @@ COMPARE_STATES = {
     "queued": "Waiting for the webui to finish its current job.",
     "running": "Image {done} of {total}",
     "done": "{bundle}: parts × prompts, all with the same seed.",
-    "stopped": "The comparison was stopped.",
+    "stopped": "The comparison was stopped after {done} of {total} images.",
     "failed": "The comparison failed.",
 }
 

@@ -113,4 +113,12 @@ def set_flag(name: str, value: bool) -> dict[str, bool]:
     return {"old": old}
 
 
-CHECKS = (fingerprint, dirty_model, clean_model, host, problems, set_flag)
+def plot_script() -> dict[str, Any]:
+    """Axes of the X/Y/Z plot of txt2img, and the number of its arguments."""
+    from modules import scripts
+
+    plot = next(item for item in scripts.scripts_txt2img.scripts if item.title() == "X/Y/Z plot")
+    return {"axes": [axis.label for axis in plot.current_axis_options], "arguments": plot.args_to - plot.args_from}
+
+
+CHECKS = (fingerprint, dirty_model, clean_model, host, problems, set_flag, plot_script)

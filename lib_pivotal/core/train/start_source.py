@@ -1,0 +1,114 @@
+"""What a new run can start from: a bundle, or a state of a run, whose header says what is in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib_pivotal.core.bundle.embeddings import parse_tensor_file
+from lib_pivotal.core.bundle.file import open_bundle
+from lib_pivotal.core.bundle.inspection import family_of
+from lib_pivotal.core.bundle.tensor_file import TensorFile
+from lib_pivotal.core.config.io import read_dict
+from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.config.user_path import bare_path
+from lib_pivotal.core.errors import BundleError
+from lib_pivotal.core.families import family_of_metadata, family_of_widths
+from lib_pivotal.core.printable import printable
+from lib_pivotal.core.train.state_facts import facts_problem
+from lib_pivotal.core.train.state_files import STATE_HEADER, state_files
+from lib_pivotal.core.train.step_bundles import kept_bundles
+
+__all__ = ["StartSource", "config_of_state", "find_start", "read_source"]
+
+_DOWN = ".lora_down.weight"
+
+
+@dataclass(frozen=True)
+class StartSource:
+    """What a file has for a run to start from.
+
+    Attributes:
+        kind: ``bundle`` or ``state``.
+        vectors: name of each embedding → number of its vectors.
+        families: titles of the model families it is for; empty if it has no embeddings.
+        ranks: of the LoRA's layers.
+    """
+
+    kind: str
+    vectors: Mapping[str, int]
+    families: frozenset[str]
+    ranks: frozenset[int]
+
+
+def find_start(text: str) -> Path:
+    """The file that the setting ``start_from`` means; of a run folder it is the newest state or, without any, bundle.
+
+    Args:
+        text: as the user typed it.
+
+    Raises:
+        BundleError: the folder has neither.
+    """
+    path = Path(bare_path(text)).expanduser()
+    if not path.is_dir():
+        return path
+    files = [file for _, file in state_files(path / "states")] + kept_bundles(path)[::-1]
+    if not files:
+        hint = "Give a bundle, a state, or the folder of a run that has either."
+        raise BundleError(f"{printable(path.name)} has no state and no bundle to start from.", hint=hint)
+    return files[0]
+
+
+def read_source(path: Path, tokenizer: Callable[[str], Sequence[int]] | None) -> StartSource:
+    """Read the header of a bundle or of a state.
+
+    Args:
+        path: the file.
+        tokenizer: text → token ids; needed for embeddings of a state that have as many vectors as their text.
+
+    Raises:
+        BundleError: it is neither.
+    """
+    with open_bundle(path) as file:
+        if STATE_HEADER in file.metadata:
+            return _state_source(path, file, tokenizer)
+        found = parse_tensor_file(file).embeddings
+        said = family_of_metadata(file.metadata)
+        families = {said.title} if said is not None else {family_of(item.encoders) for item in found.values()}
+        ranks = {entry.shape[0] for key, entry in file.entries.items() if key.endswith(_DOWN) and entry.shape}
+        vectors = {name: item.vector_count for name, item in found.items()}
+        return StartSource("bundle", vectors, frozenset(families), frozenset(ranks))
+
+
+def config_of_state(path: Path, header: str) -> TrainConfig:
+    """The settings of the run that a state is from.
+
+    Args:
+        path: the state, for messages.
+        header: its metadata ``STATE_HEADER``.
+
+    Raises:
+        BundleError: they are damaged.
+    """
+    try:
+        facts = json.loads(header)
+        problem = facts_problem(facts) if isinstance(facts, dict) else "its header has no settings"
+    except (ValueError, RecursionError):
+        problem = "its header is not JSON"
+    if problem:
+        raise BundleError(f"{printable(path.name)} cannot be used ({problem}).", hint="Choose another state.")
+    return read_dict(facts["config"])[0]
+
+
+def _state_source(path: Path, file: TensorFile, tokenizer: Callable[[str], Sequence[int]] | None) -> StartSource:
+    config = config_of_state(path, file.metadata[STATE_HEADER])
+    shapes = [entry.shape for key, entry in file.entries.items() if key.startswith("table/") and len(entry.shape) == 2]
+    family = family_of_widths(shape[1] for shape in shapes)
+    counts = {item.name: item.vectors for item in config.concepts}
+    if tokenizer is not None:
+        counts = {item.name: item.vectors or max(1, len(tokenizer(item.init_text))) for item in config.concepts}
+    ranks = {config.rank, config.conv_rank, config.text_encoder_rank} - {0}
+    return StartSource("state", counts, frozenset({family} if family else ()), frozenset(ranks))
