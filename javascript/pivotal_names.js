@@ -8,7 +8,7 @@ var pivotalNames = (function() {
 
     const MAX_UNDO = 200;
 
-    // What the server told the page: settings of a concept, texts, and settings that a new row takes from the row above.
+    // What the page got from the server: settings of a concept, texts, and settings that a new row takes from the row above.
     const known = {fields: [], words: {}, copied: []};
 
     let items = []; // rows: {values, isSelected, isOpen, report, problems}
@@ -153,8 +153,8 @@ var pivotalNames = (function() {
     }
 
     // Called when the table has been drawn for the first time.
-    function begin(told) {
-        Object.assign(known, told);
+    function begin(sent) {
+        Object.assign(known, sent);
         items = [];
         show([]);
         take();

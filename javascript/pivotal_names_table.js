@@ -240,10 +240,10 @@ var pivotalNamesTable = (function() {
             return;
         }
         place = found;
-        const told = translated(JSON.parse(place.dataset.known));
-        Object.assign(known, told);
+        const sent = translated(JSON.parse(place.dataset.known));
+        Object.assign(known, sent);
         build();
-        pivotalNames.begin(told);
+        pivotalNames.begin(sent);
     }
 
     function say(text) {
