@@ -45,9 +45,10 @@ HIDDEN = {"lora_text_encoder_rank": 2, "samples_sample_steps": 4}
 
 
 @pytest.fixture
-def stopped(webui: Webui) -> Iterator[None]:
-    """Afterwards, a comparison that the test started is stopped: one of the default size takes the CPU an hour."""
+def stopped(webui: Webui, shared_tab: TabPage) -> Iterator[None]:
+    """Afterwards, what the buttons have opened is closed, and a comparison is stopped: it would take the CPU an hour."""
     yield
+    shared_tab.open()
     webui.try_post("/pivotal/v1/compare_stop", {}, 60)
     deadline = time.monotonic() + 120
     while webui.get("/pivotal/v1/compare")["is_active"]:
@@ -75,6 +76,7 @@ def test_a_cast_of_fifteen_and_a_style(tab: TabPage, webui: Webui, cast: Path):
         )
     every_name_acts(webui)
     look_at_the_parts(tab, webui)
+    tab.clear_concepts()
     assert tab.errors == []
 
 

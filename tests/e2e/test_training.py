@@ -161,7 +161,7 @@ def test_an_image_requested_during_training_waits_and_is_made(webui: Webui, data
 
 
 def test_the_webuis_progress_bar_follows_the_run(webui: Webui, data: Path) -> None:
-    task = start(webui, settings(data, "e2e_progress", steps=8, sample_every=0))["task_id"]
+    task = start(webui, settings(data, "e2e_progress", steps=8, sample_every=0, step_bundles=0))["task_id"]
     wait_for_step(webui, 2)
     progress = webui.post("/internal/progress", {"id_task": task, "live_preview": False})
     assert progress["active"]
