@@ -49,7 +49,8 @@ class TabPage:
         expect(self.page.locator("#pivotal_run_train")).to_be_visible()
 
     def fill(self, settings: dict[str, Any], blocks: dict[str, str]) -> None:
-        """Type settings; ``blocks`` tells the block of each basic one."""
+        """Type settings, in place of all concepts that are there; ``blocks`` says the block of each basic one."""
+        self.clear_concepts()
         for row, concept in enumerate(settings["concepts"]):
             if row >= self.cells("name").count():
                 self.page.click("#pivotal_names_add")

@@ -168,6 +168,8 @@ def start(*arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen:
 
 def main_in_fork(arguments: list[str], output: Path) -> None:
     """The same in a forked process, which has everything imported already; its output goes to a file."""
+    # Under nohup, the tests themselves ignore this signal, and their processes would, too.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with output.open("w") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         code = main(arguments)
     sys.exit(code)

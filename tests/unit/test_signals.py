@@ -34,8 +34,11 @@ def deaths(monkeypatch):
 
 
 @pytest.mark.parametrize("name", KNOWN)
-def test_a_signal_stops_the_run_and_is_handled_as_before_afterwards(name, deaths):
+def test_a_signal_stops_the_run_and_is_handled_as_before_afterwards(name, deaths, request):
     number = getattr(signal, name)
+    # Under nohup, the tests themselves ignore SIGHUP, and so does the run.
+    outside = signal.signal(number, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(number, outside))
     before, control = signal.getsignal(number), Control()
     with stopping(control, is_first=True):
         signal.raise_signal(number)
