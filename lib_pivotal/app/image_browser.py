@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from lib_pivotal.app.caption_job import NO_JOB, CaptionJob, JobState
-from lib_pivotal.app.caption_look import core_tags
 from lib_pivotal.app.image_look import ImageLook
 from lib_pivotal.app.session import Session
 from lib_pivotal.core.config.data_settings import DataSettings
-from lib_pivotal.core.config.schema import Concept, TrainConfig
+from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.caption_changes import CaptionChange, CaptionChanger, with_caption
 from lib_pivotal.core.data.caption_edits import EditPlan, has_own_file, plan_descriptions, plan_edits
-from lib_pivotal.core.data.caption_tags import plain_words
 from lib_pivotal.core.data.caption_undo import CaptionHistory
 from lib_pivotal.core.data.dataset_changes import changes_between
 from lib_pivotal.core.data.image_cards import MARKS, ImageSearch
@@ -25,54 +23,11 @@ from lib_pivotal.core.data.thumbnail import Thumbnails
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
 from lib_pivotal.core.train.checks import check_settings
 
-__all__ = ["MARKS", "CaptionChange", "CoreTags", "ImageBrowser", "ImageSearch"]
+__all__ = ["MARKS", "CaptionChange", "ImageBrowser", "ImageSearch"]
 
 _MAX_LOOKS = 4
 """Data sets that are remembered at a time, for several browser windows."""
 _EXAMPLES = 8
-
-
-@dataclass(frozen=True)
-class CoreTags:
-    """Core tags to choose from.
-
-    Attributes:
-        report: see ``core.core_tags.report.as_plain``.
-        in_use: concept → its chosen or suggested core tags.
-        config: the settings with the chosen core tags.
-    """
-
-    report: dict[str, Any]
-    in_use: dict[str, list[str]]
-    config: TrainConfig
-
-    def listed(self, concept: str) -> list[dict[str, Any]]:
-        """The tags of a concept as in the report, each with ``is_used``; then other tags in use."""
-        rows = next((item["tags"] for item in self.report["concepts"] if item["name"] == concept), [])
-        used = {plain_words(tag): tag for tag in self.in_use.get(concept, [])}
-        found = [{**row, "is_used": used.pop(plain_words(row["tag"]), None) is not None} for row in rows]
-        return found + [{"tag": tag, "is_used": True} for tag in used.values()]
-
-    def applied(self, *, replaces_text: bool) -> TrainConfig:
-        """The settings with the core tags in use, and initialization texts made from them.
-
-        Args:
-            replaces_text: whether to replace initialization texts that are there.
-        """
-        texts = {item["name"]: item["init_text"] for item in self.report["concepts"]}
-
-        def text(concept: Concept) -> str:
-            is_wanted = replaces_text or not concept.init_text.strip()
-            has_tags = self.in_use.get(concept.name)
-            return texts.get(concept.name, "") or concept.init_text if is_wanted and has_tags else concept.init_text
-
-        return replace(
-            self.config,
-            concepts=tuple(
-                replace(item, core_tags=tuple(self.in_use.get(item.name, ())), init_text=text(item))
-                for item in self.config.concepts
-            ),
-        )
 
 
 class ImageBrowser:
@@ -197,29 +152,6 @@ class ImageBrowser:
         for reason in plan.skipped:
             raise PivotalError(f"The caption of {image} was not saved.", hint=reason)
         return self._apply(known, plan)
-
-    def core_tags(self, config: TrainConfig, chosen: Mapping[str, Sequence[str]] | None = None) -> CoreTags:
-        """Suggestions of core tags.
-
-        Args:
-            config: the settings.
-            chosen: concept → its core tags, instead of those in the settings or the suggested ones.
-
-        Raises:
-            ConfigError: the data set cannot be read.
-        """
-        if chosen is not None:
-            concepts = [
-                replace(item, core_tags=tuple(chosen.get(item.name, item.core_tags))) for item in config.concepts
-            ]
-            config = replace(config, concepts=tuple(concepts))
-        report = core_tags(self._session.host, config, is_chosen=chosen is not None)
-        suggested = {item["name"]: item["core_tags"] for item in report["concepts"]}
-        in_use = {
-            item.name: list(item.core_tags) if item.core_tags or chosen is not None else suggested.get(item.name, [])
-            for item in config.concepts
-        }
-        return CoreTags(report, in_use, config)
 
     def captioners(self) -> list[tuple[str, str]]:
         """Programs of the webui that describe images, each with the size of its download."""

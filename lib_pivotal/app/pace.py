@@ -6,7 +6,7 @@ import time
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.events import Event, Prepared, SampleReady, Saved, StepDone, Validated
-from lib_pivotal.core.train.bundle_steps import bundle_steps
+from lib_pivotal.core.train.kept_steps import kept_steps
 
 __all__ = ["Pace"]
 
@@ -69,7 +69,7 @@ class Pace:
             _SAMPLES: self._prompts * self._times(config.sample_every, with_last=bool(config.sample_every)),
             _MEASUREMENTS: self._times(config.validate_every, with_last=True),
             _SAVES: self._times(config.save_every, with_last=True),
-            _KEPT: sum(step > self._step for step in bundle_steps(config, self._total)),
+            _KEPT: sum(step > self._step for step in kept_steps(config, self._total)),
         }
         return self._mean(_STEPS) * (self._total - self._step) + sum(
             self._mean(kind) * count for kind, count in between.items()

@@ -144,7 +144,7 @@ class RunHistory:
         """Delete the states of a run; the bundles and everything else stay.
 
         Returns:
-            Number of bytes that are free now.
+            Number of bytes freed.
 
         Raises:
             ConfigError: there is no such run.
@@ -156,7 +156,7 @@ class RunHistory:
         """Delete the bundles to choose from in the folder of a run; those in the Lora folder stay.
 
         Returns:
-            Number of bytes that are free now.
+            Number of bytes freed.
 
         Raises:
             ConfigError: there is no such run.

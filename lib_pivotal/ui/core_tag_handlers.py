@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from lib_pivotal.app.image_browser import CoreTags, ImageBrowser
+from lib_pivotal.app.core_tag_choice import CoreTags, choose_core_tags
+from lib_pivotal.app.session import Session
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import ConfigError
 from lib_pivotal.ui import panels
@@ -27,11 +28,11 @@ class CoreTagHandlers:
     """Every method takes its inputs by name and returns the outputs it changes, by name.
 
     Args:
-        browser: reads the data set.
+        session: knows the webui.
     """
 
-    def __init__(self, browser: ImageBrowser) -> None:
-        self._browser = browser
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     def find_tags(self, values: Values) -> Outputs:
         """Suggest core tags for the settings on the tab."""
@@ -58,7 +59,7 @@ class CoreTagHandlers:
     def _core_tags(self, values: Values, chosen: dict[str, list[str]] | None) -> CoreTags:
         config, _ = read_config(values)
         try:
-            return self._browser.core_tags(config, chosen)
+            return choose_core_tags(self._session.host, config, chosen)
         except ConfigError as error:
             raise ConfigError(in_rows(error.problems, values)) from error
 

@@ -6,7 +6,7 @@ import html
 from collections.abc import Mapping
 from typing import Any
 
-from lib_pivotal.app.image_browser import CoreTags
+from lib_pivotal.app.core_tag_choice import CoreTags
 from lib_pivotal.ui.escape import escape_html
 from lib_pivotal.ui.image_view import line, show_changes
 from lib_pivotal.ui.text.images import CORE_TAG_TABLE, IMAGE_MESSAGES, TAG_STATES

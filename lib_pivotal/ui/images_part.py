@@ -29,7 +29,7 @@ def add_images(session: Session, training: dict[str, Any]) -> None:
     programs = browser.captioners()
     parts = {**training, **create_images(programs)}
     _wire(parts, ImageHandlers(browser))
-    _wire_core_tags(parts, CoreTagHandlers(browser))
+    _wire_core_tags(parts, CoreTagHandlers(session))
     if programs:
         _wire_programs(parts, ImageHandlers(browser))
 

@@ -214,7 +214,7 @@ def test_steps_to_choose_from_are_deleted_only_after_a_question(page, host, imag
     assert "in its folder: 3.0 MiB" in page.values[RUNS["view"]]
     assert page.press(RUNS["delete_steps"])[RUNS["delete_steps_sure"]]["visible"] is True and kept.exists()
     page.press(RUNS["delete_steps_sure"])
-    assert "3.0 MiB are free" in page.values[RUNS["notice"]] and not kept.exists()
+    assert "which freed 3.0 MiB" in page.values[RUNS["notice"]] and not kept.exists()
     assert (host.lora_folder() / "zog-000004.safetensors").exists()
 
 

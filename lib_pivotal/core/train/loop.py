@@ -11,7 +11,7 @@ from lib_pivotal.core.events import Control, Event, Validated
 from lib_pivotal.core.lora.adapter_set import attach
 from lib_pivotal.core.process_group import ProcessGroup
 from lib_pivotal.core.train.batches import Batch
-from lib_pivotal.core.train.bundle_steps import bundle_steps
+from lib_pivotal.core.train.kept_steps import kept_steps
 from lib_pivotal.core.train.monitor import Monitor
 from lib_pivotal.core.train.output import Output
 from lib_pivotal.core.train.readback import Readback
@@ -57,8 +57,7 @@ class Loop:
             needs_loss_scaling=setup.model.needs_loss_scaling,
             emit=emit,
         )
-        # bundle_steps.py
-        self._kept_steps = frozenset(bundle_steps(setup.config, setup.steps))
+        self._kept_steps = frozenset(kept_steps(setup.config, setup.steps))
         self.step = 0
         self._validated_at = -1
 

@@ -78,7 +78,7 @@ def remove_states(folder: Path) -> int:
         folder: the run's ``states`` folder.
 
     Returns:
-        The number of bytes that are free now.
+        The number of bytes freed.
 
     Raises:
         OSError: a state cannot be removed; older ones may still be there.

@@ -99,7 +99,7 @@ def remove_kept_bundles(run: Path) -> int:
         run: the run folder.
 
     Returns:
-        The number of bytes that are free now.
+        The number of bytes freed.
 
     Raises:
         OSError: one cannot be removed; others may still be there.

@@ -33,7 +33,7 @@ PRESET_MESSAGES = {
     "ask_delete": "Delete the preset {name}?",
     "deleted": "The preset {name} is deleted.",
     "exported": "These are all settings of the tab. Copy the text to keep or share it.",
-    "used": "The settings of the text are filled in.",
+    "used": "The settings in the text are filled in.",
     "no_text": "There is no text.",
     "no_text_hint": "Paste settings, or click Export settings.",
 }

@@ -51,7 +51,7 @@ RUN_HEADINGS = {
 
 RUN_FIELDS = {
     "run": ("Run", "The run that the buttons below act on."),
-    "run_steps": ("Total steps", "How many steps the run has when it has continued; 0 keeps its number."),
+    "run_steps": ("Total steps", "How many steps the run has in all when it continues; 0 keeps its number."),
     "run_use_fields": (
         "Use the settings on Train a bundle",
         "Otherwise the run continues with its own settings.",
@@ -109,12 +109,14 @@ RUN_MESSAGES = {
         "A run continues exactly where its last state was saved, as if it had never stopped. With more steps than "
         "before, the learning rates follow the new length from there on."
     ),
-    "ask_delete": "Delete the states of {name}? It frees {size}. The run can no longer continue then; bundles stay.",
-    "deleted": "The states are deleted; {size} are free now.",
-    "ask_delete_steps": (
-        "Delete the steps to choose from in the folder of {name}? It frees {size}. Bundles in the Lora folder stay."
+    "ask_delete": (
+        "Delete the states of {name}? This frees {size}. The run cannot continue after that; its bundles stay."
     ),
-    "deleted_steps": "The steps are deleted; {size} are free now.",
+    "deleted": "The states are deleted, which freed {size}.",
+    "ask_delete_steps": (
+        "Delete the steps to choose from in the folder of {name}? This frees {size}. Bundles in the Lora folder stay."
+    ),
+    "deleted_steps": "The steps are deleted, which freed {size}.",
     "kept_steps": "Steps to choose from in its folder: {size}.",
     "no_bundle": "The bundle of {name} is no longer in the Lora folder. Choose a step to write it again.",
     "no_steps": "This run has kept no bundles of single steps. The setting Steps to choose from says how many.",

@@ -9,10 +9,10 @@ import math
 
 from lib_pivotal.core.config.schema import TrainConfig
 
-__all__ = ["bundle_steps"]
+__all__ = ["kept_steps"]
 
 
-def bundle_steps(config: TrainConfig, total: int) -> list[int]:
+def kept_steps(config: TrainConfig, total: int) -> list[int]:
     """The steps, ascending, without the last one, whose bundle is the result.
 
     They are spread evenly, each at the nearest step after which samples are made or the validation images are measured,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lib_pivotal.core.config.schema import TrainConfig
-from lib_pivotal.core.train.bundle_steps import bundle_steps
+from lib_pivotal.core.train.kept_steps import kept_steps
 
 
 @pytest.mark.parametrize(
@@ -28,4 +28,4 @@ from lib_pivotal.core.train.bundle_steps import bundle_steps
     ],
 )
 def test_the_steps_are_even_and_there_is_something_to_look_at(total, changes, steps):
-    assert bundle_steps(TrainConfig(**changes), total) == steps
+    assert kept_steps(TrainConfig(**changes), total) == steps
