@@ -2,10 +2,10 @@
 
     python run.py demo            train on the embedded small model and show images and numbers
     python run.py test [ARGS]     the tests, also in a real webui if one is found; ARGS go to pytest
-    python run.py unit [ARGS]     the tests of the engine alone, on several processor cores
+    python run.py unit [ARGS]     the tests that train nothing, on several processor cores
     python run.py check           linters, spelling, types, direction of imports
-    python run.py e2e [--webui DIR] [ARGS]      all tests in a real webui, also what it does without this extension
-    python run.py browser [ARGS]  the tests of the page, in a real browser and a real webui
+    python run.py e2e [--webui DIR] [ARGS]      all tests in a real webui, also the long ones
+    python run.py browser [--webui DIR] [ARGS]  all tests of the page, in a real browser and a real webui
     python run.py bench NAME      a benchmark from benchmarks/
     python run.py gpu [SECTION …] what only a GPU can show: tests, steps at full size, precisions, the demo
 
@@ -206,10 +206,9 @@ def run_tests(arguments: list[str]) -> int:
     """Run all tests that are possible on this machine."""
     python = headless()
     tabs = [(f"tab under Gradio {major}", tab(major), ["tests/ui", *arguments]) for major in (4, 3)]
-    # What the webui does without us changes only with the webui, so run.py e2e compares it.
     webui = [
-        ("real webui", python, ["tests/e2e", "-m", "not comparison", *arguments]),
-        ("page in a real browser", python, ["tests/browser", *arguments]),
+        ("real webui", python, ["tests/e2e", "-m", "not long", *arguments]),
+        ("page in a real browser", python, ["tests/browser", "-m", "not long", *arguments]),
     ]
     suites = Suites()
     if find_webui() is None:
@@ -220,7 +219,7 @@ def run_tests(arguments: list[str]) -> int:
 
 
 def run_unit(arguments: list[str]) -> int:
-    """Run the tests that need neither a model nor a webui."""
+    """Run the tests that need neither a model nor a webui, and train nothing."""
     suites = Suites()
     suites.run("engine", headless(), ["tests/unit", "-n", "logical", "--maxprocesses", "4", *arguments])
     return suites.finish()

@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, ViewportSize, expect
 
 from lib_pivotal.core.config.schema import concept_field_info
 
 __all__ = ["DESKTOP", "TabPage"]
 
 _WAIT_MS = 120_000
-DESKTOP = {"width": 1360, "height": 900}
+DESKTOP: ViewportSize = {"width": 1360, "height": 900}
 """Size of the window."""
 
 

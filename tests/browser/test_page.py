@@ -15,7 +15,7 @@ pytest.importorskip("playwright")
 from playwright.sync_api import expect
 
 from lib_pivotal.core.config.schema import field_info
-from tests.browser.tab_page import DESKTOP, TabPage
+from tests.browser.tab_page import TabPage
 from tests.e2e.images import CONCEPTS, NAMES, draw
 
 BLOCKS = {name: info["block"] for name, info in field_info().items()}
@@ -156,17 +156,16 @@ def test_a_run_started_elsewhere_is_shown_and_can_be_discarded(tab, webui, image
     expect(page.locator("#pivotal_result_card")).to_be_hidden()
 
 
-@pytest.fixture(scope="module")
-def dark_tab(url, browser) -> Iterator[TabPage]:
-    context = browser.new_context(viewport=DESKTOP)
-    yield TabPage(context.new_page(), url, "dark")
-    context.close()
+@pytest.fixture(params=["light", "dark"])
+def theme(request, tab) -> Iterator[None]:
+    """The page in a theme; loading it in the dark one would take the browser ten seconds of computing."""
+    tab.page.evaluate("(is_dark) => document.body.classList.toggle('dark', is_dark)", request.param == "dark")
+    yield
+    tab.page.evaluate("document.body.classList.remove('dark')")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1360])
-def test_looks(request, theme, width):
-    tab = request.getfixturevalue("tab" if theme == "light" else "dark_tab")
+def test_looks(tab, theme, width):
     page = tab.page
     page.set_viewport_size({"width": width, "height": 900})
     assert tab.width() <= width, "there is something to scroll sideways"

@@ -83,6 +83,7 @@ def test_a_whole_run_and_the_bundle_in_use(server: Webui, family: str, data: Pat
     assert {kind.split()[0] for kind in answer["count"]} == {"unet", *({"te1", "te2"} if family == "sdxl" else {"te"})}
 
 
+@pytest.mark.long
 def test_runs_of_different_families_follow_each_other(server: Webui, data: Path) -> None:
     losses = []
     for name in ("random", "sdxl", "sd2", "random"):
@@ -106,7 +107,7 @@ class Losses:
             self.found.append(event.loss)
 
 
-@pytest.mark.parametrize("name", ["random", "sd2", "sdxl"])
+@pytest.mark.parametrize("name", ["random", *(pytest.param(name, marks=pytest.mark.long) for name in FAMILIES)])
 def test_both_hosts_have_the_same_losses(server: Webui, data: Path, tmp_path: Path, name: str) -> None:
     from lib_pivotal.host.diffusers.model import load_model
 
@@ -123,6 +124,7 @@ def test_both_hosts_have_the_same_losses(server: Webui, data: Path, tmp_path: Pa
     assert losses.found == pytest.approx(theirs, rel=1e-3)
 
 
+@pytest.mark.long
 def test_names_survive_everything_that_replaces_the_encoders(server: Webui, data: Path) -> None:
     server.choose("sdxl")
     train(server, settings(data, "stays", steps=2, sample_every=0))

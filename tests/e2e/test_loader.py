@@ -102,7 +102,7 @@ def test_names_mean_the_same_when_the_webui_handles_bundles_first(ours: Bench) -
     ours.start_afresh()
 
 
-@pytest.mark.comparison
+@pytest.mark.long
 @pytest.mark.parametrize("case", [case for case in CASES if not case.blocks], ids=lambda case: case.check.__name__)
 def test_bundle_cases_fail_in_the_webui_alone_as_documented(alone: Bench, case: Case) -> None:
     """If a case holds there after all, our claim that the webui alone fails is out of date."""
@@ -110,7 +110,7 @@ def test_bundle_cases_fail_in_the_webui_alone_as_documented(alone: Bench, case: 
     _fails_as_we_say(alone, case)
 
 
-@pytest.mark.comparison
+@pytest.mark.long
 @pytest.mark.parametrize("case", [case for case in CASES if case.blocks], ids=lambda case: case.check.__name__)
 def test_bundle_cases_fail_in_a_fresh_webui_alone_as_documented(
     tmp_path: Path, random_checkpoints: list[Path], case: Case

@@ -14,7 +14,7 @@ from lib_pivotal.core.ports import SampleRequest
 from lib_pivotal.core.train.out_of_memory import explaining
 from lib_pivotal.demo.characters import CHARACTERS, write_dataset
 from tests.gpu.no_waiting import train_without_waiting
-from tests.unit.harness import Listener, folders, run
+from tests.runs.harness import Listener, folders, run
 
 diffusers = pytest.importorskip("diffusers")
 from lib_pivotal.demo.assets import materialize  # noqa: E402

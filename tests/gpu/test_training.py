@@ -12,7 +12,7 @@ from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.events import Control
 from lib_pivotal.core.train.state import load_newest
 from tests.gpu.no_waiting import train_without_waiting
-from tests.unit.harness import Listener, folders, run
+from tests.runs.harness import Listener, folders, run
 from tests.unit.toy import ToyModel, toy_config, write_images
 
 TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}

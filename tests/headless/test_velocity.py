@@ -105,7 +105,7 @@ def gain(world, steps, *, is_known: bool) -> float:
 
 
 def test_a_velocity_model_learns_a_concept(world):
-    assert gain(world, 40, is_known=True) > 0.1
+    assert gain(world, 16, is_known=True) > 0.1
 
 
 def test_a_velocity_model_trained_as_a_noise_predictor_does_not_learn(world):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import resource
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -74,26 +75,28 @@ def test_malformed_headers_are_refused_either_way(text, is_long, monkeypatch):
 
 
 MILLION = 10**6
-HOSTILE = {
-    "tiny tensors": b"{" + b",".join(b'"%d":{}' % number for number in range(MILLION)) + b"}",
-    "tiny lists": b'{"a":[' + b"[]," * MILLION + b"[]]}",
-    "lists in metadata": b'{"__metadata__":{"a":[' + b"[]," * MILLION + b"[]]}}",
-    "tiny texts": b'{"__metadata__":{' + b",".join(b'"%d":""' % number for number in range(MILLION)) + b"}}",
-    "numbers in metadata": b'{"__metadata__":{' + b",".join(b'"%d":1' % number for number in range(MILLION)) + b"}}",
-    "depth": b'{"a":' * MILLION,
-    "depth in metadata": b'{"__metadata__":' * MILLION,
-    "spaces": b"{" + b" " * (20 * MILLION) + b'"a":',
-    "escapes": b'{"__metadata__":{"a":"' + b"\\u0041" * (3 * MILLION) + b'"}}',
-    "no end": b'{"a":"' + b"x" * (20 * MILLION),
-    "one name": b'{"' + b"x" * (20 * MILLION) + b'":{}}',
-    "digits": b'{"a":{"shape":[' + b"9" * (20 * MILLION) + b"]}}",
+HOSTILE: dict[str, Callable[[], bytes]] = {
+    "tiny tensors": lambda: b"{" + b",".join(b'"%d":{}' % number for number in range(MILLION)) + b"}",
+    "tiny lists": lambda: b'{"a":[' + b"[]," * MILLION + b"[]]}",
+    "lists in metadata": lambda: b'{"__metadata__":{"a":[' + b"[]," * MILLION + b"[]]}}",
+    "tiny texts": lambda: b'{"__metadata__":{' + b",".join(b'"%d":""' % number for number in range(MILLION)) + b"}}",
+    "numbers in metadata": lambda: (
+        b'{"__metadata__":{' + b",".join(b'"%d":1' % number for number in range(MILLION)) + b"}}"
+    ),
+    "depth": lambda: b'{"a":' * MILLION,
+    "depth in metadata": lambda: b'{"__metadata__":' * MILLION,
+    "spaces": lambda: b"{" + b" " * (20 * MILLION) + b'"a":',
+    "escapes": lambda: b'{"__metadata__":{"a":"' + b"\\u0041" * (3 * MILLION) + b'"}}',
+    "no end": lambda: b'{"a":"' + b"x" * (20 * MILLION),
+    "one name": lambda: b'{"' + b"x" * (20 * MILLION) + b'":{}}',
+    "digits": lambda: b'{"a":{"shape":[' + b"9" * (20 * MILLION) + b"]}}",
 }
 
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_hostile_long_headers_cost_little(tmp_path, kind):
-    raw = HOSTILE[kind]
+    raw = HOSTILE[kind]()
     path = tmp_path / "x.safetensors"
     path.write_bytes(len(raw).to_bytes(8, "little") + raw)
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -112,13 +112,15 @@ def test_a_restart_keeps_the_list_and_starts_nothing(host, images):
     add(session, images, "one", "two")
     session.queue.start()
     wait_until(lambda: len(engine.configs) == 1)
-    later = Session(host, GatedEngine())
+    by_hand = GatedEngine()
+    later = Session(FakeHost(host.data_root().parent), by_hand)
     assert states(later) == [("one", "interrupted"), ("two", "waiting")]
     assert later.queue.items()[1].config["data_folder"] == str(images)
     assert not later.queue.as_dict()["is_going"]
     # A run that is started by hand does not start the queue either.
     later.start(good_config(images, output_name="by hand"))
     later.join(5)
+    assert [config.output_name for config in by_hand.configs] == ["by hand"]
     assert states(later)[1] == ("two", "waiting")
     session.queue.stop_all(discard=True)
     session.join(5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from PIL import Image
 
@@ -35,8 +37,8 @@ def test_each_caption_names_the_robot_first_and_no_two_images_are_alike(folder):
     assert len(set(captions)) == 16 and all(caption.startswith(f"{NAME}, ") for caption in captions)
 
 
-def test_what_the_user_changed_stays(tmp_path):
-    write_samples(tmp_path)
+def test_what_the_user_changed_stays(folder, tmp_path):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     (tmp_path / f"{NAME}-01.txt").write_text("mine")
     (tmp_path / f"{NAME}-02.png").unlink()
     write_samples(tmp_path)

@@ -36,8 +36,8 @@ KEPT = {
     # A module of the standard library.
     "lib_pivotal/core/config/settings_file.py": {"codecs"},
     "lib_pivotal/core/train/output.py": {"optimiser/"},
-    "tests/unit/test_train.py": {"optimiser/"},
-    "tests/unit/test_states.py": {"optimiser/"},
+    "tests/runs/test_train.py": {"optimiser/"},
+    "tests/runs/test_states.py": {"optimiser/"},
     "lib_pivotal/core/data/caption_encoding.py": {"codecs"},
     "tests/unit/test_caption_encoding.py": {"codecs"},
     # A heading in users' tables.

@@ -17,7 +17,7 @@ from lib_pivotal.core.train import state as state_module
 from lib_pivotal.core.train.run import Folders
 from lib_pivotal.core.train.state import State, load_newest, save_state
 from lib_pivotal.core.train.state_facts import changed_settings
-from tests.unit.harness import Listener, rewrite_state, run
+from tests.runs.harness import Listener, rewrite_state, run
 from tests.unit.toy import toy_config, write_images
 
 FILES = ("state-000004.safetensors", "state-000008.safetensors")

@@ -17,7 +17,7 @@ from lib_pivotal.core.events import Control, Finished, Saved, StepDone, Warned
 from lib_pivotal.core.ports import Sample
 from lib_pivotal.core.train.recorder import read_losses
 from lib_pivotal.core.train.state import State, load_newest, save_state
-from tests.unit.harness import ImageMaker, Listener, folders, run, stopped_run
+from tests.runs.harness import ImageMaker, Listener, folders, run, stopped_run
 from tests.unit.toy import toy_config
 
 

@@ -16,7 +16,7 @@ from lib_pivotal.core.process_group import SingleProcess
 from lib_pivotal.core.train.setup import prepare
 from lib_pivotal.core.train.start_from import check_start_from
 from lib_pivotal.core.train.state import load_newest
-from tests.unit.harness import folders, rewrite_state, run, stopped_run
+from tests.runs.harness import folders, rewrite_state, run, stopped_run
 from tests.unit.toy import ToyEncoder, ToyModel, toy_config, write_images
 
 CONCEPTS = (Concept("zog_x", init_text="teal thing", vectors=3), Concept("mib_x", vectors=2, aliases=("left",)))

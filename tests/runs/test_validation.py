@@ -26,8 +26,8 @@ from lib_pivotal.core.train.setup import prepare
 from lib_pivotal.core.train.state import load_newest
 from lib_pivotal.core.train.training_data import ValidationData
 from lib_pivotal.core.train.validation import Validation, validation_batches
+from tests.runs.harness import Listener, folders, run, stopped_run
 from tests.unit.dataset_files import problems_of, save_image, texts, write_captions
-from tests.unit.harness import Listener, folders, run, stopped_run
 from tests.unit.toy import ToyModel, toy_config, write_images
 
 CONCEPTS = (Concept("zog_x"), Concept("mib_x"))

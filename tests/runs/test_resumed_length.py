@@ -9,7 +9,7 @@ from lib_pivotal.core.events import Control, Prepared, StepDone
 from lib_pivotal.core.train import step_count
 from lib_pivotal.core.train.state import load_newest
 from lib_pivotal.core.train.state_facts import facts_problem
-from tests.unit.harness import Listener, folders, rewrite_state, run, stopped_run
+from tests.runs.harness import Listener, folders, rewrite_state, run, stopped_run
 from tests.unit.toy import toy_config, write_images
 
 CONCEPTS = (Concept("zog_x", init_text="teal thing", vectors=3), Concept("mib_y", vectors=2))

@@ -13,7 +13,7 @@ from lib_pivotal.core.config.schema import concept_field_info, field_info
 from lib_pivotal.core.errors import ConfigError
 from lib_pivotal.core.families import FAMILIES
 from lib_pivotal.core.train.checks import check_settings, family_hints
-from tests.unit.harness import folders, run
+from tests.runs.harness import folders, run
 from tests.unit.toy import write_images
 
 NAMES = [preset.name for preset in presets()]

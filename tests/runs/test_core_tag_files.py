@@ -21,8 +21,8 @@ from lib_pivotal.core.core_tags.tagged_image import tagged_images
 from lib_pivotal.core.data.dataset_report import read_dataset
 from lib_pivotal.core.train.checks import check
 from lib_pivotal.ui.bundle_view import show_bundle
+from tests.runs.test_options import Run, settings
 from tests.unit.test_core_tags import ZOG_AND_MIB, images
-from tests.unit.test_options import Run, settings
 from tests.unit.toy import write_images
 
 TAGS = ("red hair", "horns")

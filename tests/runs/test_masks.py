@@ -16,8 +16,8 @@ from lib_pivotal.core.data.latents import encode_all
 from lib_pivotal.core.diffusion.objective import Objective
 from lib_pivotal.core.train.batches import Batcher, latent_entries
 from lib_pivotal.core.train.state import load_newest
+from tests.runs.harness import folders, run, stopped_run
 from tests.unit.dataset_files import problems_of, save_image, texts, write_captions
-from tests.unit.harness import folders, run, stopped_run
 from tests.unit.toy import ToyModel, ToyVae, toy_config, write_images
 
 TURN = 0x0112

@@ -1,8 +1,8 @@
 """Kills a small run at every rename and at random moments, resumes it, and compares it with an undisturbed one.
 
-    python -m tests.unit.kill_points                        before and after every rename, then at random moments, until
+    python -m tests.runs.kill_points                        before and after every rename, then at random moments, until
                                                             50 runs and more have been resumed
-    python -m tests.unit.kill_points after:toy.safetensors  only at the renames to files of these names
+    python -m tests.runs.kill_points after:toy.safetensors  only at the renames to files of these names
 
 Prints a line for each kill and the counts; the exit code is the number of failures. POSIX only, as it forks: torch is
 loaded once for all runs.

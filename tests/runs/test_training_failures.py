@@ -10,7 +10,7 @@ from lib_pivotal.core.errors import HostError, TrainingDiverged
 from lib_pivotal.core.events import Warned
 from lib_pivotal.core.optim.build import Optimizer, ParameterGroup
 from lib_pivotal.core.optim.flat import FlatParameters
-from tests.unit.harness import folders, run
+from tests.runs.harness import folders, run
 from tests.unit.toy import ToyModel, toy_config
 
 needs_scaler = pytest.mark.skipif(not hasattr(torch.amp, "GradScaler"), reason="torch 2.3 has it for the CPU, too")

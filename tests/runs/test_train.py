@@ -15,7 +15,7 @@ from lib_pivotal.core.ports import Sample
 from lib_pivotal.core.train.recorder import read_losses
 from lib_pivotal.core.train.run import train
 from lib_pivotal.core.train.state import load_newest
-from tests.unit.harness import Listener, folders, run
+from tests.runs.harness import Listener, folders, run
 from tests.unit.toy import ToyModel, toy_config
 
 

@@ -23,9 +23,9 @@ from lib_pivotal.core.errors import BundleError, ConfigError, HostError
 from lib_pivotal.core.file_lock import locked
 from lib_pivotal.core.train.run_record import read_record
 from lib_pivotal.core.train.state import load_newest
+from tests.runs.harness import ImageMaker
 from tests.ui.fake_host import FakeHost, GatedEngine, good_config
 from tests.ui.fake_host import write_images as write_small_images
-from tests.unit.harness import ImageMaker
 from tests.unit.toy import ToyModel, toy_config, write_images
 
 

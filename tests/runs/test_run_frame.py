@@ -15,7 +15,7 @@ from lib_pivotal.core.errors import ConfigError, OutOfMemory, TrainingDiverged
 from lib_pivotal.core.events import Finished, StepDone, Warned
 from lib_pivotal.core.train.out_of_memory import explained, is_out_of_memory
 from lib_pivotal.core.train.recorder import Recorder, read_losses
-from tests.unit.harness import ImageMaker, Listener, folders, run, stopped_run
+from tests.runs.harness import ImageMaker, Listener, folders, run, stopped_run
 from tests.unit.toy import ToyModel, toy_config
 
 FULL = Path("/dev/full")

@@ -10,7 +10,7 @@ import torch
 from lib_pivotal.core.config.schema import Concept
 from lib_pivotal.core.events import StepDone
 from lib_pivotal.core.train.state import load_newest
-from tests.unit.harness import folders, run
+from tests.runs.harness import folders, run
 from tests.unit.toy import toy_config
 
 CONCEPTS = (

@@ -17,7 +17,7 @@ from lib_pivotal.core.events import Control, StepDone, Warned
 from lib_pivotal.core.train.output_check import check_output
 from lib_pivotal.core.train.run import Folders, train
 from lib_pivotal.core.train.run_folder import guarded, make_run_folder
-from tests.unit.harness import ImageMaker, Listener
+from tests.runs.harness import ImageMaker, Listener
 from tests.unit.toy import ToyModel, toy_config
 
 

@@ -14,7 +14,7 @@ from lib_pivotal.core.data.dataset_report import read_dataset
 from lib_pivotal.core.errors import ConfigError
 from lib_pivotal.core.train.batches import Batcher
 from lib_pivotal.core.train.caption_preview import CaptionPreview
-from tests.unit import harness
+from tests.runs import harness
 from tests.unit.toy import ToyEncoder, toy_config, write_images
 
 VARIED = {

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from tests.unit import kill_points
+from tests.runs import kill_points
 
 POINTS = (
     # In the middle of the run: its first bundle is written, the state of the same step is not yet.
@@ -18,7 +18,7 @@ POINTS = (
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 def test_a_killed_run_resumes_and_ends_with_the_same_files(capsys):
-    """Two of the moments at which ``python -m tests.unit.kill_points`` kills; it needs minutes for all of them."""
+    """Two of the moments at which ``python -m tests.runs.kill_points`` kills; it needs minutes for all of them."""
     failures = kill_points.main(list(POINTS))
     said = capsys.readouterr().out
     assert failures == 0, said

@@ -23,8 +23,8 @@ from lib_pivotal.core.train.loop import Loop
 from lib_pivotal.core.train.prediction import CaptionPrediction
 from lib_pivotal.core.train.setup import Setup, prepare
 from lib_pivotal.core.train.state import load_newest
+from tests.runs.harness import folders, run, stopped_run
 from tests.unit.dataset_files import problems_of, save_image, texts, write_captions
-from tests.unit.harness import folders, run, stopped_run
 from tests.unit.toy import ToyModel, toy_config, write_images
 
 REG = Subset("reg", kind="regularization")

@@ -13,7 +13,7 @@ from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.events import Control, Saved, Warned
 from lib_pivotal.core.train.own_files import OwnFiles
 from lib_pivotal.core.train.run import Folders
-from tests.unit.harness import Listener, folders, rewrite_state, run, stopped_run
+from tests.runs.harness import Listener, folders, rewrite_state, run, stopped_run
 from tests.unit.toy import toy_config
 
 
