@@ -253,7 +253,7 @@ def run_checks() -> int:
         "mypy": ["mypy", "--strict", "lib_pivotal/core"],
         # Nothing else looks at what runs only where there is a GPU.
         "mypy, GPU": ["mypy", "--explicit-package-bases", "--check-untyped-defs", "benchmarks", "tests/gpu"],
-        "imports and docstrings": ["pytest", "-q", "tests/unit/test_layers.py", "tests/unit/test_docstrings.py"],
+        "imports, docstrings, words, documents": ["pytest", "-q", "tests/source"],
     }
     failed = [name for name, step in steps.items() if call([python, "-m", *step])]
     say(f"FAILED: {', '.join(failed)}" if failed else "All checks passed.")

@@ -11,7 +11,7 @@ import pytest
 
 from lib_pivotal.core.config import user_path
 from lib_pivotal.core.config.user_path import check_path
-from tests.unit.source import nodes_of, tree_of
+from tests.source.parsed import nodes_of, tree_of
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(

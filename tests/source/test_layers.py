@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.source import nodes_of, tree_of
+from tests.source.parsed import nodes_of, tree_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "lib_pivotal"

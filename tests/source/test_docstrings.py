@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lib_pivotal.core import errors
-from tests.unit.source import nodes_of, tree_of
+from tests.source.parsed import nodes_of, tree_of
 
 CORE = Path(__file__).parents[2] / "lib_pivotal" / "core"
 FILES = sorted(CORE.rglob("*.py"))

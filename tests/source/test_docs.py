@@ -10,7 +10,7 @@ import pytest
 
 from lib_pivotal import __version__
 from lib_pivotal.cli.options_table import options_table
-from tests.unit.source import nodes_of, tree_of
+from tests.source.parsed import nodes_of, tree_of
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "lib_pivotal"
@@ -34,10 +34,11 @@ def messages_in_code() -> list[str]:
     found = []
     for path in PACKAGE.rglob("*.py"):
         for node in nodes_of(tree_of(path)):
-            parts = node.values if isinstance(node, ast.JoinedStr) else [node]
-            texts = [str(part.value) if isinstance(part, ast.Constant) else "\0" for part in parts]
-            if isinstance(node, (ast.JoinedStr, ast.Constant)) and len("".join(texts).replace("\0", "")) > 15:
-                found.append("".join(texts))
+            if isinstance(node, (ast.JoinedStr, ast.Constant)):
+                parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+                text = "".join(str(part.value) if isinstance(part, ast.Constant) else "\0" for part in parts)
+                if len(text.replace("\0", "")) > 15:
+                    found.append(text)
     return found
 
 
