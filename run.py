@@ -2,6 +2,7 @@
 
     python run.py demo            train on the embedded small model and show images and numbers
     python run.py test [ARGS]     the tests, also in a real webui if one is found; ARGS go to pytest
+    python run.py all [ARGS]      the same with those that need a minute each
     python run.py unit [ARGS]     the tests that train nothing, on several processor cores
     python run.py check           linters, spelling, types, direction of imports
     python run.py e2e [--webui DIR] [ARGS]      all tests in a real webui, also the long ones
@@ -203,12 +204,17 @@ class Suites:
 
 
 def run_tests(arguments: list[str]) -> int:
+    """Run the tests that are possible on this machine, without those that need a minute each."""
+    return run_all(["-m", "not long", *arguments])
+
+
+def run_all(arguments: list[str]) -> int:
     """Run all tests that are possible on this machine."""
     python = headless()
     tabs = [(f"tab under Gradio {major}", tab(major), ["tests/ui", *arguments]) for major in (4, 3)]
     webui = [
-        ("real webui", python, ["tests/e2e", "-m", "not long", *arguments]),
-        ("page in a real browser", python, ["tests/browser", "-m", "not long", *arguments]),
+        ("real webui", python, ["tests/e2e", *arguments]),
+        ("page in a real browser", python, ["tests/browser", *arguments]),
     ]
     suites = Suites()
     if find_webui() is None:
@@ -285,6 +291,7 @@ def run_demo(arguments: list[str]) -> int:
 COMMANDS = {
     "demo": run_demo,
     "test": run_tests,
+    "all": run_all,
     "unit": run_unit,
     "check": lambda _: run_checks(),
     "e2e": lambda arguments: run_suite("real webui", "tests/e2e", arguments),

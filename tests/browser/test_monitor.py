@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -10,28 +12,36 @@ pytest.importorskip("playwright")
 
 from playwright.sync_api import expect
 
-from tests.browser.test_page import WAIT_MS, images, settings, tab
-from tests.e2e.images import NAMES
+from tests.browser.test_page import WAIT_MS, settings, tab
+from tests.e2e.images import NAMES, draw
 from tests.e2e.runs import wait
 
-__all__ = ["images", "tab"]
+__all__ = ["tab"]
 
 VALUES = "#pivotal_run_plot .pivotal-chart-values"
 PLOT = "#pivotal_run_plot svg.pivotal-plot.pivotal-plot"
 
 
+@pytest.fixture(scope="module")
+def run(webui):
+    """A run that was started over the API."""
+    with tempfile.TemporaryDirectory(prefix="images-") as folder:
+        body = settings(draw(Path(folder)), "watched", steps=30, unet_lr=1e-3, embedding_lr=5e-3, alpha=2.0)
+        webui.post("/pivotal/v1/train", {**body, "if_exists": "overwrite", "sample_steps": 2})
+        yield
+        wait(webui)
+
+
 @pytest.fixture
-def trained(tab, webui, images):
-    """The tab with a finished run, started over the API."""
-    body = settings(
-        images, "watched", if_exists="overwrite", steps=30, unet_lr=1e-3, embedding_lr=5e-3, alpha=2.0, sample_steps=2
-    )
-    tab.page.evaluate("document.addEventListener('pivotal-run-ended', () => { window.runHasEnded = true; })")
-    webui.post("/pivotal/v1/train", body)
-    tab.page.locator("#tabs > .tab-nav button").first.click()
-    tab.show()
+def trained(shared_tab, request, webui):
+    """The tab once that run has ended."""
+    shared_tab.page.evaluate("document.addEventListener('pivotal-run-ended', () => { window.runHasEnded = true; })")
+    request.getfixturevalue("run")
+    shared_tab.page.locator("#tabs > .tab-nav button").first.click()
+    shared_tab.show()
     # Until the first answer the page shows an earlier run, whose end is not the one to wait for.
     wait(webui)
+    tab = request.getfixturevalue("tab")
     tab.expect_status("Finished")
     expect(tab.page.locator("#pivotal_result_words").locator("textarea, input")).to_have_value(re.compile("watched"))
     return tab

@@ -53,6 +53,7 @@ def open_part(page: Page, title: str) -> None:
     page.locator("#pivotal_tab > .tab-nav button").get_by_text(title, exact=True).click()
 
 
+@pytest.mark.long
 def test_no_part_has_a_serious_fault(tab: TabPage, images: Path) -> None:
     page = tab.page
     page.evaluate(AXE.read_text(encoding="utf-8"))

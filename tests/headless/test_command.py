@@ -301,6 +301,7 @@ def test_the_size_of_a_lora_counts_every_weight_file_once(small, tmp_path):
     assert values_per_rank(folder) is None
 
 
+@pytest.mark.long
 def test_two_processes_equal_one_with_twice_the_batch_size(settings, tmp_path):
     alone, together = tmp_path / "alone", tmp_path / "together"
     write_images(tmp_path / "plain", 3, "hat")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import torch
 
 from benchmarks.gpu.__main__ import Program
 from benchmarks.gpu.table import as_text
 
 
+@pytest.mark.long
 def test_steps_are_measured_and_a_missing_peer_is_reported(tmp_path) -> None:
     program = Program(tmp_path, torch.device("cpu"), is_trial=True)
     program.section("steps", program.steps)
