@@ -43,6 +43,7 @@ def cast() -> Iterator[Path]:
         yield write_data(Path(folder), counts=(1,) * len(CAST), style_images=1)
 
 
+@pytest.mark.long
 def test_a_cast_of_fifteen_and_a_style(tab: TabPage, webui: Webui, cast: Path):
     prepare(tab)
     assert start_with_few_clicks(tab, cast) <= MOST_CLICKS

@@ -142,6 +142,7 @@ def test_rows_move_disappear_and_come_back(bare_tab):
     assert names(bare_tab) == [""]
 
 
+@pytest.mark.long
 def test_sixty_names_survive_training_reload_restore_preset_and_error(bare_tab, images):
     page = bare_tab.page
     lines = ["name\tinitialization text\tvectors\tshade", *(f"zog_{n}\trobot {n}\t{1 + n % 8}\tx" for n in range(60))]

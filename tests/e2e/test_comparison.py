@@ -119,6 +119,7 @@ def test_a_second_checkpoint_is_used_and_the_first_one_is_loaded_again(bench: Be
     webui.choose("random")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["compare_stop", "interrupt"])
 def test_it_can_be_interrupted_and_restores_the_checkpoint(bench: Bench, how: str) -> None:
     webui = bench.webui

@@ -152,6 +152,7 @@ def test_names_survive_everything_that_replaces_the_encoders(server: Webui, data
     assert server.pixels(prompt) == wanted
 
 
+@pytest.mark.long
 def test_a_bundle_of_another_family_says_so(server: Webui, data: Path) -> None:
     server.choose("sdxl")
     train(server, settings(data, "only_sdxl", steps=2, sample_every=0))
