@@ -15,6 +15,7 @@ from lib_pivotal.core.errors import BundleError, ConfigError
 from lib_pivotal.core.process_group import SingleProcess
 from lib_pivotal.core.train.setup import prepare
 from lib_pivotal.core.train.start_from import check_start_from
+from lib_pivotal.core.train.start_source import find_start
 from lib_pivotal.core.train.state import load_newest
 from tests.runs.harness import folders, rewrite_state, run, stopped_run
 from tests.unit.toy import ToyEncoder, ToyModel, toy_config, write_images
@@ -158,3 +159,14 @@ def test_the_engine_itself_refuses_layers_that_do_not_fit(config, bundle, tmp_pa
 def test_the_path_is_not_in_the_metadata(config, bundle, tmp_path):
     outcome, _ = run(replace(config, start_from=str(bundle), output_name="later"), folders(tmp_path, "second"))
     assert str(bundle.parent) not in str(read_bundle(outcome.bundle_path).metadata)
+
+
+@pytest.mark.parametrize(
+    ("steps", "wanted"), [((4, 6), "steps/hero-000006"), ((8, 6), "states/state-000008"), ((6, 6), "steps/hero-000006")]
+)
+def test_of_a_run_folder_the_latest_step_counts(tmp_path, steps, wanted):
+    state, kept = steps
+    for path in (f"states/state-{state:06}.safetensors", f"steps/hero-{kept:06}.safetensors"):
+        (tmp_path / path).parent.mkdir()
+        (tmp_path / path).touch()
+    assert find_start(str(tmp_path)) == tmp_path / f"{wanted}.safetensors"

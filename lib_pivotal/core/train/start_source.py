@@ -17,9 +17,10 @@ from lib_pivotal.core.config.user_path import bare_path
 from lib_pivotal.core.errors import BundleError
 from lib_pivotal.core.families import family_of_metadata, family_of_widths
 from lib_pivotal.core.printable import printable
+from lib_pivotal.core.train.run_folder import STEPS
 from lib_pivotal.core.train.state_facts import facts_problem
-from lib_pivotal.core.train.state_files import STATE_HEADER, state_files
-from lib_pivotal.core.train.step_bundles import kept_bundles
+from lib_pivotal.core.train.state_files import STATE_HEADER
+from lib_pivotal.core.train.step_bundles import newest_weights
 
 __all__ = ["StartSource", "config_of_state", "find_start", "read_source"]
 
@@ -44,7 +45,7 @@ class StartSource:
 
 
 def find_start(text: str) -> Path:
-    """The file that the setting ``start_from`` means; of a run folder it is the newest state or, without any, bundle.
+    """The file that the setting ``start_from`` means; of a run folder it is the bundle or state of the latest step.
 
     Args:
         text: as the user typed it.
@@ -55,11 +56,11 @@ def find_start(text: str) -> Path:
     path = Path(bare_path(text)).expanduser()
     if not path.is_dir():
         return path
-    files = [file for _, file in state_files(path / "states")] + kept_bundles(path)[::-1]
-    if not files:
+    newest = newest_weights(path, path / STEPS)
+    if newest is None:
         hint = "Give a bundle, a state, or the folder of a run that has either."
         raise BundleError(f"{printable(path.name)} has no state and no bundle to start from.", hint=hint)
-    return files[0]
+    return newest
 
 
 def read_source(path: Path, tokenizer: Callable[[str], Sequence[int]] | None) -> StartSource:
