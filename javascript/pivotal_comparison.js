@@ -8,6 +8,7 @@ var pivotalComparison = (function() {
     const PLACES = ["result", "bundles"];
 
     const states = {};
+    const shown = {};
 
     function element(place, name) {
         const id = `pivotal_compare_${place}_${name}`;
@@ -60,12 +61,10 @@ var pivotalComparison = (function() {
 
     function poll() {
         for (const place of PLACES) {
-            if (!isVisible(place) || document.hidden) {
-                continue;
-            }
-            const state = states[place];
-            // Until the first answer, and while a comparison is being made.
-            if (!state || state.isActive) {
+            const before = shown[place];
+            shown[place] = isVisible(place) && !document.hidden;
+            // When it appears, because another part, page or the API may have started one; and while one is being made.
+            if (shown[place] && (!before || !states[place] || states[place].isActive)) {
                 refresh(place);
             }
         }
@@ -73,14 +72,6 @@ var pivotalComparison = (function() {
 
     onUiLoaded(function() {
         setInterval(poll, POLL_MS);
-    });
-    onUiTabChange(function() {
-        // Another page, or the API, may have started one.
-        for (const place of PLACES) {
-            if (states[place] && isVisible(place)) {
-                refresh(place);
-            }
-        }
     });
 
     return {update};

@@ -16,6 +16,8 @@ from playwright.sync_api import Page, expect
 
 from lib_pivotal.core.config.schema import field_info
 
+pytestmark = pytest.mark.long
+
 BLOCKS = {name: info["block"] for name, info in field_info().items()}
 WAIT_MS = 60_000
 COUNT = 500

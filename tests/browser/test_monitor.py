@@ -16,6 +16,8 @@ from tests.browser.test_page import WAIT_MS, settings, tab
 from tests.e2e.images import NAMES, draw
 from tests.e2e.runs import wait
 
+pytestmark = pytest.mark.long
+
 __all__ = ["tab"]
 
 VALUES = "#pivotal_run_plot .pivotal-chart-values"

@@ -18,6 +18,8 @@ from tests.browser.tab_page import DESKTOP
 from tests.browser.test_page import BLOCKS, settings
 from tests.e2e.images import draw
 
+pytestmark = pytest.mark.long
+
 WAIT_MS = 60_000
 
 
@@ -77,7 +79,6 @@ def test_the_length_follows_what_is_typed(tab, images):
     expect(tab.page.locator("#pivotal_training_steps input")).not_to_have_value("0", timeout=WAIT_MS)
 
 
-@pytest.mark.long
 def test_two_queued_runs_end_without_a_hand(tab, webui, images):
     for name in ("queued-a", "queued-b"):
         tab.fill(settings(images, name, steps=2, sample_every=0), BLOCKS)

@@ -19,6 +19,8 @@ from tests.e2e.images import settings
 from tests.e2e.runs import start, wait, wait_for_step
 from tests.e2e.server import Webui, find_webui, version_of
 
+pytestmark = pytest.mark.long
+
 TAGS = {
     "whole": "<lora:A:1> ",
     "unet": "<lora:A:te=0:unet=1:ti=off> ",
@@ -119,7 +121,6 @@ def test_a_second_checkpoint_is_used_and_the_first_one_is_loaded_again(bench: Be
     webui.choose("random")
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("how", ["compare_stop", "interrupt"])
 def test_it_can_be_interrupted_and_restores_the_checkpoint(bench: Bench, how: str) -> None:
     webui = bench.webui
