@@ -220,7 +220,11 @@ def run_all(arguments: list[str]) -> int:
     if find_webui() is None:
         webui = []
         suites.left_out.append("the suites in a real webui: none was found; set PIVOTAL_WEBUI to the folder of one")
-    suites.run_in_parallel([*webui, ("engine, contract, headless host", python, arguments), *tabs])
+    engine = [
+        ("whole runs, headless host", python, ["tests/runs", "tests/headless", *arguments]),
+        ("engine, contract", python, ["tests/source", "tests/unit", "tests/contract", "tests/gpu", *arguments]),
+    ]
+    suites.run_in_parallel([*webui, *engine, *tabs])
     return suites.finish()
 
 

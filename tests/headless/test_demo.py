@@ -17,6 +17,7 @@ needs_model = pytest.mark.skipif(not assets.BASE_A.exists(), reason="THE SMALL M
 
 
 @needs_model
+@pytest.mark.long
 def test_the_demo_trains_measures_and_draws(tmp_path: Path, monkeypatch) -> None:
     from lib_pivotal.demo import __main__ as demo
     from lib_pivotal.demo import characters, evaluate

@@ -19,7 +19,10 @@ from lib_pivotal.demo.characters import write_dataset
 from lib_pivotal.demo.evaluate import held_out, parts_of
 from lib_pivotal.host.diffusers.model import load_model
 
-pytestmark = pytest.mark.skipif(not assets.BASE_A.exists(), reason="the demo's trained base is not here")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(not assets.BASE_A.exists(), reason="the demo's trained base is not here"),
+]
 NAME = "zogling"
 
 
