@@ -44,7 +44,20 @@ def ours(server: Webui, random_checkpoints: list[Path]) -> Bench:
     return _bench(server, random_checkpoints)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.check.__name__)
+LONG = {
+    "names_work_in_every_prompt_syntax",
+    "other_checkpoints_keep_the_names",
+    "a_refiner_keeps_the_names",
+    "a_second_pass_with_another_checkpoint_keeps_the_names",
+}
+"""Each of these takes five seconds or more."""
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=[pytest.mark.long] * (case.check.__name__ in LONG)) for case in CASES],
+    ids=lambda case: case.check.__name__,
+)
 def test_bundle_cases_hold_with_the_extension(ours: Bench, case: Case) -> None:
     RESULTS.setdefault(case.name, {})["with us"] = "fails"
     ours.start_afresh()
