@@ -2,7 +2,7 @@
 
     python run.py demo            train on the embedded small model and show images and numbers
     python run.py test [ARGS]     the tests, also in a real webui if one is found; ARGS go to pytest
-    python run.py all [ARGS]      the same with those that need a minute each
+    python run.py all [ARGS]      the same with the long ones
     python run.py unit [ARGS]     the tests that train nothing, on several processor cores
     python run.py check           linters, spelling, types, direction of imports
     python run.py e2e [--webui DIR] [ARGS]      all tests in a real webui, also the long ones
@@ -204,7 +204,7 @@ class Suites:
 
 
 def run_tests(arguments: list[str]) -> int:
-    """Run the tests that are possible on this machine, without those that need a minute each."""
+    """Run the tests that are possible on this machine, without the long ones."""
     return run_all(["-m", "not long", *arguments])
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -184,4 +183,4 @@ def _small(image: Image.Image) -> Image.Image:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

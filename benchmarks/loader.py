@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 from tests.e2e.bundles import Maker
-from tests.e2e.server import find_python, find_webui, running
+from tests.e2e.server import find_installed, running
 
 _E2E = Path(__file__).resolve().parents[1] / "tests" / "e2e"
 
@@ -37,10 +37,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--starts", type=int, default=2, help="how often each webui is started")
     options = parser.parse_args()
-    tree = find_webui()
-    python = find_python(tree) if tree else None
-    if tree is None or python is None:
+    found = find_installed()
+    if found is None:
         sys.exit("No webui was found: set PIVOTAL_WEBUI and PIVOTAL_WEBUI_PYTHON.")
+    tree, python = found
     times: dict[bool, dict[str, list[float]]] = {True: {}, False: {}}
     with tempfile.TemporaryDirectory() as folder:
         command = [str(python), str(_E2E / "random_checkpoint.py"), str(tree), folder]

@@ -8,8 +8,6 @@ while 500 images are scrolled; and how far a training run moves what is on the p
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import statistics
 import sys
 import tempfile
@@ -23,12 +21,13 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from lib_pivotal.demo.assets import materialize
-from tests.browser.tab_page import DESKTOP, TabPage
+from tests.browser.tab_page import DESKTOP, TabPage, find_chromium
 from tests.e2e.images import CONCEPTS, draw
 from tests.e2e.runs import start, wait
-from tests.e2e.server import Webui, find_python, find_webui, running
+from tests.e2e.server import Webui, find_installed, running
 
 IMAGES = 500
+_STEPS = 80
 MOST_S = 30.0
 """Longer than any answer."""
 LOADED = "typeof opts !== 'undefined' && 'samples_save' in opts"
@@ -66,15 +65,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--loads", type=int, default=5, help="how often the page is loaded in each webui")
     options = parser.parse_args()
-    tree = find_webui()
-    python = find_python(tree) if tree else None
-    if tree is None or python is None:
+    found = find_installed()
+    if found is None:
         sys.exit("No webui was found: set PIVOTAL_WEBUI and PIVOTAL_WEBUI_PYTHON.")
-    program = os.environ.get("PIVOTAL_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    tree, python = found
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         folder = Path(name)
         checkpoint = materialize(folder / "model").a
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
         with running(tree, python, folder / "alone", [checkpoint], with_extension=False) as webui:
             alone = [_load(browser, webui.url) for _ in range(options.loads)]
         with running(tree, python, folder / "ours", [checkpoint]) as webui:
@@ -121,7 +119,7 @@ def _write_images(folder: Path) -> Path:
 
 
 def _measure_shifts(tab: TabPage, webui: Webui, images: Path) -> None:
-    settings = {"concepts": CONCEPTS, "data_folder": str(images), "resolution": 64, "steps": 40, "sample_every": 10}
+    settings = {"concepts": CONCEPTS, "data_folder": str(images), "resolution": 64, "steps": _STEPS, "sample_every": 10}
     start(webui, {**settings, "sample_steps": 2, "output_name": "watched"})
     tab.page.locator("#tabs > .tab-nav button").first.click()
     tab.show()
@@ -129,9 +127,12 @@ def _measure_shifts(tab: TabPage, webui: Webui, images: Path) -> None:
     # The first answer shows the parts that only a run has.
     tab.page.wait_for_timeout(3000)
     tab.page.evaluate(WATCH_SHIFTS)
+    watched = _STEPS - webui.get("/pivotal/v1/status")["step"]
+    if watched < _STEPS // 2:
+        sys.exit(f"Only {watched} of {_STEPS} steps would be watched: use more steps.")
     wait(webui)
     shifts = tab.page.evaluate("window.shifts")
-    _say(f"layout shifts during a run of 40 steps: {len(shifts)}, sum {sum(shift[0] for shift in shifts):.3f}")
+    _say(f"layout shifts during {watched} steps of a run: {len(shifts)}, sum {sum(shift[0] for shift in shifts):.3f}")
     for shift in shifts[:10]:
         _say(f"    {shift}")
 

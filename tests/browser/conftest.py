@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from tests.browser.bare_page import gradio_python, serving
-from tests.browser.tab_page import DESKTOP, TabPage
-from tests.e2e.server import Webui, find_python, find_webui, running
+from tests.browser.tab_page import DESKTOP, TabPage, find_chromium
+from tests.e2e.server import Webui, find_installed, running
 
 _HERE = Path(__file__).resolve().parent
 _E2E = _HERE.parent / "e2e"
@@ -56,10 +56,10 @@ def _checkpoints(tree: Path, python: Path, folder: Path) -> list[Path]:
 @pytest.fixture(scope="session")
 def webui() -> Iterator[Webui]:
     """A started webui with our extension."""
-    tree = find_webui()
-    python = find_python(tree) if tree else None
-    if tree is None or python is None:
+    found = find_installed()
+    if found is None:
         _skip_loudly("NO WEBUI FOUND (set PIVOTAL_WEBUI, PIVOTAL_WEBUI_PYTHON)")
+    tree, python = found
     # Not pytest's own folder, whose name would be in the screenshots.
     folder = Path(tempfile.mkdtemp(prefix="webui-"))
     try:
@@ -82,10 +82,9 @@ def browser():
         from playwright.sync_api import Error, sync_playwright
     except ImportError:
         _skip_loudly("NO PLAYWRIGHT FOUND")
-    program = os.environ.get("PIVOTAL_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
     with sync_playwright() as playwright:
         try:
-            chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+            chromium = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
         except Error:
             _skip_loudly("NO CHROMIUM FOUND (set PIVOTAL_CHROMIUM)")
         yield chromium

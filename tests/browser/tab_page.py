@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,16 @@ from playwright.sync_api import Locator, Page, ViewportSize, expect
 
 from lib_pivotal.core.config.schema import concept_field_info
 
-__all__ = ["DESKTOP", "TabPage"]
+__all__ = ["DESKTOP", "TabPage", "find_chromium"]
 
 _WAIT_MS = 120_000
 DESKTOP: ViewportSize = {"width": 1360, "height": 900}
 """Size of the window."""
+
+
+def find_chromium() -> str | None:
+    """``$PIVOTAL_CHROMIUM``, or the system's; None means playwright's own."""
+    return os.environ.get("PIVOTAL_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 class TabPage:

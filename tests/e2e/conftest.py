@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.images import draw
-from tests.e2e.server import Webui, find_python, find_webui, running, version_of
+from tests.e2e.server import Webui, find_installed, find_webui, running, version_of
 
 _HERE = Path(__file__).parent
 pytest.register_assert_rewrite("tests.e2e.bundle_cases")
@@ -52,13 +52,12 @@ def _demo_checkpoints(folder: Path) -> list[Path]:
 
 def _found() -> tuple[Path, Path]:
     """Tree and interpreter of the webui; skips if there is none."""
-    tree = find_webui()
-    python = find_python(tree) if tree else None
-    if tree is None or python is None:
+    found = find_installed()
+    if found is None:
         message = "NO WEBUI FOUND: nothing was tested in a real webui (set PIVOTAL_WEBUI, PIVOTAL_WEBUI_PYTHON)."
         warnings.warn(message, stacklevel=1)
         pytest.skip(message)
-    return tree, python
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from typing import Any
 
 from PIL import Image
 
-__all__ = ["Webui", "digest_of", "find_python", "find_webui", "make_data_folder", "running", "version_of"]
+__all__ = ["Webui", "digest_of", "find_installed", "find_webui", "make_data_folder", "running", "version_of"]
 
 _ROOT = Path(__file__).resolve().parents[2]
 _START_S = 240
@@ -48,7 +48,14 @@ def find_webui() -> Path | None:
     return tree if (tree / "launch.py").exists() else None
 
 
-def find_python(webui: Path) -> Path | None:
+def find_installed() -> tuple[Path, Path] | None:
+    """The webui and its interpreter; None where either is missing."""
+    tree = find_webui()
+    python = _find_python(tree) if tree else None
+    return (tree, python) if tree and python else None
+
+
+def _find_python(webui: Path) -> Path | None:
     """``$PIVOTAL_WEBUI_PYTHON``, the webui's own venv, or ``~/webui-venv``."""
     chosen = os.environ.get("PIVOTAL_WEBUI_PYTHON")
     candidates = [Path(chosen)] if chosen else [webui / "venv", webui / ".venv", Path.home() / "webui-venv"]

@@ -10,15 +10,14 @@ import pytest
 
 from tests.e2e.bundle_cases import CASES, RESULTS, Bench, Case
 from tests.e2e.bundles import Maker
-from tests.e2e.server import Webui, find_python, find_webui, running, version_of
+from tests.e2e.server import Webui, find_installed, find_webui, running, version_of
 
 
 @contextmanager
 def _started_alone(folder: Path, checkpoints: list[Path]) -> Iterator[Bench]:
-    tree = find_webui()
-    python = find_python(tree) if tree else None
-    assert tree is not None and python is not None
-    with running(tree, python, folder, checkpoints[:2], with_extension=False) as server:
+    found = find_installed()
+    assert found is not None
+    with running(*found, folder, checkpoints[:2], with_extension=False) as server:
         yield _bench(server, checkpoints)
 
 
