@@ -91,7 +91,7 @@ def browser():
         chromium.close()
 
 
-@pytest.fixture(scope="module", params=[3, 4], ids=["gradio3", "gradio4"])
+@pytest.fixture(scope="session", params=[3, 4], ids=["gradio3", "gradio4"])
 def bare_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """Where the tab is served by a bare Gradio of either version, without a webui, and the folder of its files."""
     python = gradio_python(request.param)
@@ -102,9 +102,9 @@ def bare_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
         yield address, folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def bare_tab(bare_server: tuple[str, Path], browser) -> Iterator[TabPage]:
-    """The tab under either version of Gradio, in one page for all tests of a file."""
+    """The tab under either version of Gradio, in one page for all tests."""
     address, _ = bare_server
     context = browser.new_context(viewport=DESKTOP, permissions=["clipboard-read", "clipboard-write"])
     # Gradio's page asks other servers for fonts and a script, and waits for them.

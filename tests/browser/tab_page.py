@@ -63,9 +63,14 @@ class TabPage:
                 self.page.click("#pivotal_names_add")
             for name, value in concept.items():
                 self.cell(row, name).fill(str(value))
+        self.fill_fields({name: value for name, value in settings.items() if name != "concepts"}, blocks)
+
+    def fill_fields(self, settings: dict[str, Any], blocks: dict[str, str]) -> None:
+        """Type settings other than concepts, where they are not there yet: the page computes after every one."""
         for name, value in settings.items():
-            if name != "concepts":
-                self.page.locator(f"#pivotal_{blocks[name]}_{name}").locator("input, textarea").fill(str(value))
+            field = self.page.locator(f"#pivotal_{blocks[name]}_{name}").locator("input, textarea")
+            if field.input_value() != str(value):
+                field.fill(str(value))
 
     def cell(self, row: int, name: str) -> Locator:
         """A cell of the table of concepts, by its label; rows count from 0."""

@@ -61,13 +61,16 @@ def _found() -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="session")
-def random_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Small checkpoints with random weights: ``random`` and ``other`` (SD1), ``sd2``, ``sdxl``."""
+def random_checkpoints(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Small checkpoints with random weights: ``random`` and ``other`` (SD1); where they are needed ``sd2``, ``sdxl``."""
     tree, python = _found()
     folder = tmp_path_factory.mktemp("checkpoints")
-    command = [str(python), str(_HERE / "random_checkpoint.py"), str(tree), str(folder), "sd1", "sd2", "sdxl"]
+    # Making these takes many seconds.
+    needed = any(item.path.name == "test_families.py" for item in request.session.items)
+    families = ["sd2", "sdxl"] if needed else []
+    command = [str(python), str(_HERE / "random_checkpoint.py"), str(tree), str(folder), "sd1", *families]
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
-    return [folder / f"{name}.safetensors" for name in ("random", "other", "sd2", "sdxl")]
+    return [folder / f"{name}.safetensors" for name in ("random", "other", *families)]
 
 
 @pytest.fixture(scope="session")

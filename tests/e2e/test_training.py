@@ -32,6 +32,12 @@ def trained(webui: Webui, data: Path) -> dict[str, Any]:
     return {**status, "before": before, "after": after, "image": image, "again": again}
 
 
+@pytest.fixture(scope="module")
+def losses(webui: Webui, data: Path) -> list[float]:
+    """The losses of a run of two steps without previews."""
+    return losses_of(train(webui, settings(data, "e2e_short", steps=2, sample_every=0)))
+
+
 def test_a_run_leaves_every_weight_and_every_pixel_as_they_were(trained: dict[str, Any]) -> None:
     assert_same(trained["after"], trained["before"])
     assert trained["again"] == trained["image"]
@@ -92,17 +98,13 @@ def test_training_the_same_name_again_changes_the_next_image(webui: Webui, data:
     assert webui.pixels(prompt) != first
 
 
-def test_a_lora_used_just_before_has_no_effect_on_training(webui: Webui, data: Path) -> None:
-    clean = train(webui, settings(data, "e2e_clean", steps=2, sample_every=0))
-    webui.pixels("a red circle <lora:e2e_clean:1>")
-    after_lora = train(webui, settings(data, "e2e_clean2", steps=2, sample_every=0))
-    assert losses_of(after_lora) == losses_of(clean)
+def test_a_lora_used_just_before_has_no_effect_on_training(webui: Webui, data: Path, losses: list[float]) -> None:
+    webui.pixels("a red circle <lora:e2e_short:1>")
+    assert losses_of(train(webui, settings(data, "e2e_after_lora", steps=2, sample_every=0))) == losses
 
 
-def test_previews_do_not_change_what_is_learned(webui: Webui, data: Path) -> None:
-    without = train(webui, settings(data, "e2e_quiet", steps=2, sample_every=0))
-    with_previews = train(webui, settings(data, "e2e_shown", steps=2, sample_every=1))
-    assert losses_of(with_previews) == losses_of(without)
+def test_previews_do_not_change_what_is_learned(webui: Webui, data: Path, losses: list[float]) -> None:
+    assert losses_of(train(webui, settings(data, "e2e_shown", steps=2, sample_every=1))) == losses
 
 
 def test_a_stopped_run_keeps_a_loadable_bundle_and_an_untouched_model(webui: Webui, data: Path) -> None:
@@ -179,12 +181,11 @@ def test_another_checkpoint_can_be_trained_and_the_selected_one_comes_back(webui
     assert_same(state_of(webui), before)
 
 
-def test_bf16_training_changes_no_weight(webui: Webui, data: Path) -> None:
+def test_bf16_training_changes_no_weight(webui: Webui, data: Path, losses: list[float]) -> None:
     before = state_of(webui)
-    full = train(webui, settings(data, "e2e_fp32", steps=2, sample_every=0))
     status = train(webui, settings(data, "e2e_bf16", steps=2, sample_every=1, precision="bf16"))
-    assert losses_of(status) != losses_of(full)
-    assert losses_of(status) == pytest.approx(losses_of(full), rel=0.05)
+    assert losses_of(status) != losses
+    assert losses_of(status) == pytest.approx(losses, rel=0.05)
     assert_same(state_of(webui), before)
 
 

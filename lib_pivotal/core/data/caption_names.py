@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -130,18 +131,28 @@ def _names_by_words(concepts: Sequence[Concept]) -> dict[str, str]:
 
 def _pattern(words: Iterable[str], *, has_escapes: bool) -> re.Pattern[str]:
     """Pattern that finds the words in a text, longest first; ``_`` counts as a space in them and as a letter around."""
-    found = [_in_text(word, has_escapes=has_escapes) for word in sorted(words, key=len, reverse=True) if word]
+    longest_first = sorted(filter(None, words), key=len, reverse=True)
+    # Words between the same limits share them: compiling a limit takes many times as long as compiling a word.
+    parts = [
+        f"{start}(?:{'|'.join(_in_text(word, has_escapes=has_escapes) for word in group)}){end}"
+        for (start, end), group in itertools.groupby(longest_first, _limits)
+    ]
     # Without words, a pattern that never matches.
-    return re.compile("|".join(found) or r"(?!)", re.IGNORECASE)
+    return re.compile("|".join(parts) or r"(?!)", re.IGNORECASE)
 
 
-def _in_text(word: str, *, has_escapes: bool) -> str:
-    """Pattern for one word: no letter directly before or after it, unless one of the two is unspaced or a bracket."""
+def _limits(word: str) -> tuple[str, str]:
+    """Patterns around a word: no letter directly before or after it, unless one of the two is unspaced or a bracket."""
     letter = rf"[^\W{_UNSPACED}]"
     start = "" if word[0] == "<" or _UNSPACED_LETTER.match(word[0]) else f"(?<!{letter})"
     end = "" if word[-1] == ">" or _UNSPACED_LETTER.match(word[-1]) else f"(?!{letter})"
+    return start, end
+
+
+def _in_text(word: str, *, has_escapes: bool) -> str:
+    """Pattern for the spellings of one word."""
     flexible = re.escape(word).replace(r"\ ", r"[\s_]+")
     if has_escapes:
         for bracket in "()[]":
             flexible = flexible.replace(f"\\{bracket}", rf"\\?\{bracket}")
-    return f"{start}{flexible}{end}"
+    return flexible
