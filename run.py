@@ -272,7 +272,8 @@ def run_checks() -> int:
 
 def run_bench(arguments: list[str]) -> int:
     """Run a benchmark; its arguments follow its name."""
-    names = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py"))
+    programs = [*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "benchmarks").glob("*/__main__.py")]
+    names = sorted({path.parent.name if path.stem == "__main__" else path.stem for path in programs} - {"gpu"})
     if not arguments or arguments[0] not in names:
         say(f"Choose a benchmark: {', '.join(names)}")
         return 1

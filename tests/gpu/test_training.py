@@ -83,7 +83,7 @@ def test_a_group_that_waits_for_its_start_does_not_stop_the_others(tmp_path, dat
 def test_no_step_waits_for_the_device(tmp_path, data, device, precision):
     (data / "01.txt").write_text("zog_x, " + "word, " * 60)
     config = toy_config(
-        data, batch_size=4, accumulation=2, flip=True, text_encoder_rank=2, norm_band=True, tag_dropout=0.5
+        data, batch_size=4, accumulation=2, flip=True, text_encoder_rank=2, embedding_norms="band", tag_dropout=0.5
     )  # fmt: skip
     train_without_waiting(config, GpuModel(device, precision), tmp_path)
 

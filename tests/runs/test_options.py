@@ -204,6 +204,12 @@ EFFECTS: dict[str, Effect] = {
     "memory": Effect("save", recomputed, becomes={True}),
     "gradient_checkpointing": Effect(True, recomputed, becomes={True}),
     "clip_skip": Effect(2, request("clip_skip"), PREVIEWS, {2}),
+    "lora_kind": Effect(
+        "loha", lambda run: layers(run).get("lora_unet_attn1_to_q.hada_w1_b"), {"rank": 4}, becomes=[4, 32]
+    ),
+    "lokr_factor": Effect(
+        2, lambda run: layers(run).get("lora_unet_attn1_to_q.lokr_w1"), {"lora_kind": "lokr"}, becomes=[2, 2]
+    ),
     "rank": Effect(2, lambda run: layers(run)["lora_unet_attn1_to_q.lora_down.weight"], becomes=[2, 32]),
     "alpha": Effect(4.0),
     "conv_rank": Effect(3, lambda run: layers(run).get("lora_unet_conv_in.lora_down.weight"), becomes=[3, 4, 3, 3]),
@@ -219,7 +225,7 @@ EFFECTS: dict[str, Effect] = {
     # Enough images that some are nearly clean, where the weightings differ.
     "loss_weighting": Effect("none", losses, {"batch_size": 6}),
     "min_snr_gamma": Effect(0.5, losses),
-    "norm_band": Effect(False, trained, {"norm_band": True, "embedding_lr": 1.0}),
+    "embedding_norms": Effect("direction", trained, {"embedding_norms": "band", "embedding_lr": 1.0}),
     "sample_every": Effect(2, lambda run: len(preview_steps(run)), PREVIEWS, 3),
     "sample_prompts": Effect("zog_x, left", request("prompt"), PREVIEWS, {"zog_x, left"}),
     "sample_negative": Effect("blurred", request("negative_prompt"), PREVIEWS, {"blurred"}),

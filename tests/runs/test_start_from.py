@@ -86,6 +86,24 @@ def test_a_new_run_begins_with_the_values_of_a_state_or_of_a_kept_step(config, t
             assert torch.equal(lora[key], value)
 
 
+@pytest.mark.parametrize("what", ["bundle", "state"])
+@pytest.mark.parametrize("kind", ["loha", "lokr"])
+def test_other_kinds_of_lora_begin_as_strong_as_they_are_there(config, tmp_path, kind, what):
+    where = folders(tmp_path, "first")
+    outcome, _ = run(replace(config, lora_kind=kind, save_precision="fp32"), where)
+    start = outcome.bundle_path if what == "bundle" else where.run / "states" / "state-000008.safetensors"
+    new = replace(config, lora_kind=kind, start_from=str(start), alpha=8.0, output_name="new")
+    assert check_start_from(new, "", ToyEncoder().tokenize) == []
+    there = read_bundle(outcome.bundle_path).lora
+    for part in prepared(new, tmp_path).adapters:
+        for key, value in part.state_dict().items():
+            strength = 8.0 / config.alpha if key.endswith("hada_w2_a") else 1.0
+            if not key.endswith("alpha"):
+                assert torch.allclose(value * strength, there[key].float(), atol=1e-6), key
+    (problem, *_) = check_start_from(replace(new, lora_kind="lora"), "", ToyEncoder().tokenize)
+    assert problem.field == "lora_kind" and kind in problem.hint
+
+
 def test_a_state_that_does_not_fit_or_is_damaged_is_refused(config, tmp_path):
     where = folders(tmp_path, "first")
     run(config, where)
@@ -123,6 +141,7 @@ def test_it_is_a_new_run_that_can_also_be_resumed(config, bundle, tmp_path):
         ({"concepts": (Concept("zog_x", init_text="one", vectors=0),)}, "concepts[0].vectors"),
         ({"rank": 8}, "rank"),
         ({"text_encoder_rank": 0}, "rank"),
+        ({"lora_kind": "loha"}, "lora_kind"),
         ({"start_from": "/nowhere/x.safetensors"}, "start_from"),
         ({"start_from": "a\0b"}, "start_from"),
     ],

@@ -19,25 +19,33 @@ from tests.unit.toy import ToyEncoder
 ENCODER = ToyEncoder()
 
 
-def build(*concepts: Concept) -> EmbeddingTable:
-    return EmbeddingTable(concepts, layout_of(concepts, ENCODER), ENCODER, 1, torch.device("cpu"))
+def build(*concepts: Concept, norms: str = "band") -> EmbeddingTable:
+    layout = layout_of(concepts, ENCODER)
+    return EmbeddingTable(concepts, layout, ENCODER, seed=1, norms=norms, device=torch.device("cpu"))
+
+
+def norms_of(vectors: torch.Tensor) -> torch.Tensor:
+    return vectors.detach().norm(dim=1)
 
 
 def test_starts_from_the_init_text_then_noise_around_its_mean():
-    concept = Concept("zog", init_text="red hat", vectors=60)
-    vectors = initial_vectors(concept, 60, ENCODER, torch.Generator().manual_seed(0))
+    concept = Concept("zog", init_text="red hat", vectors=2000)
+    vectors = initial_vectors(concept, 2000, ENCODER, torch.Generator().manual_seed(0))
     words = ENCODER.table.weight[ENCODER.tokenize("red hat")]
     assert torch.equal(vectors[:2], words)
-    noise = vectors[2:] - words.mean(0)
-    spread = ENCODER.table.weight[::16].std(0)
-    assert (noise.mean(0).abs() < 0.4 * spread).all()
-    assert (0.7 * spread < noise.std(0)).all() and (noise.std(0) < 1.4 * spread).all()
+    noise = vectors[2:]
+    assert torch.allclose(norms_of(noise), norms_of(words).mean(), rtol=1e-5)
+    assert torch.cosine_similarity(noise.mean(0), words.mean(0), dim=0) > 0.95
+    # Before each vector is brought to the norm, it spreads in each dimension as the vocabulary does.
+    spread, expected = noise.std(0), ENCODER.table.weight[::16].std(0)
+    assert torch.allclose(spread / spread.norm(), expected / expected.norm(), atol=0.05)
 
 
 def test_without_init_text_starts_from_noise_around_the_mean_of_the_vocabulary():
-    vectors = initial_vectors(Concept("zog"), 60, ENCODER, torch.Generator().manual_seed(0))
+    vectors = initial_vectors(Concept("zog"), 2000, ENCODER, torch.Generator().manual_seed(0))
     vocabulary = ENCODER.table.weight[::16]
-    assert ((vectors.mean(0) - vocabulary.mean(0)).abs() < 0.4 * vocabulary.std(0)).all()
+    assert torch.allclose(norms_of(vectors), norms_of(vocabulary).median(), rtol=1e-5)
+    assert torch.cosine_similarity(vectors.mean(0), vocabulary.mean(0), dim=0) > 0.95
 
 
 def test_a_text_for_all_vectors_leaves_no_noise():
@@ -60,44 +68,60 @@ def test_parts_share_memory_with_the_table():
     assert table.parameters["b x"].grad.abs().sum() == 16 and table.parameters["a x"].grad.abs().sum() == 0
 
 
-def test_norm_band_of_noise_counts_from_the_norm_of_the_vocabulary():
-    table = build(Concept("a x", init_text="red", vectors=3), Concept("b x", vectors=1))
-    usual = ENCODER.table.weight[::16].norm(dim=1).median()
-    first = table.weight[0].norm().item()
+def test_band_brings_vectors_back_to_its_edges_and_only_from_outside():
+    table = build(Concept("a x", init_text="red hat on", vectors=3), Concept("b x", vectors=1))
+    start = table.weight.detach().clone()
+    factors = torch.tensor([1.2, 4.0, 0.1, 100.0])
+    with torch.no_grad():
+        table.weight *= factors[:, None]
+    inside = table.weight.detach()[0].clone()
+    table.limit_norms()
+    assert torch.equal(table.weight[0], inside)
+    assert torch.allclose(table.weight, start * torch.tensor([1.2, 1.5, 0.5, 1.5])[:, None], rtol=1e-5)
+
+
+def test_direction_keeps_every_norm_and_no_direction():
+    table = build(Concept("a x", init_text="red hat", vectors=3), norms="direction")
+    before = norms_of(table.weight).clone()
+    with torch.no_grad():
+        table.weight += torch.randn(3, 16, generator=torch.Generator().manual_seed(2))
+    moved = table.weight.detach().clone()
+    table.limit_norms()
+    assert torch.allclose(norms_of(table.weight), before, rtol=1e-6)
+    assert torch.allclose(torch.cosine_similarity(table.weight, moved), torch.ones(3))
+
+
+def test_free_norms_are_left_alone():
+    table = build(Concept("a x", vectors=2), norms="free")
     with torch.no_grad():
         table.weight *= 100.0
-    for _ in range(400):
-        table.pull_norms(0.05)
-    expected = torch.stack([torch.tensor(1.5 * first), *[1.5 * usual] * 3])
-    assert torch.allclose(table.weight.detach().norm(dim=1), expected, rtol=1e-2)
-
-
-def test_norm_band_pulls_back_only_from_outside():
-    table = build(Concept("a x", init_text="red hat on", vectors=3))
-    start = table.weight.detach().clone()
-    with torch.no_grad():
-        table.weight[1] *= 4.0
-        table.weight[2] *= 0.1
     before = table.weight.detach().clone()
-    table.pull_norms(0.05)
-    ratio = table.weight.detach().norm(dim=1) / before.norm(dim=1)
-    assert ratio[0] == 1.0 and ratio[1] < 1.0 and ratio[2] > 1.0
-    for _ in range(400):
-        table.pull_norms(0.05)
-    ratio = table.weight.detach().norm(dim=1) / start.norm(dim=1)
-    assert torch.allclose(ratio, torch.tensor([1.0, 1.5, 0.5]), atol=1e-2)
+    table.limit_norms()
+    assert torch.equal(table.weight, before)
 
 
-def test_norm_band_leaves_frozen_vectors_alone_wherever_they_are():
-    table = build(Concept("a x", vectors=2), Concept("b x", vectors=1))
+def test_norms_of_frozen_vectors_are_left_alone_bit_for_bit():
+    for norms in ("band", "direction"):
+        table = build(Concept("a x", vectors=2), Concept("b x", vectors=1), norms=norms)
+        with torch.no_grad():
+            table.weight *= 4.0
+        before = table.weight.detach().clone()
+        table.freeze("a x")
+        for _ in range(10):
+            table.limit_norms()
+        assert torch.equal(table.weight[:2], before[:2])
+        assert table.weight[2].norm() < 0.9 * before[2].norm()
+
+
+def test_norms_count_from_what_a_run_starts_from():
+    table = build(Concept("a x", vectors=2))
     with torch.no_grad():
         table.weight *= 4.0
+    table.set_initial_norms(norms_of(table.weight))
     before = table.weight.detach().clone()
-    table.freeze("a x")
-    for _ in range(10):
-        table.pull_norms(0.05)
-    assert torch.allclose(table.weight[:2], before[:2], rtol=1e-6)
-    assert table.weight[2].norm() < 0.9 * before[2].norm()
+    table.limit_norms()
+    assert torch.equal(table.weight, before)
+    assert torch.equal(table.relative_norms(), torch.ones(2))
 
 
 class NoOperations(TorchDispatchMode):

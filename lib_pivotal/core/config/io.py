@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Any, TypeVar
 
 from lib_pivotal.core.config.concept import Concept
+from lib_pivotal.core.config.old_names import with_new_names
 from lib_pivotal.core.config.schema import CONFIG_VERSION, LISTS, TrainConfig
 from lib_pivotal.core.config.setting import setting_info
 from lib_pivotal.core.config.settings_file import parse_settings
@@ -100,7 +101,7 @@ def read_dict(values: Any) -> tuple[TrainConfig, list[Problem]]:
             [Problem("config", "error", "The settings must be a JSON object.", "Enclose them in { and }.")]
         )
     problems: list[Problem] = []
-    values = dict(values)
+    values = with_new_names(values)
     version = values.pop("config_version", CONFIG_VERSION)
     if version != CONFIG_VERSION:
         problems.append(

@@ -125,6 +125,26 @@ class TrainConfig(DataSettings):
     )
 
     # LoRA
+    lora_kind: str = setting(
+        "lora",
+        "lora",
+        "advanced",
+        "Kind of LoRA",
+        "lora suits most data sets. loha has a higher rank in the same file size: more flexible with several concepts, "
+        "weaker in fine details. lokr learns from whole matrices whose size the LoKr factor sets; rank and alpha only "
+        "decide which layers it trains. All webuis and Forge read all three.",
+        choices=("lora", "loha", "lokr"),
+    )
+    lokr_factor: int = setting(
+        8,
+        "lora",
+        "advanced",
+        "LoKr factor",
+        "The file shrinks with its square: 4 to 8 for subjects that are hard to learn, 16 for easy ones; 0 makes it as "
+        "small as possible, which transfers badly to other models.",
+        low=0,
+        high=64,
+    )
     rank: int = setting(
         16,
         "lora",
@@ -235,13 +255,14 @@ class TrainConfig(DataSettings):
         low=0.0,
         high=100.0,
     )
-    norm_band: bool = setting(
-        True,
+    embedding_norms: str = setting(
+        "band",
         "optimizer",
         "advanced",
-        "Limit embedding norms",
-        "Gently pulls a vector back when its norm leaves the range of 0.5 to 1.5 times its initial norm, "
-        "or that of ordinary words if it starts from noise.",
+        "Embedding norms",
+        "How far the norm of a vector may move away from its initial norm: band allows 0.5 to 1.5 times, direction "
+        "keeps it and lets only the direction change, free sets no limit.",
+        choices=("band", "direction", "free"),
     )
 
     # Samples

@@ -121,7 +121,13 @@ def _read_network(found: Found, section: Section) -> None:
     for key in ("network_args", "optimizer_args"):
         section.raw(key)
     kind = section.text("network_module")
-    if kind is not None and kind != "networks.lora":
+    if kind == "lycoris.kohya":
+        found.put(
+            "lora_kind", section.choice("algo", {"lora": "lora", "locon": "lora", "loha": "loha", "lokr": "lokr"})
+        )
+        factor = section.whole("factor")
+        found.put("lokr_factor", factor if factor is None else max(factor, 0))
+    elif kind is not None and kind != "networks.lora":
         section.leave("network_module", f"{kind} does not exist here; a LoRA is trained.")
     name = section.text("LoRA_type")
     if name is not None and name not in ("Standard", "Kohya LoCon"):

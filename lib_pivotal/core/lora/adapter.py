@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
-__all__ = ["Adapter", "Parameters"]
+__all__ = ["Adapter", "Parameters", "fill_from_file"]
 
 Parameters = Mapping[str, torch.Tensor]
 """The trained tensors of a layer: name → fp32 tensor."""
@@ -50,12 +50,16 @@ class Adapter(Protocol):
         """
         ...
 
+    def rescale(self, parameters: Parameters, factor: float) -> None:
+        """Multiply the adapter's change by a factor, in place."""
+        ...
+
     def tensors(self, parameters: Parameters) -> dict[str, torch.Tensor]:
         """The layer's tensors in a file: suffix of the key → copied tensor on the CPU."""
         ...
 
     def load(self, parameters: Parameters, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Load the parameters in place from tensors as returned by :meth:`tensors`.
+        """Load the parameters in place from tensors as returned by :meth:`tensors`, as strong as they are there.
 
         Raises:
             ValueError: the tensors do not fit the layer.
@@ -65,3 +69,22 @@ class Adapter(Protocol):
     def network_args(self) -> dict[str, Any]:
         """Entries of kohya's ``ss_network_args`` for layers like this one."""
         ...
+
+
+@torch.no_grad()
+def fill_from_file(parameters: Parameters, tensors: Mapping[str, torch.Tensor], keys: Mapping[str, str]) -> None:
+    """Fill parameters in place from a file's tensors.
+
+    Args:
+        parameters: the parameters.
+        tensors: suffix of the key → tensor.
+        keys: parameter name → suffix of the key.
+
+    Raises:
+        ValueError: a tensor is missing or has the wrong shape.
+    """
+    for name, value in parameters.items():
+        stored = tensors.get(keys[name])
+        if stored is None or stored.shape != value.shape:
+            raise ValueError(f"{keys[name]} does not fit {tuple(value.shape)}")
+        value.copy_(stored)

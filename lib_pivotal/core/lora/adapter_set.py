@@ -65,6 +65,9 @@ class AdapterSet:
         alpha_ratio: float,
         seed: int,
         device: torch.device,
+        *,
+        kind: str = "lora",
+        lokr_factor: int = 0,
     ) -> AdapterSet:
         """New adapters of the given ranks, see ``targets.choose_targets``.
 
@@ -74,8 +77,13 @@ class AdapterSet:
             alpha_ratio: alpha divided by rank, the same for every layer.
             seed: see the class.
             device: see the class.
+            kind: see ``kinds.adapter_for``.
+            lokr_factor: see ``kinds.adapter_for``.
         """
-        adapters = [(target, adapter_for(_shape(target), rank, alpha_ratio * rank)) for target, rank in chosen]
+        adapters = [
+            (target, adapter_for(_shape(target), rank, alpha_ratio * rank, kind=kind, lokr_factor=lokr_factor))
+            for target, rank in chosen
+        ]
         return cls(part, adapters, seed, device)
 
     @classmethod
@@ -135,10 +143,8 @@ class AdapterSet:
                 layer.adapter.load(layer.parameters, stored)
             except ValueError as error:
                 text = f"The LoRA of {key} does not fit: {error}."
-                raise BundleError(text, hint="Use the same ranks as the run that wrote it.") from error
-            # Without an alpha, kohya's programs use the rank.
-            alpha = float(stored.get("alpha", layer.adapter.rank))
-            layer.parameters["up"].mul_(alpha / layer.adapter.alpha)
+                hint = "Use the same kind of LoRA and the same ranks as the run that wrote it."
+                raise BundleError(text, hint=hint) from error
             used += [f"{key}.{name}" for name in stored]
         return used
 

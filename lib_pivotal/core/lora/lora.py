@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from lib_pivotal.core.lora.adapter import Parameters
+from lib_pivotal.core.lora.adapter import Parameters, fill_from_file
 
 __all__ = ["FusedLora", "Lora", "delta_weight"]
 
@@ -72,17 +72,19 @@ class Lora:
         }
 
     @torch.no_grad()
+    def rescale(self, parameters: Parameters, factor: float) -> None:
+        """Multiply B."""
+        parameters["up"].mul_(factor)
+
     def load(self, parameters: Parameters, tensors: Mapping[str, torch.Tensor]) -> None:
         """Fill A and B from a file's tensors.
 
         Raises:
             ValueError: a tensor is missing or has the wrong shape.
         """
-        for name, value in parameters.items():
-            stored = tensors.get(f"lora_{name}.weight")
-            if stored is None or stored.shape != value.shape:
-                raise ValueError(f"lora_{name}.weight does not fit {tuple(value.shape)}")
-            value.copy_(stored)
+        fill_from_file(parameters, tensors, {name: f"lora_{name}.weight" for name in parameters})
+        # Without an alpha, kohya's programs use the rank.
+        self.rescale(parameters, float(tensors.get("alpha", self.rank)) / self.alpha)
 
     def network_args(self) -> dict[str, Any]:
         """Nothing besides rank and alpha, which kohya stores elsewhere."""

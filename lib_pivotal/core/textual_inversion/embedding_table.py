@@ -16,8 +16,8 @@ __all__ = ["EmbeddingTable", "EmbeddingWeights", "Layout", "initial_vectors", "l
 Layout = Mapping[str, tuple[int, int]]
 """Embedding name → (first row, number of rows) in the table of every encoder."""
 
-_NORM_BAND = (0.5, 1.5)
-"""Norms may vary freely between these multiples of the initial norm, or of the vocabulary's norm for noise."""
+_NORM_RANGES = {"band": (0.5, 1.5), "direction": (1.0, 1.0), "free": (0.0, torch.inf)}
+"""Setting → the multiples of its initial norm between which a vector's norm may vary."""
 
 _SAMPLED = 16
 """Every 16th row is enough for statistics of the vocabulary and avoids copying it."""
@@ -79,7 +79,8 @@ def layout_of(concepts: Sequence[Concept], encoder: TextEncoder) -> Layout:
 def initial_vectors(concept: Concept, count: int, encoder: TextEncoder, generator: torch.Generator) -> torch.Tensor:
     """The vectors of the initialization text, then noise around their mean, or the vocabulary's if there are none.
 
-    The noise spreads as the vocabulary does.
+    The noise spreads as the vocabulary does, and each vector of it gets the mean norm of the initialization text, or
+    the vocabulary's median, so that no vector starts weaker than a word.
 
     Args:
         concept: its ``init_text`` is used.
@@ -95,15 +96,20 @@ def initial_vectors(concept: Concept, count: int, encoder: TextEncoder, generato
     sample = vocabulary[::_SAMPLED].float().cpu()
     noise = sample.std(0) * torch.randn(count, encoder.width, generator=generator)
     if not tokens:
-        return sample.mean(0) + noise
+        return _with_norm(sample.mean(0) + noise, _norms(sample).median())
     words = vocabulary[torch.tensor(tokens, device=vocabulary.device)].float().cpu()
-    return torch.cat([words, words.mean(0) + noise[len(tokens) :]])
+    return torch.cat([words, _with_norm(words.mean(0) + noise[len(tokens) :], _norms(words).mean())])
 
 
-def _noise_rows(concepts: Sequence[Concept], layout: Layout, encoder: TextEncoder) -> torch.Tensor:
-    """Which rows the initialization texts do not fill, bool, shape ``(rows,)``."""
-    parts = [torch.arange(layout[concept.name][1]) >= len(encoder.tokenize(concept.init_text)) for concept in concepts]
-    return torch.cat(parts)
+def _norms(vectors: torch.Tensor) -> torch.Tensor:
+    """Norm of each row, shape ``(rows,)``."""
+    norms: torch.Tensor = torch.linalg.vector_norm(vectors, dim=1)
+    return norms
+
+
+def _with_norm(vectors: torch.Tensor, norm: torch.Tensor) -> torch.Tensor:
+    """Rows of the same direction with one norm."""
+    return vectors * (norm / _norms(vectors).clamp(min=_SMALLEST_NORM)).unsqueeze(1)
 
 
 class EmbeddingTable:
@@ -114,15 +120,24 @@ class EmbeddingTable:
         layout: see :func:`layout_of`.
         encoder: provides initial vectors and width.
         seed: seed of the noise fill.
+        norms: how far the norms may vary: ``band``, ``direction`` or ``free``.
         device: device of the table.
 
     Attributes:
         weight: fp32, shape ``(rows, width)``, with a preset gradient.
         parameters: concept name → its rows, sharing memory with ``weight``.
+        initial_norms: see :meth:`set_initial_norms`.
     """
 
     def __init__(
-        self, concepts: Sequence[Concept], layout: Layout, encoder: TextEncoder, seed: int, device: torch.device
+        self,
+        concepts: Sequence[Concept],
+        layout: Layout,
+        encoder: TextEncoder,
+        *,
+        seed: int,
+        norms: str,
+        device: torch.device,
     ) -> None:
         self.encoder_name = encoder.name
         self._layout = layout
@@ -134,14 +149,9 @@ class EmbeddingTable:
         with torch.no_grad():
             self.weight.copy_(torch.cat(start))
         self.parameters = {name: self._parameter(first, count) for name, (first, count) in layout.items()}
-        initial: torch.Tensor = torch.linalg.vector_norm(self.weight.detach(), dim=1)
-        usual = torch.linalg.vector_norm(encoder.token_vectors().detach()[::_SAMPLED].float(), dim=1).median()
-        is_noise = _noise_rows(concepts, layout, encoder).to(device)
-        middle = torch.where(is_noise, usual.to(device), initial)
-        self._low, self._high = _NORM_BAND[0] * middle, _NORM_BAND[1] * middle
-        self._initial_norms = initial.clamp(min=_SMALLEST_NORM)
-        self._trained = torch.ones_like(initial)
         self._frozen: set[str] = set()
+        self._norm_range = _NORM_RANGES[norms]
+        self.set_initial_norms(_norms(self.weight.detach()))
 
     def _parameter(self, first: int, count: int) -> torch.nn.Parameter:
         rows = slice(first, first + count)
@@ -151,28 +161,33 @@ class EmbeddingTable:
         return parameter
 
     def freeze(self, name: str) -> None:
-        """Exclude a concept from the norm band, because its learning rate is 0 from now on; may be repeated."""
+        """Leave a concept's norms as they are, because its learning rate is 0 from now on; may be repeated."""
         if name not in self._frozen:
             first, count = self._layout[name]
-            self._trained[first : first + count] = 0.0
+            rows = slice(first, first + count)
+            self._lowest[rows], self._highest[rows] = _NORM_RANGES["free"]
             self._frozen.add(name)
 
-    @torch.no_grad()
-    def pull_norms(self, pull: float) -> None:
-        """Pull vectors outside of the norm band part of the way back.
+    def set_initial_norms(self, norms: torch.Tensor) -> None:
+        """Set the norms that the allowed range and the relative norms count from; before the training only.
 
         Args:
-            pull: fraction of the distance to the band's edge, 0 … 1.
+            norms: shape ``(rows,)``.
         """
-        norms: torch.Tensor = torch.linalg.vector_norm(self.weight, dim=1)
-        inside = torch.maximum(torch.minimum(norms, self._high), self._low)
-        target = norms + pull * self._trained * (inside - norms)
-        self.weight.mul_((target / norms.clamp(min=_SMALLEST_NORM)).unsqueeze(1))
+        self.initial_norms = norms.to(self.weight.device).clamp(min=_SMALLEST_NORM)
+        lowest, highest = self._norm_range
+        self._lowest, self._highest = lowest * self.initial_norms, highest * self.initial_norms
+
+    @torch.no_grad()
+    def limit_norms(self) -> None:
+        """Bring vectors that have left the range of their norms back to its edge, in their direction."""
+        norms = _norms(self.weight)
+        inside = norms.clamp(self._lowest, self._highest)
+        self.weight.mul_((inside / norms.clamp(min=_SMALLEST_NORM)).unsqueeze(1))
 
     def relative_norms(self) -> torch.Tensor:
         """Norm of each vector divided by its initial norm, shape ``(rows,)``, on the device."""
-        norms: torch.Tensor = torch.linalg.vector_norm(self.weight.detach(), dim=1)
-        return norms / self._initial_norms
+        return _norms(self.weight.detach()) / self.initial_norms
 
     def values(self) -> dict[str, torch.Tensor]:
         """Name → vectors, fp32 on the CPU, copies, shape ``(n_vectors, width)``."""

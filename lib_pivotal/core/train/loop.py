@@ -19,10 +19,6 @@ from lib_pivotal.core.train.setup import Setup
 
 __all__ = ["Loop"]
 
-_MAX_NORM_PULL = 0.05
-"""Maximum fraction of the way back to the norm band per step."""
-_NORM_PULL_PER_LR = 10.0
-
 
 class Loop:
     """Runs the steps of a prepared run.
@@ -103,8 +99,9 @@ class Loop:
         self._average_over_processes(loss)
         # optim/build.py
         norms = setup.optimizer.step()
-        if setup.config.norm_band and setup.tables:
-            self._pull_norms()
+        if setup.config.embedding_norms != "free":
+            for table in setup.tables.values():
+                table.limit_norms()
         ratios = [self._relative_norms()] if setup.tables else []
         self._readback.push(step + 1, torch.cat([loss.view(1), torch.stack(list(norms.values())), *ratios]))
         self.monitor.started(step + 1, setup.optimizer.learning_rates, time.monotonic() - started)
@@ -163,13 +160,6 @@ class Loop:
             assert table.weight.grad is not None
             self._processes.mean_(table.weight.grad)
         self._processes.mean_(loss)
-
-    def _pull_norms(self) -> None:
-        lrs = list(self._setup.optimizer.learning_rates.values())[len(self._setup.adapters) :]
-        pull = min(_MAX_NORM_PULL, _NORM_PULL_PER_LR * max(lrs))
-        if pull:
-            for table in self._setup.tables.values():
-                table.pull_norms(pull)
 
     def _relative_norms(self) -> torch.Tensor:
         """Norms of the first encoder's vectors relative to their initial norms, shape ``(rows,)``."""

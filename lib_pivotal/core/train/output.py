@@ -21,7 +21,7 @@ from lib_pivotal.core.data.bucket import bucket_for
 from lib_pivotal.core.errors import BundleError, PivotalError
 from lib_pivotal.core.events import Event, SampleReady, Saved, Warned
 from lib_pivotal.core.families import FAMILIES
-from lib_pivotal.core.lora.kinds import NETWORK_MODULE
+from lib_pivotal.core.lora.kinds import network_module
 from lib_pivotal.core.ports import SampleMaker, SampleRequest
 from lib_pivotal.core.train.own_files import OwnFiles
 from lib_pivotal.core.train.run_folder import Folders, step_bundle_path
@@ -250,7 +250,7 @@ def _run_facts(setup: Setup, step: int, output_name: str) -> RunFacts:
         is_v_prediction=model.is_v_prediction,
         image_count=setup.image_count,
         date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        network_module=NETWORK_MODULE,
+        network_module=network_module(setup.config.lora_kind),
         network_args={name: value for part in setup.adapters for name, value in part.network_args().items()},
     )
 
@@ -259,6 +259,7 @@ def _state_tensors(setup: Setup) -> dict[str, torch.Tensor]:
     tensors = {f"{_OPTIMIZER}{key}": value for key, value in setup.optimizer.state_tensors().items()}
     tensors.update({f"lora/{part.part}": part.flat.values.detach().cpu().clone() for part in setup.adapters})
     tensors.update({f"table/{name}": table.weight.detach().cpu().clone() for name, table in setup.tables.items()})
+    tensors.update({f"norms/{name}": table.initial_norms.cpu().clone() for name, table in setup.tables.items()})
     return tensors
 
 
@@ -274,6 +275,9 @@ def load_state(setup: Setup, state: State) -> None:
             part.flat.values.copy_(state.tensors[f"lora/{part.part}"])
         for name, table in setup.tables.items():
             table.weight.copy_(state.tensors[f"table/{name}"])
+            # States of the first release do not have them.
+            if f"norms/{name}" in state.tensors:
+                table.set_initial_norms(state.tensors[f"norms/{name}"])
     setup.optimizer.load_state_tensors(
         {key[len(_OPTIMIZER) :]: value for key, value in state.tensors.items() if key.startswith(_OPTIMIZER)}
     )
@@ -283,7 +287,10 @@ def mismatch(setup: Setup, state: State) -> str:
     """Why a state cannot be loaded although settings, data and model match; empty if it can."""
     reason = ""
     shapes = {f"lora/{part.part}": part.flat.values.shape for part in setup.adapters}
-    shapes.update({f"table/{name}": table.weight.shape for name, table in setup.tables.items()})
+    for name, table in setup.tables.items():
+        shapes[f"table/{name}"] = table.weight.shape
+        if f"norms/{name}" in state.tensors:
+            shapes[f"norms/{name}"] = table.initial_norms.shape
     for group in setup.optimizer.groups:
         prefix = f"{_OPTIMIZER}{group.name}/"
         # A group that has not been trained yet has no moments.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import tempfile
@@ -29,6 +30,8 @@ SMALLEST = ValuesPerRank(374_016, 680_040, 165_888)
 """Values of SD1, counted from its layer shapes; SD2 and SDXL have more."""
 _VALUES_PER_VECTOR = 2048
 """Maximum number of values per embedding vector (SDXL)."""
+_WIDEST = 1280
+"""Inputs or outputs of the widest layers of SD1 and SDXL, which most values belong to."""
 _BYTES_OF_STATE = 12
 """Bytes per trained value: the value and AdamW's two moments in fp32."""
 _OTHER_BYTES = 2 * 2**20
@@ -172,9 +175,19 @@ def _check_target(target: Path, config: TrainConfig) -> list[Problem]:
 
 
 def _trained_values(config: TrainConfig, per_rank: ValuesPerRank) -> int:
-    ranks = ValuesPerRank(config.rank, config.conv_rank, config.text_encoder_rank)
+    ranks = [_lora_rank(rank, config) for rank in (config.rank, config.conv_rank, config.text_encoder_rank)]
     vectors = sum(max(concept.vectors, 1) for concept in config.concepts) * _VALUES_PER_VECTOR
-    return vectors + sum(max(rank, 0) * values for rank, values in zip(ranks, per_rank, strict=True))
+    return vectors + sum(rank * values for rank, values in zip(ranks, per_rank, strict=True))
+
+
+def _lora_rank(rank: int, config: TrainConfig) -> int:
+    """Rank of the LoRA that has about as many values."""
+    if rank <= 0 or config.lora_kind == "lora":
+        return max(rank, 0)
+    if config.lora_kind == "loha":
+        return 2 * rank
+    # width² / factor² = 2 · width · rank for the widest layers.
+    return math.ceil(_WIDEST / (2 * max(config.lokr_factor, 1) ** 2)) if config.lokr_factor else 1
 
 
 def _by_disk(needs: Sequence[tuple[Path, int, int]]) -> list[tuple[Path, int, int, int]]:

@@ -257,7 +257,13 @@ def _adapters(config: TrainConfig, model: DiffusionModel) -> list[AdapterSet]:
     parts = dict.fromkeys(target.part for target, _ in chosen)
     return [
         AdapterSet.with_ranks(
-            part, [pair for pair in chosen if pair[0].part == part], alpha_ratio(config), config.seed, model.device
+            part,
+            [pair for pair in chosen if pair[0].part == part],
+            alpha_ratio(config),
+            config.seed,
+            model.device,
+            kind=config.lora_kind,
+            lokr_factor=config.lokr_factor,
         )
         for part in parts
     ]
@@ -267,7 +273,14 @@ def _tables(config: TrainConfig, layout: Layout, model: DiffusionModel) -> dict[
     if not config.concepts:
         return {}
     return {
-        encoder.name: EmbeddingTable(config.concepts, layout, encoder, config.seed, model.device)
+        encoder.name: EmbeddingTable(
+            config.concepts,
+            layout,
+            encoder,
+            seed=config.seed,
+            norms=config.embedding_norms,
+            device=model.device,
+        )
         for encoder in model.text_encoders
     }
 

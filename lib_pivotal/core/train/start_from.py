@@ -67,7 +67,10 @@ def _misfits(
         text = f"Embeddings of the {kind} that this run does not continue: {', '.join(map(printable, left_out[:20]))}."
         problems.append(Problem(_FIELD, "warning", text, "Add concepts with these names to continue them, too."))
     expected = {config.rank, config.conv_rank, config.text_encoder_rank} - {0}
-    if source.ranks != expected:
+    if source.lora_kind and expected and source.lora_kind != config.lora_kind:
+        text = f"The {kind} to start from has a {source.lora_kind}, and the settings say {config.lora_kind}."
+        problems.append(Problem("lora_kind", "error", text, f"Set it to {source.lora_kind}."))
+    elif source.lora_kind != "lokr" and source.ranks != expected:
         shown, hint = (", ".join(map(str, sorted(numbers))) or "no LoRA" for numbers in (source.ranks, expected))
         text = f"The LoRA of the {kind} to start from has rank {shown}, and the settings say {hint}."
         problems.append(Problem("rank", "error", text, f"Use the same ranks as the {kind}."))
@@ -117,6 +120,7 @@ def load_start(
                     shapes = f"{list(vectors.shape)}, not {list(rows.shape)}"
                     raise _unfit(path, f"{printable(concept)} has the shape {shapes}")
                 rows.copy_(vectors)
+            table.set_initial_norms(torch.linalg.vector_norm(table.weight, dim=1))
 
 
 def alpha_ratio(config: TrainConfig) -> float:
@@ -133,6 +137,8 @@ def _load_state(
         tensors = read_state(path).tensors
     except PivotalError as error:
         raise BundleError(error.message, hint=error.hint) from error
+    if before.lora_kind != config.lora_kind:
+        raise _unfit(path, f"its LoRA is a {before.lora_kind}")
     if {f"lora/{part.part}" for part in adapters} != {key for key in tensors if key.startswith("lora/")}:
         raise _unfit(path, "it trains other parts of the model")
     for part in adapters:
@@ -140,9 +146,9 @@ def _load_state(
         if values.shape != part.flat.values.shape:
             raise _unfit(path, "its LoRA has other layers or ranks")
         part.flat.values.copy_(values)
-        for layer in part.layers:
-            # The same effect, whatever alpha is.
-            layer.parameters["up"].mul_(alpha_ratio(before) / alpha_ratio(config))
+        # The same effect, whatever alpha is; LoKr has none.
+        for layer in part.layers if config.lora_kind != "lokr" else ():
+            layer.adapter.rescale(layer.parameters, alpha_ratio(before) / alpha_ratio(config))
     embeddings: dict[str, dict[str, torch.Tensor]] = {}
     for key, table in tensors.items():
         if key.startswith("table/"):

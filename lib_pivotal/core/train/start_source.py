@@ -24,7 +24,8 @@ from lib_pivotal.core.train.step_bundles import newest_weights
 
 __all__ = ["StartSource", "config_of_state", "find_start", "read_source"]
 
-_DOWN = ".lora_down.weight"
+_RANK_KEYS = {".lora_down.weight": "lora", ".hada_w1_b": "loha", ".lokr_w1": "lokr"}
+"""End of a key in every layer's tensors → kind of LoRA, see ``core.lora.kinds``."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,14 @@ class StartSource:
         kind: ``bundle`` or ``state``.
         vectors: name of each embedding → number of its vectors.
         families: titles of the model families it is for; empty if it has no embeddings.
+        lora_kind: see ``core.lora.kinds``; empty if it has no LoRA of a kind that is trained here.
         ranks: of the LoRA's layers.
     """
 
     kind: str
     vectors: Mapping[str, int]
     families: frozenset[str]
+    lora_kind: str
     ranks: frozenset[int]
 
 
@@ -79,9 +82,16 @@ def read_source(path: Path, tokenizer: Callable[[str], Sequence[int]] | None) ->
         found = parse_tensor_file(file).embeddings
         said = family_of_metadata(file.metadata)
         families = {said.title} if said is not None else {family_of(item.encoders) for item in found.values()}
-        ranks = {entry.shape[0] for key, entry in file.entries.items() if key.endswith(_DOWN) and entry.shape}
+        layers = [
+            (kind, entry.shape[0])
+            for key, entry in file.entries.items()
+            for end, kind in _RANK_KEYS.items()
+            if key.endswith(end) and entry.shape
+        ]
+        lora_kind = layers[0][0] if layers else ""
+        ranks = {rank for kind, rank in layers if kind == lora_kind}
         vectors = {name: item.vector_count for name, item in found.items()}
-        return StartSource("bundle", vectors, frozenset(families), frozenset(ranks))
+        return StartSource("bundle", vectors, frozenset(families), lora_kind, frozenset(ranks))
 
 
 def config_of_state(path: Path, header: str) -> TrainConfig:
@@ -112,4 +122,5 @@ def _state_source(path: Path, file: TensorFile, tokenizer: Callable[[str], Seque
     if tokenizer is not None:
         counts = {item.name: item.vectors or max(1, len(tokenizer(item.init_text))) for item in config.concepts}
     ranks = {config.rank, config.conv_rank, config.text_encoder_rank} - {0}
-    return StartSource("state", counts, frozenset({family} if family else ()), frozenset(ranks))
+    lora_kind = config.lora_kind if ranks else ""
+    return StartSource("state", counts, frozenset({family} if family else ()), lora_kind, frozenset(ranks))

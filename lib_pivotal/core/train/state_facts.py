@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lib_pivotal.core.config.io import to_dict
+from lib_pivotal.core.config.old_names import with_new_names
 from lib_pivotal.core.config.schema import Concept, Subset, TrainConfig
 from lib_pivotal.core.errors import ConfigError, Problem
 from lib_pivotal.core.train.resumed import resumed_problem
@@ -73,7 +74,7 @@ def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> lis
 def _completed(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of any release, with settings added since then at their defaults; folders may have been moved."""
     defaults = to_dict(TrainConfig(concepts=(Concept(""),), subsets=(Subset(""),)))
-    result = {**defaults, "subsets": [], **settings}
+    result = {**defaults, "subsets": [], **with_new_names(settings)}
     for name, fixed in (("concepts", {}), ("subsets", {"folder": "", "mask_folder": ""})):
         new, items = defaults[name][0], result.get(name)
         if isinstance(items, list):

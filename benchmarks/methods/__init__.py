@@ -1,0 +1,1 @@
+"""What each training method is worth on the embedded small model."""

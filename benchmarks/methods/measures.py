@@ -1,0 +1,126 @@
+"""What a bundle is worth: identity, transfer to another base model, side effects, and obedience to the prompt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.cast import images_of
+from lib_pivotal.core.bundle.file import Bundle, read_bundle
+from lib_pivotal.demo.__main__ import INIT_TEXT, NAMES
+from lib_pivotal.demo.assets import Bases
+from lib_pivotal.demo.base_model.reader import read
+from lib_pivotal.demo.characters import CHARACTERS, write_dataset
+from lib_pivotal.demo.evaluate import HeldOut, Parts, drift_of, held_out, loss_of, parts_of
+from lib_pivotal.demo.world import BACKGROUNDS, caption, draw, random_scene
+from lib_pivotal.host.diffusers.model import DiffusersModel, load_model
+
+__all__ = ["LOOKS", "Measures", "write_held_out"]
+
+LOOKS = {"zogling": ("square", "blue", "striped"), "mibble": ("heart", "pink", "dotted")}
+"""Body, color and pattern of the demo's characters in the world's words."""
+_UNRELATED = 64
+_SEEDS = 12
+_LORAS = ["unet", "clip_l"]
+_NOTHING = Parts({}, [])
+
+
+def write_held_out(folder: Path) -> None:
+    """Drawings of the characters in both styles that no run trains on, and drawings of other things."""
+    for style, name in product("ab", NAMES):
+        write_dataset(folder / style, name, "held_out", style)
+    rng = np.random.default_rng(2)
+    unrelated = folder / "unrelated"
+    unrelated.mkdir(exist_ok=True)
+    for index in range(_UNRELATED):
+        scene = random_scene(rng)
+        Image.fromarray(draw(scene, "a", rng)).save(unrelated / f"{index:02d}.png")
+        (unrelated / f"{index:02d}.txt").write_text(caption(scene), encoding="utf-8")
+
+
+@dataclass
+class Measures:
+    """Measures bundles on base models A and B.
+
+    Args:
+        bases: the base models.
+        folder: see :func:`write_held_out`.
+    """
+
+    bases: Bases
+    folder: Path
+
+    @cached_property
+    def _a(self) -> DiffusersModel:
+        return load_model(self.bases.a)
+
+    @cached_property
+    def _b(self) -> DiffusersModel:
+        return load_model(self.bases.b)
+
+    def of(self, path: Path, *, has_names: bool = True) -> dict[str, float]:
+        """All measures of a bundle; gains are the share by which the loss falls below the initialization text's.
+
+        Args:
+            path: the bundle.
+            has_names: whether it has embeddings; otherwise the names are just rare words.
+        """
+        bundle, result = read_bundle(path), {}
+        for base, model in (("a", self._a), ("b", self._b)):
+            data = held_out(self.folder / base, model)
+            before = _loss(model, data, _NOTHING, INIT_TEXT)
+            for kind, loras in (("whole", _LORAS), ("embeddings", [])):
+                parts = self._parts(bundle, model, loras, has_names=has_names)
+                result[f"gain {kind} {base}"] = 1 - _loss(model, data, parts) / before
+        model = self._a
+        whole = self._parts(bundle, model, _LORAS, has_names=has_names)
+        unrelated = held_out(self.folder / "unrelated", model)
+        result["drift"] = float(drift_of(model, unrelated, unrelated.captions, whole).mean())
+        result["looks"], result["backgrounds"] = _images(model, whole)
+        result["looks embeddings"], _ = _images(model, self._parts(bundle, model, [], has_names=has_names))
+        result["bytes"] = path.stat().st_size
+        norms = _relative_norms(bundle, model)
+        result["lowest norm"], result["highest norm"] = (min(norms), max(norms)) if norms else (0.0, 0.0)
+        return result
+
+    @staticmethod
+    def _parts(bundle: Bundle, model: DiffusersModel, loras: list[str], *, has_names: bool) -> Parts:
+        there = {"unet" if key.startswith("lora_unet_") else "clip_l" for key in bundle.lora}
+        return parts_of(bundle, model, embeddings=has_names, loras=[part for part in loras if part in there])
+
+
+def _loss(model: DiffusersModel, data: HeldOut, parts: Parts, words: str = "") -> float:
+    """Mean loss; ``words`` replace the names if given."""
+    captions = list(data.captions)
+    for name in NAMES if words else ():
+        captions = [text.replace(name, words) for text in captions]
+    return float(loss_of(model, data, captions, parts).mean())
+
+
+def _images(model: DiffusersModel, parts: Parts) -> tuple[float, float]:
+    """Share of images of a name alone that look right, and share with a background that was asked for."""
+    looks, backgrounds, seeds = [], [], list(range(_SEEDS))
+    for name in NAMES:
+        for image in images_of(model, parts, [name] * _SEEDS, seeds):
+            reading = read(image, "a")
+            looks.append((reading.shape, reading.color, reading.pattern) == LOOKS[name])
+        # Those on which a character was never trained are as many as the others.
+        unseen = CHARACTERS[name].held_out
+        seen = [color for color in BACKGROUNDS if color not in unseen][: len(unseen)]
+        asked = [(*unseen, *seen)[seed % (2 * len(unseen))] for seed in seeds]
+        images = images_of(model, parts, [f"{name}, large, {color} background" for color in asked], seeds)
+        backgrounds += [read(image, "a").background == color for image, color in zip(images, asked, strict=True)]
+    return float(np.mean(looks)), float(np.mean(backgrounds))
+
+
+def _relative_norms(bundle: Bundle, model: DiffusersModel) -> list[float]:
+    """Norm of each vector in medians of the vocabulary's norms."""
+    vocabulary = torch.linalg.vector_norm(model.text_encoders[0].token_vectors().float(), dim=1).median()
+    vectors = [rows for encoders in bundle.embeddings.values() for rows in encoders.values()]
+    return [float(norm / vocabulary) for rows in vectors for norm in torch.linalg.vector_norm(rows.float(), dim=1)]
