@@ -185,6 +185,7 @@ def config(checkpoint: Path, data: Path, steps: int) -> TrainConfig:
         conv_rank=8,
         unet_lr=1e-3,
         embedding_lr=2e-2,
+        lora_start=0.3,
         min_snr_gamma=0.3,
         sample_every=0,
         output_name="cast",

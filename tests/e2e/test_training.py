@@ -89,6 +89,22 @@ def test_the_webui_applies_the_delta_that_was_trained(webui: Webui, trained: dic
     assert max(answer["worst"].values()) <= 1e-5, answer["worst"]
 
 
+@pytest.mark.parametrize("kind", ["loha", "lokr"])
+def test_the_webui_applies_what_other_kinds_of_lora_trained(webui: Webui, data: Path, kind: str) -> None:
+    before = state_of(webui)
+    # The webui multiplies their matrices in the precision of the file.
+    changes = {"lora_kind": kind, "lokr_factor": 4, "save_precision": "fp32"}
+    train(webui, settings(data, f"e2e_{kind}", steps=2, sample_every=0, **changes))
+    assert_same(state_of(webui), before)
+    answer = webui.post("/pivotal-test/lora_delta", {"name": f"e2e_{kind}"})
+    assert not answer["lost"]
+    assert answer["count"]["unet linear"] > 100
+    assert answer["count"]["unet conv"] > 30
+    assert max(answer["worst"].values()) <= 1e-5, answer["worst"]
+    prompt = f"{NAMES[0]} <lora:e2e_{kind}:1>"
+    assert webui.pixels(prompt) != webui.pixels(NAMES[0])
+
+
 def test_training_the_same_name_again_changes_the_next_image(webui: Webui, data: Path) -> None:
     prompt = f"{NAMES[0]} <lora:e2e_again:1>"
     train(webui, settings(data, "e2e_again", steps=2, sample_every=0))

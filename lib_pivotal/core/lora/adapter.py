@@ -50,6 +50,10 @@ class Adapter(Protocol):
         """
         ...
 
+    def delta(self, parameters: Parameters) -> torch.Tensor:
+        """The adapter's change of the layer's weight, fp32, in its shape."""
+        ...
+
     def rescale(self, parameters: Parameters, factor: float) -> None:
         """Multiply the adapter's change by a factor, in place."""
         ...

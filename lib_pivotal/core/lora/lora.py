@@ -14,22 +14,7 @@ from torch.nn import functional
 
 from lib_pivotal.core.lora.adapter import Parameters, fill_from_file
 
-__all__ = ["FusedLora", "Lora", "delta_weight"]
-
-
-def delta_weight(down: torch.Tensor, up: torch.Tensor, scale: float) -> torch.Tensor:
-    """The change that a LoRA makes to the layer's weight.
-
-    Args:
-        down: A, shape ``(rank, in[, kh, kw])``.
-        up: B, shape ``(out, rank[, 1, 1])``.
-        scale: alpha / rank.
-
-    Returns:
-        fp32, shape of the layer's weight.
-    """
-    product = up.flatten(1).float() @ down.flatten(1).float()
-    return scale * product.view(up.shape[0], *down.shape[1:])
+__all__ = ["FusedLora", "Lora"]
 
 
 class Lora:
@@ -70,6 +55,11 @@ class Lora:
             "lora_up.weight": parameters["up"].detach().cpu().clone(),
             "alpha": torch.tensor(self.alpha),
         }
+
+    def delta(self, parameters: Parameters) -> torch.Tensor:
+        """``alpha / rank · B A``, fp32, in the shape of the layer's weight."""
+        down, up = parameters["down"], parameters["up"]
+        return (self.scale * up.flatten(1) @ down.flatten(1)).view(up.shape[0], *down.shape[1:])
 
     @torch.no_grad()
     def rescale(self, parameters: Parameters, factor: float) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from lib_pivotal.core.lora.lora import delta_weight
+from lib_pivotal.core.lora.kinds import adapter_in_file
 
 
 def lora_delta(name: str) -> dict[str, Any]:
@@ -24,24 +24,34 @@ def lora_delta(name: str) -> dict[str, Any]:
         count: dict[str, int] = {}
         lost = []
         for key in sorted(item[: -len(".alpha")] for item in tensors if item.endswith(".alpha")):
-            down, up = tensors[f"{key}.lora_down.weight"].float(), tensors[f"{key}.lora_up.weight"].float()
-            ours = delta_weight(down, up, float(tensors[f"{key}.alpha"]) / down.shape[0])
             module = found.get(key)
             if module is None:
                 lost.append(key)
                 continue
+            weight = _weight_of(module.sd_module, key)
+            ours = _delta(
+                weight.shape, {item[len(key) + 1 :]: tensors[item] for item in tensors if item.startswith(f"{key}.")}
+            )
             scale = float(ours.abs().max())
             if scale == 0.0:
                 continue
-            theirs, _bias = module.calc_updown(_weight_of(module.sd_module, key))
+            theirs, _bias = module.calc_updown(weight)
             kind = ("unet " if key.startswith("lora_unet") else key.split("_")[1] + " ") + (
-                "linear" if down.ndim == 2 else "conv"
+                "linear" if weight.ndim == 2 else "conv"
             )
             difference = float((theirs.reshape(ours.shape).float() - ours).abs().max()) / scale
             worst[kind] = max(worst.get(kind, 0.0), difference)
             count[kind] = count.get(kind, 0) + 1
         networks.load_networks([])
     return {"worst": worst, "count": count, "lost": lost}
+
+
+def _delta(shape: torch.Size, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The change of a weight by our own code."""
+    adapter = adapter_in_file(shape, tensors)
+    parameters = {name: torch.zeros(size) for name, size in adapter.shapes.items()}
+    adapter.load(parameters, tensors)
+    return adapter.delta(parameters)
 
 
 def _weight_of(module: Any, key: str) -> torch.Tensor:
