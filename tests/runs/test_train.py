@@ -242,5 +242,5 @@ def test_losses_are_finite(tmp_path, data):
     assert all(math.isfinite(loss) for loss in listener.losses)
 
 
-PINNED = [1.156, 0.9731, 1.1976, 0.9859, 1.0518, 0.9862, 1.0928, 1.0096]
+PINNED = [1.156, 0.9732, 1.1976, 0.9858, 1.0518, 0.9861, 1.093, 1.0095]
 PINNED_WITHOUT_NOISE = [1.1558, 0.9731, 1.1962, 0.9867, 1.0519, 0.9857, 1.0927, 1.009]
