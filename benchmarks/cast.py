@@ -195,7 +195,7 @@ def config(checkpoint: Path, data: Path, steps: int) -> TrainConfig:
 
 def _train(checkpoint: Path, data: Path, out: Path, steps: int) -> Path:
     outcome = train_run(config(checkpoint, data, steps), (), out)
-    if outcome.bundle_path is None:
+    if outcome.outcome != "done" or outcome.bundle_path is None:
         raise SystemExit("The training was stopped.")
     _say(f"{outcome.step} steps")
     return outcome.bundle_path

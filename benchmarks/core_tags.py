@@ -91,7 +91,7 @@ def _write_data(out: Path) -> Path:
 def _train(config: TrainConfig, out: Path) -> Path:
     name = "pruned" if config.prune_core_tags else "kept"
     outcome = train_run(dataclasses.replace(config, output_name=name), (), out)
-    if outcome.bundle_path is None:
+    if outcome.outcome != "done" or outcome.bundle_path is None:
         raise SystemExit("The training was stopped.")
     return outcome.bundle_path
 

@@ -113,7 +113,7 @@ def _trained(bases: Bases, data: Path, concept: Concept, options: argparse.Names
         demo_config(bases.a, data, options.steps), concepts=(concept,), output_name=concept.name
     )
     outcome = train_run(config, (), options.out)
-    if outcome.bundle_path is None:
+    if outcome.outcome != "done" or outcome.bundle_path is None:
         raise SystemExit("The training was stopped.")
     return read_bundle(outcome.bundle_path)
 

@@ -109,7 +109,7 @@ def trained(config: TrainConfig, out: Path) -> Path:
     """Train in a folder of its own; returns the bundle."""
     out.mkdir(parents=True)
     outcome = train_run(config, (), out)
-    if outcome.bundle_path is None:
+    if outcome.outcome != "done" or outcome.bundle_path is None:
         raise SystemExit("The training was stopped.")
     return outcome.bundle_path
 

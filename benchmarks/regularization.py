@@ -69,10 +69,11 @@ def _measure(out: Path, steps: int, share: float) -> None:
     for number, (title, changes) in enumerate(_variants(out).items()):
         config = replace(demo_config(base, out / "data", steps), regularization_share=share, **changes)
         started = time.monotonic()
-        bundle_path = train_run(config, (), out / f"run-{number}").bundle_path
-        assert bundle_path is not None
+        outcome = train_run(config, (), out / f"run-{number}")
+        if outcome.outcome != "done" or outcome.bundle_path is None:
+            raise SystemExit("The training was stopped.")
         seconds = time.monotonic() - started
-        parts = parts_of(read_bundle(bundle_path), model, embeddings=True, loras=["unet", "clip_l"])
+        parts = parts_of(read_bundle(outcome.bundle_path), model, embeddings=True, loras=["unet", "clip_l"])
         drift = float(drift_of(model, unrelated, unrelated.captions, parts).mean())
         growth = _loss(model, unrelated, parts) / before[1] - 1
         gain = 1 - _loss(model, characters, parts) / before[0]

@@ -42,7 +42,7 @@ class Row:
 
 def _train(config: TrainConfig, out: Path) -> Path:
     outcome = train_run(config, (), out)
-    if outcome.bundle_path is None:
+    if outcome.outcome != "done" or outcome.bundle_path is None:
         raise SystemExit("The training was stopped.")
     return outcome.bundle_path
 
@@ -53,6 +53,8 @@ ROWS: dict[str, Row] = {
     "ours": Row("methods"),
     "rare word": Row("methods", has_names=False),
     "embeddings only": Row("methods", {"rank": 0, "conv_rank": 0, "text_encoder_rank": 0}),
+    "LoHa": Row("kinds", {"lora_kind": "loha"}),
+    "LoKr": Row("kinds", {"lora_kind": "lokr"}),
     **{
         f"{norms}, rate {rate:g}": Row("norms", {"embedding_norms": norms, "embedding_lr": rate})
         for norms, rate in product(("band", "direction", "free"), _RATES)
