@@ -54,6 +54,8 @@ ROWS: dict[str, Row] = {
     "rare word": Row("methods", has_names=False),
     "embeddings only": Row("methods", {"rank": 0, "conv_rank": 0, "text_encoder_rank": 0}),
     "LoHa": Row("kinds", {"lora_kind": "loha"}),
+    "attention": Row("layers", {"lora_layers": "attention"}),
+    "cross_kv": Row("layers", {"lora_layers": "cross_kv", "conv_rank": 0}),
     "LoKr": Row("kinds", {"lora_kind": "lokr"}),
     **{
         f"{norms}, rate {rate:g}": Row("norms", {"embedding_norms": norms, "embedding_lr": rate})

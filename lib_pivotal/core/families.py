@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from lib_pivotal.core.errors import HostError
@@ -72,6 +72,7 @@ class Family:
         zero_empty_caption: an empty caption is encoded as zeros.
         allows_clip_skip: its models are also used with an earlier layer of the text encoder.
         needs_fp32_vae: its VAE produces wrong values in fp16.
+        block_layers: choices of ``lora_layers`` that only this family has → prefix of these layers' kohya keys.
         v_global_step: ``global_step`` in checkpoints that predict velocity; None if it does not indicate that.
     """
 
@@ -94,6 +95,7 @@ class Family:
     zero_empty_caption: bool = False
     allows_clip_skip: bool = False
     needs_fp32_vae: bool = False
+    block_layers: Mapping[str, str] = field(default_factory=dict)
     v_global_step: int | None = None
 
     def resolution_for(self, cells: object, *, is_v_prediction: bool) -> int:
@@ -189,12 +191,14 @@ _SDXL = Family(
     has_size_conditioning=True,
     zero_empty_caption=True,
     needs_fp32_vae=True,
+    block_layers=MappingProxyType({"content": "lora_unet_output_blocks_0_1_", "style": "lora_unet_output_blocks_1_1_"}),
 )
 
 FAMILIES: Mapping[str, Family] = MappingProxyType({family.name: family for family in (_SD1, _SD2, _SDXL)})
 """Name → family.
 
-Source: https://github.com/Stability-AI/ModelSpec for the architectures; ``benchmarks/memory.py`` (full-size UNets,
+Source: https://github.com/Stability-AI/ModelSpec for the architectures; Frenkel et al. 2024,
+    https://arxiv.org/abs/2403.14572, for the blocks of content and style; ``benchmarks/memory.py`` (full-size UNets,
     16-bit autocast, LoRA of rank 16) for the activations; Stability AI's 768-v checkpoints of SD2, which were trained
     for 220,000 more steps, for ``v_global_step``.
 Host: modules/sd_models_xl.py, ``get_learned_conditioning``, A1111 1.6.1-1.10.1: an empty negative prompt of SDXL is all

@@ -210,6 +210,9 @@ EFFECTS: dict[str, Effect] = {
     "lokr_factor": Effect(
         2, lambda run: layers(run).get("lora_unet_attn1_to_q.lokr_w1"), {"lora_kind": "lokr"}, becomes=[2, 2]
     ),
+    "lora_layers": Effect(
+        "cross_kv", lambda run: sum(key.endswith("lora_down.weight") for key in layers(run)), becomes=None
+    ),
     "rank": Effect(2, lambda run: layers(run)["lora_unet_attn1_to_q.lora_down.weight"], becomes=[2, 32]),
     "alpha": Effect(4.0),
     "conv_rank": Effect(3, lambda run: layers(run).get("lora_unet_conv_in.lora_down.weight"), becomes=[3, 4, 3, 3]),

@@ -154,3 +154,17 @@ def test_limits_of_concepts_are_those_of_the_schema():
     found = [problem for problem in check_settings(config) if problem.field.startswith("concepts")]
     assert [problem.field for problem in found] == [f"concepts[0].{name}" for name in bad]
     assert "above 0, up to 100" in found[1].hint
+
+
+def test_blocks_that_the_model_does_not_have_are_an_error(tmp_path):
+    config = TrainConfig(concepts=(Concept("zog_v1"),), lora_layers="style", output_name="x", data_folder=str(tmp_path))
+    found = {
+        family: [
+            item
+            for item in check(config, bundles=tmp_path, taken_names={}, family=family).problems
+            if item.field == "lora_layers"
+        ]
+        for family in ("sd1", "sdxl", "")
+    }
+    assert [len(problems) for problems in found.values()] == [1, 0, 0]
+    assert found["sd1"][0].is_error and "SDXL" in found["sd1"][0].message

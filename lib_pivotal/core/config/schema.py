@@ -145,6 +145,16 @@ class TrainConfig(DataSettings):
         low=0,
         high=64,
     )
+    lora_layers: str = setting(
+        "blocks",
+        "lora",
+        "advanced",
+        "LoRA layers",
+        "Layers of the UNet that get the LoRA rank. blocks: attention and feed-forward; attention: without feed-forward; "
+        "cross_kv: only what the prompt passes through, for a small file that changes little else; content or style: "
+        "only the block of SDXL that draws what is shown, or how.",
+        choices=("blocks", "attention", "cross_kv", "content", "style"),
+    )
     rank: int = setting(
         16,
         "lora",

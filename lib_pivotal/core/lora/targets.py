@@ -2,41 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lib_pivotal.core.families import FAMILIES
 from lib_pivotal.core.lora.naming import kohya_key, role_of
 from lib_pivotal.core.ports import LoraTarget
 
 __all__ = ["choose_targets", "is_lora_layer", "lora_target"]
 
 _BLOCK_ROLES = ("attention", "feed_forward")
+_CROSS_KV = ("_attn2_to_k", "_attn2_to_v")
 _CONV_ROLES = ("conv", "projection")
 """The projections around a transformer block are 1×1 convolutions in SD1."""
 
 
 def choose_targets(
-    targets: Sequence[LoraTarget], *, rank: int, conv_rank: int, text_encoder_rank: int
+    targets: Sequence[LoraTarget],
+    *,
+    rank: int,
+    conv_rank: int,
+    text_encoder_rank: int,
+    layers: str = "blocks",
+    family: str = "sd1",
 ) -> list[tuple[LoraTarget, int]]:
     """Choose the layers that get an adapter, each with its rank; rank 0 excludes a kind of layer.
 
     Args:
         targets: all layers of the model.
-        rank: rank for the UNet's attention and feed-forward layers.
+        rank: rank for those of the UNet's attention and feed-forward layers that ``layers`` names.
         conv_rank: rank for the UNet's convolutions.
         text_encoder_rank: rank for the text encoders' attention and feed-forward layers.
+        layers: the setting ``lora_layers``: ``blocks`` (all), ``attention``, ``cross_kv`` (keys and values of
+            cross-attention), or one of the family's ``block_layers``.
+        family: name of the model's family, see ``core.families``.
+
+    Source: Kumari et al. 2023, https://arxiv.org/abs/2212.04488, for ``cross_kv``.
     """
+    prefixes = FAMILIES[family].block_layers
     chosen = []
     for target in targets:
         if target.part != "unet":
             own = text_encoder_rank if target.role in _BLOCK_ROLES else 0
         elif target.role in _BLOCK_ROLES:
-            own = rank
+            own = rank if _is_among(target, layers, prefixes) else 0
         else:
             own = conv_rank if target.role in _CONV_ROLES else 0
         if own:
             chosen.append((target, own))
     return chosen
+
+
+def _is_among(target: LoraTarget, layers: str, prefixes: Mapping[str, str]) -> bool:
+    """Whether an attention or feed-forward layer belongs to a choice of layers."""
+    if layers == "attention":
+        return target.role == "attention"
+    if layers == "cross_kv":
+        return target.key.endswith(_CROSS_KV)
+    return layers == "blocks" or target.key.startswith(prefixes[layers])
 
 
 def is_lora_layer(module: Any) -> bool:

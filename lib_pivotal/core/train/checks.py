@@ -88,6 +88,7 @@ def check(
     if tokenizer is not None:
         problems += _check_init_texts(config, tokenizer)
     problems += check_file_name(config.output_name)
+    problems += _check_layers(config, family)
     if config.start_from and resumed is None:
         from lib_pivotal.core.train.start_from import check_start_from  # noqa: PLC0415  (imports torch)
 
@@ -113,6 +114,16 @@ def check(
     problems += table_problems(table) if table is not None else []
     problems += core_tag_problems(config, dataset.usable)
     return Checked(problems, dataset, tokenizer is not None, table)
+
+
+def _check_layers(config: TrainConfig, family: str) -> list[Problem]:
+    """Check that the model has the blocks that are to be trained."""
+    layers = config.lora_layers
+    owners = [item for item in FAMILIES.values() if layers in item.block_layers]
+    if not family or not owners or layers in FAMILIES[family].block_layers or not config.rank:
+        return []
+    text = f"Only {' and '.join(item.title for item in owners)} has {layers} blocks, and the model is {FAMILIES[family].title}."
+    return [Problem("lora_layers", "error", text, "Choose other layers, or load another model.")]
 
 
 def _folder_spelling(data_folder: str) -> list[Problem]:

@@ -253,6 +253,8 @@ def _adapters(config: TrainConfig, model: DiffusionModel) -> list[AdapterSet]:
         rank=config.rank,
         conv_rank=config.conv_rank,
         text_encoder_rank=config.text_encoder_rank,
+        layers=config.lora_layers,
+        family=model.family,
     )
     parts = dict.fromkeys(target.part for target, _ in chosen)
     return [
