@@ -122,7 +122,8 @@ def _check_layers(config: TrainConfig, family: str) -> list[Problem]:
     owners = [item for item in FAMILIES.values() if layers in item.block_layers]
     if not family or not owners or layers in FAMILIES[family].block_layers or not config.rank:
         return []
-    text = f"Only {' and '.join(item.title for item in owners)} has {layers} blocks, and the model is {FAMILIES[family].title}."
+    titles = " and ".join(item.title for item in owners)
+    text = f"Only {titles} has {layers} blocks, and the model is {FAMILIES[family].title}."
     return [Problem("lora_layers", "error", text, "Choose other layers, or load another model.")]
 
 
