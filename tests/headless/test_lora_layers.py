@@ -9,6 +9,7 @@ import diffusers
 import pytest
 import torch
 
+from lib_pivotal.core.families import FAMILIES
 from lib_pivotal.core.lora.targets import choose_targets, is_lora_layer, lora_target
 from lib_pivotal.host.diffusers.shapes import unet_params, unet_shape
 from lib_pivotal.host.diffusers.standard import standard_config
@@ -42,7 +43,10 @@ def keys() -> Callable[..., set[str]]:
 
     def chosen(family: str, **choice: object) -> set[str]:
         ranks = {"rank": 4, "conv_rank": 0, "text_encoder_rank": 0, **choice}
-        return {target.key for target, _ in choose_targets(targets[family], family=family, **ranks)}
+        return {
+            target.key
+            for target, _ in choose_targets(targets[family], block_layers=FAMILIES[family].block_layers, **ranks)
+        }
 
     return chosen
 

@@ -151,8 +151,8 @@ class TrainConfig(DataSettings):
         "advanced",
         "LoRA layers",
         "Layers of the UNet that get the LoRA rank. blocks: attention and feed-forward; attention: without "
-        "feed-forward; cross_kv: only what the prompt passes through, for a small file that changes little else; content "
-        "or style: only the block of SDXL that draws what is shown, or how.",
+        "feed-forward; cross_kv: only what the prompt passes through, for a small file that changes little else; "
+        "content or style: only the block of SDXL that draws what is shown, or how.",
         choices=("blocks", "attention", "cross_kv", "content", "style"),
     )
     rank: int = setting(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
-from lib_pivotal.core.families import FAMILIES
 from lib_pivotal.core.lora.naming import kohya_key, role_of
 from lib_pivotal.core.ports import LoraTarget
 
@@ -24,7 +24,7 @@ def choose_targets(
     conv_rank: int,
     text_encoder_rank: int,
     layers: str = "blocks",
-    family: str = "sd1",
+    block_layers: Mapping[str, str] = MappingProxyType({}),
 ) -> list[tuple[LoraTarget, int]]:
     """Choose the layers that get an adapter, each with its rank; rank 0 excludes a kind of layer.
 
@@ -34,18 +34,17 @@ def choose_targets(
         conv_rank: rank for the UNet's convolutions.
         text_encoder_rank: rank for the text encoders' attention and feed-forward layers.
         layers: the setting ``lora_layers``: ``blocks`` (all), ``attention``, ``cross_kv`` (keys and values of
-            cross-attention), or one of the family's ``block_layers``.
-        family: name of the model's family, see ``core.families``.
+            cross-attention), or one of ``block_layers``.
+        block_layers: those of the model's family, see ``core.families``.
 
     Source: Kumari et al. 2023, https://arxiv.org/abs/2212.04488, for ``cross_kv``.
     """
-    prefixes = FAMILIES[family].block_layers
     chosen = []
     for target in targets:
         if target.part != "unet":
             own = text_encoder_rank if target.role in _BLOCK_ROLES else 0
         elif target.role in _BLOCK_ROLES:
-            own = rank if _is_among(target, layers, prefixes) else 0
+            own = rank if _is_among(target, layers, block_layers) else 0
         else:
             own = conv_rank if target.role in _CONV_ROLES else 0
         if own:
@@ -53,13 +52,13 @@ def choose_targets(
     return chosen
 
 
-def _is_among(target: LoraTarget, layers: str, prefixes: Mapping[str, str]) -> bool:
+def _is_among(target: LoraTarget, layers: str, block_layers: Mapping[str, str]) -> bool:
     """Whether an attention or feed-forward layer belongs to a choice of layers."""
     if layers == "attention":
         return target.role == "attention"
     if layers == "cross_kv":
         return target.key.endswith(_CROSS_KV)
-    return layers == "blocks" or target.key.startswith(prefixes[layers])
+    return layers == "blocks" or target.key.startswith(block_layers[layers])
 
 
 def is_lora_layer(module: Any) -> bool:

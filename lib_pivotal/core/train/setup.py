@@ -12,6 +12,7 @@ from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.dataset_report import DatasetReport
 from lib_pivotal.core.data.image_shares import ImageShares, share_images
 from lib_pivotal.core.diffusion.objective import Objective
+from lib_pivotal.core.families import FAMILIES
 from lib_pivotal.core.lora.adapter_set import AdapterSet
 from lib_pivotal.core.lora.targets import choose_targets
 from lib_pivotal.core.optim.build import Optimizer, ParameterGroup
@@ -254,7 +255,7 @@ def _adapters(config: TrainConfig, model: DiffusionModel) -> list[AdapterSet]:
         conv_rank=config.conv_rank,
         text_encoder_rank=config.text_encoder_rank,
         layers=config.lora_layers,
-        family=model.family,
+        block_layers=FAMILIES[model.family].block_layers,
     )
     parts = dict.fromkeys(target.part for target, _ in chosen)
     return [
