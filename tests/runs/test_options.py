@@ -228,6 +228,10 @@ EFFECTS: dict[str, Effect] = {
     # Enough images that some are nearly clean, where the weightings differ.
     "loss_weighting": Effect("none", losses, {"batch_size": 6}),
     "min_snr_gamma": Effect(0.5, losses),
+    "huber_c": Effect(0.1, losses),
+    "noise_offset": Effect(0.1, first_loss),
+    "min_timestep": Effect(0.5, first_loss),
+    "max_timestep": Effect(0.5, first_loss),
     "embedding_norms": Effect("direction", trained, {"embedding_norms": "band", "embedding_lr": 1.0}),
     "sample_every": Effect(2, lambda run: len(preview_steps(run)), PREVIEWS, 3),
     "sample_prompts": Effect("zog_x, left", request("prompt"), PREVIEWS, {"zog_x, left"}),

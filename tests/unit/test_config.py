@@ -6,11 +6,13 @@ import json
 from dataclasses import fields
 
 import pytest
+import torch
 
 from lib_pivotal.core.config.io import from_dict, from_json, read_dict, to_dict, to_json
 from lib_pivotal.core.config.schema import LISTS, Concept, TrainConfig, field_info
+from lib_pivotal.core.diffusion.objective import zero_terminal
 from lib_pivotal.core.errors import ConfigError, Problem
-from lib_pivotal.core.train.checks import check, check_settings, family_hints, with_parse_problems
+from lib_pivotal.core.train.checks import check, check_schedule, check_settings, family_hints, with_parse_problems
 from tests.unit.toy import ToyEncoder, toy_config, write_images
 
 
@@ -154,6 +156,20 @@ def test_limits_of_concepts_are_those_of_the_schema():
     found = [problem for problem in check_settings(config) if problem.field.startswith("concepts")]
     assert [problem.field for problem in found] == [f"concepts[0].{name}" for name in bad]
     assert "above 0, up to 100" in found[1].hint
+
+
+def test_noise_levels_that_leave_nothing_to_train_are_an_error():
+    problems = check_settings(TrainConfig(concepts=(Concept("zog_v1"),), min_timestep=0.6, max_timestep=0.5))
+    assert [item.field for item in problems if item.is_error] == ["max_timestep"]
+
+
+def test_a_noise_offset_is_refused_with_zero_terminal_snr():
+    config = TrainConfig(concepts=(Concept("zog_v1"),), noise_offset=0.05)
+    plain = torch.linspace(0.99, 0.005, 1000)
+    assert check_schedule(config, plain.tolist()) == []
+    (problem,) = check_schedule(config, zero_terminal(plain).tolist())
+    assert problem.is_error and problem.field == "noise_offset"
+    assert check_schedule(TrainConfig(), zero_terminal(plain).tolist()) == []
 
 
 def test_blocks_that_the_model_does_not_have_are_an_error(tmp_path):

@@ -126,3 +126,21 @@ def test_a_mask_weighs_cells_by_proportion_and_all_ones_change_nothing():
     mask[0, :, 0] = 0.0
     mask[1, :, 1] = 0.0
     assert target.losses(prediction, latents, noise, times, 3 * mask).tolist() == near(0.0, 4.0)
+
+
+def test_huber_counts_small_errors_squared_and_large_ones_linearly():
+    numbers = {}
+    for c in (0.0, 0.5):
+        losses = objective(weighting="none", huber_c=c).losses(
+            filled(0.01, 10.0, 20.0), filled(0, 0, 0), filled(0, 0, 0), torch.zeros(3, dtype=torch.long)
+        )
+        numbers[c] = losses.tolist()
+    assert numbers[0.0] == near(1e-4, 100.0, 400.0)
+    assert numbers[0.5][0] == pytest.approx(1e-4, rel=1e-3)
+    # 2c(sqrt(d^2 + c^2) - c)
+    assert numbers[0.5][1:] == near((100.25**0.5) - 0.5, (400.25**0.5) - 0.5)
+
+
+def test_debiased_has_a_limit_at_the_end_of_a_schedule_with_zero_terminal_snr():
+    weights = debiased_weight(torch.tensor([0.0, 4.9e-8, 1e-3]), is_v_prediction=False)
+    assert weights.tolist() == near(1000**0.5, 1000**0.5, 1000**0.5)

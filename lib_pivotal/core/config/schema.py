@@ -252,8 +252,9 @@ class TrainConfig(DataSettings):
         "optimizer",
         "advanced",
         "Loss weighting",
-        "How much each noise level counts: min_snr caps the weight of nearly clean images, debiased weighs them even "
-        "less, none weighs all levels equally.",
+        "How much each noise level counts: min_snr caps the weight of nearly clean images, debiased also gives the "
+        "noisiest levels up to fifteen times the weight (composition first; small data sets are learned by heart), "
+        "none weighs all levels equally.",
         choices=("min_snr", "debiased", "none"),
     )
     min_snr_gamma: float = setting(
@@ -264,6 +265,45 @@ class TrainConfig(DataSettings):
         "Caps the weight of nearly clean images; 0 weighs all noise levels equally.",
         low=0.0,
         high=100.0,
+    )
+    huber_c: float = setting(
+        0.0,
+        "optimizer",
+        "advanced",
+        "Huber c",
+        "Errors above about this size count linearly instead of squared, so that single bad images do less harm; 0 "
+        "turns it off. Values below 0.1 blur details.",
+        low=0.0,
+        high=10.0,
+    )
+    noise_offset: float = setting(
+        0.0,
+        "optimizer",
+        "advanced",
+        "Noise offset",
+        "Shifts the brightness of the noise at random, so that a style can be very dark or bright (0.03 to 0.05); "
+        "shifts the brightness of everything else a little, too. 0 turns it off.",
+        low=0.0,
+        high=0.5,
+    )
+    min_timestep: float = setting(
+        0.0,
+        "optimizer",
+        "advanced",
+        "Lowest noise level",
+        "Fraction of the noise schedule below which nothing is trained; the lowest levels only hold fine grain.",
+        low=0.0,
+        high=0.95,
+    )
+    max_timestep: float = setting(
+        1.0,
+        "optimizer",
+        "advanced",
+        "Highest noise level",
+        "Fraction of the noise schedule above which nothing is trained. The highest levels decide the composition, "
+        "which is learned by heart first: 0.8 helps with fewer than ten images.",
+        low=0.05,
+        high=1.0,
     )
     embedding_norms: str = setting(
         "band",

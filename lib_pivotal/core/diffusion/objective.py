@@ -43,12 +43,13 @@ def min_snr_weight(snr: torch.Tensor, gamma: float, *, is_v_prediction: bool) ->
     return capped / (snr + 1.0) if is_v_prediction else torch.where(snr > 0, capped / snr.clamp(min=1e-12), 1.0)
 
 
-_MAX_SNR = 1000.0
-"""Maximum SNR for the debiased weight, which would otherwise vanish for nearly clean images."""
+_SNR_RANGE = (1e-3, 1000.0)
+"""Range of the SNR for the debiased weight, which would otherwise vanish for nearly clean images, and be thousands for
+the last timestep of a schedule with zero terminal SNR."""
 
 
 def debiased_weight(snr: torch.Tensor, *, is_v_prediction: bool) -> torch.Tensor:
-    """Per-sample loss weight 1/√SNR, or 1/(SNR + 1) for velocity.
+    """Per-sample loss weight 1/√SNR; for velocity 1/(SNR + 1), as in kohya's scripts, which weighs the error in x₀.
 
     Args:
         snr: signal-to-noise ratio, any shape, ≥ 0.
@@ -59,8 +60,9 @@ def debiased_weight(snr: torch.Tensor, *, is_v_prediction: bool) -> torch.Tensor
 
     Source: Yu et al. 2023, https://arxiv.org/abs/2310.08442
     """
-    capped = snr.clamp(min=1e-8, max=_MAX_SNR)
-    return 1.0 / (capped + 1.0) if is_v_prediction else capped.rsqrt()
+    low, high = _SNR_RANGE
+    capped = snr.clamp(max=high)
+    return 1.0 / (capped + 1.0) if is_v_prediction else capped.clamp(min=low).rsqrt()
 
 
 def zero_terminal(alphas_cumprod: torch.Tensor) -> torch.Tensor:
@@ -90,6 +92,7 @@ class Objective:
         is_v_prediction: whether the model predicts velocity instead of noise.
         weighting: ``min_snr``, ``debiased`` or ``none``.
         min_snr_gamma: cap of :func:`min_snr_weight`; 0 weights all timesteps equally.
+        huber_c: from about this error of a cell on, the loss grows linearly (pseudo-Huber); 0 squares all errors.
         device: device of the batches.
     """
 
@@ -100,6 +103,7 @@ class Objective:
         is_v_prediction: bool,
         weighting: str = "min_snr",
         min_snr_gamma: float,
+        huber_c: float = 0.0,
         device: torch.device,
     ) -> None:
         alphas = alphas_cumprod.float().cpu()
@@ -114,6 +118,7 @@ class Objective:
         self._noise = (1.0 - alphas).sqrt().to(device)
         self._weights = weights.to(device)
         self._is_v_prediction = is_v_prediction
+        self._huber_c = huber_c
 
     def noisy(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         """Latents ``(B, C, h, w)`` mixed with noise of the same shape for int64 timesteps ``(B,)``."""
@@ -129,7 +134,7 @@ class Objective:
         mask: torch.Tensor | None = None,
         target: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Mean squared error of each item, weighted by its timestep.
+        """Mean squared (or pseudo-Huber) error of each item, weighted by its timestep.
 
         Args:
             prediction: the model's output, shape ``(B, C, h, w)``.
@@ -143,11 +148,15 @@ class Objective:
         Returns:
             fp32, shape ``(B,)``, in the order of the batch.
 
-        Source: velocity: Salimans & Ho 2022, section 4, https://arxiv.org/abs/2202.00512
+        Source: velocity: Salimans & Ho 2022, section 4, https://arxiv.org/abs/2202.00512; pseudo-Huber: Charbonnier et
+            al. 1997, https://doi.org/10.1109/83.551699
         """
         if target is None:
             target = self._target(latents, noise, timesteps)
         error = (prediction.float() - target).pow(2)
+        if self._huber_c:
+            # Small errors count as their squares: 2c(√(d² + c²) - c) ≈ d².
+            error = 2 * self._huber_c * ((error + self._huber_c**2).sqrt() - self._huber_c)
         means = error.mean(dim=(1, 2, 3)) if mask is None else _masked_means(error, mask)
         return means * self._weights[timesteps]
 

@@ -158,7 +158,13 @@ class Batcher:
         shape = tuple(self._latents[indices[0]].mean.shape)
         noises, numbers, mask_slots, captions = [], [], [], []
         for position, index in places:
-            item, rng = item_noise(item_seed(self._config.seed, step, position), shape, self._timestep_count)
+            item, rng = item_noise(
+                item_seed(self._config.seed, step, position),
+                shape,
+                self._timestep_count,
+                timestep_range=(self._config.min_timestep, self._config.max_timestep),
+                offset=self._config.noise_offset,
+            )
             is_mirrored, caption = self._items.draw(index, step, rng)
             numbers.append(index + len(self._sizes) * is_mirrored)
             captions.append(caption.text)

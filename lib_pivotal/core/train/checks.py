@@ -24,7 +24,11 @@ from lib_pivotal.core.train.concept_table import ConceptTable, concept_table, ta
 from lib_pivotal.core.train.output_check import ValuesPerRank, check_output
 from lib_pivotal.core.train.resumed import Resumed
 
-__all__ = ["Checked", "check", "check_settings", "family_hints", "with_parse_problems"]
+__all__ = ["Checked", "check", "check_schedule", "check_settings", "family_hints", "with_parse_problems"]
+
+_MIN_TIMESTEP_SPAN = 0.01
+_ZERO_TERMINAL_BELOW = 1e-5
+"""The last value of a schedule with zero terminal SNR is below this."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +163,24 @@ def check_settings(config: TrainConfig) -> list[Problem]:
         )
     if (config.rank or config.conv_rank or config.text_encoder_rank) and config.alpha == 0:
         problems.append(Problem("alpha", "error", "With alpha 0 the LoRA does nothing.", "Use half the rank."))
+    has_range = not any(problem.field in ("min_timestep", "max_timestep") for problem in problems)
+    if has_range and config.max_timestep - config.min_timestep < _MIN_TIMESTEP_SPAN:
+        text = f"Nothing is between the noise levels {config.min_timestep:g} and {config.max_timestep:g}."
+        problems.append(Problem("max_timestep", "error", text, "Use 1, or a value above min_timestep."))
     return problems
+
+
+def check_schedule(config: TrainConfig, alphas_cumprod: Sequence[float]) -> list[Problem]:
+    """Find settings that contradict the model's noise schedule.
+
+    Args:
+        config: the settings.
+        alphas_cumprod: of all timesteps, the noisiest last.
+    """
+    if not config.noise_offset or alphas_cumprod[-1] > _ZERO_TERMINAL_BELOW:
+        return []
+    text = "This model is used with zero terminal SNR, which makes dark and bright images without a noise offset."
+    return [Problem("noise_offset", "error", text, "Set it to 0.")]
 
 
 def _check_value(field: str, value: Any, info: Mapping[str, Any]) -> list[Problem]:

@@ -16,7 +16,7 @@ from lib_pivotal.core.errors import ConfigError, HostError, Interrupted, Pivotal
 from lib_pivotal.core.events import Control, Event, Finished, MemoryEstimated, Prepared, Preparing, Warned
 from lib_pivotal.core.ports import DiffusionModel, ProgressSink, SampleMaker
 from lib_pivotal.core.process_group import ProcessGroup, SingleProcess
-from lib_pivotal.core.train.checks import Checked, check, family_hints
+from lib_pivotal.core.train.checks import Checked, check, check_schedule, family_hints
 from lib_pivotal.core.train.loop import Loop
 from lib_pivotal.core.train.memory import MemoryPlan, peak_bytes, watch_peak
 from lib_pivotal.core.train.out_of_memory import explaining
@@ -185,6 +185,7 @@ def _check(
         )
     problems = group.from_first(list(checked.problems) if checked is not None else [])
     hints = family_hints(model.family, model.native_resolution, config)
+    hints += check_schedule(config, model.alphas_cumprod.tolist())
     problems += [hint for hint in hints if hint not in problems]
     if resumed is not None:
         # When resuming, the bundle may already exist because this run wrote it.

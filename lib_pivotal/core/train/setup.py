@@ -209,6 +209,7 @@ def _objective(config: TrainConfig, model: DiffusionModel) -> Objective:
         is_v_prediction=model.is_v_prediction,
         weighting=config.loss_weighting,
         min_snr_gamma=config.min_snr_gamma,
+        huber_c=config.huber_c,
         device=model.device,
     )
 

@@ -11,9 +11,9 @@ from lib_pivotal.core.checkpoint_file import read_checkpoint_file
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.config.shown import shown
 from lib_pivotal.core.errors import HostError, Problem
-from lib_pivotal.core.train.checks import family_hints
+from lib_pivotal.core.train.checks import check_schedule, family_hints
 from lib_pivotal.host.a1111.family import family_of, native_resolution, require_trainable
-from lib_pivotal.host.a1111.noise_schedule import marks_of
+from lib_pivotal.host.a1111.noise_schedule import marks_of, noise_schedule_of
 
 __all__ = ["family_to_train", "find_obstacles"]
 
@@ -149,7 +149,11 @@ def _loaded_model(wanted: Any, config: TrainConfig) -> list[Problem]:
         require_trainable(model)
     except HostError as error:
         return [Problem("checkpoint", "error", error.message, error.hint)]
-    return [*_mistaken_prediction(model), *family_hints(family_of(model), native_resolution(model), config)]
+    return [
+        *_mistaken_prediction(model),
+        *family_hints(family_of(model), native_resolution(model), config),
+        *check_schedule(config, noise_schedule_of(model).tolist()),
+    ]
 
 
 def _mistaken_prediction(model: Any) -> list[Problem]:
