@@ -113,6 +113,13 @@ def test_name_clashes():
     assert len(nested) == 1 and "part of zog cat hat" in nested[0]
 
 
+def test_a_name_inside_an_installed_embeddings_name_gives_a_warning():
+    found = names("zog cat", taken={"zog cat hat": "far.pt", "zog": "short.pt", "zog category": "other.pt"})
+    (problem,) = (item for item in found if "part of" in item.message)
+    assert problem.severity == "warning" and problem.field == "concepts[0].name"
+    assert "installed embedding zog cat hat as" in problem.message
+
+
 def test_costly_names_and_scripts_without_spaces_give_a_warning():
     found = names("初音ミク", tokenizer=lambda text: [7] * (9 if text == "初音ミク" else 3))
     assert not any(problem.is_error for problem in found)
@@ -123,6 +130,7 @@ def test_costly_names_and_scripts_without_spaces_give_a_warning():
 @pytest.mark.timeout(20)
 def test_thousands_of_names_are_checked_in_linear_time():
     names(*(f"zog {number}" for number in range(3000)), *(f"a.b{number}" for number in range(500)))
+    names(*(f"zog {number}" for number in range(100)), taken={f"zog {number} x": "x.pt" for number in range(10_000)})
 
 
 # -- files

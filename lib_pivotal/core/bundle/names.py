@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from lib_pivotal.core.bundle.everyday_words import is_everyday_tag
+from lib_pivotal.core.bundle.nested_names import nested_names, parts_of_installed
 from lib_pivotal.core.config.schema import Concept
 from lib_pivotal.core.config.user_path import RESERVED_NAMES
 from lib_pivotal.core.errors import Problem
@@ -55,7 +56,6 @@ _COSTLY_FROM = 9
 _WITHOUT_SPACES = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
 """First words of the Unicode names of scripts written without spaces or with attached endings."""
 _VERSION = re.compile(r"_v(\d{1,4})$")
-_SHOWN_NAMES = 3
 
 
 def token_key(text: str) -> str:
@@ -158,7 +158,10 @@ def check_names(
             found += _advice(field, name, tokenizer)
         problems += found
     if tokenizer is not None:
-        problems += _nested_names([concept.name for concept in concepts], tokenizer)
+        names = [concept.name for concept in concepts]
+        runs = {index: tuple(tokenizer(name)) for index, name in enumerate(names) if not _spelling_fault(name)}
+        problems += nested_names(names, runs)
+        problems += parts_of_installed(names, runs, {name: token_key(name) for name in taken}, tokenizer)
     return problems
 
 
@@ -234,29 +237,6 @@ def _advice(field: str, name: str, tokenizer: Tokenizer | None) -> list[Problem]
         text = f"{name} takes {count} of a prompt's {CHUNK_TOKENS} tokens whenever the bundle is not loaded."
         problems.append(Problem(field, "warning", text, "A shorter name, or one in Latin letters, takes fewer."))
     return problems
-
-
-def _nested_names(names: Sequence[str], tokenizer: Tokenizer) -> list[Problem]:
-    """Find names whose token ids are part of another name's, in time proportional to the number of names."""
-    runs = {index: tuple(tokenizer(name)) for index, name in enumerate(names) if not _spelling_fault(name)}
-    whole = {run for run in runs.values() if run}
-    lengths = sorted({len(run) for run in whole})
-    longer: dict[tuple[int, ...], list[str]] = {}
-    for index, run in runs.items():
-        parts = {run[at : at + size] for size in lengths if size < len(run) for at in range(len(run) - size + 1)}
-        for part in parts & whole:
-            longer.setdefault(part, []).append(names[index])
-    hint = "It works, because longer names are matched first, but choose clearer names if you can."
-    return [
-        Problem(f"concepts[{index}].name", "warning", f"{names[index]} is part of {_listed(longer[run])}.", hint)
-        for index, run in runs.items()
-        if run in longer
-    ]
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _SHOWN_NAMES
-    return ", ".join(names[:_SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "") + " as the tokenizer sees it"
 
 
 def check_file_name(name: str) -> list[Problem]:
