@@ -50,6 +50,9 @@ def test_the_tab_key_goes_down_the_page(bare_tab):
 def test_an_accordion_opens_and_closes(bare_tab):
     heading = bare_tab.page.locator("#pivotal_concepts_more_names .label-wrap").first
     path = bare_tab.page.locator("#pivotal_concepts_path")
+    # Other tests use the same page.
+    if path.is_visible():
+        heading.click()
     expect(path).to_be_hidden()
     for key in ("Enter", "Space"):
         heading.focus()
