@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from benchmarks.cast import images_of
+from benchmarks.methods.measures import LOOKS
 from lib_pivotal.cli.train import train_run
 from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.config.schema import TrainConfig
@@ -31,8 +32,6 @@ from lib_pivotal.demo.characters import write_dataset
 from lib_pivotal.demo.evaluate import Parts, held_out, loss_of, parts_of
 from lib_pivotal.host.diffusers.model import DiffusersModel, load_model
 
-_LOOKS = {"zogling": ("square", "blue", "striped"), "mibble": ("heart", "pink", "dotted")}
-"""Body, color and pattern of the demo's characters."""
 _CLASSES = """
 [pattern] permanent
 ^(striped|dotted)$
@@ -74,7 +73,7 @@ def _say(text: str) -> None:
 
 
 def _core_tags(name: str) -> str:
-    body, color, pattern = _LOOKS[name]
+    body, color, pattern = LOOKS[name]
     return f"{color} {body}, {pattern}"
 
 
@@ -102,7 +101,7 @@ def _measure(model: DiffusersModel, parts: Parts, kind: str, options: argparse.N
     for name in NAMES:
         for image in images_of(model, parts, [name] * options.seeds, list(range(options.seeds))):
             reading = read(image, "a")
-            right.append(np.array([reading.shape, reading.color, reading.pattern]) == np.array(_LOOKS[name]))
+            right.append(np.array([reading.shape, reading.color, reading.pattern]) == np.array(LOOKS[name]))
     shares = np.mean(right, axis=0)
     data = held_out(options.out / "held-out", model)
     full = [_with_core_tags(caption) for caption in data.captions]

@@ -16,20 +16,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 
+from benchmarks.methods.measures import mean_loss, write_scenes
 from lib_pivotal.cli.train import train_run
 from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.config.schema import Subset
 from lib_pivotal.core.config.subset import REGULARIZATION
-from lib_pivotal.core.ports import DiffusionModel
 from lib_pivotal.demo.__main__ import INIT_TEXT, NAMES, demo_config
 from lib_pivotal.demo.assets import materialize
 from lib_pivotal.demo.characters import write_dataset
-from lib_pivotal.demo.evaluate import HeldOut, Parts, drift_of, held_out, loss_of, parts_of
-from lib_pivotal.demo.world import caption, draw, random_scene
+from lib_pivotal.demo.evaluate import Parts, drift_of, held_out, parts_of
 from lib_pivotal.host.diffusers.model import load_model
 
 _NOTHING = Parts({}, [])
@@ -55,12 +52,12 @@ def _measure(out: Path, steps: int, share: float) -> None:
     for name in NAMES:
         write_dataset(out / "data" / name, name)
         write_dataset(out / "characters", name, "held_out")
-    _write_scenes(out / "scenes", 64, seed=1)
-    _write_scenes(out / "unrelated", 64, seed=2)
+    write_scenes(out / "scenes", 64, seed=1)
+    write_scenes(out / "unrelated", 64, seed=2)
     base = materialize(out / "model").a
     model = load_model(base)
     characters, unrelated = held_out(out / "characters", model), held_out(out / "unrelated", model)
-    before = _loss(model, characters, _NOTHING, INIT_TEXT), _loss(model, unrelated, _NOTHING)
+    before = mean_loss(model, characters, _NOTHING, INIT_TEXT), mean_loss(model, unrelated, _NOTHING)
     _say(f"{steps} steps, regularization share {share:g}")
     _say(
         f"unchanged model: characters by their initialization text {before[0]:.4f}, unrelated drawings {before[1]:.4f}"
@@ -75,8 +72,8 @@ def _measure(out: Path, steps: int, share: float) -> None:
         seconds = time.monotonic() - started
         parts = parts_of(read_bundle(outcome.bundle_path), model, embeddings=True, loras=["unet", "clip_l"])
         drift = float(drift_of(model, unrelated, unrelated.captions, parts).mean())
-        growth = _loss(model, unrelated, parts) / before[1] - 1
-        gain = 1 - _loss(model, characters, parts) / before[0]
+        growth = mean_loss(model, unrelated, parts) / before[1] - 1
+        gain = 1 - mean_loss(model, characters, parts) / before[0]
         _say(f"{title:20} {drift:8.5f} {growth:+15.1%} {gain:+8.1%} {seconds:8.0f}")
 
 
@@ -90,23 +87,6 @@ def _variants(out: Path) -> dict[str, dict[str, Any]]:
         "prior": {"subsets": scenes, "regularization_target": "prior"},
         "prior, same images": {"subsets": same, "regularization_target": "prior"},
     }
-
-
-def _write_scenes(folder: Path, count: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    folder.mkdir()
-    for index in range(count):
-        scene = random_scene(rng)
-        Image.fromarray(draw(scene, "a", rng)).save(folder / f"{index:02d}.png")
-        (folder / f"{index:02d}.txt").write_text(caption(scene), encoding="utf-8")
-
-
-def _loss(model: DiffusionModel, data: HeldOut, parts: Parts, words: str = "") -> float:
-    """Mean loss; ``words`` replace the names if given."""
-    captions = list(data.captions)
-    for name in NAMES if words else ():
-        captions = [text.replace(name, words) for text in captions]
-    return float(loss_of(model, data, captions, parts).mean())
 
 
 if __name__ == "__main__":

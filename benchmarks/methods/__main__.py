@@ -36,7 +36,7 @@ _COLUMNS = {
     "lowest norm": ("norms from", "{:.1f}"),
     "highest norm": ("to", "{:.1f}"),
     "bytes": ("bytes", "{:.0f}"),
-    "seconds": ("ms of CPU per step", "{:.0f}"),
+    "cpu ms": ("ms of CPU per step", "{:.0f}"),
 }
 """Measure → heading and format."""
 
@@ -60,8 +60,10 @@ def main() -> None:
     titles = [title for title, row in ROWS.items() if not options.only or _is_chosen(title, row.group, options.only)]
     jobs = [(title, seed) for seed in range(options.seeds) for title in titles]
     with ThreadPoolExecutor(options.workers) as pool:
-        list(pool.map(lambda job: _in_child(job[0], job[1], options), jobs))
+        are_done = list(pool.map(lambda job: _in_child(job[0], job[1], options), jobs))
     _print(titles, options)
+    if not all(are_done):
+        raise SystemExit(1)
 
 
 def _is_chosen(title: str, group: str, only: str) -> bool:
@@ -84,11 +86,11 @@ def _result_path(title: str, seed: int, options: argparse.Namespace) -> Path:
     return Path(options.out) / f"{slug}-{options.steps}-{seed}" / "result.json"
 
 
-def _in_child(title: str, seed: int, options: argparse.Namespace) -> None:
-    """Measure a row in a process of its own, unless it has been measured."""
+def _in_child(title: str, seed: int, options: argparse.Namespace) -> bool:
+    """Measure a row in a process of its own, unless it has been measured with these settings; False if that fails."""
     path = _result_path(title, seed, options)
-    if path.exists():
-        return
+    if path.exists() and json.loads(path.read_text())["changes"] == {**ROWS[title].changes}:
+        return True
     started = time.monotonic()
     path.parent.mkdir(parents=True, exist_ok=True)
     arguments = ["--out", str(options.out), "--steps", str(options.steps), "--row", title, "--seed", str(seed)]
@@ -98,6 +100,7 @@ def _in_child(title: str, seed: int, options: argparse.Namespace) -> None:
     verdict = f"{time.monotonic() - started:.0f} s" if code == 0 else f"FAILED, see {output.name}"
     sys.stdout.write(f"{title}, seed {seed}: {verdict}\n")
     sys.stdout.flush()
+    return code == 0
 
 
 def _measure(title: str, seed: int, options: argparse.Namespace) -> None:
@@ -107,7 +110,7 @@ def _measure(title: str, seed: int, options: argparse.Namespace) -> None:
     bundle = row.run(bases.a, options.out / "data", path.parent, steps=options.steps, seed=seed)
     milliseconds = 1000 * (time.process_time() - started) / options.steps
     result = Measures(bases, options.out / "held-out").of(bundle, has_names=row.has_names)
-    path.write_text(json.dumps({**result, "seconds": milliseconds}, indent=1))
+    path.write_text(json.dumps({**result, "changes": {**row.changes}, "cpu ms": milliseconds}, indent=1))
 
 
 def _print(titles: Sequence[str], options: argparse.Namespace) -> None:

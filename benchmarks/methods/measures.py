@@ -13,6 +13,7 @@ from PIL import Image
 
 from benchmarks.cast import images_of
 from lib_pivotal.core.bundle.file import Bundle, read_bundle
+from lib_pivotal.core.ports import DiffusionModel
 from lib_pivotal.demo.__main__ import INIT_TEXT, NAMES
 from lib_pivotal.demo.assets import Bases
 from lib_pivotal.demo.base_model.reader import read
@@ -21,7 +22,7 @@ from lib_pivotal.demo.evaluate import HeldOut, Parts, drift_of, held_out, loss_o
 from lib_pivotal.demo.world import BACKGROUNDS, caption, draw, random_scene
 from lib_pivotal.host.diffusers.model import DiffusersModel, load_model
 
-__all__ = ["LOOKS", "Measures", "write_held_out"]
+__all__ = ["LOOKS", "Measures", "mean_loss", "write_held_out", "write_scenes"]
 
 LOOKS = {"zogling": ("square", "blue", "striped"), "mibble": ("heart", "pink", "dotted")}
 """Body, color and pattern of the demo's characters in the world's words."""
@@ -35,13 +36,17 @@ def write_held_out(folder: Path) -> None:
     """Drawings of the characters in both styles that no run trains on, and drawings of other things."""
     for style, name in product("ab", NAMES):
         write_dataset(folder / style, name, "held_out", style)
-    rng = np.random.default_rng(2)
-    unrelated = folder / "unrelated"
-    unrelated.mkdir(exist_ok=True)
-    for index in range(_UNRELATED):
+    write_scenes(folder / "unrelated", _UNRELATED, seed=2)
+
+
+def write_scenes(folder: Path, count: int, seed: int) -> None:
+    """Drawings of the world without the characters, with captions."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(exist_ok=True)
+    for index in range(count):
         scene = random_scene(rng)
-        Image.fromarray(draw(scene, "a", rng)).save(unrelated / f"{index:02d}.png")
-        (unrelated / f"{index:02d}.txt").write_text(caption(scene), encoding="utf-8")
+        Image.fromarray(draw(scene, "a", rng)).save(folder / f"{index:02d}.png")
+        (folder / f"{index:02d}.txt").write_text(caption(scene), encoding="utf-8")
 
 
 @dataclass
@@ -74,10 +79,10 @@ class Measures:
         bundle, result = read_bundle(path), {}
         for base, model in (("a", self._a), ("b", self._b)):
             data = held_out(self.folder / base, model)
-            before = _loss(model, data, _NOTHING, INIT_TEXT)
+            before = mean_loss(model, data, _NOTHING, INIT_TEXT)
             for kind, loras in (("whole", _LORAS), ("embeddings", [])):
                 parts = self._parts(bundle, model, loras, has_names=has_names)
-                result[f"gain {kind} {base}"] = 1 - _loss(model, data, parts) / before
+                result[f"gain {kind} {base}"] = 1 - mean_loss(model, data, parts) / before
         model = self._a
         whole = self._parts(bundle, model, _LORAS, has_names=has_names)
         unrelated = held_out(self.folder / "unrelated", model)
@@ -95,7 +100,7 @@ class Measures:
         return parts_of(bundle, model, embeddings=has_names, loras=[part for part in loras if part in there])
 
 
-def _loss(model: DiffusersModel, data: HeldOut, parts: Parts, words: str = "") -> float:
+def mean_loss(model: DiffusionModel, data: HeldOut, parts: Parts, words: str = "") -> float:
     """Mean loss; ``words`` replace the names if given."""
     captions = list(data.captions)
     for name in NAMES if words else ():

@@ -19,7 +19,7 @@ from tests.e2e.runs import (
     wait,
     wait_for_step,
 )
-from tests.e2e.server import Webui
+from tests.e2e.server import Webui, find_installed, version_of
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +215,21 @@ def test_all_problems_are_reported_at_once(webui: Webui, tmp_path: Path) -> None
     assert not webui.get("/pivotal/v1/status")["is_active"]
     fields = {problem["field"] for problem in answer["problems"]}
     assert {"data_folder", "output_name", "rank", "concepts[0].name", "concepts[1].name", "checkpoint"} <= fields
+
+
+def test_settings_that_do_not_fit_the_model_are_refused(webui: Webui, data: Path) -> None:
+    config = settings(data, "e2e_unfit", lora_layers="style", noise_offset=0.05)
+    webui.post("/sdapi/v1/options", {"sd_noise_schedule": "Zero Terminal SNR"})
+    try:
+        _, answer = webui.try_post("/pivotal/v1/train", config)
+    finally:
+        webui.post("/sdapi/v1/options", {"sd_noise_schedule": "Default"})
+    fields = {problem["field"]: problem["message"] for problem in answer["problems"] if problem["severity"] == "error"}
+    assert "SDXL" in fields.pop("lora_layers")
+    # Earlier webuis do not have that schedule.
+    if version_of(find_installed()[0]) >= (1, 8):
+        assert "zero terminal SNR" in fields.pop("noise_offset")
+    assert fields == {}
 
 
 def test_images_without_captions_are_named(webui: Webui, tmp_path: Path) -> None:

@@ -60,6 +60,11 @@ def test_exactly_these_layers(keys, family, layers):
 
 
 @pytest.mark.parametrize("family", COUNTS)
+def test_without_a_rank_no_choice_of_layers_matters(keys, family):
+    assert keys(family, rank=0, layers="style") == set()
+
+
+@pytest.mark.parametrize("family", COUNTS)
 def test_convolutions_have_their_own_rank(keys, family):
     convolutions = keys(family, rank=0, conv_rank=4, layers="cross_kv")
     assert convolutions and not convolutions & keys(family, layers="blocks")

@@ -102,6 +102,9 @@ def test_other_kinds_of_lora_begin_as_strong_as_they_are_there(config, tmp_path,
                 assert torch.allclose(value * strength, there[key].float(), atol=1e-6), key
     (problem, *_) = check_start_from(replace(new, lora_kind="lora"), "", ToyEncoder().tokenize)
     assert problem.field == "lora_kind" and kind in problem.hint
+    problems = check_start_from(replace(new, lokr_factor=2), "", ToyEncoder().tokenize)
+    assert [item.field for item in problems] == (["lokr_factor"] if kind == "lokr" else [])
+    assert check_start_from(replace(new, rank=0, text_encoder_rank=0), "", None)[-1].field == "rank"
 
 
 def test_a_state_that_does_not_fit_or_is_damaged_is_refused(config, tmp_path):

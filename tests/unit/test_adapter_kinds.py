@@ -145,6 +145,31 @@ def test_the_fused_backward_pass_of_loha_equals_autograds_own(place, dtype, auto
         assert torch.allclose(fused, plain, rtol=tolerance, atol=tolerance * float(plain.abs().max()))
 
 
+@pytest.mark.parametrize("kind", [FusedLoha, Loha])
+def test_loha_is_computed_in_full_precision_under_autocast(kind):
+    """At the beginning one factor is so small that fp16 would keep only a few bits of its product."""
+    layer = torch.nn.Linear(12, 20, bias=False).requires_grad_(False)
+    layer.weight.zero_()
+    adapters = AdapterSet("unet", [(LoraTarget("k", "unet", "attention", layer), kind((20, 12), 4, 4.0))], 1, CPU)
+    parameters = adapters.layers[0].parameters
+    with torch.no_grad():
+        parameters["w1_a"].fill_(1000.0)
+        parameters["w2_a"].fill_(3e-7)
+    expected = adapters.layers[0].adapter.delta(parameters).detach()
+    with attach([adapters]), torch.autocast("cpu", dtype=torch.float16):
+        output = layer(torch.eye(12))
+    assert float((output.float().t() - expected).norm() / expected.norm()) < 2e-3
+
+
+@pytest.mark.parametrize("kind", ["lora", "loha"])
+def test_a_file_with_alpha_zero_can_be_read(kind):
+    layer = torch.nn.Linear(12, 20).requires_grad_(False)
+    state = {**adapted(kind, layer).state_dict(), "lora_unet_x.alpha": torch.tensor(0.0)}
+    target = LoraTarget("lora_unet_x", "unet", "attention", layer)
+    adapters = AdapterSet.from_state("unet", [target], state, CPU)
+    assert not adapters.layers[0].adapter.delta(adapters.layers[0].parameters).any()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_brings_the_same_weights_back(kind):
     targets = [target for target in ToyModel().lora_targets() if target.part == "unet"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from lib_pivotal.core.config.schema import LISTS, Concept, TrainConfig, field_in
 from lib_pivotal.core.diffusion.objective import zero_terminal
 from lib_pivotal.core.errors import ConfigError, Problem
 from lib_pivotal.core.train.checks import check, check_schedule, check_settings, family_hints, with_parse_problems
+from lib_pivotal.core.train.state_facts import changed_settings
 from tests.unit.toy import ToyEncoder, toy_config, write_images
 
 
@@ -156,6 +157,20 @@ def test_limits_of_concepts_are_those_of_the_schema():
     found = [problem for problem in check_settings(config) if problem.field.startswith("concepts")]
     assert [problem.field for problem in found] == [f"concepts[0].{name}" for name in bad]
     assert "above 0, up to 100" in found[1].hint
+
+
+@pytest.mark.parametrize(("old", "new"), [(True, "band"), (False, "free")])
+def test_settings_of_earlier_releases_are_read(old, new):
+    assert from_dict({"norm_band": old}).embedding_norms == new
+    assert changed_settings({"norm_band": old}, {"embedding_norms": new}) == []
+    (problem,) = read_dict({"norm_band": "yes"})[1]
+    assert problem.field == "norm_band"
+
+
+def test_alpha_does_not_matter_without_one():
+    config = TrainConfig(concepts=(Concept("zog_v1"),), alpha=0.0)
+    assert [item.field for item in check_settings(config)] == ["alpha"]
+    assert check_settings(replace(config, lora_kind="lokr")) == []
 
 
 def test_noise_levels_that_leave_nothing_to_train_are_an_error():

@@ -124,6 +124,14 @@ def test_norms_count_from_what_a_run_starts_from():
     assert torch.equal(table.relative_norms(), torch.ones(2))
 
 
+def test_norms_cost_nothing_once_every_vector_is_frozen():
+    table = build(Concept("a x", vectors=2), Concept("b x", vectors=1))
+    table.freeze("a x")
+    table.freeze("b x")
+    with NoOperations():
+        table.limit_norms()
+
+
 class NoOperations(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         pytest.fail(f"{func} was called")

@@ -181,6 +181,15 @@ def test_training_settings_of_kohya_with_its_folders(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(("algo", "kind"), [("loha", "loha"), ("LoKr", "lokr"), ("locon", "lora"), ("boft", None)])
+def test_kinds_of_lora_of_lycoris(tmp_path, algo, kind):
+    values = {"network_module": "lycoris.kohya", "network_dim": 8, "network_args": [f"algo={algo}", "factor=-1"]}
+    found = import_settings(write(tmp_path / "t.json", {**values, "train_data_dir": str(tmp_path)}))
+    assert found.config.lora_kind == (kind or "lora")
+    assert found.config.lokr_factor == 0
+    assert ("algo" in found.unused) == (kind is None)
+
+
 def test_training_settings_of_kohya_in_sections(tmp_path):
     data_set = '[[datasets]]\n[[datasets.subsets]]\nimage_dir = "images"\n'
     write(tmp_path / "set.toml", data_set)

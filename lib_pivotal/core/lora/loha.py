@@ -47,9 +47,8 @@ class Loha:
 
     def delta(self, parameters: Parameters) -> torch.Tensor:
         """The change of the layer's weight, fp32, in its shape."""
-        first = parameters["w1_a"] @ parameters["w1_b"]
-        second = parameters["w2_a"] @ parameters["w2_b"]
-        return (self.scale * first * second).view(self._weight_shape)
+        w1_a, w1_b, w2_a, w2_b = (parameters[name] for name in _NAMES)
+        return _delta(w1_a, w1_b, w2_a, w2_b, self.scale).view(self._weight_shape)
 
     def forward(self, module: Any, x: torch.Tensor, output: torch.Tensor, parameters: Parameters) -> torch.Tensor:
         """``output``, ``(…, out)`` or ``(B, out, h, w)``, plus what the change makes of the input, in its dtype."""
@@ -77,11 +76,22 @@ class Loha:
         """
         fill_from_file(parameters, tensors, {name: f"hada_{name}" for name in _NAMES})
         # Without an alpha, LyCORIS uses the rank.
-        self.rescale(parameters, float(tensors.get("alpha", self.rank)) / self.alpha)
+        alpha = float(tensors.get("alpha", self.rank))
+        if alpha != self.alpha:
+            self.rescale(parameters, alpha / self.alpha)
 
     def network_args(self) -> dict[str, Any]:
         """LyCORIS' name of the algorithm, and of the rank of convolutions."""
         return {"algo": "loha", **({"conv_dim": self.rank} if len(self._weight_shape) > 2 else {})}
+
+
+def _delta(
+    w1_a: torch.Tensor, w1_b: torch.Tensor, w2_a: torch.Tensor, w2_b: torch.Tensor, scale: float
+) -> torch.Tensor:
+    """``scale · (w1_a w1_b) ∘ (w2_a w2_b)``, shape ``(out, in · kh · kw)``."""
+    # At the beginning w2_a is so small that in fp16 little would be left of it.
+    with torch.autocast(w1_a.device.type, enabled=False):
+        return scale * (w1_a @ w1_b) * (w2_a @ w2_b)
 
 
 class FusedLoha(Loha):
@@ -107,12 +117,13 @@ class _FusedDelta(torch.autograd.Function):
                 w2_a: torch.Tensor, w2_b: torch.Tensor, scale: float, shape: tuple[int, ...],
                 window: tuple[Any, Any, Any] | None) -> torch.Tensor:  # fmt: skip
         factors = (w1_a, w1_b, w2_a, w2_b)
+        ctx.x_dtype = x.dtype
         x = x.to(output.dtype)
         # Detached, because torch 2.0 cannot find a saved leaf again with gradient checkpointing.
         ctx.save_for_backward(x, *(factor.detach() for factor in factors))
         ctx.gradients = tuple(factor.grad for factor in factors)
-        ctx.scale, ctx.shape, ctx.window, ctx.x_dtype = scale, shape, window, x.dtype
-        weight = ((w1_a @ w1_b).mul_(w2_a @ w2_b).mul_(scale)).view(shape).to(output.dtype)
+        ctx.scale, ctx.shape, ctx.window = scale, shape, window
+        weight = _delta(*factors, scale).view(shape).to(output.dtype)
         if window is None:
             wide = output.reshape(-1, output.shape[-1])
             return torch.addmm(wide, x.reshape(-1, x.shape[-1]), weight.t()).view(output.shape)

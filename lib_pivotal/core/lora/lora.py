@@ -74,7 +74,9 @@ class Lora:
         """
         fill_from_file(parameters, tensors, {name: f"lora_{name}.weight" for name in parameters})
         # Without an alpha, kohya's programs use the rank.
-        self.rescale(parameters, float(tensors.get("alpha", self.rank)) / self.alpha)
+        alpha = float(tensors.get("alpha", self.rank))
+        if alpha != self.alpha:
+            self.rescale(parameters, alpha / self.alpha)
 
     def network_args(self) -> dict[str, Any]:
         """Nothing besides rank and alpha, which kohya stores elsewhere."""

@@ -44,7 +44,7 @@ def choose_targets(
         if target.part != "unet":
             own = text_encoder_rank if target.role in _BLOCK_ROLES else 0
         elif target.role in _BLOCK_ROLES:
-            own = rank if _is_among(target, layers, block_layers) else 0
+            own = rank if rank and _is_among(target, layers, block_layers) else 0
         else:
             own = conv_rank if target.role in _CONV_ROLES else 0
         if own:

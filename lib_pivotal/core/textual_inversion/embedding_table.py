@@ -181,6 +181,8 @@ class EmbeddingTable:
     @torch.no_grad()
     def limit_norms(self) -> None:
         """Bring vectors that have left the range of their norms back to its edge, in their direction."""
+        if len(self._frozen) == len(self._layout):
+            return
         norms = _norms(self.weight)
         inside = norms.clamp(self._lowest, self._highest)
         self.weight.mul_((inside / norms.clamp(min=_SMALLEST_NORM)).unsqueeze(1))

@@ -157,11 +157,12 @@ def check_settings(config: TrainConfig) -> list[Problem]:
     for index, subset in enumerate(config.subsets):
         for name, info in subset_field_info().items():
             problems += _check_value(f"subsets[{index}].{name}", getattr(subset, name), info)
-    if not config.concepts and not (config.rank or config.conv_rank or config.text_encoder_rank):
+    has_lora = config.rank or config.conv_rank or config.text_encoder_rank
+    if not config.concepts and not has_lora:
         problems.append(
             Problem("concepts", "error", "There is nothing to train.", "Add a concept, or give the LoRA a rank.")
         )
-    if (config.rank or config.conv_rank or config.text_encoder_rank) and config.alpha == 0:
+    if has_lora and config.alpha == 0 and config.lora_kind != "lokr":
         problems.append(Problem("alpha", "error", "With alpha 0 the LoRA does nothing.", "Use half the rank."))
     has_range = not any(problem.field in ("min_timestep", "max_timestep") for problem in problems)
     if has_range and config.max_timestep - config.min_timestep < _MIN_TIMESTEP_SPAN:

@@ -38,6 +38,7 @@ class StartSource:
         families: titles of the model families it is for; empty if it has no embeddings.
         lora_kind: see ``core.lora.kinds``; empty if it has no LoRA of a kind that is trained here.
         ranks: of the LoRA's layers.
+        lokr_factor: see ``core.lora.lokr``; None if it is no LoKr or does not say.
     """
 
     kind: str
@@ -45,6 +46,7 @@ class StartSource:
     families: frozenset[str]
     lora_kind: str
     ranks: frozenset[int]
+    lokr_factor: int | None = None
 
 
 def find_start(text: str) -> Path:
@@ -91,7 +93,17 @@ def read_source(path: Path, tokenizer: Callable[[str], Sequence[int]] | None) ->
         lora_kind = layers[0][0] if layers else ""
         ranks = {rank for kind, rank in layers if kind == lora_kind}
         vectors = {name: item.vector_count for name, item in found.items()}
-        return StartSource("bundle", vectors, frozenset(families), lora_kind, frozenset(ranks))
+        factor = _stored_factor(file.metadata) if lora_kind == "lokr" else None
+        return StartSource("bundle", vectors, frozenset(families), lora_kind, frozenset(ranks), factor)
+
+
+def _stored_factor(metadata: Mapping[str, str]) -> int | None:
+    """The LoKr factor that LyCORIS' metadata says; -1 stands for 0 there."""
+    try:
+        factor = json.loads(metadata.get("ss_network_args", ""))["factor"]
+        return max(int(factor), 0)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
 def config_of_state(path: Path, header: str) -> TrainConfig:
@@ -123,4 +135,5 @@ def _state_source(path: Path, file: TensorFile, tokenizer: Callable[[str], Seque
         counts = {item.name: item.vectors or max(1, len(tokenizer(item.init_text))) for item in config.concepts}
     ranks = {config.rank, config.conv_rank, config.text_encoder_rank} - {0}
     lora_kind = config.lora_kind if ranks else ""
-    return StartSource("state", counts, frozenset({family} if family else ()), lora_kind, frozenset(ranks))
+    factor = config.lokr_factor if lora_kind == "lokr" else None
+    return StartSource("state", counts, frozenset({family} if family else ()), lora_kind, frozenset(ranks), factor)

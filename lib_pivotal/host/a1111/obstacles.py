@@ -149,11 +149,11 @@ def _loaded_model(wanted: Any, config: TrainConfig) -> list[Problem]:
         require_trainable(model)
     except HostError as error:
         return [Problem("checkpoint", "error", error.message, error.hint)]
-    return [
-        *_mistaken_prediction(model),
-        *family_hints(family_of(model), native_resolution(model), config),
-        *check_schedule(config, noise_schedule_of(model).tolist()),
-    ]
+    problems = [*_mistaken_prediction(model), *family_hints(family_of(model), native_resolution(model), config)]
+    if config.noise_offset:
+        # Reads the checkpoint's header.
+        problems += check_schedule(config, noise_schedule_of(model).tolist())
+    return problems
 
 
 def _mistaken_prediction(model: Any) -> list[Problem]:
