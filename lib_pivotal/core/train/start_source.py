@@ -38,7 +38,7 @@ class StartSource:
         families: titles of the model families it is for; empty if it has no embeddings.
         lora_kind: see ``core.lora.kinds``; empty if it has no LoRA of a kind that is trained here.
         ranks: of the LoRA's layers.
-        lokr_factor: see ``core.lora.lokr``; None if it is no LoKr or does not say.
+        lokr_factor: see ``core.lora.lokr``; None for other kinds, or if it does not say.
     """
 
     kind: str
