@@ -252,9 +252,11 @@ def _small(image: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
-def images_of(model: DiffusersModel, parts: Parts, prompts: list[str], seeds: list[int]) -> list[np.ndarray]:
+def images_of(
+    model: DiffusersModel, parts: Parts, prompts: list[str], seeds: list[int], steps: int = _STEPS
+) -> list[np.ndarray]:
     """Images by Euler steps with guidance, all of them in one batch; uint8, each of shape ``(64, 64, 3)``."""
-    count, timesteps = len(prompts), torch.linspace(999, 0, _STEPS).round().long()
+    count, timesteps = len(prompts), torch.linspace(999, 0, steps).round().long()
     alphas = model.alphas_cumprod[timesteps]
     sigmas = [*((1 - alphas) / alphas).sqrt().tolist(), 0.0]
     sizes = [ImageSize((64, 64), (0, 0), (64, 64))] * (2 * count)

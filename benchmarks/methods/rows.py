@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from lib_pivotal.cli.train import train_run
+from lib_pivotal.core.bundle.tools import split
+from lib_pivotal.core.bundle.tools_add import pack
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.demo.__main__ import demo_config
 
@@ -24,19 +27,25 @@ class Row:
     Attributes:
         group: rows that are compared with each other.
         changes: settings that differ.
+        stop_at: end of the embeddings' training, as a fraction of the steps; None leaves the default.
+        share_of_steps: how many of the steps it trains.
         has_names: False for a LoRA that is trained with rare words instead of embeddings.
         train: trains with settings in a folder and returns the bundle.
     """
 
     group: str
     changes: Mapping[str, Any] = field(default_factory=dict)
+    stop_at: float | None = None
+    share_of_steps: float = 1.0
     has_names: bool = True
     train: Callable[[TrainConfig, Path], Path] | None = None
 
     def run(self, checkpoint: Path, data: Path, out: Path, *, steps: int, seed: int) -> Path:
         """Train; returns the bundle."""
-        plain = demo_config(checkpoint, data, steps, is_control=not self.has_names)
+        plain = demo_config(checkpoint, data, round(self.share_of_steps * steps), is_control=not self.has_names)
         config = replace(plain, batch_size=BATCH, seed=seed, output_name="bundle", **self.changes)
+        if self.stop_at is not None:
+            config = replace(config, concepts=tuple(replace(item, stop_at=self.stop_at) for item in config.concepts))
         return (self.train or _train)(config, out)
 
 
@@ -47,12 +56,27 @@ def _train(config: TrainConfig, out: Path) -> Path:
     return outcome.bundle_path
 
 
+def _train_apart(config: TrainConfig, out: Path) -> Path:
+    """Embeddings of one run and the LoRA of another one, which has its own seed and its own embeddings."""
+    alone = _train(replace(config, rank=0, conv_rank=0, text_encoder_rank=0), out / "embeddings")
+    other = _train(replace(config, seed=config.seed + 100), out / "lora")
+    folder = out / "parts"
+    shutil.rmtree(folder, ignore_errors=True)
+    lora = split(other, folder / "lora").paths[0]
+    embeddings = {path.stem: path for path in split(alone, folder / "embeddings").paths}
+    return pack(lora, embeddings, out / "bundle.safetensors", overwrite=True).paths[0]
+
+
 _RATES = (5e-3, 2e-2, 5e-2)
 
 ROWS: dict[str, Row] = {
     "ours": Row("methods"),
     "rare word": Row("methods", has_names=False),
+    "ours, half of the steps": Row("methods", share_of_steps=0.5),
+    "two phases": Row("methods", {"lora_start": 0.5}, stop_at=0.5),
     "embeddings only": Row("methods", {"rank": 0, "conv_rank": 0, "text_encoder_rank": 0}),
+    "from different runs": Row("methods", train=_train_apart),
+    "all from the start": Row("methods", {"lora_start": 0.0}, stop_at=1.0),
     "LoHa": Row("kinds", {"lora_kind": "loha"}),
     "attention": Row("layers", {"lora_layers": "attention"}),
     "cross_kv": Row("layers", {"lora_layers": "cross_kv", "conv_rank": 0}),

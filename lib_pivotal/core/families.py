@@ -54,6 +54,7 @@ class Family:
         name: the name used in ``ports.DiffusionModel.family``.
         title: the name shown to users, the same as on the webui's LoRA cards.
         native_resolution: side in px that the base model was made for.
+        unet_width: output features of the UNet's narrowest attention layers.
         text_encoders: in the order in which the UNet gets their outputs.
         usual_embedding_lr: a learning rate that works well for embeddings.
         samples_per_concept: number of samples from which a new concept is learned well.
@@ -79,6 +80,7 @@ class Family:
     name: str
     title: str
     native_resolution: int
+    unet_width: int
     text_encoders: tuple[TextEncoderInfo, ...]
     usual_embedding_lr: float
     samples_per_concept: int
@@ -98,6 +100,10 @@ class Family:
     block_layers: Mapping[str, str] = field(default_factory=dict)
     v_global_step: int | None = None
 
+    def width_of(self, part: str) -> int:
+        """Width of ``"unet"`` or of an encoder (by its name) in models of the usual size, in features."""
+        return self.unet_width if part == "unet" else next(item.width for item in self.text_encoders if item.name == part)
+
     def resolution_for(self, cells: object, *, is_v_prediction: bool) -> int:
         """Side length in px that a checkpoint of this family was trained for.
 
@@ -114,6 +120,7 @@ _SD1 = Family(
     name="sd1",
     title="SD1",
     native_resolution=512,
+    unet_width=320,
     text_encoders=(
         TextEncoderInfo(
             name="clip_l", width=768, lora_prefix="lora_te_", checkpoint_prefix="cond_stage_model.transformer."
@@ -133,6 +140,7 @@ _SD2 = Family(
     name="sd2",
     title="SD2",
     native_resolution=768,
+    unet_width=320,
     text_encoders=(
         TextEncoderInfo(
             name="clip_l",
@@ -158,6 +166,7 @@ _SDXL = Family(
     name="sdxl",
     title="SDXL",
     native_resolution=1024,
+    unet_width=640,
     text_encoders=(
         TextEncoderInfo(
             name="clip_l",

@@ -15,7 +15,7 @@ VAE_WIDTHS = (64, 64, 64, 128)
 """At least two channels per normalization group at full size: with one, flat colors would be lost completely."""
 
 
-def text_config() -> dict[str, Any]:
+def text_config(width: int = TEXT_WIDTH) -> dict[str, Any]:
     """The text encoder's configuration, as in its ``config.json``."""
     return {
         "architectures": ["CLIPTextModel"],
@@ -25,14 +25,14 @@ def text_config() -> dict[str, Any]:
         "eos_token_id": 49407,
         "pad_token_id": 49407,
         "hidden_act": "quick_gelu",
-        "hidden_size": TEXT_WIDTH,
+        "hidden_size": width,
         "initializer_factor": 1.0,
         "initializer_range": 0.02,
-        "intermediate_size": 4 * TEXT_WIDTH,
+        "intermediate_size": 4 * width,
         "layer_norm_eps": 1e-05,
         "max_position_embeddings": 77,
         "num_attention_heads": 4,
         "num_hidden_layers": 3,
-        "projection_dim": TEXT_WIDTH,
+        "projection_dim": width,
         "vocab_size": 49408,
     }

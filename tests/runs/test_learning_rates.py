@@ -9,9 +9,11 @@ import torch
 
 from lib_pivotal.core.config.schema import Concept
 from lib_pivotal.core.events import StepDone
+from lib_pivotal.core.families import FAMILIES
+from lib_pivotal.core.optim.width_rule import embedding_lr_factor, lora_lr_factor
 from lib_pivotal.core.train.state import load_newest
 from tests.runs.harness import folders, run
-from tests.unit.toy import toy_config
+from tests.unit.toy import ToyEncoder, ToyModel, toy_config
 
 CONCEPTS = (
     Concept("zog_x", vectors=2, lr_multiplier=2.0, stop_at=0.5),
@@ -19,13 +21,22 @@ CONCEPTS = (
 )
 
 
+def width_factors() -> dict[str, float]:
+    """Group → by what its rate is multiplied because the toy model is narrow."""
+    model, family = ToyModel(), FAMILIES["sd1"]
+    loras = {part: lora_lr_factor(part, model.lora_targets(), family) for part in ("unet", "clip_l")}
+    embeddings = embedding_lr_factor("clip_l", ToyEncoder.width, family)
+    return {**loras, **{f"{concept.name} clip_l": embeddings for concept in CONCEPTS}}
+
+
 def rates_of(tmp_path, data, **changes) -> dict[str, list[float]]:
-    """Group → its learning rate at each of ten steps, as a multiple of 1e-3."""
+    """Group → its learning rate at each of ten steps at the usual width, as a multiple of 1e-3."""
     values = {"steps": 10, "concepts": CONCEPTS, "warmup": 0.0, "schedule": "constant", "text_encoder_rank": 1}
     rates = {"unet_lr": 1e-3, "embedding_lr": 1e-3, "text_encoder_lr": 3e-3}
     _, listener = run(toy_config(data, **{**values, **rates, **changes}), folders(tmp_path))
     steps = [event.learning_rates for event in listener.of(StepDone)]
-    return {name: [pytest.approx(step[name] * 1e3, abs=1e-9) for step in steps] for name in steps[0]}
+    factors = width_factors()
+    return {name: [pytest.approx(step[name] / factors[name] * 1e3, abs=1e-9) for step in steps] for name in steps[0]}
 
 
 def half_wave(steps: int, factor: float = 1.0) -> list[float]:

@@ -17,6 +17,7 @@ from lib_pivotal.core.lora.adapter_set import AdapterSet
 from lib_pivotal.core.lora.targets import choose_targets
 from lib_pivotal.core.optim.build import Optimizer, ParameterGroup
 from lib_pivotal.core.optim.lr_schedule import embedding_factor, lora_factor
+from lib_pivotal.core.optim.width_rule import embedding_lr_factor, lora_lr_factor
 from lib_pivotal.core.ports import DiffusionModel, LiveEmbeddings
 from lib_pivotal.core.process_group import ProcessGroup
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingTable, EmbeddingWeights, Layout, layout_of
@@ -134,7 +135,7 @@ def prepare(
     balances = resumed is None or resumed.balances
     shares = share_images(data.images, config, balances=balances)
     steps = total_steps(config, shares, model.family, processes=group.size, resumed=resumed)
-    groups, lr_factors = _groups(config, adapters, tables, steps)
+    groups, lr_factors = _groups(config, model, adapters, tables, steps)
     memory = _plan_memory(config, model, groups, data)
     if memory.saves:
         model.offloading.offload("vae")
@@ -290,7 +291,11 @@ def _tables(config: TrainConfig, layout: Layout, model: DiffusionModel) -> dict[
 
 
 def _groups(
-    config: TrainConfig, adapters: list[AdapterSet], tables: dict[str, EmbeddingTable], steps: int
+    config: TrainConfig,
+    model: DiffusionModel,
+    adapters: list[AdapterSet],
+    tables: dict[str, EmbeddingTable],
+    steps: int,
 ) -> tuple[list[ParameterGroup], list[Callable[[int], float]]]:
     """Parameter groups of the optimizer and, in the same order, their learning-rate multipliers."""
     groups: list[ParameterGroup] = []
@@ -298,13 +303,16 @@ def _groups(
     # A LoRA that is trained already belongs to the embeddings, so it is there from the beginning.
     waits = bool(tables) and not config.start_from
     start, schedule = config.lora_start if waits else 0.0, config.schedule
+    family, targets = FAMILIES[model.family], model.lora_targets()
     for part in adapters:
         lr = config.unet_lr if part.part == "unet" else config.text_encoder_lr
+        lr *= lora_lr_factor(part.part, targets, family)
         groups.append(ParameterGroup(part.part, part.flat.values, lr, config.weight_decay))
         factors.append(lambda step: lora_factor(step, steps, start=start, schedule=schedule, warmup=config.warmup))
     for encoder, table in tables.items():
+        width_factor = embedding_lr_factor(encoder, table.weight.shape[1], family)
         for concept in config.concepts:
-            lr = config.embedding_lr * concept.lr_multiplier
+            lr = config.embedding_lr * width_factor * concept.lr_multiplier
             groups.append(ParameterGroup(f"{concept.name} {encoder}", table.parameters[concept.name], lr, 0.0))
             factors.append(
                 lambda step, stop=concept.stop_at: embedding_factor(  # type: ignore[misc]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
@@ -9,6 +11,9 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from lib_pivotal.demo.shapes import LATENT_SCALE, TEXT_WIDTH, UNET_WIDTHS, VAE_WIDTHS, text_config
 
 __all__ = ["make_text_encoder", "make_unet", "make_vae"]
+
+_CHANNELS_PER_GROUP = 2
+"""Of the UNet's normalizations at full size; see ``shapes.UNET_WIDTHS``."""
 
 
 @torch.no_grad()
@@ -58,24 +63,29 @@ def make_vae() -> AutoencoderKL:
     return vae
 
 
-def make_unet() -> UNet2DConditionModel:
-    """An untrained UNet: four levels of two ResNet blocks, attention on the first three, 6.6 M parameters."""
+def make_unet(widths: Sequence[int] = UNET_WIDTHS, text_width: int = TEXT_WIDTH) -> UNet2DConditionModel:
+    """An untrained UNet: four levels of two ResNet blocks, attention on the first three, 6.6 M parameters.
+
+    Args:
+        widths: channels of each level.
+        text_width: features of a token.
+    """
     unet = UNet2DConditionModel(
         sample_size=8,
         in_channels=4,
         out_channels=4,
         layers_per_block=2,
-        block_out_channels=UNET_WIDTHS,
+        block_out_channels=tuple(widths),
         down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
         up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
-        cross_attention_dim=TEXT_WIDTH,
+        cross_attention_dim=text_width,
         attention_head_dim=8,  # in diffusers' SD1 configs this is the number of heads
-        norm_num_groups=32,
+        norm_num_groups=widths[0] // _CHANNELS_PER_GROUP,
     )
-    _start_plain(unet, unet.up_blocks[3].resnets[2].conv_shortcut, UNET_WIDTHS[0] // 32)
+    _start_plain(unet, unet.up_blocks[3].resnets[2].conv_shortcut, _CHANNELS_PER_GROUP)
     return unet
 
 
-def make_text_encoder() -> CLIPTextModel:
-    """An untrained CLIP text model: width 64, three layers, the full CLIP vocabulary, 3.3 M parameters."""
-    return CLIPTextModel(CLIPTextConfig(**text_config()))
+def make_text_encoder(width: int = TEXT_WIDTH) -> CLIPTextModel:
+    """An untrained CLIP text model: three layers, the full CLIP vocabulary, 3.3 M parameters at its usual width."""
+    return CLIPTextModel(CLIPTextConfig(**text_config(width)))
