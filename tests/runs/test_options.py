@@ -220,6 +220,8 @@ EFFECTS: dict[str, Effect] = {
         3, lambda run: layers(run).get("lora_te_linear1.lora_down.weight"), becomes=[3, 16]
     ),
     "text_encoder_lr": Effect(1e-2, trained, {"text_encoder_rank": 2}),
+    "optimizer": Effect("torch.optim:NAdam"),
+    "optimizer_args": Effect("betas=0.5,0.9"),
     "schedule": Effect("constant"),
     "warmup": Effect(0.5),
     "lora_start": Effect(0.5),

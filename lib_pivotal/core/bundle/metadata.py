@@ -52,6 +52,7 @@ class RunFacts:
         date: current time as ISO 8601 in UTC.
         network_module: kohya's name of the kind of adapters.
         network_args: their additional parameters, see ``core.lora.adapter.Adapter.network_args``.
+        optimizer: class that trained them.
     """
 
     family: str
@@ -64,6 +65,7 @@ class RunFacts:
     date: str
     network_module: str = "networks.lora"
     network_args: Mapping[str, Any] = field(default_factory=dict)
+    optimizer: str = "torch.optim.adamw.AdamW"
 
 
 def build_metadata(
@@ -115,7 +117,7 @@ def _kohya(config: TrainConfig, facts: RunFacts) -> dict[str, Any]:
         "ss_seed": config.seed,
         "ss_min_snr_gamma": config.min_snr_gamma,
         "ss_lr_scheduler": config.schedule,
-        "ss_optimizer": "torch.optim.adamw.AdamW",
+        "ss_optimizer": facts.optimizer,
         "ss_training_finished_at": facts.date,
     }
 

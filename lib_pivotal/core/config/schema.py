@@ -202,6 +202,24 @@ class TrainConfig(DataSettings):
     )
 
     # Optimizer
+    optimizer: str = setting(
+        "adamw",
+        "optimizer",
+        "advanced",
+        "Optimizer",
+        "Trains the LoRA; embeddings always use AdamW. adamw8bit needs an NVIDIA GPU and saves memory at high ranks; "
+        "prodigy-plus finds the learning rate itself (set it to 1); lion wants a fifth of the usual learning rate. All "
+        "but adamw must be installed; module:Class uses any other installed optimizer.",
+        choices=("adamw", "adamw8bit", "prodigy-plus", "lion"),
+        allows_others=True,
+    )
+    optimizer_args: str = setting(
+        "",
+        "optimizer",
+        "advanced",
+        "Optimizer arguments",
+        "Arguments of the LoRA's optimizer as name=value, separated by spaces, such as betas=0.9,0.99 d_coef=0.8.",
+    )
     schedule: str = setting(
         "cosine",
         "optimizer",

@@ -27,6 +27,7 @@ from lib_pivotal.core.train.resumed import Resumed
 __all__ = ["Checked", "check", "check_schedule", "check_settings", "family_hints", "with_parse_problems"]
 
 _MIN_TIMESTEP_SPAN = 0.01
+_DEFAULTS = TrainConfig()
 _ZERO_TERMINAL_BELOW = 1e-5
 """The last value of a schedule with zero terminal SNR is below this."""
 
@@ -93,6 +94,8 @@ def check(
         problems += _check_init_texts(config, tokenizer)
     problems += check_file_name(config.output_name)
     problems += _check_layers(config, family)
+    if is_valid:
+        problems += _check_optimizer(config)
     if config.start_from and resumed is None:
         from lib_pivotal.core.train.start_from import check_start_from  # noqa: PLC0415  (imports torch)
 
@@ -129,6 +132,21 @@ def _check_layers(config: TrainConfig, family: str) -> list[Problem]:
     titles = " and ".join(item.title for item in owners)
     text = f"Only {titles} has {layers} blocks, and the model is {FAMILIES[family].title}."
     return [Problem("lora_layers", "error", text, "Choose other layers, or load another model.")]
+
+
+def _check_optimizer(config: TrainConfig) -> list[Problem]:
+    """Check that the LoRA's optimizer is installed and works; without a choice nothing is looked for."""
+    if (config.optimizer, config.optimizer_args.strip()) == (_DEFAULTS.optimizer, ""):
+        return []
+    lrs = {"unet_lr": config.unet_lr} if config.rank or config.conv_rank else {}
+    if config.text_encoder_rank:
+        lrs["text_encoder_lr"] = config.text_encoder_lr
+    if not lrs:
+        text = "It trains the LoRA, and this run has none; embeddings always use AdamW."
+        return [Problem("optimizer", "warning", text, f"Set it to {_DEFAULTS.optimizer}, or give the LoRA a rank.")]
+    from lib_pivotal.core.optim.trial import optimizer_problems  # noqa: PLC0415  (imports torch)
+
+    return optimizer_problems(config.optimizer, config.optimizer_args, lrs, config.weight_decay)
 
 
 def _folder_spelling(data_folder: str) -> list[Problem]:
@@ -187,7 +205,7 @@ def check_schedule(config: TrainConfig, alphas_cumprod: Sequence[float]) -> list
 def _check_value(field: str, value: Any, info: Mapping[str, Any]) -> list[Problem]:
     """Check that a value is one of its choices and within its limits."""
     low, high, choices = info["low"], info["high"], info["choices"]
-    if choices and value not in choices:
+    if choices and value not in choices and not info["allows_others"]:
         return [Problem(field, "error", f"{shown(value)} is not a valid choice.", f"Use one of {', '.join(choices)}.")]
     if low is None or (low < value <= high) or (value == low and not info["is_low_excluded"]):
         return []

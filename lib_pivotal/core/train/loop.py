@@ -191,7 +191,8 @@ class Loop:
         if self._setup.validation is None or self._validated_at == self.step:
             return
         # validation.py
-        measured = self._setup.validation.measure()
+        with self._setup.optimizer.averaged():
+            measured = self._setup.validation.measure()
         self._report(wait=True)
         self._validated_at = self.step
         self._emit(Validated(self.step, **measured))

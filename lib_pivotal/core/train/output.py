@@ -146,8 +146,9 @@ class Output:
         setup, config = self._setup, self._setup.config
         embeddings = setup.embeddings()
         lora: dict[str, torch.Tensor] = {}
-        for part in setup.adapters:
-            lora.update(part.state_dict())
+        with setup.optimizer.averaged():
+            for part in setup.adapters:
+                lora.update(part.state_dict())
         metadata = build_metadata(
             config,
             embeddings,
@@ -197,12 +198,15 @@ class Output:
 
     def make_samples(self, step: int) -> None:
         """Make the preview images; a failure only gives a warning."""
-        if self._sampler is None:
-            return
+        if self._sampler is not None:
+            with self._setup.optimizer.averaged():
+                self._make_samples(self._sampler, step)
+
+    def _make_samples(self, sampler: SampleMaker, step: int) -> None:
         embeddings = self._setup.embeddings()
         for index, request in enumerate(self._requests()):
             try:
-                sample = self._sampler.make(request, embeddings)
+                sample = sampler.make(request, embeddings)
             except Exception as error:
                 # The host's sampler can fail in any way, which must not end the training.
                 logger.exception("no preview at step %d", step)
@@ -252,6 +256,7 @@ def _run_facts(setup: Setup, step: int, output_name: str) -> RunFacts:
         date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         network_module=network_module(setup.config.lora_kind),
         network_args={name: value for part in setup.adapters for name, value in part.network_args().items()},
+        optimizer=setup.optimizer.name,
     )
 
 
@@ -291,14 +296,8 @@ def mismatch(setup: Setup, state: State) -> str:
         shapes[f"table/{name}"] = table.weight.shape
         if f"norms/{name}" in state.tensors:
             shapes[f"norms/{name}"] = table.initial_norms.shape
-    for group in setup.optimizer.groups:
-        prefix = f"{_OPTIMIZER}{group.name}/"
-        # A group that has not been trained yet has no moments.
-        if any(key.startswith(prefix) for key in state.tensors):
-            shapes.update({f"{prefix}{key}": group.parameter.shape for key in ("exp_avg", "exp_avg_sq")})
-            shapes[f"{prefix}step"] = torch.Size()
-    if f"{_OPTIMIZER}scaler" in state.tensors:
-        shapes[f"{_OPTIMIZER}scaler"] = torch.Size([2])
+    names = [key.removeprefix(_OPTIMIZER) for key in state.tensors if key.startswith(_OPTIMIZER)]
+    shapes.update({f"{_OPTIMIZER}{key}": shape for key, shape in setup.optimizer.expected_shapes(names).items()})
     for name, shape in shapes.items():
         value = state.tensors.get(name)
         if value is None:

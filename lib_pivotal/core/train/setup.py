@@ -16,6 +16,7 @@ from lib_pivotal.core.families import FAMILIES
 from lib_pivotal.core.lora.adapter_set import AdapterSet
 from lib_pivotal.core.lora.targets import choose_targets
 from lib_pivotal.core.optim.build import Optimizer, ParameterGroup
+from lib_pivotal.core.optim.library import Library, find_library
 from lib_pivotal.core.optim.lr_schedule import embedding_factor, lora_factor
 from lib_pivotal.core.ports import DiffusionModel, LiveEmbeddings
 from lib_pivotal.core.process_group import ProcessGroup
@@ -115,8 +116,11 @@ def prepare(
     Raises:
         DatasetError: an image turned out unusable.
         BundleError: the run cannot start from the bundle that the settings name.
+        ConfigError: the optimizer is not installed.
         Interrupted: ``stopped`` returned True.
     """
+    has_lora = config.rank or config.conv_rank or config.text_encoder_rank
+    library = find_library(config.optimizer, config.optimizer_args) if has_lora else None
     data = load_training_data(
         config,
         model.vae,
@@ -134,7 +138,7 @@ def prepare(
     balances = resumed is None or resumed.balances
     shares = share_images(data.images, config, balances=balances)
     steps = total_steps(config, shares, model.family, processes=group.size, resumed=resumed)
-    groups, lr_factors = _groups(config, adapters, tables, steps)
+    groups, lr_factors = _groups(config, adapters, tables, steps, library)
     memory = _plan_memory(config, model, groups, data)
     if memory.saves:
         model.offloading.offload("vae")
@@ -158,7 +162,11 @@ def prepare(
         layout=layout,
         tables=tables,
         optimizer=Optimizer(
-            groups, clip_norm=config.clip_norm, uses_fp16=model.needs_loss_scaling, device=model.device
+            groups,
+            clip_norm=config.clip_norm,
+            uses_fp16=model.needs_loss_scaling,
+            device=model.device,
+            library=library,
         ),
         lr_factors=lr_factors,
         image_count=shares.image_count,
@@ -290,7 +298,11 @@ def _tables(config: TrainConfig, layout: Layout, model: DiffusionModel) -> dict[
 
 
 def _groups(
-    config: TrainConfig, adapters: list[AdapterSet], tables: dict[str, EmbeddingTable], steps: int
+    config: TrainConfig,
+    adapters: list[AdapterSet],
+    tables: dict[str, EmbeddingTable],
+    steps: int,
+    library: Library | None,
 ) -> tuple[list[ParameterGroup], list[Callable[[int], float]]]:
     """Parameter groups of the optimizer and, in the same order, their learning-rate multipliers."""
     groups: list[ParameterGroup] = []
@@ -298,10 +310,13 @@ def _groups(
     # A LoRA that is trained already belongs to the embeddings, so it is there from the beginning.
     waits = bool(tables) and not config.start_from
     start, schedule = config.lora_start if waits else 0.0, config.schedule
+    lora_schedule, warmup = schedule, config.warmup
+    if library is not None and library.is_schedule_free:
+        lora_schedule, warmup = "constant", 0.0
     for part in adapters:
         lr = config.unet_lr if part.part == "unet" else config.text_encoder_lr
-        groups.append(ParameterGroup(part.part, part.flat.values, lr, config.weight_decay))
-        factors.append(lambda step: lora_factor(step, steps, start=start, schedule=schedule, warmup=config.warmup))
+        groups.append(ParameterGroup(part.part, part.flat.values, lr, config.weight_decay, is_lora=True))
+        factors.append(lambda step: lora_factor(step, steps, start=start, schedule=lora_schedule, warmup=warmup))
     for encoder, table in tables.items():
         for concept in config.concepts:
             lr = config.embedding_lr * concept.lr_multiplier
