@@ -51,6 +51,7 @@ IDLE: dict[str, Any] = {
     "losses": [],
     "validation": [],
     "norms": {"steps": [], "names": {}},
+    "weight_changes": {"steps": [], "names": {}},
     "samples": [],
     "warnings": [],
     "bundle_path": None,
@@ -119,6 +120,7 @@ class RunStatus:
         self._losses = LossCurve()
         self._pace = Pace(config)
         self._norms = NormHistory()
+        self._changes = NormHistory()
 
     @property
     def is_active(self) -> bool:
@@ -208,6 +210,7 @@ class RunStatus:
             values["validation"] = _some([dict(measured) for measured in values["validation"]])
             values["losses"] = self._losses.points()
             values["norms"] = self._norms.as_dict()
+            values["weight_changes"] = self._changes.as_dict()
         return values
 
     def _take_memory(self, event: MemoryEstimated) -> None:
@@ -222,6 +225,7 @@ class RunStatus:
         values["step"] = event.step
         values.update(seconds_per_step=self._pace.seconds_per_step, eta_s=self._pace.seconds_left)
         self._norms.add(event.step, event.embedding_norms)
+        self._changes.add(event.step, event.weight_changes)
         if event.step >= values["total_steps"]:
             values.update(state="saving", stage="last images and bundle")
         self._losses.add(event.step, event.loss)

@@ -232,6 +232,8 @@ EFFECTS: dict[str, Effect] = {
     "min_snr_gamma": Effect(0.5, losses),
     "huber_c": Effect(0.1, losses),
     "noise_offset": Effect(0.1, first_loss),
+    "max_weight_change": Effect(1e-3, trained, {"unet_lr": 1e-2}),
+    "stratified_timesteps": Effect(True, first_loss),
     "min_timestep": Effect(0.5, first_loss),
     "max_timestep": Effect(0.5, first_loss),
     "embedding_norms": Effect("direction", trained, {"embedding_norms": "band", "embedding_lr": 1.0}),

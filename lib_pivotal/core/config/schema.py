@@ -265,6 +265,16 @@ class TrainConfig(DataSettings):
         low=0.0,
         high=100.0,
     )
+    max_weight_change: float = setting(
+        0.0,
+        "optimizer",
+        "advanced",
+        "Largest weight change",
+        "Limits how far the LoRA may change a layer, as the norm of the change: against burnt images, and for a LoRA "
+        "that is to be combined with others (1 is common). 0 turns it off.",
+        low=0.0,
+        high=1000.0,
+    )
     loss_weighting: str = setting(
         "min_snr",
         "optimizer",
@@ -322,6 +332,14 @@ class TrainConfig(DataSettings):
         "which is learned by heart first: 0.8 helps with fewer than ten images.",
         low=0.05,
         high=1.0,
+    )
+    stratified_timesteps: bool = setting(
+        False,
+        "optimizer",
+        "advanced",
+        "Spread the noise levels",
+        "Spread the noise levels of the images of a step evenly instead of drawing each by itself: with several images "
+        "per step, the loss varies less from step to step.",
     )
     embedding_norms: str = setting(
         "band",

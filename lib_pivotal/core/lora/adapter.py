@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -52,6 +52,15 @@ class Adapter(Protocol):
 
     def delta(self, parameters: Parameters) -> torch.Tensor:
         """The adapter's change of the layer's weight, fp32, in its shape."""
+        ...
+
+    def delta_norms(self, stacked: Parameters, modules: Sequence[Any]) -> torch.Tensor:
+        """Frobenius norms of the changes of several layers like this one, shape ``(n,)``.
+
+        Args:
+            stacked: their parameters, each with a first dimension of ``n``.
+            modules: the ``n`` layers.
+        """
         ...
 
     def rescale(self, parameters: Parameters, factor: float) -> None:

@@ -6,7 +6,7 @@ Source: Hyeon-Woo et al. 2022, https://arxiv.org/abs/2108.06098, and LyCORIS, ht
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -57,6 +57,15 @@ class Loha:
         if weight.ndim == 2:
             return output + functional.linear(x, weight)
         return output + functional.conv2d(x, weight, None, module.stride, module.padding, module.dilation)
+
+    def delta_norms(self, stacked: Parameters, modules: Sequence[Any]) -> torch.Tensor:
+        """See ``adapter.Adapter``: shape ``(n,)``; one change after the other is built, which bounds the memory."""
+        count = len(stacked["w1_a"])
+        return torch.stack([self._norm({name: stacked[name][number] for name in _NAMES}) for number in range(count)])
+
+    def _norm(self, parameters: Parameters) -> torch.Tensor:
+        norm: torch.Tensor = torch.linalg.vector_norm(self.delta(parameters))
+        return norm
 
     @torch.no_grad()
     def rescale(self, parameters: Parameters, factor: float) -> None:

@@ -9,7 +9,7 @@ Source: LyCORIS, Yeh et al. 2023, https://arxiv.org/abs/2309.14859, for the meth
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -87,6 +87,13 @@ class Lokr:
         slices = functional.conv2d(slices, large, None, module.stride, module.padding, module.dilation)
         mixed = torch.matmul(small, slices.reshape(batch, small.shape[1], -1))
         return output + mixed.view(output.shape)
+
+    def delta_norms(self, stacked: Parameters, modules: Sequence[Any]) -> torch.Tensor:
+        """See ``adapter.Adapter``: shape ``(n,)``; the norm of a Kronecker product is the product of the norms."""
+        product = torch.ones((), device=stacked["w1"].device)
+        for value in stacked.values():
+            product = product * torch.linalg.vector_norm(value.flatten(1), dim=1)
+        return product
 
     @torch.no_grad()
     def rescale(self, parameters: Parameters, factor: float) -> None:

@@ -6,7 +6,7 @@ Source: Hu et al. 2021, section 4.1, https://arxiv.org/abs/2106.09685
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -60,6 +60,12 @@ class Lora:
         """``alpha / rank · B A``, fp32, in the shape of the layer's weight."""
         down, up = parameters["down"], parameters["up"]
         return (self.scale * up.flatten(1) @ down.flatten(1)).view(up.shape[0], *down.shape[1:])
+
+    def delta_norms(self, stacked: Parameters, modules: Sequence[Any]) -> torch.Tensor:
+        """See ``adapter.Adapter``: shape ``(n,)``; ``‖BA‖² = tr(BᵀB · AAᵀ)``, products of the size of the rank."""
+        down, up = stacked["down"].flatten(2), stacked["up"].flatten(2)
+        inner = (up.transpose(1, 2) @ up) * (down @ down.transpose(1, 2))
+        return abs(self.scale) * inner.sum((1, 2)).clamp(min=0.0).sqrt()
 
     @torch.no_grad()
     def rescale(self, parameters: Parameters, factor: float) -> None:

@@ -19,7 +19,9 @@ _LOWEST_MULTIPLIER = 0.01
 _HIGHEST_LION_LR = 1e-4
 
 
-def optimizer_problems(name: str, arguments: str, lrs: Mapping[str, float], weight_decay: float) -> list[Problem]:
+def optimizer_problems(
+    name: str, arguments: str, lrs: Mapping[str, float], weight_decay: float, *, limits_change: bool = False
+) -> list[Problem]:
     """Find out whether the LoRA can be trained with an optimizer, and a run with it resumed.
 
     Args:
@@ -27,6 +29,7 @@ def optimizer_problems(name: str, arguments: str, lrs: Mapping[str, float], weig
         arguments: the setting ``optimizer_args``.
         lrs: setting → base learning rate of a part of the LoRA, > 0.
         weight_decay: as in the settings.
+        limits_change: whether the run limits the change of the weights after each step.
     """
     try:
         library = find_library(name, arguments)
@@ -37,6 +40,9 @@ def optimizer_problems(name: str, arguments: str, lrs: Mapping[str, float], weig
     if library.needs_cuda and not torch.cuda.is_available():
         text = f"{name} needs a GPU of NVIDIA, and there is none."
         return [Problem(_FIELD, "error", text, "Use another optimizer.")]
+    if limits_change and library.is_schedule_free:
+        text = f"{name} saves an average of the weights, which a limit for those in training does not reach."
+        return [Problem("max_weight_change", "error", text, "Set it to 0, or use another optimizer.")]
     return _lr_problems(library, lrs) or _trial_problems(library, list(lrs.values()), weight_decay)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,8 @@ __all__ = ["Batch", "Batcher", "image_weight", "latent_entries", "mask_of", "siz
 
 _ON_DEVICE_BYTES = 256 * 2**20
 """Latents stay on the device up to this size."""
+_NO_POSITION = -1
+"""Stands for a whole step in the seeds of its items."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,8 @@ class Batcher:
         self._timestep_count = timestep_count
         self.items_per_step = config.batch_size * config.accumulation
         self._first = rank * self.items_per_step
-        self._items = StepItems(images, config, self.items_per_step * processes, steps, weights)
+        self._step_size = self.items_per_step * processes
+        self._items = StepItems(images, config, self._step_size, steps, weights)
         buckets = [entry.bucket for entry in entries[: len(images)]]
         loss_weights = [image_weight(image, config) for image in images]
         self._weights = None if set(loss_weights) == {1.0} else loss_weights
@@ -138,11 +142,21 @@ class Batcher:
         """
         places = list(enumerate(self._items.images_of(number)))[self._first : self._first + self.items_per_step]
         size = self._config.batch_size
+        strata = self._strata_of(number) if self._config.stratified_timesteps else None
         return [
-            self._batch(number, together)
+            self._batch(number, together, strata)
             for start in range(0, self.items_per_step, size)
             for together in self._alike(places[start : start + size])
         ]
+
+    def _strata_of(self, step: int) -> list[int]:
+        """By position in the step, over all processes: which part of the noise levels the item's level is drawn from.
+
+        In random order, so that none of them always belongs to the same image.
+        """
+        strata = list(range(self._step_size))
+        random.Random(item_seed(self._config.seed, step, _NO_POSITION)).shuffle(strata)
+        return strata
 
     def _alike(self, places: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
         """Split (position, index) pairs by the bucket and the target of the images."""
@@ -151,7 +165,7 @@ class Batcher:
             groups.setdefault((self._buckets[index], self._items.has_prior[index]), []).append((position, index))
         return list(groups.values())
 
-    def _batch(self, step: int, places: Sequence[tuple[int, int]]) -> Batch:
+    def _batch(self, step: int, places: Sequence[tuple[int, int]], strata: Sequence[int] | None) -> Batch:
         indices = [index for _, index in places]
         has_prior = self._items.has_prior[indices[0]]
         bucket = self._buckets[indices[0]]
@@ -164,6 +178,7 @@ class Batcher:
                 self._timestep_count,
                 timestep_range=(self._config.min_timestep, self._config.max_timestep),
                 offset=self._config.noise_offset,
+                stratum=None if strata is None else (strata[position], len(strata)),
             )
             is_mirrored, caption = self._items.draw(index, step, rng)
             numbers.append(index + len(self._sizes) * is_mirrored)

@@ -146,7 +146,10 @@ def _check_optimizer(config: TrainConfig) -> list[Problem]:
         return [Problem("optimizer", "warning", text, f"Set it to {_DEFAULTS.optimizer}, or give the LoRA a rank.")]
     from lib_pivotal.core.optim.trial import optimizer_problems  # noqa: PLC0415  (imports torch)
 
-    return optimizer_problems(config.optimizer, config.optimizer_args, lrs, config.weight_decay)
+    limits_change = config.max_weight_change > 0
+    return optimizer_problems(
+        config.optimizer, config.optimizer_args, lrs, config.weight_decay, limits_change=limits_change
+    )
 
 
 def _folder_spelling(data_folder: str) -> list[Problem]:

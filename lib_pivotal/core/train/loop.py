@@ -19,6 +19,9 @@ from lib_pivotal.core.train.setup import Setup
 
 __all__ = ["Loop"]
 
+_CHANGES_EVERY = 10
+"""How far the LoRA changes the weights is measured after every so many steps, and after the first one."""
+
 
 class Loop:
     """Runs the steps of a prepared run.
@@ -102,9 +105,16 @@ class Loop:
         if setup.config.embedding_norms != "free":
             for table in setup.tables.values():
                 table.limit_norms()
+        if setup.config.max_weight_change:
+            for part in setup.weight_changes:
+                part.limit(setup.config.max_weight_change)
         ratios = [self._relative_norms()] if setup.tables else []
-        self._readback.push(step + 1, torch.cat([loss.view(1), torch.stack(list(norms.values())), *ratios]))
-        self.monitor.started(step + 1, setup.optimizer.learning_rates, time.monotonic() - started)
+        # weight_change.py
+        measured = setup.weight_changes if step == 0 or (step + 1) % _CHANGES_EVERY == 0 else []
+        changes = [part.largest().view(1) for part in measured]
+        self._readback.push(step + 1, torch.cat([loss.view(1), torch.stack(list(norms.values())), *ratios, *changes]))
+        names = [part.name for part in measured]
+        self.monitor.started(step + 1, setup.optimizer.learning_rates, time.monotonic() - started, names)
 
     def _backward(self, batch: Batch, batch_count: float) -> torch.Tensor:
         """Add a batch's gradients; return its share of the step's mean loss, 0-dim on the device.

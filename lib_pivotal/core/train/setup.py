@@ -15,6 +15,7 @@ from lib_pivotal.core.diffusion.objective import Objective
 from lib_pivotal.core.families import FAMILIES
 from lib_pivotal.core.lora.adapter_set import AdapterSet
 from lib_pivotal.core.lora.targets import choose_targets
+from lib_pivotal.core.lora.weight_change import WeightChange
 from lib_pivotal.core.optim.build import Optimizer, ParameterGroup
 from lib_pivotal.core.optim.library import Library, find_library
 from lib_pivotal.core.optim.lr_schedule import embedding_factor, lora_factor
@@ -45,6 +46,7 @@ class Setup:
         prior: gets what the model predicted before the training.
         validation: measures images that are not trained; None without any, and in all processes but the first.
         adapters: adapters of the trained parts: UNet and text encoders.
+        weight_changes: measure and limit what they change, in the same order.
         layout: rows of each embedding in the tables.
         tables: encoder name → embedding table; empty if no embeddings are trained.
         lr_factors: learning-rate multiplier of each parameter group as a function of the step.
@@ -62,6 +64,7 @@ class Setup:
     validation: Validation | None
     objective: Objective
     adapters: list[AdapterSet]
+    weight_changes: list[WeightChange]
     layout: Layout
     tables: dict[str, EmbeddingTable]
     optimizer: Optimizer
@@ -159,6 +162,7 @@ def prepare(
         validation=_validation(config, model, data, adapters, layout, tables, objective),
         objective=objective,
         adapters=adapters,
+        weight_changes=[WeightChange(part) for part in adapters],
         layout=layout,
         tables=tables,
         optimizer=Optimizer(
