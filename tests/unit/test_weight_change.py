@@ -33,7 +33,9 @@ def adapters_of(kind: str) -> AdapterSet:
 
 
 def built(adapters: AdapterSet) -> torch.Tensor:
-    return torch.stack([layer.adapter.delta(layer.parameters).norm() for layer in adapters.layers]).detach()
+    return torch.stack(
+        [layer.adapter.delta(layer.parameters, layer.target.module).norm() for layer in adapters.layers]
+    ).detach()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -52,7 +54,7 @@ def test_the_limit_scales_what_is_above_it_and_leaves_the_rest_exactly(kind):
     most = float(before.median()) * 1.001
     WeightChange(adapters).limit(most)
     assert torch.allclose(built(adapters), before.clamp(max=most), rtol=1e-4)
-    directions = [layer.adapter.delta(layer.parameters).detach() for layer in adapters.layers]
+    directions = [layer.adapter.delta(layer.parameters, layer.target.module).detach() for layer in adapters.layers]
     assert all(abs(float(item.norm()) - float(norm)) <= 1e-4 * most or norm > most
                for item, norm in zip(directions, before, strict=True))  # fmt: skip
     leaves = iter(zip(adapters.flat.leaves, values, strict=True))

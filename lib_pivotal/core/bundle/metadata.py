@@ -101,7 +101,8 @@ def _kohya(config: TrainConfig, facts: RunFacts) -> dict[str, Any]:
         "ss_output_name": facts.output_name,
         "ss_network_module": facts.network_module,
         "ss_network_dim": config.rank,
-        "ss_network_alpha": config.alpha,
+        # A DoRA has no alpha of its own.
+        "ss_network_alpha": config.rank if config.lora_kind == "dora" else config.alpha,
         "ss_network_args": dict(facts.network_args),
         "ss_sd_model_name": facts.model_name,
         "ss_new_sd_model_hash": facts.model_hash,

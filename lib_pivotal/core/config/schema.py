@@ -132,8 +132,9 @@ class TrainConfig(DataSettings):
         "Kind of LoRA",
         "lora suits most data sets. loha has a higher rank in the same file size: more flexible with several concepts, "
         "weaker in fine details. lokr learns from whole matrices whose size the LoKr factor sets; rank and alpha only "
-        "decide which layers it trains. All webuis and Forge read all three.",
-        choices=("lora", "loha", "lokr"),
+        "decide which layers it trains. All webuis and Forge read these three. dora also trains the strength of every "
+        "input, which helps at low ranks, and ignores alpha; only A1111 from 1.9 on, Forge and ComfyUI read it.",
+        choices=("lora", "loha", "lokr", "dora"),
     )
     lokr_factor: int = setting(
         8,

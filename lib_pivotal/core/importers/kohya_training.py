@@ -149,6 +149,11 @@ def _read_network(found: Found, section: Section) -> None:
         found.put(
             "lora_kind", section.choice("algo", {"lora": "lora", "locon": "lora", "loha": "loha", "lokr": "lokr"})
         )
+        if section.flag("dora_wd") and found.settings.get("lora_kind") == "lora":
+            found.put("lora_kind", "dora")
+            if section.flag("wd_on_output") is not False:
+                text = "The norms of a DoRA would be per output, which no webui computes; here they are per input."
+                found.warn("wd_on_output", text)
         factor = section.whole("factor")
         found.put("lokr_factor", factor if factor is None else max(factor, 0))
     elif kind is not None and kind != "networks.lora":

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from lib_pivotal.core.errors import BundleError
-from lib_pivotal.core.lora.adapter import Adapter, Parameters
+from lib_pivotal.core.lora.adapter import Adapter, Parameters, ScalesInput
 from lib_pivotal.core.lora.kinds import adapter_for, adapter_in_file
 from lib_pivotal.core.optim.flat import FlatParameters
 from lib_pivotal.core.ports import LoraTarget
@@ -38,7 +38,8 @@ class AdapterSet:
 
     Attributes:
         layers: adapted layers, in the order of ``chosen``.
-        flat: all parameters as one flat tensor.
+        flat: all parameters as one flat tensor, apart from those without weight decay.
+        flats: this and, if there are any, the parameters without weight decay.
         enabled: whether attached adapters are active.
     """
 
@@ -47,10 +48,18 @@ class AdapterSet:
     ) -> None:
         self.part = part
         self.enabled = True
-        self.flat = FlatParameters(part, [shape for _, adapter in chosen for shape in adapter.shapes.values()], device)
-        leaves = iter(self.flat.leaves)
+        self.flats = [_flat(part, chosen, device, has_decay=True)]
+        self.flat = self.flats[0]
+        if any(adapter.without_decay for _, adapter in chosen):
+            self.flats.append(_flat(f"{part} magnitudes", chosen, device, has_decay=False))
+        decayed, others = iter(self.flat.leaves), iter(self.flats[-1].leaves)
         self.layers = [
-            AdaptedLayer(target, adapter, {name: next(leaves) for name in adapter.shapes}) for target, adapter in chosen
+            AdaptedLayer(
+                target,
+                adapter,
+                {name: next(others if name in adapter.without_decay else decayed) for name in adapter.shapes},
+            )
+            for target, adapter in chosen
         ]
         generator = torch.Generator().manual_seed(seed)
         # Sorted by key, so that hosts that list the layers in different orders start from the same values.
@@ -171,6 +180,10 @@ def attach(adapters: Sequence[AdapterSet]) -> Iterator[None]:
     try:
         for part in adapters:
             handles += [layer.target.module.register_forward_hook(_hook(part, layer)) for layer in part.layers]
+            for layer in part.layers:
+                if isinstance(layer.adapter, ScalesInput):
+                    hook = _input_hook(part, layer.adapter, layer.parameters)
+                    handles.append(layer.target.module.register_forward_pre_hook(hook))
         yield
     finally:
         for handle in handles:
@@ -197,6 +210,26 @@ def _hook(part: AdapterSet, layer: AdaptedLayer) -> Any:
         return forward(module, inputs[0], output, parameters) if part.enabled else None
 
     return hook
+
+
+def _input_hook(part: AdapterSet, adapter: ScalesInput, parameters: Parameters) -> Any:
+    def hook(module: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
+        return (adapter.scaled_input(module, inputs[0], parameters), *inputs[1:]) if part.enabled else None
+
+    return hook
+
+
+def _flat(
+    name: str, chosen: Sequence[tuple[LoraTarget, Adapter]], device: torch.device, *, has_decay: bool
+) -> FlatParameters:
+    """The parameters with or without weight decay."""
+    shapes = [
+        shape
+        for _, adapter in chosen
+        for key, shape in adapter.shapes.items()
+        if (key not in adapter.without_decay) == has_decay
+    ]
+    return FlatParameters(name, shapes, device)
 
 
 def _shape(target: LoraTarget) -> tuple[int, ...]:

@@ -29,6 +29,8 @@ class Loha:
         alpha: strength is alpha / rank.
     """
 
+    without_decay: frozenset[str] = frozenset()
+
     def __init__(self, weight_shape: tuple[int, ...], rank: int, alpha: float) -> None:
         self.rank, self.alpha = rank, alpha
         self.scale = alpha / rank
@@ -45,14 +47,14 @@ class Loha:
             value.copy_(torch.randn(value.shape, generator=generator) * std)
         parameters["w2_a"].zero_()
 
-    def delta(self, parameters: Parameters) -> torch.Tensor:
+    def delta(self, parameters: Parameters, module: Any) -> torch.Tensor:
         """The change of the layer's weight, fp32, in its shape."""
         w1_a, w1_b, w2_a, w2_b = (parameters[name] for name in _NAMES)
         return _delta(w1_a, w1_b, w2_a, w2_b, self.scale).view(self._weight_shape)
 
     def forward(self, module: Any, x: torch.Tensor, output: torch.Tensor, parameters: Parameters) -> torch.Tensor:
         """``output``, ``(…, out)`` or ``(B, out, h, w)``, plus what the change makes of the input, in its dtype."""
-        weight = self.delta(parameters).to(output.dtype)
+        weight = self.delta(parameters, module).to(output.dtype)
         x = x.to(output.dtype)
         if weight.ndim == 2:
             return output + functional.linear(x, weight)
@@ -60,12 +62,11 @@ class Loha:
 
     def delta_norms(self, stacked: Parameters, modules: Sequence[Any]) -> torch.Tensor:
         """See ``adapter.Adapter``: shape ``(n,)``; one change after the other is built, which bounds the memory."""
-        count = len(stacked["w1_a"])
-        return torch.stack([self._norm({name: stacked[name][number] for name in _NAMES}) for number in range(count)])
-
-    def _norm(self, parameters: Parameters) -> torch.Tensor:
-        norm: torch.Tensor = torch.linalg.vector_norm(self.delta(parameters))
-        return norm
+        norms = []
+        for number, module in enumerate(modules):
+            change = self.delta({name: stacked[name][number] for name in _NAMES}, module)
+            norms.append(torch.linalg.vector_norm(change))
+        return torch.stack(norms)
 
     @torch.no_grad()
     def rescale(self, parameters: Parameters, factor: float) -> None:

@@ -44,6 +44,7 @@ class Lokr:
         factor: from which this shape follows, see :func:`factorized`; for metadata only.
     """
 
+    without_decay: frozenset[str] = frozenset()
     rank = 1
     alpha = 1.0
 
@@ -66,7 +67,7 @@ class Lokr:
         small.copy_((torch.rand(small.shape, generator=generator) * 2 - 1) / math.sqrt(small.shape[1]))
         parameters["w2"].zero_()
 
-    def delta(self, parameters: Parameters) -> torch.Tensor:
+    def delta(self, parameters: Parameters, module: Any) -> torch.Tensor:
         """The change of the layer's weight, fp32, in its shape."""
         small, large = parameters["w1"], parameters["w2"]
         return torch.kron(small.view(*small.shape, *(1 for _ in large.shape[2:])), large)

@@ -26,6 +26,8 @@ class Lora:
         alpha: strength is alpha / rank.
     """
 
+    without_decay: frozenset[str] = frozenset()
+
     def __init__(self, weight_shape: tuple[int, ...], rank: int, alpha: float) -> None:
         self.rank, self.alpha = rank, alpha
         self.scale = alpha / rank
@@ -56,7 +58,7 @@ class Lora:
             "alpha": torch.tensor(self.alpha),
         }
 
-    def delta(self, parameters: Parameters) -> torch.Tensor:
+    def delta(self, parameters: Parameters, module: Any) -> torch.Tensor:
         """``alpha / rank · B A``, fp32, in the shape of the layer's weight."""
         down, up = parameters["down"], parameters["up"]
         return (self.scale * up.flatten(1) @ down.flatten(1)).view(up.shape[0], *down.shape[1:])

@@ -33,7 +33,7 @@ class WeightChange:
         order = torch.tensor([number for numbers in alike.values() for number in numbers])
         self._places = torch.argsort(order).to(device)
         self._base: torch.Tensor | None = None
-        counts = [len(layer.adapter.shapes) for layer in part.layers]
+        counts = [len(layer.adapter.shapes.keys() - layer.adapter.without_decay) for layer in part.layers]
         leaf_layers = [number for number, count in enumerate(counts) for _ in range(count)]
         self._leaf_layers = torch.tensor(leaf_layers, device=device)
         self._leaf_sizes = torch.tensor([leaf.numel() for leaf in part.flat.leaves], device=device)
@@ -61,6 +61,8 @@ class WeightChange:
     @torch.no_grad()
     def limit(self, most: float) -> None:
         """Scale the changes whose norm is above ``most`` (> 0) down to it; the others stay exactly as they are.
+
+        Not for DoRA, whose change is no product.
 
         Source: the idea of scaling both matrices of a LoRA alike is that of kohya's scripts,
             https://github.com/kohya-ss/sd-scripts.

@@ -183,12 +183,24 @@ def check_settings(config: TrainConfig) -> list[Problem]:
         problems.append(
             Problem("concepts", "error", "There is nothing to train.", "Add a concept, or give the LoRA a rank.")
         )
-    if has_lora and config.alpha == 0 and config.lora_kind != "lokr":
+    if has_lora and config.alpha == 0 and config.lora_kind not in ("lokr", "dora"):
         problems.append(Problem("alpha", "error", "With alpha 0 the LoRA does nothing.", "Use half the rank."))
+    problems += _check_dora(config) if has_lora and config.lora_kind == "dora" else []
     has_range = not any(problem.field in ("min_timestep", "max_timestep") for problem in problems)
     if has_range and config.max_timestep - config.min_timestep < _MIN_TIMESTEP_SPAN:
         text = f"Nothing is between the noise levels {config.min_timestep:g} and {config.max_timestep:g}."
         problems.append(Problem("max_timestep", "error", text, "Use 1, or a value above min_timestep."))
+    return problems
+
+
+def _check_dora(config: TrainConfig) -> list[Problem]:
+    """Say who can use a DoRA, and what does not go with it."""
+    text = "A1111 before 1.9 ignores the magnitudes of a DoRA and makes different images without a message."
+    hint = "Use lora if the file is for others; A1111 from 1.9 on, Forge and ComfyUI compute it as trained."
+    problems = [Problem("lora_kind", "warning", text, hint)]
+    if config.max_weight_change:
+        text = "The change of a DoRA is not a product of matrices, so it cannot be scaled down."
+        problems.append(Problem("max_weight_change", "error", text, "Set it to 0, or use another kind of LoRA."))
     return problems
 
 

@@ -164,8 +164,8 @@ class Loop:
         if self._processes.size == 1:
             return
         for part in self._setup.adapters:
-            if part.enabled:
-                self._processes.mean_(part.flat.gradient)
+            for flat in part.flats if part.enabled else ():
+                self._processes.mean_(flat.gradient)
         for table in self._setup.tables.values():
             assert table.weight.grad is not None
             self._processes.mean_(table.weight.grad)

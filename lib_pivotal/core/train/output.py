@@ -22,6 +22,7 @@ from lib_pivotal.core.errors import BundleError, PivotalError
 from lib_pivotal.core.events import Event, SampleReady, Saved, Warned
 from lib_pivotal.core.families import FAMILIES
 from lib_pivotal.core.lora.kinds import network_module
+from lib_pivotal.core.optim.flat import FlatParameters
 from lib_pivotal.core.ports import SampleMaker, SampleRequest
 from lib_pivotal.core.train.own_files import OwnFiles
 from lib_pivotal.core.train.run_folder import Folders, step_bundle_path
@@ -262,7 +263,7 @@ def _run_facts(setup: Setup, step: int, output_name: str) -> RunFacts:
 
 def _state_tensors(setup: Setup) -> dict[str, torch.Tensor]:
     tensors = {f"{_OPTIMIZER}{key}": value for key, value in setup.optimizer.state_tensors().items()}
-    tensors.update({f"lora/{part.part}": part.flat.values.detach().cpu().clone() for part in setup.adapters})
+    tensors.update({f"lora/{flat.name}": flat.values.detach().cpu().clone() for flat in _flats(setup)})
     tensors.update({f"table/{name}": table.weight.detach().cpu().clone() for name, table in setup.tables.items()})
     tensors.update({f"norms/{name}": table.initial_norms.cpu().clone() for name, table in setup.tables.items()})
     return tensors
@@ -276,8 +277,8 @@ def compared_facts(setup: Setup) -> dict[str, Any]:
 def load_state(setup: Setup, state: State) -> None:
     """Load a state into a freshly built run."""
     with torch.no_grad():
-        for part in setup.adapters:
-            part.flat.values.copy_(state.tensors[f"lora/{part.part}"])
+        for flat in _flats(setup):
+            flat.values.copy_(state.tensors[f"lora/{flat.name}"])
         for name, table in setup.tables.items():
             table.weight.copy_(state.tensors[f"table/{name}"])
             # States of the first release do not have them.
@@ -291,7 +292,7 @@ def load_state(setup: Setup, state: State) -> None:
 def mismatch(setup: Setup, state: State) -> str:
     """Why a state cannot be loaded although settings, data and model match; empty if it can."""
     reason = ""
-    shapes = {f"lora/{part.part}": part.flat.values.shape for part in setup.adapters}
+    shapes = {f"lora/{flat.name}": flat.values.shape for flat in _flats(setup)}
     for name, table in setup.tables.items():
         shapes[f"table/{name}"] = table.weight.shape
         if f"norms/{name}" in state.tensors:
@@ -305,6 +306,10 @@ def mismatch(setup: Setup, state: State) -> str:
         elif value.shape != shape or not value.is_floating_point():
             reason = reason or f"{name} has the shape {list(value.shape)} ({value.dtype}), not {list(shape)}"
     return reason
+
+
+def _flats(setup: Setup) -> list[FlatParameters]:
+    return [flat for part in setup.adapters for flat in part.flats]
 
 
 def _described(what: str, error: Exception) -> str:

@@ -182,7 +182,7 @@ def _trained_values(config: TrainConfig, per_rank: ValuesPerRank) -> int:
 
 def _lora_rank(rank: int, config: TrainConfig) -> int:
     """Rank of the LoRA that has about as many values."""
-    if rank <= 0 or config.lora_kind == "lora":
+    if rank <= 0 or config.lora_kind in ("lora", "dora"):
         return max(rank, 0)
     if config.lora_kind == "loha":
         return 2 * rank

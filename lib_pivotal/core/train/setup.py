@@ -81,7 +81,7 @@ class Setup:
     @property
     def trainable_count(self) -> int:
         """Number of trainable values."""
-        adapters = sum(part.flat.values.numel() for part in self.adapters)
+        adapters = sum(flat.values.numel() for part in self.adapters for flat in part.flats)
         return adapters + sum(table.weight.numel() for table in self.tables.values())
 
     def embeddings(self) -> LiveEmbeddings:
@@ -330,4 +330,10 @@ def _groups(
                     step, steps, schedule=schedule, stop_at=stop
                 )
             )
+    # At the end, because the loop takes the first factors for those of the parts and embeddings.
+    for part, factor in zip(adapters, list(factors), strict=False):
+        lr = config.unet_lr if part.part == "unet" else config.text_encoder_lr
+        for flat in part.flats[1:]:
+            groups.append(ParameterGroup(flat.name, flat.values, lr, 0.0, is_lora=True))
+            factors.append(factor)
     return groups, factors

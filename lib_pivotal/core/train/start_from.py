@@ -142,15 +142,10 @@ def _load_state(
         raise BundleError(error.message, hint=error.hint) from error
     if before.lora_kind != config.lora_kind:
         raise _unfit(path, f"its LoRA is a {before.lora_kind}")
-    if {f"lora/{part.part}" for part in adapters} != {key for key in tensors if key.startswith("lora/")}:
-        raise _unfit(path, "it trains other parts of the model")
-    for part in adapters:
-        values = tensors[f"lora/{part.part}"]
-        if values.shape != part.flat.values.shape:
-            raise _unfit(path, "its LoRA has other layers or ranks")
-        part.flat.values.copy_(values)
-        # The same effect, whatever alpha is; LoKr has none.
-        for layer in part.layers if config.lora_kind != "lokr" else ():
+    _load_adapters(path, tensors, adapters)
+    # The same effect, whatever alpha is; LoKr and DoRA have none.
+    if config.lora_kind not in ("lokr", "dora"):
+        for layer in [layer for part in adapters for layer in part.layers]:
             layer.adapter.rescale(layer.parameters, alpha_ratio(before) / alpha_ratio(config))
     embeddings: dict[str, dict[str, torch.Tensor]] = {}
     for key, table in tensors.items():
@@ -158,6 +153,17 @@ def _load_state(
             for name, (first, count) in layout_of(before.concepts, encoder).items():
                 embeddings.setdefault(name, {})[key.removeprefix("table/")] = table[first : first + count]
     return embeddings
+
+
+def _load_adapters(path: Path, tensors: Mapping[str, torch.Tensor], adapters: Sequence[AdapterSet]) -> None:
+    flats = [flat for part in adapters for flat in part.flats]
+    if {f"lora/{flat.name}" for flat in flats} != {key for key in tensors if key.startswith("lora/")}:
+        raise _unfit(path, "it trains other parts of the model")
+    for flat in flats:
+        values = tensors[f"lora/{flat.name}"]
+        if values.shape != flat.values.shape:
+            raise _unfit(path, "its LoRA has other layers or ranks")
+        flat.values.copy_(values)
 
 
 def _unfit(path: Path, reason: str) -> BundleError:

@@ -24,6 +24,7 @@ from lib_pivotal.core.train.step_bundles import newest_weights
 
 __all__ = ["StartSource", "config_of_state", "find_start", "read_source"]
 
+_MAGNITUDES = ".dora_scale"
 _RANK_KEYS = {".lora_down.weight": "lora", ".hada_w1_b": "loha", ".lokr_w1": "lokr"}
 """End of a key in every layer's tensors → kind of LoRA, see ``core.lora.kinds``."""
 
@@ -92,6 +93,9 @@ def read_source(path: Path, tokenizer: Callable[[str], Sequence[int]] | None) ->
         ]
         lora_kind = layers[0][0] if layers else ""
         ranks = {rank for kind, rank in layers if kind == lora_kind}
+        if any(key.endswith(_MAGNITUDES) for key in file.entries):
+            # Of the others, only LoRA is trained with magnitudes.
+            lora_kind = "dora" if lora_kind == "lora" else f"{lora_kind} with DoRA"
         vectors = {name: item.vector_count for name, item in found.items()}
         factor = _stored_factor(file.metadata) if lora_kind == "lokr" else None
         return StartSource("bundle", vectors, frozenset(families), lora_kind, frozenset(ranks), factor)

@@ -51,7 +51,7 @@ def _delta(shape: torch.Size, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
     adapter = adapter_in_file(shape, tensors)
     parameters = {name: torch.zeros(size) for name, size in adapter.shapes.items()}
     adapter.load(parameters, tensors)
-    return adapter.delta(parameters)
+    return adapter.delta(parameters, None)
 
 
 def _weight_of(module: Any, key: str) -> torch.Tensor:
