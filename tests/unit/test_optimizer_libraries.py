@@ -148,6 +148,7 @@ def test_a_learning_rate_that_is_only_a_multiplier_must_not_be_tiny(name):
 def test_lion_with_the_usual_rate_is_pointed_out():
     pytest.importorskip("lion_pytorch", reason="an optional package is not installed")
     assert problems_of("lion", lrs={"unet_lr": 2e-4}) == [("unet_lr", "warning")]
+    assert problems_of("lion", "beta=1", {"unet_lr": 2e-4}) == [("unet_lr", "warning"), ("optimizer_args", "error")]
     assert problems_of("lion", lrs={"unet_lr": 4e-5}) == []
 
 

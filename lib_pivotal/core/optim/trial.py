@@ -43,7 +43,10 @@ def optimizer_problems(
     if limits_change and library.is_schedule_free:
         text = f"{name} saves an average of the weights, which a limit for those in training does not reach."
         return [Problem("max_weight_change", "error", text, "Set it to 0, or use another optimizer.")]
-    return _lr_problems(library, lrs) or _trial_problems(library, list(lrs.values()), weight_decay)
+    problems = _lr_problems(library, lrs)
+    if any(problem.is_error for problem in problems):
+        return problems
+    return problems + _trial_problems(library, list(lrs.values()), weight_decay)
 
 
 def _lr_problems(library: Library, lrs: Mapping[str, float]) -> list[Problem]:
