@@ -72,16 +72,9 @@ class Dora:
 
     @torch.no_grad()
     def _norms(self, parameters: Parameters, module: Any) -> torch.Tensor:
-        """Norm of each input channel of ``W + BA``, fp32, shape ``(in,)``; ``BA`` is not built."""
-        weight = module.weight.detach()
-        down, up = parameters["down"].flatten(1), parameters["up"].flatten(1)
-        # ‖w + Bа‖² = ‖w‖² + 2 (Bᵀw)·a + a·(BᵀB a) for each column w of W and a of A.
-        with torch.autocast(weight.device.type, enabled=False):
-            mixed = torch.mm(up.t().to(weight.dtype), weight.flatten(1)).float()
-            own = torch.mm(torch.mm(up.t(), up), down)
-            added = ((2 * mixed + own) * down).sum(0)
-        squares = _squares(weight) + added.view(weight.shape[1], -1).sum(1)
-        return squares.clamp(min=_SMALLEST**2).sqrt()
+        """Norm of each input channel of ``W + BA``, fp32, shape ``(in,)``."""
+        own, mixed, added = _products(module.weight.detach(), parameters)
+        return (own + 2 * mixed + added).clamp(min=_SMALLEST**2).sqrt()
 
     def delta(self, parameters: Parameters, module: Any) -> torch.Tensor:
         """``m ∘ (W + BA) / ‖W + BA‖ - W``, fp32, in the shape of the layer's weight."""
@@ -91,11 +84,15 @@ class Dora:
         return change
 
     def delta_norms(self, stacked: Parameters, modules: Sequence[Any]) -> torch.Tensor:
-        """See ``adapter.Adapter``: shape ``(n,)``; one change after the other is built, which bounds the memory."""
+        """See ``adapter.Adapter``: shape ``(n,)``; the changes are not built."""
         norms = []
         for number, module in enumerate(modules):
-            change = self.delta({name: value[number] for name, value in stacked.items()}, module)
-            norms.append(torch.linalg.vector_norm(change))
+            parameters = {name: value[number] for name, value in stacked.items()}
+            ratio = parameters["magnitude"].flatten() / self._norms(parameters, module)
+            own, mixed, added = _products(module.weight.detach(), parameters)
+            # Of each input channel the change is (r - 1) w + r δ.
+            squares = (ratio - 1).square() * own + 2 * ratio * (ratio - 1) * mixed + ratio.square() * added
+            norms.append(squares.sum().clamp(min=0.0).sqrt())
         return torch.stack(norms)
 
     @torch.no_grad()
@@ -124,6 +121,19 @@ class Dora:
     def network_args(self) -> dict[str, Any]:
         """LyCORIS' names of the algorithm and the axis of the norm, and those of the LoRA."""
         return {"algo": "lora", "dora_wd": True, "wd_on_output": False, **self._lora.network_args()}
+
+
+def _products(weight: torch.Tensor, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Scalar products ``w·w``, ``w·δ`` and ``δ·δ`` of the input channels of ``W`` and ``BA``, fp32, shape ``(in,)``.
+
+    ``BA`` is not built: ``w·δ = (Bᵀw)·a`` and ``δ·δ = a·(BᵀB a)`` for each column ``a`` of ``A``.
+    """
+    down, up = parameters["down"].flatten(1), parameters["up"].flatten(1)
+    with torch.autocast(weight.device.type, enabled=False):
+        mixed = torch.mm(up.t().to(weight.dtype), weight.flatten(1)).float() * down
+        added = torch.mm(torch.mm(up.t(), up), down) * down
+    mixed, added = (value.sum(0).view(weight.shape[1], -1).sum(1) for value in (mixed, added))
+    return _squares(weight), mixed, added
 
 
 def _squares(weight: torch.Tensor) -> torch.Tensor:

@@ -14,8 +14,8 @@ __all__ = ["WeightChange"]
 class WeightChange:
     """Norms of the changes that the adapters of a part make.
 
-    Layers of the same shapes are computed together, without synchronization and, for LoRA and LoKr, without building
-    the changes.
+    Layers of the same shapes are computed together, without synchronization and, but for LoHa, without building the
+    changes.
 
     Args:
         part: its adapters; at least one.
