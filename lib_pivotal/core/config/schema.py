@@ -271,8 +271,8 @@ class TrainConfig(DataSettings):
         "optimizer",
         "advanced",
         "Largest weight change",
-        "Limits how far the LoRA may change a layer, as the norm of the change: against burnt images, and for a LoRA "
-        "that is to be combined with others (1 is common). 0 turns it off.",
+        "Limits how far the LoRA may change a layer, as the norm of the change: against overcooked images, and for a "
+        "LoRA that is to be combined with others (1 is common). 0 turns it off.",
         low=0.0,
         high=1000.0,
     )

@@ -62,7 +62,7 @@ class WeightChange:
     def limit(self, most: float) -> None:
         """Scale the changes whose norm is above ``most`` (> 0) down to it; the others stay exactly as they are.
 
-        Not for DoRA, whose change is no product.
+        Not for DoRA, whose change cannot be scaled that way.
 
         Source: the idea of scaling both matrices of a LoRA alike is that of kohya's scripts,
             https://github.com/kohya-ss/sd-scripts.

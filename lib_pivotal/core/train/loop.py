@@ -20,7 +20,7 @@ from lib_pivotal.core.train.setup import Setup
 __all__ = ["Loop"]
 
 _CHANGES_EVERY = 10
-"""How far the LoRA changes the weights is measured after every so many steps, and after the first one."""
+"""How far the LoRA changes the weights is measured every N steps, and after the first one."""
 
 
 class Loop:
