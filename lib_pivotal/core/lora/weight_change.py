@@ -10,6 +10,9 @@ from lib_pivotal.core.lora.adapter_set import AdaptedLayer, AdapterSet
 
 __all__ = ["WeightChange"]
 
+_MOST_VALUES = 2**24
+"""Number of values that are copied at once."""
+
 
 class WeightChange:
     """Norms of the changes that the adapters of a part make.
@@ -28,15 +31,14 @@ class WeightChange:
         for number, layer in enumerate(part.layers):
             adapter = layer.adapter
             alike.setdefault((tuple(adapter.shapes.items()), adapter.alpha), []).append(number)
-        self._groups = [[part.layers[number] for number in numbers] for numbers in alike.values()]
+        chunks = [chunk for numbers in alike.values() for chunk in _chunks(part, numbers)]
+        self._groups = [[part.layers[number] for number in chunk] for chunk in chunks]
         device = part.flat.values.device
-        order = torch.tensor([number for numbers in alike.values() for number in numbers])
-        self._places = torch.argsort(order).to(device)
+        self._places = torch.argsort(torch.tensor([number for chunk in chunks for number in chunk])).to(device)
         self._base: torch.Tensor | None = None
         counts = [len(layer.adapter.shapes.keys() - layer.adapter.without_decay) for layer in part.layers]
         leaf_layers = [number for number, count in enumerate(counts) for _ in range(count)]
         self._leaf_layers = torch.tensor(leaf_layers, device=device)
-        self._leaf_sizes = torch.tensor([leaf.numel() for leaf in part.flat.leaves], device=device)
         # A change is a product with one factor per tensor.
         self._shares = 1.0 / torch.tensor(counts, device=device)
 
@@ -68,9 +70,14 @@ class WeightChange:
             https://github.com/kohya-ss/sd-scripts.
         """
         factors = (most / self.norms().clamp(min=1e-12)).clamp(max=1.0) ** self._shares
-        values = self._part.flat.values
-        of_leaves = factors[self._leaf_layers]
-        values.mul_(torch.repeat_interleave(of_leaves, self._leaf_sizes, output_size=values.numel()))
+        torch._foreach_mul_(self._part.flat.leaves, factors[self._leaf_layers].unbind())
+
+
+def _chunks(part: AdapterSet, numbers: list[int]) -> list[list[int]]:
+    """Layers of the same shapes, split so that copies of their parameters stay small."""
+    size = sum(torch.Size(shape).numel() for shape in part.layers[numbers[0]].adapter.shapes.values())
+    most = max(1, _MOST_VALUES // size)
+    return [numbers[start : start + most] for start in range(0, len(numbers), most)]
 
 
 def _weight_norm(layer: AdaptedLayer) -> torch.Tensor:
