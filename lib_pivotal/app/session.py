@@ -18,7 +18,7 @@ from lib_pivotal.app.run_queue import Busy, RunQueue
 from lib_pivotal.app.runs import load_last, save_last
 from lib_pivotal.app.status import IDLE, RunStatus
 from lib_pivotal.app.training_job import Engine, TrainingJob, run_engine
-from lib_pivotal.core.bundle.names import check_names
+from lib_pivotal.core.bundle.negative_names import check_trained_names
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
 from lib_pivotal.core.events import Control, Warned
@@ -88,7 +88,7 @@ class Session:
         Args:
             config: the settings.
         """
-        found = check_names(config.concepts, taken=self.host.taken_names(), tokenizer=self.host.tokenizer())
+        found = check_trained_names(config.concepts, taken=self.host.taken_names(), tokenizer=self.host.tokenizer())
         # Whoever fills in a row may come to the name last.
         unnamed = {f"concepts[{row}].name" for row, concept in enumerate(config.concepts) if not concept.name.strip()}
         return [problem for problem in found if problem.field not in unnamed]

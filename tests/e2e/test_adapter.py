@@ -56,6 +56,13 @@ def test_a_training_step_reaches_every_leaf_and_no_weight(webui: Webui) -> None:
     assert answer["schedule"] < 1e-6
 
 
+@pytest.mark.parametrize("kind", ["lora", "loha", "lokr"])
+def test_negative_captions_are_recomputed_without_the_lora(webui: Webui, kind: str) -> None:
+    answer = webui.post("/pivotal-test/guided_step", {"kind": kind})
+    assert min(answer["largest"]) > 0
+    assert answer["difference"] < 1e-4
+
+
 def test_lora_keys_lead_back_to_their_layers(webui: Webui) -> None:
     answer = webui.post("/pivotal-test/lora_names")
     assert answer["count"] == answer["unique"]

@@ -11,10 +11,15 @@ import torch
 from lib_pivotal.core.errors import HostError
 from lib_pivotal.core.lora.adapter_set import AdapterSet, attach
 from lib_pivotal.core.ports import ImageSize, SampleRequest
+from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
 from lib_pivotal.core.textual_inversion.prompt_chunks import PromptChunker
+from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
+from lib_pivotal.core.train.guided_prediction import GuidedPrediction
+from lib_pivotal.core.train.prediction import CaptionPrediction
 from lib_pivotal.host.diffusers import load
 from lib_pivotal.host.diffusers.checkpoint import load_tokenizer
 from lib_pivotal.host.diffusers.sample import DiffusersSampler
+from tests.unit.test_prediction import LONG, some_batch
 
 SIZE = ImageSize((64, 64), (0, 0), (64, 64))
 
@@ -141,6 +146,27 @@ def test_checkpointing_recomputes_and_changes_no_gradient(model):
     assert torch.allclose(plain, saved, atol=1e-7)
     assert torch.allclose(plain_vectors, saved_vectors, atol=1e-7)
     assert lora_gradient(model, checkpointing=False)[2] == 1
+
+
+@pytest.mark.parametrize("kind", ["lora", "loha", "lokr"])
+def test_checkpointing_recomputes_the_rows_of_a_negative_caption_without_the_lora(model, kind):
+    def gradients(*, checkpointing):
+        targets = [(t, 2) for t in model.lora_targets() if t.part == "unet" and t.role != "other"]
+        lora = AdapterSet.with_ranks("unet", targets, 1.0, 5, model.device, kind=kind)
+        with torch.no_grad():
+            lora.flat.values.add_(0.01)
+        vectors = torch.full((4, 32), 0.01).requires_grad_()
+        embeddings = EmbeddingWeights({"my_hero": (0, 2), "neg_my_hero": (2, 2)}, {"clip_l": vectors})
+        predict = GuidedPrediction(CaptionPrediction(model, TextConditioner(model, embeddings)), 3.0)
+        # Two lengths of captions, so that two predictions with different rows are recomputed.
+        batch = some_batch(["my_hero", LONG + "my_hero"], negatives=["neg_my_hero"] * 2)
+        with attach([lora]), model.checkpointing(enabled=checkpointing):
+            predict(batch.latents, batch).square().sum().backward()
+        return lora.flat.gradient, vectors.grad
+
+    for plain, saved in zip(gradients(checkpointing=False), gradients(checkpointing=True)):
+        assert plain.abs().sum() > 0
+        assert torch.allclose(plain, saved, atol=1e-5 * float(plain.abs().max()))
 
 
 def test_the_vae_gives_scaled_moments_and_its_identity(small, model):

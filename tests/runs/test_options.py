@@ -161,6 +161,7 @@ CAST = {
     "batch_size": 6,
 }
 """Two concepts, one with three times as many images as the other."""
+NEGATIVE = {"concepts": (Concept("zog_x", init_text="teal thing", vectors=3, stop_at=1.0, negative_vectors=2),)}
 BOTH = (Concept("zog_x", vectors=3), Concept("mib_x", vectors=3))
 EFFECTS: dict[str, Effect] = {
     "data_folder": Effect("other", trained),
@@ -237,6 +238,11 @@ EFFECTS: dict[str, Effect] = {
     "min_timestep": Effect(0.5, first_loss),
     "max_timestep": Effect(0.5, first_loss),
     "embedding_norms": Effect("direction", trained, {"embedding_norms": "band", "embedding_lr": 1.0}),
+    "negative_rank": Effect(
+        2, lambda run: [name for name in files(run) if "-neg" in name], NEGATIVE, ["bundles/toy-neg.safetensors"]
+    ),
+    "negative_guidance": Effect(2.0, first_loss, NEGATIVE),
+    "negative_with_lora": Effect(True, trained, NEGATIVE),
     "sample_every": Effect(2, lambda run: len(preview_steps(run)), PREVIEWS, 3),
     "sample_prompts": Effect("zog_x, left", request("prompt"), PREVIEWS, {"zog_x, left"}),
     "sample_negative": Effect("blurred", request("negative_prompt"), PREVIEWS, {"blurred"}),
@@ -289,6 +295,9 @@ CONCEPT_EFFECTS: dict[str, Effect] = {
     "class_noun": Effect("hat", trained, SAME_IMAGES),
     "weight": Effect(4.0, losses, CAST),
     "core_tags": Effect(("left",), first_loss),
+    "negative_vectors": Effect(
+        2, words, becomes=["bundle_emb.neg_zog_x.string_to_param.*", "bundle_emb.zog_x.string_to_param.*"]
+    ),
 }
 
 SUBSET_EFFECTS: dict[str, Effect] = {

@@ -15,6 +15,7 @@ from PIL import Image
 from lib_pivotal import __version__
 from lib_pivotal.core.bundle.values import embedding_hash
 from lib_pivotal.core.config.io import to_dict
+from lib_pivotal.core.config.negative import negative_name, trained_embeddings
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.families import FAMILIES
 
@@ -147,6 +148,7 @@ def _own(config: TrainConfig, embeddings: Mapping[str, Mapping[str, torch.Tensor
         {name: value for name, value in subset.items() if name not in ("folder", "mask_folder")}
         for subset in settings["subsets"]
     ]
+    negatives = {negative_name(concept.name): concept.name for concept in config.concepts if concept.negative_vectors}
     concepts = {
         concept.name: {
             "init_text": concept.init_text,
@@ -154,8 +156,10 @@ def _own(config: TrainConfig, embeddings: Mapping[str, Mapping[str, torch.Tensor
             "sha256": embedding_hash(embeddings[concept.name]),
             # For prompts in which the name alone is too weak.
             **({"core_tags": list(concept.core_tags)} if concept.core_tags else {}),
+            # For the negative prompt of prompts with this name.
+            **({"negative_of": negatives[concept.name]} if concept.name in negatives else {}),
         }
-        for concept in config.concepts
+        for concept in trained_embeddings(config.concepts)
     }
     values = {"version": 1, "written_by": __version__, "embeddings": concepts, "settings": settings}
     if FAMILIES[facts.family].has_size_conditioning:
@@ -226,9 +230,16 @@ def changed_metadata(
         after[name] = {"vectors": item.vector_count, "sha256": embedding_hash(item.encoders)}
     values[BUNDLE_KEY] = _as_text({**own, "embeddings": after})
     # Replaced only if the trainer wrote it; the author's own text is kept.
-    if values.get("modelspec.trigger_phrase") == ", ".join(before):
-        values["modelspec.trigger_phrase"] = ", ".join(after)
+    if values.get("modelspec.trigger_phrase") == _phrase(before):
+        values["modelspec.trigger_phrase"] = _phrase(after)
     return values
+
+
+def _phrase(embeddings: Mapping[str, Any]) -> str:
+    """The trigger phrase of these entries, to which negative embeddings do not belong."""
+    return ", ".join(
+        name for name, facts in embeddings.items() if not (isinstance(facts, dict) and "negative_of" in facts)
+    )
 
 
 def _as_text(value: Any) -> str:

@@ -202,6 +202,17 @@ class TrainConfig(DataSettings):
         high=1.0,
     )
 
+    negative_rank: int = setting(
+        0,
+        "lora",
+        "expert",
+        "Negative LoRA rank",
+        "Rank of a second LoRA, which only acts on what negative embeddings predict; it is saved as NAME-neg, and only "
+        "webuis with this extension apply it to the negative prompt alone. 0 trains none.",
+        low=0,
+        high=256,
+    )
+
     # Optimizer
     optimizer: str = setting(
         "adamw",
@@ -351,6 +362,25 @@ class TrainConfig(DataSettings):
         "keeps it and lets only the direction change, free sets no limit.",
         choices=("band", "direction", "free"),
     )
+    negative_guidance: float = setting(
+        3.0,
+        "optimizer",
+        "expert",
+        "Negative guidance",
+        "CFG scale with which a concept and its negative embedding are trained; it has no effect without negative "
+        "vectors.",
+        low=1.0,
+        high=20.0,
+        is_low_excluded=True,
+    )
+    negative_with_lora: bool = setting(
+        False,
+        "optimizer",
+        "expert",
+        "LoRA on the negative",
+        "Also apply the LoRA to what the negative embedding predicts, as a generation does; without, the negative "
+        "embedding learns on the unchanged model. It has no effect without negative vectors.",
+    )
 
     # Samples
     sample_every: int = setting(
@@ -371,7 +401,11 @@ class TrainConfig(DataSettings):
         "One prompt per line; empty uses one prompt per concept.",
     )
     sample_negative: str = setting(
-        "", "samples", "advanced", "Sample negative prompt", "Negative prompt of all preview images."
+        "",
+        "samples",
+        "advanced",
+        "Sample negative prompt",
+        "Negative prompt of all preview images; empty uses the negative embeddings of the concepts in the prompt.",
     )
     sample_steps: int = setting(
         20, "samples", "advanced", "Sample steps", "Sampling steps per preview image.", low=1, high=150

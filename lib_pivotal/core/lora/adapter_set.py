@@ -12,10 +12,14 @@ import torch
 from lib_pivotal.core.errors import BundleError
 from lib_pivotal.core.lora.adapter import Adapter, Parameters, ScalesInput
 from lib_pivotal.core.lora.kinds import adapter_for, adapter_in_file
+from lib_pivotal.core.lora.negative_rows import negative_rows
 from lib_pivotal.core.optim.flat import FlatParameters
 from lib_pivotal.core.ports import LoraTarget
 
-__all__ = ["AdaptedLayer", "AdapterSet", "attach", "disabled"]
+__all__ = ["NEGATIVE", "AdaptedLayer", "AdapterSet", "attach", "disabled"]
+
+NEGATIVE = "negative"
+"""Part of the adapters of the UNet that act on negative rows only."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class AdapterSet:
     """Adapters of the UNet or of one text encoder; their parameters are fp32 views of one tensor.
 
     Args:
-        part: ``"unet"`` or the encoder's name.
+        part: ``"unet"``, the encoder's name, or :data:`NEGATIVE`.
         chosen: layers and their adapters.
         seed: seed of the initial values.
         device: device of the parameters.
@@ -41,6 +45,7 @@ class AdapterSet:
         flat: all parameters as one flat tensor, apart from those without weight decay.
         flats: this and, if there are any, the parameters without weight decay.
         enabled: whether attached adapters are active.
+        only_negative: whether they act on negative rows only, see ``negative_rows.py``; of the UNet only.
     """
 
     def __init__(
@@ -48,6 +53,7 @@ class AdapterSet:
     ) -> None:
         self.part = part
         self.enabled = True
+        self.only_negative = False
         self.flats = [_flat(part, chosen, device, has_decay=True)]
         self.flat = self.flats[0]
         if any(adapter.without_decay for _, adapter in chosen):
@@ -207,16 +213,42 @@ def _hook(part: AdapterSet, layer: AdaptedLayer) -> Any:
     forward, parameters = layer.adapter.forward, layer.parameters
 
     def hook(module: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor | None:
-        return forward(module, inputs[0], output, parameters) if part.enabled else None
+        if not part.enabled:
+            return None
+        start, stop = _own_rows(part, len(output))
+        if stop - start == len(output):
+            return forward(module, inputs[0], output, parameters)
+        if stop == start:
+            return None
+        # torch.split, whose backward pass joins the gradients of the parts without filling them up with zeros.
+        before, own, after = torch.split(output, [start, stop - start, len(output) - stop])
+        return torch.cat([before, forward(module, inputs[0][start:stop], own, parameters), after])
 
     return hook
 
 
 def _input_hook(part: AdapterSet, adapter: ScalesInput, parameters: Parameters) -> Any:
     def hook(module: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
-        return (adapter.scaled_input(module, inputs[0], parameters), *inputs[1:]) if part.enabled else None
+        if not part.enabled:
+            return None
+        x = inputs[0]
+        start, stop = _own_rows(part, len(x))
+        if stop - start == len(x):
+            return (adapter.scaled_input(module, x, parameters), *inputs[1:])
+        if stop == start:
+            return None
+        before, own, after = torch.split(x, [start, stop - start, len(x) - stop])
+        return (torch.cat([before, adapter.scaled_input(module, own, parameters), after]), *inputs[1:])
 
     return hook
+
+
+def _own_rows(part: AdapterSet, count: int) -> tuple[int, int]:
+    """The first row of a batch that adapters act on, and the one after the last."""
+    rows = negative_rows()
+    if part.only_negative:
+        return (0, 0) if rows is None else (rows.start, rows.stop)
+    return (0, count) if rows is None or not rows.are_spared else (0, rows.start)
 
 
 def _flat(

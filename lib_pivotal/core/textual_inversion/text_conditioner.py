@@ -80,19 +80,25 @@ class TextConditioner:
         weights = self._embeddings.weights.values()
         return any(weight.requires_grad for weight in weights) or any(item.enabled for item in self._adapters)
 
-    def encode(self, captions: Sequence[str], sizes: Sequence[ImageSize]) -> list[CaptionGroup]:
+    def encode(
+        self, captions: Sequence[str], sizes: Sequence[ImageSize], *, plain_count: int = 0
+    ) -> list[CaptionGroup]:
         """Encode the captions of a batch.
 
         Args:
             captions: one per item.
             sizes: one per item, for models with size conditioning.
+            plain_count: number of captions at the end that are encoded without the adapters; a caption must always be
+                encoded the same way.
         """
+        first_plain = len(captions) - plain_count
         by_chunks: dict[int, list[int]] = {}
         for index, caption in enumerate(captions):
             by_chunks.setdefault(len(self._chunk(caption)[0].ids), []).append(index)
         groups = []
         for chunks, indices in by_chunks.items():
-            encoded = self._encode([captions[index] for index in indices], chunks)
+            adapted = sum(index < first_plain for index in indices)
+            encoded = self._encode([captions[index] for index in indices], chunks, adapted)
             is_empty = [not captions[index] for index in indices]
             conditioning = self._model.condition(encoded, chunks, [sizes[index] for index in indices], is_empty)
             groups.append(CaptionGroup(indices, conditioning))
@@ -111,14 +117,17 @@ class TextConditioner:
             ]
         return self._chunked[caption]
 
-    def _encode(self, captions: Sequence[str], chunks: int) -> list[EncodedText]:
-        """Encodings of captions with ``chunks`` chunks each, one :class:`EncodedText` per encoder."""
+    def _encode(self, captions: Sequence[str], chunks: int, adapted: int) -> list[EncodedText]:
+        """Encodings of captions with ``chunks`` chunks each, one :class:`EncodedText` per encoder.
+
+        Only the first ``adapted`` captions are encoded with the adapters.
+        """
         # Shuffled captions never recur, so in a full cache the new ones are no more useful than the old ones.
         if self.is_trained or self._cached_bytes > _MAX_CACHED_BYTES:
             self._cached.clear()
             self._cached_bytes = 0
         if self.is_trained:
-            return self._run_all(captions)
+            return self._run_adapted(captions, adapted)
         if self._may_offload:
             self._model.offloading.offload("text_encoders")
             self._may_offload = False
@@ -134,6 +143,21 @@ class TextConditioner:
             own = [EncodedText(text.hidden[at], None if text.pooled is None else text.pooled[at]) for text in encoded]
             self._cached[caption] = own
             self._cached_bytes += sum(text.hidden.numel() * text.hidden.element_size() for text in own)
+
+    def _run_adapted(self, captions: Sequence[str], adapted: int) -> list[EncodedText]:
+        """Encodings of captions, of which only the first ``adapted`` ones are encoded with the adapters."""
+        if adapted == len(captions) or not any(item.enabled for item in self._adapters):
+            return self._run_all(captions)
+        with_adapters = self._run_all(captions[:adapted]) if adapted else []
+        enabled = [item.enabled for item in self._adapters]
+        try:
+            for item in self._adapters:
+                item.enabled = False
+            without = self._run_all(captions[adapted:])
+        finally:
+            for item, was_enabled in zip(self._adapters, enabled, strict=True):
+                item.enabled = was_enabled
+        return [_joined(pair) for pair in zip(with_adapters, without, strict=True)] if adapted else without
 
     def _run_all(self, captions: Sequence[str]) -> list[EncodedText]:
         chunked = [self._chunk(caption) for caption in captions]

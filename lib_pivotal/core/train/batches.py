@@ -14,6 +14,7 @@ from lib_pivotal.core.data.bucket import bucket_for, crop
 from lib_pivotal.core.data.latent_store import LatentItem
 from lib_pivotal.core.data.latents import LatentEntry
 from lib_pivotal.core.data.mask import CELL
+from lib_pivotal.core.data.negative_captions import NegativeCaptions
 from lib_pivotal.core.data.scan import DatasetImage
 from lib_pivotal.core.diffusion.item_random import item_seed
 from lib_pivotal.core.diffusion.noise import item_noise
@@ -42,6 +43,8 @@ class Batch:
         masks: how much each latent cell counts, ≥ 0, shape ``(B, 1, h, w)``; None weights all equally.
         weights: how much each item counts, ≥ 0, shape ``(B,)``; None weights all equally.
         has_prior: whether the items are to be predicted as before the training, see ``prediction.PriorPrediction``.
+        negatives: one caption per item, for the negative embeddings of what it shows; empty for items that have none.
+            Empty as a whole if no item has any.
     """
 
     latents: torch.Tensor
@@ -52,6 +55,7 @@ class Batch:
     masks: torch.Tensor | None = None
     weights: torch.Tensor | None = None
     has_prior: bool = False
+    negatives: Sequence[str] = ()
 
 
 def latent_entries(
@@ -118,6 +122,7 @@ class Batcher:
         self._timestep_count = timestep_count
         self.items_per_step = config.batch_size * config.accumulation
         self._first = rank * self.items_per_step
+        self._negatives = NegativeCaptions(config.concepts)
         self._step_size = self.items_per_step * processes
         self._items = StepItems(images, config, self._step_size, steps, weights)
         buckets = [entry.bucket for entry in entries[: len(images)]]
@@ -170,7 +175,7 @@ class Batcher:
         has_prior = self._items.has_prior[indices[0]]
         bucket = self._buckets[indices[0]]
         shape = tuple(self._latents[indices[0]].mean.shape)
-        noises, numbers, mask_slots, captions = [], [], [], []
+        noises, numbers, mask_slots, captions, negatives = [], [], [], [], []
         for position, index in places:
             item, rng = item_noise(
                 item_seed(self._config.seed, step, position),
@@ -183,6 +188,7 @@ class Batcher:
             is_mirrored, caption = self._items.draw(index, step, rng)
             numbers.append(index + len(self._sizes) * is_mirrored)
             captions.append(caption.text)
+            negatives.append("" if has_prior else self._negatives.of(caption))
             noises.append(item)
             # Drawn last, so that masks change none of the other draws.
             is_unmasked = bool(self._masks) and rng.random() < self._unmasked_share
@@ -204,6 +210,7 @@ class Batcher:
             masks=masks,
             weights=self._weights_of(indices),
             has_prior=has_prior,
+            negatives=negatives if any(negatives) else (),
         )
 
     def _moments(self, bucket: tuple[int, int], numbers: Sequence[int]) -> torch.Tensor:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from lib_pivotal.core.bundle.forge_limit import MAX_KEYS_ON_FORGE
-from lib_pivotal.core.bundle.names import check_file_name, check_names
+from lib_pivotal.core.bundle.names import check_file_name
+from lib_pivotal.core.bundle.negative_names import check_trained_names
+from lib_pivotal.core.config.negative import has_negatives, trained_embeddings
 from lib_pivotal.core.config.schema import TrainConfig, concept_field_info, field_info, subset_field_info
 from lib_pivotal.core.config.shown import shown
 from lib_pivotal.core.config.user_path import bare_path, check_path
@@ -89,7 +91,7 @@ def check(
     """
     problems = check_settings(config)
     is_valid = not any(problem.is_error for problem in problems)
-    problems += check_names(config.concepts, taken=taken_names, tokenizer=tokenizer)
+    problems += check_trained_names(config.concepts, taken=taken_names, tokenizer=tokenizer)
     if tokenizer is not None:
         problems += _check_init_texts(config, tokenizer)
     problems += check_file_name(config.output_name)
@@ -186,10 +188,23 @@ def check_settings(config: TrainConfig) -> list[Problem]:
     if has_lora and config.alpha == 0 and config.lora_kind not in ("lokr", "dora"):
         problems.append(Problem("alpha", "error", "With alpha 0 the LoRA does nothing.", "Use half the rank."))
     problems += _check_dora(config) if has_lora and config.lora_kind == "dora" else []
+    if config.negative_rank and not any(problem.field == "negative_rank" for problem in problems):
+        problems += _check_negative_lora(config)
     has_range = not any(problem.field in ("min_timestep", "max_timestep") for problem in problems)
     if has_range and config.max_timestep - config.min_timestep < _MIN_TIMESTEP_SPAN:
         text = f"Nothing is between the noise levels {config.min_timestep:g} and {config.max_timestep:g}."
         problems.append(Problem("max_timestep", "error", text, "Use 1, or a value above min_timestep."))
+    return problems
+
+
+def _check_negative_lora(config: TrainConfig) -> list[Problem]:
+    problems = []
+    if not has_negatives(config.concepts):
+        text = "A negative LoRA is trained together with negative embeddings, and there are none."
+        problems.append(Problem("negative_rank", "error", text, "Give a concept negative vectors, or set it to 0."))
+    if config.lora_kind == "dora":
+        text = "A DoRA changes the weights themselves, so it cannot act on the negative prompt alone."
+        problems.append(Problem("negative_rank", "error", text, "Set it to 0, or choose another kind of LoRA."))
     return problems
 
 
@@ -237,7 +252,7 @@ def family_hints(family: str, native_resolution: int, config: TrainConfig) -> li
         config: the settings.
     """
     kind = FAMILIES[family]
-    problems = _key_hints(kind, len(config.concepts))
+    problems = _key_hints(kind, len(trained_embeddings(config.concepts)))
     if not 0.7 * native_resolution <= config.resolution <= 1.5 * native_resolution:
         text = f"The model was made for about {native_resolution} px; quality drops at {config.resolution} px."
         problems.append(Problem("resolution", "warning", text, f"Use {native_resolution}, or a little less."))

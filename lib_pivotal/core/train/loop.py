@@ -152,7 +152,7 @@ class Loop:
             part.enabled = factor > 0.0
         embedding_factors = iter(factors[len(setup.adapters) :])
         for table in setup.tables.values():
-            own = {concept.name: next(embedding_factors) for concept in setup.config.concepts}
+            own = {name: next(embedding_factors) for name in setup.layout}
             for name, factor in own.items():
                 if factor == 0.0:
                     table.freeze(name)

@@ -14,8 +14,10 @@ from PIL import Image
 
 from lib_pivotal.core.atomic_file import free_name
 from lib_pivotal.core.bundle.metadata import RunFacts, build_metadata, trigger_words
+from lib_pivotal.core.bundle.negative_lora import negative_path
 from lib_pivotal.core.bundle.writer import WrittenBundle, write_bundle
 from lib_pivotal.core.config.io import to_dict
+from lib_pivotal.core.config.negative import negative_names
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.bucket import bucket_for
 from lib_pivotal.core.errors import BundleError, PivotalError
@@ -24,6 +26,7 @@ from lib_pivotal.core.families import FAMILIES
 from lib_pivotal.core.lora.kinds import network_module
 from lib_pivotal.core.optim.flat import FlatParameters
 from lib_pivotal.core.ports import SampleMaker, SampleRequest
+from lib_pivotal.core.train.negative_output import write_negative
 from lib_pivotal.core.train.own_files import OwnFiles
 from lib_pivotal.core.train.run_folder import Folders, step_bundle_path
 from lib_pivotal.core.train.setup import Setup
@@ -130,6 +133,7 @@ class Output:
             path,
             step,
             words=trigger_words(self._setup.config),
+            negative_words=negative_names(self._setup.config.concepts),
             preview=self._cover,
             replace_preview=self._may_write(path.with_suffix(".png")),
             claim=self._own.claim,
@@ -139,8 +143,18 @@ class Output:
         if written.path != path:
             # Later saves try the original name again, as the file may be free by then.
             self._own.claim(written.path, written.path)
+        self._write_negative(written.path, step, claim=self._own.claim)
         self._emit(Saved(step, "bundle", written.path))
         return written.path
+
+    def _write_negative(self, bundle: Path, step: int, claim: Callable[[Path, Path], None] | None = None) -> None:
+        path = negative_path(bundle)
+        # In the run's own folder nothing is anybody else's.
+        is_taken = bundle.parent == self._folders.bundles and not self._may_write(path)
+        free = free_name(path) if is_taken else path
+        facts = _run_facts(self._setup, step, free.stem)
+        for text in write_negative(self._setup, facts, free, bundle.stem, claim=claim):
+            self._emit(Warned(text))
 
     def _write(self, path: Path, step: int, **options: Any) -> WrittenBundle:
         """Write the current values; ``options`` are those of :func:`write_bundle` that depend on the purpose."""
@@ -149,7 +163,8 @@ class Output:
         lora: dict[str, torch.Tensor] = {}
         with setup.optimizer.averaged():
             for part in setup.adapters:
-                lora.update(part.state_dict())
+                if not part.only_negative:
+                    lora.update(part.state_dict())
         metadata = build_metadata(
             config,
             embeddings,
@@ -175,6 +190,7 @@ class Output:
             logger.warning("no bundle to choose at step %d", step, exc_info=True)
             self._emit(Warned(_described("The bundle to choose this step cannot be written", error)))
             return
+        self._write_negative(written.path, step)
         self._emit(Saved(step, "step", written.path))
 
     def _save_state(self, step: int) -> bool:
@@ -226,7 +242,7 @@ class Output:
         return [
             SampleRequest(
                 prompt=prompt,
-                negative_prompt=config.sample_negative,
+                negative_prompt=config.sample_negative or _named_negatives(config, prompt),
                 width=width,
                 height=height,
                 steps=config.sample_steps,
@@ -242,6 +258,11 @@ def _sample_prompts(config: TrainConfig) -> list[str]:
     """The preview prompts: one per line of the setting, or the name of each concept if it is empty."""
     given = [line.strip() for line in config.sample_prompts.splitlines() if line.strip()]
     return given or [concept.name for concept in config.concepts]
+
+
+def _named_negatives(config: TrainConfig, prompt: str) -> str:
+    """The negative embeddings of the concepts that a prompt names."""
+    return negative_names(concept for concept in config.concepts if concept.name in prompt)
 
 
 def _run_facts(setup: Setup, step: int, output_name: str) -> RunFacts:

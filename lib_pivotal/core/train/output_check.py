@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from lib_pivotal.core.config.negative import trained_embeddings
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.config.user_path import MAX_WINDOWS_PATH
 from lib_pivotal.core.errors import Problem
@@ -176,8 +177,9 @@ def _check_target(target: Path, config: TrainConfig) -> list[Problem]:
 
 def _trained_values(config: TrainConfig, per_rank: ValuesPerRank) -> int:
     ranks = [_lora_rank(rank, config) for rank in (config.rank, config.conv_rank, config.text_encoder_rank)]
-    vectors = sum(max(concept.vectors, 1) for concept in config.concepts) * _VALUES_PER_VECTOR
-    return vectors + sum(rank * values for rank, values in zip(ranks, per_rank, strict=True))
+    vectors = sum(max(concept.vectors, 1) for concept in trained_embeddings(config.concepts)) * _VALUES_PER_VECTOR
+    negative = _lora_rank(config.negative_rank, config) * per_rank.unet
+    return vectors + negative + sum(rank * values for rank, values in zip(ranks, per_rank, strict=True))
 
 
 def _lora_rank(rank: int, config: TrainConfig) -> int:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import torch
 
+from lib_pivotal.core.config.negative import has_negatives, trained_embeddings
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.dataset_report import DatasetReport
 from lib_pivotal.core.data.image_shares import ImageShares, share_images
 from lib_pivotal.core.diffusion.objective import Objective
 from lib_pivotal.core.families import FAMILIES
-from lib_pivotal.core.lora.adapter_set import AdapterSet
+from lib_pivotal.core.lora.adapter_set import NEGATIVE, AdapterSet
 from lib_pivotal.core.lora.targets import choose_targets
 from lib_pivotal.core.lora.weight_change import WeightChange
 from lib_pivotal.core.optim.build import Optimizer, ParameterGroup
@@ -24,6 +25,7 @@ from lib_pivotal.core.process_group import ProcessGroup
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingTable, EmbeddingWeights, Layout, layout_of
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.core.train.batches import Batcher
+from lib_pivotal.core.train.guided_prediction import GuidedPrediction
 from lib_pivotal.core.train.memory import MemoryPlan, plan_memory
 from lib_pivotal.core.train.prediction import CaptionPrediction, Prediction, PriorPrediction
 from lib_pivotal.core.train.resumed import Resumed
@@ -134,7 +136,7 @@ def prepare(
         stopped=stopped,
     )
     adapters = _adapters(config, model)
-    layout = layout_of(config.concepts, model.text_encoders[0])
+    layout = layout_of(trained_embeddings(config.concepts), model.text_encoders[0])
     tables = _tables(config, layout, model)
     if config.start_from and resumed is None:
         load_start(config, adapters, layout, tables, model.text_encoders[0])
@@ -154,10 +156,7 @@ def prepare(
         steps=steps,
         balances=balances,
         batcher=_batcher(config, model, data, shares, group, steps),
-        predict=CaptionPrediction(
-            model,
-            _conditioner(model, adapters, layout, tables, may_offload=may_offload, has_emphasis=config.emphasis),
-        ),
+        predict=_prediction(config, model, adapters, layout, tables, may_offload=may_offload),
         prior=PriorPrediction(model, adapters, has_emphasis=config.emphasis),
         validation=_validation(config, model, data, adapters, layout, tables, objective),
         objective=objective,
@@ -189,7 +188,8 @@ def _plan_memory(
         checkpoints=config.gradient_checkpointing,
         trained_count=sum(group.parameter.numel() for group in groups),
         cells=max(item.mean.shape[-2] * item.mean.shape[-1] for item in data.items),
-        batch_size=config.batch_size,
+        # With negative captions each item is predicted twice.
+        batch_size=config.batch_size * (2 if has_negatives(config.concepts) else 1),
     )
 
 
@@ -226,22 +226,26 @@ def _objective(config: TrainConfig, model: DiffusionModel) -> Objective:
     )
 
 
-def _conditioner(
+def _prediction(
+    config: TrainConfig,
     model: DiffusionModel,
     adapters: list[AdapterSet],
     layout: Layout,
     tables: dict[str, EmbeddingTable],
     *,
-    has_emphasis: bool,
     may_offload: bool = False,
-) -> TextConditioner:
-    return TextConditioner(
+) -> Prediction:
+    conditioner = TextConditioner(
         model,
         EmbeddingWeights(layout, {name: table.weight for name, table in tables.items()}),
-        [part for part in adapters if part.part != "unet"],
+        [part for part in adapters if part.part not in ("unet", NEGATIVE)],
         may_offload=may_offload,
-        has_emphasis=has_emphasis,
+        has_emphasis=config.emphasis,
     )
+    predict = CaptionPrediction(model, conditioner)
+    if not has_negatives(config.concepts):
+        return predict
+    return GuidedPrediction(predict, config.negative_guidance, negative_with_lora=config.negative_with_lora)
 
 
 def _validation(
@@ -256,7 +260,7 @@ def _validation(
     if not data.validation.images:
         return None
     # Its own conditioner, because the cache of the other one decides which captions are encoded together.
-    predict = CaptionPrediction(model, _conditioner(model, adapters, layout, tables, has_emphasis=config.emphasis))
+    predict = _prediction(config, model, adapters, layout, tables)
     batches = validation_batches(data.validation, data.images, config, objective.timestep_count, model.device)
     return Validation(batches, model, predict, objective)
 
@@ -271,7 +275,7 @@ def _adapters(config: TrainConfig, model: DiffusionModel) -> list[AdapterSet]:
         block_layers=FAMILIES[model.family].block_layers,
     )
     parts = dict.fromkeys(target.part for target, _ in chosen)
-    return [
+    adapters = [
         AdapterSet.with_ranks(
             part,
             [pair for pair in chosen if pair[0].part == part],
@@ -283,6 +287,32 @@ def _adapters(config: TrainConfig, model: DiffusionModel) -> list[AdapterSet]:
         )
         for part in parts
     ]
+    if config.negative_rank:
+        adapters.append(_negative_adapters(config, model))
+    return adapters
+
+
+def _negative_adapters(config: TrainConfig, model: DiffusionModel) -> AdapterSet:
+    """The negative LoRA, on the same kind of layers as the rank of the other one."""
+    chosen = choose_targets(
+        model.lora_targets(),
+        rank=config.negative_rank,
+        conv_rank=0,
+        text_encoder_rank=0,
+        layers=config.lora_layers,
+        block_layers=FAMILIES[model.family].block_layers,
+    )
+    adapters = AdapterSet.with_ranks(
+        NEGATIVE,
+        chosen,
+        alpha_ratio(config),
+        config.seed,
+        model.device,
+        kind=config.lora_kind,
+        lokr_factor=config.lokr_factor,
+    )
+    adapters.only_negative = True
+    return adapters
 
 
 def _tables(config: TrainConfig, layout: Layout, model: DiffusionModel) -> dict[str, EmbeddingTable]:
@@ -290,7 +320,7 @@ def _tables(config: TrainConfig, layout: Layout, model: DiffusionModel) -> dict[
         return {}
     return {
         encoder.name: EmbeddingTable(
-            config.concepts,
+            trained_embeddings(config.concepts),
             layout,
             encoder,
             seed=config.seed,
@@ -318,11 +348,11 @@ def _groups(
     if library is not None and library.is_schedule_free:
         lora_schedule, warmup = "constant", 0.0
     for part in adapters:
-        lr = config.unet_lr if part.part == "unet" else config.text_encoder_lr
+        lr = config.unet_lr if part.part in ("unet", NEGATIVE) else config.text_encoder_lr
         groups.append(ParameterGroup(part.part, part.flat.values, lr, config.weight_decay, is_lora=True))
         factors.append(lambda step: lora_factor(step, steps, start=start, schedule=lora_schedule, warmup=warmup))
     for encoder, table in tables.items():
-        for concept in config.concepts:
+        for concept in trained_embeddings(config.concepts):
             lr = config.embedding_lr * concept.lr_multiplier
             groups.append(ParameterGroup(f"{concept.name} {encoder}", table.parameters[concept.name], lr, 0.0))
             factors.append(

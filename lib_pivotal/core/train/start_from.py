@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 
 from lib_pivotal.core.bundle.file import open_bundle, read_bundle
+from lib_pivotal.core.bundle.negative_lora import negative_path
+from lib_pivotal.core.config.negative import negative_name, trained_embeddings
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.config.user_path import bare_path, check_path
 from lib_pivotal.core.errors import BundleError, PivotalError, Problem
@@ -39,7 +41,9 @@ def check_start_from(
     if spelling:
         return spelling
     try:
-        return _misfits(read_source(find_start(config.start_from), tokenizer), config, family, tokenizer)
+        path = find_start(config.start_from)
+        source = read_source(path, tokenizer)
+        return [*_misfits(source, config, family, tokenizer), *_missing_negative(path, source, config)]
     except BundleError as error:
         return [Problem(_FIELD, "error", error.message, error.hint)]
 
@@ -62,7 +66,11 @@ def _misfits(
         if count and count != wanted:
             text = f"The {kind} to start from has {count} vectors for this concept, not {wanted}."
             problems.append(Problem(f"concepts[{index}].vectors", "error", text, f"Set it to {count}."))
-    left_out = sorted(there.keys() - {concept.name for concept in config.concepts})
+        negatives = there.get(negative_name(concept.name), 0)
+        if concept.negative_vectors and negatives != concept.negative_vectors:
+            text = f"The {kind} to start from has {negatives} negative vectors, not {concept.negative_vectors}."
+            problems.append(Problem(f"concepts[{index}].negative_vectors", "error", text, f"Set it to {negatives}."))
+    left_out = sorted(there.keys() - {concept.name for concept in trained_embeddings(config.concepts)})
     if left_out:
         text = f"Embeddings of the {kind} that this run does not continue: {', '.join(map(printable, left_out[:20]))}."
         problems.append(Problem(_FIELD, "warning", text, "Add concepts with these names to continue them, too."))
@@ -78,6 +86,14 @@ def _misfits(
         text = f"The LoRA of the {kind} to start from has rank {shown}, and the settings say {hint}."
         problems.append(Problem("rank", "error", text, f"Use the same ranks as the {kind}."))
     return problems
+
+
+def _missing_negative(path: Path, source: StartSource, config: TrainConfig) -> list[Problem]:
+    expected = negative_path(path)
+    if not config.negative_rank or source.kind != "bundle" or expected.is_file():
+        return []
+    text = f"The bundle to start from has no negative LoRA: there is no {printable(expected.name)}."
+    return [Problem("negative_rank", "error", text, "Set it to 0, or put that file next to the bundle.")]
 
 
 def load_start(
@@ -104,7 +120,10 @@ def load_start(
         header = file.metadata.get(STATE_HEADER)
     if header is None:
         bundle = read_bundle(path)
-        loaded = {key for part in adapters for key in part.load(bundle.lora)}
+        loaded = {key for part in adapters if not part.only_negative for key in part.load(bundle.lora)}
+        for part in adapters:
+            if part.only_negative:
+                part.load(read_bundle(negative_path(path)).lora)
         if bundle.lora.keys() != loaded:
             key = printable(sorted(bundle.lora.keys() - loaded)[0])
             raise _unfit(path, f"this run does not train its layer {key}")
@@ -150,7 +169,7 @@ def _load_state(
     embeddings: dict[str, dict[str, torch.Tensor]] = {}
     for key, table in tensors.items():
         if key.startswith("table/"):
-            for name, (first, count) in layout_of(before.concepts, encoder).items():
+            for name, (first, count) in layout_of(trained_embeddings(before.concepts), encoder).items():
                 embeddings.setdefault(name, {})[key.removeprefix("table/")] = table[first : first + count]
     return embeddings
 

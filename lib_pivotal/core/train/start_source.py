@@ -12,6 +12,7 @@ from lib_pivotal.core.bundle.file import open_bundle
 from lib_pivotal.core.bundle.inspection import family_of
 from lib_pivotal.core.bundle.tensor_file import TensorFile
 from lib_pivotal.core.config.io import read_dict
+from lib_pivotal.core.config.negative import trained_embeddings
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.config.user_path import bare_path
 from lib_pivotal.core.errors import BundleError
@@ -134,9 +135,10 @@ def _state_source(path: Path, file: TensorFile, tokenizer: Callable[[str], Seque
     config = config_of_state(path, file.metadata[STATE_HEADER])
     shapes = [entry.shape for key, entry in file.entries.items() if key.startswith("table/") and len(entry.shape) == 2]
     family = family_of_widths(shape[1] for shape in shapes)
-    counts = {item.name: item.vectors for item in config.concepts}
+    counts = {item.name: item.vectors for item in trained_embeddings(config.concepts)}
     if tokenizer is not None:
-        counts = {item.name: item.vectors or max(1, len(tokenizer(item.init_text))) for item in config.concepts}
+        texts = {item.name: item.init_text for item in config.concepts}
+        counts = {name: count or max(1, len(tokenizer(texts[name]))) for name, count in counts.items()}
     ranks = {config.rank, config.conv_rank, config.text_encoder_rank} - {0}
     lora_kind = config.lora_kind if ranks else ""
     factor = config.lokr_factor if lora_kind == "lokr" else None

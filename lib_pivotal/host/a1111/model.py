@@ -15,6 +15,7 @@ from lib_pivotal.core.errors import HostError
 from lib_pivotal.core.events import Control
 from lib_pivotal.core.families import FAMILIES
 from lib_pivotal.core.lora.naming import ldm_to_diffusers, open_clip_to_hf
+from lib_pivotal.core.lora.negative_rows import with_same_rows
 from lib_pivotal.core.lora.targets import is_lora_layer, lora_target
 from lib_pivotal.core.ports import EncodedText, ImageSize, LoraTarget, ModelPart
 from lib_pivotal.core.textual_inversion.conditioning import join_encoders
@@ -215,6 +216,7 @@ def _recomputing(block: Any) -> Any:
     def forward(*arguments: Any, **options: Any) -> Any:
         if not torch.is_grad_enabled():
             return block._forward(*arguments, **options)
-        return checkpoint(block._forward, *arguments, use_reentrant=False, preserve_rng_state=False, **options)
+        run = with_same_rows(block._forward)
+        return checkpoint(run, *arguments, use_reentrant=False, preserve_rng_state=False, **options)
 
     return forward

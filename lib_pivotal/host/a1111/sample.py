@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from lib_pivotal.core.ports import LiveEmbeddings, Offloading, Sample, SampleRequest
+from lib_pivotal.host.a1111.family import unet_of
 from lib_pivotal.host.a1111.txt2img import (
     forget_conds,
     generate,
@@ -19,6 +20,7 @@ from lib_pivotal.host.a1111.txt2img import (
     pinned_options,
     same_prompt_history,
 )
+from lib_pivotal.host.webui.uncond_rows import negative_rows_found
 
 __all__ = ["A1111Sampler"]
 
@@ -78,6 +80,7 @@ class A1111Sampler:
             stack.enter_context(_registered(self._model, embeddings))
             stack.enter_context(self._borrowed.offloading.on_device("vae"))
             stack.enter_context(self._borrowed.offloading.on_device("text_encoders"))
+            stack.enter_context(negative_rows_found(unet_of(self._model)))
             stack.callback(forget_conds)
             forget_conds()
             task = make_task(request, self._model, do_not_reload_embeddings=True, disable_extra_networks=True)

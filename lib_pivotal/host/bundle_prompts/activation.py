@@ -14,6 +14,7 @@ from lib_pivotal.core.prompt_names.table import Entry
 from lib_pivotal.host.bundle_prompts.active_names import ActiveNames
 from lib_pivotal.host.bundle_prompts.hooks import Hooks, guarded
 from lib_pivotal.host.bundle_prompts.name_tables import TaggedLora
+from lib_pivotal.host.bundle_prompts.negative_loras import NegativeLoras
 from lib_pivotal.host.bundle_prompts.settings import read_settings
 from lib_pivotal.host.bundle_prompts.takeover import reload_outdated
 from lib_pivotal.host.webui.lora_extension import active_loras, find_file, lora_extension
@@ -28,12 +29,13 @@ Host: extensions-builtin/Lora/scripts/lora_script.py, ``lyco``, A1111 1.6.1-1.10
 _HASHES = "TI hashes"
 
 
-def add_activation_hooks(hooks: Hooks, names: ActiveNames) -> None:
+def add_activation_hooks(hooks: Hooks, names: ActiveNames, negatives: NegativeLoras) -> None:
     """Follow every activation of LoRAs, whoever starts it.
 
     Args:
         hooks: takes the hooks.
         names: is brought up to date.
+        negatives: likewise.
 
     Host: modules/extra_networks.py, ``activate``, A1111 1.6.1-1.10.1, Forge, reForge: called as a module attribute
         by every pass of every generation (hires and inner passes of other extensions too), before encoding.
@@ -59,6 +61,7 @@ def add_activation_hooks(hooks: Hooks, names: ActiveNames) -> None:
         guarded("reading tags", lambda: names.set_options(options_by_label(data)), None)
         result = original(task, data, *rest, **options)
         guarded("activating bundles", lambda: _follow(task, names, _prompts(task, data)), None)
+        guarded("applying negative LoRAs", lambda: _comment(task, negatives.sync()), None)
         guarded("looking for broken files", lambda: _comment_on_broken(task, data), None)
         return result
 
@@ -66,11 +69,19 @@ def add_activation_hooks(hooks: Hooks, names: ActiveNames) -> None:
         # Also where no pass begins: a training run removes the LoRAs of the last generation.
         if not names.is_paused:
             names.begin_pass()
-        return original(*arguments, **options)
+        result = original(*arguments, **options)
+        if not names.is_paused:
+            guarded("applying negative LoRAs", negatives.sync, None)
+        return result
 
     hooks.wrap(sd_models, "get_empty_cond", get_empty_cond)
     hooks.wrap(extra_networks, "activate", activate)
     hooks.wrap(lora_extension(), "load_networks", load_networks)
+
+
+def _comment(task: Any, notices: Iterable[str]) -> None:
+    for notice in notices:
+        task.comment(notice)
 
 
 def options_by_label(data: Mapping[str, Iterable[Any]] | None) -> dict[str, NameOptions]:

@@ -8,6 +8,7 @@ from typing import Any
 from lib_pivotal.host.bundle_prompts.active_names import ActiveNames
 from lib_pivotal.host.bundle_prompts.files import FileState, file_state
 from lib_pivotal.host.bundle_prompts.hooks import Hooks, guarded
+from lib_pivotal.host.bundle_prompts.negative_loras import negative_keys
 from lib_pivotal.host.bundle_prompts.settings import read_settings
 from lib_pivotal.host.webui.lora_extension import file_of, lora_extension
 from lib_pivotal.host.webui.quirks import load_network_reads_file
@@ -82,6 +83,8 @@ def _add_forge_hook(hooks: Hooks, names: ActiveNames, extension: Any) -> None:
 def _keys_left_out(names: ActiveNames, path: str) -> frozenset[str]:
     """Keys of a file that the webui does not get to see, by the settings as they are now."""
     settings = read_settings()
+    if settings.is_on and (keys := negative_keys(path)):
+        return keys
     # Forge has no handling of bundles that could be preferred.
     leaves_out = settings.is_on and (settings.replaces_built_in or not load_network_reads_file(lora_extension()))
     return names.files.read(path).keys if leaves_out else frozenset()
