@@ -8,7 +8,6 @@ from collections.abc import Callable
 import torch
 
 from lib_pivotal.core.events import Control, Event, Validated
-from lib_pivotal.core.lora.adapter_set import attach
 from lib_pivotal.core.process_group import ProcessGroup
 from lib_pivotal.core.train.batches import Batch
 from lib_pivotal.core.train.kept_steps import kept_steps
@@ -71,7 +70,8 @@ class Loop:
         self.step = first_step
         # A resumed run has measured there before, if it was due.
         self._validated_at = first_step or -1
-        with attach(setup.adapters), setup.model.checkpointing(enabled=setup.uses_checkpointing):
+        # lora/adapter_set.py and activations/lean.py
+        with setup.attached():
             if first_step == 0 and not self._control.stop_requested:
                 self._validate()
                 if config.sample_every:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from lib_pivotal.core.activations.lean import lean
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.dataset_report import DatasetReport
 from lib_pivotal.core.data.image_shares import ImageShares, share_images
 from lib_pivotal.core.diffusion.objective import Objective
 from lib_pivotal.core.families import FAMILIES
-from lib_pivotal.core.lora.adapter_set import AdapterSet
+from lib_pivotal.core.lora.adapter_set import AdapterSet, attach
 from lib_pivotal.core.lora.targets import choose_targets
 from lib_pivotal.core.lora.weight_change import WeightChange
 from lib_pivotal.core.optim.build import Optimizer, ParameterGroup
@@ -77,6 +79,17 @@ class Setup:
     def uses_checkpointing(self) -> bool:
         """Whether the UNet's blocks recompute activations in the backward pass."""
         return self.config.gradient_checkpointing or self.memory.saves
+
+    @contextlib.contextmanager
+    def attached(self) -> Iterator[None]:
+        """Within the context the model is ready for training steps: adapters act, and its layers keep less."""
+        model = self.model
+        with (
+            attach(self.adapters),
+            lean(model.unet, model.autocast, saves=self.memory.keeps_less),
+            model.checkpointing(enabled=self.uses_checkpointing),
+        ):
+            yield
 
     @property
     def trainable_count(self) -> int:
