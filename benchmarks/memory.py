@@ -112,6 +112,7 @@ def _lora(family: str, unet: Any, *, is_plain: bool) -> AdapterSet:
 def _kept(family: str, dtype: torch.dtype, side: int, row: str) -> int:
     """Bytes that a step keeps in one of the ways of :data:`_ROWS`."""
     unet = _unet(family, dtype)
+    trained: list[torch.Tensor] = []
 
     def autocast() -> AbstractContextManager[Any]:
         return torch.autocast("cpu", dtype=dtype) if dtype != torch.float32 else contextlib.nullcontext()
@@ -125,21 +126,23 @@ def _kept(family: str, dtype: torch.dtype, side: int, row: str) -> int:
             with mock.patch.object(torch.nn.Module, "to", lambda module, *_, **__: module):
                 unet.add_adapter(LoraConfig(r=_RANK, lora_alpha=_RANK // 2, target_modules=_PEFT_LAYERS))
         elif row != "frozen UNet alone":
-            context.enter_context(attach([_lora(family, unet, is_plain=row == _PLAIN)]))
+            lora = _lora(family, unet, is_plain=row == _PLAIN)
+            trained.append(lora.flat.values)
+            context.enter_context(attach([lora]))
         if row.startswith("ours"):
             context.enter_context(lean(unet, autocast, saves=row != "ours, fast"))
         if row == "ours, saving":
             unet.enable_gradient_checkpointing(_recompute)
-        with _counting(unet) as kept, autocast():
+        with _counting([*unet.parameters(), *trained]) as kept, autocast():
             noisy, text, added = _inputs(family, side)
             unet(noisy, torch.zeros(1), text, added_cond_kwargs=added, return_dict=False)
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 
 @contextlib.contextmanager
-def _counting(unet: Any) -> Iterator[dict[int, torch.Tensor]]:
-    """Collects the tensors that are kept within the context, one per storage, without the parameters."""
-    own = {parameter.untyped_storage()._cdata for parameter in unet.parameters()}
+def _counting(parameters: list[torch.Tensor]) -> Iterator[dict[int, torch.Tensor]]:
+    """Collects the tensors that are kept within the context, one per storage, without parameters."""
+    own = {parameter.untyped_storage()._cdata for parameter in parameters}
     kept: dict[int, torch.Tensor] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:

@@ -62,7 +62,8 @@ class Family:
         v_architecture: ``modelspec.architecture`` of models that predict velocity.
         is_v2: value of ``ss_v2``.
         activation_kib: KiB that a full-size UNet keeps for the backward pass, per latent cell and image.
-        checkpointed_activation_kib: KiB with gradient checkpointing.
+        lean_activation_kib: KiB where convolutions and group norms keep less, see ``activations/lean.py``.
+        checkpointed_activation_kib: KiB where, in addition, blocks are recomputed.
         has_conditioner: checkpoints and configurations have the layout of Stability AI's generative-models (text
             encoders under ``conditioner``, UNet under ``network_config``). The others have that of latent diffusion
             (``cond_stage_model``, ``unet_config``).
@@ -86,6 +87,7 @@ class Family:
     architecture: str
     v_architecture: str
     activation_kib: int
+    lean_activation_kib: int
     checkpointed_activation_kib: int
     is_v2: bool = False
     has_conditioner: bool = False
@@ -125,6 +127,7 @@ _SD1 = Family(
     architecture="stable-diffusion-v1",
     v_architecture="stable-diffusion-v1",
     activation_kib=237,
+    lean_activation_kib=237,
     checkpointed_activation_kib=36,
     allows_clip_skip=True,
 )
@@ -149,6 +152,7 @@ _SD2 = Family(
     architecture="stable-diffusion-v2-512",
     v_architecture="stable-diffusion-v2-768-v",
     activation_kib=217,
+    lean_activation_kib=217,
     checkpointed_activation_kib=25,
     is_v2=True,
     v_global_step=220_000,
@@ -184,6 +188,7 @@ _SDXL = Family(
     architecture="stable-diffusion-xl-v1-base",
     v_architecture="stable-diffusion-xl-v1-base",
     activation_kib=432,
+    lean_activation_kib=432,
     checkpointed_activation_kib=29,
     has_conditioner=True,
     has_ldm_keys=True,

@@ -106,6 +106,14 @@ class TrainConfig(DataSettings):
         "Gradient checkpointing",
         "Saves a lot of memory and takes about a third longer.",
     )
+    cuda_graphs: bool = setting(
+        False,
+        "training",
+        "expert",
+        "CUDA graphs",
+        "Records the UNet's part of a step once for each image size and repeats it without Python, which is much faster "
+        "where the CPU is the limit, but needs more memory. Where recording fails, steps run as usual. NVIDIA only.",
+    )
     precision: str = setting(
         "auto",
         "training",

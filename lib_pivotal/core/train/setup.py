@@ -26,15 +26,17 @@ from lib_pivotal.core.process_group import ProcessGroup
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingTable, EmbeddingWeights, Layout, layout_of
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.core.train.batches import Batcher
+from lib_pivotal.core.train.cuda_graph import CudaGraphs
 from lib_pivotal.core.train.memory import MemoryPlan, plan_memory
 from lib_pivotal.core.train.prediction import CaptionPrediction, Prediction, PriorPrediction
 from lib_pivotal.core.train.resumed import Resumed
 from lib_pivotal.core.train.start_from import alpha_ratio, load_start
 from lib_pivotal.core.train.step_count import total_steps
+from lib_pivotal.core.train.step_graphs import StepGraphs
 from lib_pivotal.core.train.training_data import TrainingData, load_training_data
 from lib_pivotal.core.train.validation import Validation, validation_batches
 
-__all__ = ["Setup", "prepare"]
+__all__ = ["Setup", "prepare", "uses_graphs"]
 
 
 @dataclass
@@ -54,6 +56,7 @@ class Setup:
         lr_factors: learning-rate multiplier of each parameter group as a function of the step.
         data_digest: changes when images or captions change.
         memory: how the device's memory is used.
+        graphs: records the step as CUDA graphs; None if that was not asked for, or without CUDA.
     """
 
     config: TrainConfig
@@ -74,6 +77,7 @@ class Setup:
     image_count: int
     data_digest: str
     memory: MemoryPlan
+    graphs: StepGraphs | None = None
 
     @property
     def uses_checkpointing(self) -> bool:
@@ -161,16 +165,24 @@ def prepare(
     # Captions that change at every step need the text encoders until the end.
     may_offload = memory.saves and not (config.shuffle_tags or config.tag_dropout or config.tag_warmup)
     objective = _objective(config, model)
+    conditioner = _conditioner(model, adapters, layout, tables, may_offload=may_offload, has_emphasis=config.emphasis)
+    optimizer = Optimizer(
+        groups,
+        clip_norm=config.clip_norm,
+        uses_fp16=model.needs_loss_scaling,
+        device=model.device,
+        library=library,
+    )
+    graphs = None
+    if uses_graphs(config, model.device):
+        graphs = StepGraphs(model, conditioner, objective, optimizer, adapters, CudaGraphs())
     return Setup(
         config=config,
         model=model,
         steps=steps,
         balances=balances,
         batcher=_batcher(config, model, data, shares, group, steps),
-        predict=CaptionPrediction(
-            model,
-            _conditioner(model, adapters, layout, tables, may_offload=may_offload, has_emphasis=config.emphasis),
-        ),
+        predict=CaptionPrediction(model, conditioner),
         prior=PriorPrediction(model, adapters, has_emphasis=config.emphasis),
         validation=_validation(config, model, data, adapters, layout, tables, objective),
         objective=objective,
@@ -178,18 +190,18 @@ def prepare(
         weight_changes=[WeightChange(part) for part in adapters],
         layout=layout,
         tables=tables,
-        optimizer=Optimizer(
-            groups,
-            clip_norm=config.clip_norm,
-            uses_fp16=model.needs_loss_scaling,
-            device=model.device,
-            library=library,
-        ),
+        optimizer=optimizer,
         lr_factors=lr_factors,
         image_count=shares.image_count,
         data_digest=data.digest,
         memory=memory,
+        graphs=graphs,
     )
+
+
+def uses_graphs(config: TrainConfig, device: torch.device) -> bool:
+    """Whether steps are recorded as CUDA graphs."""
+    return config.cuda_graphs and device.type == "cuda"
 
 
 def _plan_memory(
