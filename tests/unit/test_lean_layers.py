@@ -131,7 +131,7 @@ def test_the_modules_are_as_before_in_the_end(fails):
     unet = small_unet()
     taken = unet.transformers[0].norm1
     taken.forward = foreign = lambda x: x
-    before = {name: {key: value for key, value in vars(module).items()} for name, module in unet.named_modules()}
+    before = {name: dict(vars(module)) for name, module in unet.named_modules()}
     with contextlib.suppress(RuntimeError), lean(unet, contextlib.nullcontext, saves=True):
         assert "forward" in vars(unet.transformers[1].norm1)
         assert taken.forward is foreign

@@ -60,9 +60,7 @@ def trained(setup: Setup, recorder: Recorder | None, steps: int = 14) -> list[to
     """Everything that is trained, after some steps."""
     if recorder is not None:
         conditioner = setup.predict._conditioner
-        setup.graphs = StepGraphs(
-            setup.model, conditioner, setup.objective, setup.optimizer, setup.adapters, recorder
-        )
+        setup.graphs = StepGraphs(setup.model, conditioner, setup.objective, setup.optimizer, setup.adapters, recorder)
     loop = Loop(setup, None, lambda _: None, Control(), SingleProcess())
     with setup.attached():
         for step in range(steps):

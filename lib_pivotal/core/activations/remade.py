@@ -24,9 +24,7 @@ class Remade:
         parent: what ``make`` uses itself.
     """
 
-    def __init__(
-        self, make: Callable[[torch.Tensor], tuple[torch.Tensor, ...]], parent: Remade | None = None
-    ) -> None:
+    def __init__(self, make: Callable[[torch.Tensor], tuple[torch.Tensor, ...]], parent: Remade | None = None) -> None:
         self._make = make
         self._parent = parent
         self._users = 0

@@ -111,7 +111,7 @@ class TrainConfig(DataSettings):
         "training",
         "expert",
         "CUDA graphs",
-        "Records the UNet's part of a step once for each image size and repeats it without Python, which is much faster "
+        "Records the UNet's part of a step once for each image size and repeats it without Python, which is faster "
         "where the CPU is the limit, but needs more memory. Where recording fails, steps run as usual. NVIDIA only.",
     )
     precision: str = setting(

@@ -185,9 +185,7 @@ class TextConditioner:
         return EncodedText(weighted(text.hidden, to_device(torch.cat(ones), device)), text.pooled)
 
 
-def _by_caption(
-    captions: Sequence[str], chunks: int, encoded: Sequence[EncodedText]
-) -> dict[str, list[EncodedText]]:
+def _by_caption(captions: Sequence[str], chunks: int, encoded: Sequence[EncodedText]) -> dict[str, list[EncodedText]]:
     """The rows of each of several captions in the encoders' outputs."""
     result = {}
     for index, caption in enumerate(captions):

@@ -189,9 +189,7 @@ class _Inputs:
         """The same in memory of its own."""
         own = {name: _copied(getattr(self.batch, name)) for name in _FIELDS}
         conditions = [_leaf(tensor.detach().clone(), like=tensor) for tensor in self.conditions]
-        return replace(
-            self, batch=replace(self.batch, **own), target=_copied(self.target), conditions=conditions
-        )
+        return replace(self, batch=replace(self.batch, **own), target=_copied(self.target), conditions=conditions)
 
     @torch.no_grad()
     def take(self, other: _Inputs) -> None:
@@ -223,7 +221,7 @@ class _Graph:
 
 
 def _flattened(condition: Any) -> tuple[list[torch.Tensor], Callable[[Sequence[torch.Tensor]], Any]]:
-    """The tensors of a condition, see ``ports.DiffusionModel.condition``, and what makes such a condition of tensors."""
+    """The tensors of a condition, see ``ports.DiffusionModel``, and what makes such a condition of tensors."""
     if isinstance(condition, torch.Tensor):
         return [condition], lambda tensors: tensors[0]
     text, added = condition
