@@ -62,7 +62,7 @@ def plan_memory(
         device: the training device.
         mode: ``fast``, ``save``, or ``auto``. If ``fast`` is estimated to need more than is free, ``auto`` first keeps
             less, which costs little time, and saves if that does not suffice.
-        checkpoints: recompute activations in either mode.
+        checkpoints: recompute activations in either mode, which also keeps less.
         trained_count: number of trained values.
         cells: number of latent cells of the largest image.
         batch_size: images per batch.

@@ -90,7 +90,7 @@ class Setup:
         model = self.model
         with (
             attach(self.adapters),
-            lean(model.unet, model.autocast, saves=self.memory.keeps_less),
+            lean(model.unet, model.autocast, saves=self.memory.keeps_less or self.uses_checkpointing),
             model.checkpointing(enabled=self.uses_checkpointing),
         ):
             yield
