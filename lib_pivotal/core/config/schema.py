@@ -112,7 +112,8 @@ class TrainConfig(DataSettings):
         "expert",
         "CUDA graphs",
         "Records the UNet's part of a step once for each image size and repeats it without Python, which is faster "
-        "where the CPU is the limit, but needs more memory. Where recording fails, steps run as usual. NVIDIA only; not yet tried on a GPU.",
+        "where the CPU is the limit, but needs more memory. Where recording fails, steps run as usual. NVIDIA only; "
+        "not yet tried on a GPU.",
     )
     precision: str = setting(
         "auto",
