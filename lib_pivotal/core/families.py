@@ -151,9 +151,9 @@ _SD2 = Family(
     base_version="sd_v2",
     architecture="stable-diffusion-v2-512",
     v_architecture="stable-diffusion-v2-768-v",
-    activation_kib=217,
-    lean_activation_kib=217,
-    checkpointed_activation_kib=25,
+    activation_kib=150,
+    lean_activation_kib=117,
+    checkpointed_activation_kib=21,
     is_v2=True,
     v_global_step=220_000,
 )
