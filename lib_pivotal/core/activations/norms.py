@@ -35,6 +35,7 @@ def layer_norm(module: Any, forward: Forward, x: torch.Tensor) -> torch.Tensor:
         x = _in(norm.dtype, kept)
         weight, bias = _wide(norm, module.weight), _wide(norm, module.bias)
         shape = module.normalized_shape
+        into_x: torch.Tensor
         into_x, _, _ = torch.ops.aten.native_layer_norm_backward(
             gradient, x, shape, made[1], made[2], weight, bias, (True, False, False)
         )
@@ -67,6 +68,7 @@ def group_norm(module: Any, forward: Forward, x: torch.Tensor) -> torch.Tensor:
         x = _in(norm.dtype, kept).contiguous()
         gradient = _in(norm.dtype, gradient).contiguous()
         batch, channels, cells = x.shape[0], x.shape[1], x[0, 0].numel()
+        into_x: torch.Tensor
         into_x, _, _ = torch.ops.aten.native_group_norm_backward(
             gradient, x, made[1], made[2], _wide(norm, module.weight), batch, channels, cells, module.num_groups,
             (True, False, False),

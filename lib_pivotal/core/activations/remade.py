@@ -7,7 +7,6 @@ needs it in its backward pass keeps the norm's input, too, which takes no additi
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
@@ -65,7 +64,7 @@ def mark(output: torch.Tensor, kept: torch.Tensor, how: Remade) -> None:
 
 def remade(tensor: torch.Tensor) -> tuple[torch.Tensor, Remade] | None:
     """What :func:`mark` noted: from what the tensor is made, and how; None for other tensors."""
-    noted: Any = getattr(tensor, _ATTRIBUTE, None)
+    noted: tuple[torch.Tensor, Remade] | None = getattr(tensor, _ATTRIBUTE, None)
     return noted
 
 

@@ -61,6 +61,7 @@ class StepGraphs:
         self._objective = objective
         self._optimizer = optimizer
         self._adapters = list(adapters)
+        self._flats = [flat for part in adapters for flat in part.flats]
         self._recorder = recorder
         self._weights = list(model.unet.parameters())
         self._places: tuple[int, ...] = ()
@@ -125,7 +126,7 @@ class StepGraphs:
     def _record(self, key: Any, inputs: _Inputs) -> torch.Tensor:
         """Do a usual step, and record a graph that gives the same gradients."""
         static = inputs.copied()
-        before = [part.flat.gradient.clone() for part in self._adapters]
+        before = [flat.gradient.clone() for flat in self._flats]
         loss, expected = self._tried(static, lambda: self._recorder.warm_up(lambda: self._compute(static)))
         for leaf, gradient in zip(inputs.conditions, expected[len(before) :], strict=True):
             leaf.grad = gradient if leaf.requires_grad else None
@@ -138,16 +139,16 @@ class StepGraphs:
         except Exception:
             logger.warning("The step cannot be recorded as a CUDA graph, so it runs as usual.", exc_info=True)
             self._is_usable = False
-        for part, earlier, own in zip(self._adapters, before, expected, strict=False):
-            part.flat.gradient.copy_(earlier).add_(own)
+        for flat, earlier, own in zip(self._flats, before, expected, strict=False):
+            flat.gradient.copy_(earlier).add_(own)
         return loss
 
     def _tried(self, static: _Inputs, work: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """The result of work that adds gradients, and copies of these gradients alone."""
-        for part in self._adapters:
-            part.flat.clear_gradient()
+        for flat in self._flats:
+            flat.clear_gradient()
         loss = work().clone()
-        own = [part.flat.gradient.clone() for part in self._adapters]
+        own = [flat.gradient.clone() for flat in self._flats]
         return loss, own + [_gradient_of(leaf).clone() for leaf in static.conditions]
 
     def _judge(self, key: Any, graph: _Graph, expected: list[torch.Tensor], found: list[torch.Tensor]) -> None:
