@@ -30,7 +30,8 @@ def copies_per_step(tmp_path, monkeypatch, **changes) -> list[int]:
 
     for place in _PLACES:
         monkeypatch.setattr(importlib.import_module(place), "to_device", counted)
-    config = toy_config(tmp_path / "data", steps=8, shuffle_tags=False, tag_dropout=0.0, name_only=0.0, **changes)
+    captions = {"shuffle_tags": False, "tag_dropout": 0.0, "name_only": 0.0, "caption_dropout": 0.0}
+    config = toy_config(tmp_path / "data", steps=8, **{**captions, **changes})
     setup = prepare(
         config, ToyModel(), cache=tmp_path / "cache", group=SingleProcess(), progress=lambda *_: None,
         stopped=lambda: False,

@@ -40,7 +40,7 @@ class Remade:
         """What ``make`` returns; computed in the first of the announced calls and dropped after the last one.
 
         Args:
-            kept: what :func:`kept_for` returned.
+            kept: what :func:`kept_for` returned, any shape.
         """
         made = self._made
         if made is None:
@@ -63,7 +63,7 @@ def mark(output: torch.Tensor, kept: torch.Tensor, how: Remade) -> None:
 
 
 def remade(tensor: torch.Tensor) -> tuple[torch.Tensor, Remade] | None:
-    """What :func:`mark` noted: from what the tensor is made, and how; None for other tensors."""
+    """What :func:`mark` noted: from what a tensor of any shape is made, and how; None for other tensors."""
     noted: tuple[torch.Tensor, Remade] | None = getattr(tensor, _ATTRIBUTE, None)
     return noted
 
@@ -72,7 +72,7 @@ def kept_for(x: torch.Tensor) -> tuple[torch.Tensor, Remade | None]:
     """What to keep so that a tensor is available in the backward pass.
 
     Args:
-        x: any tensor.
+        x: any shape.
 
     Returns:
         The tensor to keep, and what makes ``x`` of it, see :meth:`Remade.again`; None if it is ``x`` itself.

@@ -188,7 +188,7 @@ class _Inputs:
 
     def copied(self) -> _Inputs:
         """The same in memory of its own."""
-        own = {name: _copied(getattr(self.batch, name)) for name in _FIELDS}
+        own: dict[str, Any] = {name: _copied(getattr(self.batch, name)) for name in _FIELDS}
         conditions = [_leaf(tensor.detach().clone(), like=tensor) for tensor in self.conditions]
         return replace(self, batch=replace(self.batch, **own), target=_copied(self.target), conditions=conditions)
 
