@@ -62,7 +62,8 @@ class Family:
         v_architecture: ``modelspec.architecture`` of models that predict velocity.
         is_v2: value of ``ss_v2``.
         activation_kib: KiB that a full-size UNet keeps for the backward pass, per latent cell and image.
-        checkpointed_activation_kib: KiB with gradient checkpointing.
+        lean_activation_kib: KiB where convolutions and group norms keep less, see ``activations/lean.py``.
+        checkpointed_activation_kib: KiB where, in addition, blocks are recomputed.
         has_conditioner: checkpoints and configurations have the layout of Stability AI's generative-models (text
             encoders under ``conditioner``, UNet under ``network_config``). The others have that of latent diffusion
             (``cond_stage_model``, ``unet_config``).
@@ -86,6 +87,7 @@ class Family:
     architecture: str
     v_architecture: str
     activation_kib: int
+    lean_activation_kib: int
     checkpointed_activation_kib: int
     is_v2: bool = False
     has_conditioner: bool = False
@@ -124,8 +126,9 @@ _SD1 = Family(
     base_version="sd_v1",
     architecture="stable-diffusion-v1",
     v_architecture="stable-diffusion-v1",
-    activation_kib=237,
-    checkpointed_activation_kib=36,
+    activation_kib=163,
+    lean_activation_kib=120,
+    checkpointed_activation_kib=21,
     allows_clip_skip=True,
 )
 
@@ -148,8 +151,9 @@ _SD2 = Family(
     base_version="sd_v2",
     architecture="stable-diffusion-v2-512",
     v_architecture="stable-diffusion-v2-768-v",
-    activation_kib=217,
-    checkpointed_activation_kib=25,
+    activation_kib=150,
+    lean_activation_kib=117,
+    checkpointed_activation_kib=21,
     is_v2=True,
     v_global_step=220_000,
 )
@@ -183,8 +187,9 @@ _SDXL = Family(
     base_version="sdxl_base_v1-0",
     architecture="stable-diffusion-xl-v1-base",
     v_architecture="stable-diffusion-xl-v1-base",
-    activation_kib=432,
-    checkpointed_activation_kib=29,
+    activation_kib=267,
+    lean_activation_kib=239,
+    checkpointed_activation_kib=25,
     has_conditioner=True,
     has_ldm_keys=True,
     has_lowest_attention=True,

@@ -171,6 +171,11 @@ class DiffusionModel(Protocol):
     """Side length in px that the model was trained for (512, 768 or 1024), used for warnings."""
 
     @property
+    def unet(self) -> torch.nn.Module:
+        """The network itself, whose layers keep less while it is trained on, see ``activations/lean.py``."""
+        ...
+
+    @property
     def text_encoders(self) -> Sequence[TextEncoder]:
         """The text encoders, in the order in which the UNet gets their outputs."""
         ...

@@ -50,6 +50,8 @@ def test_a_training_step_reaches_every_leaf_and_no_weight(webui: Webui) -> None:
     assert answer["base_trainable"] == 0
     assert answer["checkpointing"] < 1e-6
     assert answer["checkpointing_output"] < 1e-6
+    assert answer["keeping_less"] == 0.0
+    assert answer["keeping_least"] < 1e-6
     assert answer["eps"] <= 1e-5 * max(answer["eps_size"], 1.0)
     assert answer["latent"] < 1e-5
     assert answer["deviation"] < 1e-5

@@ -6,6 +6,7 @@ import torch
 
 from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.events import Control, MemoryEstimated, Warned
+from lib_pivotal.core.families import FAMILIES
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.core.train import memory
@@ -25,10 +26,20 @@ def plan(monkeypatch, free, mode="auto", *, checkpoints=False, **changes):
 
 def test_auto_saves_only_when_the_fast_way_does_not_fit(monkeypatch):
     assert not plan(monkeypatch, 8 * GIB).saves
-    assert plan(monkeypatch, 8 * GIB, batch_size=8).saves
+    assert plan(monkeypatch, 8 * GIB, batch_size=16).saves
     assert not plan(monkeypatch, None).saves
     assert plan(monkeypatch, 80 * GIB, "save").saves
     assert not plan(monkeypatch, 1, "fast").saves
+
+
+def test_auto_first_keeps_less_where_that_suffices(monkeypatch):
+    fast, least = plan(monkeypatch, None, batch_size=4), plan(monkeypatch, None, "save", batch_size=4)
+    assert not fast.keeps_less and least.keeps_less
+    between = plan(monkeypatch, fast.needed - 1, batch_size=4)
+    assert between.keeps_less and not between.saves
+    assert least.needed < between.needed < fast.needed
+    assert plan(monkeypatch, between.needed - 1, batch_size=4).saves
+    assert not plan(monkeypatch, 1, "fast").keeps_less
 
 
 def test_need_grows_with_images_and_shrinks_with_recomputing(monkeypatch):
@@ -39,7 +50,11 @@ def test_need_grows_with_images_and_shrinks_with_recomputing(monkeypatch):
 
 
 def test_estimates_cover_what_was_measured_on_a_gpu_without_much_to_spare():
-    """Peaks in MiB of ``python run.py gpu`` on an H200, fp16, without the weights; see docs/benchmarks.md."""
+    """Peaks in MiB of ``python run.py gpu`` on an H200, fp16, without the weights; see docs/benchmarks.md.
+
+    They were measured when the layers kept more, so the estimate for as much as they kept then is compared.
+    """
+    kept_then = {("sd1", False): 237, ("sd1", True): 36, ("sdxl", False): 432, ("sdxl", True): 29}
     measured = {("sd1", False): 1322, ("sd1", True): 379, ("sdxl", False): 9013, ("sdxl", True): 1495}
     trained = {"sd1": 5_990_400, "sdxl": 41_877_504}
     for (family, checkpoints), peak in measured.items():
@@ -53,6 +68,8 @@ def test_estimates_cover_what_was_measured_on_a_gpu_without_much_to_spare():
             cells=cells,
             batch_size=1,
         ).needed
+        kept_now = FAMILIES[family].checkpointed_activation_kib if checkpoints else FAMILIES[family].activation_kib
+        needed += cells * 1024 * (kept_then[family, checkpoints] - kept_now)
         assert peak < needed / 2**20 < peak + 600
 
 
@@ -91,6 +108,7 @@ def test_saving_memory_changes_no_value_and_uses_every_technique(tmp_path):
     # The text encoders too, since nothing before them is trained any more.
     assert lean.offloading.offloaded == {"vae", "text_encoders"}
     assert lean.checkpointed == [True]
+    assert not any("forward" in vars(module) for model in (fast, lean) for module in model.unet.modules())
     for key, value in plain.lora.items():
         assert torch.equal(saved.lora[key], value)
 
@@ -120,13 +138,14 @@ def test_encodings_are_kept_only_when_nothing_before_them_is_trained():
     encoder.encode = lambda *arguments: calls.append(1) or real(*arguments)
     texts = TextConditioner(model, EmbeddingWeights({"zog_x": (0, 2)}, {"clip_l": weight}))
     captions, sizes = ["zog_x, red", "blue"], [None, None]
-    for _ in range(2):
+    for _ in range(3):
         texts.encode(captions, sizes)
-    assert len(calls) == 2
+    # The caption without a name only once.
+    assert len(calls) == 4
     weight.requires_grad_(False)
     (first,) = texts.encode(captions, sizes)
     (again,) = texts.encode(captions[::-1], sizes)
-    assert len(calls) == 3, "encoded again although nothing had changed"
+    assert len(calls) == 5, "encoded again although nothing had changed"
     assert torch.equal(first.conditioning, again.conditioning.flip(0))
     weight.requires_grad_(True)
     with torch.no_grad():

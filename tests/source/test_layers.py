@@ -160,19 +160,30 @@ BASE = {
 }
 """Files at the top of core, which every room may use."""
 ROOMS = {
+    "activations": set(),
     "optim": set(),
     "diffusion": set(),
     "config": set(),
     "bundle": {"config"},
     "checkpoint_file": {"bundle"},
     "prompt_names": {"bundle"},
-    "lora": {"optim"},
+    "lora": {"activations", "optim"},
     "textual_inversion": {"config", "optim"},
     "data": {"bundle", "config"},
     "core_tags": {"config", "data"},
     "importers": {"bundle", "config", "data"},
     "samples": {"config"},
-    "train": {"bundle", "config", "core_tags", "data", "diffusion", "lora", "optim", "textual_inversion"},
+    "train": {
+        "activations",
+        "bundle",
+        "config",
+        "core_tags",
+        "data",
+        "diffusion",
+        "lora",
+        "optim",
+        "textual_inversion",
+    },
 }
 """Room of core → the rooms it may import; each only rooms above it in this table."""
 

@@ -96,7 +96,7 @@ class TrainConfig(DataSettings):
         "advanced",
         "GPU memory",
         "fast uses all the memory it needs; save recomputes activations and offloads idle networks, and takes about a "
-        "third longer; auto chooses save when fast would not fit.",
+        "third longer; auto is fast where that fits, then keeps less at nearly the same speed, and saves if it must.",
         choices=("auto", "fast", "save"),
     )
     gradient_checkpointing: bool = setting(
@@ -105,6 +105,15 @@ class TrainConfig(DataSettings):
         "advanced",
         "Gradient checkpointing",
         "Saves a lot of memory and takes about a third longer.",
+    )
+    cuda_graphs: bool = setting(
+        False,
+        "training",
+        "expert",
+        "CUDA graphs",
+        "Records the UNet's part of a step once for each image size and repeats it without Python, which is faster "
+        "where the CPU is the limit, but needs more memory. Where recording fails, steps run as usual. NVIDIA only; "
+        "not yet tried on a GPU.",
     )
     precision: str = setting(
         "auto",

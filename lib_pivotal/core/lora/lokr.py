@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.nn import functional
 
 from lib_pivotal.core.lora.adapter import Parameters, fill_from_file
+from lib_pivotal.core.lora.trained_product import trained_conv2d, trained_linear
 
 __all__ = ["Lokr", "factorized"]
 
@@ -79,13 +79,13 @@ class Lokr:
         the results.
         """
         small, large = (parameters[name].to(output.dtype) for name in ("w1", "w2"))
-        x = x.to(output.dtype)
+        source, x = x, x.to(output.dtype)
         if large.ndim == 2:
-            slices = functional.linear(x.reshape(*x.shape[:-1], small.shape[1], self._large_in), large)
+            slices = trained_linear(x.reshape(*x.shape[:-1], small.shape[1], self._large_in), large, source)
             return output + torch.matmul(small, slices).flatten(-2)
         batch = x.shape[0]
         slices = x.reshape(batch * small.shape[1], self._large_in, *x.shape[2:])
-        slices = functional.conv2d(slices, large, None, module.stride, module.padding, module.dilation)
+        slices = trained_conv2d(slices, large, source, module)
         mixed = torch.matmul(small, slices.reshape(batch, small.shape[1], -1))
         return output + mixed.view(output.shape)
 

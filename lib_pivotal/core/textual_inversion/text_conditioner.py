@@ -41,7 +41,8 @@ class TextConditioner:
     """Encodes captions with the current embedding vectors.
 
     Captions with different numbers of chunks are encoded separately, so that none gets padding that a generation would
-    not have. While nothing that an encoding depends on is trained, encodings are cached.
+    not have. Captions that occur several times in a batch are encoded once. While nothing that an encoding depends on
+    is trained, it is cached; this is always so for captions without names if no text encoder has a LoRA.
 
     Args:
         model: the borrowed model.
@@ -79,6 +80,10 @@ class TextConditioner:
         """Whether the encoding of a caption may change with the next step."""
         weights = self._embeddings.weights.values()
         return any(weight.requires_grad for weight in weights) or any(item.enabled for item in self._adapters)
+
+    def is_uniform(self, captions: Sequence[str]) -> bool:
+        """Whether all captions have the same number of chunks, so that :meth:`encode` makes one group of them."""
+        return len({len(self._chunk(caption)[0].ids) for caption in captions}) == 1
 
     def encode(
         self, captions: Sequence[str], sizes: Sequence[ImageSize], *, plain_count: int = 0
@@ -122,27 +127,44 @@ class TextConditioner:
 
         Only the first ``adapted`` captions are encoded with the adapters.
         """
+        distinct = list(dict.fromkeys(captions))
+        trained = [caption for caption in distinct if self._is_trained(caption)]
+        for caption in trained:
+            # It may have been encoded while its embeddings were frozen.
+            self._cached.pop(caption, None)
         # Shuffled captions never recur, so in a full cache the new ones are no more useful than the old ones.
-        if self.is_trained or self._cached_bytes > _MAX_CACHED_BYTES:
+        if any(item.enabled for item in self._adapters) or self._cached_bytes > _MAX_CACHED_BYTES:
             self._cached.clear()
             self._cached_bytes = 0
-        if self.is_trained:
+        if len(trained) == len(captions):
             return self._run_adapted(captions, adapted)
-        if self._may_offload:
+        if self._may_offload and not self.is_trained:
             self._model.offloading.offload("text_encoders")
             self._may_offload = False
-        new = [caption for caption in dict.fromkeys(captions) if caption not in self._cached]
+        parts: dict[str, list[EncodedText]] = {}
+        if trained:
+            with_adapters = set(captions[:adapted])
+            count = sum(caption in with_adapters for caption in trained)
+            parts = _by_caption(trained, chunks, self._run_adapted(trained, count))
+        new = [caption for caption in distinct if caption not in parts and caption not in self._cached]
         if new:
-            self._cache(new, chunks, self._run_all(new))
-        parts = [self._cached[caption] for caption in captions]
-        return [_joined([part[number] for part in parts]) for number in range(len(self._chunkers))]
+            with torch.no_grad():
+                self._cache(_by_caption(new, chunks, self._run_all(new)))
+        own = [parts[caption] if caption in parts else self._cached[caption] for caption in captions]
+        return [_joined([part[number] for part in own]) for number in range(len(self._chunkers))]
 
-    def _cache(self, captions: Sequence[str], chunks: int, encoded: Sequence[EncodedText]) -> None:
-        for index, caption in enumerate(captions):
-            at = slice(index * chunks, (index + 1) * chunks)
-            own = [EncodedText(text.hidden[at], None if text.pooled is None else text.pooled[at]) for text in encoded]
-            self._cached[caption] = own
-            self._cached_bytes += sum(text.hidden.numel() * text.hidden.element_size() for text in own)
+    def _is_trained(self, caption: str) -> bool:
+        """Whether the encoding of a caption may change with the next step."""
+        if any(item.enabled for item in self._adapters):
+            return True
+        weights = self._embeddings.weights.values()
+        is_named = any(len(prompt.vectors) for prompt in self._chunk(caption))
+        return is_named and any(weight.requires_grad for weight in weights)
+
+    def _cache(self, encoded: dict[str, list[EncodedText]]) -> None:
+        self._cached.update(encoded)
+        for texts in encoded.values():
+            self._cached_bytes += sum(text.hidden.numel() * text.hidden.element_size() for text in texts)
 
     def _run_adapted(self, captions: Sequence[str], adapted: int) -> list[EncodedText]:
         """Encodings of captions, of which only the first ``adapted`` ones are encoded with the adapters."""
@@ -189,6 +211,17 @@ class TextConditioner:
         ones = [torch.ones(prompt.ids.shape) if prompt.weights is None else prompt.weights for prompt in prompts]
         # The pooled text has no emphasis, as in the webui.
         return EncodedText(weighted(text.hidden, to_device(torch.cat(ones), device)), text.pooled)
+
+
+def _by_caption(captions: Sequence[str], chunks: int, encoded: Sequence[EncodedText]) -> dict[str, list[EncodedText]]:
+    """The rows of each of several captions in the encoders' outputs."""
+    result = {}
+    for index, caption in enumerate(captions):
+        at = slice(index * chunks, (index + 1) * chunks)
+        result[caption] = [
+            EncodedText(text.hidden[at], None if text.pooled is None else text.pooled[at]) for text in encoded
+        ]
+    return result
 
 
 def _joined(texts: Sequence[EncodedText]) -> EncodedText:

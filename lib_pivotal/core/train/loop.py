@@ -8,8 +8,8 @@ from collections.abc import Callable
 import torch
 
 from lib_pivotal.core.events import Control, Event, Validated
-from lib_pivotal.core.lora.adapter_set import attach
 from lib_pivotal.core.process_group import ProcessGroup
+from lib_pivotal.core.train.batch_loss import batch_loss
 from lib_pivotal.core.train.batches import Batch
 from lib_pivotal.core.train.kept_steps import kept_steps
 from lib_pivotal.core.train.monitor import Monitor
@@ -71,7 +71,8 @@ class Loop:
         self.step = first_step
         # A resumed run has measured there before, if it was due.
         self._validated_at = first_step or -1
-        with attach(setup.adapters), setup.model.checkpointing(enabled=setup.uses_checkpointing):
+        # lora/adapter_set.py and activations/lean.py
+        with setup.attached():
             if first_step == 0 and not self._control.stop_requested:
                 self._validate()
                 if config.sample_every:
@@ -124,22 +125,28 @@ class Loop:
             batch_count: how many batches of its size make up a step.
         """
         setup = self._setup
+        if setup.graphs is not None:
+            # step_graphs.py, which does the same on a GPU without Python
+            loss = setup.graphs.backward(batch, batch_count, lambda: self._prior(batch))
+            if loss is not None:
+                return loss
         # diffusion/objective.py
         noisy = setup.objective.noisy(batch.latents, batch.noise, batch.timesteps)
         with setup.model.autocast():
             # prediction.py, which uses textual_inversion/; the adapters of lora/ act through their hooks
             prediction = setup.predict(noisy, batch)
-            target = setup.prior(noisy, batch) if batch.has_prior else None
-            losses = setup.objective.losses(
-                prediction, batch.latents, batch.noise, batch.timesteps, batch.masks, target
-            )
-        if batch.weights is not None:
-            losses = losses * batch.weights
-        loss = losses.mean() / batch_count
+            loss = batch_loss(setup.objective, prediction, batch, batch_count, self._prior(batch))
         # Without a LoRA, captions without names give no gradient.
         if loss.requires_grad:
             setup.optimizer.scaled(loss).backward()  # type: ignore[no-untyped-call]
         return loss.detach()
+
+    def _prior(self, batch: Batch) -> torch.Tensor | None:
+        """What the model predicted for a batch before the training, if that is its target."""
+        if not batch.has_prior:
+            return None
+        setup = self._setup
+        return setup.prior(setup.objective.noisy(batch.latents, batch.noise, batch.timesteps), batch)
 
     def _set_learning_rates(self, step: int) -> None:
         """Set the learning rates of this step; freeze embeddings whose learning rate has reached 0."""

@@ -30,12 +30,14 @@ class MemoryPlan:
     Attributes:
         needed: estimated bytes in addition to the loaded model.
         free: free bytes before the run; None if unknown.
+        keeps_less: whether the UNet's convolutions and group norms keep less for the backward pass.
         saves: whether blocks are recomputed and idle networks are offloaded.
     """
 
     needed: int
     free: int | None
     saves: bool
+    keeps_less: bool = False
 
     @property
     def is_short(self) -> bool:
@@ -58,23 +60,32 @@ def plan_memory(
     Args:
         family: name of the model's family, see ``core.families``.
         device: the training device.
-        mode: ``fast``, ``save``, or ``auto``, which saves if ``fast`` is estimated to need more than is free.
-        checkpoints: recompute activations in either mode.
+        mode: ``fast``, ``save``, or ``auto``. If ``fast`` is estimated to need more than is free, ``auto`` first keeps
+            less, which costs little time, and saves if that does not suffice.
+        checkpoints: recompute activations in either mode, which also keeps less.
         trained_count: number of trained values.
         cells: number of latent cells of the largest image.
         batch_size: images per batch.
     """
     free = free_bytes(device)
-    fast = _needed(family, trained_count, cells * batch_size, checkpoints=checkpoints)
-    saves = mode == "save" or (mode == "auto" and free is not None and fast > free)
-    needed = _needed(family, trained_count, cells * batch_size, checkpoints=True) if saves else fast
-    return MemoryPlan(needed, free, saves)
+    size = cells * batch_size
+    fast = _needed(family, trained_count, size, checkpoints=checkpoints)
+    leaner = _needed(family, trained_count, size, checkpoints=checkpoints, keeps_less=True)
+    limit = free if mode == "auto" and free is not None else None
+    if mode == "save" or (limit is not None and leaner > limit):
+        needed = _needed(family, trained_count, size, checkpoints=True, keeps_less=True)
+        return MemoryPlan(needed, free, saves=True, keeps_less=True)
+    if limit is not None and fast > limit:
+        return MemoryPlan(leaner, free, saves=False, keeps_less=True)
+    return MemoryPlan(fast, free, saves=False)
 
 
-def _needed(family: str, trained_count: int, cells: int, *, checkpoints: bool) -> int:
-    plain = FAMILIES[family].activation_kib + _TRANSIENT_KIB
-    saved = FAMILIES[family].checkpointed_activation_kib + _TRANSIENT_CHECKPOINTED_KIB
-    per_cell = saved if checkpoints else plain
+def _needed(family: str, trained_count: int, cells: int, *, checkpoints: bool, keeps_less: bool = False) -> int:
+    kind = FAMILIES[family]
+    if checkpoints:
+        per_cell = kind.checkpointed_activation_kib + _TRANSIENT_CHECKPOINTED_KIB
+    else:
+        per_cell = (kind.lean_activation_kib if keeps_less else kind.activation_kib) + _TRANSIENT_KIB
     return int(trained_count * _TRAINED_BYTES + cells * per_cell * 1024 + _WORKSPACE)
 
 

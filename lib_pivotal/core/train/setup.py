@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from lib_pivotal.core.activations.lean import lean
 from lib_pivotal.core.config.negative import has_negatives, trained_embeddings
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.dataset_report import DatasetReport
 from lib_pivotal.core.data.image_shares import ImageShares, share_images
 from lib_pivotal.core.diffusion.objective import Objective
 from lib_pivotal.core.families import FAMILIES
-from lib_pivotal.core.lora.adapter_set import NEGATIVE, AdapterSet
+from lib_pivotal.core.lora.adapter_set import NEGATIVE, AdapterSet, attach
 from lib_pivotal.core.lora.targets import choose_targets
 from lib_pivotal.core.lora.weight_change import WeightChange
 from lib_pivotal.core.optim.build import Optimizer, ParameterGroup
@@ -25,16 +27,18 @@ from lib_pivotal.core.process_group import ProcessGroup
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingTable, EmbeddingWeights, Layout, layout_of
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.core.train.batches import Batcher
+from lib_pivotal.core.train.cuda_graph import CudaGraphs
 from lib_pivotal.core.train.guided_prediction import GuidedPrediction
 from lib_pivotal.core.train.memory import MemoryPlan, plan_memory
 from lib_pivotal.core.train.prediction import CaptionPrediction, Prediction, PriorPrediction
 from lib_pivotal.core.train.resumed import Resumed
 from lib_pivotal.core.train.start_from import alpha_ratio, load_start
 from lib_pivotal.core.train.step_count import total_steps
+from lib_pivotal.core.train.step_graphs import StepGraphs
 from lib_pivotal.core.train.training_data import TrainingData, load_training_data
 from lib_pivotal.core.train.validation import Validation, validation_batches
 
-__all__ = ["Setup", "prepare"]
+__all__ = ["Setup", "prepare", "uses_graphs"]
 
 
 @dataclass
@@ -54,6 +58,7 @@ class Setup:
         lr_factors: learning-rate multiplier of each parameter group as a function of the step.
         data_digest: changes when images or captions change.
         memory: how the device's memory is used.
+        graphs: records the step as CUDA graphs; None if that was not asked for, or without CUDA.
     """
 
     config: TrainConfig
@@ -74,11 +79,23 @@ class Setup:
     image_count: int
     data_digest: str
     memory: MemoryPlan
+    graphs: StepGraphs | None = None
 
     @property
     def uses_checkpointing(self) -> bool:
         """Whether the UNet's blocks recompute activations in the backward pass."""
         return self.config.gradient_checkpointing or self.memory.saves
+
+    @contextlib.contextmanager
+    def attached(self) -> Iterator[None]:
+        """Within the context the model is ready for training steps: adapters act, and its layers keep less."""
+        model = self.model
+        with (
+            attach(self.adapters),
+            lean(model.unet, model.autocast, saves=self.memory.keeps_less or self.uses_checkpointing),
+            model.checkpointing(enabled=self.uses_checkpointing),
+        ):
+            yield
 
     @property
     def trainable_count(self) -> int:
@@ -150,13 +167,24 @@ def prepare(
     # Captions that change at every step need the text encoders until the end.
     may_offload = memory.saves and not (config.shuffle_tags or config.tag_dropout or config.tag_warmup)
     objective = _objective(config, model)
+    conditioner = _conditioner(config, model, adapters, layout, tables, may_offload=may_offload)
+    optimizer = Optimizer(
+        groups,
+        clip_norm=config.clip_norm,
+        uses_fp16=model.needs_loss_scaling,
+        device=model.device,
+        library=library,
+    )
+    graphs = None
+    if uses_graphs(config, model.device):
+        graphs = StepGraphs(model, conditioner, objective, optimizer, adapters, CudaGraphs())
     return Setup(
         config=config,
         model=model,
         steps=steps,
         balances=balances,
         batcher=_batcher(config, model, data, shares, group, steps),
-        predict=_prediction(config, model, adapters, layout, tables, may_offload=may_offload),
+        predict=_prediction(config, model, conditioner),
         prior=PriorPrediction(model, adapters, has_emphasis=config.emphasis),
         validation=_validation(config, model, data, adapters, layout, tables, objective),
         objective=objective,
@@ -164,18 +192,18 @@ def prepare(
         weight_changes=[WeightChange(part) for part in adapters],
         layout=layout,
         tables=tables,
-        optimizer=Optimizer(
-            groups,
-            clip_norm=config.clip_norm,
-            uses_fp16=model.needs_loss_scaling,
-            device=model.device,
-            library=library,
-        ),
+        optimizer=optimizer,
         lr_factors=lr_factors,
         image_count=shares.image_count,
         data_digest=data.digest,
         memory=memory,
+        graphs=graphs,
     )
+
+
+def uses_graphs(config: TrainConfig, device: torch.device) -> bool:
+    """Whether steps are recorded as CUDA graphs."""
+    return config.cuda_graphs and device.type == "cuda" and not has_negatives(config.concepts)
 
 
 def _plan_memory(
@@ -226,7 +254,7 @@ def _objective(config: TrainConfig, model: DiffusionModel) -> Objective:
     )
 
 
-def _prediction(
+def _conditioner(
     config: TrainConfig,
     model: DiffusionModel,
     adapters: list[AdapterSet],
@@ -234,14 +262,17 @@ def _prediction(
     tables: dict[str, EmbeddingTable],
     *,
     may_offload: bool = False,
-) -> Prediction:
-    conditioner = TextConditioner(
+) -> TextConditioner:
+    return TextConditioner(
         model,
         EmbeddingWeights(layout, {name: table.weight for name, table in tables.items()}),
         [part for part in adapters if part.part not in ("unet", NEGATIVE)],
         may_offload=may_offload,
         has_emphasis=config.emphasis,
     )
+
+
+def _prediction(config: TrainConfig, model: DiffusionModel, conditioner: TextConditioner) -> Prediction:
     predict = CaptionPrediction(model, conditioner)
     if not has_negatives(config.concepts):
         return predict
@@ -260,7 +291,7 @@ def _validation(
     if not data.validation.images:
         return None
     # Its own conditioner, because the cache of the other one decides which captions are encoded together.
-    predict = _prediction(config, model, adapters, layout, tables)
+    predict = _prediction(config, model, _conditioner(config, model, adapters, layout, tables))
     batches = validation_batches(data.validation, data.images, config, objective.timestep_count, model.device)
     return Validation(batches, model, predict, objective)
 

@@ -72,6 +72,12 @@ class A1111Model:
         self.packed_attentions = _packed(self.text_encoders) if config.text_encoder_rank else {}
         """Encoder name → module path → attention; to be unpacked by :func:`packed_attention.unpacked`."""
 
+    @property
+    def unet(self) -> torch.nn.Module:
+        """The UNet itself."""
+        network: torch.nn.Module = self._unet
+        return network
+
     def lora_targets(self) -> list[LoraTarget]:
         """Every Linear layer and convolution of the UNet and the text encoders, in the order of the modules."""
         targets = []

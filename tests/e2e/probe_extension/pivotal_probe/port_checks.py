@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from lib_pivotal.core.activations.lean import lean
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import HostError
 from lib_pivotal.core.events import Control
@@ -124,10 +126,11 @@ def training_step() -> dict[str, Any]:
             for layer in lora.layers:
                 layer.parameters["up"].normal_(0, 0.02, generator=generator)
 
-        def step(enabled: bool) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        def step(enabled: bool, saves: bool | None = None) -> tuple[torch.Tensor, list[torch.Tensor]]:
             vectors.grad = None
             lora.flat.clear_gradient()
-            with attach([lora]), model.checkpointing(enabled=enabled):
+            leaner = contextlib.nullcontext() if saves is None else lean(model.unet, model.autocast, saves=saves)
+            with attach([lora]), leaner, model.checkpointing(enabled=enabled):
                 model.verify()
                 encoded = [_encode(model, "probeword and more", {"probeword": (0, 2)}, vectors)[0] for _ in range(2)]
                 joined = type(encoded[0])(torch.cat([item.hidden for item in encoded]))
@@ -140,6 +143,9 @@ def training_step() -> dict[str, Any]:
         plain, plain_grads = step(False)
         again, again_grads = step(True)
         result["checkpointing"] = max(_difference(a, b) for a, b in zip(plain_grads, again_grads, strict=True))
+        for name, saves in (("keeping_less", False), ("keeping_least", True)):
+            leaner = step(False, saves)[1]
+            result[name] = max(_difference(a, b) for a, b in zip(plain_grads, leaner, strict=True))
         result["checkpointing_output"] = _difference(plain, again)
         result["without_gradient"] = sum(not bool(item.any()) for item in plain_grads)
         result["leaves"] = len(plain_grads)
