@@ -16,9 +16,9 @@ from lib_pivotal.core.events import Control
 from lib_pivotal.host.a1111.host import A1111Host
 from lib_pivotal.host.a1111.lease import borrow
 from lib_pivotal.host.a1111.noise_schedule import noise_schedule_of
-from lib_pivotal.host.a1111.sample import _registered
-from lib_pivotal.host.a1111.txt2img import pinned_options
+from lib_pivotal.host.a1111.sample import A1111Sampler
 from lib_pivotal.host.webui.replaced_loras import forget_file
+from lib_pivotal.host.webui.txt2img import pinned_options
 from tests.contract.toy_webui import INFO, toy_webui
 
 
@@ -128,7 +128,7 @@ def test_a_velocity_model_that_the_webui_uses_wrongly_is_an_error(
     path = tmp_path / "v.safetensors"
     save_file({"v_pred": torch.empty(0), "ztsnr": torch.empty(0)}, path)
     model.sd_checkpoint_info = types.SimpleNamespace(**{**vars(INFO), "filename": str(path)})
-    monkeypatch.setattr("lib_pivotal.host.a1111.obstacles._selected", lambda: None)
+    monkeypatch.setattr("lib_pivotal.host.webui.checkpoint_choice._selected", lambda: None)
     found = A1111Host("").problems(TrainConfig())
     assert any("velocity" in item.message and item.is_error for item in found)
     model.parameterization = "v"
@@ -205,7 +205,7 @@ def test_an_installed_embedding_of_the_same_name_is_hidden_during_a_preview(monk
         return webui.make("Embedding", vec=vectors, name=name)
 
     webui.modules["textual_inversion"].Embedding = make
-    with _registered(model, {"mychar": {"clip_l": torch.zeros(3, 4)}}):
+    with A1111Sampler(model, None)._registered({"mychar": {"clip_l": torch.zeros(3, 4)}}):
         assert set(database.word_embeddings) == {"mychar"}
         live = database.word_embeddings["mychar"]
         assert (live.vectors, live.shape) == (3, 4)

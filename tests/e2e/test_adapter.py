@@ -7,6 +7,8 @@ import pytest
 from tests.e2e.runs import assert_same, state_of
 from tests.e2e.server import Webui
 
+pytestmark = pytest.mark.a1111
+
 
 def test_the_webui_is_recognized(webui: Webui) -> None:
     answer = webui.post("/pivotal-test/host")

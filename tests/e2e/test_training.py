@@ -85,6 +85,7 @@ def test_conds_with_the_bundle_equal_those_with_files(webui: Webui, trained: dic
     assert_conds_equal_files(webui, "e2e_bundle", NAMES)
 
 
+@pytest.mark.a1111
 def test_the_webui_applies_the_delta_that_was_trained(webui: Webui, trained: dict[str, Any]) -> None:
     answer = webui.post("/pivotal-test/lora_delta", {"name": "e2e_bundle"})
     assert not answer["lost"]
@@ -93,6 +94,7 @@ def test_the_webui_applies_the_delta_that_was_trained(webui: Webui, trained: dic
     assert max(answer["worst"].values()) <= 1e-5, answer["worst"]
 
 
+@pytest.mark.a1111
 @pytest.mark.parametrize("kind", ["loha", "lokr"])
 def test_the_webui_applies_what_other_kinds_of_lora_trained(webui: Webui, data: Path, kind: str) -> None:
     before = state_of(webui)

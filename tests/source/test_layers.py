@@ -25,9 +25,12 @@ MAY_IMPORT = {
     # PyYAML, inside a function: the webui has it, and only one format needs it.
     "core.importers": {"core", "yaml"},
     "host": {"core", *LIBRARIES},
-    "host.detect": {"host.a1111"},
-    "host.webui": {"core", "host.webui", "modules"},
+    "host.detect": {"host.a1111", "host.forge", "host.reforge"},
+    "host.webui": {"core", "host.webui", "modules", *LIBRARIES},
     "host.a1111": {"core", "host.a1111", "host.detect", "host.offload", "host.webui", "modules", *LIBRARIES},
+    "host.forge": {"core", "host.forge", "host.webui", "modules", "modules_forge", "backend", *LIBRARIES},
+    # It has A1111's model and Forge's memory management.
+    "host.reforge": {"core", "host.a1111", "host.reforge", "host.webui", "modules", "ldm_patched", *LIBRARIES},
     "host.bundle_prompts": {"core", "host.bundle_prompts", "host.webui", "modules", *LIBRARIES},
     "host.diffusers": {
         "core",

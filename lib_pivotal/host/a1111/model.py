@@ -24,8 +24,9 @@ from lib_pivotal.host.a1111.noise_schedule import noise_schedule_of
 from lib_pivotal.host.a1111.packed_attention import PackedAttention
 from lib_pivotal.host.a1111.size_conditioning import size_conditioning
 from lib_pivotal.host.a1111.text import OpenClipEncoder, WebuiEncoder, encoders_of
-from lib_pivotal.host.a1111.vae import WebuiVae
 from lib_pivotal.host.offload import Offloading
+from lib_pivotal.host.webui.progress import must_stop
+from lib_pivotal.host.webui.vae import WebuiVae
 
 __all__ = ["A1111Model"]
 
@@ -68,7 +69,7 @@ class A1111Model:
         # Host: modules/shared_options.py, ``unload_models_when_training``, A1111 1.6.1-1.10.1.
         if getattr(shared.opts, "unload_models_when_training", False):
             self.offloading.offload("vae")
-        self.vae = WebuiVae(model, self.offloading, in_fp32=family.needs_fp32_vae)
+        self.vae = WebuiVae(model.first_stage_model, model.scale_factor, self.offloading, in_fp32=family.needs_fp32_vae)
         self.packed_attentions = _packed(self.text_encoders) if config.text_encoder_rank else {}
         """Encoder name → module path → attention; to be unpacked by :func:`packed_attention.unpacked`."""
 
@@ -163,14 +164,8 @@ class A1111Model:
                 )
 
     def poll_requests(self) -> None:
-        """Pass on the webui's Interrupt: training stops after the current step and progress is kept.
-
-        Host: modules/shared_state.py, ``interrupted``, A1111 1.6.1-1.10.1, and ``stopping_generation``, from 1.8:
-        flags of the whole webui, also set by Interrupt for a generation that waits in the queue.
-        """
-        from modules import shared
-
-        if shared.state.interrupted or getattr(shared.state, "stopping_generation", False):
+        """Pass on the webui's Interrupt: training stops after the current step and progress is kept."""
+        if must_stop():
             self._control.stop()
 
 
