@@ -302,12 +302,17 @@ def refusals(engine: Any) -> dict[str, str]:
         kept = getattr(owner, attribute)
         setattr(owner, attribute, value)
         try:
-            require_trainable(engine)
+            require_trainable(engine, TrainConfig())
         except HostError as error:
             found[name] = f"{error.message} {error.hint}"
         finally:
             setattr(owner, attribute, kept)
-    require_trainable(engine)
+    require_trainable(engine, TrainConfig())
+    if STORAGE == "fp8":
+        try:
+            require_trainable(engine, TrainConfig(lora_kind="dora"))
+        except HostError as error:
+            found["dora"] = f"{error.message} {error.hint}"
     return found
 
 

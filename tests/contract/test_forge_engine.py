@@ -79,6 +79,8 @@ def test_what_cannot_be_trained_is_refused_in_one_sentence(found: dict[str, Any]
         "inpainting": "is an inpainting model", "edm": "predictions of the kind edm", "nf4": "quantized to nf4",
         "gguf": "quantized to gguf", "flux": "is a StableDiffusion", "channels": "another image",
     }  # fmt: skip
+    if found["case"].endswith("fp8"):
+        words["dora"] = "in fp8, from which a DoRA cannot be trained"
     assert set(found["refusals"]) == set(words)
     for name, text in found["refusals"].items():
         assert words[name] in text

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import HostError
 from lib_pivotal.core.families import FAMILIES
 
@@ -72,12 +73,12 @@ def _untrainable_kind(engine: Any) -> str:
     return "" if kind in ("epsilon", "v_prediction") else f"an {family.title} model with predictions of the kind {kind}"
 
 
-def require_trainable(engine: Any) -> None:
-    """Refuse every model that this version cannot train.
+def require_trainable(engine: Any, config: TrainConfig) -> None:
+    """Refuse every model that this version cannot train with these settings.
 
     Raises:
-        HostError: there is no model, it is of a kind that cannot be trained, or its weights are quantized in a way that
-            has no gradients. The message says which.
+        HostError: there is no model, it is of a kind that cannot be trained, or its weights are stored in a way that
+            has no gradients or, for a DoRA, no norms. The message says which.
 
     Host: backend/loader.py, ``storage_dtype``, Forge: a torch type, or ``nf4``, ``fp4`` or ``gguf``.
     """
@@ -95,3 +96,6 @@ def require_trainable(engine: Any) -> None:
     if not isinstance(stored, torch.dtype):
         hint = "Set Diffusion in Low Bits at the top of the page to Automatic, and select a checkpoint in fp16 or fp8."
         raise HostError(f"The weights of {name} are quantized to {stored}, which cannot be trained.", hint=hint)
+    if stored.itemsize == 1 and config.lora_kind == "dora":
+        hint = "Choose another kind of LoRA, or set Diffusion in Low Bits at the top of the page to Automatic."
+        raise HostError(f"The weights of {name} are in fp8, from which a DoRA cannot be trained.", hint=hint)

@@ -47,7 +47,7 @@ def borrow(config: TrainConfig, control: Control) -> Iterator[Borrowed]:
             stack.enter_context(same_checkpoint())
         load_checkpoint(config.checkpoint)
         engine = sd_models.model_data.sd_model
-        require_trainable(engine)
+        require_trainable(engine, config)
         undo_later(stack, "the memory cache", devices.torch_gc)
         undo_later(stack, "the list of LoRAs", list_files_again)
         undo_later(stack, "the cache of encoded prompts", forget_conds)

@@ -52,7 +52,7 @@ def _low_bits() -> list[Problem]:
 def _loaded_model(engine: Any, config: TrainConfig) -> list[Problem]:
     """Problems with the model in memory, which is the one to train."""
     try:
-        require_trainable(engine)
+        require_trainable(engine, config)
     except HostError as error:
         return [Problem("checkpoint", "error", error.message, error.hint)]
     problems = family_hints(family_of(engine), native_resolution(engine), config)
