@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lib_pivotal.core.printable import printable
@@ -170,12 +171,13 @@ def _comment_on_broken(task: Any, data: Any, names: ActiveNames) -> None:
     active = {lora.label for lora in active_loras()}
     for label in options_by_label(data):
         path = find_file(label)
-        if path is None:
-            text = "" if comments_on_missing else "the webui has no LoRA of this name."
-        else:
-            text = "" if label in active and not names.broken.has(path) else names.broken.what_happened(path)
-        if text:
-            task.comment(printable(f"LoRA {label}: {text}", None))
+        if path is None and not comments_on_missing:
+            task.comment(printable(f"LoRA {label}: the webui has no LoRA of this name.", None))
+        if path is not None and (label not in active or names.broken.has(path)):
+            new_name = names.broken.new_name(path)
+            renamed = f" and has renamed it to {new_name}" if new_name else ""
+            text = f"LoRA {label}: the webui could not load {Path(path).name}{renamed}; see the console for the reason."
+            task.comment(printable(text, None))
 
 
 def _prompts(task: Any, data: Any) -> list[str]:

@@ -31,14 +31,12 @@ class BrokenLoras:
         """Whether this file could not be read."""
         return path in self._states
 
-    def what_happened(self, path: str) -> str:
-        """The sentence for the user about a file that could not be loaded.
+    def new_name(self, path: str) -> str:
+        """The name that the webui has given to a file that it could not read; empty if it has left it as it is.
 
         Host: modules_forge/patch_basic.py, ``build_loaded``, Forge: appends ``.corrupted`` to the name of a file that
             it could not read, and replaces an earlier file of that name.
         """
         renamed = Path(f"{path}.corrupted")
-        text = f"the webui could not load {Path(path).name}"
-        if path in self._states and self._states[path] is None and renamed.exists():
-            text += f" and has renamed it to {renamed.name}"
-        return f"{text}; see the console for the reason."
+        is_gone = path in self._states and self._states[path] is None
+        return renamed.name if is_gone and renamed.exists() else ""

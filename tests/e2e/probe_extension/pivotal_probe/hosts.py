@@ -8,7 +8,7 @@ import torch
 
 
 def is_forge(model: Any) -> bool:
-    """Whether a model is one of Forge's engines, which are no modules."""
+    """Whether a model is one of Forge's engines, which are plain objects."""
     return not isinstance(model, torch.nn.Module)
 
 
