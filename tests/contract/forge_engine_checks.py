@@ -59,6 +59,7 @@ from backend.nn.vae import IntegratedAutoencoderKL  # noqa: E402
 from diffusers import EulerDiscreteScheduler  # noqa: E402
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, modeling_utils  # noqa: E402
 
+from lib_pivotal.core.activations.lean import lean  # noqa: E402
 from lib_pivotal.core.config.schema import TrainConfig  # noqa: E402
 from lib_pivotal.core.errors import HostError  # noqa: E402
 from lib_pivotal.core.events import Control  # noqa: E402
@@ -255,7 +256,7 @@ def step(model: Any, enabled: bool, lora: Any, vectors: dict[str, torch.Tensor])
     lora.flat.clear_gradient()
     for value in vectors.values():
         value.grad = None
-    with attach([lora]), model.checkpointing(enabled=enabled):
+    with attach([lora]), model.checkpointing(enabled=enabled), lean(model.unet, model.autocast, saves=enabled):
         model.verify()
         condition = model.condition(_encoded(model, "probeword and more", vectors), 1, SIZES, [False])
         output = model.predict(torch.randn(1, 4, 16, 16, generator=generator), torch.tensor([10]), condition)

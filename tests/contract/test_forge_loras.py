@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from lib_pivotal.host.bundle_prompts.activation import add_activation_hooks
 from lib_pivotal.host.bundle_prompts.active_names import ActiveNames
 from lib_pivotal.host.bundle_prompts.hooks import Hooks
+from lib_pivotal.host.bundle_prompts.negative_loras import NegativeLoras
 from lib_pivotal.host.bundle_prompts.settings import read_settings
 from lib_pivotal.host.bundle_prompts.takeover import add_takeover_hooks
 from lib_pivotal.host.webui.replaced_loras import forget_file
@@ -26,7 +27,7 @@ def forge(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ForgeLora
     made = ForgeLoras(monkeypatch, tree_of("forge"), tmp_path)
     hooks, names = Hooks(), ActiveNames(lambda _run: (None, None), lambda: None, read_settings)
     add_takeover_hooks(hooks, names)
-    add_activation_hooks(hooks, names)
+    add_activation_hooks(hooks, names, NegativeLoras())
     made.write("A", 2.0)
     made.networks.list_available_networks()
     yield made
@@ -108,7 +109,7 @@ def test_an_empty_lora_never_reaches_the_webuis_loader(monkeypatch: pytest.Monke
     made.networks.load_lora_state_dict = functools.partial(made.networks.load_torch_file, safe_load=True)
     hooks, names = Hooks(), ActiveNames(lambda _run: (None, None), lambda: None, read_settings)
     add_takeover_hooks(hooks, names)
-    add_activation_hooks(hooks, names)
+    add_activation_hooks(hooks, names, NegativeLoras())
     made.write("A", 2.0)
     save_file({"bundle_emb.n.emb_params": torch.ones(1, 8)}, tmp_path / "words.safetensors")
     (tmp_path / "broken.safetensors").write_bytes(b"\xff" * 9)

@@ -10,6 +10,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from lib_pivotal.core.errors import HostError
+from lib_pivotal.core.lora.negative_rows import with_same_rows
 
 __all__ = ["pytorch_attention", "recomputing", "text_blocks", "trainable", "unet_blocks"]
 
@@ -35,6 +36,7 @@ def trainable(network: Any) -> Iterator[None]:
     Raises:
         HostError: the blocks have parts that those of Stable Diffusion do not have.
 
+    Host: backend/operations.py, ``parameters_manual_cast``, Forge: the module casts its weights in each call.
     Host: backend/nn/unet.py, ``BasicTransformerBlock._forward``, Forge: adds to a tensor that a norm has saved for the
         backward pass. Without gradients, as in previews, the original runs with all of the webui's patches.
     """
@@ -42,7 +44,9 @@ def trainable(network: Any) -> Iterator[None]:
     for block in blocks:
         if block.ff_in or not block.is_res or block.attn2 is None:
             raise HostError("The UNet has an unknown kind of transformer block.", hint="Select another checkpoint.")
-    with _replaced(blocks, "_forward", _out_of_place):
+    # An own forward keeps the engine from computing with the weight itself, which such a module casts first.
+    casting = [module for module in network.modules() if getattr(module, "parameters_manual_cast", False)]
+    with _replaced(blocks, "_forward", _out_of_place), _replaced(casting, "forward", lambda module: module.forward):
         yield
 
 
@@ -91,7 +95,8 @@ def _recomputed(original: Any) -> Any:
     def forward(*arguments: Any, **options: Any) -> Any:
         if not torch.is_grad_enabled():
             return original(*arguments, **options)
-        return checkpoint(original, *arguments, use_reentrant=False, preserve_rng_state=False, **options)
+        run = with_same_rows(original)
+        return checkpoint(run, *arguments, use_reentrant=False, preserve_rng_state=False, **options)
 
     return forward
 

@@ -69,6 +69,12 @@ class ForgeModel:
         }
         self._require_one_device()
 
+    @property
+    def unet(self) -> torch.nn.Module:
+        """The UNet itself."""
+        network: torch.nn.Module = self._unet
+        return network
+
     def lora_targets(self) -> list[LoraTarget]:
         """Every Linear layer and convolution of the UNet and the text encoders, in the order of the modules.
 

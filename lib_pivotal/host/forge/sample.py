@@ -13,6 +13,7 @@ from lib_pivotal.host.forge.memory import ForgeMemory
 from lib_pivotal.host.webui.preview import unnoticed
 from lib_pivotal.host.webui.preview_embeddings import registered
 from lib_pivotal.host.webui.txt2img import generate, make_task
+from lib_pivotal.host.webui.uncond_rows import negative_rows_found
 
 __all__ = ["ForgeSampler"]
 
@@ -45,6 +46,7 @@ class ForgeSampler:
             stack.enter_context(unnoticed(_options(request), self._device))
             stack.enter_context(self._registered(embeddings))
             stack.enter_context(_same_model(self._engine))
+            stack.enter_context(negative_rows_found(unet_of(self._engine)))
             task = make_task(request, self._engine, disable_extra_networks=True)
             return generate(task, "a preview", "Training continues.")
 
