@@ -21,7 +21,15 @@ from lib_pivotal.core.families import FAMILIES
 if TYPE_CHECKING:
     from lib_pivotal.core.bundle.embeddings import BundledEmbedding
 
-__all__ = ["BUNDLE_KEY", "RunFacts", "build_metadata", "bundled_core_tags", "changed_metadata", "trigger_words"]
+__all__ = [
+    "BUNDLE_KEY",
+    "RunFacts",
+    "build_metadata",
+    "bundled_core_tags",
+    "changed_metadata",
+    "own_metadata",
+    "trigger_words",
+]
 
 BUNDLE_KEY = "pivotal_bundle"
 
@@ -163,8 +171,8 @@ def _own(config: TrainConfig, embeddings: Mapping[str, Mapping[str, torch.Tensor
     return values
 
 
-def bundled_core_tags(metadata: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The core tags of each embedding, from the metadata of a bundle, which may contain anything.
+def own_metadata(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Our own part of the metadata of a bundle, which may contain anything; empty if there is none.
 
     Args:
         metadata: of a file; the webui has parsed the values that are JSON objects.
@@ -174,7 +182,16 @@ def bundled_core_tags(metadata: Mapping[str, Any]) -> dict[str, list[str]]:
         own = json.loads(own) if isinstance(own, str) else own
     except (ValueError, RecursionError):
         return {}
-    embeddings = own.get("embeddings") if isinstance(own, Mapping) else None
+    return own if isinstance(own, Mapping) else {}
+
+
+def bundled_core_tags(metadata: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The core tags of each embedding, from the metadata of a bundle, which may contain anything.
+
+    Args:
+        metadata: of a file; the webui has parsed the values that are JSON objects.
+    """
+    embeddings = own_metadata(metadata).get("embeddings")
     found = {}
     for name, facts in embeddings.items() if isinstance(embeddings, Mapping) else ():
         tags = facts.get("core_tags") if isinstance(facts, Mapping) else None
