@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -40,9 +40,14 @@ _COVER_SIDE = 256
 """Size in px; small, because previews are stored inside the file."""
 
 
-def trigger_words(config: TrainConfig) -> str:
-    """The names to type in prompts, separated by commas."""
-    return ", ".join(concept.name for concept in config.concepts)
+def trigger_words(config: TrainConfig, kept: Iterable[str] = ()) -> str:
+    """The names to type in prompts, separated by commas.
+
+    Args:
+        config: has the names of the run.
+        kept: names that it keeps without training them.
+    """
+    return ", ".join([*(concept.name for concept in config.concepts), *kept])
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ class RunFacts:
         network_module: kohya's name of the kind of adapters.
         network_args: their additional parameters, see ``core.lora.adapter.Adapter.network_args``.
         optimizer: class that trained them.
+        kept: names that the run keeps without training them.
     """
 
     family: str
@@ -74,6 +80,7 @@ class RunFacts:
     network_module: str = "networks.lora"
     network_args: Mapping[str, Any] = field(default_factory=dict)
     optimizer: str = "torch.optim.adamw.AdamW"
+    kept: Sequence[str] = ()
 
 
 def build_metadata(
@@ -142,7 +149,7 @@ def _modelspec(config: TrainConfig, facts: RunFacts) -> dict[str, Any]:
         "modelspec.date": facts.date,
         "modelspec.resolution": f"{config.resolution}x{config.resolution}",
         "modelspec.prediction_type": "v" if facts.is_v_prediction else "epsilon",
-        "modelspec.trigger_phrase": trigger_words(config),
+        "modelspec.trigger_phrase": trigger_words(config, facts.kept),
     }
 
 
@@ -165,6 +172,9 @@ def _own(config: TrainConfig, embeddings: Mapping[str, Mapping[str, torch.Tensor
         }
         for concept in config.concepts
     }
+    for name in facts.kept:
+        vectors = embeddings[name]
+        concepts[name] = {"vectors": int(next(iter(vectors.values())).shape[0]), "sha256": embedding_hash(vectors)}
     values = {"version": 1, "written_by": __version__, "embeddings": concepts, "settings": settings}
     if FAMILIES[facts.family].has_size_conditioning:
         values["size_conditioning"] = ["original", "crop", "bucket"]

@@ -15,7 +15,7 @@ from lib_pivotal.core.lora.kinds import adapter_for, adapter_in_file
 from lib_pivotal.core.optim.flat import FlatParameters
 from lib_pivotal.core.ports import LoraTarget
 
-__all__ = ["AdaptedLayer", "AdapterSet", "attach", "disabled"]
+__all__ = ["AdaptedLayer", "AdapterSet", "attach", "disabled", "enabled"]
 
 
 @dataclass(frozen=True)
@@ -190,13 +190,22 @@ def attach(adapters: Sequence[AdapterSet]) -> Iterator[None]:
             handle.remove()
 
 
-@contextlib.contextmanager
-def disabled(adapters: Sequence[AdapterSet]) -> Iterator[None]:
+def disabled(adapters: Sequence[AdapterSet]) -> contextlib.AbstractContextManager[None]:
     """Disable adapters within the context."""
+    return _switched(adapters, is_on=False)
+
+
+def enabled(adapters: Sequence[AdapterSet]) -> contextlib.AbstractContextManager[None]:
+    """Enable adapters within the context."""
+    return _switched(adapters, is_on=True)
+
+
+@contextlib.contextmanager
+def _switched(adapters: Sequence[AdapterSet], *, is_on: bool) -> Iterator[None]:
     before = [part.enabled for part in adapters]
     try:
         for part in adapters:
-            part.enabled = False
+            part.enabled = is_on
         yield
     finally:
         for part, was_enabled in zip(adapters, before, strict=True):

@@ -42,6 +42,7 @@ class Batch:
         masks: how much each latent cell counts, ≥ 0, shape ``(B, 1, h, w)``; None weights all equally.
         weights: how much each item counts, ≥ 0, shape ``(B,)``; None weights all equally.
         has_prior: whether the items are to be predicted as before the training, see ``prediction.PriorPrediction``.
+        is_kept: whether they are to be predicted as by the bundle that the run started from, see ``kept_names.py``.
     """
 
     latents: torch.Tensor
@@ -52,6 +53,7 @@ class Batch:
     masks: torch.Tensor | None = None
     weights: torch.Tensor | None = None
     has_prior: bool = False
+    is_kept: bool = False
 
 
 def latent_entries(

@@ -71,7 +71,10 @@ class Loop:
         self.step = first_step
         # A resumed run has measured there before, if it was due.
         self._validated_at = first_step or -1
-        with attach(setup.adapters), setup.model.checkpointing(enabled=setup.uses_checkpointing):
+        with (
+            attach([*setup.adapters, *setup.teacher_adapters]),
+            setup.model.checkpointing(enabled=setup.uses_checkpointing),
+        ):
             if first_step == 0 and not self._control.stop_requested:
                 self._validate()
                 if config.sample_every:
@@ -97,6 +100,9 @@ class Loop:
         self._set_learning_rates(step)
         # batches.py, which uses step_items.py, data/plan.py, data/caption.py and diffusion/noise.py
         batches = setup.batcher.step(step)
+        if setup.keeper is not None:
+            # kept_names.py
+            batches.append(setup.keeper.batch(step, batches[0]))
         count = setup.batcher.items_per_step
         loss = torch.stack([self._backward(batch, count / len(batch.captions)) for batch in batches]).sum()
         self._average_over_processes(loss)
@@ -129,7 +135,7 @@ class Loop:
         with setup.model.autocast():
             # prediction.py, which uses textual_inversion/; the adapters of lora/ act through their hooks
             prediction = setup.predict(noisy, batch)
-            target = setup.prior(noisy, batch) if batch.has_prior else None
+            target = setup.target(noisy, batch)
             losses = setup.objective.losses(
                 prediction, batch.latents, batch.noise, batch.timesteps, batch.masks, target
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +23,12 @@ from lib_pivotal.core.ports import DiffusionModel, LiveEmbeddings
 from lib_pivotal.core.process_group import ProcessGroup
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingTable, EmbeddingWeights, Layout, layout_of
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
-from lib_pivotal.core.train.batches import Batcher
+from lib_pivotal.core.train.batches import Batch, Batcher
+from lib_pivotal.core.train.kept_names import NameKeeper, TeacherPrediction
 from lib_pivotal.core.train.memory import MemoryPlan, plan_memory
 from lib_pivotal.core.train.prediction import CaptionPrediction, Prediction, PriorPrediction
 from lib_pivotal.core.train.resumed import Resumed
-from lib_pivotal.core.train.start_from import alpha_ratio, load_start
+from lib_pivotal.core.train.start_from import alpha_ratio, kept_names, load_start, with_kept
 from lib_pivotal.core.train.step_count import total_steps
 from lib_pivotal.core.train.training_data import TrainingData, load_training_data
 from lib_pivotal.core.train.validation import Validation, validation_batches
@@ -44,6 +45,9 @@ class Setup:
         balances: whether the concepts are balanced; false for runs that began in a release without balance.
         predict: gets the model's prediction for a batch.
         prior: gets what the model predicted before the training.
+        keeper: keeps names that are not trained; None if there are none, or no LoRA that could change them.
+        kept: these names → number of vectors.
+        teacher_adapters: the adapters that the run started from, if it keeps names; disabled.
         validation: measures images that are not trained; None without any, and in all processes but the first.
         adapters: adapters of the trained parts: UNet and text encoders.
         weight_changes: measure and limit what they change, in the same order.
@@ -61,6 +65,9 @@ class Setup:
     batcher: Batcher
     predict: Prediction
     prior: Prediction
+    keeper: NameKeeper | None
+    kept: Mapping[str, int]
+    teacher_adapters: list[AdapterSet]
     validation: Validation | None
     objective: Objective
     adapters: list[AdapterSet]
@@ -83,6 +90,12 @@ class Setup:
         """Number of trainable values."""
         adapters = sum(flat.values.numel() for part in self.adapters for flat in part.flats)
         return adapters + sum(table.weight.numel() for table in self.tables.values())
+
+    def target(self, noisy: torch.Tensor, batch: Batch) -> torch.Tensor | None:
+        """What the model should predict for noisy latents ``(B, C, h, w)``, same shape; None for noise or velocity."""
+        if batch.is_kept and self.keeper is not None:
+            return self.keeper.teacher(noisy, batch)
+        return self.prior(noisy, batch) if batch.has_prior else None
 
     def embeddings(self) -> LiveEmbeddings:
         """The current embeddings: name → encoder name → vectors ``(n_vectors, width)``, copies on the CPU."""
@@ -134,10 +147,12 @@ def prepare(
         stopped=stopped,
     )
     adapters = _adapters(config, model)
-    layout = layout_of(config.concepts, model.text_encoders[0])
-    tables = _tables(config, layout, model)
+    kept = resumed.kept if resumed is not None else kept_names(config, model.text_encoders[0].tokenize)
+    layout = with_kept(layout_of(config.concepts, model.text_encoders[0]), kept)
+    tables = _tables(config, layout, model, list(kept))
     if config.start_from and resumed is None:
         load_start(config, adapters, layout, tables, model.text_encoders[0])
+    teacher = _copies(adapters, config, model) if kept else []
     balances = resumed is None or resumed.balances
     shares = share_images(data.images, config, balances=balances)
     steps = total_steps(config, shares, model.family, processes=group.size, resumed=resumed)
@@ -159,6 +174,9 @@ def prepare(
             _conditioner(model, adapters, layout, tables, may_offload=may_offload, has_emphasis=config.emphasis),
         ),
         prior=PriorPrediction(model, adapters, has_emphasis=config.emphasis),
+        keeper=_keeper(config, model, adapters, teacher, layout, tables, kept, group),
+        kept=kept,
+        teacher_adapters=teacher,
         validation=_validation(config, model, data, adapters, layout, tables, objective),
         objective=objective,
         adapters=adapters,
@@ -285,8 +303,44 @@ def _adapters(config: TrainConfig, model: DiffusionModel) -> list[AdapterSet]:
     ]
 
 
-def _tables(config: TrainConfig, layout: Layout, model: DiffusionModel) -> dict[str, EmbeddingTable]:
-    if not config.concepts:
+def _copies(adapters: list[AdapterSet], config: TrainConfig, model: DiffusionModel) -> list[AdapterSet]:
+    """The same adapters with the same values, disabled."""
+    copies = _adapters(config, model)
+    with torch.no_grad():
+        for copy, part in zip(copies, adapters, strict=True):
+            copy.enabled = False
+            for own, other in zip(copy.flats, part.flats, strict=True):
+                own.values.copy_(other.values)
+    return copies
+
+
+def _keeper(
+    config: TrainConfig,
+    model: DiffusionModel,
+    adapters: list[AdapterSet],
+    teacher: list[AdapterSet],
+    layout: Layout,
+    tables: dict[str, EmbeddingTable],
+    kept: Mapping[str, int],
+    group: ProcessGroup,
+) -> NameKeeper | None:
+    if not kept or not adapters:
+        return None
+    embeddings = EmbeddingWeights(layout, {name: table.weight.detach() for name, table in tables.items()})
+    return NameKeeper(
+        list(kept),
+        config,
+        timestep_count=len(model.alphas_cumprod),
+        items_per_step=config.batch_size * config.accumulation,
+        rank=group.rank,
+        teacher=TeacherPrediction(model, teacher, adapters, embeddings, has_emphasis=config.emphasis),
+    )
+
+
+def _tables(
+    config: TrainConfig, layout: Layout, model: DiffusionModel, kept: Sequence[str]
+) -> dict[str, EmbeddingTable]:
+    if not layout:
         return {}
     return {
         encoder.name: EmbeddingTable(
@@ -296,6 +350,7 @@ def _tables(config: TrainConfig, layout: Layout, model: DiffusionModel) -> dict[
             seed=config.seed,
             norms=config.embedding_norms,
             device=model.device,
+            kept=kept,
         )
         for encoder in model.text_encoders
     }
