@@ -34,7 +34,6 @@ def add_fuse(commands: Any) -> None:
         help="training images of all bundles, whose captions mention the names (default: short samples of the names)",
     )
     fuse.add_argument("--rank", type=int, default=0, help="of the new LoRA (default: the sum of the ranks)")
-    fuse.add_argument("--clip-skip", type=int, default=1, help="as in the training (default: 1)")
     fuse.add_argument("--precision", choices=("auto", "fp32", "fp16", "bf16"), default="auto")
     fuse.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the GPU if there is one)")
     fuse.add_argument("--out", type=Path, metavar="FILE", help="new file (default: A-B.safetensors next to the first)")
@@ -47,14 +46,16 @@ def _fuse(options: argparse.Namespace) -> int:
     from lib_pivotal.core.bundle.file import refuse_existing
     from lib_pivotal.core.events import Control, Preparing
     from lib_pivotal.core.fuse.fusing import fuse
+    from lib_pivotal.core.fuse.source import trained_clip_skip
     from lib_pivotal.core.train.out_of_memory import explaining
     from lib_pivotal.host.diffusers import load
     from lib_pivotal.host.diffusers.checkpoint_check import check_checkpoint
     from lib_pivotal.host.diffusers.progress import ConsoleProgress
 
-    for name, value in (("--rank", options.rank), ("--clip-skip", options.clip_skip - 1)):
-        if value < 0:
-            raise ConfigError([Problem(name, "error", "It is too small.", "Leave it out, or use a larger number.")])
+    if options.rank < 0:
+        raise ConfigError(
+            [Problem("--rank", "error", "It must be from 1 on.", "Leave it out for the sum of the ranks.")]
+        )
     named = options.files[0].with_name(f"{'-'.join(path.stem for path in options.files)}.safetensors")
     out = options.out or (named if options.overwrite else free_name(named))
     # Loading the model takes long, so that whatever is known to fail does so before.
@@ -64,11 +65,12 @@ def _fuse(options: argparse.Namespace) -> int:
     problems += check_checkpoint(options.checkpoint.expanduser())
     if any(problem.is_error for problem in problems):
         raise ConfigError(problems)
+    clip_skip = trained_clip_skip(options.files)
     control = Control()
     with contextlib.closing(ConsoleProgress()) as progress, explaining(lambda: "fusing"):
         model = load(
             options.checkpoint.expanduser(),
-            clip_skip=options.clip_skip,
+            clip_skip=clip_skip,
             precision=options.precision,
             device=options.device,
         )

@@ -21,6 +21,7 @@ from lib_pivotal.core.ports import DiffusionModel
 
 __all__ = ["write_fused"]
 
+_SAME_FOR_ALL = ("ss_clip_skip",)
 _MODEL_KEYS = ("ss_sd_model_name", "ss_new_sd_model_hash")
 
 
@@ -52,6 +53,7 @@ def write_fused(
     words = ", ".join(embeddings)
     metadata = {
         **_network(lora, out.stem, model),
+        **{key: sources[0].bundle.metadata[key] for key in _SAME_FOR_ALL if key in sources[0].bundle.metadata},
         "modelspec.trigger_phrase": words,
         BUNDLE_KEY: json.dumps(_own(embeddings, sources, report, inputs), ensure_ascii=False),
     }

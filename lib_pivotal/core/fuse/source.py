@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from lib_pivotal.core.bundle.file import Bundle, read_bundle
+from lib_pivotal.core.bundle.file import Bundle, open_bundle, read_bundle
 from lib_pivotal.core.bundle.inspection import family_of
 from lib_pivotal.core.bundle.metadata import bundled_core_tags
 from lib_pivotal.core.bundle.names import Tokenizer, token_key
@@ -21,8 +21,9 @@ from lib_pivotal.core.lora.lora import Lora
 from lib_pivotal.core.ports import DiffusionModel
 from lib_pivotal.core.printable import printable
 
-__all__ = ["FuseSource", "check_sources", "model_problems", "read_sources"]
+__all__ = ["FuseSource", "check_sources", "model_problems", "read_sources", "trained_clip_skip"]
 
+_CLIP_SKIPS = ("1", "2", "3", "4")
 _RANK_OF_OTHERS = 32
 """What a layer of another kind than LoRA adds to the rank of the result; how much it loses is in the report."""
 
@@ -94,6 +95,27 @@ def read_sources(paths: Sequence[Path], model: DiffusionModel) -> tuple[list[Fus
         text = "None of the bundles has a LoRA, so there is nothing to fuse."
         raise BundleError(text, hint="Merge their embeddings instead.")
     return sources, problems
+
+
+def trained_clip_skip(paths: Sequence[Path]) -> int:
+    """The clip skip that bundles were trained with; 1 if they do not say.
+
+    Args:
+        paths: the bundles.
+
+    Raises:
+        BundleError: a file cannot be read, or two were trained with different ones.
+    """
+    found: dict[int, str] = {}
+    for path in paths:
+        with open_bundle(path) as file:
+            text = file.metadata.get("ss_clip_skip", "")
+        if text in _CLIP_SKIPS:
+            found.setdefault(int(text), printable(path.name))
+    if len(found) > 1:
+        trained = " and ".join(f"{name} with clip skip {number}" for number, name in found.items())
+        raise BundleError(f"{trained} cannot be fused.", hint="Fuse bundles that are used with the same clip skip.")
+    return next(iter(found), 1)
 
 
 def model_problems(sources: Sequence[FuseSource], model: DiffusionModel) -> list[Problem]:
