@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("demo-out/combine"), help="folder for the results")
     parser.add_argument("--steps", type=int, default=250, help="of each training")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--added-steps", type=int, default=0, help="of each later training of add; 0: the same")
     parser.add_argument("--weights", type=float, nargs="+", default=[1.0], help="of keeping the old names, for add")
     options = parser.parse_args()
     # Networks this small finish before a second thread has started.
@@ -32,7 +33,7 @@ def main() -> None:
     if options.what == "fuse":
         measure_fusing(world, options.seed, _say)
     else:
-        measure_adding(world, options.seed, options.weights, _say)
+        measure_adding(world, options.seed, options.weights, options.added_steps or options.steps, _say)
 
 
 def _say(text: str) -> None:

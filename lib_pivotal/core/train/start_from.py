@@ -65,8 +65,9 @@ def _misfits(
             continue
         if concept.name not in there:
             known = ", ".join(map(printable, sorted(there)[:20])) or "none"
+            hint = f"Use the same names as the {kind}, or set {_KEEP} to add new ones to it."
             text = f"The {kind} to start from has no embedding with this name. It has: {known}."
-            problems.append(Problem(f"concepts[{index}].name", "error", text, f"Use the same names as the {kind}."))
+            problems.append(Problem(f"concepts[{index}].name", "error", text, hint))
             continue
         count = there[concept.name]
         wanted = concept.vectors or (max(1, len(tokenizer(concept.init_text))) if tokenizer is not None else count)
