@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from lib_pivotal.cli.main import main
@@ -23,6 +24,11 @@ def _write(folder, name, model, seed):
         path, adapters.state_dict(), {f"{name}_x": {"clip_l": vectors}}, {"ss_base_model_version": "sd_v1"}, words=None
     )
     return path
+
+
+@pytest.fixture(autouse=True)
+def _short_samples(monkeypatch):
+    monkeypatch.setattr("lib_pivotal.core.fuse.model_run._STEPS", 2)
 
 
 def test_two_bundles_become_one(small, tmp_path, capsys):
@@ -51,7 +57,7 @@ def test_mistakes_become_messages(small, tmp_path, capsys):
     base = ["--checkpoint", str(small.file), "--device", "cpu"]
     for arguments, words in (
         ([path, str(tmp_path / "gone.safetensors"), *base], "There is no such file"),
-        ([path, path, *base, "--out", str(tmp_path / "o.safetensors")], "the same name"),
+        ([path, path, *base, "--out", str(tmp_path / "o.safetensors")], "both have the name"),
         ([path, *base, "--rank", "-1"], "--rank"),
         ([path, "--checkpoint", str(tmp_path / "none.safetensors")], "none.safetensors"),
         ([path, *base, "--data", str(tmp_path / "no-folder")], "no-folder"),

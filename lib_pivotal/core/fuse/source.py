@@ -160,14 +160,14 @@ def check_sources(
         tokenizer: text → token ids; None skips the check for names within names.
     """
     problems: list[Problem] = []
-    first: dict[str, tuple[str, str]] = {}
-    for path, bundle in zip(paths, bundles, strict=True):
-        file = printable(path.name)
+    first: dict[str, tuple[str, int]] = {}
+    files = [printable(path.name) for path in paths]
+    for number, (file, bundle) in enumerate(zip(files, bundles, strict=True)):
         problems += _misfits(file, bundle, family)
         for name in bundle.embeddings:
-            other, owner = first.setdefault(token_key(name), (name, file))
-            if owner != file:
-                text = f"{file} and {owner} both have the name {printable(other)}."
+            other, owner = first.setdefault(token_key(name), (name, number))
+            if owner != number:
+                text = f"{files[owner]} and {file} both have the name {printable(other)}."
                 problems.append(Problem(printable(name), "error", text, "Rename it in one of them."))
             elif other != name:
                 text = f"{printable(other)} and {printable(name)} are the same name to the tokenizer."
