@@ -46,6 +46,7 @@ def bundles(tmp_path_factory) -> dict[str, Path]:
         "mib": _bundle(root, "mib_xy", text_encoder_rank=2),
         "loha": _bundle(root, "tuk_xyz", lora_kind="loha", rank=2),
         "lokr": _bundle(root, "gri_wxyz", lora_kind="lokr", lokr_factor=4),
+        "dora": _bundle(root, "pim_uvwxyz", lora_kind="dora", rank=2, alpha=2.0),
         "bare": _bundle(root, "sif_vwxyz", rank=0),
         "data": root,
     }
@@ -54,7 +55,11 @@ def bundles(tmp_path_factory) -> dict[str, Path]:
 def _deltas(path: Path, model: ToyModel | None = None) -> dict[str, torch.Tensor]:
     lora, targets = read_bundle(path).lora, (model or ToyModel()).lora_targets()
     parts = [AdapterSet.from_state(part, targets, lora, torch.device("cpu")) for part in ("unet", "clip_l")]
-    return {item.target.key: item.adapter.delta(item.parameters) for part in parts for item in part.layers}
+    return {
+        item.target.key: item.adapter.delta(item.parameters, item.target.module)
+        for part in parts
+        for item in part.layers
+    }
 
 
 def test_a_fused_bundle_has_all_names_and_a_plain_lora(bundles, tmp_path):
@@ -91,7 +96,7 @@ def test_fusing_keeps_more_of_each_than_the_plain_sum(bundles, tmp_path):
 
 
 def test_a_bundle_alone_keeps_its_change(bundles, tmp_path):
-    for kind in ("zog", "loha", "lokr"):
+    for kind in ("zog", "loha", "lokr", "dora"):
         out = tmp_path / f"{kind}.safetensors"
         made = fuse([bundles[kind]], ToyModel(), out)
         after = _deltas(out)
@@ -101,7 +106,7 @@ def test_a_bundle_alone_keeps_its_change(bundles, tmp_path):
         assert made.report[0].errors()["all"][0] < 1e-3
 
 
-@pytest.mark.parametrize("kind", ["loha", "lokr", "bare"])
+@pytest.mark.parametrize("kind", ["loha", "lokr", "dora", "bare"])
 def test_every_kind_can_be_fused_with_a_lora(bundles, tmp_path, kind):
     out = tmp_path / "both.safetensors"
     made = fuse([bundles["zog"], bundles[kind]], ToyModel(), out)
@@ -193,7 +198,7 @@ def _changed(path: Path, out: Path, changes) -> Path:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.update({"lora_unet_attn1_to_q.dora_scale": torch.ones(1, 32)}), "dora_scale"),
+        (lambda t: t.update({"lora_unet_attn1_to_q.lokr_w1_a": torch.ones(1, 32)}), "lokr_w1_a"),
         (lambda t: t.update({"lora_unet_elsewhere.lora_down.weight": torch.ones(1, 32)}), "elsewhere"),
         (lambda t: t["lora_unet_attn1_to_q.lora_up.weight"].fill_(float("nan")), "NaN"),
         (lambda t: t.update({"lora_unet_attn1_to_q.lora_down.weight": torch.ones(4, 31)}), "does not fit"),

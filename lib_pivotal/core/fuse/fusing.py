@@ -192,8 +192,9 @@ class _Work:
             own = [adapters for part, adapters in source.adapters.items() if part in parts]
             recorder = InputRecorder(targets)
             with ExitStack() as stack:
-                stack.enter_context(attach([*own, *text]))
+                # First, because a DoRA changes the input of its layer.
                 stack.enter_context(recorder.attached())
+                stack.enter_context(attach([*own, *text]))
                 run(number, ModelRun(self._model, self._weights[number], recorder, self._tick, self._stopped))
             recorders.append(recorder)
         lora: dict[str, torch.Tensor] = {}

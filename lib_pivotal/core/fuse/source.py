@@ -57,7 +57,7 @@ class FuseSource:
         """
         layers = (layer for part in self.adapters.values() for layer in part.layers if layer.target.key == key)
         layer = next(layers, None)
-        return None if layer is None else layer.adapter.delta(layer.parameters)
+        return None if layer is None else layer.adapter.delta(layer.parameters, layer.target.module)
 
     def ranks(self) -> dict[str, int]:
         """What each layer adds to the rank of the result: key → rank."""
@@ -142,7 +142,7 @@ def _require_all(path: Path, bundle: Bundle, adapters: Iterable[AdapterSet]) -> 
     rest = sorted(bundle.lora.keys() - known)
     if rest:
         text = f"The LoRA of {name} has a part that cannot be fused: {printable(rest[0])}."
-        hint = "LoRA, LoCon, LoHa and full LoKr can be, for layers that the model has and without DoRA."
+        hint = "LoRA, LoCon, LoHa, full LoKr and DoRA per input can be, for layers that the model has."
         raise BundleError(text, hint=hint)
     if not all(bool(value.isfinite().all()) for value in bundle.lora.values()):
         raise BundleError(f"The LoRA of {name} has NaN or infinite values.", hint="Choose another file.")
