@@ -173,6 +173,7 @@ ROOMS = {
     "importers": {"bundle", "config", "data"},
     "samples": {"config"},
     "train": {"bundle", "config", "core_tags", "data", "diffusion", "lora", "optim", "textual_inversion"},
+    "fuse": {"bundle", "config", "core_tags", "data", "diffusion", "lora", "textual_inversion", "train"},
 }
 """Room of core → the rooms it may import; each only rooms above it in this table."""
 
