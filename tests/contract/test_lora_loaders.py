@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from lib_pivotal.core.fuse.layer_rows import LayerRows
+from lib_pivotal.core.fuse.solution import fuse_layer
 from lib_pivotal.core.lora.adapter_set import AdapterSet, attach
 from lib_pivotal.core.ports import LoraTarget
 from tests.contract.host_tree import version_of
@@ -158,6 +160,23 @@ def test_a1111_computes_a_dora_as_trained_from_1_9_on_and_ignores_the_magnitudes
         assert (found - expected).norm() > 0.1 * expected.norm()
 
 
+def _assert_same_when_fused(change: Change, place: str) -> None:
+    layers = [LAYERS[place]() for _ in range(2)]
+    layers[1].load_state_dict(layers[0].state_dict())
+    deltas = [_trained(kind, layer)[0] for kind, layer in zip(("lora", "lokr"), layers, strict=True)]
+    rows = LayerRows(layers[0])
+    grams = [torch.randn(50, rows.width, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2)]
+    fused = fuse_layer(rows, deltas, [gram.t() @ gram / 50 for gram in grams], 6)
+    tensors = {"lora_down.weight": fused.down, "lora_up.weight": fused.up, "alpha": torch.tensor(6.0)}
+    found = change(layers[0], tensors)
+    assert (found - fused.delta).norm() <= 1e-5 * fused.delta.norm()
+
+
+@pytest.mark.parametrize("place", LAYERS)
+def test_a1111_adds_what_was_fused(a1111: Change, place: str) -> None:
+    _assert_same_when_fused(a1111, place)
+
+
 @pytest.fixture
 def forge(monkeypatch: pytest.MonkeyPatch) -> Change:
     """The change of a weight by Forge's patcher."""
@@ -186,3 +205,8 @@ def forge(monkeypatch: pytest.MonkeyPatch) -> Change:
 @pytest.mark.parametrize("kind", [*KINDS, "dora"])
 def test_forge_adds_what_was_trained(forge: Change, kind: str, place: str) -> None:
     _assert_same(forge, kind, place)
+
+
+@pytest.mark.parametrize("place", LAYERS)
+def test_forge_adds_what_was_fused(forge: Change, place: str) -> None:
+    _assert_same_when_fused(forge, place)

@@ -187,6 +187,7 @@ ROOMS = {
         "optim",
         "textual_inversion",
     },
+    "fuse": {"bundle", "config", "core_tags", "data", "diffusion", "lora", "textual_inversion", "train"},
 }
 """Room of core → the rooms it may import; each only rooms above it in this table."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,15 @@ from lib_pivotal.core.families import FAMILIES
 if TYPE_CHECKING:
     from lib_pivotal.core.bundle.embeddings import BundledEmbedding
 
-__all__ = ["BUNDLE_KEY", "RunFacts", "build_metadata", "bundled_core_tags", "changed_metadata", "trigger_words"]
+__all__ = [
+    "BUNDLE_KEY",
+    "RunFacts",
+    "build_metadata",
+    "bundled_core_tags",
+    "changed_metadata",
+    "own_metadata",
+    "trigger_words",
+]
 
 BUNDLE_KEY = "pivotal_bundle"
 
@@ -33,9 +41,14 @@ _COVER_SIDE = 256
 """Size in px; small, because previews are stored inside the file."""
 
 
-def trigger_words(config: TrainConfig) -> str:
-    """The names to type in prompts, separated by commas."""
-    return ", ".join(concept.name for concept in config.concepts)
+def trigger_words(config: TrainConfig, kept: Iterable[str] = ()) -> str:
+    """The names to type in prompts, separated by commas.
+
+    Args:
+        config: has the names of the run.
+        kept: names that it keeps without training them.
+    """
+    return ", ".join([*(concept.name for concept in config.concepts), *kept])
 
 
 @dataclass(frozen=True)
@@ -54,6 +67,7 @@ class RunFacts:
         network_module: kohya's name of the kind of adapters.
         network_args: their additional parameters, see ``core.lora.adapter.Adapter.network_args``.
         optimizer: class that trained them.
+        kept: names that the run keeps without training them.
     """
 
     family: str
@@ -67,6 +81,7 @@ class RunFacts:
     network_module: str = "networks.lora"
     network_args: Mapping[str, Any] = field(default_factory=dict)
     optimizer: str = "torch.optim.adamw.AdamW"
+    kept: Sequence[str] = ()
 
 
 def build_metadata(
@@ -135,7 +150,7 @@ def _modelspec(config: TrainConfig, facts: RunFacts) -> dict[str, Any]:
         "modelspec.date": facts.date,
         "modelspec.resolution": f"{config.resolution}x{config.resolution}",
         "modelspec.prediction_type": "v" if facts.is_v_prediction else "epsilon",
-        "modelspec.trigger_phrase": trigger_words(config),
+        "modelspec.trigger_phrase": trigger_words(config, facts.kept),
     }
 
 
@@ -161,14 +176,17 @@ def _own(config: TrainConfig, embeddings: Mapping[str, Mapping[str, torch.Tensor
         }
         for concept in trained_embeddings(config.concepts)
     }
+    for name in facts.kept:
+        vectors = embeddings[name]
+        concepts[name] = {"vectors": int(next(iter(vectors.values())).shape[0]), "sha256": embedding_hash(vectors)}
     values = {"version": 1, "written_by": __version__, "embeddings": concepts, "settings": settings}
     if FAMILIES[facts.family].has_size_conditioning:
         values["size_conditioning"] = ["original", "crop", "bucket"]
     return values
 
 
-def bundled_core_tags(metadata: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The core tags of each embedding, from the metadata of a bundle, which may contain anything.
+def own_metadata(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Our own part of the metadata of a bundle, which may contain anything; empty if there is none.
 
     Args:
         metadata: of a file; the webui has parsed the values that are JSON objects.
@@ -178,7 +196,16 @@ def bundled_core_tags(metadata: Mapping[str, Any]) -> dict[str, list[str]]:
         own = json.loads(own) if isinstance(own, str) else own
     except (ValueError, RecursionError):
         return {}
-    embeddings = own.get("embeddings") if isinstance(own, Mapping) else None
+    return own if isinstance(own, Mapping) else {}
+
+
+def bundled_core_tags(metadata: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The core tags of each embedding, from the metadata of a bundle, which may contain anything.
+
+    Args:
+        metadata: of a file; the webui has parsed the values that are JSON objects.
+    """
+    embeddings = own_metadata(metadata).get("embeddings")
     found = {}
     for name, facts in embeddings.items() if isinstance(embeddings, Mapping) else ():
         tags = facts.get("core_tags") if isinstance(facts, Mapping) else None

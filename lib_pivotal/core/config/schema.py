@@ -81,6 +81,17 @@ class TrainConfig(DataSettings):
         "Path of a bundle, a run folder or a state: a new run starts from its embeddings and LoRA and trains both from "
         "the first step, with the same names, vectors and ranks. Empty starts from the initialization texts.",
     )
+    keep_names: float = setting(
+        0.0,
+        "training",
+        "advanced",
+        "Keep the other names",
+        "Adds concepts to the bundle in Start from weights: its names that this run does not train stay in the new "
+        "bundle, and this is the weight of keeping what its LoRA does for them, 1 for example. 0 trains only names "
+        "that the bundle has, and drops its other ones.",
+        low=0.0,
+        high=10.0,
+    )
     accumulation: int = setting(
         1,
         "training",

@@ -16,7 +16,7 @@ from lib_pivotal.core.lora.negative_rows import negative_rows
 from lib_pivotal.core.optim.flat import FlatParameters
 from lib_pivotal.core.ports import LoraTarget
 
-__all__ = ["NEGATIVE", "AdaptedLayer", "AdapterSet", "attach", "disabled"]
+__all__ = ["NEGATIVE", "AdaptedLayer", "AdapterSet", "attach", "disabled", "enabled"]
 
 NEGATIVE = "negative"
 """Part of the adapters of the UNet that act on negative rows only."""
@@ -196,13 +196,22 @@ def attach(adapters: Sequence[AdapterSet]) -> Iterator[None]:
             handle.remove()
 
 
-@contextlib.contextmanager
-def disabled(adapters: Sequence[AdapterSet]) -> Iterator[None]:
+def disabled(adapters: Sequence[AdapterSet]) -> contextlib.AbstractContextManager[None]:
     """Disable adapters within the context."""
+    return _switched(adapters, is_on=False)
+
+
+def enabled(adapters: Sequence[AdapterSet]) -> contextlib.AbstractContextManager[None]:
+    """Enable adapters within the context."""
+    return _switched(adapters, is_on=True)
+
+
+@contextlib.contextmanager
+def _switched(adapters: Sequence[AdapterSet], *, is_on: bool) -> Iterator[None]:
     before = [part.enabled for part in adapters]
     try:
         for part in adapters:
-            part.enabled = False
+            part.enabled = is_on
         yield
     finally:
         for part, was_enabled in zip(adapters, before, strict=True):

@@ -45,6 +45,7 @@ class Batch:
         has_prior: whether the items are to be predicted as before the training, see ``prediction.PriorPrediction``.
         negatives: one caption per item, for the negative embeddings of what it shows; empty for items that have none.
             Empty as a whole if no item has any.
+        is_kept: whether they are to be predicted as by the bundle that the run started from, see ``kept_names.py``.
     """
 
     latents: torch.Tensor
@@ -56,6 +57,7 @@ class Batch:
     weights: torch.Tensor | None = None
     has_prior: bool = False
     negatives: Sequence[str] = ()
+    is_kept: bool = False
 
 
 def latent_entries(

@@ -98,6 +98,9 @@ def check(
     problems += _check_layers(config, family)
     if is_valid:
         problems += _check_optimizer(config)
+    if config.keep_names and not config.start_from:
+        text = "It keeps names of the bundle that training starts from, and there is none."
+        problems.append(Problem("keep_names", "error", text, "Set Start from weights, or set this to 0."))
     if config.start_from and resumed is None:
         from lib_pivotal.core.train.start_from import check_start_from  # noqa: PLC0415  (imports torch)
 

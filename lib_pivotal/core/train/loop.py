@@ -98,6 +98,9 @@ class Loop:
         self._set_learning_rates(step)
         # batches.py, which uses step_items.py, data/plan.py, data/caption.py and diffusion/noise.py
         batches = setup.batcher.step(step)
+        if setup.keeper is not None:
+            # kept_names.py
+            batches.append(setup.keeper.batch(step, batches[0]))
         count = setup.batcher.items_per_step
         loss = torch.stack([self._backward(batch, count / len(batch.captions)) for batch in batches]).sum()
         self._average_over_processes(loss)
@@ -127,7 +130,7 @@ class Loop:
         setup = self._setup
         if setup.graphs is not None:
             # step_graphs.py, which does the same on a GPU without Python
-            loss = setup.graphs.backward(batch, batch_count, lambda: self._prior(batch))
+            loss = setup.graphs.backward(batch, batch_count, lambda: self._target(batch))
             if loss is not None:
                 return loss
         # diffusion/objective.py
@@ -135,18 +138,18 @@ class Loop:
         with setup.model.autocast():
             # prediction.py, which uses textual_inversion/; the adapters of lora/ act through their hooks
             prediction = setup.predict(noisy, batch)
-            loss = batch_loss(setup.objective, prediction, batch, batch_count, self._prior(batch))
+            loss = batch_loss(setup.objective, prediction, batch, batch_count, self._target(batch))
         # Without a LoRA, captions without names give no gradient.
         if loss.requires_grad:
             setup.optimizer.scaled(loss).backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
-    def _prior(self, batch: Batch) -> torch.Tensor | None:
-        """What the model predicted for a batch before the training, if that is its target."""
-        if not batch.has_prior:
+    def _target(self, batch: Batch) -> torch.Tensor | None:
+        """What the model should predict for a batch; None for the noise or the velocity."""
+        if not batch.has_prior and not batch.is_kept:
             return None
         setup = self._setup
-        return setup.prior(setup.objective.noisy(batch.latents, batch.noise, batch.timesteps), batch)
+        return setup.target(setup.objective.noisy(batch.latents, batch.noise, batch.timesteps), batch)
 
     def _set_learning_rates(self, step: int) -> None:
         """Set the learning rates of this step; freeze embeddings whose learning rate has reached 0."""

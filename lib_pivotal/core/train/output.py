@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from lib_pivotal.core.data.bucket import bucket_for
 from lib_pivotal.core.errors import BundleError, PivotalError
 from lib_pivotal.core.events import Event, SampleReady, Saved, Warned
 from lib_pivotal.core.families import FAMILIES
+from lib_pivotal.core.lora.adapter_set import AdapterSet
 from lib_pivotal.core.lora.kinds import network_module
 from lib_pivotal.core.optim.flat import FlatParameters
 from lib_pivotal.core.ports import SampleMaker, SampleRequest
@@ -132,7 +133,7 @@ class Output:
         written = self._write(
             path,
             step,
-            words=trigger_words(self._setup.config),
+            words=trigger_words(self._setup.config, self._setup.kept),
             negative_words=negative_names(self._setup.config.concepts),
             preview=self._cover,
             replace_preview=self._may_write(path.with_suffix(".png")),
@@ -201,6 +202,7 @@ class Output:
                 **compared_facts(setup),
                 "steps": setup.steps,
                 "balances": setup.balances,
+                "kept": setup.kept,
                 "bundle_path": str(self.bundle_path.absolute()),
                 "written": self._own.facts(),
             }
@@ -277,6 +279,7 @@ def _run_facts(setup: Setup, step: int, output_name: str) -> RunFacts:
         image_count=setup.image_count,
         date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         network_module=network_module(setup.config.lora_kind),
+        kept=list(setup.kept),
         network_args={name: value for part in setup.adapters for name, value in part.network_args().items()},
         optimizer=setup.optimizer.name,
     )
@@ -284,8 +287,9 @@ def _run_facts(setup: Setup, step: int, output_name: str) -> RunFacts:
 
 def _state_tensors(setup: Setup) -> dict[str, torch.Tensor]:
     tensors = {f"{_OPTIMIZER}{key}": value for key, value in setup.optimizer.state_tensors().items()}
-    tensors.update({f"lora/{flat.name}": flat.values.detach().cpu().clone() for flat in _flats(setup)})
+    tensors.update({f"lora/{flat.name}": flat.values.detach().cpu().clone() for flat in _flats(setup.adapters)})
     tensors.update({f"table/{name}": table.weight.detach().cpu().clone() for name, table in setup.tables.items()})
+    tensors.update({f"teacher/{flat.name}": flat.values.cpu().clone() for flat in _flats(setup.teacher_adapters)})
     tensors.update({f"norms/{name}": table.initial_norms.cpu().clone() for name, table in setup.tables.items()})
     return tensors
 
@@ -298,8 +302,10 @@ def compared_facts(setup: Setup) -> dict[str, Any]:
 def load_state(setup: Setup, state: State) -> None:
     """Load a state into a freshly built run."""
     with torch.no_grad():
-        for flat in _flats(setup):
+        for flat in _flats(setup.adapters):
             flat.values.copy_(state.tensors[f"lora/{flat.name}"])
+        for flat in _flats(setup.teacher_adapters):
+            flat.values.copy_(state.tensors[f"teacher/{flat.name}"])
         for name, table in setup.tables.items():
             table.weight.copy_(state.tensors[f"table/{name}"])
             # States of the first release do not have them.
@@ -313,7 +319,8 @@ def load_state(setup: Setup, state: State) -> None:
 def mismatch(setup: Setup, state: State) -> str:
     """Why a state cannot be loaded although settings, data and model match; empty if it can."""
     reason = ""
-    shapes = {f"lora/{flat.name}": flat.values.shape for flat in _flats(setup)}
+    shapes = {f"lora/{flat.name}": flat.values.shape for flat in _flats(setup.adapters)}
+    shapes.update({f"teacher/{flat.name}": flat.values.shape for flat in _flats(setup.teacher_adapters)})
     for name, table in setup.tables.items():
         shapes[f"table/{name}"] = table.weight.shape
         if f"norms/{name}" in state.tensors:
@@ -329,8 +336,8 @@ def mismatch(setup: Setup, state: State) -> str:
     return reason
 
 
-def _flats(setup: Setup) -> list[FlatParameters]:
-    return [flat for part in setup.adapters for flat in part.flats]
+def _flats(adapters: Sequence[AdapterSet]) -> list[FlatParameters]:
+    return [flat for part in adapters for flat in part.flats]
 
 
 def _described(what: str, error: Exception) -> str:

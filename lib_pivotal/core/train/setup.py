@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,13 +26,14 @@ from lib_pivotal.core.ports import DiffusionModel, LiveEmbeddings
 from lib_pivotal.core.process_group import ProcessGroup
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingTable, EmbeddingWeights, Layout, layout_of
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
-from lib_pivotal.core.train.batches import Batcher
+from lib_pivotal.core.train.batches import Batch, Batcher
 from lib_pivotal.core.train.cuda_graph import CudaGraphs
 from lib_pivotal.core.train.guided_prediction import GuidedPrediction
+from lib_pivotal.core.train.kept_names import NameKeeper, TeacherPrediction
 from lib_pivotal.core.train.memory import MemoryPlan, plan_memory
 from lib_pivotal.core.train.prediction import CaptionPrediction, Prediction, PriorPrediction
 from lib_pivotal.core.train.resumed import Resumed
-from lib_pivotal.core.train.start_from import alpha_ratio, load_start
+from lib_pivotal.core.train.start_from import alpha_ratio, kept_names, load_start, with_kept
 from lib_pivotal.core.train.step_count import total_steps
 from lib_pivotal.core.train.step_graphs import StepGraphs
 from lib_pivotal.core.train.training_data import TrainingData, load_training_data
@@ -50,6 +51,9 @@ class Setup:
         balances: whether the concepts are balanced; false for runs that began in a release without balance.
         predict: gets the model's prediction for a batch.
         prior: gets what the model predicted before the training.
+        keeper: keeps names that are not trained; None if there are none, or no LoRA that could change them.
+        kept: these names → number of vectors.
+        teacher_adapters: the adapters that the run started from, if it keeps names; disabled.
         validation: measures images that are not trained; None without any, and in all processes but the first.
         adapters: adapters of the trained parts: UNet and text encoders.
         weight_changes: measure and limit what they change, in the same order.
@@ -68,6 +72,9 @@ class Setup:
     batcher: Batcher
     predict: Prediction
     prior: Prediction
+    keeper: NameKeeper | None
+    kept: Mapping[str, int]
+    teacher_adapters: list[AdapterSet]
     validation: Validation | None
     objective: Objective
     adapters: list[AdapterSet]
@@ -91,7 +98,7 @@ class Setup:
         """Within the context the model is ready for training steps: adapters act, and its layers keep less."""
         model = self.model
         with (
-            attach(self.adapters),
+            attach([*self.adapters, *self.teacher_adapters]),
             lean(model.unet, model.autocast, saves=self.memory.keeps_less or self.uses_checkpointing),
             model.checkpointing(enabled=self.uses_checkpointing),
         ):
@@ -102,6 +109,12 @@ class Setup:
         """Number of trainable values."""
         adapters = sum(flat.values.numel() for part in self.adapters for flat in part.flats)
         return adapters + sum(table.weight.numel() for table in self.tables.values())
+
+    def target(self, noisy: torch.Tensor, batch: Batch) -> torch.Tensor | None:
+        """What the model should predict for noisy latents ``(B, C, h, w)``, same shape; None for noise or velocity."""
+        if batch.is_kept and self.keeper is not None:
+            return self.keeper.teacher(noisy, batch)
+        return self.prior(noisy, batch) if batch.has_prior else None
 
     def embeddings(self) -> LiveEmbeddings:
         """The current embeddings: name → encoder name → vectors ``(n_vectors, width)``, copies on the CPU."""
@@ -153,10 +166,12 @@ def prepare(
         stopped=stopped,
     )
     adapters = _adapters(config, model)
-    layout = layout_of(trained_embeddings(config.concepts), model.text_encoders[0])
-    tables = _tables(config, layout, model)
+    kept = resumed.kept if resumed is not None else kept_names(config, model.text_encoders[0].tokenize)
+    layout = with_kept(layout_of(trained_embeddings(config.concepts), model.text_encoders[0]), kept)
+    tables = _tables(config, layout, model, list(kept))
     if config.start_from and resumed is None:
         load_start(config, adapters, layout, tables, model.text_encoders[0])
+    teacher = _copies(adapters, config, model) if kept else []
     balances = resumed is None or resumed.balances
     shares = share_images(data.images, config, balances=balances)
     steps = total_steps(config, shares, model.family, processes=group.size, resumed=resumed)
@@ -186,6 +201,9 @@ def prepare(
         batcher=_batcher(config, model, data, shares, group, steps),
         predict=_prediction(config, model, conditioner),
         prior=PriorPrediction(model, adapters, has_emphasis=config.emphasis),
+        keeper=_keeper(config, model, adapters, teacher, layout, tables, kept, group),
+        kept=kept,
+        teacher_adapters=teacher,
         validation=_validation(config, model, data, adapters, layout, tables, objective),
         objective=objective,
         adapters=adapters,
@@ -346,8 +364,44 @@ def _negative_adapters(config: TrainConfig, model: DiffusionModel) -> AdapterSet
     return adapters
 
 
-def _tables(config: TrainConfig, layout: Layout, model: DiffusionModel) -> dict[str, EmbeddingTable]:
-    if not config.concepts:
+def _copies(adapters: list[AdapterSet], config: TrainConfig, model: DiffusionModel) -> list[AdapterSet]:
+    """The same adapters with the same values, disabled."""
+    copies = _adapters(config, model)
+    with torch.no_grad():
+        for copy, part in zip(copies, adapters, strict=True):
+            copy.enabled = False
+            for own, other in zip(copy.flats, part.flats, strict=True):
+                own.values.copy_(other.values)
+    return copies
+
+
+def _keeper(
+    config: TrainConfig,
+    model: DiffusionModel,
+    adapters: list[AdapterSet],
+    teacher: list[AdapterSet],
+    layout: Layout,
+    tables: dict[str, EmbeddingTable],
+    kept: Mapping[str, int],
+    group: ProcessGroup,
+) -> NameKeeper | None:
+    if not kept or not adapters:
+        return None
+    embeddings = EmbeddingWeights(layout, {name: table.weight.detach() for name, table in tables.items()})
+    return NameKeeper(
+        list(kept),
+        config,
+        timestep_count=len(model.alphas_cumprod),
+        items_per_step=config.batch_size * config.accumulation,
+        rank=group.rank,
+        teacher=TeacherPrediction(model, teacher, adapters, embeddings, has_emphasis=config.emphasis),
+    )
+
+
+def _tables(
+    config: TrainConfig, layout: Layout, model: DiffusionModel, kept: Sequence[str]
+) -> dict[str, EmbeddingTable]:
+    if not layout:
         return {}
     return {
         encoder.name: EmbeddingTable(
@@ -357,6 +411,7 @@ def _tables(config: TrainConfig, layout: Layout, model: DiffusionModel) -> dict[
             seed=config.seed,
             norms=config.embedding_norms,
             device=model.device,
+            kept=kept,
         )
         for encoder in model.text_encoders
     }

@@ -23,7 +23,7 @@ from lib_pivotal.core.train.state_facts import facts_problem
 from lib_pivotal.core.train.state_files import STATE_HEADER
 from lib_pivotal.core.train.step_bundles import newest_weights
 
-__all__ = ["StartSource", "config_of_state", "find_start", "read_source"]
+__all__ = ["StartSource", "config_of_state", "find_start", "kept_in_state", "read_source"]
 
 _MAGNITUDES = ".dora_scale"
 _RANK_KEYS = {".lora_down.weight": "lora", ".hada_w1_b": "loha", ".lokr_w1": "lokr"}
@@ -131,6 +131,16 @@ def config_of_state(path: Path, header: str) -> TrainConfig:
     return read_dict(facts["config"])[0]
 
 
+def kept_in_state(header: str) -> dict[str, int]:
+    """The names that the run of a state keeps without training them → number of vectors.
+
+    Args:
+        header: its metadata ``STATE_HEADER``, which :func:`config_of_state` has read.
+    """
+    kept: dict[str, int] = json.loads(header).get("kept", {})
+    return kept
+
+
 def _state_source(path: Path, file: TensorFile, tokenizer: Callable[[str], Sequence[int]] | None) -> StartSource:
     config = config_of_state(path, file.metadata[STATE_HEADER])
     shapes = [entry.shape for key, entry in file.entries.items() if key.startswith("table/") and len(entry.shape) == 2]
@@ -139,6 +149,7 @@ def _state_source(path: Path, file: TensorFile, tokenizer: Callable[[str], Seque
     if tokenizer is not None:
         texts = {item.name: item.init_text for item in config.concepts}
         counts = {name: count or max(1, len(tokenizer(texts[name]))) for name, count in counts.items()}
+    counts.update(kept_in_state(file.metadata[STATE_HEADER]))
     ranks = {config.rank, config.conv_rank, config.text_encoder_rank} - {0}
     lora_kind = config.lora_kind if ranks else ""
     factor = config.lokr_factor if lora_kind == "lokr" else None
