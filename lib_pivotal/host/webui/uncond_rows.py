@@ -63,8 +63,8 @@ def _guarded(arguments: Sequence[Any], options: Mapping[str, Any]) -> NegativeRo
 def _found(arguments: Sequence[Any], options: Mapping[str, Any]) -> NegativeRows | None:
     """The rows of the negative prompt; None if there are none, or if it is not certain which they are.
 
-    Host: backend/sampling/sampling_function.py (before August 2024 ldm_patched/modules/samplers.py),
-        ``cond_or_uncond``, Forge, reForge: 0 or 1 for each of equally large parts of the batch.
+    Host: backend/sampling/sampling_function.py, ``compute_cond_mark``, Forge: ``cond_or_uncond`` has 0 or 1 for each of
+        equally large parts of the batch; in reForge likewise.
     Host: modules/sd_samplers_cfg_denoiser.py, ``forward``, A1111 1.6.1-1.10.1: the rows of the negative prompt come
         last; they have a call of their own with ``batch_cond_uncond`` off and for encodings of different lengths, and
         none where guidance is skipped. The lengths may have been made equal.
