@@ -201,6 +201,7 @@ class Output:
                 **compared_facts(setup),
                 "steps": setup.steps,
                 "balances": setup.balances,
+                "samples_per_step": setup.samples_per_step,
                 "bundle_path": str(self.bundle_path.absolute()),
                 "written": self._own.facts(),
             }

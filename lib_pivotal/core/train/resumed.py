@@ -19,15 +19,18 @@ class Resumed:
     Attributes:
         steps: its number of steps; 0 if the state is from a release that did not store it.
         balances: whether it balances its concepts, as all runs have done since the states contain this.
+        samples_per_step: samples of a step in all processes together; 0 if the state is from a release that did not
+            store it.
     """
 
     steps: int
     balances: bool
+    samples_per_step: int = 0
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> Resumed:
         """From the facts of a state in which :func:`resumed_problem` finds nothing."""
-        return cls(facts.get("steps", 0), facts.get("balances", False))
+        return cls(facts.get("steps", 0), facts.get("balances", False), facts.get("samples_per_step", 0))
 
 
 def with_later_settings(values: Any) -> Any:
@@ -44,4 +47,7 @@ def resumed_problem(facts: Mapping[str, Any]) -> str:
     steps, balances = facts.get("steps", 0), facts.get("balances", False)
     if type(steps) is not int or not 0 <= steps <= _MOST_STEPS:
         return "steps is not a number of steps in its header"
+    samples = facts.get("samples_per_step", 0)
+    if type(samples) is not int or not 0 <= samples <= _MOST_STEPS:
+        return "samples_per_step is not a number of samples in its header"
     return "" if isinstance(balances, bool) else "balances has the wrong type in its header"

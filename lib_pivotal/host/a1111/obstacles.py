@@ -7,15 +7,16 @@ from typing import Any
 
 import torch
 
-from lib_pivotal.core.checkpoint_file import read_checkpoint_file
+from lib_pivotal.core.checkpoint_file import CheckpointFile, read_checkpoint_file
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.config.shown import shown
 from lib_pivotal.core.errors import HostError, Problem
 from lib_pivotal.core.train.checks import check_schedule, family_hints
+from lib_pivotal.host.a1111.eight_bits import is_in_eight_bits
 from lib_pivotal.host.a1111.family import family_of, native_resolution, require_trainable
 from lib_pivotal.host.a1111.noise_schedule import marks_of, noise_schedule_of
 
-__all__ = ["family_to_train", "find_obstacles"]
+__all__ = ["family_to_train", "file_to_train", "find_obstacles", "loaded_model"]
 
 
 def find_obstacles(config: TrainConfig) -> list[Problem]:
@@ -28,18 +29,33 @@ def family_to_train(config: TrainConfig) -> str:
 
     The model in memory shows it, and otherwise the header of the checkpoint's file.
     """
+    model = loaded_model(config)
+    if model is not None:
+        return family_of(model)
+    found = file_to_train(config)
+    return found.family if found is not None else ""
+
+
+def loaded_model(config: TrainConfig) -> Any:
+    """The model in memory if it is the chosen or selected checkpoint; otherwise None."""
     from modules import sd_models
 
     info, model = _wanted(config), sd_models.model_data.sd_model
     wanted = getattr(info, "filename", None)
     if model is not None and (wanted == model.sd_checkpoint_info.filename or not (wanted or config.checkpoint)):
-        return family_of(model)
+        return model
+    return None
+
+
+def file_to_train(config: TrainConfig) -> CheckpointFile | None:
+    """What the header of the chosen or selected checkpoint's file says; None if it cannot be read."""
+    info = _wanted(config)
     if info is None or Path(info.filename).suffix.lower() != ".safetensors":
-        return ""
+        return None
     try:
-        return read_checkpoint_file(Path(info.filename)).family
+        return read_checkpoint_file(Path(info.filename))
     except HostError:
-        return ""
+        return None
 
 
 def _wanted(config: TrainConfig) -> Any:
@@ -55,29 +71,17 @@ def _wanted(config: TrainConfig) -> Any:
 
 
 def _start_options() -> list[Problem]:
-    """Host: modules/cmd_args.py, ``--lowvram`` and others, A1111 1.6.1-1.10.1: a flag that is not given is False.
+    """Host: modules/cmd_args.py, ``--upcast-sampling``, A1111 1.6.1-1.10.1: a flag that is not given is False.
 
     Host: modules/sd_hijack_unet.py, ``apply_model``, A1111 1.6.1-1.10.1: with ``--upcast-sampling`` generations
     cast weights of GroupNorm and GEGLU in place, so it cannot be verified that they are unchanged.
     """
     from modules import shared
 
-    hints = {
-        "lowvram": "Training needs the whole model on the device.",
-        "medvram": "Training needs the whole model on the device.",
-        "upcast_sampling": "Use --no-half instead.",
-    }
-    problems = []
-    for flag, hint in hints.items():
-        if getattr(shared.cmd_opts, flag, False):
-            option = "--" + flag.replace("_", "-")
-            text = f"The webui was started with {option}, and cannot train with that option."
-            problems.append(Problem("webui", "error", text, f"Start it without {option}. {hint}"))
-    # Host: modules/shared_options.py, ``fp8_storage``, A1111 1.8-1.10.1; earlier ones have no fp8.
-    if getattr(shared.opts, "fp8_storage", "Disable") == "Enable":
-        text = "The setting FP8 weight is on, and a model in fp8 cannot be trained."
-        problems.append(Problem("webui", "error", text, "Set Settings, FP8 weight to Disable."))
-    return problems
+    if not getattr(shared.cmd_opts, "upcast_sampling", False):
+        return []
+    text = "The webui was started with --upcast-sampling, and cannot train with that option."
+    return [Problem("webui", "error", text, "Start it without --upcast-sampling. Use --no-half instead.")]
 
 
 def _checkpoint(config: TrainConfig) -> list[Problem]:
@@ -177,10 +181,14 @@ def _selected() -> str | None:
 
 def _precision(wanted: str) -> list[Problem]:
     """Host: modules/devices.py, ``device``, and ``--no-half``, A1111 1.6.1-1.10.1."""
-    from modules import devices, shared
+    from modules import devices, sd_models, shared
 
     device = torch.device(devices.device or "cpu").type
     is_half = not shared.cmd_opts.no_half
+    model = sd_models.model_data.sd_model
+    if wanted == "fp32" and model is not None and is_in_eight_bits(model.model):
+        text = "The webui stores the model in fp8, so it cannot run in fp32."
+        return [Problem("precision", "error", text, "Choose auto, or set Settings, FP8 weight to Disable.")]
     if device in ("cpu", "mps") and is_half:
         text = f"The model is in fp16 and runs on {device}, which cannot train in fp16."
         return [Problem("precision", "error", text, "Start the webui with --no-half.")]

@@ -11,8 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from lib_pivotal.core.ports import LiveEmbeddings, Offloading, Sample, SampleRequest
+from lib_pivotal.core.ports import LiveEmbeddings, Sample, SampleRequest
 from lib_pivotal.host.a1111.family import unet_of
+from lib_pivotal.host.a1111.low_memory import LowMemoryMode
 from lib_pivotal.host.a1111.txt2img import (
     forget_conds,
     generate,
@@ -20,6 +21,7 @@ from lib_pivotal.host.a1111.txt2img import (
     pinned_options,
     same_prompt_history,
 )
+from lib_pivotal.host.offload import Offloading
 from lib_pivotal.host.webui.uncond_rows import negative_rows_found
 
 __all__ = ["A1111Sampler"]
@@ -55,11 +57,13 @@ class A1111Sampler:
     Args:
         model: the webui's model.
         borrowed: the same model as the engine sees it.
+        low_memory: the suspended low-memory mode of the webui; None without one.
     """
 
-    def __init__(self, model: Any, borrowed: _BorrowedModel) -> None:
+    def __init__(self, model: Any, borrowed: _BorrowedModel, low_memory: LowMemoryMode | None = None) -> None:
         self._model = model
         self._borrowed = borrowed
+        self._low_memory = low_memory
 
     def make(self, request: SampleRequest, embeddings: LiveEmbeddings) -> Sample | None:
         """Generate one image whose prompt may name ``embeddings``; None when it was interrupted.
@@ -78,13 +82,26 @@ class A1111Sampler:
             stack.enter_context(pinned_options(self._options(request)))
             stack.enter_context(same_prompt_history())
             stack.enter_context(_registered(self._model, embeddings))
-            stack.enter_context(self._borrowed.offloading.on_device("vae"))
-            stack.enter_context(self._borrowed.offloading.on_device("text_encoders"))
+            stack.enter_context(self._parts_placed())
             stack.enter_context(negative_rows_found(unet_of(self._model)))
             stack.callback(forget_conds)
             forget_conds()
             task = make_task(request, self._model, do_not_reload_embeddings=True, disable_extra_networks=True)
             return generate(task, "a preview", "Training continues.")
+
+    @contextlib.contextmanager
+    def _parts_placed(self) -> Iterator[None]:
+        """Within the context the webui can generate: all parts are on the device, or its own hooks move them there."""
+        offloading = self._borrowed.offloading
+        if self._low_memory is None:
+            with offloading.on_device("vae"), offloading.on_device("text_encoders"):
+                yield
+            return
+        try:
+            with self._low_memory.resumed():
+                yield
+        finally:
+            offloading.move_back()
 
     def _options(self, request: SampleRequest) -> dict[str, Any]:
         """Settings that must not change during a preview.

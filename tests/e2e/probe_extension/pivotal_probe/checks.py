@@ -33,6 +33,7 @@ def fingerprint() -> dict[str, Any]:
         "inference": sum(item.is_inference() for item in model.parameters()),
         "hooks": sum(len(item._forward_hooks) + len(item._forward_pre_hooks) for item in modules),
         "forwards": sum("forward" in item.__dict__ for item in modules),
+        "low_memory": [model.lowvram, sorted({"encode", "decode"} & set(vars(model.first_stage_model)))],
         "checkpoint_flags": sum(bool(item.__dict__.get("use_checkpoint")) for item in modules),
         "attention": optimizer.name if optimizer else None,
         "checkpoint": model.sd_checkpoint_info.title,
