@@ -60,6 +60,8 @@ class Family:
         base_version: value of ``ss_base_model_version``.
         architecture: ``modelspec.architecture`` of models that predict noise.
         v_architecture: ``modelspec.architecture`` of models that predict velocity.
+        lora_values: values that a rank of 1 adds to a LoRA of a full-size model: of the attention and feed-forward
+            layers of its UNet, of its convolutions, and of its text encoders.
         is_v2: value of ``ss_v2``.
         activation_kib: KiB that a full-size UNet keeps for the backward pass, per latent cell and image.
         lean_activation_kib: KiB where convolutions and group norms keep less, see ``activations/lean.py``.
@@ -89,6 +91,7 @@ class Family:
     activation_kib: int
     lean_activation_kib: int
     checkpointed_activation_kib: int
+    lora_values: tuple[int, int, int]
     is_v2: bool = False
     has_conditioner: bool = False
     has_ldm_keys: bool = False
@@ -129,6 +132,7 @@ _SD1 = Family(
     activation_kib=163,
     lean_activation_kib=120,
     checkpointed_activation_kib=21,
+    lora_values=(374_016, 680_040, 165_888),
     allows_clip_skip=True,
 )
 
@@ -154,6 +158,7 @@ _SD2 = Family(
     activation_kib=150,
     lean_activation_kib=117,
     checkpointed_activation_kib=21,
+    lora_values=(382_208, 680_040, 442_368),
     is_v2=True,
     v_global_step=220_000,
 )
@@ -190,6 +195,7 @@ _SDXL = Family(
     activation_kib=267,
     lean_activation_kib=239,
     checkpointed_activation_kib=25,
+    lora_values=(2_616_320, 417_640, 903_168),
     has_conditioner=True,
     has_ldm_keys=True,
     has_lowest_attention=True,

@@ -100,7 +100,6 @@ def _conditioner(count: int) -> Any:
         ({"is_sdxl": True, "is_sdxl_inpaint": True, "conditioner": _conditioner(2)}, "SDXL inpainting"),
         ({"is_sd3": True}, "SD3"),
         ({"cond_stage_key": "edit"}, "instruct-pix2pix"),
-        ({"lowvram": True}, "low-memory"),
     ],
 )
 def test_models_that_cannot_be_trained_are_refused_by_name(
@@ -149,7 +148,7 @@ def test_the_webuis_zero_terminal_schedule_is_trained_with(monkeypatch: pytest.M
 
 def test_all_problems_at_once_with_the_names_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     webui, _model = toy_webui(monkeypatch)
-    webui.modules["shared"].cmd_opts.medvram = True
+    webui.modules["shared"].cmd_opts.upcast_sampling = True
     found = A1111Host("").problems(TrainConfig(checkpoint="nothing like it", precision="fp16"))
     assert [problem.field for problem in found] == ["webui", "checkpoint", "precision"]
     assert "m.safetensors [12]" in found[1].hint

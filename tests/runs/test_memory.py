@@ -11,6 +11,7 @@ from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.core.train import memory
 from lib_pivotal.core.train.memory import plan_memory
+from lib_pivotal.core.train.placement import Placement
 from lib_pivotal.core.train.run import Folders, train
 from tests.unit.toy import ToyEncoder, ToyModel, toy_config, write_images
 
@@ -111,6 +112,71 @@ def test_saving_memory_changes_no_value_and_uses_every_technique(tmp_path):
     assert not any("forward" in vars(module) for model in (fast, lean) for module in model.unet.modules())
     for key, value in plain.lora.items():
         assert torch.equal(saved.lora[key], value)
+
+
+def test_encoding_twice_changes_no_value_and_leaves_the_encoders_off_the_device(tmp_path, monkeypatch):
+    settings = {"memory": "save", "text_encoder_rank": 2, "emphasis": True}
+    _, _, plain = run(tmp_path, "plain", **settings)
+    monkeypatch.setattr(memory, "free_bytes", lambda _device: 0)
+    monkeypatch.setattr(ToyModel().offloading.__class__, "weight_bytes", lambda _self, _part: 1000)
+    model, _, swapped = run(tmp_path, "swapped", **settings)
+    assert model.offloading.offloaded == {"vae", "text_encoders"}
+    assert set(plain.lora) == set(swapped.lora)
+    for key, value in plain.lora.items():
+        assert torch.equal(swapped.lora[key], value), key
+    for name, parts in plain.embeddings.items():
+        for encoder, vectors in parts.items():
+            assert torch.equal(swapped.embeddings[name][encoder], vectors)
+
+
+def test_trained_encoders_are_swapped_only_when_nothing_else_helps(monkeypatch):
+    assert not plan(monkeypatch, 8 * GIB, "save", text=GIB).swaps_text
+    assert not plan(monkeypatch, None, "save", text=GIB).swaps_text
+    assert not plan(monkeypatch, 1, "fast", text=GIB).swaps_text
+    assert not plan(monkeypatch, 1, "save").swaps_text
+    swapped = plan(monkeypatch, 1, "save", text=GIB)
+    assert swapped.swaps_text
+    assert swapped.needed < plan(monkeypatch, 1, "save").needed
+
+
+def test_a_host_that_keeps_the_model_in_main_memory_gets_each_part_placed_when_it_is_needed(tmp_path):
+    write_images(tmp_path / "data")
+    folders = Folders(tmp_path / "run", tmp_path / "bundles", tmp_path / "cache")
+    folders.run.mkdir()
+    model, seen = ToyModel(), {}
+    model.offloading.offloaded = {"unet", "text_encoders", "vae"}
+    for stage, owner, name in (("encoding", model.vae, "encode"), ("step", model, "predict")):
+        real = getattr(owner, name)
+
+        def noting(*arguments, _real=real, _stage=stage):
+            seen.setdefault(_stage, set(model.offloading.offloaded))
+            return _real(*arguments)
+
+        setattr(owner, name, noting)
+    config = toy_config(tmp_path / "data", memory="fast", shuffle_tags=False, tag_dropout=0.0)
+    train(config, model, None, [], Control(), folders)
+    assert seen["encoding"] == {"unet", "text_encoders", "vae"}
+    assert seen["step"] == {"vae"}
+    assert model.offloading.offloaded == {"vae", "text_encoders"}, "nothing before them is trained any more"
+
+
+def test_weights_in_eight_bits_are_always_recomputed(tmp_path):
+    write_images(tmp_path / "data")
+    folders = Folders(tmp_path / "run", tmp_path / "bundles", tmp_path / "cache")
+    folders.run.mkdir()
+    model = ToyModel()
+    model.must_recompute = True
+    train(toy_config(tmp_path / "data", memory="fast"), model, None, [], Control(), folders)
+    assert model.checkpointed == [True]
+
+
+def test_parts_that_are_not_needed_make_room_for_the_vae(tmp_path, monkeypatch):
+    model = ToyModel()
+    config = toy_config(tmp_path, resolution=1024, batch_size=4)
+    for free, offloaded, batch in ((None, set(), 4), (80 * GIB, set(), 4), (GIB, {"unet", "text_encoders"}, 1)):
+        monkeypatch.setattr(memory, "free_bytes", lambda _device, free=free: free)
+        assert Placement(config, model).for_encoding() == batch
+        assert model.offloading.offloaded == offloaded
 
 
 def test_encoders_stay_on_the_device_while_captions_are_shuffled(tmp_path):

@@ -16,6 +16,7 @@ from lib_pivotal.app.comparison import comparison_for
 from lib_pivotal.app.fusing import fusing_for
 from lib_pivotal.core.config.io import to_dict
 from lib_pivotal.core.errors import Interrupted
+from lib_pivotal.core.train.memory_estimate import DeviceMemory
 from tests.ui.fake_host import good_config
 
 V1 = "/pivotal/v1"
@@ -124,6 +125,11 @@ def test_a_data_report_says_what_each_concept_gets(session, images):
     (row,) = report["rows"]
     assert (row["name"], row["images"], row["alone"], row["share"]) == ("zog", 6, 6, 1.0)
     assert (row["fewest_views"], row["most_views"], row["remark"]) == (200.0, 200.0, "")
+    assert report["memory"] is None
+    session.host.memory = DeviceMemory("sd1", unet=2**31, text_encoders=2**28, vae=2**27, available=2**33)
+    memory = client.post(f"{V1}/data_report", json=to_dict(good_config(images))).json()["memory"]
+    assert memory["peak"] == max(memory["training"], memory["encoding"]) > memory["unet"] == 2**31
+    assert (memory["available"], memory["missing"]) == (2**33, 0)
     for bad in ({"data_folder": str(images / "none")}, {"rank": -1}, []):
         answer = client.post(f"{V1}/data_report", json=bad)
         assert answer.status_code == 422

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lib_pivotal.core.lora.adapter_set import AdapterSet
+from lib_pivotal.core.lora.adapter_set import AdapterSet, attach
 from lib_pivotal.core.lora.weight_change import WeightChange
 from lib_pivotal.core.ports import LoraTarget
 
@@ -73,3 +73,23 @@ def test_an_untrained_lora_changes_nothing_and_can_be_limited():
     assert float(change.largest()) == 0.0
     change.limit(1.0)
     assert torch.equal(adapters.flat.values, values)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "dora"])
+def test_weights_in_eight_bits_count_as_what_they_are(kind):
+    if not hasattr(torch, "float8_e4m3fn"):
+        pytest.skip("this torch has no fp8")
+    found = []
+    for dtype in (torch.float8_e4m3fn, torch.float32):
+        torch.manual_seed(0)
+        layer = torch.nn.Linear(12, 20).to(torch.float8_e4m3fn).to(dtype)
+        target = LoraTarget("k", "unet", "attention", layer)
+        adapters = AdapterSet.with_ranks("unet", [(target, 4)], 0.5, 1, CPU, kind=kind, lokr_factor=4)
+        with torch.no_grad():
+            adapters.flat.values.normal_()
+        with attach([adapters]), torch.autocast("cpu", dtype=torch.bfloat16):
+            output = layer(torch.linspace(-1, 1, 24).view(2, 12)).detach().float()
+        found.append((float(WeightChange(adapters).largest()), output))
+    (eight, small), (wide, full) = found
+    assert eight == pytest.approx(wide, rel=0.01)
+    assert torch.allclose(small, full, rtol=0.05, atol=0.1)

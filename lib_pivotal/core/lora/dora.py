@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from lib_pivotal.core.lora.adapter import Parameters
+from lib_pivotal.core.lora.frozen_weight import frozen_weight
 from lib_pivotal.core.lora.locon import Locon
 from lib_pivotal.core.lora.lora import FusedLora, Lora
 
@@ -52,7 +53,7 @@ class Dora:
     def initialize(self, parameters: Parameters, module: Any, generator: torch.Generator) -> None:
         """Initialize the LoRA as usual, and the magnitudes with the norms of the layer's weight."""
         self._lora.initialize(parameters, module, generator)
-        parameters["magnitude"].copy_(_squares(module.weight).sqrt().view(self._magnitude_shape))
+        parameters["magnitude"].copy_(_squares(frozen_weight(module)).sqrt().view(self._magnitude_shape))
 
     def scaled_input(self, module: Any, x: torch.Tensor, parameters: Parameters) -> torch.Tensor:
         """What the layer gets instead of its input: every channel times its magnitude over its present norm.
@@ -73,12 +74,12 @@ class Dora:
     @torch.no_grad()
     def _norms(self, parameters: Parameters, module: Any) -> torch.Tensor:
         """Norm of each input channel of ``W + BA``, fp32, shape ``(in,)``."""
-        own, mixed, added = _products(module.weight.detach(), parameters)
+        own, mixed, added = _products(frozen_weight(module, parameters["magnitude"].device), parameters)
         return (own + 2 * mixed + added).clamp(min=_SMALLEST**2).sqrt()
 
     def delta(self, parameters: Parameters, module: Any) -> torch.Tensor:
         """``m ∘ (W + BA) / ‖W + BA‖ - W``, fp32, in the shape of the layer's weight."""
-        weight = module.weight.detach().float()
+        weight = frozen_weight(module, parameters["magnitude"].device).float()
         ratio = (parameters["magnitude"].flatten() / self._norms(parameters, module)).view(self._magnitude_shape)
         change: torch.Tensor = (weight + self._lora.delta(parameters, module)) * ratio - weight
         return change
@@ -89,7 +90,7 @@ class Dora:
         for number, module in enumerate(modules):
             parameters = {name: value[number] for name, value in stacked.items()}
             ratio = parameters["magnitude"].flatten() / self._norms(parameters, module)
-            own, mixed, added = _products(module.weight.detach(), parameters)
+            own, mixed, added = _products(frozen_weight(module, parameters["magnitude"].device), parameters)
             # Of each input channel the change is (r - 1) w + r δ.
             squares = (ratio - 1).square() * own + 2 * ratio * (ratio - 1) * mixed + ratio.square() * added
             norms.append(squares.sum().clamp(min=0.0).sqrt())

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from lib_pivotal.core.lora.adapter_set import AdaptedLayer, AdapterSet
+from lib_pivotal.core.lora.frozen_weight import frozen_weight
 
 __all__ = ["WeightChange"]
 
@@ -81,6 +80,5 @@ def _chunks(part: AdapterSet, numbers: list[int]) -> list[list[int]]:
 
 
 def _weight_norm(layer: AdaptedLayer) -> torch.Tensor:
-    weight: Any = layer.target.module.weight
-    norm: torch.Tensor = torch.linalg.vector_norm(weight.detach(), dtype=torch.float32)
+    norm: torch.Tensor = torch.linalg.vector_norm(frozen_weight(layer.target.module), dtype=torch.float32)
     return norm

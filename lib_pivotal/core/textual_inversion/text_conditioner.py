@@ -11,6 +11,7 @@ import torch
 from lib_pivotal.core.ports import DiffusionModel, EncodedText, ImageSize, TextEncoder
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
 from lib_pivotal.core.textual_inversion.emphasis import weighted
+from lib_pivotal.core.textual_inversion.encoded_twice import encoded_twice
 from lib_pivotal.core.textual_inversion.prompt_chunks import ChunkedPrompt, PromptChunker
 from lib_pivotal.core.to_device import to_device
 
@@ -48,7 +49,10 @@ class TextConditioner:
         model: the borrowed model.
         embeddings: vectors of the embeddings; without any, names are plain text.
         adapters: trained adapters of the text encoders; may be empty.
-        may_offload: whether to offload the text encoders once nothing that their output depends on is trained any more.
+        may_offload: whether to offload the text encoders once nothing that their output depends on is trained any more,
+            and to keep what they have encoded in main memory.
+        encodes_twice: whether to encode again in the backward pass, so that offloaded text encoders need not be on the
+            device in between.
         encoders: replacements for the model's own text encoders.
         has_emphasis: whether brackets in captions weigh what is in them, see ``emphasis.py``.
     """
@@ -60,11 +64,14 @@ class TextConditioner:
         adapters: Sequence[TrainedAdapters] = (),
         *,
         may_offload: bool = False,
+        encodes_twice: bool = False,
         encoders: Sequence[TextEncoder] = (),
         has_emphasis: bool = False,
     ) -> None:
         self._model = model
         self._may_offload = may_offload
+        self._encodes_twice = encodes_twice
+        self._cached_on = torch.device("cpu") if may_offload else model.device
         self._encoders = encoders or model.text_encoders
         self._embeddings = embeddings or EmbeddingWeights()
         self._adapters = list(adapters)
@@ -137,7 +144,7 @@ class TextConditioner:
             self._cached.clear()
             self._cached_bytes = 0
         if len(trained) == len(captions):
-            return self._run_adapted(captions, adapted)
+            return self._run_trained(captions, adapted)
         if self._may_offload and not self.is_trained:
             self._model.offloading.offload("text_encoders")
             self._may_offload = False
@@ -145,13 +152,14 @@ class TextConditioner:
         if trained:
             with_adapters = set(captions[:adapted])
             count = sum(caption in with_adapters for caption in trained)
-            parts = _by_caption(trained, chunks, self._run_adapted(trained, count))
+            parts = _by_caption(trained, chunks, self._run_trained(trained, count))
         new = [caption for caption in distinct if caption not in parts and caption not in self._cached]
         if new:
             with torch.no_grad():
                 self._cache(_by_caption(new, chunks, self._run_all(new)))
         own = [parts[caption] if caption in parts else self._cached[caption] for caption in captions]
-        return [_joined([part[number] for part in own]) for number in range(len(self._chunkers))]
+        device = self._model.device
+        return [_joined([part[number] for part in own], device) for number in range(len(self._chunkers))]
 
     def _is_trained(self, caption: str) -> bool:
         """Whether the encoding of a caption may change with the next step."""
@@ -162,8 +170,8 @@ class TextConditioner:
         return is_named and any(weight.requires_grad for weight in weights)
 
     def _cache(self, encoded: dict[str, list[EncodedText]]) -> None:
-        self._cached.update(encoded)
-        for texts in encoded.values():
+        for caption, texts in encoded.items():
+            self._cached[caption] = [_moved(text, self._cached_on) for text in texts]
             self._cached_bytes += sum(text.hidden.numel() * text.hidden.element_size() for text in texts)
 
     def _run_adapted(self, captions: Sequence[str], adapted: int) -> list[EncodedText]:
@@ -179,7 +187,23 @@ class TextConditioner:
         finally:
             for item, was_enabled in zip(self._adapters, enabled, strict=True):
                 item.enabled = was_enabled
-        return [_joined(pair) for pair in zip(with_adapters, without, strict=True)] if adapted else without
+        return (
+            [_joined(pair, self._model.device) for pair in zip(with_adapters, without, strict=True)]
+            if adapted
+            else without
+        )
+
+    def _run_trained(self, captions: Sequence[str], adapted: int) -> list[EncodedText]:
+        """The same, with everything that the backward pass needs."""
+        if not self._encodes_twice:
+            return self._run_adapted(captions, adapted)
+
+        def run() -> list[EncodedText]:
+            # The backward pass is not within the autocast context of the step.
+            with self._model.autocast():
+                return self._run_adapted(captions, adapted)
+
+        return encoded_twice(run, lambda: self._model.offloading.on_device("text_encoders"))
 
     def _run_all(self, captions: Sequence[str]) -> list[EncodedText]:
         chunked = [self._chunk(caption) for caption in captions]
@@ -224,6 +248,11 @@ def _by_caption(captions: Sequence[str], chunks: int, encoded: Sequence[EncodedT
     return result
 
 
-def _joined(texts: Sequence[EncodedText]) -> EncodedText:
+def _moved(text: EncodedText, device: torch.device) -> EncodedText:
+    return EncodedText(text.hidden.to(device), None if text.pooled is None else text.pooled.to(device))
+
+
+def _joined(texts: Sequence[EncodedText], device: torch.device) -> EncodedText:
+    hidden = to_device(torch.cat([text.hidden for text in texts]), device)
     pooled = [text.pooled for text in texts if text.pooled is not None]
-    return EncodedText(torch.cat([text.hidden for text in texts]), torch.cat(pooled) if pooled else None)
+    return EncodedText(hidden, to_device(torch.cat(pooled), device) if pooled else None)

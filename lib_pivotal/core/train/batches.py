@@ -80,6 +80,7 @@ def latent_entries(
             shown=image.shown,
             background=background if image.transparency else "white",
             is_converted="profile" in image.notes,
+            pixel_count=image.width * image.height,
         )
         for image in images
     ]
@@ -100,6 +101,7 @@ class Batcher:
         rank: index of this process.
         processes: number of processes that train together.
         steps: number of steps of the run, which tag warm-up depends on; 0 trains all tags from the beginning.
+        items_per_step: number of items of a step in this process; 0 for batch size × accumulation.
 
     Attributes:
         items_per_step: number of items of a step in this process.
@@ -118,11 +120,12 @@ class Batcher:
         rank: int = 0,
         processes: int = 1,
         steps: int = 0,
+        items_per_step: int = 0,
     ) -> None:
         self._config = config
         self._device = device
         self._timestep_count = timestep_count
-        self.items_per_step = config.batch_size * config.accumulation
+        self.items_per_step = items_per_step or config.batch_size * config.accumulation
         self._first = rank * self.items_per_step
         self._negatives = NegativeCaptions(config.concepts)
         self._step_size = self.items_per_step * processes
@@ -135,10 +138,11 @@ class Batcher:
         size += sum(image.mask.cells.nbytes for image in images if image.mask is not None)
         self._home = device if size <= _ON_DEVICE_BYTES else torch.device("cpu")
         self._unmasked_share = config.unmasked_share
-        self._latents = items
         self._slots = _slots(entries)
-        # Many latents are not copied, because they may be in a file.
+        # Many latents are not copied, because they may be in a file. Those that are, are not kept a second time.
         self._stacked = _stacked(entries, items, device) if size <= _ON_DEVICE_BYTES else None
+        self._latents = items if self._stacked is None else ()
+        self._shapes = {entry.bucket: item.mean.shape for entry, item in zip(entries, items, strict=True)}
         self._masks = _stacked_masks(images, entries, config.mask_floor, self._home)
         self._buckets = buckets
 
@@ -176,7 +180,7 @@ class Batcher:
         indices = [index for _, index in places]
         has_prior = self._items.has_prior[indices[0]]
         bucket = self._buckets[indices[0]]
-        shape = tuple(self._latents[indices[0]].mean.shape)
+        shape = tuple(self._shapes[bucket])
         noises, numbers, mask_slots, captions, negatives = [], [], [], [], []
         for position, index in places:
             item, rng = item_noise(
@@ -245,7 +249,13 @@ def _stacked(
     by_bucket: dict[tuple[int, int], list[torch.Tensor]] = {}
     for entry, item in zip(entries, items, strict=True):
         by_bucket.setdefault(entry.bucket, []).append(item.moments)
-    return {bucket: torch.stack(group).to(device) for bucket, group in by_bucket.items()}
+    stacked = {}
+    for bucket, group in by_bucket.items():
+        # Filled on the device, without a stack in main memory first.
+        stacked[bucket] = torch.empty(len(group), *group[0].shape, device=device)
+        for place, moments in zip(stacked[bucket], group, strict=True):
+            place.copy_(moments)
+    return stacked
 
 
 def _stacked_masks(

@@ -23,6 +23,7 @@ from lib_pivotal.core.errors import Problem
 from lib_pivotal.core.families import CHUNK_TOKENS, FAMILIES, Family
 from lib_pivotal.core.printable import printable
 from lib_pivotal.core.train.concept_table import ConceptTable, concept_table, table_problems
+from lib_pivotal.core.train.memory_estimate import DeviceMemory, MemoryEstimate, estimate_memory, memory_problems
 from lib_pivotal.core.train.output_check import ValuesPerRank, check_output
 from lib_pivotal.core.train.resumed import Resumed
 
@@ -43,12 +44,14 @@ class Checked:
         dataset: contents of the data folder.
         knew_tokens: whether a tokenizer was available; without one the check of names is incomplete.
         table: what each concept gets; None if the settings are invalid or there are no images.
+        memory: estimated GPU memory; None if there is no table, or the host does not know its GPU or the model.
     """
 
     problems: list[Problem]
     dataset: DatasetReport
     knew_tokens: bool
     table: ConceptTable | None = None
+    memory: MemoryEstimate | None = None
 
     @property
     def has_errors(self) -> bool:
@@ -71,6 +74,7 @@ def check(
     family: str = "",
     processes: int = 1,
     resumed: Resumed | None = None,
+    memory: DeviceMemory | None = None,
 ) -> Checked:
     """Find all problems of a run at once: settings, names, dataset, output.
 
@@ -88,6 +92,7 @@ def check(
         family: family of the model, see ``core.families``; empty if it is not known.
         processes: number of processes that train together.
         resumed: what a resumed run keeps from its start; None for a new run.
+        memory: sizes of the GPU and the model; None if they are not known.
     """
     problems = check_settings(config)
     is_valid = not any(problem.is_error for problem in problems)
@@ -125,7 +130,11 @@ def check(
     problems += _folder_spelling(config.data_folder) or dataset_problems(dataset, config, tokenizer)
     problems += table_problems(table) if table is not None else []
     problems += core_tag_problems(config, dataset.usable)
-    return Checked(problems, dataset, tokenizer is not None, table)
+    estimate = None
+    if table is not None and memory is not None:
+        estimate = estimate_memory(config, dataset.usable, memory)
+    problems += memory_problems(estimate) if estimate is not None else []
+    return Checked(problems, dataset, tokenizer is not None, table, estimate)
 
 
 def _check_layers(config: TrainConfig, family: str) -> list[Problem]:

@@ -203,6 +203,7 @@ class Output:
                 "steps": setup.steps,
                 "balances": setup.balances,
                 "kept": setup.kept,
+                "samples_per_step": setup.samples_per_step,
                 "bundle_path": str(self.bundle_path.absolute()),
                 "written": self._own.facts(),
             }

@@ -30,11 +30,12 @@ from lib_pivotal.core.train.batches import Batch, Batcher
 from lib_pivotal.core.train.cuda_graph import CudaGraphs
 from lib_pivotal.core.train.guided_prediction import GuidedPrediction
 from lib_pivotal.core.train.kept_names import NameKeeper, TeacherPrediction
-from lib_pivotal.core.train.memory import MemoryPlan, plan_memory
+from lib_pivotal.core.train.memory import MemoryPlan
+from lib_pivotal.core.train.placement import Placement
 from lib_pivotal.core.train.prediction import CaptionPrediction, Prediction, PriorPrediction
 from lib_pivotal.core.train.resumed import Resumed
 from lib_pivotal.core.train.start_from import alpha_ratio, kept_names, load_start, with_kept
-from lib_pivotal.core.train.step_count import total_steps
+from lib_pivotal.core.train.step_count import samples_to_take, total_steps
 from lib_pivotal.core.train.step_graphs import StepGraphs
 from lib_pivotal.core.train.training_data import TrainingData, load_training_data
 from lib_pivotal.core.train.validation import Validation, validation_batches
@@ -62,6 +63,7 @@ class Setup:
         lr_factors: learning-rate multiplier of each parameter group as a function of the step.
         data_digest: changes when images or captions change.
         memory: how the device's memory is used.
+        samples_per_step: number of samples of a step in all processes together.
         graphs: records the step as CUDA graphs; None if that was not asked for, or without CUDA.
     """
 
@@ -86,22 +88,23 @@ class Setup:
     image_count: int
     data_digest: str
     memory: MemoryPlan
+    samples_per_step: int
     graphs: StepGraphs | None = None
 
     @property
     def uses_checkpointing(self) -> bool:
         """Whether the UNet's blocks recompute activations in the backward pass."""
-        return self.config.gradient_checkpointing or self.memory.saves
+        return self.config.gradient_checkpointing or self.memory.saves or self.model.must_recompute
 
     @contextlib.contextmanager
     def attached(self) -> Iterator[None]:
         """Within the context the model is ready for training steps: adapters act, and its layers keep less."""
         model = self.model
-        with (
-            attach([*self.adapters, *self.teacher_adapters]),
-            lean(model.unet, model.autocast, saves=self.memory.keeps_less or self.uses_checkpointing),
-            model.checkpointing(enabled=self.uses_checkpointing),
-        ):
+        saves = self.memory.keeps_less or self.uses_checkpointing
+        # It computes with the weights of layers, which those of 8 bits do not allow.
+        leaner = contextlib.nullcontext() if model.must_recompute else lean(model.unet, model.autocast, saves=saves)
+        adapters = [*self.adapters, *self.teacher_adapters]
+        with attach(adapters), leaner, model.checkpointing(enabled=self.uses_checkpointing):
             yield
 
     @property
@@ -151,11 +154,14 @@ def prepare(
     Raises:
         DatasetError: an image turned out unusable.
         BundleError: the run cannot start from the bundle that the settings name.
-        ConfigError: the optimizer is not installed.
+        ConfigError: the optimizer is not installed, or the run cannot be resumed with this number of processes.
         Interrupted: ``stopped`` returned True.
     """
     has_lora = config.rank or config.conv_rank or config.text_encoder_rank
     library = find_library(config.optimizer, config.optimizer_args) if has_lora else None
+    # Found out before the images are encoded, since it may fail.
+    samples = samples_to_take(config, group.size, resumed)
+    placement = Placement(config, model)
     data = load_training_data(
         config,
         model.vae,
@@ -164,6 +170,7 @@ def prepare(
         group=group,
         progress=lambda done, total: progress("encoding images", done, total),
         stopped=stopped,
+        batch_size=placement.for_encoding(),
     )
     adapters = _adapters(config, model)
     kept = resumed.kept if resumed is not None else kept_names(config, model.text_encoders[0].tokenize)
@@ -176,13 +183,21 @@ def prepare(
     shares = share_images(data.images, config, balances=balances)
     steps = total_steps(config, shares, model.family, processes=group.size, resumed=resumed)
     groups, lr_factors = _groups(config, adapters, tables, steps, library)
-    memory = _plan_memory(config, model, groups, data)
-    if memory.saves:
-        model.offloading.offload("vae")
-    # Captions that change at every step need the text encoders until the end.
-    may_offload = memory.saves and not (config.shuffle_tags or config.tag_dropout or config.tag_warmup)
+    memory = placement.for_steps(
+        data.items,
+        trained_count=sum(each.parameter.numel() for each in groups),
+        trains_text=bool(tables) or any(part.part != "unet" for part in adapters),
+    )
     objective = _objective(config, model)
-    conditioner = _conditioner(config, model, adapters, layout, tables, may_offload=may_offload)
+    conditioner = _conditioner(
+        config,
+        model,
+        adapters,
+        layout,
+        tables,
+        may_offload=placement.may_offload_text,
+        encodes_twice=memory.swaps_text,
+    )
     optimizer = Optimizer(
         groups,
         clip_norm=config.clip_norm,
@@ -191,14 +206,15 @@ def prepare(
         library=library,
     )
     graphs = None
-    if uses_graphs(config, model.device):
+    # A graph replays what was at fixed addresses.
+    if uses_graphs(config, model.device) and not placement.moves_trained_parts:
         graphs = StepGraphs(model, conditioner, objective, optimizer, adapters, CudaGraphs())
     return Setup(
         config=config,
         model=model,
         steps=steps,
         balances=balances,
-        batcher=_batcher(config, model, data, shares, group, steps),
+        batcher=_batcher(config, model, data, shares, group, steps, samples),
         predict=_prediction(config, model, conditioner),
         prior=PriorPrediction(model, adapters, has_emphasis=config.emphasis),
         keeper=_keeper(config, model, adapters, teacher, layout, tables, kept, group),
@@ -215,6 +231,7 @@ def prepare(
         image_count=shares.image_count,
         data_digest=data.digest,
         memory=memory,
+        samples_per_step=samples,
         graphs=graphs,
     )
 
@@ -224,21 +241,6 @@ def uses_graphs(config: TrainConfig, device: torch.device) -> bool:
     return config.cuda_graphs and device.type == "cuda" and not has_negatives(config.concepts)
 
 
-def _plan_memory(
-    config: TrainConfig, model: DiffusionModel, groups: list[ParameterGroup], data: TrainingData
-) -> MemoryPlan:
-    return plan_memory(
-        model.family,
-        model.device,
-        mode=config.memory,
-        checkpoints=config.gradient_checkpointing,
-        trained_count=sum(group.parameter.numel() for group in groups),
-        cells=max(item.mean.shape[-2] * item.mean.shape[-1] for item in data.items),
-        # With negative captions each item is predicted twice.
-        batch_size=config.batch_size * (2 if has_negatives(config.concepts) else 1),
-    )
-
-
 def _batcher(
     config: TrainConfig,
     model: DiffusionModel,
@@ -246,6 +248,7 @@ def _batcher(
     shares: ImageShares,
     group: ProcessGroup,
     steps: int,
+    samples: int,
 ) -> Batcher:
     return Batcher(
         data.images,
@@ -258,6 +261,7 @@ def _batcher(
         rank=group.rank,
         processes=group.size,
         steps=steps,
+        items_per_step=samples // group.size,
     )
 
 
@@ -280,12 +284,14 @@ def _conditioner(
     tables: dict[str, EmbeddingTable],
     *,
     may_offload: bool = False,
+    encodes_twice: bool = False,
 ) -> TextConditioner:
     return TextConditioner(
         model,
         EmbeddingWeights(layout, {name: table.weight for name, table in tables.items()}),
         [part for part in adapters if part.part not in ("unet", NEGATIVE)],
         may_offload=may_offload,
+        encodes_twice=encodes_twice,
         has_emphasis=config.emphasis,
     )
 

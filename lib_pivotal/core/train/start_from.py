@@ -103,8 +103,9 @@ def _lora_problems(source: StartSource, config: TrainConfig) -> list[Problem]:
         text = f"The {source.kind} to start from has a {source.lora_kind}, and the settings say {config.lora_kind}."
         problems.append(Problem("lora_kind", "error", text, f"Set it to {source.lora_kind}."))
     elif expected and source.lokr_factor not in (None, config.lokr_factor):
-        text = f"The LoKr of the {source.kind} to start from has the factor {source.lokr_factor}, not {config.lokr_factor}."
-        problems.append(Problem("lokr_factor", "error", text, f"Set it to {source.lokr_factor}."))
+        factor = source.lokr_factor
+        text = f"The LoKr of the {source.kind} to start from has the factor {factor}, not {config.lokr_factor}."
+        problems.append(Problem("lokr_factor", "error", text, f"Set it to {factor}."))
     elif (source.lora_kind != "lokr" or not expected) and source.ranks != expected:
         shown, hint = (", ".join(map(str, sorted(numbers))) or "no LoRA" for numbers in (source.ranks, expected))
         text = f"The LoRA of the {source.kind} to start from has rank {shown}, and the settings say {hint}."

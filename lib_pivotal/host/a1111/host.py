@@ -9,7 +9,9 @@ from pathlib import Path
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import Problem
 from lib_pivotal.core.events import Control
+from lib_pivotal.core.train.memory_estimate import DeviceMemory
 from lib_pivotal.host.a1111.checkpoints import load_checkpoint, same_checkpoint
+from lib_pivotal.host.a1111.device_memory import find_device_memory
 from lib_pivotal.host.a1111.family import family_of
 from lib_pivotal.host.a1111.lease import Borrowed, borrow
 from lib_pivotal.host.a1111.obstacles import find_obstacles
@@ -64,6 +66,10 @@ class A1111Host(WebuiHost):
     def family(self, config: TrainConfig) -> str:
         """Family of the model that these settings train; empty if it is not known."""
         return family_to_train(config, family_of)
+
+    def device_memory(self, config: TrainConfig) -> DeviceMemory | None:
+        """Sizes of the GPU and of the model that these settings train; None if they are not known."""
+        return find_device_memory(config)
 
     def problems(self, config: TrainConfig) -> list[Problem]:
         """Why training cannot start in this webui now."""

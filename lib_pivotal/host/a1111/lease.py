@@ -13,6 +13,7 @@ from lib_pivotal.core.errors import HostError
 from lib_pivotal.core.events import Control
 from lib_pivotal.host.a1111 import networks
 from lib_pivotal.host.a1111.family import require_trainable, unet_of
+from lib_pivotal.host.a1111.low_memory import LowMemoryMode, is_in_low_memory_mode
 from lib_pivotal.host.a1111.model import A1111Model
 from lib_pivotal.host.a1111.packed_attention import unpacked
 from lib_pivotal.host.a1111.sample import A1111Sampler
@@ -47,14 +48,19 @@ def borrow(config: TrainConfig, control: Control) -> Iterator[Borrowed]:
         require_trainable(model)
         refresh_at_the_end(stack)
         stop_live_previews(stack)
-        _move_to_device(model, stack)
+        low_memory = LowMemoryMode(model) if is_in_low_memory_mode(model) else None
+        if low_memory is None:
+            _move_to_device(model, stack)
         remove_leftovers(model, stack)
+        if low_memory is not None:
+            undo_later(stack, "the webui's low-memory mode", low_memory.resume)
+            low_memory.suspend()
         freeze(model, stack)
         _choose_attention(stack)
-        borrowed = A1111Model(model, config, control)
+        borrowed = A1111Model(model, config, control, is_offloaded=low_memory is not None)
         attentions = [attention for found in borrowed.packed_attentions.values() for attention in found.values()]
         stack.enter_context(unpacked(attentions))
-        yield Borrowed(borrowed, A1111Sampler(model, borrowed))
+        yield Borrowed(borrowed, A1111Sampler(model, borrowed, low_memory))
 
 
 def load(name: str, stack: ExitStack) -> Any:

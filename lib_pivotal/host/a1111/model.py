@@ -19,6 +19,7 @@ from lib_pivotal.core.lora.negative_rows import with_same_rows
 from lib_pivotal.core.lora.targets import is_lora_layer, lora_target
 from lib_pivotal.core.ports import EncodedText, ImageSize, LoraTarget, ModelPart
 from lib_pivotal.core.textual_inversion.conditioning import join_encoders
+from lib_pivotal.host.a1111.eight_bits import EIGHT_BIT, is_in_eight_bits
 from lib_pivotal.host.a1111.family import family_of, native_resolution, unet_of
 from lib_pivotal.host.a1111.noise_schedule import noise_schedule_of
 from lib_pivotal.host.a1111.packed_attention import PackedAttention
@@ -38,10 +39,11 @@ class A1111Model:
         model: ``shared.sd_model`` after :func:`lib_pivotal.host.a1111.lease.borrow` has prepared it.
         config: the settings of the run; precision, clip skip and the text encoders' LoRA rank are used.
         control: asked to stop when the user presses the webui's Interrupt.
+        is_offloaded: whether all parts are in main memory, because the webui is in a low-memory mode.
     """
 
-    def __init__(self, model: Any, config: TrainConfig, control: Control) -> None:
-        from modules import shared
+    def __init__(self, model: Any, config: TrainConfig, control: Control, *, is_offloaded: bool = False) -> None:
+        from modules import devices, shared
 
         self._model = model
         self.family = family_of(model)
@@ -51,10 +53,12 @@ class A1111Model:
         self._control = control
         self._info = model.sd_checkpoint_info
         self._file = self._info.filename
-        parameter = next(self._unet.parameters())
-        self.device = parameter.device
-        self._dtype = _compute_dtype(config.precision, parameter.dtype)
-        self._needs_autocast = self._dtype != torch.float32 or parameter.dtype != torch.float32
+        # A tensor's device has an index, which the webui's own may lack.
+        self.device = torch.empty(0, device=devices.device).device
+        stored = next(self._unet.parameters()).dtype
+        self.must_recompute = is_in_eight_bits(self._unet)
+        self._dtype = _compute_dtype(config.precision, stored, self.device)
+        self._needs_autocast = self._dtype != torch.float32 or stored != torch.float32
         self.needs_loss_scaling = self._needs_autocast and self._dtype == torch.float16
         self.is_v_prediction = getattr(model, "parameterization", "eps") == "v"
         self.alphas_cumprod = noise_schedule_of(model)
@@ -65,7 +69,8 @@ class A1111Model:
             "unet": [self._unet],
             "text_encoders": [encoder.module for encoder in self.text_encoders],
         }
-        self.offloading = Offloading({**self._checked, "vae": [model.first_stage_model]}, self.device)
+        parts: dict[ModelPart, list[Any]] = {**self._checked, "vae": [model.first_stage_model]}
+        self.offloading = Offloading(parts, self.device, offloaded=parts if is_offloaded else ())
         # Host: modules/shared_options.py, ``unload_models_when_training``, A1111 1.6.1-1.10.1.
         if getattr(shared.opts, "unload_models_when_training", False):
             self.offloading.offload("vae")
@@ -169,8 +174,11 @@ class A1111Model:
             self._control.stop()
 
 
-def _compute_dtype(precision: str, stored: torch.dtype) -> torch.dtype:
+def _compute_dtype(precision: str, stored: torch.dtype, device: torch.device) -> torch.dtype:
+    """Host: modules/devices.py, ``autocast``, A1111 1.8-1.10.1: uses weights in 8 bits in fp16, on a CPU in bf16."""
     chosen = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+    if precision == "auto" and stored in EIGHT_BIT:
+        return torch.bfloat16 if device.type == "cpu" else torch.float16
     return chosen.get(precision, stored)
 
 

@@ -10,9 +10,10 @@ import torch
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import HostError, Problem
 from lib_pivotal.core.train.checks import check_schedule, family_hints
-from lib_pivotal.host.a1111.family import family_of, native_resolution, require_trainable
+from lib_pivotal.host.a1111.eight_bits import is_in_eight_bits
+from lib_pivotal.host.a1111.family import family_of, native_resolution, require_trainable, unet_of
 from lib_pivotal.host.a1111.noise_schedule import marks_of, noise_schedule_of
-from lib_pivotal.host.webui.checkpoint_choice import checkpoint_problems
+from lib_pivotal.host.webui.checkpoint_choice import checkpoint_problems, loaded_model
 
 __all__ = ["find_obstacles"]
 
@@ -46,29 +47,17 @@ def find_obstacles(
 
 
 def _start_options() -> list[Problem]:
-    """Host: modules/cmd_args.py, ``--lowvram`` and others, A1111 1.6.1-1.10.1: a flag that is not given is False.
+    """Host: modules/cmd_args.py, ``--upcast-sampling``, A1111 1.6.1-1.10.1: a flag that is not given is False.
 
     Host: modules/sd_hijack_unet.py, ``apply_model``, A1111 1.6.1-1.10.1: with ``--upcast-sampling`` generations
     cast weights of GroupNorm and GEGLU in place, so it cannot be verified that they are unchanged.
     """
     from modules import shared
 
-    hints = {
-        "lowvram": "Training needs the whole model on the device.",
-        "medvram": "Training needs the whole model on the device.",
-        "upcast_sampling": "Use --no-half instead.",
-    }
-    problems = []
-    for flag, hint in hints.items():
-        if getattr(shared.cmd_opts, flag, False):
-            option = "--" + flag.replace("_", "-")
-            text = f"The webui was started with {option}, and cannot train with that option."
-            problems.append(Problem("webui", "error", text, f"Start it without {option}. {hint}"))
-    # Host: modules/shared_options.py, ``fp8_storage``, A1111 1.8-1.10.1; earlier ones have no fp8.
-    if getattr(shared.opts, "fp8_storage", "Disable") == "Enable":
-        text = "The setting FP8 weight is on, and a model in fp8 cannot be trained."
-        problems.append(Problem("webui", "error", text, "Set Settings, FP8 weight to Disable."))
-    return problems
+    if not getattr(shared.cmd_opts, "upcast_sampling", False):
+        return []
+    text = "The webui was started with --upcast-sampling, and cannot train with that option."
+    return [Problem("webui", "error", text, "Start it without --upcast-sampling. Use --no-half instead.")]
 
 
 def _has_chosen(part: str, filename: str) -> bool:
@@ -109,6 +98,10 @@ def _precision(wanted: str, *, is_half: bool) -> list[Problem]:
     from modules import devices
 
     device = torch.device(devices.device or "cpu").type
+    model = loaded_model()
+    if wanted == "fp32" and model is not None and is_in_eight_bits(unet_of(model)):
+        text = "The webui stores the model in fp8, so it cannot run in fp32."
+        return [Problem("precision", "error", text, "Choose auto, or set Settings, FP8 weight to Disable.")]
     if device in ("cpu", "mps") and is_half:
         text = f"The model is in fp16 and runs on {device}, which cannot train in fp16."
         return [Problem("precision", "error", text, "Start the webui with --no-half.")]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Protocol
 
 import torch
 
-from lib_pivotal.core.ports import LiveEmbeddings, Offloading, Sample, SampleRequest
+from lib_pivotal.core.ports import LiveEmbeddings, Sample, SampleRequest
 from lib_pivotal.host.a1111.family import unet_of
+from lib_pivotal.host.a1111.low_memory import LowMemoryMode
+from lib_pivotal.host.offload import Offloading
 from lib_pivotal.host.webui.preview import unnoticed
 from lib_pivotal.host.webui.preview_embeddings import registered
 from lib_pivotal.host.webui.txt2img import generate, make_task
@@ -30,11 +34,13 @@ class A1111Sampler:
     Args:
         model: the webui's model.
         borrowed: the same model as the engine sees it.
+        low_memory: the suspended low-memory mode of the webui; None without one.
     """
 
-    def __init__(self, model: Any, borrowed: _BorrowedModel) -> None:
+    def __init__(self, model: Any, borrowed: _BorrowedModel, low_memory: LowMemoryMode | None = None) -> None:
         self._model = model
         self._borrowed = borrowed
+        self._low_memory = low_memory
 
     def make(self, request: SampleRequest, embeddings: LiveEmbeddings) -> Sample | None:
         """Generate one image whose prompt may name ``embeddings``; None when it was interrupted.
@@ -50,8 +56,7 @@ class A1111Sampler:
         with ExitStack() as stack:
             stack.enter_context(unnoticed(self._options(request), self._borrowed.device))
             stack.enter_context(self._registered(embeddings))
-            stack.enter_context(self._borrowed.offloading.on_device("vae"))
-            stack.enter_context(self._borrowed.offloading.on_device("text_encoders"))
+            stack.enter_context(self._parts_placed())
             stack.enter_context(negative_rows_found(unet_of(self._model)))
             options = {"do_not_reload_embeddings": True, "disable_extra_networks": True}
             task = make_task(request, self._model, self._scripts, **options)
@@ -68,6 +73,20 @@ class A1111Sampler:
         stores = [sd_hijack.model_hijack.embedding_db]
         tokenize = self._model.cond_stage_model.tokenize
         return registered(stores, embeddings, tokenize, textual_inversion.Embedding, [self._model])
+
+    @contextlib.contextmanager
+    def _parts_placed(self) -> Iterator[None]:
+        """Within the context the webui can generate: all parts are on the device, or its own hooks move them there."""
+        offloading = self._borrowed.offloading
+        if self._low_memory is None:
+            with offloading.on_device("vae"), offloading.on_device("text_encoders"):
+                yield
+            return
+        try:
+            with self._low_memory.resumed():
+                yield
+        finally:
+            offloading.move_back()
 
     def _options(self, request: SampleRequest) -> dict[str, Any]:
         """Settings that must not change during a preview.

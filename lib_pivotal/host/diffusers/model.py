@@ -87,6 +87,7 @@ class DiffusersModel:
         self.alphas_cumprod = networks.alphas_cumprod
         self.is_v_prediction = networks.is_v_prediction
         self.needs_loss_scaling = dtype == torch.float16
+        self.must_recompute = False
         self.model_name = networks.source.stem if networks.source.is_file() else networks.source.name
 
     @property

@@ -78,6 +78,16 @@ class ForgeMemory:
         if part not in self._in_use:
             self._unload(part)
 
+    def keep_on_device(self, part: ModelPart) -> None:
+        """Move an offloaded part to the device, where it stays; does nothing if it stays there already."""
+        if part in self._offloaded:
+            self._offloaded.remove(part)
+            self.settle()
+
+    def weight_bytes(self, part: ModelPart) -> int:
+        """Size of the weights of a part in bytes, as they are stored."""
+        return sum(weight.numel() * weight.element_size() for weight in self._patchers[part].model.parameters())
+
     @contextlib.contextmanager
     def on_device(self, part: ModelPart) -> Iterator[None]:
         """Within the context a part is on the device; may be nested."""

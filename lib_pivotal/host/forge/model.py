@@ -52,8 +52,8 @@ class ForgeModel:
         self._info = engine.sd_checkpoint_info
         self._file = self._info.filename
         self.device = next(self._unet.parameters()).device
-        self._casts_weights = any(getattr(part, "parameters_manual_cast", False) for part in self._unet.modules())
-        self._dtype = _compute_dtype(config.precision, self._unet, casts_weights=self._casts_weights)
+        self.must_recompute = any(getattr(part, "parameters_manual_cast", False) for part in self._unet.modules())
+        self._dtype = _compute_dtype(config.precision, self._unet, casts_weights=self.must_recompute)
         self.needs_loss_scaling = self._dtype == torch.float16
         self.is_v_prediction = is_v_prediction(engine)
         self.alphas_cumprod = noise_schedule_of(engine)
@@ -154,7 +154,7 @@ class ForgeModel:
             and for every text encoder.
         """
         with ExitStack() as stack:
-            if enabled or self._casts_weights:
+            if enabled or self.must_recompute:
                 stack.enter_context(recomputing(unet_blocks(self._unet), "_forward"))
             for encoder in self.text_encoders:
                 blocks = text_blocks(encoder.module.text_model)

@@ -33,6 +33,9 @@ class ReforgeHost(A1111Host):
         super().__init__(version)
         self.name = f"reForge {version}".strip()
 
+    def device_memory(self, config: TrainConfig) -> None:
+        """Not known: reForge decides by itself in which precision parts are stored, and moves them."""
+
     def problems(self, config: TrainConfig) -> list[Problem]:
         """Why training cannot start in this webui now.
 

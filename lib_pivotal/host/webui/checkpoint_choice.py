@@ -6,12 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lib_pivotal.core.checkpoint_file import read_checkpoint_file
+from lib_pivotal.core.checkpoint_file import CheckpointFile, read_checkpoint_file
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.config.shown import shown
 from lib_pivotal.core.errors import HostError, Problem
 
-__all__ = ["checkpoint_problems", "chosen_checkpoint", "family_to_train", "loaded_model"]
+__all__ = [
+    "checkpoint_problems",
+    "chosen_checkpoint",
+    "family_to_train",
+    "loaded_model",
+    "wanted_file",
+    "wanted_model",
+]
 
 
 def loaded_model() -> Any:
@@ -52,16 +59,31 @@ def family_to_train(config: TrainConfig, family_of: Callable[[Any], str]) -> str
         family_of: family of the webui's model. If it is not the wanted one, the header of the checkpoint's file shows
             the family.
     """
+    model = wanted_model(config)
+    if model is not None:
+        return family_of(model)
+    file = wanted_file(config)
+    return file.family if file is not None else ""
+
+
+def wanted_model(config: TrainConfig) -> Any:
+    """The webui's model if it is the chosen or selected checkpoint; otherwise None."""
     info, model = chosen_checkpoint(config), loaded_model()
     wanted = getattr(info, "filename", None)
     if model is not None and (wanted == model.sd_checkpoint_info.filename or not (wanted or config.checkpoint)):
-        return family_of(model)
+        return model
+    return None
+
+
+def wanted_file(config: TrainConfig) -> CheckpointFile | None:
+    """What the header of the chosen or selected checkpoint's file says; None if it cannot be read."""
+    info = chosen_checkpoint(config)
     if info is None or Path(info.filename).suffix.lower() != ".safetensors":
-        return ""
+        return None
     try:
-        return read_checkpoint_file(Path(info.filename)).family
+        return read_checkpoint_file(Path(info.filename))
     except HostError:
-        return ""
+        return None
 
 
 def checkpoint_problems(

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.train.memory_estimate import DeviceMemory
 from lib_pivotal.host.webui import folders
 from lib_pivotal.host.webui.captioners import ClipInterrogator, DeepDanbooru
 from lib_pivotal.host.webui.lora_extension import list_files_again
@@ -46,6 +48,10 @@ class WebuiHost:
         forget_file(path)
         list_files_again()
         forget_conds()
+
+    def device_memory(self, config: TrainConfig) -> DeviceMemory | None:
+        """Sizes of the GPU and of the model that these settings train; None if they are not known."""
+        return None
 
     def captioners(self) -> Sequence[DeepDanbooru | ClipInterrogator]:
         """Programs of the webui that describe images."""

@@ -30,6 +30,7 @@ def fingerprint() -> dict[str, Any]:
         "grads": sum(item.grad is not None for item in parameters),
         "hooks": sum(len(item._forward_hooks) + len(item._forward_pre_hooks) for item in modules),
         "forwards": sum("forward" in item.__dict__ for item in modules),
+        "low_memory": [model.lowvram, sorted({"encode", "decode"} & set(vars(model.first_stage_model)))],
         "checkpoint_flags": sum(bool(item.__dict__.get("use_checkpoint")) for item in modules),
         "own methods": sum("_forward" in item.__dict__ for item in modules),
         "checkpoint": model.sd_checkpoint_info.title,
