@@ -18,7 +18,6 @@ import torch
 
 from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.events import Control
-from lib_pivotal.core.lora.adapter_set import attach
 from lib_pivotal.core.process_group import SingleProcess
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
@@ -93,7 +92,7 @@ def _measure(folder: Path, options: argparse.Namespace) -> tuple[list[float], li
     bare, engine = [], []
     for number in range(options.rounds + 1):
         seconds_bare = _time(bare_step, options.steps)
-        with attach(setup.adapters):
+        with setup.attached():
             seconds_engine = _time(lambda: loop.train_step(next(counter)), options.steps)
         if not setup.adapters or not all(lora.enabled for lora in setup.adapters):
             raise SystemExit("The LoRA is not enabled, so this would not be a complete step.")

@@ -76,15 +76,22 @@ var pivotal = (function() {
         }
     }
 
-    function sendToPrompt(words) {
-        const field = gradioApp().querySelector("#txt2img_prompt textarea");
-        if (!field || !words) {
-            return;
-        }
-        if (!field.value.includes(words)) {
+    function addTo(selector, words) {
+        const field = gradioApp().querySelector(selector);
+        if (field && words && !field.value.includes(words)) {
             field.value = field.value.trim() ? field.value.trim() + ", " + words : words;
             updateInput(field);
         }
+    }
+
+    // Negative embeddings are in a second line, as in the text that describes an image.
+    function sendToPrompt(words) {
+        if (!words) {
+            return;
+        }
+        const [prompt, negative] = words.split("\nNegative prompt: ");
+        addTo("#txt2img_prompt textarea", prompt);
+        addTo("#txt2img_neg_prompt textarea", negative);
         switch_to_txt2img();
     }
 

@@ -56,7 +56,7 @@ class Program:
         self._out, self._device, self._is_trial = out, device, is_trial
         self._writing = threading.Lock()
         on_gpu = device.type == "cuda"
-        self._counts = {"warm_up": 1, "rounds": 1, "steps": 1} if is_trial else {"warm_up": 2, "rounds": 3, "steps": 2}
+        self._counts = {"warm_up": 1, "rounds": 1, "steps": 1} if is_trial else {"warm_up": 8, "rounds": 3, "steps": 2}
         self._cases = (("sd1", 64, 1),) if is_trial else _CASES
         self._precisions = ("fp16", "bf16") if on_gpu else ("bf16",)
         self.results: dict[str, Any] = {
@@ -115,8 +115,8 @@ class Program:
             made.offloading.offload("vae")
             return made
 
-        def engine(memory: str) -> dict[str, Any]:
-            with engine_step(model(), data, cache, side, batch, memory) as (step, trained):
+        def engine(memory: str, *, graphs: bool = False) -> dict[str, Any]:
+            with engine_step(model(), data, cache, side, batch, memory, graphs=graphs) as (step, trained):
                 return {**self._measured(step), "trained": trained}
 
         def peft(loop_class: type[PeftLoop], *, checkpoints: bool) -> dict[str, Any]:
@@ -130,13 +130,15 @@ class Program:
             "bare UNet": lambda: self._measured(bare_step(model(), side, batch)),
             "bare UNet, CUDA graph": lambda: self._measured(captured_step(model(), side, batch)),
             "ours, LoRA and embeddings": lambda: engine("fast"),
+            "ours, CUDA graph": lambda: engine("fast", graphs=True),
+            "ours, keeping less": lambda: engine("lean"),
             "ours, saving memory": lambda: engine("save"),
             "peft, LoRA only": lambda: peft(PeftLoop, checkpoints=False),
             "peft, LoRA only, checkpointing": lambda: peft(PeftLoop, checkpoints=True),
             "peft, LoRA and tokens": lambda: peft(PivotalPeftLoop, checkpoints=False),
         }
         if self._device.type != "cuda":
-            del variants["bare UNet, CUDA graph"]
+            del variants["bare UNet, CUDA graph"], variants["ours, CUDA graph"]
         return variants
 
     def _measured(self, step: Callable[[], object]) -> dict[str, Any]:

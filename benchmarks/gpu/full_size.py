@@ -106,7 +106,7 @@ def write_images(folder: Path, side: int) -> Path:
     return folder
 
 
-def training_config(data: Path, side: int, batch_size: int, memory: str) -> TrainConfig:
+def training_config(data: Path, side: int, batch_size: int, memory: str, *, graphs: bool = False) -> TrainConfig:
     """Two names and a LoRA of rank 16 on attention and feed-forward layers, all trained from the first step."""
     return TrainConfig(
         concepts=tuple(Concept(name, "circle") for name in NAMES),
@@ -118,5 +118,6 @@ def training_config(data: Path, side: int, batch_size: int, memory: str) -> Trai
         lora_start=0.0,
         sample_every=0,
         memory=memory,
+        cuda_graphs=graphs,
         output_name="bench",
     )

@@ -7,6 +7,7 @@ The plain loops do what the scripts of diffusers do in each step, on cached late
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,6 @@ import torch
 from benchmarks.gpu.full_size import NAMES, RANK, training_config
 from lib_pivotal.core.events import Control
 from lib_pivotal.core.families import FAMILIES
-from lib_pivotal.core.lora.adapter_set import attach
 from lib_pivotal.core.process_group import SingleProcess
 from lib_pivotal.core.train.loop import Loop
 from lib_pivotal.core.train.setup import prepare
@@ -72,7 +72,7 @@ def captured_step(model: DiffusersModel, side: int, batch: int) -> Step:
 
 @contextlib.contextmanager
 def engine_step(
-    model: DiffusersModel, data: Path, cache: Path, side: int, batch: int, memory: str
+    model: DiffusersModel, data: Path, cache: Path, side: int, batch: int, memory: str, *, graphs: bool = False
 ) -> Iterator[tuple[Step, int]]:
     """The engine's complete step and its number of trained values; the LoRA acts within the context.
 
@@ -82,20 +82,24 @@ def engine_step(
         cache: folder for latents.
         side: of the images, in px.
         batch: images per step.
-        memory: ``fast``, or ``save`` to recompute activations.
+        memory: ``fast``, ``lean`` to keep less without checkpointing, or ``save`` to recompute activations.
+        graphs: whether to record the step as CUDA graphs.
     """
     setup = prepare(
-        training_config(data, side, batch, memory),
+        training_config(data, side, batch, "fast" if memory == "lean" else memory, graphs=graphs),
         model,
         cache=cache,
         group=SingleProcess(),
         progress=lambda *_: None,
         stopped=lambda: False,
     )
+    if memory == "lean":
+        # In a run, ``auto`` decides for it by the free memory.
+        setup.memory = dataclasses.replace(setup.memory, keeps_less=True)
     model.offloading.offload("vae")
     loop = Loop(setup, None, lambda _: None, Control(), SingleProcess())
     numbers = itertools.count()
-    with attach(setup.adapters), model.checkpointing(enabled=setup.uses_checkpointing):
+    with setup.attached():
         yield lambda: loop.train_step(next(numbers)), setup.trainable_count
 
 

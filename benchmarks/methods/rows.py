@@ -81,6 +81,7 @@ ROWS: dict[str, Row] = {
     "attention": Row("layers", {"lora_layers": "attention"}),
     "cross_kv": Row("layers", {"lora_layers": "cross_kv", "conv_rank": 0}),
     "LoKr": Row("kinds", {"lora_kind": "lokr"}),
+    "DoRA": Row("kinds", {"lora_kind": "dora"}),
     **{
         f"{norms}, rate {rate:g}": Row("norms", {"embedding_norms": norms, "embedding_lr": rate})
         for norms, rate in product(("band", "direction", "free"), _RATES)

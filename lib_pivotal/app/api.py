@@ -16,7 +16,7 @@ from fastapi import Depends, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
-from lib_pivotal.app import api_comparison, api_runs, api_training
+from lib_pivotal.app import api_comparison, api_fusing, api_runs, api_training
 from lib_pivotal.app.api_answers import Answer, Refused, failure
 from lib_pivotal.app.cross_site import foreign_origin
 from lib_pivotal.app.run_queue import Busy
@@ -67,12 +67,13 @@ def register(
     routes = _Routes(session, credentials, is_trusted)
     common = {"response_model": None, "dependencies": [Depends(routes.require_login)]}
     app.add_api_route(f"{_PREFIX}/status", routes.status, methods=["GET"], response_model=None)
-    for name, read in {**api_training.GETS, **api_runs.GETS, **api_comparison.GETS}.items():
+    for name, read in {**api_training.GETS, **api_runs.GETS, **api_comparison.GETS, **api_fusing.GETS}.items():
         app.add_api_route(f"{_PREFIX}/{name}", routes.reading(read), methods=["GET"], **common)
     common["openapi_extra"] = _BODY
-    for name, work in {**api_training.POSTS, **api_runs.POSTS}.items():
+    for name, work in {**api_training.POSTS, **api_runs.POSTS, **api_fusing.POSTS}.items():
         app.add_api_route(f"{_PREFIX}/{name}", routes.working(work), methods=["POST"], **common)
-    for name, work in {**api_training.POSTS_WITHOUT_BODY, **api_comparison.POSTS_WITHOUT_BODY}.items():
+    bodiless = {**api_training.POSTS_WITHOUT_BODY, **api_comparison.POSTS_WITHOUT_BODY, **api_fusing.POSTS_WITHOUT_BODY}
+    for name, work in bodiless.items():
         app.add_api_route(f"{_PREFIX}/{name}", routes.working(work, needs_body=False), methods=["POST"], **common)
 
 

@@ -29,7 +29,8 @@ def _report(session: Session, body: Any) -> dict[str, Any]:
     checked = session.checked(*read_dict(body))
     if checked.table is None:
         raise ConfigError([problem for problem in checked.problems if problem.is_error])
-    return {**checked.table.as_dict(), "problems": as_dicts(checked.problems)}
+    memory = None if checked.memory is None else checked.memory.as_dict()
+    return {**checked.table.as_dict(), "memory": memory, "problems": as_dicts(checked.problems)}
 
 
 def _use_preset(session: Session, body: Any) -> dict[str, Any]:

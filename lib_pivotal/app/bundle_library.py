@@ -15,7 +15,7 @@ from lib_pivotal.core.printable import printable
 if TYPE_CHECKING:
     from lib_pivotal.core.bundle.file import Written
 
-__all__ = ["BundleLibrary", "BundleToolsHost", "Destination", "ToolResult", "find_bundle"]
+__all__ = ["BundleLibrary", "BundleToolsHost", "Destination", "ToolResult", "chosen_file", "find_bundle"]
 
 _BUNDLE = ".safetensors"
 
@@ -184,21 +184,30 @@ class BundleLibrary:
         """The file to write: next to the old one, or in the Lora folder under the requested name."""
         from lib_pivotal.core.atomic_file import free_name
 
-        wanted = target.name.strip()
-        if not wanted:
+        if not target.name.strip():
             return free_name(self._bundle(name))
-        known = _listed(self._host.lora_folder(), (_BUNDLE,))
-        if wanted in known:
-            return known[wanted]
-        problems = check_file_name(wanted)
-        if problems:
-            raise ConfigError(problems)
-        return self._host.lora_folder() / f"{wanted}{_BUNDLE}"
+        return chosen_file(self._host.lora_folder(), target.name)
 
     def _done(self, written: Written) -> ToolResult:
         self._host.files_changed()
         (path,) = written.paths
         return ToolResult(_name(path, self._host.lora_folder(), (_BUNDLE,)), written.paths, written.problems)
+
+
+def chosen_file(folder: Path, name: str) -> Path:
+    """The file that a name means to write: a listed one, or a new one in the Lora folder.
+
+    Raises:
+        ConfigError: it is neither listed nor a file name.
+    """
+    wanted = name.strip()
+    known = _listed(folder, (_BUNDLE,))
+    if wanted in known:
+        return known[wanted]
+    problems = check_file_name(wanted)
+    if problems:
+        raise ConfigError(problems)
+    return folder / f"{wanted}{_BUNDLE}"
 
 
 def find_bundle(folder: Path, name: str) -> Path:

@@ -12,6 +12,7 @@ from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import Problem
 from lib_pivotal.core.events import Control
 from lib_pivotal.core.ports import DiffusionModel, ProgressSink, Sample, SampleMaker, SampleRequest
+from lib_pivotal.core.train.memory_estimate import DeviceMemory
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -118,8 +119,12 @@ class AppHost(Protocol):
         """Family of the model that these settings train, see ``core.families``; empty if it is not known."""
         ...
 
+    def device_memory(self, config: TrainConfig) -> DeviceMemory | None:
+        """Sizes of the GPU and of the model that these settings train; None if they are not known."""
+        ...
+
     def problems(self, config: TrainConfig) -> list[Problem]:
-        """Why training cannot start on this host now (low memory modes, unknown checkpoint, …)."""
+        """Why training cannot start on this host now (unknown checkpoint, impossible precision, …)."""
         ...
 
     def exclusive(self, task_id: str) -> AbstractContextManager[ProgressSink]:

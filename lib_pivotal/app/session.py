@@ -18,12 +18,12 @@ from lib_pivotal.app.run_queue import Busy, RunQueue
 from lib_pivotal.app.runs import load_last, save_last
 from lib_pivotal.app.status import IDLE, RunStatus
 from lib_pivotal.app.training_job import Engine, TrainingJob, run_engine
-from lib_pivotal.core.bundle.names import check_names
+from lib_pivotal.core.bundle.negative_names import check_trained_names
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
 from lib_pivotal.core.events import Control, Warned
 from lib_pivotal.core.train.checks import Checked, check, with_parse_problems
-from lib_pivotal.core.train.output_check import SMALLEST
+from lib_pivotal.core.train.output_check import SMALLEST, VALUES_PER_RANK
 from lib_pivotal.core.train.run_folder import Folders, make_run_folder
 
 __all__ = ["Busy", "Session", "session_for"]
@@ -88,7 +88,7 @@ class Session:
         Args:
             config: the settings.
         """
-        found = check_names(config.concepts, taken=self.host.taken_names(), tokenizer=self.host.tokenizer())
+        found = check_trained_names(config.concepts, taken=self.host.taken_names(), tokenizer=self.host.tokenizer())
         # Whoever fills in a row may come to the name last.
         unnamed = {f"concepts[{row}].name" for row, concept in enumerate(config.concepts) if not concept.name.strip()}
         return [problem for problem in found if problem.field not in unnamed]
@@ -110,6 +110,7 @@ class Session:
             resume: folder of a run that is to continue; None for a new run.
         """
         host = self.host
+        family = host.family(config)
         resumed, obstacles = check_resume(resume, config) if resume is not None else (None, [])
         try:
             checked = check(
@@ -118,12 +119,13 @@ class Session:
                 taken_names=host.taken_names(),
                 tokenizer=host.tokenizer(),
                 run_root=host.data_root(),
-                per_rank=SMALLEST,
+                per_rank=VALUES_PER_RANK.get(family, SMALLEST),
                 keeps_images=keeps_images,
-                family=host.family(config),
+                family=family,
                 cache=host.data_root() / "cache",
                 progress=self._show_reading,
                 resumed=resumed,
+                memory=host.device_memory(config),
             )
         finally:
             self._reading = ""

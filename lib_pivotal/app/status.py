@@ -12,6 +12,7 @@ from lib_pivotal.app.loss_curve import LossCurve
 from lib_pivotal.app.norm_history import NormHistory
 from lib_pivotal.app.pace import Pace
 from lib_pivotal.core.config.io import to_dict
+from lib_pivotal.core.config.negative import negative_names
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import PivotalError
 from lib_pivotal.core.events import (
@@ -51,6 +52,7 @@ IDLE: dict[str, Any] = {
     "losses": [],
     "validation": [],
     "norms": {"steps": [], "names": {}},
+    "weight_changes": {"steps": [], "names": {}},
     "samples": [],
     "warnings": [],
     "bundle_path": None,
@@ -68,8 +70,18 @@ IDLE: dict[str, Any] = {
 
 
 def words_to_type(config: TrainConfig, bundle_name: str) -> str:
-    """The prompt that uses a bundle: ``<lora:NAME:1>`` and the names of its embeddings."""
-    return " ".join([f"<lora:{bundle_name}:1>", ", ".join(concept.name for concept in config.concepts)]).strip()
+    """The prompt that uses a bundle: ``<lora:NAME:1>`` and the names of its embeddings.
+
+    With negative embeddings, a second line has the negative prompt in the form in which webuis read it.
+
+    Host: modules/infotext_utils.py (before 1.9 modules/generation_parameters_copypaste.py),
+        ``parse_generation_parameters``, A1111 1.6.1-1.10.1: the line begins with ``Negative prompt:``.
+    """
+    names = ", ".join(concept.name for concept in config.concepts)
+    tags = [f"<lora:{bundle_name}:1>", *([f"<lora:{bundle_name}-neg:1>"] if config.negative_rank else [])]
+    prompt = " ".join([*tags, names]).strip()
+    negatives = negative_names(config.concepts)
+    return f"{prompt}\nNegative prompt: {negatives}" if negatives else prompt
 
 
 def _log(event: Event) -> None:
@@ -119,6 +131,7 @@ class RunStatus:
         self._losses = LossCurve()
         self._pace = Pace(config)
         self._norms = NormHistory()
+        self._changes = NormHistory()
 
     @property
     def is_active(self) -> bool:
@@ -208,6 +221,7 @@ class RunStatus:
             values["validation"] = _some([dict(measured) for measured in values["validation"]])
             values["losses"] = self._losses.points()
             values["norms"] = self._norms.as_dict()
+            values["weight_changes"] = self._changes.as_dict()
         return values
 
     def _take_memory(self, event: MemoryEstimated) -> None:
@@ -222,6 +236,7 @@ class RunStatus:
         values["step"] = event.step
         values.update(seconds_per_step=self._pace.seconds_per_step, eta_s=self._pace.seconds_left)
         self._norms.add(event.step, event.embedding_norms)
+        self._changes.add(event.step, event.weight_changes)
         if event.step >= values["total_steps"]:
             values.update(state="saving", stage="last images and bundle")
         self._losses.add(event.step, event.loss)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib_pivotal.cli.console import say
+from lib_pivotal.cli.fuse import add_fuse
 from lib_pivotal.core.errors import ConfigError, Problem
 from lib_pivotal.core.printable import printable
 
@@ -69,6 +70,8 @@ def add_bundle_commands(commands: Any) -> None:
     merge.add_argument("file", type=Path, help="bundle or LoRA")
     merge.add_argument("other", type=Path, help="bundle whose embeddings are added; its LoRA is not used")
     _add_output(merge, _merge)
+
+    add_fuse(commands)
 
 
 def _add_output(command: argparse.ArgumentParser, run: Any) -> None:

@@ -127,7 +127,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_import(commands)
     add_inspect(commands)
     bundle = commands.add_parser(
-        "bundle", help="tools for bundle files: inspect, verify, pack, split, rename, remove, merge"
+        "bundle", help="tools for bundle files: inspect, verify, pack, split, rename, remove, merge, fuse"
     )
     add_bundle_commands(bundle.add_subparsers(required=True, metavar="TOOL"))
 

@@ -61,7 +61,7 @@ def _default(value: Any) -> str:
 
 def _allowed(info: Mapping[str, Any]) -> str:
     if info["low"] is None:
-        return ", ".join(info["choices"])
+        return ", ".join(info["choices"]) + (" and others" if info["allows_others"] else "")
     low = f"above {_number(info['low'])}" if info["is_low_excluded"] else _number(info["low"])
     return f"{low} … {_number(info['high'])}" + (f" {info['unit']}" if info["unit"] else "")
 

@@ -17,13 +17,14 @@ __all__ = ["stopping"]
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 """Ctrl-C; kill, docker stop, job schedulers; a closed terminal; Ctrl-Break and a closed console on Windows."""
+_NOTICE = "Stopping after the current step; progress is kept."
 _SAME_REQUEST = 1.0
 """Seconds in which a different signal counts as the same request: on Ctrl-C, which all processes receive anyway,
 torchrun also sends each of them a SIGTERM."""
 
 
 @contextlib.contextmanager
-def stopping(control: Control, *, is_first: bool) -> Iterator[None]:
+def stopping(control: Control, *, is_first: bool, notice: str = _NOTICE) -> Iterator[None]:
     """While in the context, a signal stops the run after the current step; a second one ends the process.
 
     Closing a terminal may send SIGHUP twice, so SIGHUP never ends the process; if it is ignored (nohup), it remains
@@ -32,11 +33,12 @@ def stopping(control: Control, *, is_first: bool) -> Iterator[None]:
     Args:
         control: the run's control.
         is_first: whether this process prints messages.
+        notice: what is printed at the first signal.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    handler = _Handler(control, is_first=is_first)
+    handler = _Handler(control, is_first=is_first, notice=notice)
     before = {}
     for name in _NAMES:
         number = getattr(signal, name, None)
@@ -52,8 +54,9 @@ def stopping(control: Control, *, is_first: bool) -> Iterator[None]:
 
 
 class _Handler:
-    def __init__(self, control: Control, *, is_first: bool) -> None:
+    def __init__(self, control: Control, *, is_first: bool, notice: str) -> None:
         self._control = control
+        self._notice = notice
         self._is_first = is_first
         self._first: int | None = None
         self._at = 0.0
@@ -63,8 +66,7 @@ class _Handler:
             self._first, self._at = number, time.monotonic()
             self._control.stop()
             if self._is_first:
-                text = "Stopping after the current step; progress is kept. Press Ctrl-C again to quit immediately."
-                say(f"\n{text}\n", is_error=True)
+                say(f"\n{self._notice} Press Ctrl-C again to quit immediately.\n", is_error=True)
             return
         is_same_request = number != self._first and time.monotonic() - self._at < _SAME_REQUEST
         if is_same_request or number == getattr(signal, "SIGHUP", None):

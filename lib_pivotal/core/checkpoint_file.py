@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -12,6 +13,7 @@ from lib_pivotal.core.bundle.network_kind import find_network, other_subject
 from lib_pivotal.core.bundle.tensor_file import Unreadable, open_tensors
 from lib_pivotal.core.errors import HostError
 from lib_pivotal.core.families import FAMILIES, TextEncoderInfo, detect_family
+from lib_pivotal.core.ports import ModelPart
 
 __all__ = ["CheckpointFile", "family_of_tensors", "read_checkpoint_file"]
 
@@ -22,6 +24,12 @@ _TOKENS = ("text_model.embeddings.token_embedding.weight", "embeddings.token_emb
 _OPEN_CLIP_TOKENS = ("token_embedding.weight",)
 """Key suffixes of the token embedding in text encoders of transformers and open_clip."""
 _VAE = ("first_stage_model.encoder.conv_in.weight", "first_stage_model.decoder.conv_out.weight")
+_PARTS: Mapping[ModelPart, tuple[str, ...]] = {
+    "unet": (_UNET,),
+    "text_encoders": ("cond_stage_model.", "conditioner."),
+    "vae": ("first_stage_model.",),
+}
+"""Key prefixes of each part."""
 _OTHERS = (
     ((_UNET + "joint_blocks.",), "a checkpoint of SD3"),
     ((_UNET + "double_blocks.", "double_blocks."), "a checkpoint of Flux"),
@@ -45,11 +53,13 @@ class CheckpointFile(NamedTuple):
         family: see ``core.families``.
         missing: parts that are missing from the checkpoint, such as ``VAE``.
         unet_width: channels of the UNet's first layer.
+        values: number of weights of each part.
     """
 
     family: str
     missing: tuple[str, ...]
     unet_width: int
+    values: Mapping[ModelPart, int]
 
 
 def read_checkpoint_file(path: Path) -> CheckpointFile:
@@ -82,7 +92,11 @@ def read_checkpoint_file(path: Path) -> CheckpointFile:
     missing = ["text encoder"] if missing and len(encoders) == 1 else missing
     if any(key not in entries for key in _VAE):
         missing.append("VAE")
-    return CheckpointFile(family, tuple(missing), entries[_FIRST].shape[0])
+    values = {
+        part: sum(math.prod(entry.shape) for key, entry in entries.items() if key.startswith(prefixes))
+        for part, prefixes in _PARTS.items()
+    }
+    return CheckpointFile(family, tuple(missing), entries[_FIRST].shape[0], values)
 
 
 def family_of_tensors(tensors: Mapping[str, _Shaped], name: str) -> str:

@@ -71,6 +71,8 @@ class StepDone:
         grad_norms: group name → gradient norm before clipping.
         embedding_norms: embedding name → mean vector norm relative to its initial value.
         seconds: wall-clock time of the step in seconds.
+        weight_changes: part of the model → largest change of a layer's weight by the LoRA, relative to the weight, both
+            as Frobenius norms; empty after most steps.
     """
 
     step: int
@@ -79,6 +81,7 @@ class StepDone:
     grad_norms: dict[str, float] = field(default_factory=dict)
     embedding_norms: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    weight_changes: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

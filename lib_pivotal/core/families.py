@@ -61,9 +61,12 @@ class Family:
         base_version: value of ``ss_base_model_version``.
         architecture: ``modelspec.architecture`` of models that predict noise.
         v_architecture: ``modelspec.architecture`` of models that predict velocity.
+        lora_values: values that a rank of 1 adds to a LoRA of a full-size model: of the attention and feed-forward
+            layers of its UNet, of its convolutions, and of its text encoders.
         is_v2: value of ``ss_v2``.
         activation_kib: KiB that a full-size UNet keeps for the backward pass, per latent cell and image.
-        checkpointed_activation_kib: KiB with gradient checkpointing.
+        lean_activation_kib: KiB where convolutions and group norms keep less, see ``activations/lean.py``.
+        checkpointed_activation_kib: KiB where, in addition, blocks are recomputed.
         has_conditioner: checkpoints and configurations have the layout of Stability AI's generative-models (text
             encoders under ``conditioner``, UNet under ``network_config``). The others have that of latent diffusion
             (``cond_stage_model``, ``unet_config``).
@@ -88,7 +91,9 @@ class Family:
     architecture: str
     v_architecture: str
     activation_kib: int
+    lean_activation_kib: int
     checkpointed_activation_kib: int
+    lora_values: tuple[int, int, int]
     is_v2: bool = False
     has_conditioner: bool = False
     has_ldm_keys: bool = False
@@ -102,7 +107,9 @@ class Family:
 
     def width_of(self, part: str) -> int:
         """Width of ``"unet"`` or of an encoder (by its name) in models of the usual size, in features."""
-        return self.unet_width if part == "unet" else next(item.width for item in self.text_encoders if item.name == part)
+        return (
+            self.unet_width if part == "unet" else next(item.width for item in self.text_encoders if item.name == part)
+        )
 
     def resolution_for(self, cells: object, *, is_v_prediction: bool) -> int:
         """Side length in px that a checkpoint of this family was trained for.
@@ -131,8 +138,10 @@ _SD1 = Family(
     base_version="sd_v1",
     architecture="stable-diffusion-v1",
     v_architecture="stable-diffusion-v1",
-    activation_kib=237,
-    checkpointed_activation_kib=36,
+    activation_kib=163,
+    lean_activation_kib=120,
+    checkpointed_activation_kib=21,
+    lora_values=(374_016, 680_040, 165_888),
     allows_clip_skip=True,
 )
 
@@ -156,8 +165,10 @@ _SD2 = Family(
     base_version="sd_v2",
     architecture="stable-diffusion-v2-512",
     v_architecture="stable-diffusion-v2-768-v",
-    activation_kib=217,
-    checkpointed_activation_kib=25,
+    activation_kib=150,
+    lean_activation_kib=117,
+    checkpointed_activation_kib=21,
+    lora_values=(382_208, 680_040, 442_368),
     is_v2=True,
     v_global_step=220_000,
 )
@@ -192,8 +203,10 @@ _SDXL = Family(
     base_version="sdxl_base_v1-0",
     architecture="stable-diffusion-xl-v1-base",
     v_architecture="stable-diffusion-xl-v1-base",
-    activation_kib=432,
-    checkpointed_activation_kib=29,
+    activation_kib=267,
+    lean_activation_kib=239,
+    checkpointed_activation_kib=25,
+    lora_values=(2_616_320, 417_640, 903_168),
     has_conditioner=True,
     has_ldm_keys=True,
     has_lowest_attention=True,

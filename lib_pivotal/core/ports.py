@@ -143,10 +143,25 @@ class VAE(Protocol):
 
 
 class Offloading(Protocol):
-    """Moves parts of the model between the device and main memory. All parts start on the device."""
+    """Moves parts of the model between the device and main memory.
+
+    All parts start on the device, except on a host that keeps the whole model in main memory.
+    """
+
+    def is_offloaded(self, part: ModelPart) -> bool:
+        """Whether a part stays in main memory between uses."""
+        ...
+
+    def weight_bytes(self, part: ModelPart) -> int:
+        """Size of the weights of a part in bytes, as they are stored."""
+        ...
 
     def offload(self, part: ModelPart) -> None:
         """Move a part to main memory; from then on it is on the device only within :meth:`on_device`."""
+        ...
+
+    def keep_on_device(self, part: ModelPart) -> None:
+        """Move an offloaded part to the device, where it stays."""
         ...
 
     def on_device(self, part: ModelPart) -> AbstractContextManager[Any]:
@@ -167,8 +182,16 @@ class DiffusionModel(Protocol):
     """Checkpoint name to show to users."""
     needs_loss_scaling: bool
     """Whether the forward pass runs in fp16, where gradients underflow without loss scaling."""
+    must_recompute: bool
+    """Whether activations must be recomputed in the backward pass, because the UNet is stored in 8 bits: otherwise the
+    wider copies of all its weights, which a step makes, would be kept for the backward pass."""
     native_resolution: int
     """Side length in px that the model was trained for (512, 768 or 1024), used for warnings."""
+
+    @property
+    def unet(self) -> torch.nn.Module:
+        """The network itself, whose layers keep less while it is trained on, see ``activations/lean.py``."""
+        ...
 
     @property
     def text_encoders(self) -> Sequence[TextEncoder]:

@@ -113,12 +113,7 @@ def demo_config(checkpoint: Path, data: Path, steps: int, *, is_control: bool = 
         alpha=8.0,
         conv_rank=8,
         text_encoder_rank=4,
-        text_encoder_lr=2e-4,
-        unet_lr=1e-3,
-        embedding_lr=2e-2,
         lora_start=0.4,
-        # The content of small images is decided at higher noise than that of large ones, so the cap is lower too.
-        min_snr_gamma=0.3,
         sample_every=0,
         output_name="control" if is_control else "demo",
         if_exists="overwrite",

@@ -15,6 +15,7 @@ from lib_pivotal.core.diffusion.item_random import item_seed
 from lib_pivotal.core.diffusion.noise import item_noise
 from lib_pivotal.core.diffusion.objective import Objective
 from lib_pivotal.core.lora.adapter_set import AdapterSet, attach
+from lib_pivotal.core.lora.negative_rows import NegativeRows, with_negative_rows
 from lib_pivotal.core.ports import DiffusionModel, ImageSize
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
@@ -69,7 +70,15 @@ def held_out(folder: Path, model: DiffusionModel) -> HeldOut:
 
 
 @torch.no_grad()
-def loss_of(model: DiffusionModel, data: HeldOut, captions: Sequence[str], parts: Parts) -> torch.Tensor:
+def loss_of(
+    model: DiffusionModel,
+    data: HeldOut,
+    captions: Sequence[str],
+    parts: Parts,
+    *,
+    negatives: Sequence[str] = (),
+    guidance: float = 1.0,
+) -> torch.Tensor:
     """Mean squared error of the predicted noise, for each image.
 
     Args:
@@ -77,6 +86,8 @@ def loss_of(model: DiffusionModel, data: HeldOut, captions: Sequence[str], parts
         data: held-out images.
         captions: one per image.
         parts: what is switched on.
+        negatives: one per image; the prediction is then the combination of both with this guidance.
+        guidance: see ``negatives``.
 
     Returns:
         fp32 on the CPU, shape ``(n,)``.
@@ -84,7 +95,7 @@ def loss_of(model: DiffusionModel, data: HeldOut, captions: Sequence[str], parts
     Source: the score of a diffusion classifier, Li et al. 2023, https://arxiv.org/abs/2303.16203
     """
     total = torch.zeros(len(captions))
-    for objective, batch in _predicted(model, data, captions, parts):
+    for objective, batch in _predicted(model, data, captions, parts, negatives, guidance):
         total += objective.losses(batch.output, batch.latents, batch.noise, batch.timesteps).cpu()
     return total / _PAIRS
 
@@ -119,7 +130,12 @@ class _Predicted(NamedTuple):
 
 
 def _predicted(
-    model: DiffusionModel, data: HeldOut, captions: Sequence[str], parts: Parts
+    model: DiffusionModel,
+    data: HeldOut,
+    captions: Sequence[str],
+    parts: Parts,
+    negatives: Sequence[str] = (),
+    guidance: float = 1.0,
 ) -> Iterator[tuple[Objective, _Predicted]]:
     """Predictions for all images at each noise level, which are the same at every call."""
     objective = Objective(model.alphas_cumprod, is_v_prediction=False, min_snr_gamma=0.0, device=model.device)
@@ -133,6 +149,12 @@ def _predicted(
         # Not kept attached between the levels, because two of these may alternate.
         with attach(parts.loras), model.autocast():
             # Each caption fits into one chunk, so all of them are encoded in one group.
-            (text,) = conditioner.encode(list(captions), [ImageSize((64, 64), (0, 0), (64, 64))] * count)
-            output = model.predict(objective.noisy(latents, noise, timesteps), timesteps, text.conditioning)
+            texts = [*captions, *negatives]
+            (text,) = conditioner.encode(texts, [ImageSize((64, 64), (0, 0), (64, 64))] * len(texts))
+            times = len(texts) // count
+            noisy = objective.noisy(latents, noise, timesteps).repeat(times, 1, 1, 1)
+            with with_negative_rows(NegativeRows(count, len(texts)) if negatives else None):
+                output = model.predict(noisy, timesteps.repeat(times), text.conditioning)
+            if negatives:
+                output = torch.lerp(output[count:], output[:count], guidance)
         yield objective, _Predicted(latents, noise, timesteps, output)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import torch
 
@@ -18,23 +18,40 @@ class Offloading:
     Args:
         parts: the networks of each part; until :meth:`offload` they are left where they are.
         device: where they work.
+        offloaded: parts that are in main memory already.
     """
 
-    def __init__(self, parts: Mapping[ModelPart, Sequence[torch.nn.Module]], device: torch.device) -> None:
+    def __init__(
+        self,
+        parts: Mapping[ModelPart, Sequence[torch.nn.Module]],
+        device: torch.device,
+        offloaded: Collection[ModelPart] = (),
+    ) -> None:
         self._parts = {part: list(networks) for part, networks in parts.items()}
         self._device = device
-        self._offloaded: set[ModelPart] = set()
+        self._offloaded: set[ModelPart] = set(offloaded)
         self._in_use: set[ModelPart] = set()
 
     def is_offloaded(self, part: ModelPart) -> bool:
         """Whether a part stays in main memory between uses."""
         return part in self._offloaded
 
+    def weight_bytes(self, part: ModelPart) -> int:
+        """Size of the weights of a part in bytes, as they are stored."""
+        tensors = [tensor for network in self._parts[part] for tensor in network.parameters()]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
     def offload(self, part: ModelPart) -> None:
         """Move a part to main memory; from now on it is on the device only within :meth:`on_device`."""
         self._offloaded.add(part)
         if part not in self._in_use:
             self._move(part, torch.device("cpu"))
+
+    def keep_on_device(self, part: ModelPart) -> None:
+        """Move a part to the device, where it stays; does nothing if it stays there already."""
+        if part in self._offloaded:
+            self._offloaded.remove(part)
+            self._move(part, self._device)
 
     @contextlib.contextmanager
     def on_device(self, part: ModelPart) -> Iterator[None]:
@@ -51,6 +68,12 @@ class Offloading:
             self._in_use.discard(part)
             if part in self._offloaded:
                 self._move(part, torch.device("cpu"))
+
+    def move_back(self) -> None:
+        """Move every part to where it belongs, after somebody else has moved them."""
+        for part in self._parts:
+            is_away = part in self._offloaded and part not in self._in_use
+            self._move(part, torch.device("cpu") if is_away else self._device)
 
     def _move(self, part: ModelPart, device: torch.device) -> None:
         for network in self._parts[part]:

@@ -40,7 +40,10 @@ class BundleHandlers:
     def refresh(self, values: Values) -> Outputs:
         """List the files again; the selection stays, unless the file no longer exists."""
         bundles = self._library.bundles()
-        outputs: Outputs = {"bundle_files": gr.update(choices=self._library.embedding_files())}
+        outputs: Outputs = {
+            "bundle_files": gr.update(choices=self._library.embedding_files()),
+            "fuse_others": gr.update(choices=bundles),
+        }
         for name in ("bundle", "bundle_other"):
             chosen = values[name]
             outputs[name] = gr.update(choices=bundles, value=chosen if chosen in bundles else None)

@@ -1,4 +1,4 @@
-"""The chart of a run: losses, validation and norms of the embeddings, with a legend and values to point at."""
+"""The chart of a run: losses, validation, norms and changes of weights, with a legend and values to point at."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def show_chart(status: Mapping[str, Any]) -> str:
         Line(CHART["smooth"], "pivotal-plot-smooth", [(step, smooth) for step, _, smooth in losses]),
         *_validation(status["validation"]),
         *_norms(status["norms"]),
+        *_changes(status["weight_changes"]),
     ]
     lines = [line for line in lines if line.points]
     plot = draw_plot(lines, total_steps=status["total_steps"], title=CHART["title"])
@@ -65,6 +66,15 @@ def _norms(norms: Mapping[str, Any]) -> list[Line]:
     for number, (label, values) in enumerate(columns.items(), start=1):
         points = [(step, value) for step, value in zip(steps, values, strict=True) if value is not None]
         found.append(Line(label, f"pivotal-plot-norm pivotal-plot-norm-{number}", points, on_right=True))
+    return found
+
+
+def _changes(changes: Mapping[str, Any]) -> list[Line]:
+    found = []
+    for number, (name, values) in enumerate(changes["names"].items(), start=1):
+        points = [(step, value) for step, value in zip(changes["steps"], values, strict=True) if value is not None]
+        label = CHART["change"].format(name=name)
+        found.append(Line(label, f"pivotal-plot-change pivotal-plot-norm-{number}", points, on_right=True))
     return found
 
 

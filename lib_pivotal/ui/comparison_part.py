@@ -35,5 +35,5 @@ def add_comparison(place: str, comparison: Comparison, others: Mapping[str, Any]
     ):
         button = parts[f"compare_{name}"]
         event = listen.on(button.click, getattr(handlers, name), inputs, outputs, spinner=name == "start")
-        code = f"(text) => {{ pivotalComparison.update('{place}', text); return []; }}"
+        code = f"(text) => {{ pivotalWork.update('compare_{place}', text); return []; }}"
         event.then(fn=None, inputs=[parts["compare_page"]], outputs=[], **javascript(code))

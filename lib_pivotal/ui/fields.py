@@ -60,6 +60,8 @@ def make_setting(name: str) -> Any:
     label = f"{info['label']} ({info['unit']})" if info["unit"] else info["label"]
     common = {"label": label, "info": info["help"], "elem_id": element_id(info["block"], name)}
     value = _show(info["default"], info["type"])
+    if info["allows_others"]:
+        common["allow_custom_value"] = True
     return _make(info["type"], value, common, choices=info["choices"], lines=3 if name == "sample_prompts" else 1)
 
 

@@ -62,6 +62,8 @@ class Handlers:
         notice = panels.show_problems(in_rows(checked.problems, values))
         if checked.table is not None:
             notice += panels.show_concept_table(checked.table.as_dict())
+        if checked.memory is not None:
+            notice += panels.show_memory(checked.memory.as_dict())
         table = None if checked.table is None else checked.table.as_dict()
         return {"notice": notice, REPORT: report_concepts(values, checked.problems, table)}
 

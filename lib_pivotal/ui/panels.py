@@ -23,6 +23,7 @@ __all__ = [
     "show_concept_table",
     "show_error",
     "show_import",
+    "show_memory",
     "show_message",
     "show_problems",
     "show_result",
@@ -30,6 +31,7 @@ __all__ = [
     "show_warnings",
 ]
 
+_GIB = 2**30
 _KINDS = {"failed": "bad", "done": "good", "stopped": "good"}
 _STATES_WITH_RESULT = ("done", "stopped", "failed")
 
@@ -113,6 +115,15 @@ def show_concept_table(table: dict[str, Any]) -> str:
         f'<div class="pivotal-box pivotal-plain"><b>{escape_html(title)}</b>'
         f'<table class="pivotal-table"><tr>{head}</tr>{rows}</table></div>'
     )
+
+
+def show_memory(estimate: dict[str, Any]) -> str:
+    """The estimated GPU memory of a run."""
+    amounts = {name: f"{estimate[name] / _GIB:.1f}" for name in ("encoding", "training", "available")}
+    text = MESSAGES["memory_estimate"].format(**amounts)
+    if estimate["saves"]:
+        text += MESSAGES["memory_will_save"]
+    return f'<div class="pivotal-box pivotal-plain">{escape_html(text)}</div>'
 
 
 def _concept_row(row: dict[str, Any]) -> str:

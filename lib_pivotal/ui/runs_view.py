@@ -103,7 +103,7 @@ def _curves(run: Mapping[str, Any]) -> str:
     if len(run["losses"]) < 2:
         return ""
     norms: dict[str, Any] = {"steps": [], "names": {}}
-    return show_chart({**run, "norms": norms})
+    return show_chart({**run, "norms": norms, "weight_changes": norms})
 
 
 def _last_samples(run: Mapping[str, Any]) -> str:

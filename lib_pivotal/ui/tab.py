@@ -8,6 +8,7 @@ import gradio as gr
 
 from lib_pivotal.app.bundle_library import BundleLibrary
 from lib_pivotal.app.comparison import comparison_for
+from lib_pivotal.app.fusing import fusing_for
 from lib_pivotal.app.session import Session
 from lib_pivotal.ui import panels
 from lib_pivotal.ui.bundles_part import add_bundles
@@ -36,7 +37,7 @@ def build_tab(session: Session, library: BundleLibrary) -> gr.Blocks:
         with _part("runs") as part:
             add_runs(part, tabs, session, training)
         with _part("bundles") as part:
-            add_bundles(part, library, comparison_for(session))
+            add_bundles(part, library, comparison_for(session), fusing_for(session))
     return blocks
 
 

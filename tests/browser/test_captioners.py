@@ -48,9 +48,7 @@ def tagger(webui: Webui) -> None:
     torch.manual_seed(0)
     state = {name: value.half() for name, value in module.DeepDanbooruModel().state_dict().items()}
     # Host: modules.safe refuses the zip files that a newer torch writes.
-    torch.save(
-        {**state, "tags": TAGS}, folder / "model-resnet_custom_v3.pt", _use_new_zipfile_serialization=False
-    )
+    torch.save({**state, "tags": TAGS}, folder / "model-resnet_custom_v3.pt", _use_new_zipfile_serialization=False)
     webui.post("/sdapi/v1/options", {"interrogate_deepbooru_score_threshold": 0.0, "deepbooru_sort_alpha": True})
 
 

@@ -1,4 +1,4 @@
-"""What the borrowed model is trained with: schedule, attention, precision, clip skip; and no fp8 weights."""
+"""What the borrowed model is trained with: schedule, attention, precision, clip skip, weights in fp8."""
 
 from __future__ import annotations
 
@@ -63,24 +63,24 @@ def test_the_memory_saving_attention_is_chosen_while_training_and_the_users_come
     assert chosen == [None]
 
 
-@pytest.mark.parametrize("where", ["setting", "weights"])
-def test_weights_in_eight_bits_are_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
-    webui, model = toy_webui(monkeypatch)
-    if where == "setting":
-        vars(webui.modules["shared"].opts)["fp8_storage"] = "Enable"
-    else:
-        # The setting may have been changed back after loading, or concern one family only.
-        vars(webui.modules["shared"].opts)["fp8_storage"] = "Disable"
-        model.model.diffusion_model.to(torch.float8_e4m3fn)
-    found = [problem for problem in A1111Host("").problems(TrainConfig()) if problem.is_error]
-    assert len(found) == 1
-    assert "fp8" in found[0].message
-    assert "FP8 weight to Disable" in found[0].hint
-    if where == "weights":
-        # The check is not repeated when the queued run starts; the model loaded by then is examined.
-        with pytest.raises(HostError, match="fp8"), borrow(TrainConfig(), Control()):
-            pass
-    assert "apply_optimizations" not in webui.calls
+@pytest.mark.skipif(not hasattr(torch, "float8_e4m3fn"), reason="this torch has no fp8")
+def test_a_model_in_eight_bits_is_trained_with_recomputing_and_in_a_precision_that_it_can_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _webui, model = toy_webui(monkeypatch)
+    layer = model.model.diffusion_model.input_blocks[0][0]
+    with borrow(TrainConfig(), Control()) as borrowed:
+        assert not borrowed.model.must_recompute
+    layer.to(torch.float8_e4m3fn)
+    assert not A1111Host("").problems(TrainConfig(precision="auto"))
+    (problem,) = A1111Host("").problems(TrainConfig(precision="fp32"))
+    assert problem.is_error
+    assert "fp8" in problem.message
+    with borrow(TrainConfig(), Control()) as borrowed:
+        assert borrowed.model.must_recompute
+        with borrowed.model.autocast():
+            assert layer(torch.ones(1, 4, 4, 4)).dtype == torch.bfloat16
+    assert layer.weight.dtype == torch.float8_e4m3fn
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ from lib_pivotal.core.events import Control
 from lib_pivotal.host.a1111.host import A1111Host
 from lib_pivotal.host.a1111.lease import borrow
 from lib_pivotal.host.a1111.noise_schedule import noise_schedule_of
-from lib_pivotal.host.a1111.sample import _registered
-from lib_pivotal.host.a1111.txt2img import pinned_options
+from lib_pivotal.host.a1111.sample import A1111Sampler
 from lib_pivotal.host.webui.replaced_loras import forget_file
+from lib_pivotal.host.webui.txt2img import pinned_options
 from tests.contract.toy_webui import INFO, toy_webui
 
 
@@ -100,7 +100,6 @@ def _conditioner(count: int) -> Any:
         ({"is_sdxl": True, "is_sdxl_inpaint": True, "conditioner": _conditioner(2)}, "SDXL inpainting"),
         ({"is_sd3": True}, "SD3"),
         ({"cond_stage_key": "edit"}, "instruct-pix2pix"),
-        ({"lowvram": True}, "low-memory"),
     ],
 )
 def test_models_that_cannot_be_trained_are_refused_by_name(
@@ -128,7 +127,7 @@ def test_a_velocity_model_that_the_webui_uses_wrongly_is_an_error(
     path = tmp_path / "v.safetensors"
     save_file({"v_pred": torch.empty(0), "ztsnr": torch.empty(0)}, path)
     model.sd_checkpoint_info = types.SimpleNamespace(**{**vars(INFO), "filename": str(path)})
-    monkeypatch.setattr("lib_pivotal.host.a1111.obstacles._selected", lambda: None)
+    monkeypatch.setattr("lib_pivotal.host.webui.checkpoint_choice._selected", lambda: None)
     found = A1111Host("").problems(TrainConfig())
     assert any("velocity" in item.message and item.is_error for item in found)
     model.parameterization = "v"
@@ -149,7 +148,7 @@ def test_the_webuis_zero_terminal_schedule_is_trained_with(monkeypatch: pytest.M
 
 def test_all_problems_at_once_with_the_names_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     webui, _model = toy_webui(monkeypatch)
-    webui.modules["shared"].cmd_opts.medvram = True
+    webui.modules["shared"].cmd_opts.upcast_sampling = True
     found = A1111Host("").problems(TrainConfig(checkpoint="nothing like it", precision="fp16"))
     assert [problem.field for problem in found] == ["webui", "checkpoint", "precision"]
     assert "m.safetensors [12]" in found[1].hint
@@ -205,7 +204,7 @@ def test_an_installed_embedding_of_the_same_name_is_hidden_during_a_preview(monk
         return webui.make("Embedding", vec=vectors, name=name)
 
     webui.modules["textual_inversion"].Embedding = make
-    with _registered(model, {"mychar": {"clip_l": torch.zeros(3, 4)}}):
+    with A1111Sampler(model, None)._registered({"mychar": {"clip_l": torch.zeros(3, 4)}}):
         assert set(database.word_embeddings) == {"mychar"}
         live = database.word_embeddings["mychar"]
         assert (live.vectors, live.shape) == (3, 4)

@@ -59,9 +59,39 @@ def test_a_fork_without_the_launcher_is_refused_and_not_an_error(monkeypatch: py
     assert "modules.launch_utils.git_tag" in reason
 
 
-def test_forge_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def _version(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """A webui with the package ``modules_forge``, of which only the version is there."""
     _tagged(monkeypatch, "f2.0.1v1.10.1")
-    forge = types.ModuleType("modules_forge")
-    forge.__spec__ = types.SimpleNamespace()  # type: ignore[assignment]
-    monkeypatch.setitem(sys.modules, "modules_forge", forge)
-    assert "Forge" in current_host()[1]
+    for name, values in (("modules_forge", {}), ("modules_forge.forge_version", {"version": text})):
+        module = types.ModuleType(name)
+        module.__spec__ = types.SimpleNamespace()  # type: ignore[assignment]
+        module.__dict__.update(values)
+        module.__path__ = []
+        monkeypatch.setitem(sys.modules, name, module)
+
+
+@pytest.mark.parametrize(
+    ("version", "name"), [("0.0.17v1.8.0rc", "Forge 0.0.17"), ("classic", "Forge classic"), ("neo", "Forge neo")]
+)
+def test_relatives_of_forge_that_cannot_train_are_named(
+    monkeypatch: pytest.MonkeyPatch, version: str, name: str
+) -> None:
+    _version(monkeypatch, version)
+    host, reason = current_host()
+    assert host is None
+    assert reason.startswith(f"This webui is {name}, and training is not supported in it yet")
+    assert "Forge 2, reForge 1" in reason
+
+
+@pytest.mark.parametrize(
+    ("version", "missing"),
+    [("2.0.1v1.10.1", "backend.memory_management.load_models_gpu"),
+     ("1.0.0v2-v1.10.1RC", "ldm_patched.modules.model_management.load_models_gpu")],
+)  # fmt: skip
+def test_a_forge_that_lacks_something_is_refused_with_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, version: str, missing: str
+) -> None:
+    _version(monkeypatch, version)
+    host, reason = current_host()
+    assert host is None
+    assert missing in reason

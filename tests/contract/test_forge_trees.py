@@ -24,7 +24,7 @@ _HOSTS = ("forge", "forge-old", "forge-classic", "reforge")
 _LORA_FOLDERS = {"forge": "sd_forge_lora"}
 
 
-def _tree(host: str) -> Path:
+def tree_of(host: str) -> Path:
     """A folder below ``$PIVOTAL_TREES`` or ``~/webui-src``; skips loudly where there is none."""
     tree = Path(os.environ.get("PIVOTAL_TREES") or Path.home() / "webui-src") / host
     if not (tree / "modules" / "processing.py").exists():
@@ -36,7 +36,7 @@ def _tree(host: str) -> Path:
 
 @pytest.mark.parametrize("host", _HOSTS)
 def test_every_function_that_we_hook_or_call_exists(host: str) -> None:
-    tree = _tree(host)
+    tree = tree_of(host)
     complaints = []
     for symbol in json.loads(_CONTRACT.read_text(encoding="utf-8"))["symbols"]:
         if host in symbol["hosts"]:
@@ -94,7 +94,7 @@ class _HoldsTextModel(torch.nn.Module):
 
 @pytest.fixture
 def forge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[_Engine]:
-    tree = _tree("forge")
+    tree = tree_of("forge")
     known = set(sys.modules)
     options = types.SimpleNamespace(data={}, emphasis="Original")
     stubs: dict[str, dict[str, Any]] = {

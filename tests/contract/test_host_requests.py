@@ -11,8 +11,8 @@ from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import HostError
 from lib_pivotal.core.events import Control
 from lib_pivotal.host.a1111.lease import borrow
-from lib_pivotal.host.a1111.vae import WebuiVae
 from lib_pivotal.host.offload import Offloading
+from lib_pivotal.host.webui.vae import WebuiVae
 from tests.contract.toy_webui import toy_webui
 
 
@@ -89,8 +89,7 @@ def test_a_vae_that_overflows_in_its_own_type_is_used_in_fp32_and_stays_as_it_wa
     network.quant_conv = torch.nn.Conv2d(8, 8, 1)
     network.to(torch.bfloat16)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    model = types.SimpleNamespace(first_stage_model=network, scale_factor=0.5)
-    vae = WebuiVae(model, Offloading({"vae": [network]}, torch.device("cpu")), in_fp32=in_fp32)
+    vae = WebuiVae(network, 0.5, Offloading({"vae": [network]}, torch.device("cpu")), in_fp32=in_fp32)
     digest = vae.identity()
     mean, std = vae.encode(torch.ones(1, 3, 16, 16))
     assert mean.dtype == std.dtype == torch.float32
@@ -101,7 +100,7 @@ def test_a_vae_that_overflows_in_its_own_type_is_used_in_fp32_and_stays_as_it_wa
         assert torch.equal(tensor, before[name])
     with torch.no_grad():
         network.quant_conv.weight.fill_(float("nan"))
-    assert WebuiVae(model, Offloading({"vae": [network]}, torch.device("cpu"))).identity() != digest
+    assert WebuiVae(network, 0.5, Offloading({"vae": [network]}, torch.device("cpu"))).identity() != digest
     with pytest.raises(HostError, match="NaN"):
         vae.encode(torch.ones(1, 3, 16, 16))
 
@@ -117,8 +116,7 @@ def test_a_vae_that_does_not_fit_into_memory_in_fp32_stays_as_it_was(monkeypatch
         raise torch.cuda.OutOfMemoryError
 
     monkeypatch.setattr(network, "float", too_large)
-    model = types.SimpleNamespace(first_stage_model=network, scale_factor=0.5)
-    vae = WebuiVae(model, Offloading({"vae": [network]}, torch.device("cpu")))
+    vae = WebuiVae(network, 0.5, Offloading({"vae": [network]}, torch.device("cpu")))
     with pytest.raises(torch.cuda.OutOfMemoryError):
         vae.encode(torch.ones(1, 3, 16, 16))
     for name, tensor in network.state_dict().items():

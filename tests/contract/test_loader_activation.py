@@ -15,6 +15,7 @@ from lib_pivotal.host.bundle_prompts.activation import add_activation_hooks, opt
 from lib_pivotal.host.bundle_prompts.active_names import ActiveNames
 from lib_pivotal.host.bundle_prompts.encoders import Encoders
 from lib_pivotal.host.bundle_prompts.hooks import Hooks
+from lib_pivotal.host.bundle_prompts.negative_loras import NegativeLoras
 from lib_pivotal.host.bundle_prompts.settings import read_settings
 from tests.contract.fake_webui import FakeWebui
 
@@ -39,7 +40,7 @@ class _Session:
         self.extra_networks = webui.modules["extra_networks"]
         self.failing: set[str] = set()
         webui.behave("extra_networks", "activate", self._activate)
-        add_activation_hooks(self.hooks, self.state)
+        add_activation_hooks(self.hooks, self.state, NegativeLoras())
 
     def _find(self, run: Any) -> tuple[Any, Any]:
         self.asked += 1
@@ -363,7 +364,7 @@ def test_a_refiner_that_is_loaded_in_between_leaves_the_names_of_the_prompt(sess
     session.hooks.remove()
     session.webui.behave("sd_models", "get_empty_cond", get_empty_cond)
     session.hooks = Hooks()
-    add_activation_hooks(session.hooks, session.state)
+    add_activation_hooks(session.hooks, session.state, NegativeLoras())
     session.generate("a zog", "A:1")
     session.webui.modules["sd_models"].get_empty_cond("a refiner")
     assert encoded == ["a refiner"]
@@ -379,7 +380,7 @@ def test_loras_unloaded_after_another_checkpoint_was_loaded_take_their_names_alo
     session.hooks.remove()
     session.webui.behave("sd_models", "get_empty_cond", lambda _: session.extra_networks.activate(None, {}))
     session.hooks = Hooks()
-    add_activation_hooks(session.hooks, session.state)
+    add_activation_hooks(session.hooks, session.state, NegativeLoras())
     session.generate("a zog", "A:1")
     session.webui.modules["sd_models"].get_empty_cond("another checkpoint")
     session.networks.load_networks([])

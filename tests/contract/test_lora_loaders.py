@@ -13,11 +13,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from lib_pivotal.core.fuse.layer_rows import LayerRows
+from lib_pivotal.core.fuse.solution import fuse_layer
 from lib_pivotal.core.lora.adapter_set import AdapterSet, attach
 from lib_pivotal.core.ports import LoraTarget
 from tests.contract.host_tree import version_of
 
 KINDS = ("lora", "loha", "lokr")
+_READS_DORA = ("1.9.0", "1.10.1")
 LAYERS = {
     "linear": lambda: torch.nn.Linear(24, 32, bias=False),
     "conv": lambda: torch.nn.Conv2d(24, 32, 3, padding=1, bias=False),
@@ -109,6 +112,8 @@ def _trained(kind: str, layer: torch.nn.Module) -> tuple[torch.Tensor, dict[str,
     adapters = AdapterSet.with_ranks("unet", [(target, 4)], 0.5, 1, _CPU, kind=kind, lokr_factor=4)
     with torch.no_grad():
         adapters.flat.values.normal_()
+        for magnitudes in adapters.flats[1:]:
+            magnitudes.values.mul_(torch.rand(magnitudes.values.shape) + 0.5)
     width, shape = layer.weight.shape[1], layer.weight.shape
     # One input channel at a time; a convolution reads its kernel off an impulse in the middle, mirrored.
     probes = torch.eye(width) if len(shape) == 2 else torch.zeros(width, width, 5, 5)
@@ -140,6 +145,38 @@ def test_a1111_adds_what_was_trained(a1111: Change, kind: str, place: str) -> No
     _assert_same(a1111, kind, place)
 
 
+@pytest.mark.parametrize("place", LAYERS)
+def test_a1111_computes_a_dora_as_trained_from_1_9_on_and_ignores_the_magnitudes_before(
+    a1111: Change, place: str, request: pytest.FixtureRequest
+) -> None:
+    layer = LAYERS[place]()
+    expected, tensors = _trained("dora", layer)
+    found = a1111(layer, tensors)
+    if request.node.callspec.params["a1111"] in _READS_DORA:
+        assert (found - expected).norm() <= 1e-5 * expected.norm()
+    else:
+        plain = a1111(layer, {key: value for key, value in tensors.items() if key != "dora_scale"})
+        assert torch.equal(found, plain)
+        assert (found - expected).norm() > 0.1 * expected.norm()
+
+
+def _assert_same_when_fused(change: Change, place: str) -> None:
+    layers = [LAYERS[place]() for _ in range(2)]
+    layers[1].load_state_dict(layers[0].state_dict())
+    deltas = [_trained(kind, layer)[0] for kind, layer in zip(("lora", "lokr"), layers, strict=True)]
+    rows = LayerRows(layers[0])
+    grams = [torch.randn(50, rows.width, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2)]
+    fused = fuse_layer(rows, deltas, [gram.t() @ gram / 50 for gram in grams], 6)
+    tensors = {"lora_down.weight": fused.down, "lora_up.weight": fused.up, "alpha": torch.tensor(6.0)}
+    found = change(layers[0], tensors)
+    assert (found - fused.delta).norm() <= 1e-5 * fused.delta.norm()
+
+
+@pytest.mark.parametrize("place", LAYERS)
+def test_a1111_adds_what_was_fused(a1111: Change, place: str) -> None:
+    _assert_same_when_fused(a1111, place)
+
+
 @pytest.fixture
 def forge(monkeypatch: pytest.MonkeyPatch) -> Change:
     """The change of a weight by Forge's patcher."""
@@ -165,6 +202,11 @@ def forge(monkeypatch: pytest.MonkeyPatch) -> Change:
 
 
 @pytest.mark.parametrize("place", LAYERS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "dora"])
 def test_forge_adds_what_was_trained(forge: Change, kind: str, place: str) -> None:
     _assert_same(forge, kind, place)
+
+
+@pytest.mark.parametrize("place", LAYERS)
+def test_forge_adds_what_was_fused(forge: Change, place: str) -> None:
+    _assert_same_when_fused(forge, place)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import os
 import re
 import types
@@ -17,10 +16,12 @@ import torch
 from lib_pivotal.core.bundle.metadata import RunFacts, build_metadata, changed_metadata
 from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.families import FAMILIES
-from lib_pivotal.host.detect import read_contract
+from lib_pivotal.host.detect import read_contract, read_forge_contract
 from tests.contract.host_tree import complaint, version_of
 
 _ROOT = Path(__file__).resolve().parents[2]
+_ADAPTERS = ("webui", "a1111", "forge", "reforge", "bundle_prompts")
+_PACKAGES = ("modules", "backend", "ldm_patched")
 
 
 def _trees() -> list[Path]:
@@ -73,13 +74,14 @@ def test_reader_notices_changed_symbols(name: str, call: dict[str, object] | Non
 
 def test_every_host_symbol_in_the_adapter_is_in_the_contract() -> None:
     """``from modules import x`` followed by ``x.name`` anywhere in the adapter must be listed."""
-    listed = {(Path(symbol["file"]).stem, symbol["name"].split(".")[0]) for symbol in read_contract()}
+    symbols = [*read_contract(), *read_forge_contract()]
+    listed = {(Path(symbol["file"]).stem, symbol["name"].split(".")[0]) for symbol in symbols}
     missing = []
     host = _ROOT / "lib_pivotal" / "host"
-    for source in [path for name in ("webui", "a1111", "bundle_prompts") for path in (host / name).glob("*.py")]:
+    for source in [path for name in _ADAPTERS for path in (host / name).glob("*.py")]:
         parsed = ast.parse(source.read_text(encoding="utf-8"))
         imports = [node for node in ast.walk(parsed) if isinstance(node, ast.ImportFrom)]
-        hosts = {alias.name for node in imports if (node.module or "").startswith("modules") for alias in node.names}
+        hosts = {alias.name for node in imports if (node.module or "").startswith(_PACKAGES) for alias in node.names}
         for node in ast.walk(parsed):
             is_use = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in hosts
             if is_use and (node.value.id, node.attr) not in listed:
@@ -90,11 +92,10 @@ def test_every_host_symbol_in_the_adapter_is_in_the_contract() -> None:
 def test_every_host_line_of_the_adapters_names_symbols_of_the_contract() -> None:
     """``Host: FILE, ``symbol``, VERSIONS: what is assumed of it``; the trees then show whether the symbol is there."""
     host, listed = _ROOT / "lib_pivotal" / "host", set()
-    forge: list[dict[str, Any]] = json.loads((host / "forge_contract.json").read_text(encoding="utf-8"))["symbols"]
-    for symbol in [*read_contract(), *forge]:
+    for symbol in [*read_contract(), *read_forge_contract()]:
         listed |= {*symbol["name"].split("."), "--" + symbol["name"]}
     unknown = []
-    for source in [path for name in ("webui", "a1111", "bundle_prompts") for path in (host / name).glob("*.py")]:
+    for source in [path for name in _ADAPTERS for path in (host / name).glob("*.py")]:
         text = re.sub(r"\s*\n\s*(?:# ?)?", " ", source.read_text(encoding="utf-8"))
         for head in re.findall(
             r"(?<!`)Host: ((?:modules|extensions|ldm|sgm|backend|networks?\.py|text).+?)(?=: |\. )", text

@@ -14,6 +14,7 @@ __all__ = ["Maker"]
 
 _TEXT_LAYER = "cond_stage_model.transformer.text_model.encoder.layers.0.mlp.fc1.weight"
 _UNET_LAYER = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight"
+_TOKENS = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight"
 _KEYS = {
     "lora_te_text_model_encoder_layers_0_mlp_fc1": _TEXT_LAYER,
     "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q": _UNET_LAYER,
@@ -35,12 +36,14 @@ class Maker:
     def __post_init__(self) -> None:
         with safe_open(str(self.checkpoint), "pt") as file:
             self._shapes = {key: file.get_slice(layer).get_shape() for key, layer in _KEYS.items()}
+        with safe_open(str(self.checkpoint), "pt") as file:
+            self.width = file.get_slice(_TOKENS).get_shape()[1]
         self.loras = self.data / "models" / "Lora"
         self.embeddings = self.data / "embeddings"
 
-    def vectors(self, seed: int, count: int = 2, width: int = 64) -> torch.Tensor:
-        """Vectors of an embedding, of the size of CLIP's own."""
-        return torch.randn(count, width, generator=torch.Generator().manual_seed(seed)) * 0.3
+    def vectors(self, seed: int, count: int = 2, width: int = 0) -> torch.Tensor:
+        """Vectors of an embedding, of the size of CLIP's own; of the checkpoint's width unless another is given."""
+        return torch.randn(count, width or self.width, generator=torch.Generator().manual_seed(seed)) * 0.3
 
     def lora(self, seed: int, strength: float = 0.3) -> dict[str, torch.Tensor]:
         """A LoRA on one layer of the text encoder and one of the UNet."""
@@ -53,7 +56,7 @@ class Maker:
         return tensors
 
     def bundle(
-        self, name: str, seed: int, embeddings: Mapping[str, int], *, key: str = "string_to_param.*", width: int = 64
+        self, name: str, seed: int, embeddings: Mapping[str, int], *, key: str = "string_to_param.*", width: int = 0
     ) -> Path:
         """``NAME.safetensors`` with embeddings (name → seed), and next to it ``plain_NAME`` without them."""
         named = {f"bundle_emb.{word}.{key}": self.vectors(number, width=width) for word, number in embeddings.items()}

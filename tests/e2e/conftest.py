@@ -11,18 +11,23 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.full_checkpoint import write_full_checkpoint
 from tests.e2e.images import draw
-from tests.e2e.server import Webui, find_installed, find_webui, running, version_of
+from tests.e2e.server import Webui, find_installed, find_webui, kind_of, running, version_of
 
 _HERE = Path(__file__).parent
 pytest.register_assert_rewrite("tests.e2e.bundle_cases")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything here needs a real webui and minutes."""
+    """Everything here needs a real webui and minutes; some of it only A1111 has."""
+    tree = find_webui()
+    kind = kind_of(tree) if tree else "a1111"
     for item in items:
         if _HERE in item.path.parents:
             item.add_marker(pytest.mark.e2e)
+            if kind != "a1111" and item.get_closest_marker("a1111"):
+                item.add_marker(pytest.mark.skip(reason=f"not for {kind}"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -62,15 +67,30 @@ def _found() -> tuple[Path, Path]:
 
 @pytest.fixture(scope="session")
 def random_checkpoints(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Small checkpoints with random weights: ``random`` and ``other`` (SD1); where they are needed ``sd2``, ``sdxl``."""
+    """Checkpoints with random weights: ``random`` and ``other`` (SD1); where they are needed ``sd2``, ``sdxl``.
+
+    Small ones for A1111. Forge and reForge recognize a model by its shapes, so for them both are one of full size.
+    """
     tree, python = _found()
     folder = tmp_path_factory.mktemp("checkpoints")
+    if kind_of(tree) != "a1111":
+        return _full_size(folder)
     # Making these takes many seconds.
     needed = any(item.path.name == "test_families.py" for item in request.session.items)
     families = ["sd2", "sdxl"] if needed else []
     command = [str(python), str(_HERE / "random_checkpoint.py"), str(tree), str(folder), "sd1", *families]
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
     return [folder / f"{name}.safetensors" for name in ("random", "other", *families)]
+
+
+def _full_size(folder: Path) -> list[Path]:
+    """Two names of one checkpoint, which is kept in the user's cache for the next time."""
+    kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pivotal-tests" / "full-sd1.safetensors"
+    write_full_checkpoint(kept)
+    paths = [folder / f"{name}.safetensors" for name in ("random", "other")]
+    for path in paths:
+        path.symlink_to(kept)
+    return paths
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +107,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, random_checkpoints: list[Pa
     """
     tree, python = _found()
     folder = tmp_path_factory.mktemp("webui")
-    checkpoints = [*_demo_checkpoints(folder / "demo"), *random_checkpoints]
+    demo = _demo_checkpoints(folder / "demo") if kind_of(tree) == "a1111" else []
+    checkpoints = [*demo, *random_checkpoints]
     with running(tree, python, folder / "data", checkpoints, arguments=("--api-auth", "u:p,second:q")) as server:
         server.login = ("u", "p")
         yield server

@@ -20,10 +20,20 @@ from typing import Any
 
 from PIL import Image
 
-__all__ = ["Webui", "digest_of", "find_installed", "find_webui", "make_data_folder", "running", "version_of"]
+__all__ = [
+    "Webui",
+    "digest_of",
+    "find_installed",
+    "find_python",
+    "find_webui",
+    "kind_of",
+    "make_data_folder",
+    "running",
+    "version_of",
+]
 
 _ROOT = Path(__file__).resolve().parents[2]
-_START_S = 240
+_START_S = 900
 
 _OFFLINE = {
     "HF_HUB_OFFLINE": "1",
@@ -35,10 +45,15 @@ _OFFLINE = {
     "OMP_WAIT_POLICY": "PASSIVE",
 }
 
-_ARGUMENTS = (  # noqa: SIM905
-    "--skip-prepare-environment --skip-torch-cuda-test --skip-version-check --no-download-sd-model "
-    "--do-not-download-clip --no-half --use-cpu all --api --api-server-stop --no-hashing"
-).split()
+_ARGUMENTS = (
+    "--skip-prepare-environment --skip-torch-cuda-test --skip-version-check --api --api-server-stop --no-hashing"
+)
+_OWN_ARGUMENTS = {
+    "a1111": "--no-download-sd-model --do-not-download-clip --no-half --use-cpu all",
+    "forge": "--always-cpu",
+    "reforge": "--no-download-sd-model --do-not-download-clip --always-cpu",
+}
+"""Kind of webui → what it is started with in addition."""
 
 
 def find_webui() -> Path | None:
@@ -51,11 +66,11 @@ def find_webui() -> Path | None:
 def find_installed() -> tuple[Path, Path] | None:
     """The webui and its interpreter; None where either is missing."""
     tree = find_webui()
-    python = _find_python(tree) if tree else None
+    python = find_python(tree) if tree else None
     return (tree, python) if tree and python else None
 
 
-def _find_python(webui: Path) -> Path | None:
+def find_python(webui: Path) -> Path | None:
     """``$PIVOTAL_WEBUI_PYTHON``, the webui's own venv, or ``~/webui-venv``."""
     chosen = os.environ.get("PIVOTAL_WEBUI_PYTHON")
     candidates = [Path(chosen)] if chosen else [webui / "venv", webui / ".venv", Path.home() / "webui-venv"]
@@ -66,6 +81,13 @@ def _find_python(webui: Path) -> Path | None:
     return None
 
 
+def kind_of(webui: Path) -> str:
+    """``a1111``, ``forge`` or ``reforge``, from the packages in its source."""
+    if (webui / "backend").is_dir():
+        return "forge"
+    return "reforge" if (webui / "ldm_patched").is_dir() else "a1111"
+
+
 def version_of(webui: Path) -> tuple[int, ...]:
     """The webui's version from the head of its changelog."""
     found = re.search(r"(\d+)\.(\d+)(?:\.(\d+))?", (webui / "CHANGELOG.md").read_text(encoding="utf-8"))
@@ -73,7 +95,9 @@ def version_of(webui: Path) -> tuple[int, ...]:
     return tuple(int(number) for number in found.groups() if number)
 
 
-def make_data_folder(folder: Path, checkpoints: Sequence[Path], *, with_extension: bool = True) -> None:
+def make_data_folder(
+    folder: Path, checkpoints: Sequence[Path], *, with_extension: bool = True, kind: str = "a1111"
+) -> None:
     """Models, settings and extensions of a fresh webui; the probe is linked in, and ours if wanted."""
     for name in ("models/Stable-diffusion", "models/Lora", "embeddings", "extensions"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -88,6 +112,8 @@ def make_data_folder(folder: Path, checkpoints: Sequence[Path], *, with_extensio
     settings["sd_model_checkpoint"] = checkpoints[0].name
     # Early webuis put them into their own source tree.
     settings["outdir_grids"] = str(folder / "grids")
+    # reForge would download the decoder of its previews.
+    settings["live_previews_enable"] = kind != "reforge"
     (folder / "config.json").write_text(json.dumps(settings))
 
 
@@ -115,7 +141,8 @@ class Webui:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
-        command = [str(python), "launch.py", *_ARGUMENTS, "--data-dir", str(data), "--port", str(port)]
+        options = [*_ARGUMENTS.split(), *_OWN_ARGUMENTS[kind_of(tree)].split()]
+        command = [str(python), "launch.py", *options, "--data-dir", str(data), "--port", str(port)]
         command += arguments
         environment = {**os.environ, **_OFFLINE}
         environment.pop("COMMANDLINE_ARGS", None)
@@ -231,7 +258,7 @@ def running(
         with_extension: whether ours is installed.
         arguments: more command-line arguments.
     """
-    make_data_folder(data, checkpoints, with_extension=with_extension)
+    make_data_folder(data, checkpoints, with_extension=with_extension, kind=kind_of(tree))
     server = Webui(tree, python, data, arguments)
     try:
         server.wait()

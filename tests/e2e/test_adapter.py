@@ -7,6 +7,8 @@ import pytest
 from tests.e2e.runs import assert_same, state_of
 from tests.e2e.server import Webui
 
+pytestmark = pytest.mark.a1111
+
 
 def test_the_webui_is_recognized(webui: Webui) -> None:
     answer = webui.post("/pivotal-test/host")
@@ -50,10 +52,19 @@ def test_a_training_step_reaches_every_leaf_and_no_weight(webui: Webui) -> None:
     assert answer["base_trainable"] == 0
     assert answer["checkpointing"] < 1e-6
     assert answer["checkpointing_output"] < 1e-6
+    assert answer["keeping_less"] == 0.0
+    assert answer["keeping_least"] < 1e-6
     assert answer["eps"] <= 1e-5 * max(answer["eps_size"], 1.0)
     assert answer["latent"] < 1e-5
     assert answer["deviation"] < 1e-5
     assert answer["schedule"] < 1e-6
+
+
+@pytest.mark.parametrize("kind", ["lora", "loha", "lokr"])
+def test_negative_captions_are_recomputed_without_the_lora(webui: Webui, kind: str) -> None:
+    answer = webui.post("/pivotal-test/guided_step", {"kind": kind})
+    assert min(answer["largest"]) > 0
+    assert answer["difference"] < 1e-4
 
 
 def test_lora_keys_lead_back_to_their_layers(webui: Webui) -> None:
@@ -116,8 +127,8 @@ def test_changes_by_other_extensions_are_removed_for_training_and_restored(webui
         webui.post("/pivotal-test/clean_model")
 
 
-@pytest.mark.parametrize("flag", ["lowvram", "medvram", "upcast_sampling"])
-def test_low_memory_modes_are_refused_by_name(webui: Webui, flag: str) -> None:
+def test_a_mode_that_changes_weights_is_refused_by_name(webui: Webui) -> None:
+    flag = "upcast_sampling"
     webui.post("/pivotal-test/set_flag", {"name": flag, "value": True})
     try:
         found = webui.post("/pivotal-test/problems", {"resolution": 64})

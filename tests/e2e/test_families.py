@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from safetensors import safe_open
 
-from lib_pivotal.core.config.io import from_dict
-from lib_pivotal.core.events import Control, StepDone
-from lib_pivotal.core.train.run import Folders
-from lib_pivotal.core.train.run import train as run
 from tests.e2e.images import NAMES, settings
 from tests.e2e.runs import assert_conds_equal_files, assert_same, losses_of, state_of, train
 from tests.e2e.server import Webui
-from tests.e2e.test_two_hosts import compare_hosts
+from tests.e2e.test_two_hosts import compare_hosts, compare_losses
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.a1111]
 
 FAMILIES = ("sd2", "sdxl")
 ENCODERS = {"sd1": ["clip_l"], "sd2": ["clip_l"], "sdxl": ["clip_l", "clip_g"]}
@@ -97,32 +92,10 @@ def test_runs_of_different_families_follow_each_other(server: Webui, data: Path)
     assert losses[-1] == losses[0]
 
 
-class Losses:
-    """Collects the losses of a run."""
-
-    def __init__(self) -> None:
-        self.found: list[float] = []
-
-    def handle(self, event: Any) -> None:
-        if isinstance(event, StepDone):
-            self.found.append(event.loss)
-
-
-@pytest.mark.parametrize("name", ["random", "sd2", "sdxl"])
+@pytest.mark.parametrize("name", FAMILIES)
 def test_both_hosts_have_the_same_losses(server: Webui, data: Path, tmp_path: Path, name: str) -> None:
-    from lib_pivotal.host.diffusers.model import load_model
-
     server.choose(name)
-    config = settings(data, f"same_{name}", steps=4, sample_every=0)
-    status = train(server, config)
-    file = server.post("/pivotal-test/numbers", {"text": "x"})["file"]
-    losses = Losses()
-    (tmp_path / "run").mkdir()
-    folders = Folders(tmp_path / "run", tmp_path / "bundles", tmp_path / "cache")
-    run(from_dict(config), load_model(Path(file), device="cpu"), None, [losses], Control(), folders)
-    theirs = losses_of(status)
-    assert len(theirs) == 4
-    assert losses.found == pytest.approx(theirs, rel=1e-3)
+    compare_losses(server, data, tmp_path, name)
 
 
 def test_names_survive_everything_that_replaces_the_encoders(server: Webui, data: Path) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from safetensors import safe_open
 
 from tests.e2e.images import NAMES, draw, settings
@@ -81,6 +85,7 @@ def test_conds_with_the_bundle_equal_those_with_files(webui: Webui, trained: dic
     assert_conds_equal_files(webui, "e2e_bundle", NAMES)
 
 
+@pytest.mark.a1111
 def test_the_webui_applies_the_delta_that_was_trained(webui: Webui, trained: dict[str, Any]) -> None:
     answer = webui.post("/pivotal-test/lora_delta", {"name": "e2e_bundle"})
     assert not answer["lost"]
@@ -89,6 +94,7 @@ def test_the_webui_applies_the_delta_that_was_trained(webui: Webui, trained: dic
     assert max(answer["worst"].values()) <= 1e-5, answer["worst"]
 
 
+@pytest.mark.a1111
 @pytest.mark.parametrize("kind", ["loha", "lokr"])
 def test_the_webui_applies_what_other_kinds_of_lora_trained(webui: Webui, data: Path, kind: str) -> None:
     before = state_of(webui)
@@ -103,6 +109,53 @@ def test_the_webui_applies_what_other_kinds_of_lora_trained(webui: Webui, data: 
     assert max(answer["worst"].values()) <= 1e-5, answer["worst"]
     prompt = f"{NAMES[0]} <lora:e2e_{kind}:1>"
     assert webui.pixels(prompt) != webui.pixels(NAMES[0])
+
+
+def test_a_negative_embedding_is_trained_and_works_in_the_negative_prompt(webui: Webui, data: Path) -> None:
+    before = state_of(webui)
+    config = settings(data, "e2e_negative", steps=2, sample_every=2, gradient_checkpointing=True)
+    config["concepts"] = [{**concept, "negative_vectors": 2} for concept in config["concepts"]]
+    status = train(webui, config)
+    assert_same(state_of(webui), before)
+    negatives = [f"neg_{name}" for name in NAMES]
+    assert status["words"] == f"<lora:e2e_negative:1> {', '.join(NAMES)}\nNegative prompt: {', '.join(negatives)}"
+    preview = Path(status["samples"][0]["path"])
+    assert f"Negative prompt: {negatives[0]}" in Image.open(preview).text["parameters"]
+    assert_conds_equal_files(webui, "e2e_negative", [*NAMES, *negatives])
+    prompt = f"{NAMES[0]} <lora:e2e_negative:1>"
+    images = [webui.pixels(prompt, negative_prompt=text) for text in ("", negatives[0], negatives[1])]
+    assert len(set(images)) == 3
+
+
+def test_a_negative_lora_acts_on_the_negative_prompt_alone(webui: Webui, data: Path) -> None:
+    # Takes LoRAs of earlier tests out of the weights.
+    webui.pixels("a red circle")
+    before = state_of(webui)
+    config = settings(data, "e2e_pair", steps=3, sample_every=3, negative_rank=4)
+    config["concepts"] = [{**concept, "negative_vectors": 2} for concept in config["concepts"]]
+    status = train(webui, config)
+    assert "<lora:e2e_pair:1> <lora:e2e_pair-neg:1> " in status["words"]
+    assert not [text for text in status["warnings"] if "learning rate" not in text]
+
+    def image(tag: str, **fields: Any) -> np.ndarray:
+        task = {"prompt": f"{NAMES[0]} <lora:e2e_pair:1> {tag}", "negative_prompt": f"neg_{NAMES[0]}", "cfg_scale": 4}
+        size = {"seed": 5, "steps": 2, "width": 64, "height": 64}
+        answer = webui.post("/sdapi/v1/txt2img", {**task, **size, **fields})
+        return np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["images"][0]))), dtype=int)
+
+    def difference(one: np.ndarray, other: np.ndarray) -> int:
+        return int(np.abs(one - other).max())
+
+    tag = "<lora:e2e_pair-neg:1>"
+    without, with_it = image(""), image(tag)
+    assert difference(with_it, without) > 8
+    assert difference(image("<lora:e2e_pair-neg:0>"), without) == 0
+    # In two calls instead of one.
+    assert difference(image(tag, override_settings={"batch_cond_uncond": False}), with_it) <= 2
+    # With this guidance the negative prompt does not count.
+    assert difference(image("", cfg_scale=1), image(tag, cfg_scale=1)) <= 2
+    webui.pixels("a red circle")
+    assert_same(state_of(webui), before)
 
 
 def test_training_the_same_name_again_changes_the_next_image(webui: Webui, data: Path) -> None:

@@ -9,6 +9,12 @@ from typing import Any
 import pytest
 import torch
 
+from lib_pivotal.core.config.io import from_dict
+from lib_pivotal.core.events import Control, StepDone
+from lib_pivotal.core.train.run import Folders
+from lib_pivotal.core.train.run import train as run
+from tests.e2e.images import settings
+from tests.e2e.runs import losses_of, train
 from tests.e2e.server import Webui
 
 pytest.importorskip("diffusers")
@@ -32,6 +38,45 @@ def compare_hosts(webui: Webui) -> dict[str, Any]:
         assert torch.allclose(value, other, rtol=1e-4, atol=1e-5 * max(1.0, float(other.abs().max()))), name
     assert {target.key for target in model.lora_targets()} == set(theirs["keys"])
     return theirs
+
+
+class Losses:
+    """Collects the losses of a run."""
+
+    def __init__(self) -> None:
+        self.found: list[float] = []
+
+    def handle(self, event: Any) -> None:
+        if isinstance(event, StepDone):
+            self.found.append(event.loss)
+
+
+def compare_losses(webui: Webui, data: Path, folder: Path, name: str) -> None:
+    """A run with the same seed and images has the same losses in the webui and headless.
+
+    Args:
+        webui: with the checkpoint to train selected.
+        data: the images.
+        folder: empty, for the headless run.
+        name: of the bundle.
+    """
+    from lib_pivotal.host.diffusers.model import load_model
+
+    config = settings(data, f"same_{name}", steps=4, sample_every=0)
+    theirs = losses_of(train(webui, config))
+    file = webui.post("/pivotal-test/numbers", {"text": "x"})["file"]
+    losses = Losses()
+    (folder / "run").mkdir()
+    folders = Folders(folder / "run", folder / "bundles", folder / "cache")
+    run(from_dict(config), load_model(Path(file), device="cpu"), None, [losses], Control(), folders)
+    assert len(theirs) == 4
+    assert losses.found == pytest.approx(theirs, rel=1e-3)
+
+
+@pytest.mark.long
+def test_both_hosts_have_the_same_losses(server: Webui, data: Path, tmp_path: Path) -> None:
+    server.choose("random")
+    compare_losses(server, data, tmp_path, "random")
 
 
 def test_both_hosts_compute_the_same(webui: Webui) -> None:

@@ -6,7 +6,6 @@ import torch
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.events import Control
-from lib_pivotal.core.lora.adapter_set import attach
 from lib_pivotal.core.ports import DiffusionModel
 from lib_pivotal.core.process_group import SingleProcess
 from lib_pivotal.core.train.loop import Loop
@@ -24,7 +23,7 @@ def train_without_waiting(config: TrainConfig, model: DiffusionModel, cache) -> 
         stopped=lambda: False,
     )
     loop = Loop(setup, None, lambda _: None, Control(), SingleProcess())
-    with attach(setup.adapters):
+    with setup.attached():
         for step in range(3):
             loop.train_step(step)
         torch.cuda.set_sync_debug_mode("error")

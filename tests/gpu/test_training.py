@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+from dataclasses import replace
 
 import pytest
 import torch
@@ -100,3 +101,14 @@ def test_model_and_memory_are_left_as_they_were(tmp_path, data, device):
     after = model.tensors()
     assert all(torch.equal(before[key], after[key]) for key in before)
     assert not any(parameter.requires_grad for parameter in model.unet.parameters())
+
+
+@pytest.mark.parametrize("precision", list(TYPES))
+def test_recorded_steps_learn_what_usual_steps_learn(tmp_path, data, device, precision, caplog):
+    config = toy_config(data, steps=30, lora_start=0.3, tag_dropout=0.5)
+    _, usual = run(config, folders(tmp_path, "usual"), GpuModel(device, precision))
+    with caplog.at_level("INFO", logger="pivotal.train"):
+        _, recorded = run(replace(config, cuda_graphs=True), folders(tmp_path, "graph"), GpuModel(device, precision))
+    assert "recorded as a CUDA graph" in caplog.text
+    assert "as usual" not in caplog.text
+    assert recorded.losses == pytest.approx(usual.losses, rel=2e-3 if precision == "fp32" else 2e-2)

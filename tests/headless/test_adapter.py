@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 
 import pytest
 import torch
 
+from lib_pivotal.core.activations.lean import lean
 from lib_pivotal.core.errors import HostError
 from lib_pivotal.core.lora.adapter_set import AdapterSet, attach
 from lib_pivotal.core.ports import ImageSize, SampleRequest
+from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
 from lib_pivotal.core.textual_inversion.prompt_chunks import PromptChunker
+from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
+from lib_pivotal.core.train.guided_prediction import GuidedPrediction
+from lib_pivotal.core.train.prediction import CaptionPrediction
 from lib_pivotal.host.diffusers import load
 from lib_pivotal.host.diffusers.checkpoint import load_tokenizer
 from lib_pivotal.host.diffusers.sample import DiffusersSampler
+from tests.unit.test_prediction import LONG, some_batch
 
 SIZE = ImageSize((64, 64), (0, 0), (64, 64))
 
@@ -119,15 +126,16 @@ def test_targets_have_kohyas_keys(model):
         assert keys[key].role == role
 
 
-def lora_gradient(model, *, checkpointing):
-    targets = [(t, 2) for t in model.lora_targets() if t.part == "unet" and t.role == "attention"]
+def lora_gradient(model, *, checkpointing, level="plain"):
+    targets = [(t, 2) for t in model.lora_targets() if t.part == "unet" and t.role != "other"]
     lora = AdapterSet.with_ranks("unet", targets, 1.0, 5, model.device)
     with torch.no_grad():
         lora.flat.values.add_(0.01)
     vectors = torch.full((2, 32), 0.01).requires_grad_()
     calls = []
     handle = model.unet.down_blocks[0].resnets[1].register_forward_pre_hook(lambda *_: calls.append(1))
-    with attach([lora]), model.checkpointing(enabled=checkpointing):
+    leaner = contextlib.nullcontext() if level == "plain" else lean(model.unet, model.autocast, saves=level == "save")
+    with attach([lora]), leaner, model.checkpointing(enabled=checkpointing):
         epsilon(model, "my_hero", vectors).square().sum().backward()
     handle.remove()
     return lora.flat.gradient.clone(), vectors.grad, len(calls)
@@ -141,6 +149,37 @@ def test_checkpointing_recomputes_and_changes_no_gradient(model):
     assert torch.allclose(plain, saved, atol=1e-7)
     assert torch.allclose(plain_vectors, saved_vectors, atol=1e-7)
     assert lora_gradient(model, checkpointing=False)[2] == 1
+
+
+@pytest.mark.parametrize("kind", ["lora", "loha", "lokr"])
+def test_checkpointing_recomputes_the_rows_of_a_negative_caption_without_the_lora(model, kind):
+    def gradients(*, checkpointing):
+        targets = [(t, 2) for t in model.lora_targets() if t.part == "unet" and t.role != "other"]
+        lora = AdapterSet.with_ranks("unet", targets, 1.0, 5, model.device, kind=kind)
+        with torch.no_grad():
+            lora.flat.values.add_(0.01)
+        vectors = torch.full((4, 32), 0.01).requires_grad_()
+        embeddings = EmbeddingWeights({"my_hero": (0, 2), "neg_my_hero": (2, 2)}, {"clip_l": vectors})
+        predict = GuidedPrediction(CaptionPrediction(model, TextConditioner(model, embeddings)), 3.0)
+        # Two lengths of captions, so that two predictions with different rows are recomputed.
+        batch = some_batch(["my_hero", LONG + "my_hero"], negatives=["neg_my_hero"] * 2)
+        with attach([lora]), model.checkpointing(enabled=checkpointing):
+            predict(batch.latents, batch).square().sum().backward()
+        return lora.flat.gradient, vectors.grad
+
+    for plain, saved in zip(gradients(checkpointing=False), gradients(checkpointing=True)):
+        assert plain.abs().sum() > 0
+        assert torch.allclose(plain, saved, atol=1e-5 * float(plain.abs().max()))
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_layers_that_keep_less_change_no_gradient(model, checkpointing):
+    plain = lora_gradient(model, checkpointing=False)[:2]
+    for one, other in zip(plain, lora_gradient(model, checkpointing=checkpointing, level="lean")[:2], strict=True):
+        assert torch.equal(one, other)
+    for one, other in zip(plain, lora_gradient(model, checkpointing=checkpointing, level="save")[:2], strict=True):
+        assert float((one - other).norm()) <= 1e-6 * float(one.norm())
+    assert not any("forward" in vars(module) for module in model.unet.modules())
 
 
 def test_the_vae_gives_scaled_moments_and_its_identity(small, model):

@@ -29,32 +29,6 @@ from tests.unit.toy import write_images
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def settings(small, tmp_path):
-    """Writes a settings file; returns its path."""
-    write_images(tmp_path / "images", name="my_hero")
-
-    def write(name="config.json", **values) -> Path:
-        path = tmp_path / name
-        config = {
-            "checkpoint": str(small.file),
-            "data_folder": str(tmp_path / "images"),
-            "concepts": [{"name": "my_hero", "init_text": "red circle", "vectors": 2, "stop_at": 1.0}],
-            "resolution": 64,
-            "steps": 3,
-            "batch_size": 2,
-            "rank": 2,
-            "sample_every": 0,
-            "output_name": "hero",
-            "name_only": 0.5,
-            **values,
-        }
-        path.write_text(json.dumps(config))
-        return path
-
-    return write
-
-
 def the_run(out: Path) -> Path:
     (run,) = (out / "runs").iterdir()
     return run

@@ -6,10 +6,12 @@ import torch
 
 from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.events import Control, MemoryEstimated, Warned
+from lib_pivotal.core.families import FAMILIES
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.core.train import memory
 from lib_pivotal.core.train.memory import plan_memory
+from lib_pivotal.core.train.placement import Placement
 from lib_pivotal.core.train.run import Folders, train
 from tests.unit.toy import ToyEncoder, ToyModel, toy_config, write_images
 
@@ -25,10 +27,20 @@ def plan(monkeypatch, free, mode="auto", *, checkpoints=False, **changes):
 
 def test_auto_saves_only_when_the_fast_way_does_not_fit(monkeypatch):
     assert not plan(monkeypatch, 8 * GIB).saves
-    assert plan(monkeypatch, 8 * GIB, batch_size=8).saves
+    assert plan(monkeypatch, 8 * GIB, batch_size=16).saves
     assert not plan(monkeypatch, None).saves
     assert plan(monkeypatch, 80 * GIB, "save").saves
     assert not plan(monkeypatch, 1, "fast").saves
+
+
+def test_auto_first_keeps_less_where_that_suffices(monkeypatch):
+    fast, least = plan(monkeypatch, None, batch_size=4), plan(monkeypatch, None, "save", batch_size=4)
+    assert not fast.keeps_less and least.keeps_less
+    between = plan(monkeypatch, fast.needed - 1, batch_size=4)
+    assert between.keeps_less and not between.saves
+    assert least.needed < between.needed < fast.needed
+    assert plan(monkeypatch, between.needed - 1, batch_size=4).saves
+    assert not plan(monkeypatch, 1, "fast").keeps_less
 
 
 def test_need_grows_with_images_and_shrinks_with_recomputing(monkeypatch):
@@ -39,7 +51,11 @@ def test_need_grows_with_images_and_shrinks_with_recomputing(monkeypatch):
 
 
 def test_estimates_cover_what_was_measured_on_a_gpu_without_much_to_spare():
-    """Peaks in MiB of ``python run.py gpu`` on an H200, fp16, without the weights; see docs/benchmarks.md."""
+    """Peaks in MiB of ``python run.py gpu`` on an H200, fp16, without the weights; see docs/benchmarks.md.
+
+    They were measured when the layers kept more, so the estimate for as much as they kept then is compared.
+    """
+    kept_then = {("sd1", False): 237, ("sd1", True): 36, ("sdxl", False): 432, ("sdxl", True): 29}
     measured = {("sd1", False): 1322, ("sd1", True): 379, ("sdxl", False): 9013, ("sdxl", True): 1495}
     trained = {"sd1": 5_990_400, "sdxl": 41_877_504}
     for (family, checkpoints), peak in measured.items():
@@ -53,6 +69,8 @@ def test_estimates_cover_what_was_measured_on_a_gpu_without_much_to_spare():
             cells=cells,
             batch_size=1,
         ).needed
+        kept_now = FAMILIES[family].checkpointed_activation_kib if checkpoints else FAMILIES[family].activation_kib
+        needed += cells * 1024 * (kept_then[family, checkpoints] - kept_now)
         assert peak < needed / 2**20 < peak + 600
 
 
@@ -91,8 +109,74 @@ def test_saving_memory_changes_no_value_and_uses_every_technique(tmp_path):
     # The text encoders too, since nothing before them is trained any more.
     assert lean.offloading.offloaded == {"vae", "text_encoders"}
     assert lean.checkpointed == [True]
+    assert not any("forward" in vars(module) for model in (fast, lean) for module in model.unet.modules())
     for key, value in plain.lora.items():
         assert torch.equal(saved.lora[key], value)
+
+
+def test_encoding_twice_changes_no_value_and_leaves_the_encoders_off_the_device(tmp_path, monkeypatch):
+    settings = {"memory": "save", "text_encoder_rank": 2, "emphasis": True}
+    _, _, plain = run(tmp_path, "plain", **settings)
+    monkeypatch.setattr(memory, "free_bytes", lambda _device: 0)
+    monkeypatch.setattr(ToyModel().offloading.__class__, "weight_bytes", lambda _self, _part: 1000)
+    model, _, swapped = run(tmp_path, "swapped", **settings)
+    assert model.offloading.offloaded == {"vae", "text_encoders"}
+    assert set(plain.lora) == set(swapped.lora)
+    for key, value in plain.lora.items():
+        assert torch.equal(swapped.lora[key], value), key
+    for name, parts in plain.embeddings.items():
+        for encoder, vectors in parts.items():
+            assert torch.equal(swapped.embeddings[name][encoder], vectors)
+
+
+def test_trained_encoders_are_swapped_only_when_nothing_else_helps(monkeypatch):
+    assert not plan(monkeypatch, 8 * GIB, "save", text=GIB).swaps_text
+    assert not plan(monkeypatch, None, "save", text=GIB).swaps_text
+    assert not plan(monkeypatch, 1, "fast", text=GIB).swaps_text
+    assert not plan(monkeypatch, 1, "save").swaps_text
+    swapped = plan(monkeypatch, 1, "save", text=GIB)
+    assert swapped.swaps_text
+    assert swapped.needed < plan(monkeypatch, 1, "save").needed
+
+
+def test_a_host_that_keeps_the_model_in_main_memory_gets_each_part_placed_when_it_is_needed(tmp_path):
+    write_images(tmp_path / "data")
+    folders = Folders(tmp_path / "run", tmp_path / "bundles", tmp_path / "cache")
+    folders.run.mkdir()
+    model, seen = ToyModel(), {}
+    model.offloading.offloaded = {"unet", "text_encoders", "vae"}
+    for stage, owner, name in (("encoding", model.vae, "encode"), ("step", model, "predict")):
+        real = getattr(owner, name)
+
+        def noting(*arguments, _real=real, _stage=stage):
+            seen.setdefault(_stage, set(model.offloading.offloaded))
+            return _real(*arguments)
+
+        setattr(owner, name, noting)
+    config = toy_config(tmp_path / "data", memory="fast", shuffle_tags=False, tag_dropout=0.0)
+    train(config, model, None, [], Control(), folders)
+    assert seen["encoding"] == {"unet", "text_encoders", "vae"}
+    assert seen["step"] == {"vae"}
+    assert model.offloading.offloaded == {"vae", "text_encoders"}, "nothing before them is trained any more"
+
+
+def test_weights_in_eight_bits_are_always_recomputed(tmp_path):
+    write_images(tmp_path / "data")
+    folders = Folders(tmp_path / "run", tmp_path / "bundles", tmp_path / "cache")
+    folders.run.mkdir()
+    model = ToyModel()
+    model.must_recompute = True
+    train(toy_config(tmp_path / "data", memory="fast"), model, None, [], Control(), folders)
+    assert model.checkpointed == [True]
+
+
+def test_parts_that_are_not_needed_make_room_for_the_vae(tmp_path, monkeypatch):
+    model = ToyModel()
+    config = toy_config(tmp_path, resolution=1024, batch_size=4)
+    for free, offloaded, batch in ((None, set(), 4), (80 * GIB, set(), 4), (GIB, {"unet", "text_encoders"}, 1)):
+        monkeypatch.setattr(memory, "free_bytes", lambda _device, free=free: free)
+        assert Placement(config, model).for_encoding() == batch
+        assert model.offloading.offloaded == offloaded
 
 
 def test_encoders_stay_on_the_device_while_captions_are_shuffled(tmp_path):
@@ -120,13 +204,14 @@ def test_encodings_are_kept_only_when_nothing_before_them_is_trained():
     encoder.encode = lambda *arguments: calls.append(1) or real(*arguments)
     texts = TextConditioner(model, EmbeddingWeights({"zog_x": (0, 2)}, {"clip_l": weight}))
     captions, sizes = ["zog_x, red", "blue"], [None, None]
-    for _ in range(2):
+    for _ in range(3):
         texts.encode(captions, sizes)
-    assert len(calls) == 2
+    # The caption without a name only once.
+    assert len(calls) == 4
     weight.requires_grad_(False)
     (first,) = texts.encode(captions, sizes)
     (again,) = texts.encode(captions[::-1], sizes)
-    assert len(calls) == 3, "encoded again although nothing had changed"
+    assert len(calls) == 5, "encoded again although nothing had changed"
     assert torch.equal(first.conditioning, again.conditioning.flip(0))
     weight.requires_grad_(True)
     with torch.no_grad():

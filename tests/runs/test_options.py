@@ -161,6 +161,7 @@ CAST = {
     "batch_size": 6,
 }
 """Two concepts, one with three times as many images as the other."""
+NEGATIVE = {"concepts": (Concept("zog_x", init_text="teal thing", vectors=3, stop_at=1.0, negative_vectors=2),)}
 BOTH = (Concept("zog_x", vectors=3), Concept("mib_x", vectors=3))
 EFFECTS: dict[str, Effect] = {
     "data_folder": Effect("other", trained),
@@ -220,6 +221,8 @@ EFFECTS: dict[str, Effect] = {
         3, lambda run: layers(run).get("lora_te_linear1.lora_down.weight"), becomes=[3, 16]
     ),
     "text_encoder_lr": Effect(1e-2, trained, {"text_encoder_rank": 2}),
+    "optimizer": Effect("torch.optim:NAdam"),
+    "optimizer_args": Effect("betas=0.5,0.9"),
     "schedule": Effect("constant"),
     "warmup": Effect(0.5),
     "lora_start": Effect(0.5),
@@ -230,9 +233,16 @@ EFFECTS: dict[str, Effect] = {
     "min_snr_gamma": Effect(0.5, losses),
     "huber_c": Effect(0.1, losses),
     "noise_offset": Effect(0.1, first_loss),
+    "max_weight_change": Effect(1e-3, trained, {"unet_lr": 1e-2}),
+    "stratified_timesteps": Effect(True, first_loss),
     "min_timestep": Effect(0.5, first_loss),
     "max_timestep": Effect(0.5, first_loss),
     "embedding_norms": Effect("direction", trained, {"embedding_norms": "band", "embedding_lr": 1.0}),
+    "negative_rank": Effect(
+        2, lambda run: [name for name in files(run) if "-neg" in name], NEGATIVE, ["bundles/toy-neg.safetensors"]
+    ),
+    "negative_guidance": Effect(2.0, first_loss, NEGATIVE),
+    "negative_with_lora": Effect(True, trained, NEGATIVE),
     "sample_every": Effect(2, lambda run: len(preview_steps(run)), PREVIEWS, 3),
     "sample_prompts": Effect("zog_x, left", request("prompt"), PREVIEWS, {"zog_x, left"}),
     "sample_negative": Effect("blurred", request("negative_prompt"), PREVIEWS, {"blurred"}),
@@ -271,6 +281,7 @@ EFFECTS: dict[str, Effect] = {
 
 READ_BY_HOSTS = {
     "checkpoint": ("contract/test_borrowing.py", "test_another_checkpoint_is_loaded_and_the_selected_one_comes_back"),
+    "cuda_graphs": ("unit/test_step_graphs.py", "test_graphs_are_made_only_if_asked_for_and_only_with_cuda"),
     "precision": ("contract/test_borrowed_model.py", "test_the_forward_pass_has_the_precision_that_was_chosen"),
 }
 """Settings with no effect inside the engine, with the test that shows their effect elsewhere."""
@@ -285,6 +296,9 @@ CONCEPT_EFFECTS: dict[str, Effect] = {
     "class_noun": Effect("hat", trained, SAME_IMAGES),
     "weight": Effect(4.0, losses, CAST),
     "core_tags": Effect(("left",), first_loss),
+    "negative_vectors": Effect(
+        2, words, becomes=["bundle_emb.neg_zog_x.string_to_param.*", "bundle_emb.zog_x.string_to_param.*"]
+    ),
 }
 
 SUBSET_EFFECTS: dict[str, Effect] = {

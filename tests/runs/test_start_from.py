@@ -87,7 +87,7 @@ def test_a_new_run_begins_with_the_values_of_a_state_or_of_a_kept_step(config, t
 
 
 @pytest.mark.parametrize("what", ["bundle", "state"])
-@pytest.mark.parametrize("kind", ["loha", "lokr"])
+@pytest.mark.parametrize("kind", ["loha", "lokr", "dora"])
 def test_other_kinds_of_lora_begin_as_strong_as_they_are_there(config, tmp_path, kind, what):
     where = folders(tmp_path, "first")
     outcome, _ = run(replace(config, lora_kind=kind, save_precision="fp32"), where)

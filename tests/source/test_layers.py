@@ -25,9 +25,12 @@ MAY_IMPORT = {
     # PyYAML, inside a function: the webui has it, and only one format needs it.
     "core.importers": {"core", "yaml"},
     "host": {"core", *LIBRARIES},
-    "host.detect": {"host.a1111"},
-    "host.webui": {"core", "host.webui", "modules"},
+    "host.detect": {"host.a1111", "host.forge", "host.reforge"},
+    "host.webui": {"core", "host.webui", "modules", *LIBRARIES},
     "host.a1111": {"core", "host.a1111", "host.detect", "host.offload", "host.webui", "modules", *LIBRARIES},
+    "host.forge": {"core", "host.forge", "host.webui", "modules", "modules_forge", "backend", *LIBRARIES},
+    # It has A1111's model and Forge's memory management.
+    "host.reforge": {"core", "host.a1111", "host.reforge", "host.webui", "modules", "ldm_patched", *LIBRARIES},
     "host.bundle_prompts": {"core", "host.bundle_prompts", "host.webui", "modules", *LIBRARIES},
     "host.diffusers": {
         "core",
@@ -160,19 +163,31 @@ BASE = {
 }
 """Files at the top of core, which every room may use."""
 ROOMS = {
+    "activations": set(),
     "optim": set(),
     "diffusion": set(),
     "config": set(),
     "bundle": {"config"},
     "checkpoint_file": {"bundle"},
     "prompt_names": {"bundle"},
-    "lora": {"optim"},
+    "lora": {"activations", "optim"},
     "textual_inversion": {"config", "optim"},
     "data": {"bundle", "config"},
     "core_tags": {"config", "data"},
     "importers": {"bundle", "config", "data"},
     "samples": {"config"},
-    "train": {"bundle", "config", "core_tags", "data", "diffusion", "lora", "optim", "textual_inversion"},
+    "train": {
+        "activations",
+        "bundle",
+        "config",
+        "core_tags",
+        "data",
+        "diffusion",
+        "lora",
+        "optim",
+        "textual_inversion",
+    },
+    "fuse": {"bundle", "config", "core_tags", "data", "diffusion", "lora", "textual_inversion", "train"},
 }
 """Room of core → the rooms it may import; each only rooms above it in this table."""
 

@@ -12,6 +12,7 @@ from tests.ui.fake_host import FakeBundleLibrary, FakeHost, GatedEngine, write_i
 gradio = pytest.importorskip("gradio", reason="the tab's tests need one of the two Gradio environments")
 
 from lib_pivotal.app.comparison import comparison_for  # noqa: E402
+from lib_pivotal.app.fusing import fusing_for  # noqa: E402
 from lib_pivotal.app.session import Session  # noqa: E402
 from lib_pivotal.ui.tab import build_tab  # noqa: E402
 from tests.ui.page import Page  # noqa: E402
@@ -32,7 +33,7 @@ class _Built:
 
 
 def _acted_on(session: Session, library: FakeBundleLibrary) -> list[Any]:
-    return [session, session.queue, session.presets, comparison_for(session), library]
+    return [session, session.queue, session.presets, comparison_for(session), fusing_for(session), library]
 
 
 @pytest.fixture(scope="session")

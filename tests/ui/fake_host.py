@@ -14,6 +14,7 @@ from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.errors import BundleError, Problem
 from lib_pivotal.core.events import Finished, Prepared, Preparing, SampleReady, Saved, StepDone, Warned
 from lib_pivotal.core.ports import Sample
+from lib_pivotal.core.train.memory_estimate import DeviceMemory
 
 __all__ = ["FakeBundleLibrary", "FakeComparison", "FakeHost", "GatedEngine", "good_config", "write_images"]
 
@@ -130,6 +131,7 @@ class FakeHost:
         self.events: list = []
         self.written: list[Path] = []
         self.obstacles: list[Problem] = []
+        self.memory: DeviceMemory | None = None
         self.log: list[str] = []
         self.captioner = FakeCaptioner(self.queue)
         self.compare = FakeComparison(folder)
@@ -149,6 +151,9 @@ class FakeHost:
 
     def family(self, config: TrainConfig) -> str:
         return "sd1"
+
+    def device_memory(self, config: TrainConfig) -> DeviceMemory | None:
+        return self.memory
 
     def problems(self, config: TrainConfig) -> list[Problem]:
         return list(self.obstacles)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,10 @@ from fastapi.testclient import TestClient
 
 from lib_pivotal.app.api import PUBLIC, register
 from lib_pivotal.app.comparison import comparison_for
+from lib_pivotal.app.fusing import fusing_for
 from lib_pivotal.core.config.io import to_dict
+from lib_pivotal.core.errors import Interrupted
+from lib_pivotal.core.train.memory_estimate import DeviceMemory
 from tests.ui.fake_host import good_config
 
 V1 = "/pivotal/v1"
@@ -121,6 +125,11 @@ def test_a_data_report_says_what_each_concept_gets(session, images):
     (row,) = report["rows"]
     assert (row["name"], row["images"], row["alone"], row["share"]) == ("zog", 6, 6, 1.0)
     assert (row["fewest_views"], row["most_views"], row["remark"]) == (200.0, 200.0, "")
+    assert report["memory"] is None
+    session.host.memory = DeviceMemory("sd1", unet=2**31, text_encoders=2**28, vae=2**27, available=2**33)
+    memory = client.post(f"{V1}/data_report", json=to_dict(good_config(images))).json()["memory"]
+    assert memory["peak"] == max(memory["training"], memory["encoding"]) > memory["unet"] == 2**31
+    assert (memory["available"], memory["missing"]) == (2**33, 0)
     for bad in ({"data_folder": str(images / "none")}, {"rank": -1}, []):
         answer = client.post(f"{V1}/data_report", json=bad)
         assert answer.status_code == 422
@@ -443,3 +452,28 @@ def test_a_comparison_over_http(session, host, monkeypatch):
     status = client.get(f"{V1}/compare").json()
     assert (status["state"], status["task_id"]) == ("stopped", started.json()["task_id"])
     assert make_client(session, {"u": "p"}).get(f"{V1}/compare").status_code == 401
+
+
+def test_fusing_over_http(session, host, monkeypatch):
+    def work(paths, model, out, *, progress, stopped, **options):
+        while not stopped():
+            time.sleep(0.01)
+        raise Interrupted("stopped")
+
+    monkeypatch.setattr("lib_pivotal.app.fusing._clip_skip", lambda _: 1)
+    monkeypatch.setattr(fusing_for(session), "_fuse", work)
+    for name in ("x", "y"):
+        (host.lora_folder() / f"{name}.safetensors").write_bytes(b"bundle")
+    client = make_client(session)
+    assert client.get(f"{V1}/fuse").json()["state"] == "idle"
+    for body in ({}, {"bundles": ["x"]}, {"bundles": ["x", "gone"]}, {"bundles": ["x", "y"], "rank": -1}):
+        assert client.post(f"{V1}/fuse", json=body).status_code == 422, body
+    started = client.post(f"{V1}/fuse", json={"bundles": ["x", "y"]})
+    assert started.status_code == 200, started.text
+    assert client.post(f"{V1}/fuse", json={"bundles": ["x", "y"]}).status_code == 409
+    assert client.post(f"{V1}/fuse_stop").status_code == 200
+    fusing_for(session).join(5)
+    assert client.post(f"{V1}/fuse_stop").status_code == 409
+    status = client.get(f"{V1}/fuse").json()
+    assert (status["state"], status["task_id"]) == ("stopped", started.json()["task_id"])
+    assert make_client(session, {"u": "p"}).get(f"{V1}/fuse").status_code == 401

@@ -136,4 +136,4 @@ def test_events_tell_the_script(page):
     for place in ("result", "bundles"):
         for name in ("start", "stop", "refresh"):
             codes = [item.get("js") for item in page.followers(comparison_id(place, name))]
-            assert codes and all(f"pivotalComparison.update('{place}'" in code for code in codes)
+            assert codes and all(f"pivotalWork.update('compare_{place}'" in code for code in codes)

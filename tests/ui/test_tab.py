@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import gradio
@@ -17,6 +17,7 @@ from lib_pivotal.core.config.subset_lines import show_subset_lines
 from lib_pivotal.core.data.dataset_report import DatasetReport
 from lib_pivotal.core.errors import ConfigError, OutOfMemory, PivotalError, Problem
 from lib_pivotal.core.train.checks import Checked
+from lib_pivotal.core.train.memory_estimate import DeviceMemory
 from lib_pivotal.ui.concept_rows import AS_TEXT, CONCEPTS, TEXT
 from lib_pivotal.ui.fields import SUBSETS, input_names
 from lib_pivotal.ui.ids import FORBIDDEN_ENDS, element_id
@@ -233,6 +234,19 @@ def test_check_shows_what_each_concept_gets(page, images):
     page.values[setting_id("rank")] = -1
     page.press(RUN["check"])
     assert "pivotal-table" not in page.values[NOTICE]
+
+
+def test_check_estimates_the_memory_and_says_what_is_missing(page, host, images):
+    fill(page, good_config(images))
+    page.press(RUN["check"])
+    assert "GPU memory" not in page.values[NOTICE]
+    host.memory = DeviceMemory("sd1", unet=2**31, text_encoders=2**28, vae=2**27, available=2**33)
+    page.press(RUN["check"])
+    assert "8.0 GiB are available" in page.values[NOTICE]
+    assert "pivotal-errors" not in page.values[NOTICE]
+    host.memory = replace(host.memory, available=2**30)
+    page.press(RUN["check"])
+    assert "The UNet alone needs 2.0 GiB of GPU memory" in page.values[NOTICE]
 
 
 def test_a_preset_fills_in_its_settings_and_nothing_else(page, images):

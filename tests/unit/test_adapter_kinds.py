@@ -155,7 +155,7 @@ def test_loha_is_computed_in_full_precision_under_autocast(kind):
     with torch.no_grad():
         parameters["w1_a"].fill_(1000.0)
         parameters["w2_a"].fill_(3e-7)
-    expected = adapters.layers[0].adapter.delta(parameters).detach()
+    expected = adapters.layers[0].adapter.delta(parameters, layer).detach()
     with attach([adapters]), torch.autocast("cpu", dtype=torch.float16):
         output = layer(torch.eye(12))
     assert float((output.float().t() - expected).norm() / expected.norm()) < 2e-3
@@ -167,7 +167,7 @@ def test_a_file_with_alpha_zero_can_be_read(kind):
     state = {**adapted(kind, layer).state_dict(), "lora_unet_x.alpha": torch.tensor(0.0)}
     target = LoraTarget("lora_unet_x", "unet", "attention", layer)
     adapters = AdapterSet.from_state("unet", [target], state, CPU)
-    assert not adapters.layers[0].adapter.delta(adapters.layers[0].parameters).any()
+    assert not adapters.layers[0].adapter.delta(adapters.layers[0].parameters, layer).any()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -14,7 +14,7 @@ from lib_pivotal.core.train.batches import Batcher, latent_entries
 from tests.unit.toy import ToyVae, toy_config, write_images
 
 
-def batcher_of(folder, **changes) -> Batcher:
+def batcher_of(folder, rank=0, processes=1, **changes) -> Batcher:
     plain = {"shuffle_tags": False, "tag_dropout": 0.0, "name_only": 0.0, "caption_dropout": 0.0}
     config = toy_config(folder, **{**plain, **changes})
     images = read_dataset(TrainConfig(data_folder=str(folder))).usable
@@ -22,7 +22,9 @@ def batcher_of(folder, **changes) -> Batcher:
     items = encode_all(
         entries, ToyVae(), batch_size=4, folder=None, progress=lambda *_: None, stopped=lambda: False
     )  # fmt: skip
-    return Batcher(images, entries, items, config, timestep_count=1000, device=torch.device("cpu"))
+    return Batcher(
+        images, entries, items, config, timestep_count=1000, device=torch.device("cpu"), rank=rank, processes=processes
+    )
 
 
 def captions(batcher: Batcher, steps: int) -> list[str]:
@@ -76,3 +78,28 @@ def test_noise_is_standard_normal_and_timesteps_span_the_schedule(tmp_path):
     assert int(times.min()) < 50
     assert int(times.max()) > 950
     assert float(times.float().mean()) == pytest.approx(500, abs=60)
+
+
+def test_noise_levels_of_a_step_can_be_spread_evenly(tmp_path):
+    write_images(tmp_path, 3)
+    changes = {"batch_size": 4, "accumulation": 2, "stratified_timesteps": True}
+    plain, spread = batcher_of(tmp_path, batch_size=4, accumulation=2), batcher_of(tmp_path, **changes)
+    firsts = set()
+    for number in range(12):
+        levels = torch.cat([batch.timesteps for batch in spread.step(number)])
+        parts = levels * 8 // 1000
+        assert sorted(parts.tolist()) == list(range(8)), "one of each eighth"
+        firsts.add(int(parts[0]))
+        before = torch.cat([batch.noise.flatten() for batch in plain.step(number)])
+        assert torch.equal(before, torch.cat([batch.noise.flatten() for batch in spread.step(number)]))
+    assert len(firsts) > 4, "not always the same position"
+    again = batcher_of(tmp_path, **changes).step(3)[1].timesteps
+    assert torch.equal(again, spread.step(3)[1].timesteps)
+
+
+def test_processes_share_the_noise_levels_of_a_step(tmp_path):
+    write_images(tmp_path, 4)
+    both = batcher_of(tmp_path, batch_size=4, stratified_timesteps=True)
+    halves = [batcher_of(tmp_path, rank=rank, processes=2, stratified_timesteps=True) for rank in (0, 1)]
+    together = torch.cat([batch.timesteps for half in halves for batch in half.step(5)])
+    assert torch.equal(together, torch.cat([batch.timesteps for batch in both.step(5)]))

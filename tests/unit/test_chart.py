@@ -44,6 +44,12 @@ def test_every_line_is_in_the_legend_and_has_its_values():
     assert len(set(classes)) == len(classes)
 
 
+def test_changes_of_the_weights_have_lines_of_their_own():
+    figure = chart(weight_changes={"steps": [1, 10], "names": {"unet": [0.0, 0.125]}})
+    assert legend(figure)[2:] == ["Largest change of a weight, unet (right)"]
+    assert data(figure)["lines"][2]["points"] == [[1, 0.0], [10, 0.125]]
+
+
 def test_of_many_names_the_extremes_and_the_mean_are_shown():
     names = {f"name{number}": [1.0, 1.0 + number / 10] for number in range(9)}
     figure = chart(norms={"steps": [1, 10], "names": {**names, "odd": [None, None]}})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lib_pivotal.core.config.schema import Concept, TrainConfig
+from lib_pivotal.core.data import latents
 from lib_pivotal.core.data.bucket import bucket_for, bucket_sizes, crop
 from lib_pivotal.core.data.bucket_image import KeptImages
 from lib_pivotal.core.data.caption import CaptionMaker
@@ -310,6 +312,23 @@ def test_an_image_that_was_replaced_after_the_check_is_not_trained_on(tmp_path):
     (tmp_path / "00.png").write_bytes((tmp_path / "01.png").read_bytes())
     with pytest.raises(DatasetError, match=r"00\.png has changed since it was checked"):
         encode([checked], ToyVae())
+
+
+def test_images_are_decoded_in_threads_in_their_order_and_no_more_of_them_than_needed(tmp_path, monkeypatch):
+    write_images(tmp_path, 40)
+    entries = [entry(tmp_path / f"{number:02}.png") for number in range(40)]
+    plain = [encode([one], ToyVae())[0].mean for one in entries]
+    threads = []
+    real = latents.read_image
+    monkeypatch.setattr(latents, "read_image", lambda data: threads.append(threading.current_thread()) or real(data))
+    together = encode(entries, ToyVae())
+    assert all(torch.allclose(one.mean, alone, atol=1e-6) for one, alone in zip(together, plain, strict=True))
+    assert len(threads) == 40 and threading.main_thread() not in threads
+    threads.clear()
+    asked = iter([False, False, True])
+    with pytest.raises(Interrupted):
+        encode(entries, ToyVae(), stopped=lambda: next(asked))
+    assert len(threads) < 40
 
 
 def test_kept_images_need_no_file(tmp_path):

@@ -24,7 +24,7 @@ def test_settings_go_to_the_output_and_the_report_next_to_it(training, capsys):
     assert json.loads(out)["rank"] == 8
     assert "training settings of kohya" in err
     assert "warning: lr_scheduler: 'linear' does not exist here." in err
-    assert "  noise_offset\n" in err
+    assert "  lr_scheduler\n" in err
 
 
 def test_a_file_is_replaced_only_on_request(training, tmp_path, capsys):
@@ -32,7 +32,7 @@ def test_a_file_is_replaced_only_on_request(training, tmp_path, capsys):
     command = ["import", str(training), "--write", str(out)]
     assert main(command) == 0
     assert json.loads(out.read_text())["unet_lr"] == 1e-4
-    assert "noise_offset" in capsys.readouterr().out
+    assert "lr_scheduler" in capsys.readouterr().out
     out.write_text("mine")
     assert main(command) == 2
     assert out.read_text() == "mine"

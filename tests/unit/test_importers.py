@@ -163,6 +163,7 @@ def test_training_settings_of_kohya_with_its_folders(tmp_path):
     assert (config.conv_rank, config.batch_size, config.output_name, config.clip_skip) == (8, 2, "zog-bundle", 2)
     assert (config.seed, config.resolution, config.warmup, config.precision) == (42, 627, 0.1, "bf16")
     assert (config.loss_weighting, config.caption_source, config.keep_first) == ("none", "txt", 1)
+    assert config.noise_offset == 0.1
     # 2 · 10 + 1 · 3 images, as many regularization images, 2 per batch: 23 steps per epoch.
     assert (config.steps, config.save_every) == (115, 23)
     assert [(Path(item.folder).name, item.kind, item.repeats) for item in config.subsets] == [
@@ -170,7 +171,7 @@ def test_training_settings_of_kohya_with_its_folders(tmp_path):
         ("3_mib", "train", 3.0),
         ("1_robot", "regularization", 1.0),
     ]
-    assert set(result.unused) >= {"lr_scheduler", "LoRA_type", "noise_offset", "wandb_api_key", "unnumbered"}
+    assert set(result.unused) >= {"lr_scheduler", "LoRA_type", "wandb_api_key", "unnumbered"}
     assert "text_encoder_rank" in warned(result, "text_encoder_lr")
     report = read_dataset(config)
     assert [(image.caption, image.repeats) for image in report.images] == [
@@ -188,6 +189,47 @@ def test_kinds_of_lora_of_lycoris(tmp_path, algo, kind):
     assert found.config.lora_kind == (kind or "lora")
     assert found.config.lokr_factor == 0
     assert ("algo" in found.unused) == (kind is None)
+
+
+def kohya(folder, **values):
+    return import_settings(write(folder / "t.json", {"network_dim": 8, "train_data_dir": str(folder), **values}))
+
+
+def test_noise_levels_and_huber_loss_of_kohya(tmp_path):
+    found = kohya(tmp_path, min_timestep=50, max_timestep="800", loss_type="huber", huber_c=0.2,
+                  huber_schedule="constant", scale_weight_norms=1.0)  # fmt: skip
+    config = found.config
+    assert (config.min_timestep, config.max_timestep, config.huber_c, config.max_weight_change) == (0.05, 0.8, 0.2, 1.0)
+    assert found.unused == ()
+    found = kohya(tmp_path, loss_type="huber")
+    assert found.config.huber_c == 0.1 and "snr" in warned(found, "huber_schedule")
+    found = kohya(tmp_path, loss_type="smooth_l1", huber_c=0.2, huber_schedule="snr")
+    assert found.config.huber_c == 0.0 and "smooth_l1" in warned(found, "loss_type")
+    found = kohya(tmp_path, loss_type="l2", huber_c=0.2, huber_schedule="snr")
+    assert (found.config.huber_c, found.unused) == (0.0, ())
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("AdamW", "adamw"),
+        ("AdamW8bit", "adamw8bit"),
+        ("Lion", "lion"),
+        ("Prodigy", "prodigyopt:Prodigy"),
+        ("prodigyplus.ProdigyPlusScheduleFree", "prodigy-plus"),
+        ("pytorch_optimizer.CAME", "pytorch_optimizer:CAME"),
+    ],
+)
+def test_optimizers_of_kohya(tmp_path, name, ours):
+    found = kohya(tmp_path, optimizer_type=name, optimizer_args=["weight_decay=0.1", "betas=0.9, 0.99", "x=True"])
+    assert (found.config.optimizer, found.config.optimizer_args) == (ours, "betas=0.9,0.99 x=True")
+    assert (found.config.weight_decay, found.unused) == (0.1, ())
+
+
+def test_an_optimizer_of_kohya_that_is_not_offered_is_said(tmp_path):
+    found = kohya(tmp_path, optimizer_type="AdaFactor", optimizer_args="relative_step=True")
+    assert (found.config.optimizer, found.config.optimizer_args) == ("adamw", "")
+    assert "AdaFactor" in warned(found, "optimizer_type")
 
 
 def test_training_settings_of_kohya_in_sections(tmp_path):

@@ -36,6 +36,22 @@ def test_timesteps_are_drawn_evenly_from_their_range_alone():
         assert torch.equal(item.noise, plain.noise) and rng.random() == plain_rng.random()
 
 
+def test_strata_divide_the_range_and_change_nothing_else():
+    for count in (1, 3, 8):
+        for index in range(count):
+            pairs = [item_noise(seed, SHAPE, 1000, timestep_range=(0.5, 1.0), stratum=(index, count)) for seed in SEEDS]
+            drawn = [item.timestep for item, _ in pairs]
+            low, high = (500 + 500 * edge / count for edge in (index, index + 1))
+            assert low - 1 <= min(drawn) < low + 20 and high - 20 < max(drawn) < high + 1
+    for (item, rng), seed in zip(pairs, SEEDS, strict=True):
+        plain, plain_rng = item_noise(seed, SHAPE, 1000)
+        assert torch.equal(item.noise, plain.noise) and rng.random() == plain_rng.random()
+    # A single part is the whole.
+    assert (
+        item_noise(SEEDS[0], SHAPE, 1000, stratum=(0, 1))[0].timestep == item_noise(SEEDS[0], SHAPE, 1000)[0].timestep
+    )
+
+
 def test_the_whole_range_is_every_timestep_as_drawn():
     drawn = {item_noise(seed, SHAPE, 4)[0].timestep for seed in SEEDS}
     assert drawn == {0, 1, 2, 3}

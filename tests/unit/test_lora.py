@@ -35,7 +35,7 @@ def test_attached_lora_equals_merged_weight(kind):
     with torch.no_grad(), attach([lora]):
         attached = layer(x)
     with torch.no_grad():
-        delta = lora.layers[0].adapter.delta(lora.layers[0].parameters)
+        delta = lora.layers[0].adapter.delta(lora.layers[0].parameters, layer)
         plain = layer(x)
         layer.weight += delta
         merged = layer(x)

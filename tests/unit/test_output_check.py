@@ -137,7 +137,7 @@ def free(monkeypatch):
 
 def test_the_size_estimate_fits_known_files():
     """A LoRA of SD1's attention and feed-forward layers with rank 32 in fp16 has 24 MB."""
-    assert 23e6 < output_check._trained_values(TrainConfig(rank=32), SMALLEST) * 2 < 25e6
+    assert 23e6 < output_check.trained_values(TrainConfig(rank=32), SMALLEST) * 2 < 25e6
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,16 @@
-"""Encodings of captions are cached once nothing that they depend on is trained any more, within a limit."""
+"""Captions are encoded once per batch, and kept while nothing that they depend on is trained, within a limit."""
 
 from __future__ import annotations
 
+import types
+
+import pytest
 import torch
 
 from lib_pivotal.core.textual_inversion import text_conditioner
+from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
-from tests.unit.toy import ToyModel
+from tests.unit.toy import ToyEncoder, ToyModel
 
 
 def test_a_full_cache_makes_room_even_in_a_batch_that_it_partly_holds(monkeypatch):
@@ -17,3 +21,52 @@ def test_a_full_cache_makes_room_even_in_a_batch_that_it_partly_holds(monkeypatc
     texts.encode(["kept"], [None])
     (group,) = texts.encode(["kept", "new"], [None, None])
     assert torch.allclose(group.conditioning, expected.conditioning, atol=1e-6)
+
+
+def trained_texts(*, has_lora: bool = False) -> tuple[TextConditioner, torch.Tensor, list[int]]:
+    """A conditioner with one trained name, its vectors, and the numbers of captions in each run of the encoder."""
+    model = ToyModel()
+    weight = torch.randn(2, ToyEncoder.width, generator=torch.Generator().manual_seed(1)).requires_grad_(True)
+    encoder, counts = model.text_encoders[0], []
+    real = encoder.encode
+    encoder.encode = lambda ids, *others: counts.append(len(ids)) or real(ids, *others)
+    lora = types.SimpleNamespace(enabled=has_lora)
+    return TextConditioner(model, EmbeddingWeights({"zog_x": (0, 2)}, {"clip_l": weight}), [lora]), weight, counts
+
+
+def encoded(texts: TextConditioner, captions: list[str]) -> torch.Tensor:
+    (group,) = texts.encode(captions, [None] * len(captions))
+    return group.conditioning
+
+
+@pytest.mark.parametrize("has_lora", [False, True])
+def test_a_caption_that_occurs_twice_is_encoded_once(has_lora):
+    captions = ["zog_x, red", "zog_x, blue", "zog_x, red", "green", "green"]
+    texts, weight, counts = trained_texts(has_lora=has_lora)
+    factors = torch.arange(1.0, 6.0).view(-1, 1, 1)
+    together = encoded(texts, captions)
+    (together * factors).pow(2).sum().backward()
+    assert sum(counts) == 3
+    found, weight.grad = weight.grad, None
+    single = torch.cat([encoded(texts, [caption]) for caption in captions])
+    (single * factors).pow(2).sum().backward()
+    assert torch.allclose(together, single, atol=1e-5)
+    assert torch.allclose(found, weight.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_captions_without_names_are_kept_while_embeddings_are_trained():
+    texts, weight, counts = trained_texts()
+    before = encoded(texts, ["zog_x, red", "green"])
+    with torch.no_grad():
+        weight.mul_(2)
+    after = encoded(texts, ["zog_x, red", "green"])
+    assert counts == [1, 1, 1]
+    assert torch.equal(before[1], after[1])
+    assert not torch.equal(before[0], after[0])
+
+
+def test_with_a_lora_no_caption_is_kept():
+    texts, _, counts = trained_texts(has_lora=True)
+    for _ in range(2):
+        encoded(texts, ["zog_x, red", "green"])
+    assert counts == [2, 2]

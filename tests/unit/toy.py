@@ -97,8 +97,17 @@ class ToyOffloading:
     def __init__(self) -> None:
         self.offloaded: set[str] = set()
 
+    def is_offloaded(self, part):
+        return part in self.offloaded
+
+    def weight_bytes(self, part):
+        return 0
+
     def offload(self, part):
         self.offloaded.add(part)
+
+    def keep_on_device(self, part):
+        self.offloaded.discard(part)
 
     def on_device(self, part):
         return contextlib.nullcontext()
@@ -108,6 +117,7 @@ class ToyModel:
     family = "sd1"
     is_v_prediction = False
     needs_loss_scaling = False
+    must_recompute = False
     device = torch.device("cpu")
     model_name = "toy"
     model_hash = "toyhash"

@@ -29,6 +29,7 @@ __all__ = [
 EMBEDDING_PREFIX = "bundle_emb."
 
 _SD1_KEY = "string_to_param.*"
+_FULL_PRECISION = ".dora_scale"
 _TOKEN_MARK = "<embed>"
 _SINGLE = "emb_params"
 _SINGLES = {_SINGLE, "emp_params"}
@@ -191,7 +192,7 @@ def pack(
         lora: kohya key → tensor.
         embeddings: name → encoder name → ``(n_vectors, width)``. A single encoder is written in the SD1
             format, ``clip_l`` with ``clip_g`` in the SDXL format.
-        lora_dtype: dtype of the LoRA in the file; embeddings are always fp32.
+        lora_dtype: dtype of the LoRA in the file; embeddings and the magnitudes of a DoRA are always fp32.
 
     Returns:
         Contiguous tensors.
@@ -199,7 +200,10 @@ def pack(
     Raises:
         BundleError: an embedding has no encoder.
     """
-    tensors = {key: value.to(lora_dtype).contiguous() for key, value in lora.items()}
+    tensors = {
+        key: value.to(torch.float32 if key.endswith(_FULL_PRECISION) else lora_dtype).contiguous()
+        for key, value in lora.items()
+    }
     return {**tensors, **pack_embeddings(embeddings)}
 
 

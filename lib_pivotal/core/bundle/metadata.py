@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +15,22 @@ from PIL import Image
 from lib_pivotal import __version__
 from lib_pivotal.core.bundle.values import embedding_hash
 from lib_pivotal.core.config.io import to_dict
+from lib_pivotal.core.config.negative import negative_name, trained_embeddings
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.families import FAMILIES
 
 if TYPE_CHECKING:
     from lib_pivotal.core.bundle.embeddings import BundledEmbedding
 
-__all__ = ["BUNDLE_KEY", "RunFacts", "build_metadata", "bundled_core_tags", "changed_metadata", "trigger_words"]
+__all__ = [
+    "BUNDLE_KEY",
+    "RunFacts",
+    "build_metadata",
+    "bundled_core_tags",
+    "changed_metadata",
+    "own_metadata",
+    "trigger_words",
+]
 
 BUNDLE_KEY = "pivotal_bundle"
 
@@ -32,9 +41,14 @@ _COVER_SIDE = 256
 """Size in px; small, because previews are stored inside the file."""
 
 
-def trigger_words(config: TrainConfig) -> str:
-    """The names to type in prompts, separated by commas."""
-    return ", ".join(concept.name for concept in config.concepts)
+def trigger_words(config: TrainConfig, kept: Iterable[str] = ()) -> str:
+    """The names to type in prompts, separated by commas.
+
+    Args:
+        config: has the names of the run.
+        kept: names that it keeps without training them.
+    """
+    return ", ".join([*(concept.name for concept in config.concepts), *kept])
 
 
 @dataclass(frozen=True)
@@ -52,6 +66,8 @@ class RunFacts:
         date: current time as ISO 8601 in UTC.
         network_module: kohya's name of the kind of adapters.
         network_args: their additional parameters, see ``core.lora.adapter.Adapter.network_args``.
+        optimizer: class that trained them.
+        kept: names that the run keeps without training them.
     """
 
     family: str
@@ -64,6 +80,8 @@ class RunFacts:
     date: str
     network_module: str = "networks.lora"
     network_args: Mapping[str, Any] = field(default_factory=dict)
+    optimizer: str = "torch.optim.adamw.AdamW"
+    kept: Sequence[str] = ()
 
 
 def build_metadata(
@@ -99,7 +117,8 @@ def _kohya(config: TrainConfig, facts: RunFacts) -> dict[str, Any]:
         "ss_output_name": facts.output_name,
         "ss_network_module": facts.network_module,
         "ss_network_dim": config.rank,
-        "ss_network_alpha": config.alpha,
+        # A DoRA has no alpha of its own.
+        "ss_network_alpha": config.rank if config.lora_kind == "dora" else config.alpha,
         "ss_network_args": dict(facts.network_args),
         "ss_sd_model_name": facts.model_name,
         "ss_new_sd_model_hash": facts.model_hash,
@@ -115,7 +134,7 @@ def _kohya(config: TrainConfig, facts: RunFacts) -> dict[str, Any]:
         "ss_seed": config.seed,
         "ss_min_snr_gamma": config.min_snr_gamma,
         "ss_lr_scheduler": config.schedule,
-        "ss_optimizer": "torch.optim.adamw.AdamW",
+        "ss_optimizer": facts.optimizer,
         "ss_training_finished_at": facts.date,
     }
 
@@ -131,7 +150,7 @@ def _modelspec(config: TrainConfig, facts: RunFacts) -> dict[str, Any]:
         "modelspec.date": facts.date,
         "modelspec.resolution": f"{config.resolution}x{config.resolution}",
         "modelspec.prediction_type": "v" if facts.is_v_prediction else "epsilon",
-        "modelspec.trigger_phrase": trigger_words(config),
+        "modelspec.trigger_phrase": trigger_words(config, facts.kept),
     }
 
 
@@ -144,6 +163,7 @@ def _own(config: TrainConfig, embeddings: Mapping[str, Mapping[str, torch.Tensor
         {name: value for name, value in subset.items() if name not in ("folder", "mask_folder")}
         for subset in settings["subsets"]
     ]
+    negatives = {negative_name(concept.name): concept.name for concept in config.concepts if concept.negative_vectors}
     concepts = {
         concept.name: {
             "init_text": concept.init_text,
@@ -151,17 +171,22 @@ def _own(config: TrainConfig, embeddings: Mapping[str, Mapping[str, torch.Tensor
             "sha256": embedding_hash(embeddings[concept.name]),
             # For prompts in which the name alone is too weak.
             **({"core_tags": list(concept.core_tags)} if concept.core_tags else {}),
+            # For the negative prompt of prompts with this name.
+            **({"negative_of": negatives[concept.name]} if concept.name in negatives else {}),
         }
-        for concept in config.concepts
+        for concept in trained_embeddings(config.concepts)
     }
+    for name in facts.kept:
+        vectors = embeddings[name]
+        concepts[name] = {"vectors": int(next(iter(vectors.values())).shape[0]), "sha256": embedding_hash(vectors)}
     values = {"version": 1, "written_by": __version__, "embeddings": concepts, "settings": settings}
     if FAMILIES[facts.family].has_size_conditioning:
         values["size_conditioning"] = ["original", "crop", "bucket"]
     return values
 
 
-def bundled_core_tags(metadata: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The core tags of each embedding, from the metadata of a bundle, which may contain anything.
+def own_metadata(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Our own part of the metadata of a bundle, which may contain anything; empty if there is none.
 
     Args:
         metadata: of a file; the webui has parsed the values that are JSON objects.
@@ -171,7 +196,16 @@ def bundled_core_tags(metadata: Mapping[str, Any]) -> dict[str, list[str]]:
         own = json.loads(own) if isinstance(own, str) else own
     except (ValueError, RecursionError):
         return {}
-    embeddings = own.get("embeddings") if isinstance(own, Mapping) else None
+    return own if isinstance(own, Mapping) else {}
+
+
+def bundled_core_tags(metadata: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The core tags of each embedding, from the metadata of a bundle, which may contain anything.
+
+    Args:
+        metadata: of a file; the webui has parsed the values that are JSON objects.
+    """
+    embeddings = own_metadata(metadata).get("embeddings")
     found = {}
     for name, facts in embeddings.items() if isinstance(embeddings, Mapping) else ():
         tags = facts.get("core_tags") if isinstance(facts, Mapping) else None
@@ -223,9 +257,16 @@ def changed_metadata(
         after[name] = {"vectors": item.vector_count, "sha256": embedding_hash(item.encoders)}
     values[BUNDLE_KEY] = _as_text({**own, "embeddings": after})
     # Replaced only if the trainer wrote it; the author's own text is kept.
-    if values.get("modelspec.trigger_phrase") == ", ".join(before):
-        values["modelspec.trigger_phrase"] = ", ".join(after)
+    if values.get("modelspec.trigger_phrase") == _phrase(before):
+        values["modelspec.trigger_phrase"] = _phrase(after)
     return values
+
+
+def _phrase(embeddings: Mapping[str, Any]) -> str:
+    """The trigger phrase of these entries, to which negative embeddings do not belong."""
+    return ", ".join(
+        name for name, facts in embeddings.items() if not (isinstance(facts, dict) and "negative_of" in facts)
+    )
 
 
 def _as_text(value: Any) -> str:

@@ -21,7 +21,7 @@ from lib_pivotal.core.bundle.layout import is_positional_lora
 __all__ = ["ALL_WEBUIS", "KINDS", "Module", "Network", "NetworkKind", "find_network", "other_subject"]
 
 ALL_WEBUIS = "all webuis"
-_DORA = "A1111 from 1.10 on and Forge; older versions give different images"
+_DORA = "A1111 from 1.10 on (1.9 if alpha is the rank) and Forge; older versions give different images"
 _DORA_PER_OUTPUT = (
     "webuis, but with wrong results because its magnitudes are per output; trainers can write them per input"
 )

@@ -46,6 +46,7 @@ def write_bundle(
     metadata: Mapping[str, str],
     *,
     words: str | None,
+    negative_words: str = "",
     title: str = "SD1",
     lora_dtype: torch.dtype = torch.float16,
     preview: Image.Image | None = None,
@@ -64,6 +65,7 @@ def write_bundle(
         embeddings: name → encoder name → ``(n_vectors, width)``.
         metadata: metadata strings.
         words: trigger words that a click on the webui's card adds to the prompt; None writes no files for the card.
+        negative_words: what the click adds to the negative prompt; empty leaves the card's own text alone.
         title: title of the model's family, see ``core.families``.
         lora_dtype: dtype of the LoRA in the file.
         preview: preview image for the card.
@@ -75,7 +77,7 @@ def write_bundle(
         BundleError: the file exists and must not be replaced, or cannot be written.
 
     Host: modules/ui_extra_networks_lora.py, create_item, A1111 1.6.1-1.10.1: reads ``activation text`` and
-        ``sd version`` of the side-car and ``NAME.png``.
+        ``sd version`` of the side-car and ``NAME.png``; 1.10.1 reads ``negative text``, too.
     """
     if path.exists() and not overwrite:
         raise BundleError(f"{path.name} already exists.", hint="Choose another output name, or allow overwriting.")
@@ -96,7 +98,10 @@ def write_bundle(
     if words is None:
         return WrittenBundle(path, warnings)
     sidecar, image = path.with_suffix(".json"), path.with_suffix(".png")
-    warnings += _tried(f"{sidecar.name}, the text of the webui's card,", lambda: _write_sidecar(sidecar, words, title))
+    entries = {"activation text": words, "sd version": title}
+    if negative_words:
+        entries["negative text"] = negative_words
+    warnings += _tried(f"{sidecar.name}, the text of the webui's card,", lambda: _write_sidecar(sidecar, entries))
     if preview is not None and (replace_preview or not image.exists()):
         warnings += _tried(f"{image.name}, the image of the webui's card,", lambda: _write_image(image, preview, claim))
     return WrittenBundle(path, warnings)
@@ -122,7 +127,7 @@ def _write_image(path: Path, preview: Image.Image, claim: Callable[[Path, Path],
         preview.save(partial, "PNG")
 
 
-def _write_sidecar(path: Path, words: str, title: str) -> None:
+def _write_sidecar(path: Path, entries: Mapping[str, str]) -> None:
     """Update the side-car of the card; the user's notes and weight are kept.
 
     Raises:
@@ -143,6 +148,6 @@ def _write_sidecar(path: Path, words: str, title: str) -> None:
         message = "the existing file is not a JSON object, so it was left unchanged"
         raise ValueError(message)  # noqa: TRY004  (the type of a file's contents)
     weight = kept.get("preferred weight", 1.0)
-    values = {**kept, "activation text": words, "sd version": title, "preferred weight": weight}
+    values = {**kept, **entries, "preferred weight": weight}
     with replacing(path, keep=False) as partial:
         partial.write_text(json.dumps(values, indent=4, ensure_ascii=False), encoding="utf-8")

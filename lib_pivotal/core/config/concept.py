@@ -84,3 +84,13 @@ class Concept:
         high=100.0,
         is_low_excluded=True,
     )
+    negative_vectors: int = setting(
+        0,
+        "concepts",
+        "advanced",
+        "Negative vectors",
+        "Vectors of a second embedding, neg_NAME for the negative prompt, that is trained together with the name, as "
+        "in DreamArtist. Steps take twice as long, and prompts are followed less; 0, which trains none, is usual.",
+        low=0,
+        high=75,
+    )

@@ -81,6 +81,17 @@ class TrainConfig(DataSettings):
         "Path of a bundle, a run folder or a state: a new run starts from its embeddings and LoRA and trains both from "
         "the first step, with the same names, vectors and ranks. Empty starts from the initialization texts.",
     )
+    keep_names: float = setting(
+        0.0,
+        "training",
+        "advanced",
+        "Keep the other names",
+        "Adds concepts to the bundle in Start from weights: its names that this run does not train stay in the new "
+        "bundle, and this is the weight of keeping what its LoRA does for them, 1 for example. 0 trains only names "
+        "that the bundle has, and drops its other ones.",
+        low=0.0,
+        high=10.0,
+    )
     accumulation: int = setting(
         1,
         "training",
@@ -96,7 +107,7 @@ class TrainConfig(DataSettings):
         "advanced",
         "GPU memory",
         "fast uses all the memory it needs; save recomputes activations and offloads idle networks, and takes about a "
-        "third longer; auto chooses save when fast would not fit.",
+        "third longer; auto is fast where that fits, then keeps less at nearly the same speed, and saves if it must.",
         choices=("auto", "fast", "save"),
     )
     gradient_checkpointing: bool = setting(
@@ -105,6 +116,15 @@ class TrainConfig(DataSettings):
         "advanced",
         "Gradient checkpointing",
         "Saves a lot of memory and takes about a third longer.",
+    )
+    cuda_graphs: bool = setting(
+        False,
+        "training",
+        "expert",
+        "CUDA graphs",
+        "Records the UNet's part of a step once for each image size and repeats it without Python, which is faster "
+        "where the CPU is the limit, but needs more memory. Where recording fails, steps run as usual. NVIDIA only; "
+        "not yet tried on a GPU.",
     )
     precision: str = setting(
         "auto",
@@ -132,8 +152,9 @@ class TrainConfig(DataSettings):
         "Kind of LoRA",
         "lora suits most data sets. loha has a higher rank in the same file size: more flexible with several concepts, "
         "weaker in fine details. lokr learns from whole matrices whose size the LoKr factor sets; rank and alpha only "
-        "decide which layers it trains. All webuis and Forge read all three.",
-        choices=("lora", "loha", "lokr"),
+        "decide which layers it trains. All webuis and Forge read these three. dora also trains the strength of every "
+        "input, which helps at low ranks, and ignores alpha; only A1111 from 1.9 on, Forge and ComfyUI read it.",
+        choices=("lora", "loha", "lokr", "dora"),
     )
     lokr_factor: int = setting(
         8,
@@ -201,7 +222,36 @@ class TrainConfig(DataSettings):
         high=1.0,
     )
 
+    negative_rank: int = setting(
+        0,
+        "lora",
+        "expert",
+        "Negative LoRA rank",
+        "Rank of a second LoRA, which only acts on what negative embeddings predict; it is saved as NAME-neg, and only "
+        "webuis with this extension apply it to the negative prompt alone. 0 trains none.",
+        low=0,
+        high=256,
+    )
+
     # Optimizer
+    optimizer: str = setting(
+        "adamw",
+        "optimizer",
+        "advanced",
+        "Optimizer",
+        "Trains the LoRA; embeddings always use AdamW. adamw8bit needs an NVIDIA GPU and saves memory at high ranks; "
+        "prodigy-plus finds the learning rate itself (set it to 1); lion wants a fifth of the usual learning rate. All "
+        "but adamw must be installed; module:Class uses any other installed optimizer.",
+        choices=("adamw", "adamw8bit", "prodigy-plus", "lion"),
+        allows_others=True,
+    )
+    optimizer_args: str = setting(
+        "",
+        "optimizer",
+        "advanced",
+        "Optimizer arguments",
+        "Arguments of the LoRA's optimizer as name=value, separated by spaces, such as betas=0.9,0.99 d_coef=0.8.",
+    )
     schedule: str = setting(
         "cosine",
         "optimizer",
@@ -246,6 +296,16 @@ class TrainConfig(DataSettings):
         "Maximum gradient norm of the LoRA and of each embedding; 0 turns clipping off.",
         low=0.0,
         high=100.0,
+    )
+    max_weight_change: float = setting(
+        0.0,
+        "optimizer",
+        "advanced",
+        "Largest weight change",
+        "Limits how far the LoRA may change a layer, as the norm of the change: against overcooked images, and for a "
+        "LoRA that is to be combined with others (1 is common). 0 turns it off.",
+        low=0.0,
+        high=1000.0,
     )
     loss_weighting: str = setting(
         "min_snr",
@@ -305,6 +365,14 @@ class TrainConfig(DataSettings):
         low=0.05,
         high=1.0,
     )
+    stratified_timesteps: bool = setting(
+        False,
+        "optimizer",
+        "advanced",
+        "Spread the noise levels",
+        "Spread the noise levels of the images of a step evenly instead of drawing each by itself: with several images "
+        "per step, the loss varies less from step to step.",
+    )
     embedding_norms: str = setting(
         "band",
         "optimizer",
@@ -313,6 +381,25 @@ class TrainConfig(DataSettings):
         "How far the norm of a vector may move away from its initial norm: band allows 0.5 to 1.5 times, direction "
         "keeps it and lets only the direction change, free sets no limit.",
         choices=("band", "direction", "free"),
+    )
+    negative_guidance: float = setting(
+        3.0,
+        "optimizer",
+        "expert",
+        "Negative guidance",
+        "CFG scale with which a concept and its negative embedding are trained; it has no effect without negative "
+        "vectors.",
+        low=1.0,
+        high=20.0,
+        is_low_excluded=True,
+    )
+    negative_with_lora: bool = setting(
+        False,
+        "optimizer",
+        "expert",
+        "LoRA on the negative",
+        "Also apply the LoRA to what the negative embedding predicts, as a generation does; without, the negative "
+        "embedding learns on the unchanged model. It has no effect without negative vectors.",
     )
 
     # Samples
@@ -334,7 +421,11 @@ class TrainConfig(DataSettings):
         "One prompt per line; empty uses one prompt per concept.",
     )
     sample_negative: str = setting(
-        "", "samples", "advanced", "Sample negative prompt", "Negative prompt of all preview images."
+        "",
+        "samples",
+        "advanced",
+        "Sample negative prompt",
+        "Negative prompt of all preview images; empty uses the negative embeddings of the concepts in the prompt.",
     )
     sample_steps: int = setting(
         20, "samples", "advanced", "Sample steps", "Sampling steps per preview image.", low=1, high=150

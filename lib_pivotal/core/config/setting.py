@@ -19,6 +19,7 @@ def setting(
     high: float | None = None,
     is_low_excluded: bool = False,
     choices: tuple[str, ...] = (),
+    allows_others: bool = False,
     unit: str = "",
 ) -> Any:
     """A field with the label, help and limits that the tab, the checks and the docs show."""
@@ -31,6 +32,7 @@ def setting(
         "high": high,
         "is_low_excluded": is_low_excluded,
         "choices": choices,
+        "allows_others": allows_others,
         "unit": unit,
     }
     return field(default=default, metadata=metadata)

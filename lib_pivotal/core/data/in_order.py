@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ _MAX_THREADS = 8
 
 def in_order(
     work: Callable[[_Item], _Result], items: Iterable[_Item], cost: Callable[[_Item], int], limit: int
-) -> Iterator[_Result]:
+) -> Generator[_Result, None, None]:
     """Results of ``work`` for each item, in the order of the items.
 
     Args:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, groupby, islice
 from pathlib import Path
 
 import torch
@@ -17,6 +19,7 @@ from lib_pivotal.core.atomic_file import replacing
 from lib_pivotal.core.bundle.tensor_file import write_tensors
 from lib_pivotal.core.data.bucket_image import KeptImages, fit
 from lib_pivotal.core.data.image_file import UnusableImage, read_bytes, read_image
+from lib_pivotal.core.data.in_order import in_order
 from lib_pivotal.core.data.latent_store import LatentItem, LatentStore
 from lib_pivotal.core.data.pixels import to_tensor
 from lib_pivotal.core.data.shown import shown_path
@@ -26,6 +29,9 @@ from lib_pivotal.core.ports import VAE
 __all__ = ["LatentEntry", "LatentItem", "encode_all"]
 
 logger = logging.getLogger("pivotal.latents")
+
+_MAX_DECODING = 64_000_000
+"""Maximum number of pixels of the files that are decoded while the VAE works, at up to four bytes each."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,7 @@ class LatentEntry:
         shown: its name in messages.
         background: what its transparent parts show; ``"white"`` if it has none.
         is_converted: whether its colors are converted to sRGB, which earlier releases did not do.
+        pixel_count: pixels of the file, which limit how many files are decoded at the same time.
     """
 
     path: Path
@@ -49,6 +56,7 @@ class LatentEntry:
     shown: str
     background: str = "white"
     is_converted: bool = False
+    pixel_count: int = 0
 
 
 def encode_all(
@@ -94,42 +102,41 @@ def encode_all(
             waiting.setdefault(entry.bucket, {})[key] = entry
     total = len(items) + sum(len(group) for group in waiting.values())
     progress(len(items), total)
-    source = _Source(kept)
-    for group in waiting.values():
-        pairs = _mirrored_next(group)
-        for start in range(0, len(pairs), batch_size):
+    groups = [_mirrored_next(group) for group in waiting.values()]
+    with contextlib.closing(_decoded_in_order(chain.from_iterable(groups), kept)) as decoded:
+        for size in [len(group[at : at + batch_size]) for group in groups for at in range(0, len(group), batch_size)]:
             if stopped():
                 raise Interrupted("Stopped while the images were being encoded.")
-            for key, item in _encode(pairs[start : start + batch_size], vae, source, store):
+            for key, item in _encode(list(islice(decoded, size)), vae, store):
                 items[key] = item
                 _store(folder, key, item)
             progress(len(items), total)
     return [items[key] for key in keys]
 
 
-class _Source:
-    """Loads the pixels of entries; an image directly followed by its mirror image is decoded once.
+def _decoded_in_order(
+    pairs: Iterable[tuple[str, LatentEntry]], kept: KeptImages | None
+) -> Generator[tuple[str, LatentEntry, torch.Tensor], None, None]:
+    """Keys, entries and their pixels: fp32, shape ``(3, height, width)``, -1 … 1.
 
-    Args:
-        kept: images that are already decoded.
+    They are decoded in threads while the VAE encodes those before. An image directly followed by its mirror image is
+    decoded once.
+
+    Raises:
+        DatasetError: a file cannot be decoded or has changed since the check.
     """
 
-    def __init__(self, kept: KeptImages | None) -> None:
-        self._kept = kept
-        self._last: tuple[object, torch.Tensor] = (None, torch.empty(0))
+    def pixels(together: Sequence[tuple[str, LatentEntry]]) -> torch.Tensor:
+        entry = together[0][1]
+        image = kept.take(entry.sha256, entry.bucket) if kept is not None else None
+        return to_tensor(_decoded(entry) if image is None else image)
 
-    def pixels(self, entry: LatentEntry) -> torch.Tensor:
-        """Pixels of an entry: fp32, shape ``(3, height, width)``, -1 … 1.
-
-        Raises:
-            DatasetError: the file cannot be decoded or has changed since the check.
-        """
-        which = (entry.sha256, entry.bucket)
-        if self._last[0] != which:
-            image = self._kept.take(*which) if self._kept is not None else None
-            self._last = which, to_tensor(_decoded(entry) if image is None else image)
-        pixels = self._last[1]
-        return pixels.flip(2) if entry.mirrored else pixels
+    images = [list(group) for _, group in groupby(pairs, key=lambda pair: (pair[1].sha256, pair[1].bucket))]
+    decoded = in_order(pixels, images, lambda together: together[0][1].pixel_count, _MAX_DECODING)
+    with contextlib.closing(decoded):
+        for together, plain in zip(images, decoded, strict=True):
+            for key, entry in together:
+                yield key, entry, plain.flip(2) if entry.mirrored else plain
 
 
 def _decoded(entry: LatentEntry) -> Image.Image:
@@ -152,11 +159,11 @@ def _mirrored_next(group: Mapping[str, LatentEntry]) -> list[tuple[str, LatentEn
 
 
 def _encode(
-    pairs: Sequence[tuple[str, LatentEntry]], vae: VAE, source: _Source, store: LatentStore
+    decoded: Sequence[tuple[str, LatentEntry, torch.Tensor]], vae: VAE, store: LatentStore
 ) -> list[tuple[str, LatentItem]]:
-    mean, std = vae.encode(torch.stack([source.pixels(entry) for _, entry in pairs]))
+    mean, std = vae.encode(torch.stack([pixels for _, _, pixels in decoded]))
     result = []
-    for (key, entry), one_mean, one_std in zip(pairs, mean, std, strict=True):
+    for (key, entry, _), one_mean, one_std in zip(decoded, mean, std, strict=True):
         if not (torch.isfinite(one_mean).all() and torch.isfinite(one_std).all()):
             raise DatasetError(
                 f"The VAE produces NaN or infinite latents for {entry.shown}.",

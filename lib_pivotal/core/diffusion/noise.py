@@ -36,6 +36,7 @@ def item_noise(
     *,
     timestep_range: tuple[float, float] = (0.0, 1.0),
     offset: float = 0.0,
+    stratum: tuple[int, int] | None = None,
 ) -> tuple[ItemNoise, random.Random]:
     """Random values of an item, and a generator for its caption and flipping.
 
@@ -45,10 +46,14 @@ def item_noise(
         timestep_count: number of timesteps T.
         timestep_range: part of the timesteps that is drawn from, as fractions of T.
         offset: standard deviation of what is added to all cells of a channel.
+        stratum: index and number of equal parts of the range, one of which is drawn from; None draws from all of it.
 
     Source: Guttenberg 2023, https://www.crosslabs.org/blog/diffusion-with-offset-noise, for the offset.
     """
     timestep, rng = item_random(seed, timestep_count)
+    if stratum is not None:
+        index, count = stratum
+        timestep = (index * timestep_count + timestep) // count
     low, high = (round(fraction * timestep_count) for fraction in timestep_range)
     # Not drawn from the range itself, so that captions and flipping do not depend on it.
     timestep = low + timestep * (high - low) // timestep_count

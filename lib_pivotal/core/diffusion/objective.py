@@ -6,7 +6,14 @@ import torch
 
 from lib_pivotal.core.errors import ConfigError, Problem
 
-__all__ = ["Objective", "debiased_weight", "min_snr_weight", "signal_to_noise", "zero_terminal"]
+__all__ = [
+    "Objective",
+    "debiased_weight",
+    "min_snr_weight",
+    "signal_to_noise",
+    "small_image_gamma",
+    "zero_terminal",
+]
 
 
 def signal_to_noise(alphas_cumprod: torch.Tensor) -> torch.Tensor:
@@ -41,6 +48,24 @@ def min_snr_weight(snr: torch.Tensor, gamma: float, *, is_v_prediction: bool) ->
         raise ConfigError([Problem("min_snr_gamma", "error", f"{gamma} is not positive.", "Use 5, or 0 for none.")])
     capped = snr.clamp(max=gamma)
     return capped / (snr + 1.0) if is_v_prediction else torch.where(snr > 0, capped / snr.clamp(min=1e-12), 1.0)
+
+
+_USUAL_RESOLUTION = 512
+_GAMMA_EXPONENT = 4 / 3
+
+
+def small_image_gamma(gamma: float, native_resolution: int) -> float:
+    """The cap for :func:`min_snr_weight` on a model that draws small images, where 5 counts visible images too much.
+
+    Args:
+        gamma: the cap at 512 px and more.
+        native_resolution: side length in px that the model was trained for.
+
+    Returns:
+        ``gamma`` for models of 512 px and more, and a lower cap for smaller images. The exponent was measured on the
+        embedded model (``docs/benchmarks.md``), whose images are decided at high noise levels.
+    """
+    return float(gamma * min(1.0, native_resolution / _USUAL_RESOLUTION) ** _GAMMA_EXPONENT)
 
 
 _SNR_RANGE = (1e-3, 1000.0)

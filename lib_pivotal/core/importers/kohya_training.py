@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lib_pivotal.core.config.shown import shown
 from lib_pivotal.core.config.subset import REGULARIZATION, TRAIN
 from lib_pivotal.core.importers.found import Found, objects
 from lib_pivotal.core.importers.kohya_data_set import add_repeat_folders, read_data_set, side_length
@@ -47,6 +48,8 @@ _SETTINGS = {
     "caption_tag_dropout_rate": ("tag_dropout", Section.number),
     "flip_aug": ("flip", Section.flag),
     "prior_loss_weight": ("regularization_weight", Section.number),
+    "scale_weight_norms": ("max_weight_change", Section.number),
+    "noise_offset": ("noise_offset", Section.number),
 }
 _CHOICES = {
     "mixed_precision": ("precision", {"no": "fp32", "fp16": "fp16", "bf16": "bf16"}),
@@ -54,7 +57,20 @@ _CHOICES = {
     "lr_scheduler": ("schedule", {"cosine": "cosine", "constant": "constant", "constant_with_warmup": "constant"}),
     "caption_extension": ("caption_source", {".txt": "txt", ".caption": "caption"}),
 }
+_OPTIMIZERS = {
+    "adamw": "adamw",
+    "adamw8bit": "adamw8bit",
+    "lion": "lion",
+    "prodigy": "prodigyopt:Prodigy",
+    "adamwschedulefree": "schedulefree:AdamWScheduleFree",
+    "prodigyplus.prodigyplusschedulefree": "prodigy-plus",
+    "prodigyplus.prodigy_plus_schedulefree.prodigyplusschedulefree": "prodigy-plus",
+}
+"""Names in lower case → ours; a name with dots is a module and a class."""
+_TIMESTEPS = 1000
 _MARKS = {*_SETTINGS, "train_data_dir", "learning_rate", "max_train_epochs", "dataset_config", "network_module"}
+_HUBER_C = 0.1
+"""The scripts' own value where the file has none."""
 _MAX_LEVELS = 3
 _MAX_KEYS = 2000
 
@@ -82,6 +98,8 @@ def read_training(values: Mapping[str, Any], found: Found) -> None:
     _read_rates(found, section)
     _read_network(found, section)
     _read_loss(found, section)
+    _read_noise_levels(found, section)
+    _read_optimizer(found, section, flat)
     _read_embedding(found, section)
     _read_folders(found, section, values)
     _read_length(found, section)
@@ -101,8 +119,14 @@ def _flat(values: Mapping[str, Any], level: int = 1) -> dict[str, Any]:
 
 def _network_arguments(flat: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of the form ``name=value`` as keys of their own."""
-    lists = [flat.get(key) for key in ("network_args", "optimizer_args")]
-    words = [word for given in lists for word in (given.split() if isinstance(given, str) else given or [])]
+    found = _arguments(flat.get("network_args"))
+    decay = _arguments(flat.get("optimizer_args")).get("weight_decay")
+    return found if decay is None else {**found, "weight_decay": decay}
+
+
+def _arguments(given: Any) -> dict[str, str]:
+    """Name → value of a list of texts ``name=value``, or of one text with spaces between them."""
+    words = given.split() if isinstance(given, str) else given if isinstance(given, list) else []
     pairs = (str(word).partition("=") for word in words[:_MAX_KEYS])
     return {name.strip(): value.strip() for name, _, value in pairs}
 
@@ -125,6 +149,11 @@ def _read_network(found: Found, section: Section) -> None:
         found.put(
             "lora_kind", section.choice("algo", {"lora": "lora", "locon": "lora", "loha": "loha", "lokr": "lokr"})
         )
+        if section.flag("dora_wd") and found.settings.get("lora_kind") == "lora":
+            found.put("lora_kind", "dora")
+            if section.flag("wd_on_output") is not False:
+                text = "The norms of a DoRA would be per output, which no webui computes; here they are per input."
+                found.warn("wd_on_output", text)
         factor = section.whole("factor")
         found.put("lokr_factor", factor if factor is None else max(factor, 0))
     elif kind is not None and kind != "networks.lora":
@@ -148,6 +177,35 @@ def _read_loss(found: Found, section: Section) -> None:
         found.put("masks", "alpha")
         found.put("mask_floor", 0.0)
         found.put("unmasked_share", 0.0)
+
+
+def _read_noise_levels(found: Found, section: Section) -> None:
+    for key in ("min_timestep", "max_timestep"):
+        level = section.whole(key)
+        found.put(key, None if level is None else min(max(level / _TIMESTEPS, 0.0), 1.0))
+    kind, width, schedule = section.text("loss_type"), section.number("huber_c"), section.text("huber_schedule")
+    if kind is None or kind == "l2":
+        return
+    if kind != "huber":
+        section.leave("loss_type", f"{shown(kind)} does not exist here.", "Set huber_c for a loss that is less steep.")
+        return
+    found.put("huber_c", width or _HUBER_C)
+    if schedule != "constant":
+        text = f"The schedule {schedule or 'snr'} does not exist here; huber_c is the same for all noise levels."
+        section.leave("huber_schedule", text)
+
+
+def _read_optimizer(found: Found, section: Section, flat: Mapping[str, Any]) -> None:
+    name = section.text("optimizer_type") or section.text("optimizer")
+    module, _, class_name = (name or "").rpartition(".")
+    known = _OPTIMIZERS.get((name or "").lower())
+    if name and known is None and not module:
+        section.leave("optimizer_type", f"{shown(name)} is not offered here.", "Set optimizer to module:Class.")
+        return
+    found.put("optimizer", known or (f"{module}:{class_name}" if name else None))
+    arguments = _arguments(flat.get("optimizer_args"))
+    words = [f"{key}={value.replace(' ', '')}" for key, value in arguments.items() if key != "weight_decay"]
+    found.put("optimizer_args", " ".join(words) or None)
 
 
 def _read_embedding(found: Found, section: Section) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-__all__ = ["Adapter", "Parameters", "fill_from_file"]
+__all__ = ["Adapter", "Parameters", "ScalesInput", "fill_from_file"]
 
 Parameters = Mapping[str, torch.Tensor]
 """The trained tensors of a layer: name → fp32 tensor."""
@@ -25,6 +25,8 @@ class Adapter(Protocol):
     """Effective strength is ``alpha / rank``."""
     shapes: Mapping[str, tuple[int, ...]]
     """Parameter name → shape, in a fixed order."""
+    without_decay: frozenset[str]
+    """Names of the parameters that weight decay would harm, because they do not start from a change of zero."""
 
     def initialize(self, parameters: Parameters, module: Any, generator: torch.Generator) -> None:
         """Initialize the parameters in place so that the layer's output does not change.
@@ -50,8 +52,22 @@ class Adapter(Protocol):
         """
         ...
 
-    def delta(self, parameters: Parameters) -> torch.Tensor:
-        """The adapter's change of the layer's weight, fp32, in its shape."""
+    def delta(self, parameters: Parameters, module: Any) -> torch.Tensor:
+        """The adapter's change of the layer's weight, fp32, in its shape.
+
+        Args:
+            parameters: trained values.
+            module: the layer.
+        """
+        ...
+
+    def delta_norms(self, stacked: Parameters, modules: Sequence[Any]) -> torch.Tensor:
+        """Frobenius norms of the changes of several layers like this one, shape ``(n,)``.
+
+        Args:
+            stacked: their parameters, each with a first dimension of ``n``.
+            modules: the ``n`` layers.
+        """
         ...
 
     def rescale(self, parameters: Parameters, factor: float) -> None:
@@ -72,6 +88,24 @@ class Adapter(Protocol):
 
     def network_args(self) -> dict[str, Any]:
         """Entries of kohya's ``ss_network_args`` for layers like this one."""
+        ...
+
+
+@runtime_checkable
+class ScalesInput(Protocol):
+    """What an adapter has in addition if it also changes the input of its layer."""
+
+    def scaled_input(self, module: Any, x: torch.Tensor, parameters: Parameters) -> torch.Tensor:
+        """What the layer gets instead of its input.
+
+        Args:
+            module: the layer.
+            x: its input, ``(…, in)`` or ``(B, in, h, w)``.
+            parameters: as in :meth:`Adapter.forward`.
+
+        Returns:
+            Same shape and dtype as ``x``.
+        """
         ...
 
 

@@ -10,12 +10,16 @@ from typing import Any
 import torch
 
 from lib_pivotal.core.errors import BundleError
-from lib_pivotal.core.lora.adapter import Adapter, Parameters
+from lib_pivotal.core.lora.adapter import Adapter, Parameters, ScalesInput
 from lib_pivotal.core.lora.kinds import adapter_for, adapter_in_file
+from lib_pivotal.core.lora.negative_rows import negative_rows
 from lib_pivotal.core.optim.flat import FlatParameters
 from lib_pivotal.core.ports import LoraTarget
 
-__all__ = ["AdaptedLayer", "AdapterSet", "attach", "disabled"]
+__all__ = ["NEGATIVE", "AdaptedLayer", "AdapterSet", "attach", "disabled", "enabled"]
+
+NEGATIVE = "negative"
+"""Part of the adapters of the UNet that act on negative rows only."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +35,17 @@ class AdapterSet:
     """Adapters of the UNet or of one text encoder; their parameters are fp32 views of one tensor.
 
     Args:
-        part: ``"unet"`` or the encoder's name.
+        part: ``"unet"``, the encoder's name, or :data:`NEGATIVE`.
         chosen: layers and their adapters.
         seed: seed of the initial values.
         device: device of the parameters.
 
     Attributes:
         layers: adapted layers, in the order of ``chosen``.
-        flat: all parameters as one flat tensor.
+        flat: all parameters as one flat tensor, apart from those without weight decay.
+        flats: this and, if there are any, the parameters without weight decay.
         enabled: whether attached adapters are active.
+        only_negative: whether they act on negative rows only, see ``negative_rows.py``; of the UNet only.
     """
 
     def __init__(
@@ -47,10 +53,19 @@ class AdapterSet:
     ) -> None:
         self.part = part
         self.enabled = True
-        self.flat = FlatParameters(part, [shape for _, adapter in chosen for shape in adapter.shapes.values()], device)
-        leaves = iter(self.flat.leaves)
+        self.only_negative = False
+        self.flats = [_flat(part, chosen, device, has_decay=True)]
+        self.flat = self.flats[0]
+        if any(adapter.without_decay for _, adapter in chosen):
+            self.flats.append(_flat(f"{part} magnitudes", chosen, device, has_decay=False))
+        decayed, others = iter(self.flat.leaves), iter(self.flats[-1].leaves)
         self.layers = [
-            AdaptedLayer(target, adapter, {name: next(leaves) for name in adapter.shapes}) for target, adapter in chosen
+            AdaptedLayer(
+                target,
+                adapter,
+                {name: next(others if name in adapter.without_decay else decayed) for name in adapter.shapes},
+            )
+            for target, adapter in chosen
         ]
         generator = torch.Generator().manual_seed(seed)
         # Sorted by key, so that hosts that list the layers in different orders start from the same values.
@@ -171,19 +186,32 @@ def attach(adapters: Sequence[AdapterSet]) -> Iterator[None]:
     try:
         for part in adapters:
             handles += [layer.target.module.register_forward_hook(_hook(part, layer)) for layer in part.layers]
+            for layer in part.layers:
+                if isinstance(layer.adapter, ScalesInput):
+                    hook = _input_hook(part, layer.adapter, layer.parameters)
+                    handles.append(layer.target.module.register_forward_pre_hook(hook))
         yield
     finally:
         for handle in handles:
             handle.remove()
 
 
-@contextlib.contextmanager
-def disabled(adapters: Sequence[AdapterSet]) -> Iterator[None]:
+def disabled(adapters: Sequence[AdapterSet]) -> contextlib.AbstractContextManager[None]:
     """Disable adapters within the context."""
+    return _switched(adapters, is_on=False)
+
+
+def enabled(adapters: Sequence[AdapterSet]) -> contextlib.AbstractContextManager[None]:
+    """Enable adapters within the context."""
+    return _switched(adapters, is_on=True)
+
+
+@contextlib.contextmanager
+def _switched(adapters: Sequence[AdapterSet], *, is_on: bool) -> Iterator[None]:
     before = [part.enabled for part in adapters]
     try:
         for part in adapters:
-            part.enabled = False
+            part.enabled = is_on
         yield
     finally:
         for part, was_enabled in zip(adapters, before, strict=True):
@@ -194,9 +222,55 @@ def _hook(part: AdapterSet, layer: AdaptedLayer) -> Any:
     forward, parameters = layer.adapter.forward, layer.parameters
 
     def hook(module: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor | None:
-        return forward(module, inputs[0], output, parameters) if part.enabled else None
+        if not part.enabled:
+            return None
+        start, stop = _own_rows(part, len(output))
+        if stop - start == len(output):
+            return forward(module, inputs[0], output, parameters)
+        if stop == start:
+            return None
+        # torch.split, whose backward pass joins the gradients of the parts without filling them up with zeros.
+        before, own, after = torch.split(output, [start, stop - start, len(output) - stop])
+        return torch.cat([before, forward(module, inputs[0][start:stop], own, parameters), after])
 
     return hook
+
+
+def _input_hook(part: AdapterSet, adapter: ScalesInput, parameters: Parameters) -> Any:
+    def hook(module: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
+        if not part.enabled:
+            return None
+        x = inputs[0]
+        start, stop = _own_rows(part, len(x))
+        if stop - start == len(x):
+            return (adapter.scaled_input(module, x, parameters), *inputs[1:])
+        if stop == start:
+            return None
+        before, own, after = torch.split(x, [start, stop - start, len(x) - stop])
+        return (torch.cat([before, adapter.scaled_input(module, own, parameters), after]), *inputs[1:])
+
+    return hook
+
+
+def _own_rows(part: AdapterSet, count: int) -> tuple[int, int]:
+    """The first row of a batch that adapters act on, and the one after the last."""
+    rows = negative_rows()
+    if part.only_negative:
+        return (0, 0) if rows is None else (rows.start, rows.stop)
+    return (0, count) if rows is None or not rows.are_spared else (0, rows.start)
+
+
+def _flat(
+    name: str, chosen: Sequence[tuple[LoraTarget, Adapter]], device: torch.device, *, has_decay: bool
+) -> FlatParameters:
+    """The parameters with or without weight decay."""
+    shapes = [
+        shape
+        for _, adapter in chosen
+        for key, shape in adapter.shapes.items()
+        if (key not in adapter.without_decay) == has_decay
+    ]
+    return FlatParameters(name, shapes, device)
 
 
 def _shape(target: LoraTarget) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from lib_pivotal.core.lora.adapter import Adapter
+from lib_pivotal.core.lora.dora import MAGNITUDES, Dora
 from lib_pivotal.core.lora.locon import Locon
 from lib_pivotal.core.lora.loha import FusedLoha
 from lib_pivotal.core.lora.lokr import Lokr
@@ -28,13 +29,15 @@ def adapter_for(
     Args:
         weight_shape: ``(out, in)`` or ``(out, in, kh, kw)``.
         rank: rank of the adapter; LoKr has none.
-        alpha: strength is alpha / rank; LoKr always has strength 1.
-        kind: ``lora``, ``loha`` or ``lokr``.
+        alpha: strength is alpha / rank; LoKr and DoRA always have strength 1.
+        kind: ``lora``, ``loha``, ``lokr`` or ``dora``.
         lokr_factor: see :func:`lib_pivotal.core.lora.lokr.factorized`.
     """
     shape = tuple(weight_shape)
     if kind == "lokr":
         return Lokr.with_factor(shape, lokr_factor)
+    if kind == "dora":
+        return Dora(shape, rank)
     if kind == "loha":
         return FusedLoha(shape, rank, alpha)
     return Locon(shape, rank, alpha) if len(shape) > 2 else FusedLora(shape, rank, alpha)
@@ -47,6 +50,9 @@ def adapter_in_file(weight_shape: Sequence[int], tensors: Mapping[str, torch.Ten
         weight_shape: see :func:`adapter_for`.
         tensors: suffix of the key → tensor.
     """
+    if MAGNITUDES in tensors:
+        down = tensors.get("lora_down.weight")
+        return None if down is None else Dora(tuple(weight_shape), int(down.shape[0]))
     small = tensors.get("lokr_w1")
     if small is not None and small.ndim == 2:
         rows, columns = small.shape

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from lib_pivotal.core.lora.adapter import Parameters
 from lib_pivotal.core.lora.lora import Lora
+from lib_pivotal.core.lora.trained_product import trained_conv2d
 
 __all__ = ["Locon"]
 
@@ -23,9 +24,8 @@ class Locon(Lora):
         """``output + scale · B(A(x))``, shape ``(B, out, h, w)``, with the layer's own stride, padding and dilation."""
         down, up = parameters["down"], parameters["up"]
         # Outside of autocast, a half-precision input must be converted for the fp32 weights.
-        if x.dtype != down.dtype and not torch.is_autocast_enabled():
-            x = x.to(down.dtype)
-        hidden = functional.conv2d(x, down, None, module.stride, module.padding, module.dilation)
+        is_cast = x.dtype != down.dtype and not torch.is_autocast_enabled()
+        hidden = trained_conv2d(x.to(down.dtype) if is_cast else x, down, x, module)
         delta = functional.conv2d(hidden, up)
         return torch.add(output, delta.to(output.dtype), alpha=self.scale)
 

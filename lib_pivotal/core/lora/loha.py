@@ -6,12 +6,13 @@ Source: Hyeon-Woo et al. 2022, https://arxiv.org/abs/2108.06098, and LyCORIS, ht
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.nn import functional
 
+from lib_pivotal.core.activations.remade import Remade, kept_for
 from lib_pivotal.core.lora.adapter import Parameters, fill_from_file
 
 __all__ = ["FusedLoha", "Loha"]
@@ -29,6 +30,8 @@ class Loha:
         alpha: strength is alpha / rank.
     """
 
+    without_decay: frozenset[str] = frozenset()
+
     def __init__(self, weight_shape: tuple[int, ...], rank: int, alpha: float) -> None:
         self.rank, self.alpha = rank, alpha
         self.scale = alpha / rank
@@ -45,18 +48,26 @@ class Loha:
             value.copy_(torch.randn(value.shape, generator=generator) * std)
         parameters["w2_a"].zero_()
 
-    def delta(self, parameters: Parameters) -> torch.Tensor:
+    def delta(self, parameters: Parameters, module: Any) -> torch.Tensor:
         """The change of the layer's weight, fp32, in its shape."""
         w1_a, w1_b, w2_a, w2_b = (parameters[name] for name in _NAMES)
         return _delta(w1_a, w1_b, w2_a, w2_b, self.scale).view(self._weight_shape)
 
     def forward(self, module: Any, x: torch.Tensor, output: torch.Tensor, parameters: Parameters) -> torch.Tensor:
         """``output``, ``(…, out)`` or ``(B, out, h, w)``, plus what the change makes of the input, in its dtype."""
-        weight = self.delta(parameters).to(output.dtype)
+        weight = self.delta(parameters, module).to(output.dtype)
         x = x.to(output.dtype)
         if weight.ndim == 2:
             return output + functional.linear(x, weight)
         return output + functional.conv2d(x, weight, None, module.stride, module.padding, module.dilation)
+
+    def delta_norms(self, stacked: Parameters, modules: Sequence[Any]) -> torch.Tensor:
+        """See ``adapter.Adapter``: shape ``(n,)``; one change after the other is built, which bounds the memory."""
+        norms = []
+        for number, module in enumerate(modules):
+            change = self.delta({name: stacked[name][number] for name in _NAMES}, module)
+            norms.append(torch.linalg.vector_norm(change))
+        return torch.stack(norms)
 
     @torch.no_grad()
     def rescale(self, parameters: Parameters, factor: float) -> None:
@@ -105,7 +116,9 @@ class FusedLoha(Loha):
         """Like :meth:`Loha.forward`, up to rounding; same shapes."""
         window = None if len(self._weight_shape) == 2 else (module.stride, module.padding, module.dilation)
         factors = [parameters[name] for name in _NAMES]
-        result: torch.Tensor = _FusedDelta.apply(x, output, *factors, self.scale, self._weight_shape, window)  # type: ignore[no-untyped-call]
+        result: torch.Tensor = _FusedDelta.apply(
+            x, output, *kept_for(x), *factors, self.scale, self._weight_shape, window
+        )  # type: ignore[no-untyped-call]
         return result
 
 
@@ -113,14 +126,15 @@ class _FusedDelta(torch.autograd.Function):
     """``output`` plus the layer with ``scale · (w1_a w1_b) ∘ (w2_a w2_b)`` as its weight."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, output: torch.Tensor, w1_a: torch.Tensor, w1_b: torch.Tensor,
-                w2_a: torch.Tensor, w2_b: torch.Tensor, scale: float, shape: tuple[int, ...],
-                window: tuple[Any, Any, Any] | None) -> torch.Tensor:  # fmt: skip
+    def forward(ctx: Any, x: torch.Tensor, output: torch.Tensor, kept: torch.Tensor, how: Remade | None,
+                w1_a: torch.Tensor, w1_b: torch.Tensor, w2_a: torch.Tensor, w2_b: torch.Tensor, scale: float,
+                shape: tuple[int, ...], window: tuple[Any, Any, Any] | None) -> torch.Tensor:  # fmt: skip
         factors = (w1_a, w1_b, w2_a, w2_b)
         ctx.x_dtype = x.dtype
         x = x.to(output.dtype)
         # Detached, because torch 2.0 cannot find a saved leaf again with gradient checkpointing.
-        ctx.save_for_backward(x, *(factor.detach() for factor in factors))
+        ctx.save_for_backward(x if how is None else kept, *(factor.detach() for factor in factors))
+        ctx.how = how
         ctx.gradients = tuple(factor.grad for factor in factors)
         ctx.scale, ctx.shape, ctx.window = scale, shape, window
         weight = _delta(*factors, scale).view(shape).to(output.dtype)
@@ -133,7 +147,8 @@ class _FusedDelta(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[Any, ...]:
         (gradient,) = gradients
-        x, w1_a, w1_b, w2_a, w2_b = ctx.saved_tensors
+        kept, w1_a, w1_b, w2_a, w2_b = ctx.saved_tensors
+        x = kept if ctx.how is None else ctx.how.again(kept)[0].to(gradient.dtype)
         first, second = w1_a @ w1_b, w2_a @ w2_b
         weight = (first * second).mul_(ctx.scale).view(ctx.shape).to(gradient.dtype)
         needs_x = ctx.needs_input_grad[0]
@@ -152,4 +167,4 @@ class _FusedDelta(torch.autograd.Function):
         ctx.gradients[1].addmm_(w1_a.t(), into_first)
         ctx.gradients[2].addmm_(into_second, w2_b.t())
         ctx.gradients[3].addmm_(w2_a.t(), into_second)
-        return into_x if into_x is None else into_x.to(ctx.x_dtype), gradient, *[None] * 7
+        return into_x if into_x is None else into_x.to(ctx.x_dtype), gradient, *[None] * 9

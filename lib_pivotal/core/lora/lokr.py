@@ -9,13 +9,13 @@ Source: LyCORIS, Yeh et al. 2023, https://arxiv.org/abs/2309.14859, for the meth
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.nn import functional
 
 from lib_pivotal.core.lora.adapter import Parameters, fill_from_file
+from lib_pivotal.core.lora.trained_product import trained_conv2d, trained_linear
 
 __all__ = ["Lokr", "factorized"]
 
@@ -44,6 +44,7 @@ class Lokr:
         factor: from which this shape follows, see :func:`factorized`; for metadata only.
     """
 
+    without_decay: frozenset[str] = frozenset()
     rank = 1
     alpha = 1.0
 
@@ -66,7 +67,7 @@ class Lokr:
         small.copy_((torch.rand(small.shape, generator=generator) * 2 - 1) / math.sqrt(small.shape[1]))
         parameters["w2"].zero_()
 
-    def delta(self, parameters: Parameters) -> torch.Tensor:
+    def delta(self, parameters: Parameters, module: Any) -> torch.Tensor:
         """The change of the layer's weight, fp32, in its shape."""
         small, large = parameters["w1"], parameters["w2"]
         return torch.kron(small.view(*small.shape, *(1 for _ in large.shape[2:])), large)
@@ -78,15 +79,22 @@ class Lokr:
         the results.
         """
         small, large = (parameters[name].to(output.dtype) for name in ("w1", "w2"))
-        x = x.to(output.dtype)
+        source, x = x, x.to(output.dtype)
         if large.ndim == 2:
-            slices = functional.linear(x.reshape(*x.shape[:-1], small.shape[1], self._large_in), large)
+            slices = trained_linear(x.reshape(*x.shape[:-1], small.shape[1], self._large_in), large, source)
             return output + torch.matmul(small, slices).flatten(-2)
         batch = x.shape[0]
         slices = x.reshape(batch * small.shape[1], self._large_in, *x.shape[2:])
-        slices = functional.conv2d(slices, large, None, module.stride, module.padding, module.dilation)
+        slices = trained_conv2d(slices, large, source, module)
         mixed = torch.matmul(small, slices.reshape(batch, small.shape[1], -1))
         return output + mixed.view(output.shape)
+
+    def delta_norms(self, stacked: Parameters, modules: Sequence[Any]) -> torch.Tensor:
+        """See ``adapter.Adapter``: shape ``(n,)``; the norm of a Kronecker product is the product of the norms."""
+        product = torch.ones((), device=stacked["w1"].device)
+        for value in stacked.values():
+            product = product * torch.linalg.vector_norm(value.flatten(1), dim=1)
+        return product
 
     @torch.no_grad()
     def rescale(self, parameters: Parameters, factor: float) -> None:

@@ -6,12 +6,13 @@ Source: Hu et al. 2021, section 4.1, https://arxiv.org/abs/2106.09685
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.nn import functional
 
+from lib_pivotal.core.activations.remade import Remade, kept_for
 from lib_pivotal.core.lora.adapter import Parameters, fill_from_file
 
 __all__ = ["FusedLora", "Lora"]
@@ -25,6 +26,8 @@ class Lora:
         rank: rank of A and B.
         alpha: strength is alpha / rank.
     """
+
+    without_decay: frozenset[str] = frozenset()
 
     def __init__(self, weight_shape: tuple[int, ...], rank: int, alpha: float) -> None:
         self.rank, self.alpha = rank, alpha
@@ -56,10 +59,16 @@ class Lora:
             "alpha": torch.tensor(self.alpha),
         }
 
-    def delta(self, parameters: Parameters) -> torch.Tensor:
+    def delta(self, parameters: Parameters, module: Any) -> torch.Tensor:
         """``alpha / rank · B A``, fp32, in the shape of the layer's weight."""
         down, up = parameters["down"], parameters["up"]
         return (self.scale * up.flatten(1) @ down.flatten(1)).view(up.shape[0], *down.shape[1:])
+
+    def delta_norms(self, stacked: Parameters, modules: Sequence[Any]) -> torch.Tensor:
+        """See ``adapter.Adapter``: shape ``(n,)``; ``‖BA‖² = tr(BᵀB · AAᵀ)``, products of the size of the rank."""
+        down, up = stacked["down"].flatten(2), stacked["up"].flatten(2)
+        inner = (up.transpose(1, 2) @ up) * (down @ down.transpose(1, 2))
+        return abs(self.scale) * inner.sum((1, 2)).clamp(min=0.0).sqrt()
 
     @torch.no_grad()
     def rescale(self, parameters: Parameters, factor: float) -> None:
@@ -92,7 +101,8 @@ class FusedLora(Lora):
 
     def forward(self, module: Any, x: torch.Tensor, output: torch.Tensor, parameters: Parameters) -> torch.Tensor:
         """Like :meth:`Lora.forward`, up to rounding; same shapes."""
-        result: torch.Tensor = _FusedDelta.apply(x, output, parameters["down"], parameters["up"], self.scale)  # type: ignore[no-untyped-call]
+        kept, how = kept_for(x)
+        result: torch.Tensor = _FusedDelta.apply(x, output, kept, how, parameters["down"], parameters["up"], self.scale)  # type: ignore[no-untyped-call]
         return result
 
 
@@ -100,14 +110,14 @@ class _FusedDelta(torch.autograd.Function):
     """``output + scale · (x Aᵀ) Bᵀ``."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, output: torch.Tensor, down: torch.Tensor, up: torch.Tensor,
-                scale: float) -> torch.Tensor:  # fmt: skip
+    def forward(ctx: Any, x: torch.Tensor, output: torch.Tensor, kept: torch.Tensor, how: Remade | None,
+                down: torch.Tensor, up: torch.Tensor, scale: float) -> torch.Tensor:  # fmt: skip
         flat = x.reshape(-1, x.shape[-1]).to(output.dtype)
         # Detached, because torch 2.0 cannot find a saved leaf again with gradient checkpointing.
         small_down, small_up = down.detach().to(output.dtype), up.detach().to(output.dtype)
         hidden = flat.mm(small_down.t())
-        ctx.save_for_backward(flat, hidden, small_down, small_up)
-        ctx.scale, ctx.shape, ctx.x_dtype = scale, x.shape, x.dtype
+        ctx.save_for_backward(flat if how is None else kept, hidden, small_down, small_up)
+        ctx.how, ctx.scale, ctx.shape, ctx.x_dtype = how, scale, x.shape, x.dtype
         ctx.gradients = (down.grad, up.grad)
         wide = output.reshape(-1, output.shape[-1])
         return torch.addmm(wide, hidden, small_up.t(), alpha=scale).view(output.shape)
@@ -115,7 +125,9 @@ class _FusedDelta(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[Any, ...]:
         (gradient,) = gradients
-        flat, hidden, down, up = ctx.saved_tensors
+        kept, hidden, down, up = ctx.saved_tensors
+        x = kept if ctx.how is None else ctx.how.again(kept)[0]
+        flat = x.reshape(-1, x.shape[-1]).to(gradient.dtype)
         wide = gradient.reshape(-1, gradient.shape[-1])
         into_hidden = wide.mm(up).mul_(ctx.scale)
         _add_product(ctx.gradients[0], into_hidden, flat, 1.0)
@@ -123,7 +135,7 @@ class _FusedDelta(torch.autograd.Function):
         into_x = None
         if ctx.needs_input_grad[0]:
             into_x = into_hidden.mm(down).view(ctx.shape).to(ctx.x_dtype)
-        return into_x, gradient, None, None, None
+        return into_x, gradient, *[None] * 5
 
 
 def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor, scale: float) -> None:

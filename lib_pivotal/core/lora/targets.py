@@ -9,7 +9,7 @@ from typing import Any
 from lib_pivotal.core.lora.naming import kohya_key, role_of
 from lib_pivotal.core.ports import LoraTarget
 
-__all__ = ["choose_targets", "is_lora_layer", "lora_target"]
+__all__ = ["choose_targets", "is_lora_layer", "lora_target", "reads_text"]
 
 _BLOCK_ROLES = ("attention", "feed_forward")
 _CROSS_KV = ("_attn2_to_k", "_attn2_to_v")
@@ -59,6 +59,11 @@ def _is_among(target: LoraTarget, layers: str, block_layers: Mapping[str, str]) 
     if layers == "cross_kv":
         return target.key.endswith(_CROSS_KV)
     return layers == "blocks" or target.key.startswith(block_layers[layers])
+
+
+def reads_text(target: LoraTarget) -> bool:
+    """Whether the inputs of a layer are the tokens of the text: in text encoders, and in cross-attention."""
+    return target.part != "unet" or target.key.endswith(_CROSS_KV)
 
 
 def is_lora_layer(module: Any) -> bool:

@@ -6,6 +6,7 @@ The learning rates of the settings are those for models of the usual widths, whe
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from lib_pivotal.core.families import Family
 from lib_pivotal.core.ports import LoraTarget
@@ -30,7 +31,8 @@ def lora_lr_factor(part: str, targets: Iterable[LoraTarget], family: Family) -> 
     Source: with Adam, the change of a layer's output by one step of a matrix grows with the number of its inputs, Yang
         et al. 2022, https://arxiv.org/abs/2203.03466
     """
-    own = [target.module.weight.shape[0] for target in targets if target.part == part and target.role == "attention"]
+    layers: list[Any] = [target.module for target in targets if target.part == part and target.role == "attention"]
+    own = [layer.weight.shape[0] for layer in layers]
     return float((family.width_of(part) / min(own)) ** _LORA_EXPONENT) if own else 1.0
 
 

@@ -122,10 +122,11 @@ class EmbeddingTable:
         seed: seed of the noise fill.
         norms: how far the norms may vary: ``band``, ``direction`` or ``free``.
         device: device of the table.
+        kept: names in ``layout`` after those of the concepts, whose rows are never trained.
 
     Attributes:
         weight: fp32, shape ``(rows, width)``, with a preset gradient.
-        parameters: concept name → its rows, sharing memory with ``weight``.
+        parameters: name → its rows, sharing memory with ``weight``.
         initial_norms: see :meth:`set_initial_norms`.
     """
 
@@ -138,6 +139,7 @@ class EmbeddingTable:
         seed: int,
         norms: str,
         device: torch.device,
+        kept: Sequence[str] = (),
     ) -> None:
         self.encoder_name = encoder.name
         self._layout = layout
@@ -146,12 +148,15 @@ class EmbeddingTable:
         self.weight = group.leaves[0]
         generator = torch.Generator().manual_seed(seed)
         start = [initial_vectors(concept, layout[concept.name][1], encoder, generator) for concept in concepts]
+        start += [torch.zeros(layout[name][1], encoder.width) for name in kept]
         with torch.no_grad():
             self.weight.copy_(torch.cat(start))
         self.parameters = {name: self._parameter(first, count) for name, (first, count) in layout.items()}
         self._frozen: set[str] = set()
         self._norm_range = _NORM_RANGES[norms]
         self.set_initial_norms(_norms(self.weight.detach()))
+        for name in kept:
+            self.freeze(name)
 
     def _parameter(self, first: int, count: int) -> torch.nn.Parameter:
         rows = slice(first, first + count)
@@ -163,10 +168,13 @@ class EmbeddingTable:
     def freeze(self, name: str) -> None:
         """Leave a concept's norms as they are, because its learning rate is 0 from now on; may be repeated."""
         if name not in self._frozen:
-            first, count = self._layout[name]
-            rows = slice(first, first + count)
-            self._lowest[rows], self._highest[rows] = _NORM_RANGES["free"]
             self._frozen.add(name)
+            self._leave_free(name)
+
+    def _leave_free(self, name: str) -> None:
+        first, count = self._layout[name]
+        rows = slice(first, first + count)
+        self._lowest[rows], self._highest[rows] = _NORM_RANGES["free"]
 
     def set_initial_norms(self, norms: torch.Tensor) -> None:
         """Set the norms that the allowed range and the relative norms count from; before the training only.
@@ -177,6 +185,8 @@ class EmbeddingTable:
         self.initial_norms = norms.to(self.weight.device).clamp(min=_SMALLEST_NORM)
         lowest, highest = self._norm_range
         self._lowest, self._highest = lowest * self.initial_norms, highest * self.initial_norms
+        for name in self._frozen:
+            self._leave_free(name)
 
     @torch.no_grad()
     def limit_norms(self) -> None:

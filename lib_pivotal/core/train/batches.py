@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,7 @@ from lib_pivotal.core.data.bucket import bucket_for, crop
 from lib_pivotal.core.data.latent_store import LatentItem
 from lib_pivotal.core.data.latents import LatentEntry
 from lib_pivotal.core.data.mask import CELL
+from lib_pivotal.core.data.negative_captions import NegativeCaptions
 from lib_pivotal.core.data.scan import DatasetImage
 from lib_pivotal.core.diffusion.item_random import item_seed
 from lib_pivotal.core.diffusion.noise import item_noise
@@ -24,6 +26,8 @@ __all__ = ["Batch", "Batcher", "image_weight", "latent_entries", "mask_of", "siz
 
 _ON_DEVICE_BYTES = 256 * 2**20
 """Latents stay on the device up to this size."""
+_NO_POSITION = -1
+"""Stands for a whole step in the seeds of its items."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,9 @@ class Batch:
         masks: how much each latent cell counts, ≥ 0, shape ``(B, 1, h, w)``; None weights all equally.
         weights: how much each item counts, ≥ 0, shape ``(B,)``; None weights all equally.
         has_prior: whether the items are to be predicted as before the training, see ``prediction.PriorPrediction``.
+        negatives: one caption per item, for the negative embeddings of what it shows; empty for items that have none.
+            Empty as a whole if no item has any.
+        is_kept: whether they are to be predicted as by the bundle that the run started from, see ``kept_names.py``.
     """
 
     latents: torch.Tensor
@@ -49,6 +56,8 @@ class Batch:
     masks: torch.Tensor | None = None
     weights: torch.Tensor | None = None
     has_prior: bool = False
+    negatives: Sequence[str] = ()
+    is_kept: bool = False
 
 
 def latent_entries(
@@ -71,6 +80,7 @@ def latent_entries(
             shown=image.shown,
             background=background if image.transparency else "white",
             is_converted="profile" in image.notes,
+            pixel_count=image.width * image.height,
         )
         for image in images
     ]
@@ -91,6 +101,7 @@ class Batcher:
         rank: index of this process.
         processes: number of processes that train together.
         steps: number of steps of the run, which tag warm-up depends on; 0 trains all tags from the beginning.
+        items_per_step: number of items of a step in this process; 0 for batch size × accumulation.
 
     Attributes:
         items_per_step: number of items of a step in this process.
@@ -109,13 +120,16 @@ class Batcher:
         rank: int = 0,
         processes: int = 1,
         steps: int = 0,
+        items_per_step: int = 0,
     ) -> None:
         self._config = config
         self._device = device
         self._timestep_count = timestep_count
-        self.items_per_step = config.batch_size * config.accumulation
+        self.items_per_step = items_per_step or config.batch_size * config.accumulation
         self._first = rank * self.items_per_step
-        self._items = StepItems(images, config, self.items_per_step * processes, steps, weights)
+        self._negatives = NegativeCaptions(config.concepts)
+        self._step_size = self.items_per_step * processes
+        self._items = StepItems(images, config, self._step_size, steps, weights)
         buckets = [entry.bucket for entry in entries[: len(images)]]
         loss_weights = [image_weight(image, config) for image in images]
         self._weights = None if set(loss_weights) == {1.0} else loss_weights
@@ -124,10 +138,11 @@ class Batcher:
         size += sum(image.mask.cells.nbytes for image in images if image.mask is not None)
         self._home = device if size <= _ON_DEVICE_BYTES else torch.device("cpu")
         self._unmasked_share = config.unmasked_share
-        self._latents = items
         self._slots = _slots(entries)
-        # Many latents are not copied, because they may be in a file.
+        # Many latents are not copied, because they may be in a file. Those that are, are not kept a second time.
         self._stacked = _stacked(entries, items, device) if size <= _ON_DEVICE_BYTES else None
+        self._latents = items if self._stacked is None else ()
+        self._shapes = {entry.bucket: item.mean.shape for entry, item in zip(entries, items, strict=True)}
         self._masks = _stacked_masks(images, entries, config.mask_floor, self._home)
         self._buckets = buckets
 
@@ -138,11 +153,21 @@ class Batcher:
         """
         places = list(enumerate(self._items.images_of(number)))[self._first : self._first + self.items_per_step]
         size = self._config.batch_size
+        strata = self._strata_of(number) if self._config.stratified_timesteps else None
         return [
-            self._batch(number, together)
+            self._batch(number, together, strata)
             for start in range(0, self.items_per_step, size)
             for together in self._alike(places[start : start + size])
         ]
+
+    def _strata_of(self, step: int) -> list[int]:
+        """By position in the step, over all processes: which part of the noise levels the item's level is drawn from.
+
+        In random order, so that none of them always belongs to the same image.
+        """
+        strata = list(range(self._step_size))
+        random.Random(item_seed(self._config.seed, step, _NO_POSITION)).shuffle(strata)
+        return strata
 
     def _alike(self, places: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
         """Split (position, index) pairs by the bucket and the target of the images."""
@@ -151,12 +176,12 @@ class Batcher:
             groups.setdefault((self._buckets[index], self._items.has_prior[index]), []).append((position, index))
         return list(groups.values())
 
-    def _batch(self, step: int, places: Sequence[tuple[int, int]]) -> Batch:
+    def _batch(self, step: int, places: Sequence[tuple[int, int]], strata: Sequence[int] | None) -> Batch:
         indices = [index for _, index in places]
         has_prior = self._items.has_prior[indices[0]]
         bucket = self._buckets[indices[0]]
-        shape = tuple(self._latents[indices[0]].mean.shape)
-        noises, numbers, mask_slots, captions = [], [], [], []
+        shape = tuple(self._shapes[bucket])
+        noises, numbers, mask_slots, captions, negatives = [], [], [], [], []
         for position, index in places:
             item, rng = item_noise(
                 item_seed(self._config.seed, step, position),
@@ -164,10 +189,12 @@ class Batcher:
                 self._timestep_count,
                 timestep_range=(self._config.min_timestep, self._config.max_timestep),
                 offset=self._config.noise_offset,
+                stratum=None if strata is None else (strata[position], len(strata)),
             )
             is_mirrored, caption = self._items.draw(index, step, rng)
             numbers.append(index + len(self._sizes) * is_mirrored)
             captions.append(caption.text)
+            negatives.append("" if has_prior else self._negatives.of(caption))
             noises.append(item)
             # Drawn last, so that masks change none of the other draws.
             is_unmasked = bool(self._masks) and rng.random() < self._unmasked_share
@@ -189,6 +216,7 @@ class Batcher:
             masks=masks,
             weights=self._weights_of(indices),
             has_prior=has_prior,
+            negatives=negatives if any(negatives) else (),
         )
 
     def _moments(self, bucket: tuple[int, int], numbers: Sequence[int]) -> torch.Tensor:
@@ -221,7 +249,13 @@ def _stacked(
     by_bucket: dict[tuple[int, int], list[torch.Tensor]] = {}
     for entry, item in zip(entries, items, strict=True):
         by_bucket.setdefault(entry.bucket, []).append(item.moments)
-    return {bucket: torch.stack(group).to(device) for bucket, group in by_bucket.items()}
+    stacked = {}
+    for bucket, group in by_bucket.items():
+        # Filled on the device, without a stack in main memory first.
+        stacked[bucket] = torch.empty(len(group), *group[0].shape, device=device)
+        for place, moments in zip(stacked[bucket], group, strict=True):
+            place.copy_(moments)
+    return stacked
 
 
 def _stacked_masks(

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from lib_pivotal.core.bundle.forge_limit import MAX_KEYS_ON_FORGE
-from lib_pivotal.core.bundle.names import check_file_name, check_names
+from lib_pivotal.core.bundle.names import check_file_name
+from lib_pivotal.core.bundle.negative_names import check_trained_names
+from lib_pivotal.core.config.negative import has_negatives, trained_embeddings
 from lib_pivotal.core.config.schema import TrainConfig, concept_field_info, field_info, subset_field_info
 from lib_pivotal.core.config.shown import shown
 from lib_pivotal.core.config.user_path import bare_path, check_path
@@ -21,12 +23,14 @@ from lib_pivotal.core.errors import Problem
 from lib_pivotal.core.families import CHUNK_TOKENS, FAMILIES, Family
 from lib_pivotal.core.printable import printable
 from lib_pivotal.core.train.concept_table import ConceptTable, concept_table, table_problems
+from lib_pivotal.core.train.memory_estimate import DeviceMemory, MemoryEstimate, estimate_memory, memory_problems
 from lib_pivotal.core.train.output_check import ValuesPerRank, check_output
 from lib_pivotal.core.train.resumed import Resumed
 
 __all__ = ["Checked", "check", "check_schedule", "check_settings", "family_hints", "with_parse_problems"]
 
 _MIN_TIMESTEP_SPAN = 0.01
+_DEFAULTS = TrainConfig()
 _ZERO_TERMINAL_BELOW = 1e-5
 """The last value of a schedule with zero terminal SNR is below this."""
 
@@ -40,12 +44,14 @@ class Checked:
         dataset: contents of the data folder.
         knew_tokens: whether a tokenizer was available; without one the check of names is incomplete.
         table: what each concept gets; None if the settings are invalid or there are no images.
+        memory: estimated GPU memory; None if there is no table, or the host does not know its GPU or the model.
     """
 
     problems: list[Problem]
     dataset: DatasetReport
     knew_tokens: bool
     table: ConceptTable | None = None
+    memory: MemoryEstimate | None = None
 
     @property
     def has_errors(self) -> bool:
@@ -68,6 +74,7 @@ def check(
     family: str = "",
     processes: int = 1,
     resumed: Resumed | None = None,
+    memory: DeviceMemory | None = None,
 ) -> Checked:
     """Find all problems of a run at once: settings, names, dataset, output.
 
@@ -85,14 +92,20 @@ def check(
         family: family of the model, see ``core.families``; empty if it is not known.
         processes: number of processes that train together.
         resumed: what a resumed run keeps from its start; None for a new run.
+        memory: sizes of the GPU and the model; None if they are not known.
     """
     problems = check_settings(config)
     is_valid = not any(problem.is_error for problem in problems)
-    problems += check_names(config.concepts, taken=taken_names, tokenizer=tokenizer)
+    problems += check_trained_names(config.concepts, taken=taken_names, tokenizer=tokenizer)
     if tokenizer is not None:
         problems += _check_init_texts(config, tokenizer)
     problems += check_file_name(config.output_name)
     problems += _check_layers(config, family)
+    if is_valid:
+        problems += _check_optimizer(config)
+    if config.keep_names and not config.start_from:
+        text = "It keeps names of the bundle that training starts from, and there is none."
+        problems.append(Problem("keep_names", "error", text, "Set Start from weights, or set this to 0."))
     if config.start_from and resumed is None:
         from lib_pivotal.core.train.start_from import check_start_from  # noqa: PLC0415  (imports torch)
 
@@ -117,7 +130,11 @@ def check(
     problems += _folder_spelling(config.data_folder) or dataset_problems(dataset, config, tokenizer)
     problems += table_problems(table) if table is not None else []
     problems += core_tag_problems(config, dataset.usable)
-    return Checked(problems, dataset, tokenizer is not None, table)
+    estimate = None
+    if table is not None and memory is not None:
+        estimate = estimate_memory(config, dataset.usable, memory)
+    problems += memory_problems(estimate) if estimate is not None else []
+    return Checked(problems, dataset, tokenizer is not None, table, estimate)
 
 
 def _check_layers(config: TrainConfig, family: str) -> list[Problem]:
@@ -129,6 +146,24 @@ def _check_layers(config: TrainConfig, family: str) -> list[Problem]:
     titles = " and ".join(item.title for item in owners)
     text = f"Only {titles} has {layers} blocks, and the model is {FAMILIES[family].title}."
     return [Problem("lora_layers", "error", text, "Choose other layers, or load another model.")]
+
+
+def _check_optimizer(config: TrainConfig) -> list[Problem]:
+    """Check that the LoRA's optimizer is installed and works; without a choice nothing is looked for."""
+    if (config.optimizer, config.optimizer_args.strip()) == (_DEFAULTS.optimizer, ""):
+        return []
+    lrs = {"unet_lr": config.unet_lr} if config.rank or config.conv_rank else {}
+    if config.text_encoder_rank:
+        lrs["text_encoder_lr"] = config.text_encoder_lr
+    if not lrs:
+        text = "It trains the LoRA, and this run has none; embeddings always use AdamW."
+        return [Problem("optimizer", "warning", text, f"Set it to {_DEFAULTS.optimizer}, or give the LoRA a rank.")]
+    from lib_pivotal.core.optim.trial import optimizer_problems  # noqa: PLC0415  (imports torch)
+
+    limits_change = config.max_weight_change > 0
+    return optimizer_problems(
+        config.optimizer, config.optimizer_args, lrs, config.weight_decay, limits_change=limits_change
+    )
 
 
 def _folder_spelling(data_folder: str) -> list[Problem]:
@@ -162,12 +197,37 @@ def check_settings(config: TrainConfig) -> list[Problem]:
         problems.append(
             Problem("concepts", "error", "There is nothing to train.", "Add a concept, or give the LoRA a rank.")
         )
-    if has_lora and config.alpha == 0 and config.lora_kind != "lokr":
+    if has_lora and config.alpha == 0 and config.lora_kind not in ("lokr", "dora"):
         problems.append(Problem("alpha", "error", "With alpha 0 the LoRA does nothing.", "Use half the rank."))
+    problems += _check_dora(config) if has_lora and config.lora_kind == "dora" else []
+    if config.negative_rank and not any(problem.field == "negative_rank" for problem in problems):
+        problems += _check_negative_lora(config)
     has_range = not any(problem.field in ("min_timestep", "max_timestep") for problem in problems)
     if has_range and config.max_timestep - config.min_timestep < _MIN_TIMESTEP_SPAN:
         text = f"Nothing is between the noise levels {config.min_timestep:g} and {config.max_timestep:g}."
         problems.append(Problem("max_timestep", "error", text, "Use 1, or a value above min_timestep."))
+    return problems
+
+
+def _check_negative_lora(config: TrainConfig) -> list[Problem]:
+    problems = []
+    if not has_negatives(config.concepts):
+        text = "A negative LoRA is trained together with negative embeddings, and there are none."
+        problems.append(Problem("negative_rank", "error", text, "Give a concept negative vectors, or set it to 0."))
+    if config.lora_kind == "dora":
+        text = "A DoRA changes the weights themselves, so it cannot act on the negative prompt alone."
+        problems.append(Problem("negative_rank", "error", text, "Set it to 0, or choose another kind of LoRA."))
+    return problems
+
+
+def _check_dora(config: TrainConfig) -> list[Problem]:
+    """Say who can use a DoRA, and what does not go with it."""
+    text = "A1111 before 1.9 ignores the magnitudes of a DoRA and makes different images without a message."
+    hint = "Use lora if the file is for others; A1111 from 1.9 on, Forge and ComfyUI compute it as trained."
+    problems = [Problem("lora_kind", "warning", text, hint)]
+    if config.max_weight_change:
+        text = "The change of a DoRA is not a product of matrices, so it cannot be scaled down."
+        problems.append(Problem("max_weight_change", "error", text, "Set it to 0, or use another kind of LoRA."))
     return problems
 
 
@@ -187,7 +247,7 @@ def check_schedule(config: TrainConfig, alphas_cumprod: Sequence[float]) -> list
 def _check_value(field: str, value: Any, info: Mapping[str, Any]) -> list[Problem]:
     """Check that a value is one of its choices and within its limits."""
     low, high, choices = info["low"], info["high"], info["choices"]
-    if choices and value not in choices:
+    if choices and value not in choices and not info["allows_others"]:
         return [Problem(field, "error", f"{shown(value)} is not a valid choice.", f"Use one of {', '.join(choices)}.")]
     if low is None or (low < value <= high) or (value == low and not info["is_low_excluded"]):
         return []
@@ -204,7 +264,7 @@ def family_hints(family: str, native_resolution: int, config: TrainConfig) -> li
         config: the settings.
     """
     kind = FAMILIES[family]
-    problems = _key_hints(kind, len(config.concepts))
+    problems = _key_hints(kind, len(trained_embeddings(config.concepts)))
     if not 0.7 * native_resolution <= config.resolution <= 1.5 * native_resolution:
         text = f"The model was made for about {native_resolution} px; quality drops at {config.resolution} px."
         problems.append(Problem("resolution", "warning", text, f"Use {native_resolution}, or a little less."))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lib_pivotal.core.bundle.file import open_bundle, write_changed
 from lib_pivotal.core.bundle.metadata import BUNDLE_KEY, changed_metadata
+from lib_pivotal.core.bundle.negative_lora import negative_path
 from lib_pivotal.core.errors import BundleError, ConfigError, NameTaken, Problem
 from lib_pivotal.core.printable import printable
 from lib_pivotal.core.train.run_folder import step_bundle_path
@@ -49,13 +50,17 @@ def choose_step(run: Path, bundles: Path, step: int, *, overwrite: bool = False)
         text = f"{printable(source.name)} was changed after this run wrote it."
         raise BundleError(text, hint="Choose another step, or rename the file yourself.")
     target = bundles / f"{own.bundle_name}.safetensors"
+    for path in (target, *([negative_path(target)] if negative_path(source).is_file() else [])):
+        if not own.has(path) and os.path.lexists(path) and not overwrite:
+            text = f"{printable(path.name)} is not from this run, or was changed after it."
+            raise NameTaken(text, hint="Allow replacing it, or move it away.")
     if own.has(target):
         _keep(target, run, known)
-    elif os.path.lexists(target) and not overwrite:
-        text = f"{printable(target.name)} is not from this run, or was changed after it."
-        raise NameTaken(text, hint="Allow replacing it, or move it away.")
     _copy(source, target, {"chosen_step": step})
     own.claim(target, target)
+    if negative_path(source).is_file():
+        _copy(negative_path(source), negative_path(target), {"chosen_step": step})
+        own.claim(negative_path(target), negative_path(target))
     return target
 
 
@@ -69,6 +74,8 @@ def _keep(final: Path, run: Path, known: Mapping[int, Path]) -> None:
     kept = step_bundle_path(run, final.stem, int(step))
     kept.parent.mkdir(exist_ok=True)
     _copy(final, kept, {})
+    if negative_path(final).is_file():
+        _copy(negative_path(final), negative_path(kept), {})
     logger.info("%s is kept as %s", final.name, kept)
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import torch
 
 from lib_pivotal.core.events import Control, Event, Validated
-from lib_pivotal.core.lora.adapter_set import attach
 from lib_pivotal.core.process_group import ProcessGroup
+from lib_pivotal.core.train.batch_loss import batch_loss
 from lib_pivotal.core.train.batches import Batch
 from lib_pivotal.core.train.kept_steps import kept_steps
 from lib_pivotal.core.train.monitor import Monitor
@@ -18,6 +18,9 @@ from lib_pivotal.core.train.readback import Readback
 from lib_pivotal.core.train.setup import Setup
 
 __all__ = ["Loop"]
+
+_CHANGES_EVERY = 10
+"""How far the LoRA changes the weights is measured every N steps, and after the first one."""
 
 
 class Loop:
@@ -68,7 +71,8 @@ class Loop:
         self.step = first_step
         # A resumed run has measured there before, if it was due.
         self._validated_at = first_step or -1
-        with attach(setup.adapters), setup.model.checkpointing(enabled=setup.uses_checkpointing):
+        # lora/adapter_set.py and activations/lean.py
+        with setup.attached():
             if first_step == 0 and not self._control.stop_requested:
                 self._validate()
                 if config.sample_every:
@@ -94,6 +98,9 @@ class Loop:
         self._set_learning_rates(step)
         # batches.py, which uses step_items.py, data/plan.py, data/caption.py and diffusion/noise.py
         batches = setup.batcher.step(step)
+        if setup.keeper is not None:
+            # kept_names.py
+            batches.append(setup.keeper.batch(step, batches[0]))
         count = setup.batcher.items_per_step
         loss = torch.stack([self._backward(batch, count / len(batch.captions)) for batch in batches]).sum()
         self._average_over_processes(loss)
@@ -102,9 +109,16 @@ class Loop:
         if setup.config.embedding_norms != "free":
             for table in setup.tables.values():
                 table.limit_norms()
+        if setup.config.max_weight_change:
+            for part in setup.weight_changes:
+                part.limit(setup.config.max_weight_change)
         ratios = [self._relative_norms()] if setup.tables else []
-        self._readback.push(step + 1, torch.cat([loss.view(1), torch.stack(list(norms.values())), *ratios]))
-        self.monitor.started(step + 1, setup.optimizer.learning_rates, time.monotonic() - started)
+        # weight_change.py
+        measured = setup.weight_changes if step == 0 or (step + 1) % _CHANGES_EVERY == 0 else []
+        changes = [part.largest().view(1) for part in measured]
+        self._readback.push(step + 1, torch.cat([loss.view(1), torch.stack(list(norms.values())), *ratios, *changes]))
+        names = [part.name for part in measured]
+        self.monitor.started(step + 1, setup.optimizer.learning_rates, time.monotonic() - started, names)
 
     def _backward(self, batch: Batch, batch_count: float) -> torch.Tensor:
         """Add a batch's gradients; return its share of the step's mean loss, 0-dim on the device.
@@ -114,22 +128,28 @@ class Loop:
             batch_count: how many batches of its size make up a step.
         """
         setup = self._setup
+        if setup.graphs is not None:
+            # step_graphs.py, which does the same on a GPU without Python
+            loss = setup.graphs.backward(batch, batch_count, lambda: self._target(batch))
+            if loss is not None:
+                return loss
         # diffusion/objective.py
         noisy = setup.objective.noisy(batch.latents, batch.noise, batch.timesteps)
         with setup.model.autocast():
             # prediction.py, which uses textual_inversion/; the adapters of lora/ act through their hooks
             prediction = setup.predict(noisy, batch)
-            target = setup.prior(noisy, batch) if batch.has_prior else None
-            losses = setup.objective.losses(
-                prediction, batch.latents, batch.noise, batch.timesteps, batch.masks, target
-            )
-        if batch.weights is not None:
-            losses = losses * batch.weights
-        loss = losses.mean() / batch_count
+            loss = batch_loss(setup.objective, prediction, batch, batch_count, self._target(batch))
         # Without a LoRA, captions without names give no gradient.
         if loss.requires_grad:
             setup.optimizer.scaled(loss).backward()  # type: ignore[no-untyped-call]
         return loss.detach()
+
+    def _target(self, batch: Batch) -> torch.Tensor | None:
+        """What the model should predict for a batch; None for the noise or the velocity."""
+        if not batch.has_prior and not batch.is_kept:
+            return None
+        setup = self._setup
+        return setup.target(setup.objective.noisy(batch.latents, batch.noise, batch.timesteps), batch)
 
     def _set_learning_rates(self, step: int) -> None:
         """Set the learning rates of this step; freeze embeddings whose learning rate has reached 0."""
@@ -142,7 +162,7 @@ class Loop:
             part.enabled = factor > 0.0
         embedding_factors = iter(factors[len(setup.adapters) :])
         for table in setup.tables.values():
-            own = {concept.name: next(embedding_factors) for concept in setup.config.concepts}
+            own = {name: next(embedding_factors) for name in setup.layout}
             for name, factor in own.items():
                 if factor == 0.0:
                     table.freeze(name)
@@ -154,8 +174,8 @@ class Loop:
         if self._processes.size == 1:
             return
         for part in self._setup.adapters:
-            if part.enabled:
-                self._processes.mean_(part.flat.gradient)
+            for flat in part.flats if part.enabled else ():
+                self._processes.mean_(flat.gradient)
         for table in self._setup.tables.values():
             assert table.weight.grad is not None
             self._processes.mean_(table.weight.grad)
@@ -191,7 +211,8 @@ class Loop:
         if self._setup.validation is None or self._validated_at == self.step:
             return
         # validation.py
-        measured = self._setup.validation.measure()
+        with self._setup.optimizer.averaged():
+            measured = self._setup.validation.measure()
         self._report(wait=True)
         self._validated_at = self.step
         self._emit(Validated(self.step, **measured))

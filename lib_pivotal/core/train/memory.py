@@ -1,4 +1,4 @@
-"""GPU memory of a run: estimate it, decide how to save it when it is short, and measure the peak."""
+"""GPU memory of a run: decide how to save it when it is short, and measure the peak."""
 
 from __future__ import annotations
 
@@ -6,21 +6,17 @@ from dataclasses import dataclass
 
 import torch
 
-from lib_pivotal.core.families import FAMILIES
+from lib_pivotal.core.train.memory_estimate import activation_bytes, encoding_bytes, step_bytes
 
-__all__ = ["MemoryPlan", "free_bytes", "peak_bytes", "plan_memory", "watch_peak"]
-
-_TRANSIENT_KIB = 92
-"""KiB of gradients and workspaces at the peak of the backward pass, per latent cell and image.
-
-Source: ``python run.py gpu`` on an NVIDIA H200, fp16: 71 for SD1 at 512 px, 91 for SDXL at 1024 px.
-"""
-_TRANSIENT_CHECKPOINTED_KIB = 40
-"""The same with gradient checkpointing, where blocks are recomputed; 36 for SD1, 25 for SDXL."""
-_TRAINED_BYTES = 16
-"""fp32 value, gradient and AdamW's two moments, per trained value."""
-_WORKSPACE = 256 * 2**20
-"""Latents and other small tensors, and a margin, since peaks differ between GPUs."""
+__all__ = [
+    "MemoryPlan",
+    "encoding_batch",
+    "free_bytes",
+    "has_room_to_encode",
+    "peak_bytes",
+    "plan_memory",
+    "watch_peak",
+]
 
 
 @dataclass(frozen=True)
@@ -28,14 +24,19 @@ class MemoryPlan:
     """How a run uses the device's memory.
 
     Attributes:
-        needed: estimated bytes in addition to the loaded model.
+        needed: estimated bytes in addition to what is on the device before the run.
         free: free bytes before the run; None if unknown.
+        keeps_less: whether the UNet's convolutions and group norms keep less for the backward pass.
         saves: whether blocks are recomputed and idle networks are offloaded.
+        swaps_text: whether trained text encoders are on the device only while they encode and in their own backward
+            pass.
     """
 
     needed: int
     free: int | None
     saves: bool
+    keeps_less: bool = False
+    swaps_text: bool = False
 
     @property
     def is_short(self) -> bool:
@@ -52,30 +53,67 @@ def plan_memory(
     trained_count: int,
     cells: int,
     batch_size: int,
+    weights: int = 0,
+    text: int = 0,
 ) -> MemoryPlan:
     """Decide how a run uses the device's memory.
 
     Args:
         family: name of the model's family, see ``core.families``.
         device: the training device.
-        mode: ``fast``, ``save``, or ``auto``, which saves if ``fast`` is estimated to need more than is free.
-        checkpoints: recompute activations in either mode.
+        mode: ``fast``, ``save``, or ``auto``. If ``fast`` is estimated to need more than is free, ``auto`` first keeps
+            less, which costs little time, and saves if that does not suffice.
+        checkpoints: recompute activations in either mode, which also keeps less.
         trained_count: number of trained values.
         cells: number of latent cells of the largest image.
         batch_size: images per batch.
+        weights: bytes of weights that are still to be moved to the device.
+        text: bytes of the text encoders' weights if these are needed at every step, otherwise 0.
     """
     free = free_bytes(device)
-    fast = _needed(family, trained_count, cells * batch_size, checkpoints=checkpoints)
-    saves = mode == "save" or (mode == "auto" and free is not None and fast > free)
-    needed = _needed(family, trained_count, cells * batch_size, checkpoints=True) if saves else fast
-    return MemoryPlan(needed, free, saves)
+    size = cells * batch_size
+
+    def needed(*, recomputes: bool, keeps_less: bool = False) -> int:
+        return weights + step_bytes(family, trained_count, size, recomputes=recomputes, keeps_less=keeps_less)
+
+    fast, leaner = needed(recomputes=checkpoints), needed(recomputes=checkpoints, keeps_less=True)
+    limit = free if mode == "auto" and free is not None else None
+    if mode == "save" or (limit is not None and leaner > limit):
+        least = needed(recomputes=True)
+        swaps_text = free is not None and least > free and text > 0
+        if swaps_text:
+            least -= min(text, activation_bytes(family, size, recomputes=True))
+        return MemoryPlan(least, free, saves=True, keeps_less=True, swaps_text=swaps_text)
+    if limit is not None and fast > limit:
+        return MemoryPlan(leaner, free, saves=False, keeps_less=True)
+    return MemoryPlan(fast, free, saves=False)
 
 
-def _needed(family: str, trained_count: int, cells: int, *, checkpoints: bool) -> int:
-    plain = FAMILIES[family].activation_kib + _TRANSIENT_KIB
-    saved = FAMILIES[family].checkpointed_activation_kib + _TRANSIENT_CHECKPOINTED_KIB
-    per_cell = saved if checkpoints else plain
-    return int(trained_count * _TRAINED_BYTES + cells * per_cell * 1024 + _WORKSPACE)
+def encoding_batch(device: torch.device, batch_size: int, cells: int, *, weights: int) -> int:
+    """How many images to encode together: as many as fit into the free memory, but at least one.
+
+    Args:
+        device: where the VAE works.
+        batch_size: largest number, used where it is not known how much is free.
+        cells: latent cells of an image.
+        weights: bytes of the VAE's weights that are still to be moved to the device.
+    """
+    free = free_bytes(device)
+    if free is None:
+        return batch_size
+    return max(min(batch_size, (free - weights) // encoding_bytes(cells)), 1)
+
+
+def has_room_to_encode(device: torch.device, cells: int, *, weights: int) -> bool:
+    """Whether an image can be encoded next to what is on the device; True where it is not known how much is free.
+
+    Args:
+        device: where the VAE works.
+        cells: latent cells of the image.
+        weights: bytes of the VAE's weights that are still to be moved to the device.
+    """
+    free = free_bytes(device)
+    return free is None or encoding_bytes(cells) + weights <= free
 
 
 def free_bytes(device: torch.device) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 
@@ -11,11 +12,14 @@ from lib_pivotal.core.textual_inversion.embedding_table import Layout
 
 __all__ = ["Monitor"]
 
+logger = logging.getLogger("pivotal.monitor")
+
 _MAX_BAD = 3
 """Consecutive NaN losses, and without loss scaling NaN gradients, that end a run."""
 _WARN_AFTER_SCALED, _MAX_BAD_SCALED = 20, 50
 """Consecutive NaN gradients with loss scaling, which halves the scale each time until it fits."""
 _REMEDY = "Lower the learning rates, or use bf16 or fp32 precision."
+_LOG_EVERY = 100
 _UNTRAINED_AFTER = 20
 """Steps without any gradient after which a parameter group is reported."""
 
@@ -37,39 +41,46 @@ class Monitor:
         self._layout = layout
         self._needs_loss_scaling = needs_loss_scaling
         self._emit = emit
-        self._started: dict[int, tuple[dict[str, float], float]] = {}
+        self._started: dict[int, tuple[dict[str, float], float, Sequence[str]]] = {}
+        self._row_count = sum(count for _, count in layout.values())
         self._step_count = 0
         self._skipped_count = 0
         self._bad_losses = 0
         self._bad_gradients = 0
         self._without_gradient: dict[str, int] = {}
 
-    def started(self, step: int, learning_rates: dict[str, float], seconds: float) -> None:
+    def started(self, step: int, learning_rates: dict[str, float], seconds: float, parts: Sequence[str] = ()) -> None:
         """Record what is known about a step before its values arrive from the device.
 
         Args:
             step: number of finished steps, including this one.
             learning_rates: group name → learning rate used.
             seconds: wall-clock time of the step in seconds.
+            parts: parts of the model whose weight changes were measured after it.
         """
-        self._started[step] = (learning_rates, seconds)
+        self._started[step] = (learning_rates, seconds, parts)
 
     def finished(self, step: int, values: Sequence[float]) -> None:
         """Report a step whose values have arrived.
 
         Args:
             step: as in :meth:`started`.
-            values: loss, gradient norm of each group, relative norm of each embedding vector.
+            values: loss, gradient norm of each group, relative norm of each embedding vector, weight change of each
+                measured part.
 
         Raises:
             TrainingDiverged: several losses or gradients in a row were NaN or infinite.
         """
-        learning_rates, seconds = self._started.pop(step)
+        learning_rates, seconds, parts = self._started.pop(step)
         first_ratio = 1 + len(self._group_names)
         norms = dict(zip(self._group_names, values[1:first_ratio], strict=True))
         ratios = values[first_ratio:]
         lengths = {name: sum(ratios[at : at + count]) / count for name, (at, count) in self._layout.items()}
-        self._emit(StepDone(step, values[0], learning_rates, norms, lengths, seconds))
+        changes = dict(zip(parts, ratios[self._row_count :], strict=True))
+        if changes and step % _LOG_EVERY == 0:
+            shown = ", ".join(f"{name} {value:.1%}" for name, value in changes.items())
+            logger.info("Step %d: the LoRA changes weights by up to: %s", step, shown)
+        self._emit(StepDone(step, values[0], learning_rates, norms, lengths, seconds, changes))
         self._step_count += 1
         trained = {name: norm for name, norm in norms.items() if learning_rates[name]}
         self._count_skipped(values[0], trained)

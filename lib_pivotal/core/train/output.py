@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,20 @@ from PIL import Image
 
 from lib_pivotal.core.atomic_file import free_name
 from lib_pivotal.core.bundle.metadata import RunFacts, build_metadata, trigger_words
+from lib_pivotal.core.bundle.negative_lora import negative_path
 from lib_pivotal.core.bundle.writer import WrittenBundle, write_bundle
 from lib_pivotal.core.config.io import to_dict
+from lib_pivotal.core.config.negative import negative_names
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.bucket import bucket_for
 from lib_pivotal.core.errors import BundleError, PivotalError
 from lib_pivotal.core.events import Event, SampleReady, Saved, Warned
 from lib_pivotal.core.families import FAMILIES
+from lib_pivotal.core.lora.adapter_set import AdapterSet
 from lib_pivotal.core.lora.kinds import network_module
+from lib_pivotal.core.optim.flat import FlatParameters
 from lib_pivotal.core.ports import SampleMaker, SampleRequest
+from lib_pivotal.core.train.negative_output import write_negative
 from lib_pivotal.core.train.own_files import OwnFiles
 from lib_pivotal.core.train.run_folder import Folders, step_bundle_path
 from lib_pivotal.core.train.setup import Setup
@@ -128,7 +133,8 @@ class Output:
         written = self._write(
             path,
             step,
-            words=trigger_words(self._setup.config),
+            words=trigger_words(self._setup.config, self._setup.kept),
+            negative_words=negative_names(self._setup.config.concepts),
             preview=self._cover,
             replace_preview=self._may_write(path.with_suffix(".png")),
             claim=self._own.claim,
@@ -138,16 +144,28 @@ class Output:
         if written.path != path:
             # Later saves try the original name again, as the file may be free by then.
             self._own.claim(written.path, written.path)
+        self._write_negative(written.path, step, claim=self._own.claim)
         self._emit(Saved(step, "bundle", written.path))
         return written.path
+
+    def _write_negative(self, bundle: Path, step: int, claim: Callable[[Path, Path], None] | None = None) -> None:
+        path = negative_path(bundle)
+        # In the run's own folder nothing is anybody else's.
+        is_taken = bundle.parent == self._folders.bundles and not self._may_write(path)
+        free = free_name(path) if is_taken else path
+        facts = _run_facts(self._setup, step, free.stem)
+        for text in write_negative(self._setup, facts, free, bundle.stem, claim=claim):
+            self._emit(Warned(text))
 
     def _write(self, path: Path, step: int, **options: Any) -> WrittenBundle:
         """Write the current values; ``options`` are those of :func:`write_bundle` that depend on the purpose."""
         setup, config = self._setup, self._setup.config
         embeddings = setup.embeddings()
         lora: dict[str, torch.Tensor] = {}
-        for part in setup.adapters:
-            lora.update(part.state_dict())
+        with setup.optimizer.averaged():
+            for part in setup.adapters:
+                if not part.only_negative:
+                    lora.update(part.state_dict())
         metadata = build_metadata(
             config,
             embeddings,
@@ -173,6 +191,7 @@ class Output:
             logger.warning("no bundle to choose at step %d", step, exc_info=True)
             self._emit(Warned(_described("The bundle to choose this step cannot be written", error)))
             return
+        self._write_negative(written.path, step)
         self._emit(Saved(step, "step", written.path))
 
     def _save_state(self, step: int) -> bool:
@@ -183,6 +202,8 @@ class Output:
                 **compared_facts(setup),
                 "steps": setup.steps,
                 "balances": setup.balances,
+                "kept": setup.kept,
+                "samples_per_step": setup.samples_per_step,
                 "bundle_path": str(self.bundle_path.absolute()),
                 "written": self._own.facts(),
             }
@@ -197,12 +218,15 @@ class Output:
 
     def make_samples(self, step: int) -> None:
         """Make the preview images; a failure only gives a warning."""
-        if self._sampler is None:
-            return
+        if self._sampler is not None:
+            with self._setup.optimizer.averaged():
+                self._make_samples(self._sampler, step)
+
+    def _make_samples(self, sampler: SampleMaker, step: int) -> None:
         embeddings = self._setup.embeddings()
         for index, request in enumerate(self._requests()):
             try:
-                sample = self._sampler.make(request, embeddings)
+                sample = sampler.make(request, embeddings)
             except Exception as error:
                 # The host's sampler can fail in any way, which must not end the training.
                 logger.exception("no preview at step %d", step)
@@ -221,7 +245,7 @@ class Output:
         return [
             SampleRequest(
                 prompt=prompt,
-                negative_prompt=config.sample_negative,
+                negative_prompt=config.sample_negative or _named_negatives(config, prompt),
                 width=width,
                 height=height,
                 steps=config.sample_steps,
@@ -239,6 +263,11 @@ def _sample_prompts(config: TrainConfig) -> list[str]:
     return given or [concept.name for concept in config.concepts]
 
 
+def _named_negatives(config: TrainConfig, prompt: str) -> str:
+    """The negative embeddings of the concepts that a prompt names."""
+    return negative_names(concept for concept in config.concepts if concept.name in prompt)
+
+
 def _run_facts(setup: Setup, step: int, output_name: str) -> RunFacts:
     model = setup.model
     return RunFacts(
@@ -251,14 +280,17 @@ def _run_facts(setup: Setup, step: int, output_name: str) -> RunFacts:
         image_count=setup.image_count,
         date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         network_module=network_module(setup.config.lora_kind),
+        kept=list(setup.kept),
         network_args={name: value for part in setup.adapters for name, value in part.network_args().items()},
+        optimizer=setup.optimizer.name,
     )
 
 
 def _state_tensors(setup: Setup) -> dict[str, torch.Tensor]:
     tensors = {f"{_OPTIMIZER}{key}": value for key, value in setup.optimizer.state_tensors().items()}
-    tensors.update({f"lora/{part.part}": part.flat.values.detach().cpu().clone() for part in setup.adapters})
+    tensors.update({f"lora/{flat.name}": flat.values.detach().cpu().clone() for flat in _flats(setup.adapters)})
     tensors.update({f"table/{name}": table.weight.detach().cpu().clone() for name, table in setup.tables.items()})
+    tensors.update({f"teacher/{flat.name}": flat.values.cpu().clone() for flat in _flats(setup.teacher_adapters)})
     tensors.update({f"norms/{name}": table.initial_norms.cpu().clone() for name, table in setup.tables.items()})
     return tensors
 
@@ -271,8 +303,10 @@ def compared_facts(setup: Setup) -> dict[str, Any]:
 def load_state(setup: Setup, state: State) -> None:
     """Load a state into a freshly built run."""
     with torch.no_grad():
-        for part in setup.adapters:
-            part.flat.values.copy_(state.tensors[f"lora/{part.part}"])
+        for flat in _flats(setup.adapters):
+            flat.values.copy_(state.tensors[f"lora/{flat.name}"])
+        for flat in _flats(setup.teacher_adapters):
+            flat.values.copy_(state.tensors[f"teacher/{flat.name}"])
         for name, table in setup.tables.items():
             table.weight.copy_(state.tensors[f"table/{name}"])
             # States of the first release do not have them.
@@ -286,19 +320,14 @@ def load_state(setup: Setup, state: State) -> None:
 def mismatch(setup: Setup, state: State) -> str:
     """Why a state cannot be loaded although settings, data and model match; empty if it can."""
     reason = ""
-    shapes = {f"lora/{part.part}": part.flat.values.shape for part in setup.adapters}
+    shapes = {f"lora/{flat.name}": flat.values.shape for flat in _flats(setup.adapters)}
+    shapes.update({f"teacher/{flat.name}": flat.values.shape for flat in _flats(setup.teacher_adapters)})
     for name, table in setup.tables.items():
         shapes[f"table/{name}"] = table.weight.shape
         if f"norms/{name}" in state.tensors:
             shapes[f"norms/{name}"] = table.initial_norms.shape
-    for group in setup.optimizer.groups:
-        prefix = f"{_OPTIMIZER}{group.name}/"
-        # A group that has not been trained yet has no moments.
-        if any(key.startswith(prefix) for key in state.tensors):
-            shapes.update({f"{prefix}{key}": group.parameter.shape for key in ("exp_avg", "exp_avg_sq")})
-            shapes[f"{prefix}step"] = torch.Size()
-    if f"{_OPTIMIZER}scaler" in state.tensors:
-        shapes[f"{_OPTIMIZER}scaler"] = torch.Size([2])
+    names = [key.removeprefix(_OPTIMIZER) for key in state.tensors if key.startswith(_OPTIMIZER)]
+    shapes.update({f"{_OPTIMIZER}{key}": shape for key, shape in setup.optimizer.expected_shapes(names).items()})
     for name, shape in shapes.items():
         value = state.tensors.get(name)
         if value is None:
@@ -306,6 +335,10 @@ def mismatch(setup: Setup, state: State) -> str:
         elif value.shape != shape or not value.is_floating_point():
             reason = reason or f"{name} has the shape {list(value.shape)} ({value.dtype}), not {list(shape)}"
     return reason
+
+
+def _flats(adapters: Sequence[AdapterSet]) -> list[FlatParameters]:
+    return [flat for part in adapters for flat in part.flats]
 
 
 def _described(what: str, error: Exception) -> str:

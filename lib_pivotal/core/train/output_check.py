@@ -11,11 +11,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from lib_pivotal.core.config.negative import trained_embeddings
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.config.user_path import MAX_WINDOWS_PATH
 from lib_pivotal.core.errors import Problem
+from lib_pivotal.core.families import FAMILIES
 
-__all__ = ["SMALLEST", "ValuesPerRank", "check_output", "check_space", "nearest_existing"]
+__all__ = [
+    "SMALLEST",
+    "VALUES_PER_RANK",
+    "ValuesPerRank",
+    "check_output",
+    "check_space",
+    "nearest_existing",
+    "trained_values",
+]
 
 
 class ValuesPerRank(NamedTuple):
@@ -26,8 +36,10 @@ class ValuesPerRank(NamedTuple):
     text: int
 
 
-SMALLEST = ValuesPerRank(374_016, 680_040, 165_888)
-"""Values of SD1, counted from its layer shapes; SD2 and SDXL have more."""
+VALUES_PER_RANK = {name: ValuesPerRank(*family.lora_values) for name, family in FAMILIES.items()}
+"""Family → values of its full-size model."""
+SMALLEST = min(VALUES_PER_RANK.values())
+"""Values of the family with the fewest."""
 _VALUES_PER_VECTOR = 2048
 """Maximum number of values per embedding vector (SDXL)."""
 _WIDEST = 1280
@@ -72,7 +84,7 @@ def check_output(
                 bundles,
                 run_root,
                 config,
-                trained_count=_trained_values(config, per_rank),
+                trained_count=trained_values(config, per_rank),
                 steps=steps,
                 latent_count=image_count * (2 if config.flip else 1) if config.cache_to_disk else 0,
             )
@@ -174,15 +186,22 @@ def _check_target(target: Path, config: TrainConfig) -> list[Problem]:
     return [Problem("output_name", "error", *found)] if found else []
 
 
-def _trained_values(config: TrainConfig, per_rank: ValuesPerRank) -> int:
+def trained_values(config: TrainConfig, per_rank: ValuesPerRank) -> int:
+    """Estimated number of trained values.
+
+    Args:
+        config: the settings.
+        per_rank: values per rank of the model.
+    """
     ranks = [_lora_rank(rank, config) for rank in (config.rank, config.conv_rank, config.text_encoder_rank)]
-    vectors = sum(max(concept.vectors, 1) for concept in config.concepts) * _VALUES_PER_VECTOR
-    return vectors + sum(rank * values for rank, values in zip(ranks, per_rank, strict=True))
+    vectors = sum(max(concept.vectors, 1) for concept in trained_embeddings(config.concepts)) * _VALUES_PER_VECTOR
+    negative = _lora_rank(config.negative_rank, config) * per_rank.unet
+    return vectors + negative + sum(rank * values for rank, values in zip(ranks, per_rank, strict=True))
 
 
 def _lora_rank(rank: int, config: TrainConfig) -> int:
     """Rank of the LoRA that has about as many values."""
-    if rank <= 0 or config.lora_kind == "lora":
+    if rank <= 0 or config.lora_kind in ("lora", "dora"):
         return max(rank, 0)
     if config.lora_kind == "loha":
         return 2 * rank

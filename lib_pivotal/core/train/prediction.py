@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import torch
 
 from lib_pivotal.core.lora.adapter_set import AdapterSet, disabled
-from lib_pivotal.core.ports import DiffusionModel
-from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
+from lib_pivotal.core.lora.negative_rows import NegativeRows, with_negative_rows
+from lib_pivotal.core.ports import DiffusionModel, ImageSize
+from lib_pivotal.core.textual_inversion.text_conditioner import CaptionGroup, TextConditioner
 from lib_pivotal.core.to_device import to_device
 from lib_pivotal.core.train.batches import Batch
 
@@ -51,19 +53,55 @@ class CaptionPrediction:
             noisy: shape ``(B, C, h, w)``.
             batch: ``B`` items.
         """
-        groups = self._conditioner.encode(batch.captions, batch.sizes)
+        return self.captions(noisy, batch.timesteps, batch.captions, batch.sizes)
+
+    def captions(
+        self,
+        noisy: torch.Tensor,
+        timesteps: torch.Tensor,
+        captions: Sequence[str],
+        sizes: Sequence[ImageSize],
+        *,
+        negative_count: int = 0,
+        spares_negative: bool = True,
+    ) -> torch.Tensor:
+        """Predict each row with its caption.
+
+        Args:
+            noisy: shape ``(B, C, h, w)``.
+            timesteps: int64, shape ``(B,)``.
+            captions: one per row.
+            sizes: one per row.
+            negative_count: number of rows at the end that are negative, see ``core.lora.negative_rows``.
+            spares_negative: whether only adapters for negative rows act on these.
+
+        Returns:
+            Shape ``(B, C, h, w)``, in the order of the captions.
+        """
+        plain_count = negative_count if spares_negative else 0
+        groups = self._conditioner.encode(captions, sizes, plain_count=plain_count)
+        first_negative = len(captions) - negative_count
         if len(groups) == 1:
-            return self._model.predict(noisy, batch.timesteps, groups[0].conditioning)
+            with _negative_rows(groups[0], first_negative, spares_negative):
+                return self._model.predict(noisy, timesteps, groups[0].conditioning)
         order = [index for group in groups for index in group.indices]
         restored = sorted(range(len(order)), key=order.__getitem__)
         picked, back = to_device(torch.tensor([order, restored]), noisy.device)
         parts, first = [], 0
         for group in groups:
             own = picked[first : first + len(group.indices)]
-            parts.append(self._model.predict(noisy[own], batch.timesteps[own], group.conditioning))
+            with _negative_rows(group, first_negative, spares_negative):
+                parts.append(self._model.predict(noisy[own], timesteps[own], group.conditioning))
             first += len(own)
         # Restore the order of the batch.
         return torch.cat(parts)[back]
+
+
+def _negative_rows(group: CaptionGroup, first_negative: int, spares_negative: bool) -> AbstractContextManager[None]:
+    count = len(group.indices)
+    # Indices ascend.
+    start = sum(index < first_negative for index in group.indices)
+    return with_negative_rows(NegativeRows(start, count, spares_negative) if start < count else None)
 
 
 class PriorPrediction:

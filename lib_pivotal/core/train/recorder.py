@@ -74,6 +74,7 @@ class Recorder:
             ("rate", event.learning_rates),
             ("gradient", event.grad_norms),
             ("norm", event.embedding_norms),
+            ("change", event.weight_changes),
         ):
             values.update({f"{title} {name}": number for name, number in numbers.items()})
         self._tables[_LOSSES].write(values)

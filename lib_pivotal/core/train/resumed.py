@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from lib_pivotal.core.families import CHUNK_TOKENS
 
 __all__ = ["Resumed", "resumed_problem", "with_later_settings"]
 
@@ -19,15 +21,25 @@ class Resumed:
     Attributes:
         steps: its number of steps; 0 if the state is from a release that did not store it.
         balances: whether it balances its concepts, as all runs have done since the states contain this.
+        kept: names that it keeps without training them → number of vectors.
+        samples_per_step: samples of a step in all processes together; 0 if the state is from a release that did not
+            store it.
     """
 
     steps: int
     balances: bool
+    kept: Mapping[str, int] = field(default_factory=dict)
+    samples_per_step: int = 0
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> Resumed:
         """From the facts of a state in which :func:`resumed_problem` finds nothing."""
-        return cls(facts.get("steps", 0), facts.get("balances", False))
+        return cls(
+            facts.get("steps", 0),
+            facts.get("balances", False),
+            facts.get("kept", {}),
+            facts.get("samples_per_step", 0),
+        )
 
 
 def with_later_settings(values: Any) -> Any:
@@ -44,4 +56,13 @@ def resumed_problem(facts: Mapping[str, Any]) -> str:
     steps, balances = facts.get("steps", 0), facts.get("balances", False)
     if type(steps) is not int or not 0 <= steps <= _MOST_STEPS:
         return "steps is not a number of steps in its header"
-    return "" if isinstance(balances, bool) else "balances has the wrong type in its header"
+    samples = facts.get("samples_per_step", 0)
+    if type(samples) is not int or not 0 <= samples <= _MOST_STEPS:
+        return "samples_per_step is not a number of samples in its header"
+    if not isinstance(balances, bool):
+        return "balances has the wrong type in its header"
+    kept = facts.get("kept", {})
+    is_valid = isinstance(kept, dict) and all(
+        type(count) is int and 0 < count < CHUNK_TOKENS for count in kept.values()
+    )
+    return "" if is_valid else "kept does not have numbers of vectors in its header"

@@ -2,36 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from lib_pivotal.core.activations.lean import lean
+from lib_pivotal.core.config.negative import has_negatives, trained_embeddings
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.dataset_report import DatasetReport
 from lib_pivotal.core.data.image_shares import ImageShares, share_images
-from lib_pivotal.core.diffusion.objective import Objective
+from lib_pivotal.core.diffusion.objective import Objective, small_image_gamma
 from lib_pivotal.core.families import FAMILIES
-from lib_pivotal.core.lora.adapter_set import AdapterSet
+from lib_pivotal.core.lora.adapter_set import NEGATIVE, AdapterSet, attach
 from lib_pivotal.core.lora.targets import choose_targets
+from lib_pivotal.core.lora.weight_change import WeightChange
 from lib_pivotal.core.optim.build import Optimizer, ParameterGroup
+from lib_pivotal.core.optim.library import Library, find_library
 from lib_pivotal.core.optim.lr_schedule import embedding_factor, lora_factor
 from lib_pivotal.core.optim.width_rule import embedding_lr_factor, lora_lr_factor
 from lib_pivotal.core.ports import DiffusionModel, LiveEmbeddings
 from lib_pivotal.core.process_group import ProcessGroup
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingTable, EmbeddingWeights, Layout, layout_of
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
-from lib_pivotal.core.train.batches import Batcher
-from lib_pivotal.core.train.memory import MemoryPlan, plan_memory
+from lib_pivotal.core.train.batches import Batch, Batcher
+from lib_pivotal.core.train.cuda_graph import CudaGraphs
+from lib_pivotal.core.train.guided_prediction import GuidedPrediction
+from lib_pivotal.core.train.kept_names import NameKeeper, TeacherPrediction
+from lib_pivotal.core.train.memory import MemoryPlan
+from lib_pivotal.core.train.placement import Placement
 from lib_pivotal.core.train.prediction import CaptionPrediction, Prediction, PriorPrediction
 from lib_pivotal.core.train.resumed import Resumed
-from lib_pivotal.core.train.start_from import alpha_ratio, load_start
-from lib_pivotal.core.train.step_count import total_steps
+from lib_pivotal.core.train.start_from import alpha_ratio, kept_names, load_start, with_kept
+from lib_pivotal.core.train.step_count import samples_to_take, total_steps
+from lib_pivotal.core.train.step_graphs import StepGraphs
 from lib_pivotal.core.train.training_data import TrainingData, load_training_data
 from lib_pivotal.core.train.validation import Validation, validation_batches
 
-__all__ = ["Setup", "prepare"]
+__all__ = ["Setup", "prepare", "uses_graphs"]
 
 
 @dataclass
@@ -43,13 +53,19 @@ class Setup:
         balances: whether the concepts are balanced; false for runs that began in a release without balance.
         predict: gets the model's prediction for a batch.
         prior: gets what the model predicted before the training.
+        keeper: keeps names that are not trained; None if there are none, or no LoRA that could change them.
+        kept: these names → number of vectors.
+        teacher_adapters: the adapters that the run started from, if it keeps names; disabled.
         validation: measures images that are not trained; None without any, and in all processes but the first.
         adapters: adapters of the trained parts: UNet and text encoders.
+        weight_changes: measure and limit what they change, in the same order.
         layout: rows of each embedding in the tables.
         tables: encoder name → embedding table; empty if no embeddings are trained.
         lr_factors: learning-rate multiplier of each parameter group as a function of the step.
         data_digest: changes when images or captions change.
         memory: how the device's memory is used.
+        samples_per_step: number of samples of a step in all processes together.
+        graphs: records the step as CUDA graphs; None if that was not asked for, or without CUDA.
     """
 
     config: TrainConfig
@@ -59,9 +75,13 @@ class Setup:
     batcher: Batcher
     predict: Prediction
     prior: Prediction
+    keeper: NameKeeper | None
+    kept: Mapping[str, int]
+    teacher_adapters: list[AdapterSet]
     validation: Validation | None
     objective: Objective
     adapters: list[AdapterSet]
+    weight_changes: list[WeightChange]
     layout: Layout
     tables: dict[str, EmbeddingTable]
     optimizer: Optimizer
@@ -69,17 +89,36 @@ class Setup:
     image_count: int
     data_digest: str
     memory: MemoryPlan
+    samples_per_step: int
+    graphs: StepGraphs | None = None
 
     @property
     def uses_checkpointing(self) -> bool:
         """Whether the UNet's blocks recompute activations in the backward pass."""
-        return self.config.gradient_checkpointing or self.memory.saves
+        return self.config.gradient_checkpointing or self.memory.saves or self.model.must_recompute
+
+    @contextlib.contextmanager
+    def attached(self) -> Iterator[None]:
+        """Within the context the model is ready for training steps: adapters act, and its layers keep less."""
+        model = self.model
+        saves = self.memory.keeps_less or self.uses_checkpointing
+        # It computes with the weights of layers, which those of 8 bits do not allow.
+        leaner = contextlib.nullcontext() if model.must_recompute else lean(model.unet, model.autocast, saves=saves)
+        adapters = [*self.adapters, *self.teacher_adapters]
+        with attach(adapters), leaner, model.checkpointing(enabled=self.uses_checkpointing):
+            yield
 
     @property
     def trainable_count(self) -> int:
         """Number of trainable values."""
-        adapters = sum(part.flat.values.numel() for part in self.adapters)
+        adapters = sum(flat.values.numel() for part in self.adapters for flat in part.flats)
         return adapters + sum(table.weight.numel() for table in self.tables.values())
+
+    def target(self, noisy: torch.Tensor, batch: Batch) -> torch.Tensor | None:
+        """What the model should predict for noisy latents ``(B, C, h, w)``, same shape; None for noise or velocity."""
+        if batch.is_kept and self.keeper is not None:
+            return self.keeper.teacher(noisy, batch)
+        return self.prior(noisy, batch) if batch.has_prior else None
 
     def embeddings(self) -> LiveEmbeddings:
         """The current embeddings: name → encoder name → vectors ``(n_vectors, width)``, copies on the CPU."""
@@ -116,8 +155,14 @@ def prepare(
     Raises:
         DatasetError: an image turned out unusable.
         BundleError: the run cannot start from the bundle that the settings name.
+        ConfigError: the optimizer is not installed, or the run cannot be resumed with this number of processes.
         Interrupted: ``stopped`` returned True.
     """
+    has_lora = config.rank or config.conv_rank or config.text_encoder_rank
+    library = find_library(config.optimizer, config.optimizer_args) if has_lora else None
+    # Found out before the images are encoded, since it may fail.
+    samples = samples_to_take(config, group.size, resumed)
+    placement = Placement(config, model)
     data = load_training_data(
         config,
         model.vae,
@@ -126,60 +171,75 @@ def prepare(
         group=group,
         progress=lambda done, total: progress("encoding images", done, total),
         stopped=stopped,
+        batch_size=placement.for_encoding(),
     )
     adapters = _adapters(config, model)
-    layout = layout_of(config.concepts, model.text_encoders[0])
-    tables = _tables(config, layout, model)
+    kept = resumed.kept if resumed is not None else kept_names(config, model.text_encoders[0].tokenize)
+    layout = with_kept(layout_of(trained_embeddings(config.concepts), model.text_encoders[0]), kept)
+    tables = _tables(config, layout, model, list(kept))
     if config.start_from and resumed is None:
         load_start(config, adapters, layout, tables, model.text_encoders[0])
+    teacher = _copies(adapters, config, model) if kept else []
     balances = resumed is None or resumed.balances
     shares = share_images(data.images, config, balances=balances)
     steps = total_steps(config, shares, model.family, processes=group.size, resumed=resumed)
-    groups, lr_factors = _groups(config, model, adapters, tables, steps)
-    memory = _plan_memory(config, model, groups, data)
-    if memory.saves:
-        model.offloading.offload("vae")
-    # Captions that change at every step need the text encoders until the end.
-    may_offload = memory.saves and not (config.shuffle_tags or config.tag_dropout or config.tag_warmup)
+    groups, lr_factors = _groups(config, model, adapters, tables, steps, library)
+    memory = placement.for_steps(
+        data.items,
+        trained_count=sum(each.parameter.numel() for each in groups),
+        trains_text=bool(tables) or any(part.part != "unet" for part in adapters),
+    )
     objective = _objective(config, model)
+    conditioner = _conditioner(
+        config,
+        model,
+        adapters,
+        layout,
+        tables,
+        may_offload=placement.may_offload_text,
+        encodes_twice=memory.swaps_text,
+    )
+    optimizer = Optimizer(
+        groups,
+        clip_norm=config.clip_norm,
+        uses_fp16=model.needs_loss_scaling,
+        device=model.device,
+        library=library,
+    )
+    graphs = None
+    # A graph replays what was at fixed addresses.
+    if uses_graphs(config, model.device) and not placement.moves_trained_parts:
+        graphs = StepGraphs(model, conditioner, objective, optimizer, adapters, CudaGraphs())
     return Setup(
         config=config,
         model=model,
         steps=steps,
         balances=balances,
-        batcher=_batcher(config, model, data, shares, group, steps),
-        predict=CaptionPrediction(
-            model,
-            _conditioner(model, adapters, layout, tables, may_offload=may_offload, has_emphasis=config.emphasis),
-        ),
+        batcher=_batcher(config, model, data, shares, group, steps, samples),
+        predict=_prediction(config, model, conditioner),
         prior=PriorPrediction(model, adapters, has_emphasis=config.emphasis),
+        keeper=_keeper(config, model, adapters, teacher, layout, tables, kept, group),
+        kept=kept,
+        teacher_adapters=teacher,
         validation=_validation(config, model, data, adapters, layout, tables, objective),
         objective=objective,
         adapters=adapters,
+        weight_changes=[WeightChange(part) for part in adapters],
         layout=layout,
         tables=tables,
-        optimizer=Optimizer(
-            groups, clip_norm=config.clip_norm, uses_fp16=model.needs_loss_scaling, device=model.device
-        ),
+        optimizer=optimizer,
         lr_factors=lr_factors,
         image_count=shares.image_count,
         data_digest=data.digest,
         memory=memory,
+        samples_per_step=samples,
+        graphs=graphs,
     )
 
 
-def _plan_memory(
-    config: TrainConfig, model: DiffusionModel, groups: list[ParameterGroup], data: TrainingData
-) -> MemoryPlan:
-    return plan_memory(
-        model.family,
-        model.device,
-        mode=config.memory,
-        checkpoints=config.gradient_checkpointing,
-        trained_count=sum(group.parameter.numel() for group in groups),
-        cells=max(item.mean.shape[-2] * item.mean.shape[-1] for item in data.items),
-        batch_size=config.batch_size,
-    )
+def uses_graphs(config: TrainConfig, device: torch.device) -> bool:
+    """Whether steps are recorded as CUDA graphs."""
+    return config.cuda_graphs and device.type == "cuda" and not has_negatives(config.concepts)
 
 
 def _batcher(
@@ -189,6 +249,7 @@ def _batcher(
     shares: ImageShares,
     group: ProcessGroup,
     steps: int,
+    samples: int,
 ) -> Batcher:
     return Batcher(
         data.images,
@@ -201,6 +262,7 @@ def _batcher(
         rank=group.rank,
         processes=group.size,
         steps=steps,
+        items_per_step=samples // group.size,
     )
 
 
@@ -209,28 +271,37 @@ def _objective(config: TrainConfig, model: DiffusionModel) -> Objective:
         model.alphas_cumprod,
         is_v_prediction=model.is_v_prediction,
         weighting=config.loss_weighting,
-        min_snr_gamma=config.min_snr_gamma,
+        min_snr_gamma=small_image_gamma(config.min_snr_gamma, model.native_resolution),
         huber_c=config.huber_c,
         device=model.device,
     )
 
 
 def _conditioner(
+    config: TrainConfig,
     model: DiffusionModel,
     adapters: list[AdapterSet],
     layout: Layout,
     tables: dict[str, EmbeddingTable],
     *,
-    has_emphasis: bool,
     may_offload: bool = False,
+    encodes_twice: bool = False,
 ) -> TextConditioner:
     return TextConditioner(
         model,
         EmbeddingWeights(layout, {name: table.weight for name, table in tables.items()}),
-        [part for part in adapters if part.part != "unet"],
+        [part for part in adapters if part.part not in ("unet", NEGATIVE)],
         may_offload=may_offload,
-        has_emphasis=has_emphasis,
+        encodes_twice=encodes_twice,
+        has_emphasis=config.emphasis,
     )
+
+
+def _prediction(config: TrainConfig, model: DiffusionModel, conditioner: TextConditioner) -> Prediction:
+    predict = CaptionPrediction(model, conditioner)
+    if not has_negatives(config.concepts):
+        return predict
+    return GuidedPrediction(predict, config.negative_guidance, negative_with_lora=config.negative_with_lora)
 
 
 def _validation(
@@ -245,7 +316,7 @@ def _validation(
     if not data.validation.images:
         return None
     # Its own conditioner, because the cache of the other one decides which captions are encoded together.
-    predict = CaptionPrediction(model, _conditioner(model, adapters, layout, tables, has_emphasis=config.emphasis))
+    predict = _prediction(config, model, _conditioner(config, model, adapters, layout, tables))
     batches = validation_batches(data.validation, data.images, config, objective.timestep_count, model.device)
     return Validation(batches, model, predict, objective)
 
@@ -260,7 +331,7 @@ def _adapters(config: TrainConfig, model: DiffusionModel) -> list[AdapterSet]:
         block_layers=FAMILIES[model.family].block_layers,
     )
     parts = dict.fromkeys(target.part for target, _ in chosen)
-    return [
+    adapters = [
         AdapterSet.with_ranks(
             part,
             [pair for pair in chosen if pair[0].part == part],
@@ -272,19 +343,82 @@ def _adapters(config: TrainConfig, model: DiffusionModel) -> list[AdapterSet]:
         )
         for part in parts
     ]
+    if config.negative_rank:
+        adapters.append(_negative_adapters(config, model))
+    return adapters
 
 
-def _tables(config: TrainConfig, layout: Layout, model: DiffusionModel) -> dict[str, EmbeddingTable]:
-    if not config.concepts:
+def _negative_adapters(config: TrainConfig, model: DiffusionModel) -> AdapterSet:
+    """The negative LoRA, on the same kind of layers as the rank of the other one."""
+    chosen = choose_targets(
+        model.lora_targets(),
+        rank=config.negative_rank,
+        conv_rank=0,
+        text_encoder_rank=0,
+        layers=config.lora_layers,
+        block_layers=FAMILIES[model.family].block_layers,
+    )
+    adapters = AdapterSet.with_ranks(
+        NEGATIVE,
+        chosen,
+        alpha_ratio(config),
+        config.seed,
+        model.device,
+        kind=config.lora_kind,
+        lokr_factor=config.lokr_factor,
+    )
+    adapters.only_negative = True
+    return adapters
+
+
+def _copies(adapters: list[AdapterSet], config: TrainConfig, model: DiffusionModel) -> list[AdapterSet]:
+    """The same adapters with the same values, disabled."""
+    copies = _adapters(config, model)
+    with torch.no_grad():
+        for copy, part in zip(copies, adapters, strict=True):
+            copy.enabled = False
+            for own, other in zip(copy.flats, part.flats, strict=True):
+                own.values.copy_(other.values)
+    return copies
+
+
+def _keeper(
+    config: TrainConfig,
+    model: DiffusionModel,
+    adapters: list[AdapterSet],
+    teacher: list[AdapterSet],
+    layout: Layout,
+    tables: dict[str, EmbeddingTable],
+    kept: Mapping[str, int],
+    group: ProcessGroup,
+) -> NameKeeper | None:
+    if not kept or not adapters:
+        return None
+    embeddings = EmbeddingWeights(layout, {name: table.weight.detach() for name, table in tables.items()})
+    return NameKeeper(
+        list(kept),
+        config,
+        timestep_count=len(model.alphas_cumprod),
+        items_per_step=config.batch_size * config.accumulation,
+        rank=group.rank,
+        teacher=TeacherPrediction(model, teacher, adapters, embeddings, has_emphasis=config.emphasis),
+    )
+
+
+def _tables(
+    config: TrainConfig, layout: Layout, model: DiffusionModel, kept: Sequence[str]
+) -> dict[str, EmbeddingTable]:
+    if not layout:
         return {}
     return {
         encoder.name: EmbeddingTable(
-            config.concepts,
+            trained_embeddings(config.concepts),
             layout,
             encoder,
             seed=config.seed,
             norms=config.embedding_norms,
             device=model.device,
+            kept=kept,
         )
         for encoder in model.text_encoders
     }
@@ -296,6 +430,7 @@ def _groups(
     adapters: list[AdapterSet],
     tables: dict[str, EmbeddingTable],
     steps: int,
+    library: Library | None,
 ) -> tuple[list[ParameterGroup], list[Callable[[int], float]]]:
     """Parameter groups of the optimizer and, in the same order, their learning-rate multipliers."""
     groups: list[ParameterGroup] = []
@@ -304,14 +439,17 @@ def _groups(
     waits = bool(tables) and not config.start_from
     start, schedule = config.lora_start if waits else 0.0, config.schedule
     family, targets = FAMILIES[model.family], model.lora_targets()
+    lora_schedule, warmup = schedule, config.warmup
+    if library is not None and library.is_schedule_free:
+        lora_schedule, warmup = "constant", 0.0
     for part in adapters:
-        lr = config.unet_lr if part.part == "unet" else config.text_encoder_lr
-        lr *= lora_lr_factor(part.part, targets, family)
-        groups.append(ParameterGroup(part.part, part.flat.values, lr, config.weight_decay))
-        factors.append(lambda step: lora_factor(step, steps, start=start, schedule=schedule, warmup=config.warmup))
+        lr = config.unet_lr if _trained_part(part) == "unet" else config.text_encoder_lr
+        lr *= lora_lr_factor(_trained_part(part), targets, family)
+        groups.append(ParameterGroup(part.part, part.flat.values, lr, config.weight_decay, is_lora=True))
+        factors.append(lambda step: lora_factor(step, steps, start=start, schedule=lora_schedule, warmup=warmup))
     for encoder, table in tables.items():
         width_factor = embedding_lr_factor(encoder, table.weight.shape[1], family)
-        for concept in config.concepts:
+        for concept in trained_embeddings(config.concepts):
             lr = config.embedding_lr * width_factor * concept.lr_multiplier
             groups.append(ParameterGroup(f"{concept.name} {encoder}", table.parameters[concept.name], lr, 0.0))
             factors.append(
@@ -319,4 +457,16 @@ def _groups(
                     step, steps, schedule=schedule, stop_at=stop
                 )
             )
+    # At the end, because the loop takes the first factors for those of the parts and embeddings.
+    for part, factor in zip(adapters, list(factors), strict=False):
+        lr = config.unet_lr if part.part == "unet" else config.text_encoder_lr
+        lr *= lora_lr_factor(_trained_part(part), targets, family)
+        for flat in part.flats[1:]:
+            groups.append(ParameterGroup(flat.name, flat.values, lr, 0.0, is_lora=True))
+            factors.append(factor)
     return groups, factors
+
+
+def _trained_part(part: AdapterSet) -> str:
+    """The part of the model that adapters belong to: ``"unet"`` or an encoder's name."""
+    return "unet" if part.part == NEGATIVE else part.part

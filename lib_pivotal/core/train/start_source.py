@@ -12,6 +12,7 @@ from lib_pivotal.core.bundle.file import open_bundle
 from lib_pivotal.core.bundle.inspection import family_of
 from lib_pivotal.core.bundle.tensor_file import TensorFile
 from lib_pivotal.core.config.io import read_dict
+from lib_pivotal.core.config.negative import trained_embeddings
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.config.user_path import bare_path
 from lib_pivotal.core.errors import BundleError
@@ -22,8 +23,9 @@ from lib_pivotal.core.train.state_facts import facts_problem
 from lib_pivotal.core.train.state_files import STATE_HEADER
 from lib_pivotal.core.train.step_bundles import newest_weights
 
-__all__ = ["StartSource", "config_of_state", "find_start", "read_source"]
+__all__ = ["StartSource", "config_of_state", "find_start", "kept_in_state", "read_source"]
 
+_MAGNITUDES = ".dora_scale"
 _RANK_KEYS = {".lora_down.weight": "lora", ".hada_w1_b": "loha", ".lokr_w1": "lokr"}
 """End of a key in every layer's tensors → kind of LoRA, see ``core.lora.kinds``."""
 
@@ -92,6 +94,9 @@ def read_source(path: Path, tokenizer: Callable[[str], Sequence[int]] | None) ->
         ]
         lora_kind = layers[0][0] if layers else ""
         ranks = {rank for kind, rank in layers if kind == lora_kind}
+        if any(key.endswith(_MAGNITUDES) for key in file.entries):
+            # Of the others, only LoRA is trained with magnitudes.
+            lora_kind = "dora" if lora_kind == "lora" else f"{lora_kind} with DoRA"
         vectors = {name: item.vector_count for name, item in found.items()}
         factor = _stored_factor(file.metadata) if lora_kind == "lokr" else None
         return StartSource("bundle", vectors, frozenset(families), lora_kind, frozenset(ranks), factor)
@@ -126,13 +131,25 @@ def config_of_state(path: Path, header: str) -> TrainConfig:
     return read_dict(facts["config"])[0]
 
 
+def kept_in_state(header: str) -> dict[str, int]:
+    """The names that the run of a state keeps without training them → number of vectors.
+
+    Args:
+        header: its metadata ``STATE_HEADER``, which :func:`config_of_state` has read.
+    """
+    kept: dict[str, int] = json.loads(header).get("kept", {})
+    return kept
+
+
 def _state_source(path: Path, file: TensorFile, tokenizer: Callable[[str], Sequence[int]] | None) -> StartSource:
     config = config_of_state(path, file.metadata[STATE_HEADER])
     shapes = [entry.shape for key, entry in file.entries.items() if key.startswith("table/") and len(entry.shape) == 2]
     family = family_of_widths(shape[1] for shape in shapes)
-    counts = {item.name: item.vectors for item in config.concepts}
+    counts = {item.name: item.vectors for item in trained_embeddings(config.concepts)}
     if tokenizer is not None:
-        counts = {item.name: item.vectors or max(1, len(tokenizer(item.init_text))) for item in config.concepts}
+        texts = {item.name: item.init_text for item in config.concepts}
+        counts = {name: count or max(1, len(tokenizer(texts[name]))) for name, count in counts.items()}
+    counts.update(kept_in_state(file.metadata[STATE_HEADER]))
     ranks = {config.rank, config.conv_rank, config.text_encoder_rank} - {0}
     lora_kind = config.lora_kind if ranks else ""
     factor = config.lokr_factor if lora_kind == "lokr" else None

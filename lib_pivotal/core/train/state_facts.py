@@ -19,6 +19,7 @@ __all__ = ["MAY_CHANGE", "changed_settings", "compare", "facts_problem"]
 MAY_CHANGE = frozenset(
     {
         "checkpoint",
+        "cuda_graphs",
         "data_folder",
         "gradient_checkpointing",
         "if_exists",

@@ -9,6 +9,7 @@ import logging
 import re
 from pathlib import Path
 
+from lib_pivotal.core.bundle.negative_lora import negative_path
 from lib_pivotal.core.train.own_files import OwnFiles
 from lib_pivotal.core.train.run_folder import STEPS
 from lib_pivotal.core.train.state_files import state_files
@@ -106,7 +107,9 @@ def remove_kept_bundles(run: Path) -> int:
     """
     freed = 0
     for path in kept_bundles(run):
-        size = path.lstat().st_size
-        path.unlink()
-        freed += size
+        for file in (path, negative_path(path)):
+            if file is path or file.exists():
+                size = file.lstat().st_size
+                file.unlink()
+                freed += size
     return freed

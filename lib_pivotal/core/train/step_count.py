@@ -7,10 +7,11 @@ import math
 from lib_pivotal.core.config.concept import Concept
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.image_shares import ImageShares
+from lib_pivotal.core.errors import ConfigError, Problem
 from lib_pivotal.core.families import FAMILIES
 from lib_pivotal.core.train.resumed import Resumed
 
-__all__ = ["samples_per_concept", "samples_per_step", "total_steps"]
+__all__ = ["samples_per_concept", "samples_per_step", "samples_to_take", "total_steps"]
 
 _FEWEST_VIEWS, _MOST_VIEWS = 20, 200
 """How often each image of a concept is to be seen: fewer leave a large set half-learned, more memorize a small one."""
@@ -39,6 +40,25 @@ def total_steps(
         return resumed.steps or _steps_of_earlier_releases(shares.image_count)
     steps = math.ceil(_samples(config, shares, family) / samples_per_step(config, processes))
     return max(_FEWEST_STEPS, min(_MOST_STEPS, steps))
+
+
+def samples_to_take(config: TrainConfig, processes: int, resumed: Resumed | None) -> int:
+    """Samples of a step in all processes together; a resumed run keeps them, whatever the number of processes is now.
+
+    Args:
+        config: the settings.
+        processes: number of processes that train together.
+        resumed: what a resumed run keeps from its start; None for a new run.
+
+    Raises:
+        ConfigError: they cannot be divided equally among the processes.
+    """
+    kept = resumed.samples_per_step if resumed is not None else 0
+    if kept % processes:
+        text = f"A step of this run has {kept} samples, which cannot be divided equally among {processes} processes."
+        choices = ", ".join(str(count) for count in range(1, kept + 1) if kept % count == 0)
+        raise ConfigError([Problem("processes", "error", text, f"Start one of these numbers of processes: {choices}.")])
+    return kept or samples_per_step(config, processes)
 
 
 def samples_per_step(config: TrainConfig, processes: int = 1) -> int:

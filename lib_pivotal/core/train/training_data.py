@@ -69,6 +69,7 @@ def load_training_data(
     group: ProcessGroup,
     progress: Callable[[int, int], None],
     stopped: Callable[[], bool],
+    batch_size: int | None = None,
 ) -> TrainingData:
     """Encode the images in the first process and send images and latents to the others.
 
@@ -80,6 +81,7 @@ def load_training_data(
         group: the processes that train together.
         progress: called with (done, total).
         stopped: polled regularly; returns whether to stop.
+        batch_size: number of images of one bucket to encode together; None for that of the steps.
 
     Raises:
         DatasetError: an image turned out unusable.
@@ -89,7 +91,7 @@ def load_training_data(
     if group.rank:
         return _received(config, group, LatentStore(cache))
     try:
-        data = _encoded(config, vae, dataset, cache, progress, stopped)
+        data = _encoded(config, vae, dataset, cache, progress, stopped, batch_size or config.batch_size)
     except Exception as error:
         # Otherwise the other processes would wait forever.
         is_clear = isinstance(error, (DatasetError, Interrupted))
@@ -120,6 +122,7 @@ def _encoded(
     cache: Path,
     progress: Callable[[int, int], None],
     stopped: Callable[[], bool],
+    batch_size: int,
 ) -> TrainingData:
     dataset = dataset or read_dataset(config, cache=cache)
     images = images_of_steps(dataset.usable, config)
@@ -129,7 +132,7 @@ def _encoded(
     items = encode_all(
         [*entries, *measured_entries],
         vae,
-        batch_size=config.batch_size,
+        batch_size=batch_size,
         folder=cache if config.cache_to_disk else None,
         progress=progress,
         stopped=stopped,

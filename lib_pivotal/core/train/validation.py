@@ -13,6 +13,7 @@ from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.core_tags.pruning import pruner_for
 from lib_pivotal.core.data.class_words import with_words
 from lib_pivotal.core.data.folder_captions import caption_makers, image_concepts
+from lib_pivotal.core.data.negative_captions import NegativeCaptions
 from lib_pivotal.core.data.scan import DatasetImage
 from lib_pivotal.core.diffusion.item_random import item_seed
 from lib_pivotal.core.diffusion.noise import item_noise
@@ -100,8 +101,12 @@ def validation_batches(
         for start in range(0, len(places), size):
             together = places[start : start + size]
             batch = _batch(data, together, config, timestep_count, device)
-            for kind, texts in captions.items():
-                result[kind].append(replace(batch, captions=[texts[index] for _, index in together]))
+            for kind, made in captions.items():
+                own = [made[index] for _, index in together]
+                negatives = [negative for _, negative in own]
+                result[kind].append(
+                    replace(batch, captions=[text for text, _ in own], negatives=negatives if any(negatives) else ())
+                )
     return result
 
 
@@ -136,8 +141,10 @@ def _batch(
     )
 
 
-def _captions(data: ValidationData, trained: Sequence[DatasetImage], config: TrainConfig) -> dict[str, list[str]]:
-    """Kind of caption → one caption per image, with nothing shuffled or dropped but the core tags."""
+def _captions(
+    data: ValidationData, trained: Sequence[DatasetImage], config: TrainConfig
+) -> dict[str, list[tuple[str, str]]]:
+    """Kind of caption → caption and negative caption of each image; nothing but core tags is shuffled or dropped."""
     plain = replace(
         config,
         shuffle_tags=False,
@@ -153,7 +160,7 @@ def _captions(data: ValidationData, trained: Sequence[DatasetImage], config: Tra
         result["name_only"] = _made(data, trained, replace(plain, name_only=1.0))
         concepts = [concept for concept in config.concepts if concept.name in mentioned]
         if all(_initialization(concept) for concept in concepts):
-            words = tuple(with_words(concepts, _initialization))
+            words = tuple(replace(item, negative_vectors=0) for item in with_words(concepts, _initialization))
             result["initialization"] = _made(data, trained, replace(plain, concepts=words))
     return result
 
@@ -162,6 +169,10 @@ def _initialization(concept: Concept) -> str:
     return concept.init_text.strip()
 
 
-def _made(data: ValidationData, trained: Sequence[DatasetImage], config: TrainConfig) -> list[str]:
-    makers = caption_makers(data.images, config, pruner_for(config, trained))
-    return [makers[image.subset].vary(image.caption or "", random.Random(_SEED)) for image in data.images]
+def _made(data: ValidationData, trained: Sequence[DatasetImage], config: TrainConfig) -> list[tuple[str, str]]:
+    makers, negatives = (
+        caption_makers(data.images, config, pruner_for(config, trained)),
+        NegativeCaptions(config.concepts),
+    )
+    drawn = [makers[image.subset].draw(image.caption or "", random.Random(_SEED)) for image in data.images]
+    return [(caption.text, negatives.of(caption)) for caption in drawn]

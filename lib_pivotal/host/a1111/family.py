@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from lib_pivotal.core.errors import HostError
 from lib_pivotal.core.families import FAMILIES
 
 __all__ = ["family_of", "native_resolution", "require_trainable", "unet_of"]
-
-_EIGHT_BIT = tuple(getattr(torch, name) for name in ("float8_e4m3fn", "float8_e5m2") if hasattr(torch, name))
 
 
 def unet_of(model: Any) -> Any:
@@ -90,8 +86,7 @@ def require_trainable(model: Any) -> None:
     """Refuse every model that this version cannot train.
 
     Raises:
-        HostError: there is no model, it is of a kind that cannot be trained, its weights are in fp8, or it is in a
-            low-memory mode. The message says which.
+        HostError: there is no model, or it is of a kind that cannot be trained. The message says which.
     """
     if model is None:
         raise HostError("No checkpoint is loaded in the webui.", hint="Select a checkpoint that loads, then train.")
@@ -103,11 +98,3 @@ def require_trainable(model: Any) -> None:
         raise HostError(
             f"{name} is {untrainable}.", hint=f"{trainable} checkpoints can be trained; select one of them."
         )
-    if getattr(model, "lowvram", False):
-        raise HostError(
-            "The model is loaded in a low-memory mode.",
-            hint="Start the webui without --lowvram, --medvram and --medvram-sdxl.",
-        )
-    dtypes = {parameter.dtype for parameter in model.parameters()}
-    if dtypes & set(_EIGHT_BIT):
-        raise HostError("The model's weights are stored in fp8.", hint="In Settings, set FP8 weight to Disable.")

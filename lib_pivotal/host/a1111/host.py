@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import Problem
 from lib_pivotal.core.events import Control
-from lib_pivotal.host.a1111.comparison import A1111Comparison
+from lib_pivotal.core.train.memory_estimate import DeviceMemory
+from lib_pivotal.host.a1111.checkpoints import load_checkpoint, same_checkpoint
+from lib_pivotal.host.a1111.device_memory import find_device_memory
+from lib_pivotal.host.a1111.family import family_of
 from lib_pivotal.host.a1111.lease import Borrowed, borrow
-from lib_pivotal.host.a1111.obstacles import family_to_train, find_obstacles
-from lib_pivotal.host.a1111.txt2img import forget_conds
-from lib_pivotal.host.webui import folders
-from lib_pivotal.host.webui.captioners import ClipInterrogator, DeepDanbooru
-from lib_pivotal.host.webui.lora_extension import list_files_again
-from lib_pivotal.host.webui.progress import WebuiProgress, exclusive
-from lib_pivotal.host.webui.replaced_loras import forget_file
+from lib_pivotal.host.a1111.obstacles import find_obstacles
+from lib_pivotal.host.webui.checkpoint_choice import family_to_train
+from lib_pivotal.host.webui.comparison import WebuiComparison
+from lib_pivotal.host.webui.host import WebuiHost
 
 __all__ = ["A1111Host"]
 
 
-class A1111Host:
+class A1111Host(WebuiHost):
     """Implements ``app.ports.AppHost`` for A1111 1.6.1 to 1.10.1.
 
     Args:
@@ -30,15 +30,7 @@ class A1111Host:
     """
 
     def __init__(self, version: str) -> None:
-        self.name = f"A1111 {version}".strip()
-
-    def lora_folder(self) -> Path:
-        """The folder in which ``<lora:NAME:1>`` finds bundles."""
-        return folders.lora_folder()
-
-    def data_root(self) -> Path:
-        """This extension's own folder for runs and caches."""
-        return folders.data_folder()
+        super().__init__(f"A1111 {version}".strip())
 
     def taken_names(self) -> dict[str, str]:
         """Names of installed embeddings, lower case → file name.
@@ -73,15 +65,15 @@ class A1111Host:
 
     def family(self, config: TrainConfig) -> str:
         """Family of the model that these settings train; empty if it is not known."""
-        return family_to_train(config)
+        return family_to_train(config, family_of)
+
+    def device_memory(self, config: TrainConfig) -> DeviceMemory | None:
+        """Sizes of the GPU and of the model that these settings train; None if they are not known."""
+        return find_device_memory(config)
 
     def problems(self, config: TrainConfig) -> list[Problem]:
         """Why training cannot start in this webui now."""
         return find_obstacles(config)
-
-    def exclusive(self, task_id: str) -> AbstractContextManager[WebuiProgress]:
-        """Wait for a turn in the webui's queue, then keep it; the sink updates the webui's progress bar."""
-        return exclusive(task_id)
 
     def borrow(self, config: TrainConfig, control: Control) -> AbstractContextManager[Borrowed]:
         """Borrow the model, prepared for training; call within :meth:`exclusive`.
@@ -91,19 +83,6 @@ class A1111Host:
         """
         return borrow(config, control)
 
-    def bundle_written(self, path: Path) -> None:
-        """Add a new or replaced bundle to the webui's LoRA list, and stop using the old weights of a replaced one.
-
-        Call within :meth:`exclusive`, since generations use the same lists.
-        """
-        forget_file(path)
-        list_files_again()
-        forget_conds()
-
-    def captioners(self) -> Sequence[DeepDanbooru | ClipInterrogator]:
-        """Programs of the webui that describe images."""
-        return DeepDanbooru(), ClipInterrogator()
-
-    def comparison(self) -> A1111Comparison:
+    def comparison(self) -> WebuiComparison:
         """What makes the images of a comparison."""
-        return A1111Comparison()
+        return WebuiComparison(family_of, load_checkpoint, same_checkpoint)

@@ -13,13 +13,15 @@ from lib_pivotal.core.errors import HostError
 from lib_pivotal.core.events import Control
 from lib_pivotal.host.a1111 import networks
 from lib_pivotal.host.a1111.family import require_trainable, unet_of
+from lib_pivotal.host.a1111.low_memory import LowMemoryMode, is_in_low_memory_mode
 from lib_pivotal.host.a1111.model import A1111Model
 from lib_pivotal.host.a1111.packed_attention import unpacked
 from lib_pivotal.host.a1111.sample import A1111Sampler
-from lib_pivotal.host.a1111.txt2img import forget_conds
 from lib_pivotal.host.webui.lora_extension import list_files_again
+from lib_pivotal.host.webui.restoring import stop_live_previews, undo_later
+from lib_pivotal.host.webui.txt2img import forget_conds
 
-__all__ = ["Borrowed", "borrow"]
+__all__ = ["Borrowed", "borrow", "freeze", "load", "refresh_at_the_end", "remove_leftovers"]
 
 _log = logging.getLogger("pivotal.host.lease")
 
@@ -42,33 +44,26 @@ def borrow(config: TrainConfig, control: Control) -> Iterator[Borrowed]:
             restored.
     """
     with ExitStack() as stack:
-        model = _load(config.checkpoint, stack)
+        model = load(config.checkpoint, stack)
         require_trainable(model)
-        _refresh_at_the_end(stack)
-        _stop_live_previews(stack)
-        _move_to_device(model, stack)
-        _remove_leftovers(model, stack)
-        _freeze(model, stack)
+        refresh_at_the_end(stack)
+        stop_live_previews(stack)
+        low_memory = LowMemoryMode(model) if is_in_low_memory_mode(model) else None
+        if low_memory is None:
+            _move_to_device(model, stack)
+        remove_leftovers(model, stack)
+        if low_memory is not None:
+            undo_later(stack, "the webui's low-memory mode", low_memory.resume)
+            low_memory.suspend()
+        freeze(model, stack)
         _choose_attention(stack)
-        borrowed = A1111Model(model, config, control)
+        borrowed = A1111Model(model, config, control, is_offloaded=low_memory is not None)
         attentions = [attention for found in borrowed.packed_attentions.values() for attention in found.values()]
         stack.enter_context(unpacked(attentions))
-        yield Borrowed(borrowed, A1111Sampler(model, borrowed))
+        yield Borrowed(borrowed, A1111Sampler(model, borrowed, low_memory))
 
 
-def _undo(stack: ExitStack, what: str, step: Callable[..., Any], *arguments: Any) -> None:
-    """Schedule ``step`` for the end; if it fails, the failure is logged and the other steps still run."""
-
-    def attempt() -> None:
-        try:
-            step(*arguments)
-        except Exception:
-            _log.exception("Could not restore %s after training.", what)
-
-    stack.callback(attempt)
-
-
-def _load(name: str, stack: ExitStack) -> Any:
+def load(name: str, stack: ExitStack) -> Any:
     """The checkpoint to train, as ``shared.sd_model``.
 
     Host: modules/sd_models.py, ``reload_model_weights``, A1111 1.6.1-1.10.1: after a generation the refiner or an
@@ -88,7 +83,7 @@ def _load(name: str, stack: ExitStack) -> Any:
         if info is None:
             sd_models.reload_model_weights()
         else:
-            _undo(stack, "the selected checkpoint", sd_models.reload_model_weights)
+            undo_later(stack, "the selected checkpoint", sd_models.reload_model_weights)
             with sd_models.SkipWritingToConfig():
                 sd_models.reload_model_weights(info=info)
     except Exception as error:
@@ -96,7 +91,7 @@ def _load(name: str, stack: ExitStack) -> Any:
     return shared.sd_model
 
 
-def _refresh_at_the_end(stack: ExitStack) -> None:
+def refresh_at_the_end(stack: ExitStack) -> None:
     """Schedule the refresh of everything that the webui caches.
 
     Host: modules/processing.py, ``cached_c``, A1111 1.6.1-1.10.1: encoded prompts are cached by their text, not by the
@@ -107,24 +102,10 @@ def _refresh_at_the_end(stack: ExitStack) -> None:
     def read_embeddings() -> None:
         sd_hijack.model_hijack.embedding_db.load_textual_inversion_embeddings()
 
-    _undo(stack, "the memory cache", devices.torch_gc)
-    _undo(stack, "the list of embeddings", read_embeddings)
-    _undo(stack, "the list of LoRAs", list_files_again)
-    _undo(stack, "the cache of encoded prompts", forget_conds)
-
-
-def _stop_live_previews(stack: ExitStack) -> None:
-    """Keep the page's progress poll from decoding images with the borrowed VAE in another thread.
-
-    Host: modules/shared_state.py, ``set_current_image``, A1111 1.6.1-1.10.1: does so unless
-    ``shared.parallel_processing_allowed`` is False.
-    """
-    from modules import shared
-
-    allowed = shared.parallel_processing_allowed
-    _undo(stack, "parallel previews", setattr, shared, "parallel_processing_allowed", allowed)
-    shared.parallel_processing_allowed = False
-    shared.state.current_latent = None
+    undo_later(stack, "the memory cache", devices.torch_gc)
+    undo_later(stack, "the list of embeddings", read_embeddings)
+    undo_later(stack, "the list of LoRAs", list_files_again)
+    undo_later(stack, "the cache of encoded prompts", forget_conds)
 
 
 def _move_to_device(model: Any, stack: ExitStack) -> None:
@@ -136,12 +117,17 @@ def _move_to_device(model: Any, stack: ExitStack) -> None:
     from modules import devices
 
     for part in (model.model, model.first_stage_model, model.cond_stage_model):
-        _undo(stack, "the placement of the model", part.to, next(part.parameters()).device)
+        undo_later(stack, "the placement of the model", part.to, next(part.parameters()).device)
         part.to(devices.device)
 
 
-def _remove_leftovers(model: Any, stack: ExitStack) -> None:
+def remove_leftovers(model: Any, stack: ExitStack, remove_loras: Callable[[Any], None] = networks.unload_all) -> None:
     """Remove from the model what earlier generations and other extensions left in it.
+
+    Args:
+        model: the webui's model.
+        stack: restores what is not the last generation's.
+        remove_loras: takes the LoRAs of the last generation out of the model.
 
     Host: modules/sd_unet.py, ``apply_unet``, A1111 1.6.1-1.10.1: a TensorRT UNet would run instead of the borrowed one.
     Host: modules/sd_hijack.py, ``apply_circular``, A1111 1.6.1-1.10.1: a tiling generation leaves convolutions
@@ -152,25 +138,25 @@ def _remove_leftovers(model: Any, stack: ExitStack) -> None:
     """
     from modules import sd_hijack, sd_models, sd_unet
 
-    networks.unload_all(model)
+    remove_loras(model)
     stack.enter_context(networks.hypernetworks_off())
 
-    _undo(stack, "the UNet choice", sd_unet.apply_unet)
+    undo_later(stack, "the UNet choice", sd_unet.apply_unet)
     sd_unet.apply_unet("None")
 
     hijack = sd_hijack.model_hijack
-    _undo(stack, "tiling", hijack.apply_circular, hijack.circular_enabled)
+    undo_later(stack, "tiling", hijack.apply_circular, hijack.circular_enabled)
     hijack.apply_circular(False)
 
     sd_models.apply_token_merging(model, 0)
 
     for module in model.modules():
         if "forward" in module.__dict__:
-            _undo(stack, "a forward of another extension", module.__dict__.__setitem__, "forward", module.forward)
+            undo_later(stack, "a forward of another extension", module.__dict__.__setitem__, "forward", module.forward)
             del module.__dict__["forward"]
 
 
-def _freeze(model: Any, stack: ExitStack) -> None:
+def freeze(model: Any, stack: ExitStack) -> None:
     """Turn off gradients for all parameters and the host's own checkpointing for all blocks.
 
     Host: modules/sd_models.py, ``load_model_weights``, A1111 1.6.1-1.10.1: nothing freezes the UNet, so a plain
@@ -180,13 +166,13 @@ def _freeze(model: Any, stack: ExitStack) -> None:
     """
     for parameter in model.parameters():
         if parameter.requires_grad:
-            _undo(stack, "a gradient flag", parameter.requires_grad_, True)
+            undo_later(stack, "a gradient flag", parameter.requires_grad_, True)
             parameter.requires_grad_(False)
 
     for module in unet_of(model).modules():
         for flag in ("checkpoint", "use_checkpoint"):
             if module.__dict__.get(flag):
-                _undo(stack, "a checkpointing flag", setattr, module, flag, module.__dict__[flag])
+                undo_later(stack, "a checkpointing flag", setattr, module, flag, module.__dict__[flag])
                 setattr(module, flag, False)
 
 
@@ -200,7 +186,7 @@ def _choose_attention(stack: ExitStack) -> None:
 
     hijack = sd_hijack.model_hijack
     found = [item for item in sd_hijack.optimizers if item.name == "sdp" and item.is_available()]
-    _undo(stack, "the attention optimization", hijack.apply_optimizations)
+    undo_later(stack, "the attention optimization", hijack.apply_optimizations)
     if found:
         hijack.apply_optimizations(found[0].title())
     else:

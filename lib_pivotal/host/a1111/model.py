@@ -15,16 +15,19 @@ from lib_pivotal.core.errors import HostError
 from lib_pivotal.core.events import Control
 from lib_pivotal.core.families import FAMILIES
 from lib_pivotal.core.lora.naming import ldm_to_diffusers, open_clip_to_hf
+from lib_pivotal.core.lora.negative_rows import with_same_rows
 from lib_pivotal.core.lora.targets import is_lora_layer, lora_target
 from lib_pivotal.core.ports import EncodedText, ImageSize, LoraTarget, ModelPart
 from lib_pivotal.core.textual_inversion.conditioning import join_encoders
+from lib_pivotal.host.a1111.eight_bits import EIGHT_BIT, is_in_eight_bits
 from lib_pivotal.host.a1111.family import family_of, native_resolution, unet_of
 from lib_pivotal.host.a1111.noise_schedule import noise_schedule_of
 from lib_pivotal.host.a1111.packed_attention import PackedAttention
 from lib_pivotal.host.a1111.size_conditioning import size_conditioning
 from lib_pivotal.host.a1111.text import OpenClipEncoder, WebuiEncoder, encoders_of
-from lib_pivotal.host.a1111.vae import WebuiVae
 from lib_pivotal.host.offload import Offloading
+from lib_pivotal.host.webui.progress import must_stop
+from lib_pivotal.host.webui.vae import WebuiVae
 
 __all__ = ["A1111Model"]
 
@@ -36,10 +39,11 @@ class A1111Model:
         model: ``shared.sd_model`` after :func:`lib_pivotal.host.a1111.lease.borrow` has prepared it.
         config: the settings of the run; precision, clip skip and the text encoders' LoRA rank are used.
         control: asked to stop when the user presses the webui's Interrupt.
+        is_offloaded: whether all parts are in main memory, because the webui is in a low-memory mode.
     """
 
-    def __init__(self, model: Any, config: TrainConfig, control: Control) -> None:
-        from modules import shared
+    def __init__(self, model: Any, config: TrainConfig, control: Control, *, is_offloaded: bool = False) -> None:
+        from modules import devices, shared
 
         self._model = model
         self.family = family_of(model)
@@ -49,10 +53,12 @@ class A1111Model:
         self._control = control
         self._info = model.sd_checkpoint_info
         self._file = self._info.filename
-        parameter = next(self._unet.parameters())
-        self.device = parameter.device
-        self._dtype = _compute_dtype(config.precision, parameter.dtype)
-        self._needs_autocast = self._dtype != torch.float32 or parameter.dtype != torch.float32
+        # A tensor's device has an index, which the webui's own may lack.
+        self.device = torch.empty(0, device=devices.device).device
+        stored = next(self._unet.parameters()).dtype
+        self.must_recompute = is_in_eight_bits(self._unet)
+        self._dtype = _compute_dtype(config.precision, stored, self.device)
+        self._needs_autocast = self._dtype != torch.float32 or stored != torch.float32
         self.needs_loss_scaling = self._needs_autocast and self._dtype == torch.float16
         self.is_v_prediction = getattr(model, "parameterization", "eps") == "v"
         self.alphas_cumprod = noise_schedule_of(model)
@@ -63,13 +69,20 @@ class A1111Model:
             "unet": [self._unet],
             "text_encoders": [encoder.module for encoder in self.text_encoders],
         }
-        self.offloading = Offloading({**self._checked, "vae": [model.first_stage_model]}, self.device)
+        parts: dict[ModelPart, list[Any]] = {**self._checked, "vae": [model.first_stage_model]}
+        self.offloading = Offloading(parts, self.device, offloaded=parts if is_offloaded else ())
         # Host: modules/shared_options.py, ``unload_models_when_training``, A1111 1.6.1-1.10.1.
         if getattr(shared.opts, "unload_models_when_training", False):
             self.offloading.offload("vae")
-        self.vae = WebuiVae(model, self.offloading, in_fp32=family.needs_fp32_vae)
+        self.vae = WebuiVae(model.first_stage_model, model.scale_factor, self.offloading, in_fp32=family.needs_fp32_vae)
         self.packed_attentions = _packed(self.text_encoders) if config.text_encoder_rank else {}
         """Encoder name → module path → attention; to be unpacked by :func:`packed_attention.unpacked`."""
+
+    @property
+    def unet(self) -> torch.nn.Module:
+        """The UNet itself."""
+        network: torch.nn.Module = self._unet
+        return network
 
     def lora_targets(self) -> list[LoraTarget]:
         """Every Linear layer and convolution of the UNet and the text encoders, in the order of the modules."""
@@ -156,19 +169,16 @@ class A1111Model:
                 )
 
     def poll_requests(self) -> None:
-        """Pass on the webui's Interrupt: training stops after the current step and progress is kept.
-
-        Host: modules/shared_state.py, ``interrupted``, A1111 1.6.1-1.10.1, and ``stopping_generation``, from 1.8:
-        flags of the whole webui, also set by Interrupt for a generation that waits in the queue.
-        """
-        from modules import shared
-
-        if shared.state.interrupted or getattr(shared.state, "stopping_generation", False):
+        """Pass on the webui's Interrupt: training stops after the current step and progress is kept."""
+        if must_stop():
             self._control.stop()
 
 
-def _compute_dtype(precision: str, stored: torch.dtype) -> torch.dtype:
+def _compute_dtype(precision: str, stored: torch.dtype, device: torch.device) -> torch.dtype:
+    """Host: modules/devices.py, ``autocast``, A1111 1.8-1.10.1: uses weights in 8 bits in fp16, on a CPU in bf16."""
     chosen = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+    if precision == "auto" and stored in EIGHT_BIT:
+        return torch.bfloat16 if device.type == "cpu" else torch.float16
     return chosen.get(precision, stored)
 
 
@@ -215,6 +225,7 @@ def _recomputing(block: Any) -> Any:
     def forward(*arguments: Any, **options: Any) -> Any:
         if not torch.is_grad_enabled():
             return block._forward(*arguments, **options)
-        return checkpoint(block._forward, *arguments, use_reentrant=False, preserve_rng_state=False, **options)
+        run = with_same_rows(block._forward)
+        return checkpoint(run, *arguments, use_reentrant=False, preserve_rng_state=False, **options)
 
     return forward

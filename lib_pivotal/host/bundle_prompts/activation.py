@@ -14,10 +14,11 @@ from lib_pivotal.core.prompt_names.table import Entry
 from lib_pivotal.host.bundle_prompts.active_names import ActiveNames
 from lib_pivotal.host.bundle_prompts.hooks import Hooks, guarded
 from lib_pivotal.host.bundle_prompts.name_tables import TaggedLora
+from lib_pivotal.host.bundle_prompts.negative_loras import NegativeLoras
 from lib_pivotal.host.bundle_prompts.settings import read_settings
 from lib_pivotal.host.bundle_prompts.takeover import reload_outdated
-from lib_pivotal.host.webui.lora_extension import active_loras, find_file, lora_extension
-from lib_pivotal.host.webui.quirks import records_embedding_hashes
+from lib_pivotal.host.webui.lora_extension import active_loras, find_file, list_files_again, lora_extension
+from lib_pivotal.host.webui.quirks import load_network_reads_file, records_embedding_hashes
 
 __all__ = ["add_activation_hooks", "options_by_label", "tagged_loras"]
 
@@ -28,12 +29,13 @@ Host: extensions-builtin/Lora/scripts/lora_script.py, ``lyco``, A1111 1.6.1-1.10
 _HASHES = "TI hashes"
 
 
-def add_activation_hooks(hooks: Hooks, names: ActiveNames) -> None:
+def add_activation_hooks(hooks: Hooks, names: ActiveNames, negatives: NegativeLoras) -> None:
     """Follow every activation of LoRAs, whoever starts it.
 
     Args:
         hooks: takes the hooks.
         names: is brought up to date.
+        negatives: likewise.
 
     Host: modules/extra_networks.py, ``activate``, A1111 1.6.1-1.10.1, Forge, reForge: called as a module attribute
         by every pass of every generation (hires and inner passes of other extensions too), before encoding.
@@ -59,18 +61,28 @@ def add_activation_hooks(hooks: Hooks, names: ActiveNames) -> None:
         guarded("reading tags", lambda: names.set_options(options_by_label(data)), None)
         result = original(task, data, *rest, **options)
         guarded("activating bundles", lambda: _follow(task, names, _prompts(task, data)), None)
-        guarded("looking for broken files", lambda: _comment_on_broken(task, data), None)
+        guarded("applying negative LoRAs", lambda: _comment(task, negatives.sync()), None)
+        guarded("looking for broken files", lambda: _comment_on_broken(task, data, names), None)
         return result
 
     def load_networks(original: Any, *arguments: Any, **options: Any) -> Any:
         # Also where no pass begins: a training run removes the LoRAs of the last generation.
         if not names.is_paused:
             names.begin_pass()
-        return original(*arguments, **options)
+        found = guarded("looking for missing files", lambda: _without_missing(arguments), arguments)
+        result = original(*found, **options)
+        if not names.is_paused:
+            guarded("applying negative LoRAs", negatives.sync, None)
+        return result
 
     hooks.wrap(sd_models, "get_empty_cond", get_empty_cond)
     hooks.wrap(extra_networks, "activate", activate)
     hooks.wrap(lora_extension(), "load_networks", load_networks)
+
+
+def _comment(task: Any, notices: Iterable[str]) -> None:
+    for notice in notices:
+        task.comment(notice)
 
 
 def options_by_label(data: Mapping[str, Iterable[Any]] | None) -> dict[str, NameOptions]:
@@ -130,19 +142,41 @@ def _add_hashes(task: Any, used: Sequence[Entry]) -> None:
         task.extra_generation_params[_HASHES] = ", ".join(dict.fromkeys(both))
 
 
-def _comment_on_broken(task: Any, data: Any) -> None:
-    """Name the files that the webui found and could not load.
+def _without_missing(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments of ``load_networks`` without the LoRAs of which there is no file.
+
+    Host: extensions-builtin/sd_forge_lora/networks.py, ``load_networks``, Forge, and Lora/networks.py, reForge,
+        Forge-classic: lists of labels, multipliers and dimensions; a label without a file is an error there, which ends
+        the activation of all LoRAs of the prompt.
+    """
+    labels = arguments[0] if arguments else ()
+    if load_network_reads_file(lora_extension()) or all(find_file(label) is not None for label in labels):
+        return arguments
+    # A file may have come since the webui has made its list.
+    list_files_again()
+    kept = [number for number, label in enumerate(labels) if find_file(label) is not None]
+    return tuple(column and [column[number] for number in kept] for column in arguments)
+
+
+def _comment_on_broken(task: Any, data: Any, names: ActiveNames) -> None:
+    """Name the LoRAs that the webui could not load.
 
     Host: extensions-builtin/Lora/networks.py, ``load_networks``, A1111 1.6.1-1.10.1: continues without such a file and
-        reports it in the console only; it comments on files that do not exist by itself.
+        reports it in the console only; it comments on files that do not exist by itself. Forge and its relatives
+        comment on neither, and list a file that they cannot read among those that they have loaded.
     """
     if lora_extension() is None or not read_settings().is_on:
         return
+    comments_on_missing = load_network_reads_file(lora_extension())
     active = {lora.label for lora in active_loras()}
     for label in options_by_label(data):
-        path = find_file(label) if label not in active else None
-        if path is not None:
-            text = f"LoRA {label}: the webui could not load {Path(path).name}; see the console for the reason."
+        path = find_file(label)
+        if path is None and not comments_on_missing:
+            task.comment(printable(f"LoRA {label}: the webui has no LoRA of this name.", None))
+        if path is not None and (label not in active or names.broken.has(path)):
+            new_name = names.broken.new_name(path)
+            renamed = f" and has renamed it to {new_name}" if new_name else ""
+            text = f"LoRA {label}: the webui could not load {Path(path).name}{renamed}; see the console for the reason."
             task.comment(printable(text, None))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from lib_pivotal.core.prompt_names.options import NameOptions
 from lib_pivotal.core.prompt_names.table import TokenTable
+from lib_pivotal.host.bundle_prompts.broken_loras import BrokenLoras
 from lib_pivotal.host.bundle_prompts.encoders import Encoders
 from lib_pivotal.host.bundle_prompts.files import BundleFiles
 from lib_pivotal.host.bundle_prompts.known_names import KnownNames
@@ -38,6 +39,7 @@ class ActiveNames:
         settings: Callable[[], NameSettings],
     ) -> None:
         self.files = BundleFiles()
+        self.broken = BrokenLoras()
         self.encoders = encoders
         self.is_paused = False
         """Whether activations are ignored, see :meth:`pause`."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from lib_pivotal.host.bundle_prompts.active_names import ActiveNames
 from lib_pivotal.host.bundle_prompts.files import FileState, file_state
 from lib_pivotal.host.bundle_prompts.hooks import Hooks, guarded
+from lib_pivotal.host.bundle_prompts.negative_loras import negative_keys
 from lib_pivotal.host.bundle_prompts.settings import read_settings
 from lib_pivotal.host.webui.lora_extension import file_of, lora_extension
 from lib_pivotal.host.webui.quirks import load_network_reads_file
-from lib_pivotal.host.webui.replaced_loras import apply_again, read_again
+from lib_pivotal.host.webui.replaced_loras import apply_again, load_again, read_again
 
 __all__ = ["add_takeover_hooks", "reload_outdated"]
+
+_log = logging.getLogger("pivotal.bundle_prompts")
 
 _READ_NAME = "pivotal_read"
 """Attribute of the webui's own LoRA object: the file's state when it was read, and the keys that were left out."""
@@ -55,33 +59,49 @@ def add_takeover_hooks(hooks: Hooks, names: ActiveNames) -> None:
 
 
 def _add_forge_hook(hooks: Hooks, names: ActiveNames, extension: Any) -> None:
-    """Also hide our keys from Forge's loader.
+    """Hide our keys from Forge's loader, and keep a file that it cannot read from taking the other LoRAs with it.
 
     Host: networks.py, ``load_lora_state_dict``, Forge, old Forge, reForge, Forge-classic: an ``lru_cache`` by file
         name, even if the file was replaced; what it returns goes to a loader that drops the whole LoRA when it has more
-        than 12 unknown keys.
+        than 12 unknown keys. Forge-Neo keeps nothing, and its limit is half of the keys.
+    Host: networks.py, ``load_networks``, Forge and its relatives: an error in it ends the activation of all LoRAs of
+        the prompt. ``load_lora_for_models`` divides by the number of keys in Forge-Neo.
     """
     cached = getattr(extension, "load_lora_state_dict", None)
     if cached is None:
         return
+    clear = getattr(cached, "cache_clear", lambda: None)
     last: dict[str, FileState | None] = {}
 
     def load_lora_state_dict(original: Any, filename: Any) -> Any:
-        found = file_state(str(filename))
-        if last.setdefault(str(filename), found) != found:
-            last[str(filename)] = found
-            cached.cache_clear()
-        read = original(filename)
-        keys = guarded("reading a bundle", lambda: _keys_left_out(names, str(filename)), frozenset())
+        path = str(filename)
+        found = file_state(path)
+        if last.setdefault(path, found) != found:
+            last[path] = found
+            clear()
+            guarded("replacing a LoRA", apply_again, None)
+        try:
+            read = original(filename)
+        except Exception:
+            _log.exception("The LoRA file %s cannot be read. The other LoRAs of the prompt work without it.", path)
+            names.broken.add(path)
+            return {}
+        keys = guarded("reading a bundle", lambda: _keys_left_out(names, path), frozenset())
         return {key: value for key, value in read.items() if key not in keys} if keys else read
 
+    def load_lora_for_models(original: Any, model: Any, clip: Any, lora: Any, *rest: Any, **options: Any) -> Any:
+        return original(model, clip, lora, *rest, **options) if lora else (model, clip)
+
     hooks.wrap(extension, "load_lora_state_dict", load_lora_state_dict)
-    extension.load_lora_state_dict.cache_clear = cached.cache_clear
+    extension.load_lora_state_dict.cache_clear = clear
+    hooks.wrap(extension, "load_lora_for_models", load_lora_for_models)
 
 
 def _keys_left_out(names: ActiveNames, path: str) -> frozenset[str]:
     """Keys of a file that the webui does not get to see, by the settings as they are now."""
     settings = read_settings()
+    if settings.is_on and (keys := negative_keys(path)):
+        return keys
     # Forge has no handling of bundles that could be preferred.
     leaves_out = settings.is_on and (settings.replaces_built_in or not load_network_reads_file(lora_extension()))
     return names.files.read(path).keys if leaves_out else frozenset()
@@ -120,6 +140,8 @@ class _Filtered:
 def reload_outdated(names: ActiveNames) -> None:
     """Make the webui read LoRAs again if their files were replaced or the current settings require it."""
     read_again(lambda net: _is_outdated(net, names))
+    if names.broken.have_changed():
+        load_again()
 
 
 def _is_outdated(net: Any, names: ActiveNames) -> bool:

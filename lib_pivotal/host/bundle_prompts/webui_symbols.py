@@ -12,9 +12,10 @@ _TOKENIZING = (
     ("modules.sd_hijack_open_clip", "FrozenOpenCLIPEmbedderWithCustomWords"),
     ("modules.sd_hijack_open_clip", "FrozenOpenCLIPEmbedder2WithCustomWords"),
     ("backend.text_processing.classic_engine", "ClassicTextProcessingEngine"),
+    ("backend.text_processing.sd_engine", "ClipEngine"),
 )
 """Host: the classes whose ``tokenize`` gets the prompts: A1111 1.6.1-1.10.1, old Forge, reForge and Forge-classic (the
-first three), Forge since August 2024 (the last)."""
+first three), Forge since August 2024 (the fourth), Forge-Neo of 2026 (the last)."""
 
 
 def store_module() -> Any:

@@ -11,7 +11,9 @@ from typing import TypeVar
 import torch
 from torch import distributed
 
+from lib_pivotal.core.errors import PivotalError
 from lib_pivotal.core.process_group import ProcessGroup, SingleProcess
+from lib_pivotal.core.train.out_of_memory import is_out_of_memory
 
 __all__ = ["TorchGroup", "is_first_process", "local_device", "open_group"]
 
@@ -34,21 +36,50 @@ class TorchGroup:
         self.size = distributed.get_world_size()
 
     def mean_(self, tensor: torch.Tensor) -> None:
-        """Replace ``tensor``, of any shape, in place by its mean over all processes."""
-        distributed.all_reduce(tensor)
+        """Replace ``tensor``, of any shape, in place by its mean over all processes.
+
+        Raises:
+            PivotalError: another process has ended.
+        """
+        with _explained():
+            distributed.all_reduce(tensor)
         tensor /= self.size
 
     def any(self, flag: bool) -> bool:
-        """Whether ``flag`` is set in any process."""
+        """Whether ``flag`` is set in any process.
+
+        Raises:
+            PivotalError: another process has ended.
+        """
         value = torch.tensor(int(flag), device=self._device)
-        distributed.all_reduce(value, distributed.ReduceOp.MAX)
-        return bool(value.item())
+        with _explained():
+            distributed.all_reduce(value, distributed.ReduceOp.MAX)
+            return bool(value.item())
 
     def from_first(self, value: Value) -> Value:
-        """The first process's ``value`` in all of them; it must be possible to pickle it."""
+        """The first process's ``value`` in all of them; it must be possible to pickle it.
+
+        Raises:
+            PivotalError: another process has ended.
+        """
         box = [value]
-        distributed.broadcast_object_list(box, src=0)
+        with _explained():
+            distributed.broadcast_object_list(box, src=0)
         return box[0]
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Turn the error that the processes get when one of them has ended into one with a remedy."""
+    try:
+        yield
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        raise PivotalError(
+            f"Another process of this run has ended, or cannot be reached: {error}",
+            hint="See its messages, and resume the run. What was trained has been kept.",
+        ) from error
 
 
 def is_first_process() -> bool:

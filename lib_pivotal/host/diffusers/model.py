@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lib_pivotal.core.errors import HostError
 from lib_pivotal.core.families import FAMILIES
+from lib_pivotal.core.lora.negative_rows import with_same_rows
 from lib_pivotal.core.lora.targets import is_lora_layer, lora_target
 from lib_pivotal.core.ports import EncodedText, ImageSize, LoraTarget
 from lib_pivotal.core.textual_inversion.conditioning import join_encoders
@@ -86,6 +87,7 @@ class DiffusersModel:
         self.alphas_cumprod = networks.alphas_cumprod
         self.is_v_prediction = networks.is_v_prediction
         self.needs_loss_scaling = dtype == torch.float16
+        self.must_recompute = False
         self.model_name = networks.source.stem if networks.source.is_file() else networks.source.name
 
     @property
@@ -154,4 +156,4 @@ class DiffusersModel:
 
 def _recompute(block: Any, *arguments: Any) -> Any:
     """Not reentrant, so that the LoRA inside gets gradients although the inputs have none; nothing inside is random."""
-    return checkpoint(block, *arguments, use_reentrant=False, preserve_rng_state=False)
+    return checkpoint(with_same_rows(block), *arguments, use_reentrant=False, preserve_rng_state=False)

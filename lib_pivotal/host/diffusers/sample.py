@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from lib_pivotal import __version__
+from lib_pivotal.core.lora.negative_rows import NegativeRows, with_negative_rows
 from lib_pivotal.core.ports import ImageSize, LiveEmbeddings, Sample, SampleRequest
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
@@ -69,7 +70,8 @@ class DiffusersSampler:
                 return None
             denoised = self._denoised(x, t, sigma, cond)
             if request.cfg_scale != 1.0:
-                denoised_uncond = self._denoised(x, t, sigma, uncond)
+                with with_negative_rows(NegativeRows(0, len(x))):
+                    denoised_uncond = self._denoised(x, t, sigma, uncond)
                 denoised = denoised_uncond + request.cfg_scale * (denoised - denoised_uncond)
             x = x + (next_sigma - sigma) * (x - denoised) / sigma
         return x

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from lib_pivotal.core.events import Event, Finished, Prepared, Preparing, SampleReady, Saved, StepDone, Warned
 
-__all__ = ["WebuiProgress", "exclusive"]
+__all__ = ["WebuiProgress", "exclusive", "must_stop"]
 
 
 class WebuiProgress:
@@ -74,6 +74,17 @@ class WebuiProgress:
         from modules import shared
 
         shared.state.assign_current_image(event.image.copy())
+
+
+def must_stop() -> bool:
+    """Whether the user has pressed the webui's Interrupt.
+
+    Host: modules/shared_state.py, ``interrupted``, A1111 1.6.1-1.10.1, Forge, reForge, and ``stopping_generation``,
+    from 1.8: flags of the whole webui, also set by Interrupt for a generation that waits in the queue.
+    """
+    from modules import shared
+
+    return bool(shared.state.interrupted or getattr(shared.state, "stopping_generation", False))
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ CHART = {
     "highest_norm": "Highest norm of an embedding (right)",
     "mean_norm": "Mean norm of the embeddings (right)",
     "lowest_norm": "Lowest norm of an embedding (right)",
+    "change": "Largest change of a weight, {name} (right)",
     "step": "Step {step}",
     "hint": "Point at the chart, or select it and press the arrow keys, to read values.",
     "later": "The loss is plotted here during training.",

@@ -120,7 +120,12 @@ MESSAGES = {
     "is_stopping": "stopping",
     "stopped_early": "Stopped before the first step; there is nothing to keep.",
     "log": "Log: {path}",
-    "memory": "GPU memory: about {needed} GiB needed in addition to the model, {free} GiB free.",
+    "memory": "GPU memory: about {needed} GiB needed in addition to what was on it, {free} GiB free.",
+    "memory_estimate": (
+        "GPU memory, including the model: about {training} GiB for training and {encoding} GiB for encoding the "
+        "images; {available} GiB are available."
+    ),
+    "memory_will_save": " Memory-saving mode will be on, which is slower.",
     "memory_saves": " Memory-saving mode is on, which is slower.",
     "memory_peak": " Peak: {peak} GiB including the model.",
     "run_folder": "Run folder: {path}",

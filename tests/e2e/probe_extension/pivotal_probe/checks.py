@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from pivotal_probe.hosts import embedding_stores, is_forge, networks_of
+
 
 def digest(tensor: torch.Tensor) -> str:
     """sha256 of a tensor's bytes and type."""
@@ -16,38 +18,71 @@ def digest(tensor: torch.Tensor) -> str:
 
 def fingerprint() -> dict[str, Any]:
     """Everything of the model and the webui that a run must leave as it was."""
-    from modules import processing, sd_hijack, sd_models, shared
+    from modules import processing, sd_models, shared
 
     model = sd_models.model_data.sd_model
-    weights = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        weights.update(name.encode() + digest(tensor).encode())
-    modules = list(model.modules())
-    optimizer = sd_hijack.current_optimizer
+    networks = networks_of(model)
+    parameters = [item for network in networks.values() for item in network.parameters()]
+    modules = [item for network in networks.values() for item in network.modules()]
+    stores = embedding_stores(model)
     return {
-        "weights": weights.hexdigest(),
-        "tensors": len(model.state_dict()),
-        "alphas": digest(model.alphas_cumprod),
-        "requires_grad": sum(item.requires_grad for item in model.parameters()),
-        "grads": sum(item.grad is not None for item in model.parameters()),
-        "inference": sum(item.is_inference() for item in model.parameters()),
+        "weights": {part: weights_of(network) for part, network in networks.items()},
+        "grads": sum(item.grad is not None for item in parameters),
         "hooks": sum(len(item._forward_hooks) + len(item._forward_pre_hooks) for item in modules),
         "forwards": sum("forward" in item.__dict__ for item in modules),
+        "low_memory": [model.lowvram, sorted({"encode", "decode"} & set(vars(model.first_stage_model)))],
         "checkpoint_flags": sum(bool(item.__dict__.get("use_checkpoint")) for item in modules),
-        "attention": optimizer.name if optimizer else None,
+        "own methods": sum("_forward" in item.__dict__ for item in modules),
         "checkpoint": model.sd_checkpoint_info.title,
         "options": {name: shared.opts.data.get(name) for name in ("sd_model_checkpoint", "CLIP_stop_at_last_layers")},
         "live_previews": shared.opts.live_previews_enable,
         "parallel": shared.parallel_processing_allowed,
-        "embeddings": sorted(sd_hijack.model_hijack.embedding_db.word_embeddings),
-        "lookup": sorted(str(key) for key in sd_hijack.model_hijack.embedding_db.ids_lookup),
-        "hypernetworks": len(shared.loaded_hypernetworks),
-        "circular": sd_hijack.model_hijack.circular_enabled,
+        "embeddings": [sorted(store.word_embeddings) for store in stores],
+        "lookup": [sorted(str(key) for key in store.ids_lookup) for store in stores],
         "cached_conds": processing.StableDiffusionProcessing.cached_c[0] is not None,
-        "devices": sorted({str(item.device) for item in model.parameters()}),
-        "dtypes": sorted({str(item.dtype) for item in model.parameters()}),
+        "devices": sorted({str(item.device) for item in parameters}),
         "job": [shared.state.job, shared.state.job_count],
         "flags": [shared.state.interrupted, shared.state.skipped],
+        **(_of_forge(model) if is_forge(model) else _of_a1111(model, parameters)),
+    }
+
+
+def weights_of(network: torch.nn.Module) -> str:
+    """sha256 of all weights of a network, without Forge's copies of a layer under a second name."""
+    weights = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        if not name.endswith("token_embedding.weight") or "wrapped" not in name:
+            weights.update(name.encode() + digest(tensor).encode())
+    return weights.hexdigest()
+
+
+def _of_a1111(model: Any, parameters: list[Any]) -> dict[str, Any]:
+    from modules import sd_hijack, shared
+
+    optimizer = getattr(sd_hijack, "current_optimizer", None)
+    return {
+        "alphas": digest(model.alphas_cumprod),
+        # reForge's model is frozen by the first run and stays so.
+        "requires_grad": 0 if hasattr(model, "forge_objects") else sum(item.requires_grad for item in parameters),
+        "inference": sum(item.is_inference() for item in parameters),
+        "attention": optimizer.name if optimizer else None,
+        "hypernetworks": len(shared.loaded_hypernetworks),
+        "circular": sd_hijack.model_hijack.circular_enabled,
+        "dtypes": sorted({str(item.dtype) for item in parameters}),
+    }
+
+
+def _of_forge(model: Any) -> dict[str, Any]:
+    from backend.nn import unet
+    from modules import processing, sd_models
+
+    objects = model.forge_objects_original
+    return {
+        "attention": unet.attention_function.__name__,
+        "reload": [processing.forge_model_reload.__name__, sd_models.forge_model_reload.__name__],
+        "merged": [len(item.lora_loader.backup) for item in (objects.unet, objects.clip.patcher)],
+        "sigmas": digest(objects.unet.model.predictor.sigmas),
+        "parameters": str(sd_models.model_data.forge_loading_parameters),
     }
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from pivotal_probe.hosts import read_embeddings_again
+
 _SEEN: dict[str, list[Any]] = {"conds": [], "comments": [], "errors": []}
 
 
@@ -100,10 +102,7 @@ def card_html(page: str) -> dict[str, str]:
 
 def reload_textual_inversion() -> dict[str, int]:
     """What the refresh button of the page of embeddings does."""
-    from modules import sd_hijack
-
-    sd_hijack.model_hijack.embedding_db.load_textual_inversion_embeddings(force_reload=True)
-    return {"known": len(sd_hijack.model_hijack.embedding_db.word_embeddings)}
+    return {"known": read_embeddings_again()}
 
 
 def _task(prompt: str | list[str]) -> Any:

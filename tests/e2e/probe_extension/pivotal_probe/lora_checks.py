@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from lib_pivotal.core.lora.kinds import adapter_in_file
+from pivotal_probe.hosts import read_embeddings_again, remove_merged
 
 
 def lora_delta(name: str) -> dict[str, Any]:
@@ -42,7 +43,7 @@ def lora_delta(name: str) -> dict[str, Any]:
             difference = float((theirs.reshape(ours.shape).float() - ours).abs().max()) / scale
             worst[kind] = max(worst.get(kind, 0.0), difference)
             count[kind] = count.get(kind, 0) + 1
-        networks.load_networks([])
+        networks.load_networks([], [], [])
     return {"worst": worst, "count": count, "lost": lost}
 
 
@@ -51,7 +52,7 @@ def _delta(shape: torch.Size, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
     adapter = adapter_in_file(shape, tensors)
     parameters = {name: torch.zeros(size) for name, size in adapter.shapes.items()}
     adapter.load(parameters, tensors)
-    return adapter.delta(parameters)
+    return adapter.delta(parameters, None)
 
 
 def _weight_of(module: Any, key: str) -> torch.Tensor:
@@ -73,9 +74,11 @@ def conds(prompt: str, lora: str = "") -> dict[str, Any]:
         networks.list_available_networks()
         # The weights of a LoRA must not act here: only its embeddings are compared.
         networks.load_networks([lora] if lora else [], [0.0], [0.0], [None])
+        # Forge calculates with the weights that the last generation left merged.
+        remove_merged(shared.sd_model)
         given = prompt_parser.SdConditioning([prompt], width=64, height=64)
         cond = shared.sd_model.get_learned_conditioning(given)
-        networks.load_networks([])
+        networks.load_networks([], [], [])
     parts = [cond[key] for key in sorted(cond)] if isinstance(cond, dict) else [cond]
     joined = torch.cat([part.flatten() for part in parts])
     return {"digest": digest(joined), "norm": float(joined.norm())}
@@ -86,7 +89,6 @@ def export_embeddings(lora: str, folder: str) -> list[str]:
     from pathlib import Path
 
     import networks
-    from modules import sd_hijack
     from safetensors.torch import load_file, save_file
 
     networks.list_available_networks()
@@ -98,7 +100,7 @@ def export_embeddings(lora: str, folder: str) -> list[str]:
     for name, tensors in found.items():
         save_file(tensors, str(Path(folder) / f"{name}.safetensors"))
     names = list(found)
-    sd_hijack.model_hijack.embedding_db.load_textual_inversion_embeddings(force_reload=True)
+    read_embeddings_again()
     return names
 
 
@@ -106,11 +108,9 @@ def remove_embeddings(names: list[str], folder: str) -> dict[str, int]:
     """Take the files of :func:`export_embeddings` away again."""
     from pathlib import Path
 
-    from modules import sd_hijack
-
     for name in names:
         (Path(folder) / f"{name}.safetensors").unlink()
-    sd_hijack.model_hijack.embedding_db.load_textual_inversion_embeddings(force_reload=True)
+    read_embeddings_again()
     return {"removed": len(names)}
 
 

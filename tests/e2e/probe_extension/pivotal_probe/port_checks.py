@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 from typing import Any
@@ -9,12 +10,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from lib_pivotal.core.activations.lean import lean
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import HostError
 from lib_pivotal.core.events import Control
 from lib_pivotal.core.lora.adapter_set import AdapterSet, attach
 from lib_pivotal.core.ports import ImageSize, SampleRequest
+from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
 from lib_pivotal.core.textual_inversion.prompt_chunks import PromptChunker
+from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
+from lib_pivotal.core.train.batches import Batch
+from lib_pivotal.core.train.guided_prediction import GuidedPrediction
+from lib_pivotal.core.train.prediction import CaptionPrediction
 from pivotal_probe.checks import digest
 
 _TASK = "task(pivotal-probe)"
@@ -119,10 +126,11 @@ def training_step() -> dict[str, Any]:
             for layer in lora.layers:
                 layer.parameters["up"].normal_(0, 0.02, generator=generator)
 
-        def step(enabled: bool) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        def step(enabled: bool, saves: bool | None = None) -> tuple[torch.Tensor, list[torch.Tensor]]:
             vectors.grad = None
             lora.flat.clear_gradient()
-            with attach([lora]), model.checkpointing(enabled=enabled):
+            leaner = contextlib.nullcontext() if saves is None else lean(model.unet, model.autocast, saves=saves)
+            with attach([lora]), leaner, model.checkpointing(enabled=enabled):
                 model.verify()
                 encoded = [_encode(model, "probeword and more", {"probeword": (0, 2)}, vectors)[0] for _ in range(2)]
                 joined = type(encoded[0])(torch.cat([item.hidden for item in encoded]))
@@ -135,6 +143,9 @@ def training_step() -> dict[str, Any]:
         plain, plain_grads = step(False)
         again, again_grads = step(True)
         result["checkpointing"] = max(_difference(a, b) for a, b in zip(plain_grads, again_grads, strict=True))
+        for name, saves in (("keeping_less", False), ("keeping_least", True)):
+            leaner = step(False, saves)[1]
+            result[name] = max(_difference(a, b) for a, b in zip(plain_grads, leaner, strict=True))
         result["checkpointing_output"] = _difference(plain, again)
         result["without_gradient"] = sum(not bool(item.any()) for item in plain_grads)
         result["leaves"] = len(plain_grads)
@@ -155,6 +166,41 @@ def training_step() -> dict[str, Any]:
         result["schedule"] = _difference(model.alphas_cumprod.double(), exact)
         result["name"] = model.model_name
     return result
+
+
+def guided_step(kind: str = "lora") -> dict[str, Any]:
+    """Gradients of captions against their negative captions, with and without checkpointing."""
+    host = _host()
+    with host.exclusive(_TASK), host.borrow(TrainConfig(), Control()) as borrowed:
+        model = borrowed.model
+        generator = torch.Generator().manual_seed(5)
+        chosen = [(target, 4) for target in model.lora_targets() if target.part == "unet" and target.role != "other"]
+        lora = AdapterSet.with_ranks("unet", chosen, 0.5, 1, model.device, kind=kind)
+        lora.flat.values.data.normal_(0, 0.02, generator=generator)
+        vectors = (torch.randn(4, model.text_encoders[0].width, generator=generator) * 0.1).requires_grad_()
+        embeddings = EmbeddingWeights({"probeword": (0, 2), "neg_probeword": (2, 2)}, {"clip_l": vectors})
+        captions = CaptionPrediction(model, TextConditioner(model, embeddings))
+        batch = Batch(
+            latents=torch.randn(2, 4, 16, 16, generator=generator),
+            noise=torch.zeros(2, 4, 16, 16),
+            timesteps=torch.tensor([10, 700]),
+            # Of different lengths, so that there are two predictions.
+            captions=["probeword and more", "one, two, " * 40 + "probeword"],
+            sizes=[ImageSize((64, 64), (0, 0), (64, 64))] * 2,
+            negatives=["neg_probeword"] * 2,
+        )
+
+        def gradients(enabled: bool) -> list[torch.Tensor]:
+            vectors.grad = None
+            lora.flat.clear_gradient()
+            with attach([lora]), model.checkpointing(enabled=enabled):
+                (GuidedPrediction(captions, 3.0)(batch.latents, batch) ** 2).mean().backward()
+            return [lora.flat.gradient.clone(), vectors.grad.clone()]
+
+        plain, again = gradients(False), gradients(True)
+        largest = [float(item.abs().max()) for item in plain]
+        differences = [_difference(one, other) for one, other in zip(plain, again, strict=True)]
+        return {"largest": largest, "difference": max(a / b for a, b in zip(differences, largest, strict=True))}
 
 
 def lora_names() -> dict[str, Any]:
@@ -266,4 +312,14 @@ def raise_mid_step() -> dict[str, str]:
     return {"error": ""}
 
 
-CHECKS = (encoding, literal_brackets, attention, training_step, lora_names, preview, identity, raise_mid_step)
+CHECKS = (
+    encoding,
+    literal_brackets,
+    attention,
+    training_step,
+    guided_step,
+    lora_names,
+    preview,
+    identity,
+    raise_mid_step,
+)

@@ -17,16 +17,17 @@ class WebuiVae:
     """Encodes images with the loaded VAE; implements ``core.ports.VAE``.
 
     Args:
-        model: the webui's model.
+        vae: the webui's VAE, which has ``encoder`` and ``quant_conv``.
+        scale: factor from its latents to the UNet's.
         offloading: brings the VAE to the device for each use.
         in_fp32: always encode in fp32; otherwise only where the VAE's own type overflows.
     """
 
     scale_factor = 8
 
-    def __init__(self, model: Any, offloading: Offloading, *, in_fp32: bool = False) -> None:
-        self._vae = model.first_stage_model
-        self._scale = float(model.scale_factor)
+    def __init__(self, vae: Any, scale: float, offloading: Offloading, *, in_fp32: bool = False) -> None:
+        self._vae = vae
+        self._scale = float(scale)
         self._in_fp32 = in_fp32
         self._offloading = offloading
         self._identity = ""
@@ -67,8 +68,9 @@ class WebuiVae:
     def _posterior(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Scaled mean and standard deviation, fp32 on the CPU.
 
-        Host: ldm/models/autoencoder.py, ``AutoencoderKL.encode``, A1111 1.6.1-1.10.1: encoder, then ``quant_conv``
-        gives mean and log variance; the latter is clamped to -30 … 20.
+        Host: ldm/models/autoencoder.py, ``AutoencoderKL.encode``, A1111 1.6.1-1.10.1, and backend/nn/vae.py,
+            ``IntegratedAutoencoderKL.encode``, Forge: encoder, then ``quant_conv`` gives mean and log variance; the
+            latter is clamped to -30 … 20.
         """
         weight = next(self._vae.parameters())
         moments = self._vae.quant_conv(self._vae.encoder(pixels.to(weight)))

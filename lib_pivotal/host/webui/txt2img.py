@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +25,16 @@ _SAMPLER = "Euler"
 """In every version, deterministic, and its images change smoothly with the model."""
 
 
-def make_task(request: SampleRequest, model: Any, **options: Any) -> Any:
+def make_task(request: SampleRequest, model: Any, runner: Callable[[], Any] | None = None, **options: Any) -> Any:
     """The webui's description of one image; nothing is saved, and no script of another extension runs.
 
     Args:
         request: what to make.
         model: the webui's model.
+        runner: gives the scripts of the task; None for a webui that does without.
         options: further fields.
 
-    Host: modules/processing.py, ``StableDiffusionProcessing``, A1111 1.6.1-1.10.1: with ``scripts`` None no
+    Host: modules/processing.py, ``StableDiffusionProcessing``, A1111 1.6.1-1.10.1, Forge: with ``scripts`` None no
         script runs.
     """
     from modules import processing
@@ -59,6 +60,9 @@ def make_task(request: SampleRequest, model: Any, **options: Any) -> Any:
     # Host: modules/processing.py, ``scheduler``, A1111 1.9-1.10.1: without it each generation logs a warning.
     if hasattr(task, "scheduler"):
         task.scheduler = "Automatic"
+    if runner is not None:
+        task.scripts = runner()
+        task.script_args = []
     return task
 
 

@@ -1,17 +1,18 @@
-/* The page's side of a comparison: asks the server for its state while one is being made, and shows the webui's own
-   progress bar. Like pivotal.js it stores nothing: after a reload everything comes from the server. */
+/* The page's side of work in the background other than training, such as a comparison: asks the server for its state
+   while it is being done, and shows the webui's own progress bar. Like pivotal.js it stores nothing: after a reload
+   everything comes from the server. */
 
-var pivotalComparison = (function() {
+var pivotalWork = (function() {
     "use strict";
 
     const POLL_MS = 1500;
-    const PLACES = ["result", "bundles"];
+    const PLACES = ["compare_result", "compare_bundles", "fuse"];
 
     const states = {};
     const shown = {};
 
     function element(place, name) {
-        const id = `pivotal_compare_${place}_${name}`;
+        const id = `pivotal_${place}_${name}`;
         return gradioApp().getElementById(id) || document.getElementById(id);
     }
 
@@ -41,7 +42,7 @@ var pivotalComparison = (function() {
         }, null);
     }
 
-    // Called with the server's answer after every event of a comparison.
+    // Called with the server's answer after every event of such work.
     function update(place, text) {
         let status;
         try {
@@ -63,7 +64,7 @@ var pivotalComparison = (function() {
         for (const place of PLACES) {
             const before = shown[place];
             shown[place] = isVisible(place) && !document.hidden;
-            // When it appears, because another part, page or the API may have started one; and while one is being made.
+            // When it appears, because another part, page or the API may have started it; and while it is being done.
             if (shown[place] && (!before || !states[place] || states[place].isActive)) {
                 refresh(place);
             }

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,9 @@ from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import HostError
 from lib_pivotal.core.families import FAMILIES
 from lib_pivotal.core.ports import Sample, SampleRequest
-from lib_pivotal.host.a1111.obstacles import family_to_train
-from lib_pivotal.host.a1111.txt2img import (
+from lib_pivotal.host.webui.checkpoint_choice import family_to_train
+from lib_pivotal.host.webui.lora_extension import find_file, list_files_again
+from lib_pivotal.host.webui.txt2img import (
     forget_conds,
     generate,
     make_task,
@@ -25,17 +24,34 @@ from lib_pivotal.host.a1111.txt2img import (
     same_prompt_history,
     was_interrupted,
 )
-from lib_pivotal.host.webui.lora_extension import find_file, list_files_again
 
-__all__ = ["A1111Comparison"]
-
-_log = logging.getLogger("pivotal.host.comparison")
+__all__ = ["WebuiComparison"]
 
 _NOT_IN_TAGS = frozenset(":<>,=")
 
 
-class A1111Comparison:
-    """Implements ``app.ports.ComparisonHost``."""
+class WebuiComparison:
+    """Implements ``app.ports.ComparisonHost``.
+
+    Args:
+        family_of: family of the webui's model.
+        load_checkpoint: loads a checkpoint by its title, empty for the selected one, and leaves the user's selection as
+            it is; returns the webui's record.
+        same_checkpoint: after this context, the checkpoint that was loaded before is loaded again.
+        runner: gives the scripts of a generation; None where the webui does without.
+    """
+
+    def __init__(
+        self,
+        family_of: Callable[[Any], str],
+        load_checkpoint: Callable[[str], Any],
+        same_checkpoint: Callable[[], AbstractContextManager[None]],
+        runner: Callable[[], Any] | None = None,
+    ) -> None:
+        self._family_of = family_of
+        self._load_checkpoint = load_checkpoint
+        self._same_checkpoint = same_checkpoint
+        self._runner = runner
 
     def checkpoints(self) -> list[str]:
         """Titles of all checkpoints, as the webui lists them."""
@@ -56,7 +72,7 @@ class A1111Comparison:
         Args:
             checkpoint: its title; empty for the selected one.
         """
-        name = family_to_train(TrainConfig(checkpoint=checkpoint))
+        name = family_to_train(TrainConfig(checkpoint=checkpoint), self._family_of)
         return FAMILIES[name].title if name in FAMILIES else ""
 
     def label_of(self, path: Path) -> str:
@@ -114,7 +130,7 @@ class A1111Comparison:
 
         with ExitStack() as stack:
             stack.enter_context(same_prompt_history())
-            stack.enter_context(_same_checkpoint())
+            stack.enter_context(self._same_checkpoint())
             stack.callback(forget_conds)
             forget_conds()
             # Host: modules/shared_state.py, ``State.job_count``, ``State.nextjob``, A1111 1.6.1-1.10.1: each generation
@@ -133,10 +149,11 @@ class A1111Comparison:
         from modules import shared
 
         with pinned_options(_options(request)):
-            info = _load(checkpoint)
+            info = self._load_checkpoint(checkpoint)
             # The generation itself loads the selected one, if another one is loaded.
             with pinned_options({"sd_model_checkpoint": info.title}):
-                made = generate(make_task(request, shared.sd_model), "an image", "See the webui's console for details.")
+                task = make_task(request, shared.sd_model, self._runner)
+                made = generate(task, "an image", "See the webui's console for details.")
         return made and Sample(made.image, _with_tags(made.infotext, request.prompt))
 
     def interrupt(self, task_id: str) -> None:
@@ -194,38 +211,3 @@ def _options(request: SampleRequest) -> dict[str, Any]:
     if request.clip_skip:
         options["CLIP_stop_at_last_layers"] = request.clip_skip
     return options
-
-
-def _load(checkpoint: str) -> Any:
-    """Load a checkpoint unless it is loaded, and leave the user's selection as it is; returns the webui's record."""
-    from modules import sd_models, shared
-
-    info = sd_models.get_closet_checkpoint_match(checkpoint) if checkpoint else None
-    if checkpoint and info is None:
-        raise HostError(f"The webui has no checkpoint {checkpoint!r}.", hint="Refresh its list and choose another one.")
-    try:
-        with sd_models.SkipWritingToConfig():
-            sd_models.reload_model_weights(info=info)
-    except Exception as error:
-        raise HostError(f"The checkpoint {checkpoint} could not be loaded: {error}", hint="Choose another.") from error
-    return shared.sd_model.sd_checkpoint_info
-
-
-@contextlib.contextmanager
-def _same_checkpoint() -> Iterator[None]:
-    """Afterwards, load the checkpoint that is loaded now.
-
-    Host: modules/sd_models.py, ``reload_model_weights``, A1111 1.6.1-1.10.1: does nothing if it is loaded.
-    """
-    from modules import sd_models, shared
-
-    # The first access loads the selected one if none is loaded yet.
-    before = shared.sd_model.sd_checkpoint_info
-    try:
-        yield
-    finally:
-        try:
-            with sd_models.SkipWritingToConfig():
-                sd_models.reload_model_weights(info=before)
-        except Exception:
-            _log.exception("Could not load %s again after a comparison.", before.title)

@@ -1,0 +1,101 @@
+"""Which model Forge has loaded, and whether it can be trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.errors import HostError
+from lib_pivotal.core.families import FAMILIES
+
+__all__ = ["family_of", "is_v_prediction", "native_resolution", "require_trainable", "text_engines", "unet_of"]
+
+
+def unet_of(engine: Any) -> Any:
+    """The UNet itself, without the wrapper that computes with sigmas.
+
+    Host: backend/modules/k_model.py, ``KModel.diffusion_model``, Forge.
+    """
+    return engine.forge_objects_original.unet.model.diffusion_model
+
+
+def family_of(engine: Any) -> str:
+    """Name of the loaded model's family, see ``core.families``; empty for other kinds of models.
+
+    Host: backend/diffusion_engine/base.py, ``is_sd1``, ``is_sd2``, ``is_sdxl``, Forge: set by each engine.
+    """
+    return next((name for name in FAMILIES if getattr(engine, f"is_{name}", False)), "")
+
+
+def text_engines(engine: Any) -> list[Any]:
+    """The text engines of a trainable model, in the order in which the UNet gets their outputs.
+
+    Host: backend/diffusion_engine/sdxl.py, ``text_processing_engine_l``, ``text_processing_engine_g``, and sd15.py,
+        sd20.py, ``text_processing_engine``, Forge: an SDXL refiner has only the second one.
+    """
+    names = ("text_processing_engine", "text_processing_engine_l", "text_processing_engine_g")
+    return [getattr(engine, name) for name in names if hasattr(engine, name)]
+
+
+def is_v_prediction(engine: Any) -> bool:
+    """Whether Forge uses the model as one that predicts velocity.
+
+    Host: backend/modules/k_prediction.py, ``prediction_type``, Forge: ``epsilon``, ``v_prediction``, ``edm``.
+    """
+    return str(engine.forge_objects_original.unet.model.predictor.prediction_type) == "v_prediction"
+
+
+def native_resolution(engine: Any) -> int:
+    """Side in px that a trainable model was made for; Forge keeps nothing that says so."""
+    family = FAMILIES[family_of(engine)]
+    return family.resolution_for(64 if family.is_v2 else None, is_v_prediction=is_v_prediction(engine))
+
+
+def _untrainable_kind(engine: Any) -> str:
+    """What a model is that cannot be trained, such as "an SDXL refiner"; empty for one that can.
+
+    Host: backend/diffusion_engine/base.py, ``is_inpaint``, Forge.
+    """
+    name = family_of(engine)
+    if not name:
+        return f"a {type(engine).__name__} model"
+    family = FAMILIES[name]
+    if len(text_engines(engine)) != len(family.text_encoders):
+        return "an SDXL refiner"
+    if getattr(engine, "is_inpaint", False):
+        return f"an inpainting model ({family.title})"
+    model = engine.forge_objects_original.unet.model
+    if model.diffusion_model.in_channels != model.diffusion_model.out_channels:
+        return f"an {family.title} model whose UNet gets another image in addition"
+    kind = str(model.predictor.prediction_type)
+    return "" if kind in ("epsilon", "v_prediction") else f"an {family.title} model with predictions of the kind {kind}"
+
+
+def require_trainable(engine: Any, config: TrainConfig) -> None:
+    """Refuse every model that this version cannot train with these settings.
+
+    Raises:
+        HostError: there is no model, it is of a kind that cannot be trained, or its weights are stored in a way that
+            has no gradients or, for a DoRA, no norms. The message says which.
+
+    Host: backend/loader.py, ``storage_dtype``, Forge: a torch type, or ``nf4``, ``fp4`` or ``gguf``.
+    """
+    if getattr(engine, "sd_checkpoint_info", None) is None:
+        raise HostError("No checkpoint is loaded in the webui.", hint="Select a checkpoint that loads, then train.")
+    name = engine.sd_checkpoint_info.name
+    untrainable = _untrainable_kind(engine)
+    if untrainable:
+        titles = [family.title for family in FAMILIES.values()]
+        trainable = f"{', '.join(titles[:-1])} and {titles[-1]}"
+        raise HostError(
+            f"{name} is {untrainable}.", hint=f"{trainable} checkpoints can be trained; select one of them."
+        )
+    stored = engine.forge_objects_original.unet.model.storage_dtype
+    if not isinstance(stored, torch.dtype):
+        hint = "Set Diffusion in Low Bits at the top of the page to Automatic, and select a checkpoint in fp16 or fp8."
+        raise HostError(f"The weights of {name} are quantized to {stored}, which cannot be trained.", hint=hint)
+    if stored.itemsize == 1 and config.lora_kind == "dora":
+        hint = "Choose another kind of LoRA, or set Diffusion in Low Bits at the top of the page to Automatic."
+        raise HostError(f"The weights of {name} are in fp8, from which a DoRA cannot be trained.", hint=hint)

@@ -1,0 +1,49 @@
+"""Borrows reForge's model: prepares it for training and restores everything afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.events import Control
+from lib_pivotal.host.a1111.lease import freeze, load, refresh_at_the_end, remove_leftovers
+from lib_pivotal.host.a1111.model import A1111Model
+from lib_pivotal.host.reforge.family import require_trainable
+from lib_pivotal.host.reforge.memory import release, remove_loras, settle
+from lib_pivotal.host.reforge.sample import ReforgeSampler
+from lib_pivotal.host.webui.restoring import stop_live_previews, undo_later
+
+__all__ = ["Borrowed", "borrow"]
+
+
+class Borrowed(NamedTuple):
+    """What the webui lends to a run; has the fields of ``app.ports.Borrowed``, which a host cannot import."""
+
+    model: A1111Model
+    sampler: ReforgeSampler
+
+
+@contextlib.contextmanager
+def borrow(config: TrainConfig, control: Control) -> Iterator[Borrowed]:
+    """Prepare the selected checkpoint for training and lend it. Call while holding the webui's queue lock.
+
+    Every change is undone in reverse order on any kind of exit.
+
+    Raises:
+        HostError: the model cannot be trained; nothing was changed except for the choice of checkpoint, which is
+            restored.
+    """
+    with ExitStack() as stack:
+        model: Any = load(config.checkpoint, stack)
+        require_trainable(model)
+        refresh_at_the_end(stack)
+        stop_live_previews(stack)
+        undo_later(stack, "the placement of the model", release)
+        remove_leftovers(model, stack, remove_loras)
+        settle(model)
+        freeze(model, stack)
+        borrowed = A1111Model(model, config, control)
+        yield Borrowed(borrowed, ReforgeSampler(model, borrowed))

@@ -1,0 +1,66 @@
+"""Embeddings that are being trained, made known to the webui's prompts for the time of a preview."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from lib_pivotal.core.ports import LiveEmbeddings
+
+__all__ = ["registered"]
+
+
+@contextlib.contextmanager
+def registered(
+    stores: Sequence[Any],
+    embeddings: LiveEmbeddings,
+    tokenize: Callable[[list[str]], Sequence[Sequence[int]]],
+    make: Callable[[Any, str], Any],
+    model: Sequence[Any] = (),
+) -> Iterator[None]:
+    """Within the context ``embeddings`` work in prompts; installed ones with the same name are set aside.
+
+    Args:
+        stores: the webui's stores of embeddings, one for all encoders or one for each.
+        embeddings: to register.
+        tokenize: the webui's tokenizer.
+        make: the webui's class ``Embedding``; takes vectors and name.
+        model: what the stores' functions take in addition: A1111's the model, Forge's nothing.
+
+    Host: modules/textual_inversion/textual_inversion.py, ``Embedding``, A1111 1.6.1-1.10.1, and
+        backend/text_processing/textual_inversion.py, Forge: one that is not loaded from a file must be given
+        ``vectors`` (with 0 the name disappears from the prompt) and ``filename`` (None breaks the page of cards).
+    """
+    aside: list[tuple[Any, Any]] = []
+    ours: list[tuple[Any, Any]] = []
+    try:
+        for name, parts in embeddings.items():
+            ids = tokenize([name])[0]
+            embedding = _embedding(name, parts, make)
+            for store in stores:
+                for other_ids, other in list(store.ids_lookup.get(ids[0], [])):
+                    if list(other_ids) == list(ids):
+                        aside.append((store, other))
+                        store.register_embedding_by_name(None, *model, other.name)
+                ours.append((store, embedding))
+                store.register_embedding(embedding, *model)
+        yield
+    finally:
+        for store, embedding in ours:
+            if store.word_embeddings.get(embedding.name) is embedding:
+                store.register_embedding_by_name(None, *model, embedding.name)
+        for store, other in aside:
+            if other.name not in store.word_embeddings:
+                store.register_embedding(other, *model)
+
+
+def _embedding(name: str, parts: Any, make: Callable[[Any, str], Any]) -> Any:
+    vectors = {encoder: values.detach().float().clone() for encoder, values in parts.items()}
+    first = next(iter(vectors.values()))
+    # For a model with one encoder the webui expects the tensor itself.
+    embedding = make(vectors if len(vectors) > 1 else first, name)
+    embedding.vectors = len(first)
+    embedding.shape = sum(values.shape[1] for values in vectors.values())
+    embedding.filename = f"{name}.safetensors"
+    return embedding

@@ -1,0 +1,376 @@
+"""Small models made of Forge's own classes, trained through our adapter; run by Forge's own Python.
+
+``python forge_engine_checks.py FORGE FAMILY STORAGE``; prints what the tests compare, as JSON on the last line. Of the
+webui itself there are only stubs; the models, their loading into memory and the merging of LoRAs are Forge's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+FORGE = Path(sys.argv[1])
+sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(FORGE), str(FORGE / "packages_3rdparty")]
+sys.path.insert(1, str(FORGE / "repositories" / "huggingface_guess"))
+FAMILY, STORAGE = sys.argv[2:4]
+sys.argv[1:] = ["--always-cpu"]
+
+
+def _stub(name: str, **values: Any) -> Any:
+    module = types.ModuleType(name)
+    module.__dict__.update(values)
+    module.__path__ = []
+    sys.modules[name] = module
+    parent, _, last = name.rpartition(".")
+    if parent:
+        setattr(sys.modules[parent], last, module)
+    return module
+
+
+OPTIONS = types.SimpleNamespace(data={}, data_labels={}, emphasis="Original", sdxl_crop_left=0, sdxl_crop_top=0)
+STATE = types.SimpleNamespace(interrupted=False, stopping_generation=False, current_latent=None)
+_stub("modules")
+_stub("modules.shared", opts=OPTIONS, state=STATE, parallel_processing_allowed=True)
+_stub("modules.devices", torch_gc=lambda: None)
+DATA = types.SimpleNamespace(sd_model=None, forge_loading_parameters={"checkpoint_info": None})
+_stub(
+    "modules.sd_models", model_data=DATA, get_closet_checkpoint_match=lambda name: None, forge_model_reload=lambda: None
+)
+_cached = {name: [None, None] for name in ("cached_c", "cached_uc", "cached_hr_c", "cached_hr_uc")}
+_task = type("Task", (), _cached)
+_stub(
+    "modules.processing", StableDiffusionProcessing=_task, StableDiffusionProcessingTxt2Img=_task,
+    forge_model_reload=lambda: None, need_global_unload=False,
+)  # fmt: skip
+_stub("modules_forge")
+_stub("modules_forge.main_entry", refresh_model_loading_parameters=lambda: None)
+
+import torch  # noqa: E402
+from backend import memory_management, operations  # noqa: E402
+from backend.diffusion_engine import sd15, sd20, sdxl  # noqa: E402
+from backend.nn.clip import IntegratedCLIP  # noqa: E402
+from backend.nn.unet import IntegratedUNet2DConditionModel  # noqa: E402
+from backend.nn.vae import IntegratedAutoencoderKL  # noqa: E402
+from diffusers import EulerDiscreteScheduler  # noqa: E402
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, modeling_utils  # noqa: E402
+
+from lib_pivotal.core.activations.lean import lean  # noqa: E402
+from lib_pivotal.core.config.schema import TrainConfig  # noqa: E402
+from lib_pivotal.core.errors import HostError  # noqa: E402
+from lib_pivotal.core.events import Control  # noqa: E402
+from lib_pivotal.core.lora.adapter_set import AdapterSet, attach  # noqa: E402
+from lib_pivotal.core.ports import EncodedText, ImageSize  # noqa: E402
+from lib_pivotal.core.textual_inversion.prompt_chunks import PromptChunker  # noqa: E402
+from lib_pivotal.host.forge.family import require_trainable  # noqa: E402
+from lib_pivotal.host.forge.lease import borrow  # noqa: E402
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "fp8": torch.float8_e4m3fn}
+ENGINES = {"sd1": sd15.StableDiffusion, "sd2": sd20.StableDiffusion2, "sdxl": sdxl.StableDiffusionXL}
+TOKENIZERS = {"sd1": "runwayml/stable-diffusion-v1-5", "sd2": "stabilityai/stable-diffusion-2-1", "sdxl": "stabilityai/stable-diffusion-xl-base-1.0"}  # fmt: skip
+TEXT = {"sd1": ["text_encoder"], "sd2": ["text_encoder"], "sdxl": ["text_encoder", "text_encoder_2"]}
+SIZES = [ImageSize((96, 80), (0, 8), (64, 64))]
+
+
+def _fill(module: Any) -> Any:
+    """Random weights, which Forge's own layers leave uninitialized."""
+    generator = torch.Generator().manual_seed(7)
+    for name, parameter in module.named_parameters():
+        scale = 0.4 if "embedding" in name else 0.08
+        value = torch.randn(parameter.shape, generator=generator) * scale
+        parameter.data = (value + ("norm" in name and name.endswith("weight"))).to(parameter.dtype)
+    return module
+
+
+def _text(width: int, storage: torch.dtype, second: bool) -> Any:
+    config = CLIPTextConfig(
+        vocab_size=49408, hidden_size=width, intermediate_size=64, num_hidden_layers=3, num_attention_heads=2,
+        bos_token_id=49406, eos_token_id=49407, hidden_act="gelu" if second else "quick_gelu",
+    )  # fmt: skip
+    arguments = {"device": memory_management.cpu, "dtype": storage}
+    with modeling_utils.no_init_weights(), operations.using_forge_operations(**arguments, manual_cast_enabled=True):
+        model = IntegratedCLIP(CLIPTextModel, config, add_text_projection=True)
+    for module in model.modules():
+        # Forge's Linear layers have no weights until a checkpoint is loaded into them.
+        if type(module).__name__ == "Linear" and module.weight is None:
+            shape = (module.out_features, module.in_features)
+            module.weight = torch.nn.Parameter(torch.empty(shape, dtype=storage))
+            has_bias = "text_projection" not in str(module)
+            module.bias = torch.nn.Parameter(torch.empty(shape[0], dtype=storage)) if has_bias else None
+            del module.dummy
+    model.transformer.text_projection.bias = None
+    return _fill(model.to(**arguments))
+
+
+def _unet(context: int, storage: torch.dtype) -> Any:
+    shape: dict[str, Any] = {
+        "in_channels": 4, "out_channels": 4, "model_channels": 32, "num_res_blocks": [1, 1], "channel_mult": [1, 2],
+        "num_heads": 2, "use_spatial_transformer": True, "transformer_depth": [1, 1], "transformer_depth_middle": 1,
+        "transformer_depth_output": [1, 1, 1, 1], "context_dim": context,
+        "use_linear_in_transformer": FAMILY != "sd1",
+    }  # fmt: skip
+    if FAMILY == "sdxl":
+        shape |= {"num_classes": "sequential", "adm_in_channels": 48 + 1536}
+    arguments = {"device": memory_management.cpu, "dtype": storage}
+    with operations.using_forge_operations(**arguments, manual_cast_enabled=storage != torch.float32):
+        model = IntegratedUNet2DConditionModel(**shape)
+    for module in model.modules():
+        if type(module).__name__ == "Linear" and module.weight is None:
+            size = (module.out_features, module.in_features)
+            module.weight = torch.nn.Parameter(torch.empty(size, dtype=storage))
+            module.bias = torch.nn.Parameter(torch.empty(size[0], dtype=storage))
+            del module.dummy
+    for name, module in model.named_modules():
+        if name.endswith(("to_q", "to_k", "to_v")):
+            module.bias = None
+    model.storage_dtype, model.computation_dtype = storage, torch.float32
+    model.load_device = model.initial_device = model.offload_device = memory_management.cpu
+    return _fill(model.to(**arguments))
+
+
+@torch.inference_mode()
+def make_engine() -> Any:
+    """An engine as Forge's loader makes it, but small."""
+    from backend.args import dynamic_args
+
+    dynamic_args.update(embedding_dir=None, emphasis_name="Original")
+    storage = DTYPES[STORAGE]
+    text_storage = torch.float32 if STORAGE == "fp32" else torch.float16
+    widths = {"sd1": [32], "sd2": [40], "sdxl": [32, 48]}[FAMILY]
+    components: dict[str, Any] = {}
+    for number, (part, width) in enumerate(zip(TEXT[FAMILY], widths, strict=True)):
+        components[part] = _text(width, text_storage, second=bool(number) or FAMILY == "sd2")
+        folder = FORGE / "backend" / "huggingface" / TOKENIZERS[FAMILY] / part.replace("text_encoder", "tokenizer")
+        components[part.replace("text_encoder", "tokenizer")] = CLIPTokenizer.from_pretrained(folder)
+    components["vae"] = _fill(IntegratedAutoencoderKL(
+        down_block_types=("D",) * 4, block_out_channels=(32, 32, 32, 32), layers_per_block=1, latent_channels=4,
+        scaling_factor=0.13025 if FAMILY == "sdxl" else 0.18215,
+    ))  # fmt: skip
+    components["unet"] = _unet(sum(widths), storage)
+    components["scheduler"] = EulerDiscreteScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
+        prediction_type="v_prediction" if FAMILY == "sd2" else "epsilon",
+    )  # fmt: skip
+    config = types.SimpleNamespace(inpaint_model=lambda: False, ztsnr=False)
+    engine = ENGINES[FAMILY](config, components)
+    engine.sd_checkpoint_info = types.SimpleNamespace(
+        filename="m.safetensors", name="m", name_for_extra="m", sha256="", title="m"
+    )
+    return engine
+
+
+def _networks(engine: Any) -> dict[str, torch.nn.Module]:
+    objects = engine.forge_objects_original
+    return {"unet": objects.unet.model, "text": objects.clip.cond_stage_model, "vae": objects.vae.first_stage_model}
+
+
+def digests(engine: Any) -> dict[str, str]:
+    """sha256 of the weights of each part, as numbers: a generation casts the embeddings to fp32."""
+    found = {}
+    for part, network in _networks(engine).items():
+        digest = hashlib.sha256()
+        for name, tensor in sorted(network.state_dict().items()):
+            value = tensor.detach().float().contiguous().flatten()
+            digest.update(name.encode() + value.view(torch.uint8).numpy().tobytes())
+        found[part] = digest.hexdigest()
+    return found
+
+
+def merge_lora(engine: Any) -> None:
+    """Leave a LoRA in the weights of UNet and text encoder, as a generation with one does."""
+    objects = engine.forge_objects_original
+    for patcher in (objects.unet, objects.clip.patcher):
+        name, weight = next((n, p) for n, p in patcher.model.named_parameters() if p.ndim == 2 and "attn" in n)
+        patch = ("lora", (torch.ones(weight.shape[0], 1), torch.ones(1, weight.shape[1]), 1.0, None, None))
+        clone = patcher.clone()
+        clone.add_patches(filename="l", patches={name: patch}, strength_patch=0.5)
+        memory_management.load_models_gpu([clone])
+
+
+def _theirs(engine: Any, text: str) -> tuple[torch.Tensor, Any]:
+    class Prompt(list):
+        width, height, is_negative_prompt = 64, 64, False
+
+    found = engine.get_learned_conditioning(Prompt([text]))
+    return (found["crossattn"], found["vector"]) if isinstance(found, dict) else (found, None)
+
+
+def _encoded(model: Any, text: str, vectors: dict[str, torch.Tensor]) -> list[EncodedText]:
+    result = []
+    for encoder in model.text_encoders:
+        own = vectors[encoder.name]
+        placed = PromptChunker(encoder, {"probeword": (0, len(own))}).chunk(text)
+        rows, columns = (torch.tensor(item, dtype=torch.int64) for item in (placed.rows, placed.columns))
+        result.append(encoder.encode(placed.ids, rows, columns, own[list(placed.vectors)]))
+    return result
+
+
+def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
+    assert one.shape == other.shape, (one.shape, other.shape)
+    return float((one.detach().float() - other.detach().float()).abs().max())
+
+
+def compare(engine: Any, model: Any, sampler: Any) -> dict[str, float]:
+    """Our numbers against those of Forge's own functions."""
+    generator = torch.Generator().manual_seed(3)
+    vectors = {item.name: torch.randn(2, item.width, generator=generator) * 0.2 for item in model.text_encoders}
+    found: dict[str, float] = {}
+    size = [ImageSize((64, 64), (0, 0), (64, 64))]
+    with torch.no_grad():
+        for name, text in (("plain", "a red circle"), ("embedding", "a probeword, left")):
+            registered = (
+                sampler._registered({"probeword": vectors}) if name == "embedding" else contextlib.nullcontext()
+            )
+            with registered:
+                theirs, vector = _theirs(engine, text)
+            ours = model.condition(_encoded(model, text, vectors), 1, size, [False])
+            found[f"text {name}"] = _difference(ours[0] if vector is not None else ours, theirs)
+            if vector is not None:
+                found[f"vector {name}"] = _difference(ours[1], vector)
+        noisy, times = torch.randn(1, 4, 8, 8, generator=generator), torch.tensor([321])
+        kmodel = engine.forge_objects_original.unet.model
+        predicted = model.predict(noisy, times, ours)
+        options = {} if vector is None else {"y": ours[1]}
+        context = ours if vector is None else ours[0]
+        sigma = kmodel.predictor.sigma(times.float())
+        scaled = noisy * (sigma**2 + 1) ** 0.5
+        denoised = kmodel.apply_model(scaled, sigma, c_crossattn=context, transformer_options={}, **options)
+        expected = kmodel.predictor.calculate_denoised(sigma, predicted, scaled)
+        found["prediction"] = _difference(denoised, expected)
+        pixels = torch.rand(1, 3, 64, 64, generator=generator) * 2 - 1
+        mean, std = model.vae.encode(pixels)
+        vae = engine.forge_objects_original.vae.first_stage_model
+        noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(1))
+        sampled = vae.process_in(vae.encode(pixels, lambda posterior: posterior.mean + posterior.std * noise))
+        found["latent"] = _difference(mean + std * noise, sampled)
+    return found
+
+
+def step(model: Any, enabled: bool, lora: Any, vectors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+    """Gradients of all trained tensors in one step."""
+    generator = torch.Generator().manual_seed(5)
+    lora.flat.clear_gradient()
+    for value in vectors.values():
+        value.grad = None
+    with attach([lora]), model.checkpointing(enabled=enabled), lean(model.unet, model.autocast, saves=enabled):
+        model.verify()
+        condition = model.condition(_encoded(model, "probeword and more", vectors), 1, SIZES, [False])
+        output = model.predict(torch.randn(1, 4, 16, 16, generator=generator), torch.tensor([10]), condition)
+        (output.float() ** 2).mean().backward()
+    leaves = [value.grad.clone() for value in vectors.values()]
+    return leaves + [leaf.grad.clone() for layer in lora.layers for leaf in layer.parameters.values()]
+
+
+def gradients(model: Any) -> dict[str, float]:
+    """Every trained tensor has a gradient; recomputing does not change it; it is the slope of the loss."""
+    generator = torch.Generator().manual_seed(9)
+    vectors = {item.name: (torch.randn(2, item.width, generator=generator) * 0.2) for item in model.text_encoders}
+    vectors = {name: value.requires_grad_(True) for name, value in vectors.items()}
+    targets = model.lora_targets()
+    lora = AdapterSet.with_ranks(
+        "all", [(target, 2) for target in targets if target.role != "other"], 0.5, 1, model.device
+    )
+    with torch.no_grad():
+        lora.flat.values.normal_(0, 0.05, generator=generator)
+    plain, again = step(model, False, lora, vectors), step(model, True, lora, vectors)
+    scale = max(float(item.abs().max()) for item in plain)
+    return {
+        "leaves": len(plain),
+        "without": sum(not bool(item.any()) for item in plain),
+        "recomputed": max(_difference(a, b) for a, b in zip(plain, again, strict=True)) / scale,
+        "keys": len({target.key for target in targets}),
+        "targets": len(targets),
+    }
+
+
+def refusals(engine: Any) -> dict[str, str]:
+    """What is said about models that cannot be trained."""
+    model = engine.forge_objects_original.unet.model
+    found = {}
+    changes: dict[str, tuple[Any, str, Any]] = {
+        "inpainting": (engine, "is_inpaint", True),
+        "edm": (model.predictor, "prediction_type", "edm"),
+        "nf4": (model, "storage_dtype", "nf4"),
+        "gguf": (model, "storage_dtype", "gguf"),
+        "flux": (engine, f"is_{FAMILY}", False),
+        "channels": (model.diffusion_model, "in_channels", 8),
+    }
+    for name, (owner, attribute, value) in changes.items():
+        kept = getattr(owner, attribute)
+        setattr(owner, attribute, value)
+        try:
+            require_trainable(engine, TrainConfig())
+        except HostError as error:
+            found[name] = f"{error.message} {error.hint}"
+        finally:
+            setattr(owner, attribute, kept)
+    require_trainable(engine, TrainConfig())
+    if STORAGE == "fp8":
+        try:
+            require_trainable(engine, TrainConfig(lora_kind="dora"))
+        except HostError as error:
+            found["dora"] = f"{error.message} {error.hint}"
+    return found
+
+
+def _swapped(engine: Any) -> str:
+    """What is said when Forge can only swap the weights."""
+    original = memory_management.LoadedModel.model_load
+
+    def load(loaded: Any, *_: Any) -> Any:
+        return original(loaded, 0)
+
+    memory_management.unload_all_models()
+    memory_management.LoadedModel.model_load = load
+    try:
+        with borrow(TrainConfig(), Control()):
+            return ""
+    except HostError as error:
+        return f"{error.message} {error.hint}"
+    finally:
+        memory_management.LoadedModel.model_load = original
+        memory_management.unload_all_models()
+
+
+def main() -> dict[str, Any]:
+    """Everything that the tests compare."""
+    engine = make_engine()
+    DATA.sd_model = engine
+    before = digests(engine)
+    merge_lora(engine)
+    result: dict[str, Any] = {"merged": digests(engine) != before}
+    originals = {
+        id(block): type(block)._forward for block in _networks(engine)["unet"].modules() if hasattr(block, "_forward")
+    }
+    with borrow(TrainConfig(), Control()) as borrowed:
+        model = borrowed.model
+        result["family"], result["v"] = model.family, model.is_v_prediction
+        result["unmerged"] = digests(engine) == before
+        result["compared"] = compare(engine, model, borrowed.sampler)
+        result["gradients"] = gradients(model)
+        with model.offloading.on_device("vae"):
+            model.offloading.offload("text_encoders")
+        with model.offloading.on_device("text_encoders"):
+            result["again"] = gradients(model)
+        parameters = [item for network in _networks(engine).values() for item in network.parameters()]
+        result["trainable"] = sum(item.requires_grad for item in parameters)
+        result["base gradients"] = sum(item.grad is not None for item in parameters)
+        exact = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2, 0)
+        result["schedule"] = _difference(model.alphas_cumprod.double(), exact)
+        result["resolution"] = model.native_resolution
+    result["same"] = digests(engine) == before
+    result["restored"] = not any(
+        "_forward" in block.__dict__ for block in _networks(engine)["unet"].modules()
+    ) and bool(originals)
+    result["refusals"] = refusals(engine)
+    result["swapped"] = _swapped(engine)
+    result["same after refusal"] = digests(engine) == before
+    return result
+
+
+if __name__ == "__main__":
+    sys.stdout.write("\n" + json.dumps(main()) + "\n")

@@ -1,0 +1,55 @@
+"""What differs between the webuis that the probe looks into."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+def is_forge(model: Any) -> bool:
+    """Whether a model is one of Forge's engines, which are plain objects."""
+    return not isinstance(model, torch.nn.Module)
+
+
+def networks_of(model: Any) -> dict[str, torch.nn.Module]:
+    """The parts of the webui's model: its UNet, text encoders and VAE, or all in one."""
+    if not is_forge(model):
+        return {"model": model}
+    objects = model.forge_objects_original
+    return {"unet": objects.unet.model, "text": objects.clip.cond_stage_model, "vae": objects.vae.first_stage_model}
+
+
+def embedding_stores(model: Any) -> list[Any]:
+    """Where prompts look for embeddings."""
+    if is_forge(model):
+        return [part.embeddings for part in vars(model).values() if hasattr(part, "embedding_key")]
+    from modules import sd_hijack
+
+    return [sd_hijack.model_hijack.embedding_db]
+
+
+def read_embeddings_again() -> int:
+    """Read the folder of embeddings again; returns how many there are."""
+    from modules import sd_models
+
+    stores = embedding_stores(sd_models.model_data.sd_model)
+    for store in stores:
+        # Forge's takes no argument, since it never looks whether the folder has changed.
+        store.load_textual_inversion_embeddings(*([] if hasattr(store, "tokenizer") else [True]))
+    return len(stores[0].word_embeddings) if stores else 0
+
+
+def remove_merged(model: Any) -> None:
+    """Take LoRAs out of the weights of Forge's and reForge's model, without changing which ones are active."""
+    objects = getattr(model, "forge_objects_original", None)
+    if objects is None:
+        return
+    if is_forge(model):
+        from backend.memory_management import load_models_gpu
+    else:
+        from ldm_patched.modules.model_management import load_models_gpu
+    load_models_gpu([objects.unet, objects.clip.patcher])
+    if is_forge(model):
+        objects.unet.refresh_loras()
+        objects.clip.patcher.refresh_loras()
