@@ -137,7 +137,7 @@ def test_previews_are_made_in_the_webuis_own_mode(low: Any, monkeypatch: pytest.
         raise RuntimeError
 
     monkeypatch.setitem(vars(low.webui.modules["paths"]), "data_path", str(tmp_path))
-    monkeypatch.setattr("lib_pivotal.host.a1111.sample._same_random_state", lambda _device: _nothing())
+    monkeypatch.setattr("lib_pivotal.host.webui.preview._same_random_state", lambda _device: _nothing())
     low.webui.behave("processing", "process_images", make)
     task = types.SimpleNamespace(close=lambda: None)
     low.webui.modules["processing"].StableDiffusionProcessingTxt2Img = lambda **_: task

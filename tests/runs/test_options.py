@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
+from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.config.schema import Concept, Subset, TrainConfig, field_info
 from lib_pivotal.core.events import Control, StepDone, Validated
 from lib_pivotal.core.ports import Sample, SampleRequest
@@ -201,6 +202,12 @@ EFFECTS: dict[str, Effect] = {
     "embedding_lr": Effect(1e-2),
     "seed": Effect(2, first_loss),
     "start_from": Effect("earlier.safetensors", first_loss),
+    "keep_names": Effect(
+        1.0,
+        lambda run: sorted(read_bundle(run.outcome.bundle_path).embeddings),
+        {"start_from": "pair.safetensors"},
+        ["mib_x", "zog_x"],
+    ),
     "accumulation": Effect(2, first_loss),
     "memory": Effect("save", recomputed, becomes={True}),
     "gradient_checkpointing": Effect(True, recomputed, becomes={True}),
@@ -380,6 +387,9 @@ def run_of(tmp_path_factory):
     write_images(folder / "both", 3, "zog_x, mib_x")
     earlier = Run(folder / "earlier", settings(folder, {}))
     earlier.outcome.bundle_path.rename(folder / "earlier.safetensors")
+    concepts = (*settings(folder, {}).concepts, Concept("mib_x", init_text="teal thing", vectors=1))
+    pair = Run(folder / "pair", settings(folder, {"concepts": concepts, "data_folder": "both"}))
+    pair.outcome.bundle_path.rename(folder / "pair.safetensors")
 
     def run(changes: dict[str, Any]) -> Run:
         key = repr(sorted(changes.items()))

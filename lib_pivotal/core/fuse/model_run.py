@@ -69,7 +69,14 @@ class ModelRun:
 
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> None:
-        """Run the text encoders."""
+        """Run the text encoders.
+
+        Args:
+            captions: encoded one by one.
+
+        Raises:
+            Interrupted: the user stopped fusing.
+        """
         self._wait()
         size = _square(self.model)
         # One at a time, so that the weights of tokens are those of the caption that is being encoded.
@@ -89,6 +96,9 @@ class ModelRun:
             timesteps: int64, shape ``(B,)``, on the model's device.
             captions: one per item.
             sizes: one per item.
+
+        Raises:
+            Interrupted: the user stopped fusing.
         """
         self._wait()
         output = torch.empty_like(noisy)

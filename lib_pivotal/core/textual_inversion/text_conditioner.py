@@ -253,6 +253,10 @@ def _moved(text: EncodedText, device: torch.device) -> EncodedText:
 
 
 def _joined(texts: Sequence[EncodedText], device: torch.device) -> EncodedText:
-    hidden = to_device(torch.cat([text.hidden for text in texts]), device)
+    hidden = _placed(torch.cat([text.hidden for text in texts]), device)
     pooled = [text.pooled for text in texts if text.pooled is not None]
-    return EncodedText(hidden, to_device(torch.cat(pooled), device) if pooled else None)
+    return EncodedText(hidden, _placed(torch.cat(pooled), device) if pooled else None)
+
+
+def _placed(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    return tensor if tensor.device.type == device.type else to_device(tensor, device)

@@ -162,7 +162,7 @@ class Loop:
             part.enabled = factor > 0.0
         embedding_factors = iter(factors[len(setup.adapters) :])
         for table in setup.tables.values():
-            own = {name: next(embedding_factors) for name in setup.layout}
+            own = {name: next(embedding_factors) for name in setup.layout if name not in setup.kept}
             for name, factor in own.items():
                 if factor == 0.0:
                     table.freeze(name)
