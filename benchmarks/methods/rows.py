@@ -67,7 +67,7 @@ def _train_apart(config: TrainConfig, out: Path) -> Path:
     return pack(lora, embeddings, out / "bundle.safetensors", overwrite=True).paths[0]
 
 
-_RATES = (5e-3, 2e-2, 5e-2)
+_RATES = (1.5e-3, 5e-3, 1.5e-2)
 
 ROWS: dict[str, Row] = {
     "ours": Row("methods"),

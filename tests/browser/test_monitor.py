@@ -28,7 +28,7 @@ PLOT = "#pivotal_run_plot svg.pivotal-plot.pivotal-plot"
 def run(webui):
     """A run that was started over the API."""
     with tempfile.TemporaryDirectory(prefix="images-") as folder:
-        body = settings(draw(Path(folder)), "watched", steps=30, unet_lr=1e-3, embedding_lr=5e-3, alpha=2.0)
+        body = settings(draw(Path(folder)), "watched", steps=30, unet_lr=2e-4, embedding_lr=1.5e-3, alpha=2.0)
         webui.post("/pivotal/v1/train", {**body, "if_exists": "overwrite", "sample_steps": 2})
         yield
         wait(webui)

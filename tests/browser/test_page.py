@@ -144,7 +144,7 @@ def test_a_reload_and_escape_lose_nothing_and_stop_keeps(tab, webui, images):
 
 def test_a_run_started_elsewhere_is_shown_and_can_be_discarded(tab, webui, images):
     page = tab.page
-    body = settings(images, "elsewhere", steps=2000, unet_lr=1e-3, embedding_lr=5e-3, alpha=2.0)
+    body = settings(images, "elsewhere", steps=2000, unet_lr=2e-4, embedding_lr=1.5e-3, alpha=2.0)
     # The webui of the e2e suite has logins; this one has none, and still no other site can start a run.
     assert webui.try_post("/pivotal/v1/train", body, headers={"Origin": "https://evil.example.com"})[0] == 403
     assert webui.post("/pivotal/v1/train", body)["task_id"]

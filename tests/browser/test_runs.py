@@ -32,7 +32,7 @@ def images() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def past_run(webui, images) -> str:
     """A finished run of a few steps."""
-    body = {**settings(images, "past"), "unet_lr": 1e-3, "embedding_lr": 5e-3, "alpha": 2}
+    body = {**settings(images, "past"), "unet_lr": 2e-4, "embedding_lr": 1.5e-3, "alpha": 2}
     body |= {"steps": 6, "sample_every": 3, "save_every": 3}
     started = webui.post("/pivotal/v1/train", body)
     deadline = time.monotonic() + 300

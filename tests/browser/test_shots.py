@@ -42,10 +42,7 @@ def train(webui, folder: Path) -> None:
         "batch_size": 4,
         "rank": 8,
         "alpha": 8.0,
-        "unet_lr": 1e-3,
-        "embedding_lr": 2e-2,
         "lora_start": 0.2,
-        "min_snr_gamma": 0.3,
         "sample_every": STEPS // 4,
         "save_every": STEPS // 2,
         "sample_prompts": "\n".join(f"{name}, large, red background" for name in NAMES)

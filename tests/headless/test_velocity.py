@@ -58,8 +58,6 @@ def config(data, name, steps):
         batch_size=8,
         rank=8,
         alpha=8.0,
-        unet_lr=1e-3,
-        embedding_lr=2e-2,
         lora_start=0.3,
         min_snr_gamma=0.0,
         sample_every=0,

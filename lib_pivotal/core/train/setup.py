@@ -439,12 +439,14 @@ def _groups(
     waits = bool(tables) and not config.start_from
     start, schedule = config.lora_start if waits else 0.0, config.schedule
     family, targets = FAMILIES[model.family], model.lora_targets()
+    # An optimizer that finds the learning rate itself does so for any width.
+    finds_lr = library is not None and library.finds_lr
     lora_schedule, warmup = schedule, config.warmup
     if library is not None and library.is_schedule_free:
         lora_schedule, warmup = "constant", 0.0
     for part in adapters:
         lr = config.unet_lr if _trained_part(part) == "unet" else config.text_encoder_lr
-        lr *= lora_lr_factor(_trained_part(part), targets, family)
+        lr *= 1.0 if finds_lr else lora_lr_factor(_trained_part(part), targets, family)
         groups.append(ParameterGroup(part.part, part.flat.values, lr, config.weight_decay, is_lora=True))
         factors.append(lambda step: lora_factor(step, steps, start=start, schedule=lora_schedule, warmup=warmup))
     for encoder, table in tables.items():
@@ -460,7 +462,7 @@ def _groups(
     # At the end, because the loop takes the first factors for those of the parts and embeddings.
     for part, factor in zip(adapters, list(factors), strict=False):
         lr = config.unet_lr if part.part == "unet" else config.text_encoder_lr
-        lr *= lora_lr_factor(_trained_part(part), targets, family)
+        lr *= 1.0 if finds_lr else lora_lr_factor(_trained_part(part), targets, family)
         for flat in part.flats[1:]:
             groups.append(ParameterGroup(flat.name, flat.values, lr, 0.0, is_lora=True))
             factors.append(factor)
