@@ -18,7 +18,6 @@ from lib_pivotal.core.train.state import load_newest
 from tests.runs.harness import Listener, folders, run
 from tests.unit.toy import ToyModel, toy_config
 
-
 USUAL = {"unet_lr": 2e-4 / (320 / 32), "embedding_lr": 5e-3 / (768 / 16) ** 0.5, "min_snr_gamma": 5.0 * 16}
 """With these settings the toy model, which is narrow and draws small images, is trained like others by default."""
 

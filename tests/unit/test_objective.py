@@ -10,6 +10,7 @@ from lib_pivotal.core.diffusion.objective import (
     debiased_weight,
     min_snr_weight,
     signal_to_noise,
+    small_image_gamma,
     zero_terminal,
 )
 from lib_pivotal.core.errors import ConfigError
@@ -144,3 +145,11 @@ def test_huber_counts_small_errors_squared_and_large_ones_linearly():
 def test_debiased_has_a_limit_at_the_end_of_a_schedule_with_zero_terminal_snr():
     weights = debiased_weight(torch.tensor([0.0, 4.9e-8, 1e-3]), is_v_prediction=False)
     assert weights.tolist() == near(1000**0.5, 1000**0.5, 1000**0.5)
+
+
+@pytest.mark.parametrize(("resolution", "expected"), [(1024, 5.0), (512, 5.0), (256, 5.0 / 2 ** (4 / 3)), (64, 0.3125)])
+def test_the_cap_is_lower_on_models_of_small_images_and_otherwise_as_set(resolution, expected):
+    assert small_image_gamma(5.0, resolution) == pytest.approx(expected, rel=1e-12)
+    assert small_image_gamma(0.0, resolution) == 0.0
+    if resolution >= 512:
+        assert small_image_gamma(5.0, resolution) == 5.0
