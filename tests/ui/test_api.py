@@ -160,7 +160,7 @@ def test_import_returns_settings_and_what_is_not_used(session, tmp_path):
     path.write_text('{"network_dim": "8", "unet_lr": "1e-4", "noise_offset": 0.1, "lr_scheduler": "linear"}')
     answer = client.post(f"{V1}/import", json={"path": f" {path} "}).json()
     assert (answer["config"]["rank"], answer["config"]["unet_lr"]) == (8, 1e-4)
-    assert answer["unused"] == ["lr_scheduler", "noise_offset"]
+    assert answer["unused"] == ["lr_scheduler"]
     assert [problem["severity"] for problem in answer["problems"]] == ["warning"]
     assert "kohya" in answer["kind"]
     # The settings can be sent back as they are.
