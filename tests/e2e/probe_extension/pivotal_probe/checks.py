@@ -25,12 +25,16 @@ def fingerprint() -> dict[str, Any]:
     parameters = [item for network in networks.values() for item in network.parameters()]
     modules = [item for network in networks.values() for item in network.modules()]
     stores = embedding_stores(model)
+    vae = networks["vae"] if is_forge(model) else model.first_stage_model
     return {
         "weights": {part: weights_of(network) for part, network in networks.items()},
         "grads": sum(item.grad is not None for item in parameters),
         "hooks": sum(len(item._forward_hooks) + len(item._forward_pre_hooks) for item in modules),
         "forwards": sum("forward" in item.__dict__ for item in modules),
-        "low_memory": [model.lowvram, sorted({"encode", "decode"} & set(vars(model.first_stage_model)))],
+        "low_memory": [
+            getattr(model, "lowvram", None),
+            sorted({"encode", "decode"} & set(vars(vae))),
+        ],
         "checkpoint_flags": sum(bool(item.__dict__.get("use_checkpoint")) for item in modules),
         "own methods": sum("_forward" in item.__dict__ for item in modules),
         "checkpoint": model.sd_checkpoint_info.title,
