@@ -16,7 +16,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import diffusers
@@ -105,7 +105,8 @@ def _lora(family: str, unet: Any, *, is_plain: bool) -> AdapterSet:
     device = torch.device("cpu")
     if not is_plain:
         return AdapterSet.with_ranks("unet", [(target, _RANK) for target in targets], 0.5, 0, device)
-    chosen = [(target, Lora(tuple(target.module.weight.shape), _RANK, _RANK / 2)) for target in targets]
+    shapes: list[tuple[int, ...]] = [tuple(cast(Any, target.module).weight.shape) for target in targets]
+    chosen = [(target, Lora(shape, _RANK, _RANK / 2)) for target, shape in zip(targets, shapes, strict=True)]
     return AdapterSet("unet", chosen, 0, device)
 
 

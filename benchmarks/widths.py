@@ -80,7 +80,8 @@ def _narrow_base(out: Path, usual: Path, steps: int) -> Path:
         unet, text, drawn, tokenize, steps=steps, batch=64, lr=1e-3, trains_text=True, device="cpu",
         keep=folder / "part.pt",
     )  # fmt: skip
-    for name, network in (("unet", unet), ("text_encoder", text), ("vae", vae)):
+    networks: dict[str, Any] = {"unet": unet, "text_encoder": text, "vae": vae}
+    for name, network in networks.items():
         network.save_pretrained(folder / name)
     (folder / "scheduler").mkdir(exist_ok=True)
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(_SCHEDULER))

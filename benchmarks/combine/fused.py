@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.combine.trained import NAMES, World
 from lib_pivotal.core.bundle.file import read_bundle
@@ -34,12 +35,13 @@ def measure_fusing(world: World, seed: int, say: Callable[[str], None]) -> None:
         paths = [bundles[name] for name in names]
         rows = {"none, initialization text": before, "none": vectors, "its own": alone}
         rows["plain sum"] = _losses_of_sum(world, names, paths)
-        for title, options in {
+        variants: dict[str, dict[str, Any]] = {
             "fused": {},
             "fused on images": {"data_folder": str(world.out / "data")},
             "fused, rank 8": {"rank": 8},
             "fused, rank 4": {"rank": 4},
-        }.items():
+        }
+        for title, options in variants.items():
             out = world.out / f"{'-'.join(names)}-{world.steps}-{seed}-{title.replace(' ', '-')}.safetensors"
             made = fuse(paths, world.model, out, overwrite=True, **options)
             rows[title] = world.losses(made.path)
