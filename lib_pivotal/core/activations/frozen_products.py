@@ -39,13 +39,17 @@ def frozen_linear(module: Any, forward: Any, x: torch.Tensor) -> torch.Tensor:
     return result
 
 
-class _Convolution(torch.autograd.Function):
+class _Frozen(torch.autograd.Function):
+    """A layer's own forward pass, of which nothing is kept but the shape and the type of the input."""
+
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, module: Any, forward: Any) -> torch.Tensor:
         ctx.module, ctx.shape, ctx.dtype = module, x.shape, x.dtype
         output: torch.Tensor = forward(x)
         return output
 
+
+class _Convolution(_Frozen):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[Any, ...]:
         (gradient,) = gradients
@@ -59,13 +63,7 @@ class _Convolution(torch.autograd.Function):
         return into_x.to(ctx.dtype), None, None
 
 
-class _Linear(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, module: Any, forward: Any) -> torch.Tensor:
-        ctx.module, ctx.shape, ctx.dtype = module, x.shape, x.dtype
-        output: torch.Tensor = forward(x)
-        return output
-
+class _Linear(_Frozen):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[Any, ...]:
         wide = gradients[0].reshape(-1, gradients[0].shape[-1])

@@ -15,14 +15,10 @@ from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.dataset_report import DatasetReport
 from lib_pivotal.core.data.image_shares import ImageShares, share_images
 from lib_pivotal.core.diffusion.objective import Objective, small_image_gamma
-from lib_pivotal.core.families import FAMILIES
 from lib_pivotal.core.lora.adapter_set import NEGATIVE, AdapterSet, attach
-from lib_pivotal.core.lora.targets import choose_targets
 from lib_pivotal.core.lora.weight_change import WeightChange
-from lib_pivotal.core.optim.build import Optimizer, ParameterGroup
-from lib_pivotal.core.optim.library import Library, find_library
-from lib_pivotal.core.optim.lr_schedule import embedding_factor, lora_factor
-from lib_pivotal.core.optim.width_rule import embedding_lr_factor, lora_lr_factor
+from lib_pivotal.core.optim.build import Optimizer
+from lib_pivotal.core.optim.library import find_library
 from lib_pivotal.core.ports import DiffusionModel, LiveEmbeddings
 from lib_pivotal.core.process_group import ProcessGroup
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingTable, EmbeddingWeights, Layout, layout_of
@@ -32,10 +28,12 @@ from lib_pivotal.core.train.cuda_graph import CudaGraphs
 from lib_pivotal.core.train.guided_prediction import GuidedPrediction
 from lib_pivotal.core.train.kept_names import NameKeeper, TeacherPrediction
 from lib_pivotal.core.train.memory import MemoryPlan
+from lib_pivotal.core.train.new_adapters import copied, new_adapters
+from lib_pivotal.core.train.parameter_groups import parameter_groups
 from lib_pivotal.core.train.placement import Placement
 from lib_pivotal.core.train.prediction import CaptionPrediction, Prediction, PriorPrediction
 from lib_pivotal.core.train.resumed import Resumed
-from lib_pivotal.core.train.start_from import alpha_ratio, kept_names, load_start, with_kept
+from lib_pivotal.core.train.start_from import kept_names, load_start, with_kept
 from lib_pivotal.core.train.step_count import samples_to_take, total_steps
 from lib_pivotal.core.train.step_graphs import StepGraphs
 from lib_pivotal.core.train.training_data import TrainingData, load_training_data
@@ -173,17 +171,17 @@ def prepare(
         stopped=stopped,
         batch_size=placement.for_encoding(),
     )
-    adapters = _adapters(config, model)
+    adapters = new_adapters(config, model)
     kept = resumed.kept if resumed is not None else kept_names(config, model.text_encoders[0].tokenize)
     layout = with_kept(layout_of(trained_embeddings(config.concepts), model.text_encoders[0]), kept)
     tables = _tables(config, layout, model, list(kept))
     if config.start_from and resumed is None:
         load_start(config, adapters, layout, tables, model.text_encoders[0])
-    teacher = _copies(adapters, config, model) if kept else []
+    teacher = copied(adapters, config, model) if kept else []
     balances = resumed is None or resumed.balances
     shares = share_images(data.images, config, balances=balances)
     steps = total_steps(config, shares, model.family, processes=group.size, resumed=resumed)
-    groups, lr_factors = _groups(config, model, adapters, tables, steps, library)
+    groups, lr_factors = parameter_groups(config, model, adapters, tables, steps, library)
     memory = placement.for_steps(
         data.items,
         trained_count=sum(each.parameter.numel() for each in groups),
@@ -321,67 +319,6 @@ def _validation(
     return Validation(batches, model, predict, objective)
 
 
-def _adapters(config: TrainConfig, model: DiffusionModel) -> list[AdapterSet]:
-    chosen = choose_targets(
-        model.lora_targets(),
-        rank=config.rank,
-        conv_rank=config.conv_rank,
-        text_encoder_rank=config.text_encoder_rank,
-        layers=config.lora_layers,
-        block_layers=FAMILIES[model.family].block_layers,
-    )
-    parts = dict.fromkeys(target.part for target, _ in chosen)
-    adapters = [
-        AdapterSet.with_ranks(
-            part,
-            [pair for pair in chosen if pair[0].part == part],
-            alpha_ratio(config),
-            config.seed,
-            model.device,
-            kind=config.lora_kind,
-            lokr_factor=config.lokr_factor,
-        )
-        for part in parts
-    ]
-    if config.negative_rank:
-        adapters.append(_negative_adapters(config, model))
-    return adapters
-
-
-def _negative_adapters(config: TrainConfig, model: DiffusionModel) -> AdapterSet:
-    """The negative LoRA, on the same kind of layers as the rank of the other one."""
-    chosen = choose_targets(
-        model.lora_targets(),
-        rank=config.negative_rank,
-        conv_rank=0,
-        text_encoder_rank=0,
-        layers=config.lora_layers,
-        block_layers=FAMILIES[model.family].block_layers,
-    )
-    adapters = AdapterSet.with_ranks(
-        NEGATIVE,
-        chosen,
-        alpha_ratio(config),
-        config.seed,
-        model.device,
-        kind=config.lora_kind,
-        lokr_factor=config.lokr_factor,
-    )
-    adapters.only_negative = True
-    return adapters
-
-
-def _copies(adapters: list[AdapterSet], config: TrainConfig, model: DiffusionModel) -> list[AdapterSet]:
-    """The same adapters with the same values, disabled."""
-    copies = _adapters(config, model)
-    with torch.no_grad():
-        for copy, part in zip(copies, adapters, strict=True):
-            copy.enabled = False
-            for own, other in zip(copy.flats, part.flats, strict=True):
-                own.values.copy_(other.values)
-    return copies
-
-
 def _keeper(
     config: TrainConfig,
     model: DiffusionModel,
@@ -422,53 +359,3 @@ def _tables(
         )
         for encoder in model.text_encoders
     }
-
-
-def _groups(
-    config: TrainConfig,
-    model: DiffusionModel,
-    adapters: list[AdapterSet],
-    tables: dict[str, EmbeddingTable],
-    steps: int,
-    library: Library | None,
-) -> tuple[list[ParameterGroup], list[Callable[[int], float]]]:
-    """Parameter groups of the optimizer and, in the same order, their learning-rate multipliers."""
-    groups: list[ParameterGroup] = []
-    factors: list[Callable[[int], float]] = []
-    # A LoRA that is trained already belongs to the embeddings, so it is there from the beginning.
-    waits = bool(tables) and not config.start_from
-    start, schedule = config.lora_start if waits else 0.0, config.schedule
-    family, targets = FAMILIES[model.family], model.lora_targets()
-    # An optimizer that finds the learning rate itself does so for any width.
-    finds_lr = library is not None and library.finds_lr
-    lora_schedule, warmup = schedule, config.warmup
-    if library is not None and library.is_schedule_free:
-        lora_schedule, warmup = "constant", 0.0
-    for part in adapters:
-        lr = config.unet_lr if _trained_part(part) == "unet" else config.text_encoder_lr
-        lr *= 1.0 if finds_lr else lora_lr_factor(_trained_part(part), targets, family)
-        groups.append(ParameterGroup(part.part, part.flat.values, lr, config.weight_decay, is_lora=True))
-        factors.append(lambda step: lora_factor(step, steps, start=start, schedule=lora_schedule, warmup=warmup))
-    for encoder, table in tables.items():
-        width_factor = embedding_lr_factor(encoder, table.weight.shape[1], family)
-        for concept in trained_embeddings(config.concepts):
-            lr = config.embedding_lr * width_factor * concept.lr_multiplier
-            groups.append(ParameterGroup(f"{concept.name} {encoder}", table.parameters[concept.name], lr, 0.0))
-            factors.append(
-                lambda step, stop=concept.stop_at: embedding_factor(  # type: ignore[misc]
-                    step, steps, schedule=schedule, stop_at=stop
-                )
-            )
-    # At the end, because the loop takes the first factors for those of the parts and embeddings.
-    for part, factor in zip(adapters, list(factors), strict=False):
-        lr = config.unet_lr if part.part == "unet" else config.text_encoder_lr
-        lr *= 1.0 if finds_lr else lora_lr_factor(_trained_part(part), targets, family)
-        for flat in part.flats[1:]:
-            groups.append(ParameterGroup(flat.name, flat.values, lr, 0.0, is_lora=True))
-            factors.append(factor)
-    return groups, factors
-
-
-def _trained_part(part: AdapterSet) -> str:
-    """The part of the model that adapters belong to: ``"unet"`` or an encoder's name."""
-    return "unet" if part.part == NEGATIVE else part.part

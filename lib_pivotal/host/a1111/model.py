@@ -11,7 +11,6 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from lib_pivotal.core.config.schema import TrainConfig
-from lib_pivotal.core.errors import HostError
 from lib_pivotal.core.events import Control
 from lib_pivotal.core.families import FAMILIES
 from lib_pivotal.core.lora.naming import ldm_to_diffusers, open_clip_to_hf
@@ -26,6 +25,7 @@ from lib_pivotal.host.a1111.packed_attention import PackedAttention
 from lib_pivotal.host.a1111.size_conditioning import size_conditioning
 from lib_pivotal.host.a1111.text import OpenClipEncoder, WebuiEncoder, encoders_of
 from lib_pivotal.host.offload import Offloading
+from lib_pivotal.host.webui.borrowed_model import verify_borrowed
 from lib_pivotal.host.webui.progress import must_stop
 from lib_pivotal.host.webui.vae import WebuiVae
 
@@ -148,25 +148,8 @@ class A1111Model:
 
         Raises:
             HostError: the model was exchanged or moved in the meantime.
-
-        Host: modules/sd_models.py, ``unload_model_weights``, A1111 1.6.1-1.10.1: the unload button and route do not
-        wait for the queue.
         """
-        from modules import sd_models
-
-        if sd_models.model_data.sd_model is not self._model or self._model.sd_checkpoint_info.filename != self._file:
-            raise HostError(
-                "The webui changed its checkpoint during training.",
-                hint="Start again, and do not load another checkpoint until training ends.",
-            )
-        for part, networks in self._checked.items():
-            # The parameters are looked up each time, since moving a model keeps the parameter objects.
-            devices = {next(network.parameters()).device for network in networks}
-            if devices != {self.device} and not self.offloading.is_offloaded(part):
-                raise HostError(
-                    "The model was moved off its device during training.",
-                    hint="Start again, and do not unload the checkpoint until training ends.",
-                )
+        verify_borrowed(self._model, self._file, self._checked, self.device, self.offloading)
 
     def poll_requests(self) -> None:
         """Pass on the webui's Interrupt: training stops after the current step and progress is kept."""

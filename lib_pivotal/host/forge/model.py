@@ -23,6 +23,7 @@ from lib_pivotal.host.forge.family import family_of, is_v_prediction, native_res
 from lib_pivotal.host.forge.memory import ForgeMemory
 from lib_pivotal.host.forge.noise_schedule import noise_schedule_of
 from lib_pivotal.host.forge.text import encoders_of
+from lib_pivotal.host.webui.borrowed_model import verify_borrowed
 from lib_pivotal.host.webui.progress import must_stop
 from lib_pivotal.host.webui.vae import WebuiVae
 
@@ -167,24 +168,8 @@ class ForgeModel:
 
         Raises:
             HostError: the model was exchanged or moved in the meantime.
-
-        Host: modules/sd_models.py, ``unload_model_weights``, Forge: the unload button and route do not wait for the
-            queue.
         """
-        from modules import sd_models
-
-        if sd_models.model_data.sd_model is not self._engine or self._engine.sd_checkpoint_info.filename != self._file:
-            raise HostError(
-                "The webui changed its checkpoint during training.",
-                hint="Start again, and do not load another checkpoint until training ends.",
-            )
-        for part, networks in self._checked.items():
-            devices = {next(network.parameters()).device for network in networks}
-            if devices != {self.device} and not self.offloading.is_offloaded(part):
-                raise HostError(
-                    "The model was moved off its device during training.",
-                    hint="Start again, and do not unload the checkpoint until training ends.",
-                )
+        verify_borrowed(self._engine, self._file, self._checked, self.device, self.offloading)
 
     def poll_requests(self) -> None:
         """Pass on the webui's Interrupt: training stops after the current step and progress is kept."""
