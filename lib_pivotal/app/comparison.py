@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
-import secrets
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lib_pivotal.app.background_job import BackgroundJob
 from lib_pivotal.app.bundle_library import find_bundle
 from lib_pivotal.app.comparison_plan import Choices, Plan, make_plan
 from lib_pivotal.app.session import Busy, Session
 from lib_pivotal.core.atomic_file import free_name
 from lib_pivotal.core.config.io import from_dict
 from lib_pivotal.core.config.schema import TrainConfig
-from lib_pivotal.core.errors import BundleError, PivotalError
+from lib_pivotal.core.errors import BundleError
+from lib_pivotal.core.events import Control
 from lib_pivotal.core.png_file import write_png
 from lib_pivotal.core.prompt_names.lora_tags import PART_TITLES
-from lib_pivotal.core.train.out_of_memory import explained
 
 if TYPE_CHECKING:
     from lib_pivotal.core.ports import Sample
 
 __all__ = ["IDLE_COMPARISON", "Comparison", "comparison_for"]
-
-logger = logging.getLogger("pivotal.comparison")
 
 IDLE_COMPARISON: dict[str, Any] = {
     "state": "idle",
@@ -65,10 +62,8 @@ class Comparison:
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self._lock = threading.Lock()
-        self._values = dict(IDLE_COMPARISON)
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        busy = ("A comparison is already being made.", "Wait until it has ended, or stop it.")
+        self._job = BackgroundJob(IDLE_COMPARISON, title="The comparison", doing="comparing", busy=busy)
 
     def checkpoints(self) -> list[str]:
         """Titles of the checkpoints that can be chosen in addition to the selected one."""
@@ -86,57 +81,39 @@ class Comparison:
             Busy: another comparison is being made, or no bundle is chosen and the latest run has not ended.
             PivotalError: there is no such bundle, or it cannot be compared, see :func:`make_plan`.
         """
-        self._refuse_a_second()
+        self._job.refuse_a_second()
         path, folder, name, config = self._target(choices)
         plan = make_plan(choices, path, _describe(path), self.session.host.comparison(), config)
-        task_id = f"task(pivotal-{secrets.token_hex(8)})"
-        with self._lock:
-            self._refuse_a_second()
-            stop = self._stop = threading.Event()
-            self._values = {
-                **IDLE_COMPARISON,
-                "state": "queued",
-                "is_active": True,
-                "total": len(plan.cells),
-                "task_id": task_id,
-                "bundle": plan.label,
-                "parts": list(plan.parts),
-                "columns": [PART_TITLES[part] for part in plan.parts],
-                "prompts": list(plan.prompts),
-                "checkpoints": list(plan.checkpoints),
-                "left_out": plan.left_out,
-            }
-            arguments = (plan, task_id, folder / f"{name}.png", stop)
-            self._thread = threading.Thread(target=self._work, args=arguments, name="pivotal-comparison", daemon=True)
-        self._thread.start()
-        return task_id
+
+        def work(task_id: str, control: Control) -> Mapping[str, Any]:
+            return self._work(plan, task_id, folder / f"{name}.png", control)
+
+        return self._job.begin(
+            work,
+            total=len(plan.cells),
+            bundle=plan.label,
+            parts=list(plan.parts),
+            columns=[PART_TITLES[part] for part in plan.parts],
+            prompts=list(plan.prompts),
+            checkpoints=list(plan.checkpoints),
+            left_out=plan.left_out,
+        )
 
     def stop(self) -> bool:
         """End the comparison; what is finished is kept. False if there is none."""
-        with self._lock:
-            if not self._values["is_active"]:
-                return False
-            self._stop.set()
-            task_id = self._values["task_id"]
-            if self._values["state"] == "queued":
-                # Its turn may come only in hours; its thread then ends without doing anything.
-                self._values = {**self._values, "state": "stopped", "is_active": False}
+        task_id = self._job.stop()
+        if task_id is None:
+            return False
         self.session.host.comparison().interrupt(task_id)
         return True
 
     def status(self) -> dict[str, Any]:
         """State of the latest comparison; keys as in :data:`IDLE_COMPARISON`, values serializable as JSON."""
-        with self._lock:
-            return {name: list(value) if isinstance(value, list) else value for name, value in self._values.items()}
+        return self._job.status()
 
     def join(self, timeout_s: float | None = None) -> None:
         """Wait until the latest comparison is over."""
-        if self._thread is not None:
-            self._thread.join(timeout_s)
-
-    def _refuse_a_second(self) -> None:
-        if self._values["is_active"]:
-            raise Busy("A comparison is already being made.", hint="Wait until it has ended, or stop it.")
+        self._job.join(timeout_s)
 
     def _target(self, choices: Choices) -> tuple[Path, Path, str, TrainConfig | None]:
         """The bundle, the folder and the name of the result, and the settings of the run, if it is the latest one's."""
@@ -153,35 +130,27 @@ class Comparison:
             return path, Path(status["run_folder"]), f"compare-{status['step']:06d}", from_dict(status["config"])
         return path, host.comparison().output_folder(), f"compare-{path.stem}", None
 
-    def _work(self, plan: Plan, task_id: str, out: Path, stop: threading.Event) -> None:
-        """Body of the thread; it never raises."""
+    def _work(self, plan: Plan, task_id: str, out: Path, control: Control) -> Mapping[str, Any]:
         samples: list[Sample] = []
-        kept: dict[str, Any] = {}
-        outcome: Mapping[str, Any]
-        try:
-            with self.session.host.exclusive(task_id):
-                try:
-                    if not stop.is_set():
-                        self._make(plan, task_id, stop, samples)
-                finally:
-                    # Also after a stop or a failure.
-                    if samples:
-                        kept = self._keep(plan, samples, out)
-            outcome = {"state": "done" if len(samples) == len(plan.cells) else "stopped"}
-        except BaseException as error:
-            logger.exception("The comparison failed")
-            outcome = _failure(error)
-        self._set(task_id, **{**kept, **outcome}, is_active=False)
+        with self.session.host.exclusive(task_id):
+            try:
+                if not control.stop_requested:
+                    self._make(plan, task_id, control, samples)
+            finally:
+                # Also after a stop or a failure.
+                if samples:
+                    self._job.change(task_id, **self._keep(plan, samples, out))
+        return {"state": "done" if len(samples) == len(plan.cells) else "stopped"}
 
-    def _make(self, plan: Plan, task_id: str, stop: threading.Event, samples: list[Sample]) -> None:
+    def _make(self, plan: Plan, task_id: str, control: Control, samples: list[Sample]) -> None:
         """Add the images in the order of the plan's cells; ends early when stopped."""
         requests = [(checkpoint, plan.request(part, prompt)) for checkpoint, part, prompt in plan.cells]
-        self._set(task_id, state="running")
-        images = self.session.host.comparison().images(requests, stop.is_set)
+        self._job.change(task_id, state="running")
+        images = self.session.host.comparison().images(requests, lambda: control.stop_requested)
         with contextlib.closing(images):
             for sample in images:
                 samples.append(sample)
-                self._set(task_id, done=len(samples))
+                self._job.change(task_id, done=len(samples))
 
     def _keep(self, plan: Plan, samples: Sequence[Sample], out: Path) -> dict[str, Any]:
         """Draw and save the image, without empty columns and rows; the text of every cell is in the file."""
@@ -206,20 +175,6 @@ class Comparison:
         path = free_name(out)
         write_png(path, image, {"parameters": samples[0].infotext, "pivotal_comparison": json.dumps(cells)})
         return {"path": str(path), "cells": cells}
-
-    def _set(self, task_id: str, **values: Any) -> None:
-        """Change the status, unless this comparison was stopped while it waited."""
-        with self._lock:
-            if self._values["task_id"] == task_id and self._values["is_active"]:
-                self._values = {**self._values, **values}
-
-
-def _failure(error: BaseException) -> Mapping[str, Any]:
-    known = explained(error, "comparing")
-    if isinstance(known, PivotalError):
-        return {"state": "failed", "message": known.message, "hint": known.hint}
-    text = f"The comparison failed: {type(error).__name__}: {error}"
-    return {"state": "failed", "message": text, "hint": "See the webui's console for details."}
 
 
 _current: list[Comparison] = []

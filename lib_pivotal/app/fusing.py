@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import logging
-import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from lib_pivotal.app.background_job import BackgroundJob
 from lib_pivotal.app.bundle_library import Destination, chosen_file, find_bundle
 from lib_pivotal.app.request_body import read_body
-from lib_pivotal.app.session import Busy, Session
+from lib_pivotal.app.session import Session
 from lib_pivotal.core.atomic_file import free_name
 from lib_pivotal.core.config.schema import TrainConfig
-from lib_pivotal.core.errors import ConfigError, Interrupted, PivotalError, Problem
+from lib_pivotal.core.errors import ConfigError, Interrupted, Problem
 from lib_pivotal.core.events import Control, Preparing
-from lib_pivotal.core.printable import printable
-from lib_pivotal.core.train.out_of_memory import explained
 
 if TYPE_CHECKING:
     from lib_pivotal.core.fuse.fusing import FuseResult
     from lib_pivotal.core.ports import DiffusionModel
 
 __all__ = ["IDLE_FUSING", "FuseChoices", "Fusing", "fusing_for", "read_fuse_choices"]
-
-logger = logging.getLogger("pivotal.fusing")
 
 IDLE_FUSING: dict[str, Any] = {
     "state": "idle",
@@ -124,10 +119,8 @@ class Fusing:
     def __init__(self, session: Session, fuse: Fuser = _fuse) -> None:
         self.session = session
         self._fuse = fuse
-        self._lock = threading.Lock()
-        self._values = dict(IDLE_FUSING)
-        self._control = Control()
-        self._thread: threading.Thread | None = None
+        busy = ("Bundles are already being fused.", "Wait until that has ended, or stop it.")
+        self._job = BackgroundJob(IDLE_FUSING, title="Fusing", doing="fusing", busy=busy)
 
     def start(self, choices: FuseChoices) -> str:
         """Start in the background; while training has the model, it waits for its turn.
@@ -140,7 +133,7 @@ class Fusing:
             BundleError: a bundle does not exist, or the new file does.
             ConfigError: the model cannot be borrowed, or the name is not a file name.
         """
-        self._refuse_a_second()
+        self._job.refuse_a_second()
         folder = self.session.host.lora_folder()
         paths = [find_bundle(folder, name) for name in choices.bundles]
         out = _out(folder, choices.target, paths)
@@ -148,42 +141,23 @@ class Fusing:
         problems = [problem for problem in self.session.host.problems(config) if problem.is_error]
         if problems:
             raise ConfigError(problems)
-        task_id = f"task(pivotal-{secrets.token_hex(8)})"
-        with self._lock:
-            self._refuse_a_second()
-            self._control = Control()
-            names = list(choices.bundles)
-            changes = {"state": "queued", "is_active": True, "task_id": task_id, "bundles": names}
-            self._values = {**IDLE_FUSING, **changes}
-            arguments = (choices, paths, out, config, task_id, self._control)
-            self._thread = threading.Thread(target=self._work, args=arguments, name="pivotal-fusing", daemon=True)
-        self._thread.start()
-        return task_id
+
+        def work(task_id: str, control: Control) -> Mapping[str, Any]:
+            return self._work(choices, paths, out, config, task_id, control)
+
+        return self._job.begin(work, bundles=list(choices.bundles))
 
     def stop(self) -> bool:
         """End the fusion without a file. False if there is none."""
-        with self._lock:
-            if not self._values["is_active"]:
-                return False
-            self._control.stop()
-            if self._values["state"] == "queued":
-                # Its turn may come only in hours; its thread then ends without doing anything.
-                self._values = {**self._values, "state": "stopped", "is_active": False}
-        return True
+        return self._job.stop() is not None
 
     def status(self) -> dict[str, Any]:
         """State of the latest fusion; keys as in :data:`IDLE_FUSING`, values serializable as JSON."""
-        with self._lock:
-            return {name: list(value) if isinstance(value, list) else value for name, value in self._values.items()}
+        return self._job.status()
 
     def join(self, timeout_s: float | None = None) -> None:
         """Wait until the latest fusion is over."""
-        if self._thread is not None:
-            self._thread.join(timeout_s)
-
-    def _refuse_a_second(self) -> None:
-        if self._values["is_active"]:
-            raise Busy("Bundles are already being fused.", hint="Wait until that has ended, or stop it.")
+        self._job.join(timeout_s)
 
     def _work(
         self,
@@ -193,19 +167,17 @@ class Fusing:
         config: TrainConfig,
         task_id: str,
         control: Control,
-    ) -> None:
-        """Body of the thread; it never raises."""
-        outcome: Mapping[str, Any]
-        try:
-            with self.session.host.exclusive(task_id) as sink:
-                if control.stop_requested:
-                    return
+    ) -> Mapping[str, Any]:
+        with self.session.host.exclusive(task_id) as sink:
+            if control.stop_requested:
+                return {"state": "stopped"}
 
-                def progress(stage: str, done: int, total: int) -> None:
-                    self._set(task_id, stage=stage, done=done, total=total)
-                    sink.handle(Preparing(stage, done, total))
+            def progress(stage: str, done: int, total: int) -> None:
+                self._job.change(task_id, stage=stage, done=done, total=total)
+                sink.handle(Preparing(stage, done, total))
 
-                self._set(task_id, state="running")
+            self._job.change(task_id, state="running")
+            try:
                 with self.session.host.borrow(config, control) as borrowed:
                     made = self._fuse(
                         paths,
@@ -217,25 +189,15 @@ class Fusing:
                         progress=progress,
                         stopped=lambda: control.stop_requested,
                     )
-                self.session.host.bundle_written(made.path)
-            outcome = {
-                "state": "done",
-                "path": str(made.path),
-                "report": [item.as_dict() for item in made.report],
-                "problems": [str(problem) for problem in made.problems],
-            }
-        except Interrupted:
-            outcome = {"state": "stopped"}
-        except BaseException as error:
-            logger.exception("Fusing failed")
-            outcome = _failure(error)
-        self._set(task_id, **outcome, is_active=False)
-
-    def _set(self, task_id: str, **values: Any) -> None:
-        """Change the status, unless this fusion was stopped while it waited."""
-        with self._lock:
-            if self._values["task_id"] == task_id and self._values["is_active"]:
-                self._values = {**self._values, **values}
+            except Interrupted:
+                return {"state": "stopped"}
+            self.session.host.bundle_written(made.path)
+        return {
+            "state": "done",
+            "path": str(made.path),
+            "report": [item.as_dict() for item in made.report],
+            "problems": [str(problem) for problem in made.problems],
+        }
 
 
 def _out(folder: Path, target: Destination, paths: Sequence[Path]) -> Path:
@@ -264,14 +226,6 @@ def _clip_skip(paths: Sequence[Path]) -> int:
     from lib_pivotal.core.fuse.source import trained_clip_skip
 
     return trained_clip_skip(paths)
-
-
-def _failure(error: BaseException) -> Mapping[str, Any]:
-    known = explained(error, "fusing")
-    if isinstance(known, PivotalError):
-        return {"state": "failed", "message": known.message, "hint": known.hint}
-    text = f"Fusing failed: {type(error).__name__}: {error}"
-    return {"state": "failed", "message": printable(text), "hint": "See the webui's console for details."}
 
 
 _current: list[Fusing] = []
