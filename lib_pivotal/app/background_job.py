@@ -26,7 +26,8 @@ class BackgroundJob:
     """Runs one piece of work after the other and knows the status of the latest one.
 
     Args:
-        idle: the status before the first one; has ``state``, ``is_active``, ``task_id``, ``message``, ``hint`` and more.
+        idle: the status before the first one, among others with ``state``, ``is_active``, ``task_id``, ``message`` and
+            ``hint``.
         title: what it is, at the beginning of a sentence.
         doing: the same as a participle, for messages about memory.
         busy: why a second one cannot start, and what to do.

@@ -14,6 +14,8 @@ __all__ = ["denoising", "negative_rows_found"]
 _log = logging.getLogger("pivotal.uncond_rows")
 _latest: list[Any] = []
 """Empty, or what the webui said about the denoising step that it is in."""
+_watched: list[Any] = []
+"""The UNets on which negative rows are to be found; usually none."""
 
 
 def denoising(params: Any) -> None:
@@ -22,7 +24,8 @@ def denoising(params: Any) -> None:
     Host: modules/script_callbacks.py, ``on_cfg_denoiser``, A1111 1.6.1-1.10.1: called before the UNet, with the
         encodings of the prompts, which callbacks may replace.
     """
-    _latest[:] = [params]
+    if _watched:
+        _latest[:] = [params]
 
 
 @contextlib.contextmanager
@@ -43,9 +46,14 @@ def negative_rows_found(unet: Any) -> Iterator[None]:
         set_negative_rows(None)
 
     handles = [unet.register_forward_pre_hook(before, with_kwargs=True), unet.register_forward_hook(after)]
+    _watched.append(unet)
     try:
         yield
     finally:
+        _watched.pop()
+        if not _watched:
+            # It holds tensors of the last generation.
+            _latest.clear()
         for handle in handles:
             handle.remove()
         set_negative_rows(None)
