@@ -14,13 +14,13 @@ from lib_pivotal.core.errors import ConfigError, Problem
 
 __all__ = ["GETS", "POSTS"]
 
-_MOST = 1000
+_MAX_COUNT = 1000
 
 
 def _list(session: Session, query: Mapping[str, str]) -> dict[str, Any]:
     count, first = (_number(query, name, otherwise) for name, otherwise in (("count", 50), ("first", 0)))
     history = RunHistory(session)
-    return {"runs": history.summaries(min(count, _MOST), first), "total": len(history.names())}
+    return {"runs": history.summaries(min(count, _MAX_COUNT), first), "total": len(history.names())}
 
 
 def _number(query: Mapping[str, str], name: str, otherwise: int) -> int:

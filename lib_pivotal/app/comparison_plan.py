@@ -18,9 +18,9 @@ from lib_pivotal.core.prompt_names.lora_tags import LoraTag, parts_of, without_t
 
 __all__ = ["Choices", "Plan", "make_plan", "read_choices"]
 
-_MAX_PROMPTS = 8
+_CHOSEN_PROMPTS = 8
 """Prompts that are chosen by themselves; the user may enter more."""
-_MOST_PROMPTS = 64
+_MAX_PROMPTS = 64
 _NUMBERS = {"seed": (0, 2**32 - 1), "steps": (1, 150), "cfg_scale": (1, 30), "width": (64, 2048), "height": (64, 2048)}
 _TEXTS = ("bundle", "checkpoint", "negative_prompt")
 _DEFAULT_SIDE = 512
@@ -128,8 +128,8 @@ def _prompts(value: Any) -> tuple[tuple[str, ...], list[Problem]]:
     if not isinstance(value, Sequence) or isinstance(value, str) or not all(isinstance(text, str) for text in value):
         return (), [Problem("prompts", "error", "They must be a list of texts.", 'Send ["…", "…"].')]
     prompts = tuple(text.strip() for text in value if text.strip())
-    if len(prompts) > _MOST_PROMPTS:
-        return (), [Problem("prompts", "error", f"There are {len(prompts)}.", f"Use at most {_MOST_PROMPTS}.")]
+    if len(prompts) > _MAX_PROMPTS:
+        return (), [Problem("prompts", "error", f"There are {len(prompts)}.", f"Use at most {_MAX_PROMPTS}.")]
     return prompts, []
 
 
@@ -195,9 +195,9 @@ def _settings_in(described: Mapping[str, Any]) -> TrainConfig | None:
 def _default_prompts(names: Sequence[str], config: TrainConfig | None) -> tuple[tuple[str, ...], int]:
     """The sample prompts of the run, then the names that they do not mention; and how many names are left out."""
     lines = config.sample_prompts.splitlines() if config is not None else []
-    given = [line.strip() for line in lines if line.strip()][:_MAX_PROMPTS]
+    given = [line.strip() for line in lines if line.strip()][:_CHOSEN_PROMPTS]
     missing = [name for name in names if not any(_mentions(prompt, name) for prompt in given)]
-    free = _MAX_PROMPTS - len(given)
+    free = _CHOSEN_PROMPTS - len(given)
     return (*given, *missing[:free]), len(missing[free:])
 
 

@@ -38,8 +38,8 @@ IDLE_FUSING: dict[str, Any] = {
     "hint": "",
 }
 """The status before the first fusion."""
-_MOST_RANK = 256
-_LONGEST_NAME = 80
+_MAX_RANK = 256
+_MAX_NAME_LENGTH = 80
 """Characters of a name that is joined from those of the bundles."""
 
 
@@ -74,8 +74,8 @@ def read_fuse_choices(body: Any) -> FuseChoices:
         text = "It must name at least two bundles, each of them once."
         problems.append(Problem("bundles", "error", text, "Choose bundles in the list."))
     rank = values.get("rank", 0)
-    if not 0 <= rank <= _MOST_RANK:
-        problems.append(Problem("rank", "error", f"It must be from 0 to {_MOST_RANK}.", "0 is the sum of the ranks."))
+    if not 0 <= rank <= _MAX_RANK:
+        problems.append(Problem("rank", "error", f"It must be from 0 to {_MAX_RANK}.", "0 is the sum of the ranks."))
     if problems:
         raise ConfigError(problems)
     target = Destination(values.get("name", ""), values.get("overwrite", False))
@@ -208,7 +208,7 @@ def _out(folder: Path, target: Destination, paths: Sequence[Path]) -> Path:
         ConfigError: it is not a file name.
     """
     if not target.name.strip():
-        joined = "-".join(path.stem for path in paths)[:_LONGEST_NAME].rstrip(" .-_")
+        joined = "-".join(path.stem for path in paths)[:_MAX_NAME_LENGTH].rstrip(" .-_")
         return free_name(folder / f"{joined}.safetensors")
     from lib_pivotal.core.bundle.file import refuse_existing
 

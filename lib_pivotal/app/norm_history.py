@@ -8,7 +8,7 @@ from typing import Any
 
 __all__ = ["NormHistory"]
 
-_MOST = 128
+_MAX_COUNT = 128
 """Steps that are kept; when there are more, every second one is dropped."""
 
 
@@ -29,7 +29,7 @@ class NormHistory:
         if self._count % self._every == 0:
             self._kept.append(self._last)
         self._count += 1
-        if len(self._kept) == _MOST:
+        if len(self._kept) == _MAX_COUNT:
             self._kept, self._every = self._kept[::2], 2 * self._every
 
     def as_dict(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ __all__ = ["PresetLibrary"]
 logger = logging.getLogger("pivotal.presets")
 
 _FOLDER = "presets"
-_MOST = 500
+_MAX_COUNT = 500
 _FIELD = "preset_name"
 
 
@@ -120,7 +120,7 @@ class PresetLibrary:
         except OSError as error:
             logger.warning("the presets cannot be listed: %s", error)
             return {}
-        named = {printable(path.stem, None): path for path in files[:_MOST] if not path.name.startswith(".")}
+        named = {printable(path.stem, None): path for path in files[:_MAX_COUNT] if not path.name.startswith(".")}
         return {name: path for name, path in named.items() if name not in built_in}
 
 

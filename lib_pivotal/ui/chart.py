@@ -12,7 +12,7 @@ from lib_pivotal.ui.text.chart import CHART, VALIDATION_LINES
 
 __all__ = ["show_chart"]
 
-_MOST_NAMES = 6
+_MAX_NAMES = 6
 """Names with a line of their own; of more, the extremes and the mean are shown."""
 
 
@@ -53,7 +53,7 @@ def _validation(measured: Sequence[Mapping[str, Any]]) -> list[Line]:
 
 def _norms(norms: Mapping[str, Any]) -> list[Line]:
     steps, columns = norms["steps"], dict(norms["names"])
-    if len(columns) > _MOST_NAMES:
+    if len(columns) > _MAX_NAMES:
         rows = [[value for value in row if value is not None] for row in zip(*columns.values(), strict=True)]
         columns = {
             CHART["highest_norm"]: [max(row, default=None) for row in rows],

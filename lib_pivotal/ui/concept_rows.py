@@ -19,7 +19,7 @@ CONCEPTS, AS_TEXT, TEXT = "concepts", "concepts_as_text", "concepts_text"
 CONCEPT_INPUTS = (CONCEPTS, AS_TEXT, TEXT)
 """Names of the components that hold the concepts: as JSON, whether the text counts instead, and the text."""
 
-_MOST = 100
+_MAX_COUNT = 100
 """Maximum number of concepts; each of them needs a token that is not in the vocabulary, in every prompt."""
 _FIELDS = concept_field_info()
 
@@ -53,8 +53,8 @@ def read_rows(values: Mapping[str, Any]) -> ConceptRows:
     """
     rows, lines, problems = _lines(values[TEXT] or "") if values[AS_TEXT] else _objects(values[CONCEPTS] or "[]")
     used = [index for index, row in enumerate(rows) if not is_empty_row(row)]
-    if len(used) > _MOST:
-        text = CONCEPT_MESSAGES["too_many"].format(count=len(used), most=_MOST)
+    if len(used) > _MAX_COUNT:
+        text = CONCEPT_MESSAGES["too_many"].format(count=len(used), most=_MAX_COUNT)
         problems = [*problems, Problem(CONCEPTS, "error", text, CONCEPT_MESSAGES["too_many_hint"])]
     return ConceptRows(rows, used, lines, problems)
 

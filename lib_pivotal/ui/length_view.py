@@ -11,7 +11,7 @@ from lib_pivotal.ui.text.length import LENGTH_MESSAGES
 
 __all__ = ["show_length", "show_no_length"]
 
-_MOST_LISTED = 6
+_MAX_LISTED = 6
 
 
 def show_length(length: Mapping[str, Any]) -> str:
@@ -37,7 +37,7 @@ def show_length(length: Mapping[str, Any]) -> str:
 
 
 def _samples(samples: Mapping[str, int]) -> str:
-    if len(samples) > _MOST_LISTED:
+    if len(samples) > _MAX_LISTED:
         counts = samples.values()
         return LENGTH_MESSAGES["range"].format(fewest=min(counts), most=max(counts), count=len(samples))
     return ", ".join(

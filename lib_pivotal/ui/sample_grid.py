@@ -12,7 +12,7 @@ from lib_pivotal.ui.text.training import MESSAGES
 
 __all__ = ["arrange_samples"]
 
-_MOST_COLUMNS = 6
+_MAX_COLUMNS = 6
 """Of more prompts, each step takes several rows."""
 _GRAY = (128, 128, 128)
 
@@ -27,7 +27,7 @@ def arrange_samples(samples: Sequence[Mapping[str, Any]]) -> tuple[list[tuple[An
     if not samples:
         return [], 1
     count = 1 + max(sample["index"] for sample in samples)
-    rows_per_step = math.ceil(count / _MOST_COLUMNS)
+    rows_per_step = math.ceil(count / _MAX_COLUMNS)
     columns = math.ceil(count / rows_per_step)
     known = {(sample["step"], sample["index"]): sample for sample in samples}
     images: list[tuple[Any, str]] = []

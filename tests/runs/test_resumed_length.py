@@ -42,7 +42,7 @@ def test_a_resumed_run_keeps_its_length(tmp_path, data, monkeypatch):
     where = folders(tmp_path)
     _, first = stopped_run(settings(data), where, at=2)
     assert length(first) == 400, "6 and 2 images, each seen 200 times"
-    monkeypatch.setattr(step_count, "_MOST_VIEWS", 50)
+    monkeypatch.setattr(step_count, "_MAX_VIEWS", 50)
     assert length(resumed(settings(data), where, 3)) == 400
     assert length(resumed(settings(data, steps=700), where, 4)) == 700
     assert length(resumed(settings(data), where, 5)) == 700

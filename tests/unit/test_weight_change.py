@@ -41,7 +41,7 @@ def built(adapters: AdapterSet) -> torch.Tensor:
 @pytest.mark.parametrize("most", [1, 2**24])
 @pytest.mark.parametrize("kind", KINDS)
 def test_norms_are_those_of_the_built_changes_in_the_order_of_the_layers(kind, most, monkeypatch):
-    monkeypatch.setattr("lib_pivotal.core.lora.weight_change._MOST_VALUES", most)
+    monkeypatch.setattr("lib_pivotal.core.lora.weight_change._MAX_VALUES", most)
     adapters = adapters_of(kind)
     found = WeightChange(adapters).norms()
     assert torch.allclose(found, built(adapters), rtol=1e-5)

@@ -29,7 +29,7 @@ __all__ = ["images_of", "prompts_of"]
 
 _IMAGES = 16
 _SAMPLES = 8
-_MOST_SAMPLES = 32
+_MAX_SAMPLES = 32
 _SETTINGS = ("simple background", "outdoors")
 
 
@@ -39,7 +39,7 @@ def prompts_of(source: FuseSource) -> list[str]:
     for name in source.names:
         tags = source.core_tags.get(name, ())
         forms.append([name, *([", ".join([name, *tags])] if tags else []), *(f"{name}, {text}" for text in _SETTINGS)])
-    count = min(max(_SAMPLES, len(forms)), _MOST_SAMPLES)
+    count = min(max(_SAMPLES, len(forms)), _MAX_SAMPLES)
     return [forms[number % len(forms)][number // len(forms) % len(forms[0])] for number in range(count)]
 
 

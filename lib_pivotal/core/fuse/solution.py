@@ -17,7 +17,7 @@ __all__ = ["Fused", "fuse_layer", "output_energy"]
 
 _RIDGE = 1e-6
 """Share of a Gram matrix's trace on the diagonal; bounds the condition number by its inverse."""
-_SMALLEST = 1e-12
+_TINY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,14 @@ def fuse_layer(
     shaped = rows.matrix(down.view(len(down), *scaled.shape[1:]))
     down = rows.weight(torch.linalg.solve_triangular(lower, shaped, upper=False, left=False))
     # Balanced, so that neither is too small for fp16.
-    norms = (side.norm(dim=dim).clamp(min=_SMALLEST) for side, dim in ((down.flatten(1), 1), (up, 0)))
+    norms = (side.norm(dim=dim).clamp(min=_TINY) for side, dim in ((down.flatten(1), 1), (up, 0)))
     factor = (next(norms) / next(norms)).sqrt()
     up = (up * factor).view(*up.shape, *(1 for _ in down.shape[2:]))
     return Fused((down / factor.view(-1, *(1 for _ in down.shape[1:]))).float(), up.float())
 
 
 def _with_ridge(gram: torch.Tensor) -> torch.Tensor:
-    ridge = (_RIDGE * gram.trace()).clamp(min=_SMALLEST)
+    ridge = (_RIDGE * gram.trace()).clamp(min=_TINY)
     return gram + ridge * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
 
 

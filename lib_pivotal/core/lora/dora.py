@@ -23,7 +23,7 @@ __all__ = ["MAGNITUDES", "Dora"]
 
 MAGNITUDES = "dora_scale"
 """Suffix of their key in a file."""
-_SMALLEST = 1e-12
+_MIN_NORM = 1e-12
 """Norms below it, of channels that nothing leaves, count as this."""
 
 
@@ -75,7 +75,7 @@ class Dora:
     def _norms(self, parameters: Parameters, module: Any) -> torch.Tensor:
         """Norm of each input channel of ``W + BA``, fp32, shape ``(in,)``."""
         own, mixed, added = _products(frozen_weight(module, parameters["magnitude"].device), parameters)
-        return (own + 2 * mixed + added).clamp(min=_SMALLEST**2).sqrt()
+        return (own + 2 * mixed + added).clamp(min=_MIN_NORM**2).sqrt()
 
     def delta(self, parameters: Parameters, module: Any) -> torch.Tensor:
         """``m ∘ (W + BA) / ‖W + BA‖ - W``, fp32, in the shape of the layer's weight."""

@@ -9,7 +9,7 @@ from lib_pivotal.core.lora.frozen_weight import frozen_weight
 
 __all__ = ["WeightChange"]
 
-_MOST_VALUES = 2**24
+_MAX_VALUES = 2**24
 """Number of values that are copied at once."""
 
 
@@ -75,7 +75,7 @@ class WeightChange:
 def _chunks(part: AdapterSet, numbers: list[int]) -> list[list[int]]:
     """Layers of the same shapes, split so that copies of their parameters stay small."""
     size = sum(torch.Size(shape).numel() for shape in part.layers[numbers[0]].adapter.shapes.values())
-    most = max(1, _MOST_VALUES // size)
+    most = max(1, _MAX_VALUES // size)
     return [numbers[start : start + most] for start in range(0, len(numbers), most)]
 
 

@@ -15,8 +15,8 @@ __all__ = ["optimizer_problems"]
 _FIELD, _ARGUMENTS = "optimizer", "optimizer_args"
 _VALUES = 32
 """Values of each group in the trial."""
-_LOWEST_MULTIPLIER = 0.01
-_HIGHEST_LION_LR = 1e-4
+_MIN_MULTIPLIER = 0.01
+_MAX_LION_LR = 1e-4
 
 
 def optimizer_problems(
@@ -52,10 +52,10 @@ def optimizer_problems(
 def _lr_problems(library: Library, lrs: Mapping[str, float]) -> list[Problem]:
     problems = []
     for field, lr in lrs.items():
-        if library.finds_lr and lr < _LOWEST_MULTIPLIER:
+        if library.finds_lr and lr < _MIN_MULTIPLIER:
             text = f"{library.name} finds the learning rate itself and multiplies it by this: {lr:g} learns nothing."
             problems.append(Problem(field, "error", text, "Set it to 1."))
-        elif library.factory.__name__ == "Lion" and lr > _HIGHEST_LION_LR:
+        elif library.factory.__name__ == "Lion" and lr > _MAX_LION_LR:
             text = f"Lion changes every value by the whole learning rate in each step; {lr:g} is high for it."
             problems.append(Problem(field, "warning", text, "Use about a fifth of what suits AdamW, such as 4e-5."))
     return problems

@@ -22,7 +22,7 @@ _NORM_RANGES = {"band": (0.5, 1.5), "direction": (1.0, 1.0), "free": (0.0, torch
 _SAMPLED = 16
 """Every 16th row is enough for statistics of the vocabulary and avoids copying it."""
 
-_SMALLEST_NORM = 1e-8
+_MIN_NORM = 1e-8
 """Divisors are at least this large, in case a vector is zero."""
 
 
@@ -109,7 +109,7 @@ def _norms(vectors: torch.Tensor) -> torch.Tensor:
 
 def _with_norm(vectors: torch.Tensor, norm: torch.Tensor) -> torch.Tensor:
     """Rows of the same direction with one norm."""
-    return vectors * (norm / _norms(vectors).clamp(min=_SMALLEST_NORM)).unsqueeze(1)
+    return vectors * (norm / _norms(vectors).clamp(min=_MIN_NORM)).unsqueeze(1)
 
 
 class EmbeddingTable:
@@ -182,7 +182,7 @@ class EmbeddingTable:
         Args:
             norms: shape ``(rows,)``.
         """
-        self.initial_norms = norms.to(self.weight.device).clamp(min=_SMALLEST_NORM)
+        self.initial_norms = norms.to(self.weight.device).clamp(min=_MIN_NORM)
         lowest, highest = self._norm_range
         self._lowest, self._highest = lowest * self.initial_norms, highest * self.initial_norms
         for name in self._frozen:
@@ -195,7 +195,7 @@ class EmbeddingTable:
             return
         norms = _norms(self.weight)
         inside = norms.clamp(self._lowest, self._highest)
-        self.weight.mul_((inside / norms.clamp(min=_SMALLEST_NORM)).unsqueeze(1))
+        self.weight.mul_((inside / norms.clamp(min=_MIN_NORM)).unsqueeze(1))
 
     def relative_norms(self) -> torch.Tensor:
         """Norm of each vector divided by its initial norm, shape ``(rows,)``, on the device."""

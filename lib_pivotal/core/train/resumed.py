@@ -10,7 +10,7 @@ from lib_pivotal.core.families import CHUNK_TOKENS
 
 __all__ = ["Resumed", "resumed_problem", "with_later_settings"]
 
-_MOST_STEPS = 10_000_000
+_MAX_STEPS = 10_000_000
 """No run is this long."""
 
 
@@ -54,10 +54,10 @@ def with_later_settings(values: Any) -> Any:
 def resumed_problem(facts: Mapping[str, Any]) -> str:
     """Why these facts of a state are invalid; empty if they are valid or missing."""
     steps, balances = facts.get("steps", 0), facts.get("balances", False)
-    if type(steps) is not int or not 0 <= steps <= _MOST_STEPS:
+    if type(steps) is not int or not 0 <= steps <= _MAX_STEPS:
         return "steps is not a number of steps in its header"
     samples = facts.get("samples_per_step", 0)
-    if type(samples) is not int or not 0 <= samples <= _MOST_STEPS:
+    if type(samples) is not int or not 0 <= samples <= _MAX_STEPS:
         return "samples_per_step is not a number of samples in its header"
     if not isinstance(balances, bool):
         return "balances has the wrong type in its header"
