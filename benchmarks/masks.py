@@ -4,7 +4,8 @@ Two characters are drawn only on busy backgrounds of one color each, with captio
 trained without masks and with masks, and the names alone are drawn. Prints how often the demo's reader finds the
 training background, how far the mean color of the border is from that of the training images, how often a background
 that the prompt asks for is drawn, and how often the character is recognized. A masked variant is FLOOR/SHARE: the
-weight outside masks, and the share of samples trained without mask.
+weight outside masks, and the share of samples trained without mask; FLOOR/SHARE/PRIOR also keeps what is outside with
+that weight.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ OTHER = "white"
 _COUNT = 24
 """Training images per character."""
 _SAMPLE_STEPS = 12
+_MASKED = ["0.1/0.1", "0/0.1", "0/0", "0/0.1/1", "0/0/1"]
 _BORDER = 4
 """Pixels."""
 
@@ -144,7 +146,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--count", type=int, default=20, help="images per prompt")
-    parser.add_argument("--masked", nargs="*", default=["0.1/0.1", "0/0.1", "0/0"], metavar="FLOOR/SHARE")
+    parser.add_argument("--masked", nargs="*", default=_MASKED, metavar="FLOOR/SHARE[/PRIOR]")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -155,8 +157,10 @@ def main() -> None:
         plain = demo_config(base, out / "data", options.steps)
         variants = {"without masks": plain}
         for text in options.masked:
-            floor, share = map(float, text.split("/"))
-            variants[f"masks {text}"] = replace(plain, masks="masklabel", mask_floor=floor, unmasked_share=share)
+            floor, share, prior = map(float, f"{text}/0".split("/")[:3])
+            variants[f"masks {text}"] = replace(
+                plain, masks="masklabel", mask_floor=floor, unmasked_share=share, mask_prior=prior
+            )
         lines = []
         for number, (title, config) in enumerate(variants.items()):
             # A model of its own for each, because a training leaves nothing behind that could be compared.

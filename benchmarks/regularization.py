@@ -37,10 +37,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--share", type=float, default=0.2, help="share of the samples that regularize")
+    parser.add_argument("--only", nargs="*", help="titles of runs")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        _measure(Path(folder), options.steps, options.share)
+        _measure(Path(folder), options.steps, options.share, options.only)
 
 
 def _say(text: str) -> None:
@@ -48,7 +49,7 @@ def _say(text: str) -> None:
     sys.stdout.flush()
 
 
-def _measure(out: Path, steps: int, share: float) -> None:
+def _measure(out: Path, steps: int, share: float, only: list[str] | None) -> None:
     for name in NAMES:
         write_dataset(out / "data" / name, name)
         write_dataset(out / "characters", name, "held_out")
@@ -63,7 +64,8 @@ def _measure(out: Path, steps: int, share: float) -> None:
         f"unchanged model: characters by their initialization text {before[0]:.4f}, unrelated drawings {before[1]:.4f}"
     )
     _say("regularization          drift   unrelated loss   gain   seconds")
-    for number, (title, changes) in enumerate(_variants(out).items()):
+    chosen = {title: changes for title, changes in _variants(out).items() if only is None or title in only}
+    for number, (title, changes) in enumerate(chosen.items()):
         config = replace(demo_config(base, out / "data", steps), regularization_share=share, **changes)
         started = time.monotonic()
         outcome = train_run(config, (), out / f"run-{number}")
@@ -85,7 +87,10 @@ def _variants(out: Path) -> dict[str, dict[str, Any]]:
         "none": {},
         "images": {"subsets": scenes},
         "prior": {"subsets": scenes, "regularization_target": "prior"},
-        "prior, same images": {"subsets": same, "regularization_target": "prior"},
+        "prior, weight 5": {"subsets": scenes, "regularization_target": "prior", "regularization_weight": 5.0},
+        "prior, weight 20": {"subsets": scenes, "regularization_target": "prior", "regularization_weight": 20.0},
+        "same images": {"subsets": same, "regularization_target": "prior"},
+        "same images, weight 5": {"subsets": same, "regularization_target": "prior", "regularization_weight": 5.0},
     }
 
 

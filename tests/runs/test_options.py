@@ -284,6 +284,7 @@ EFFECTS: dict[str, Effect] = {
     "invert_masks": Effect(True, first_loss, MASKED),
     "mask_floor": Effect(0.9, first_loss, MASKED),
     "unmasked_share": Effect(1.0, first_loss, MASKED),
+    "mask_prior": Effect(1.0, trained, MASKED),
 }  # fmt: skip
 
 READ_BY_HOSTS = {

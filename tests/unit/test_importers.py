@@ -418,6 +418,7 @@ def test_concepts_and_embeddings_of_onetrainer(tmp_path):
         "embedding_learning_rate": 0.001,
         "lora_rank": 8,
         "masked_training": True,
+        "masked_prior_preservation_weight": 0.5,
         "output_model_destination": "models/zog.safetensors",
         "text_encoder_layer_skip": 1,
         "ema": "OFF",
@@ -436,7 +437,8 @@ def test_concepts_and_embeddings_of_onetrainer(tmp_path):
         Concept("nim", "", 2, stop_at=1.0),
     )
     # 2.5 + 2 · 3 images, 2 per batch.
-    assert (config.steps, config.embedding_lr, config.rank, config.masks) == (50, 0.001, 8, "masklabel")
+    assert (config.steps, config.embedding_lr, config.rank) == (50, 0.001, 8)
+    assert (config.masks, config.mask_prior) == ("masklabel", 0.5)
     assert (config.output_name, config.clip_skip) == ("zog", 2)
     assert {"concept unused one", "embedding <kept>", "ema", "concepts.image.enable_random_rotate"} <= set(
         result.unused

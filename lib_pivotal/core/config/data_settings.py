@@ -290,6 +290,16 @@ class DataSettings:
         low=0.0,
         high=1.0,
     )
+    mask_prior: float = setting(
+        0.0,
+        "dataset",
+        "advanced",
+        "Keep outside masks",
+        "Outside the masks, keeps what the model predicts with the class instead of the name and without the LoRA; this "
+        "is the weight of that, 0 leaves it out. Needs a third more time where images have masks.",
+        low=0.0,
+        high=10.0,
+    )
     regularization_share: float = setting(
         0.2,
         "dataset",

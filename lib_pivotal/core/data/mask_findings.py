@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lib_pivotal.core.config.negative import has_negatives
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.background import BACKGROUNDS
+from lib_pivotal.core.data.class_words import class_noun
 from lib_pivotal.core.data.dataset_report import DatasetReport
 from lib_pivotal.core.data.scan import DatasetImage
 from lib_pivotal.core.data.shown import listed
 from lib_pivotal.core.data.subsets import subsets_of
 from lib_pivotal.core.errors import Problem
+from lib_pivotal.core.printable import printable
 
 __all__ = ["mask_problems", "transparency_problems"]
 
@@ -28,7 +31,7 @@ def mask_problems(report: DatasetReport, config: TrainConfig) -> list[Problem]:
         report: contents of the folders.
         config: its settings of masks are used.
     """
-    problems = _unused(report, config)
+    problems = _unused(report, config) + _prior(config)
     expected = [image for image in report.usable if image.subset.masks in ("alpha", "masklabel", "folder")]
     if not expected:
         return problems
@@ -77,6 +80,25 @@ def _unused(report: DatasetReport, config: TrainConfig) -> list[Problem]:
         for index, (given, subset) in enumerate(zip(config.subsets, own, strict=True))
         if given.mask_folder.strip() and subset.masks != "folder"
     ]
+
+
+def _prior(config: TrainConfig) -> list[Problem]:
+    """Check that there is an outside that could be kept, and an ordinary prediction to compare."""
+    if not config.mask_prior:
+        return []
+    problems = []
+    if all(subset.masks == "none" for subset in subsets_of(config, config.subsets)):
+        text = "Without masks there is no outside that could be kept."
+        problems.append(Problem("mask_prior", "warning", text, "Choose masks, or set it to 0."))
+    if has_negatives(config.concepts):
+        text = "It cannot be combined with negative embeddings, which train a guided prediction."
+        problems.append(Problem("mask_prior", "error", text, "Set it to 0, or train without negative vectors."))
+    nameless = [concept.name for concept in config.concepts if concept.name.strip() and not class_noun(concept)]
+    if nameless:
+        text = f"There is no other word for {listed([printable(name) for name in nameless])}."
+        hint = "Give it a class, which replaces its name where the unchanged model predicts."
+        problems.append(Problem("mask_prior", "warning", text, hint))
+    return problems
 
 
 def _idle_folder(field: str) -> Problem:

@@ -32,6 +32,7 @@ _SETTINGS = {
     "gradient_accumulation_steps": ("accumulation", Section.whole),
     "clip_grad_norm": ("clip_norm", Section.number),
     "unmasked_weight": ("mask_floor", Section.number),
+    "masked_prior_preservation_weight": ("mask_prior", Section.number),
 }
 
 

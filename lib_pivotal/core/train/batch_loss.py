@@ -11,7 +11,12 @@ __all__ = ["batch_loss"]
 
 
 def batch_loss(
-    objective: Objective, prediction: torch.Tensor, batch: Batch, batch_count: float, target: torch.Tensor | None
+    objective: Objective,
+    prediction: torch.Tensor,
+    batch: Batch,
+    batch_count: float,
+    target: torch.Tensor | None,
+    unchanged: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """A batch's share of the step's mean loss, 0-dim.
 
@@ -21,8 +26,18 @@ def batch_loss(
         batch: the batch.
         batch_count: how many batches of its size make up a step.
         target: what it should predict; None for the noise or velocity.
+        unchanged: what it should predict outside the masks, same shape; None if nothing is kept there.
+
+    Source: OneTrainer's masked prior preservation keeps the prediction without the LoRA outside the masks; here it is
+        also without the embeddings, which would otherwise keep what they learn of the background.
     """
-    losses = objective.losses(prediction, batch.latents, batch.noise, batch.timesteps, batch.masks, target)
+
+    def losses_with(masks: torch.Tensor | None, target: torch.Tensor | None) -> torch.Tensor:
+        return objective.losses(prediction, batch.latents, batch.noise, batch.timesteps, masks, target)
+
+    losses = losses_with(batch.masks, target)
+    if unchanged is not None and batch.masks is not None:
+        losses = losses + batch.outside_weight * losses_with((1.0 - batch.masks).clamp(min=0.0), unchanged)
     if batch.weights is not None:
         losses = losses * batch.weights
     return losses.mean() / batch_count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
@@ -138,7 +139,8 @@ class Loop:
         with setup.model.autocast():
             # prediction.py, which uses textual_inversion/; the adapters of lora/ act through their hooks
             prediction = setup.predict(noisy, batch)
-            loss = batch_loss(setup.objective, prediction, batch, batch_count, self._target(batch))
+            target, unchanged = self._target(batch), self._unchanged(noisy, batch)
+            loss = batch_loss(setup.objective, prediction, batch, batch_count, target, unchanged)
         # Without a LoRA, captions without names give no gradient.
         if loss.requires_grad:
             setup.optimizer.scaled(loss).backward()  # type: ignore[no-untyped-call]
@@ -150,6 +152,10 @@ class Loop:
             return None
         setup = self._setup
         return setup.target(setup.objective.noisy(batch.latents, batch.noise, batch.timesteps), batch)
+
+    def _unchanged(self, noisy: torch.Tensor, batch: Batch) -> torch.Tensor | None:
+        """What the model should predict for a noisy batch outside the masks; None if nothing is kept there."""
+        return self._setup.prior(noisy, replace(batch, captions=list(batch.outside))) if batch.outside else None
 
     def _set_learning_rates(self, step: int) -> None:
         """Set the learning rates of this step; freeze embeddings whose learning rate has reached 0."""

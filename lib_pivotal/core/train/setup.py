@@ -237,7 +237,8 @@ def prepare(
 
 def uses_graphs(config: TrainConfig, device: torch.device) -> bool:
     """Whether steps are recorded as CUDA graphs."""
-    return config.cuda_graphs and device.type == "cuda" and not has_negatives(config.concepts)
+    needs_second_pass = has_negatives(config.concepts) or config.mask_prior > 0
+    return config.cuda_graphs and device.type == "cuda" and not needs_second_pass
 
 
 def _batcher(
