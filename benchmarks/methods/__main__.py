@@ -74,10 +74,11 @@ def _prepare(out: Path) -> None:
     """Write the models and images that all rows use."""
     if (out / "prepared").exists():
         return
-    materialize(out / "model")
+    bases = materialize(out / "model")
     for name in NAMES:
         write_dataset(out / "data" / name, name)
     write_held_out(out / "held-out")
+    Measures(bases, out / "held-out").write_before()
     (out / "prepared").touch()
 
 

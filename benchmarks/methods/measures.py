@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -26,8 +27,11 @@ __all__ = ["LOOKS", "Measures", "mean_loss", "write_held_out", "write_scenes"]
 
 LOOKS = {"zogling": ("square", "blue", "striped"), "mibble": ("heart", "pink", "dotted")}
 """Body, color and pattern of the demo's characters in the world's words."""
-_UNRELATED = 64
+_UNRELATED = 32
 _SEEDS = 12
+_STEPS = 12
+"""Sampling steps of an image."""
+_BEFORE = "before.json"
 _LORAS = ["unet", "clip_l"]
 _NOTHING = Parts({}, [])
 
@@ -69,6 +73,14 @@ class Measures:
     def _b(self) -> DiffusersModel:
         return load_model(self.bases.b)
 
+    def write_before(self) -> None:
+        """Measure the initialization text on the unchanged models, which all gains are relative to."""
+        losses = {
+            base: mean_loss(model, held_out(self.folder / base, model), _NOTHING, INIT_TEXT)
+            for base, model in (("a", self._a), ("b", self._b))
+        }
+        (self.folder / _BEFORE).write_text(json.dumps(losses), encoding="utf-8")
+
     def of(self, path: Path, *, has_names: bool = True) -> dict[str, float]:
         """All measures of a bundle; gains are the share by which the loss falls below the initialization text's.
 
@@ -77,9 +89,10 @@ class Measures:
             has_names: whether it has embeddings; otherwise the names are just rare words.
         """
         bundle, result = read_bundle(path), {}
+        losses_before = json.loads((self.folder / _BEFORE).read_text(encoding="utf-8"))
         for base, model in (("a", self._a), ("b", self._b)):
             data = held_out(self.folder / base, model)
-            before = mean_loss(model, data, _NOTHING, INIT_TEXT)
+            before = losses_before[base]
             for kind, loras in (("whole", _LORAS), ("embeddings", [])):
                 parts = self._parts(bundle, model, loras, has_names=has_names)
                 result[f"gain {kind} {base}"] = 1 - mean_loss(model, data, parts) / before
@@ -88,7 +101,8 @@ class Measures:
         unrelated = held_out(self.folder / "unrelated", model)
         result["drift"] = float(drift_of(model, unrelated, unrelated.captions, whole).mean())
         result["looks"], result["backgrounds"] = _images(model, whole)
-        result["looks embeddings"], _ = _images(model, self._parts(bundle, model, [], has_names=has_names))
+        alone = self._parts(bundle, model, [], has_names=has_names)
+        result["looks embeddings"] = float(np.mean(_looks(model, alone)))
         result["bytes"] = path.stat().st_size
         norms = _relative_norms(bundle, model)
         result["lowest norm"], result["highest norm"] = (min(norms), max(norms)) if norms else (0.0, 0.0)
@@ -110,18 +124,26 @@ def mean_loss(model: DiffusionModel, data: HeldOut, parts: Parts, words: str = "
 
 def _images(model: DiffusersModel, parts: Parts) -> tuple[float, float]:
     """Share of images of a name alone that look right, and share with a background that was asked for."""
-    looks, backgrounds, seeds = [], [], list(range(_SEEDS))
+    backgrounds, seeds = [], list(range(_SEEDS))
     for name in NAMES:
-        for image in images_of(model, parts, [name] * _SEEDS, seeds):
-            reading = read(image, "a")
-            looks.append((reading.shape, reading.color, reading.pattern) == LOOKS[name])
         # Those on which a character was never trained are as many as the others.
         unseen = CHARACTERS[name].held_out
         seen = [color for color in BACKGROUNDS if color not in unseen][: len(unseen)]
         asked = [(*unseen, *seen)[seed % (2 * len(unseen))] for seed in seeds]
-        images = images_of(model, parts, [f"{name}, large, {color} background" for color in asked], seeds)
+        prompts = [f"{name}, large, {color} background" for color in asked]
+        images = images_of(model, parts, prompts, seeds, steps=_STEPS)
         backgrounds += [read(image, "a").background == color for image, color in zip(images, asked, strict=True)]
-    return float(np.mean(looks)), float(np.mean(backgrounds))
+    return float(np.mean(_looks(model, parts))), float(np.mean(backgrounds))
+
+
+def _looks(model: DiffusersModel, parts: Parts) -> list[bool]:
+    """Which images of a name alone look right."""
+    right = []
+    for name in NAMES:
+        for image in images_of(model, parts, [name] * _SEEDS, list(range(_SEEDS)), steps=_STEPS):
+            reading = read(image, "a")
+            right.append((reading.shape, reading.color, reading.pattern) == LOOKS[name])
+    return right
 
 
 def _relative_norms(bundle: Bundle, model: DiffusersModel) -> list[float]:

@@ -9,10 +9,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from benchmarks.methods.measures import write_scenes
 from lib_pivotal.cli.train import train_run
 from lib_pivotal.core.bundle.tools import split
 from lib_pivotal.core.bundle.tools_add import pack
-from lib_pivotal.core.config.schema import TrainConfig
+from lib_pivotal.core.config.schema import Subset, TrainConfig
+from lib_pivotal.core.config.subset import REGULARIZATION
 from lib_pivotal.demo.__main__ import demo_config
 
 __all__ = ["BATCH", "ROWS", "Row"]
@@ -67,7 +69,15 @@ def _train_apart(config: TrainConfig, out: Path) -> Path:
     return pack(lora, embeddings, out / "bundle.safetensors", overwrite=True).paths[0]
 
 
-_RATES = (1.5e-3, 5e-3, 1.5e-2)
+def _train_regularized(config: TrainConfig, out: Path) -> Path:
+    """A fifth of the samples are drawings without the characters, whose predictions are kept."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_scenes(out / "scenes", 64, seed=1)
+    subsets = (Subset(str(out / "scenes"), kind=REGULARIZATION),)
+    return _train(replace(config, subsets=subsets, regularization_target="prior"), out)
+
+
+_RATES = (5e-3, 1.5e-2)
 
 ROWS: dict[str, Row] = {
     "ours": Row("methods"),
@@ -82,6 +92,16 @@ ROWS: dict[str, Row] = {
     "cross_kv": Row("layers", {"lora_layers": "cross_kv", "conv_rank": 0}),
     "LoKr": Row("kinds", {"lora_kind": "lokr"}),
     "DoRA": Row("kinds", {"lora_kind": "dora"}),
+    "prior": Row("knobs", train=_train_regularized),
+    "noise offset": Row("knobs", {"noise_offset": 0.05}),
+    "without the noisiest tenth": Row("knobs", {"max_timestep": 0.9}),
+    "pseudo-Huber": Row("knobs", {"huber_c": 0.1}),
+    "debiased": Row("knobs", {"loss_weighting": "debiased"}),
+    "no min-SNR": Row("knobs", {"loss_weighting": "none"}),
+    "stratified": Row("knobs", {"stratified_timesteps": True}),
+    "weight change limited": Row("knobs", {"max_weight_change": 0.2}),
+    "Lion": Row("optimizers", {"optimizer": "lion", "unet_lr": 4e-5, "text_encoder_lr": 1e-5}),
+    "Prodigy+": Row("optimizers", {"optimizer": "prodigy-plus", "unet_lr": 1.0, "text_encoder_lr": 1.0}),
     **{
         f"{norms}, rate {rate:g}": Row("norms", {"embedding_norms": norms, "embedding_lr": rate})
         for norms, rate in product(("band", "direction", "free"), _RATES)
