@@ -35,7 +35,7 @@ CONSTRAINTS = ROOT / ".ci" / "constraints.txt"
 HEADLESS = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "pillow", "pyyaml", "tqdm",
             "pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "playwright", "axe-playwright-python", "ruff",
             "mypy", "types-tqdm", "codespell",
-            "lion-pytorch", "prodigy-plus-schedule-free", "prodigyopt", "schedulefree")  # fmt: skip
+            "peft", "lion-pytorch", "prodigy-plus-schedule-free", "prodigyopt", "schedulefree")  # fmt: skip
 _NO_TESTS = 5
 """pytest's exit code if no tests were collected."""
 WITHOUT_DEPENDENCIES = ("open_clip_torch",)

@@ -20,10 +20,10 @@ from lib_pivotal.core.events import Control
 from lib_pivotal.core.families import FAMILIES
 from lib_pivotal.core.process_group import SingleProcess
 from lib_pivotal.core.train.loop import Loop
-from lib_pivotal.core.train.setup import prepare
+from lib_pivotal.core.train.setup import Setup, prepare
 from lib_pivotal.host.diffusers.model import DiffusersModel
 
-__all__ = ["PeftLoop", "PivotalPeftLoop", "bare_step", "captured_step", "engine_step"]
+__all__ = ["PeftLoop", "PivotalPeftLoop", "bare_step", "captured_step", "engine_loop", "engine_step"]
 
 Step = Callable[[], object]
 
@@ -70,6 +70,24 @@ def captured_step(model: DiffusersModel, side: int, batch: int) -> Step:
     return graph.replay
 
 
+def engine_loop(
+    model: DiffusersModel, data: Path, cache: Path, side: int, batch: int, memory: str, *, graphs: bool = False
+) -> tuple[Loop, Setup]:
+    """The engine's training loop, ready for its first step; for the arguments see :func:`engine_step`."""
+    setup = prepare(
+        training_config(data, side, batch, "fast" if memory == "lean" else memory, graphs=graphs),
+        model,
+        cache=cache,
+        group=SingleProcess(),
+        progress=lambda *_: None,
+        stopped=lambda: False,
+    )
+    if memory == "lean":
+        # In a run, ``auto`` decides for it by the free memory.
+        setup.memory = dataclasses.replace(setup.memory, keeps_less=True)
+    return Loop(setup, None, lambda _: None, Control(), SingleProcess()), setup
+
+
 @contextlib.contextmanager
 def engine_step(
     model: DiffusersModel, data: Path, cache: Path, side: int, batch: int, memory: str, *, graphs: bool = False
@@ -85,19 +103,8 @@ def engine_step(
         memory: ``fast``, ``lean`` to keep less without checkpointing, or ``save`` to recompute activations.
         graphs: whether to record the step as CUDA graphs.
     """
-    setup = prepare(
-        training_config(data, side, batch, "fast" if memory == "lean" else memory, graphs=graphs),
-        model,
-        cache=cache,
-        group=SingleProcess(),
-        progress=lambda *_: None,
-        stopped=lambda: False,
-    )
-    if memory == "lean":
-        # In a run, ``auto`` decides for it by the free memory.
-        setup.memory = dataclasses.replace(setup.memory, keeps_less=True)
+    loop, setup = engine_loop(model, data, cache, side, batch, memory, graphs=graphs)
     model.offloading.offload("vae")
-    loop = Loop(setup, None, lambda _: None, Control(), SingleProcess())
     numbers = itertools.count()
     with setup.attached():
         yield lambda: loop.train_step(next(numbers)), setup.trainable_count
