@@ -2,9 +2,9 @@
 
 In each round, one after the other in this process and on one thread: the bare UNet (forward, and backward to its text
 conditioning); the engine's complete step with LoRA and embeddings: captions, text encoder with trained vectors, UNet,
-loss, gradient clipping and AdamW; and, if peft is installed, steps as in the scripts of diffusers, with a LoRA of peft on
-the same layers, and with a LoRA and new tokens. Prints the medians of the CPU time, and of its ratio to the bare UNet's
-in the same round.
+loss, gradient clipping and AdamW; and, if peft is installed, steps as in the scripts of diffusers, with a LoRA of peft
+on the same layers, and with a LoRA and new tokens. Prints the medians of the CPU time, and of its ratio to the bare
+UNet's in the same round.
 """
 
 from __future__ import annotations

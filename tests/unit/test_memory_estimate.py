@@ -62,6 +62,12 @@ def test_auto_saves_when_the_fast_way_does_not_fit_and_the_parts_count_where_the
     assert estimate(SDXL, 1024, batch_size=2).training > roomy.training
 
 
+def test_the_adapters_of_a_bundle_whose_names_are_kept_count():
+    plain = estimate(SD1, 512, start_from="zog.safetensors")
+    assert estimate(SD1, 512, start_from="zog.safetensors", keep_names=1.0).training > plain.training
+    assert estimate(SD1, 512, keep_names=1.0).training == plain.training
+
+
 def test_weights_in_eight_bits_are_always_recomputed():
     small = replace(SD1, must_recompute=True)
     assert estimate(small, 512).training == estimate(SD1, 512, gradient_checkpointing=True).training

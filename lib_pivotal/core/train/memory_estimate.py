@@ -40,6 +40,8 @@ Source: the largest sum of all living tensors, counted on torch's meta device: 2
 """
 _TRAINED_BYTES = 16
 """fp32 value, gradient and AdamW's two moments, per trained value."""
+_TEACHER_BYTES = 8
+"""fp32 value and unused gradient, per value of the bundle that a run starts from and whose names it keeps."""
 _WORKSPACE = 256 * 2**20
 """Latents and other small tensors, and a margin, since peaks differ between GPUs."""
 _CELL = 64
@@ -169,6 +171,7 @@ def estimate_memory(config: TrainConfig, images: Sequence[DatasetImage], memory:
         text = memory.text_encoders if keeps_text or not is_lean else 0
         needed = memory.unet + text + (0 if is_lean else memory.vae)
         needed += step_bytes(memory.family, count, in_batch, recomputes=recomputes, keeps_less=keeps_less)
+        needed += count * _TEACHER_BYTES if config.start_from and config.keep_names else 0
         if saves and needed > memory.available:
             # The text encoders and the activations are not on the device at the same time.
             needed -= min(text, activation_bytes(memory.family, in_batch, recomputes=True))

@@ -3,39 +3,38 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from lib_pivotal.core.activations.lean import lean
-from lib_pivotal.core.config.negative import has_negatives, trained_embeddings
+from lib_pivotal.core.config.negative import has_negatives
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.dataset_report import DatasetReport
 from lib_pivotal.core.data.image_shares import ImageShares, share_images
 from lib_pivotal.core.diffusion.objective import Objective, small_image_gamma
-from lib_pivotal.core.lora.adapter_set import NEGATIVE, AdapterSet, attach
+from lib_pivotal.core.lora.adapter_set import AdapterSet, attach
 from lib_pivotal.core.lora.weight_change import WeightChange
 from lib_pivotal.core.optim.build import Optimizer
 from lib_pivotal.core.optim.library import find_library
 from lib_pivotal.core.ports import DiffusionModel, LiveEmbeddings
 from lib_pivotal.core.process_group import ProcessGroup
-from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingTable, EmbeddingWeights, Layout, layout_of
+from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingTable, EmbeddingWeights, Layout
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.core.train.batches import Batch, Batcher
 from lib_pivotal.core.train.cuda_graph import CudaGraphs
 from lib_pivotal.core.train.guided_prediction import GuidedPrediction
 from lib_pivotal.core.train.kept_names import NameKeeper, TeacherPrediction
 from lib_pivotal.core.train.memory import MemoryPlan
-from lib_pivotal.core.train.new_adapters import copied, new_adapters
 from lib_pivotal.core.train.parameter_groups import parameter_groups
 from lib_pivotal.core.train.placement import Placement
 from lib_pivotal.core.train.prediction import CaptionPrediction, Prediction, PriorPrediction
 from lib_pivotal.core.train.resumed import Resumed
-from lib_pivotal.core.train.start_from import kept_names, load_start, with_kept
 from lib_pivotal.core.train.step_count import samples_to_take, total_steps
 from lib_pivotal.core.train.step_graphs import StepGraphs
+from lib_pivotal.core.train.trained_parts import TrainedParts, make_trained_parts
 from lib_pivotal.core.train.training_data import TrainingData, load_training_data
 from lib_pivotal.core.train.validation import Validation, validation_batches
 
@@ -171,43 +170,27 @@ def prepare(
         stopped=stopped,
         batch_size=placement.for_encoding(),
     )
-    adapters = new_adapters(config, model)
-    kept = resumed.kept if resumed is not None else kept_names(config, model.text_encoders[0].tokenize)
-    layout = with_kept(layout_of(trained_embeddings(config.concepts), model.text_encoders[0]), kept)
-    tables = _tables(config, layout, model, list(kept))
-    if config.start_from and resumed is None:
-        load_start(config, adapters, layout, tables, model.text_encoders[0])
-    teacher = copied(adapters, config, model) if kept else []
+    parts = make_trained_parts(config, model, resumed)
     balances = resumed is None or resumed.balances
     shares = share_images(data.images, config, balances=balances)
     steps = total_steps(config, shares, model.family, processes=group.size, resumed=resumed)
-    groups, lr_factors = parameter_groups(config, model, adapters, tables, steps, library)
+    groups, lr_factors = parameter_groups(config, model, parts.adapters, parts.tables, steps, library)
     memory = placement.for_steps(
         data.items,
         trained_count=sum(each.parameter.numel() for each in groups),
-        trains_text=bool(tables) or any(part.part != "unet" for part in adapters),
+        trains_text=bool(parts.tables) or any(part.part != "unet" for part in parts.adapters),
     )
     objective = _objective(config, model)
-    conditioner = _conditioner(
-        config,
-        model,
-        adapters,
-        layout,
-        tables,
-        may_offload=placement.may_offload_text,
-        encodes_twice=memory.swaps_text,
+    conditioner = parts.conditioner(
+        config, model, may_offload=placement.may_offload_text, encodes_twice=memory.swaps_text
     )
     optimizer = Optimizer(
-        groups,
-        clip_norm=config.clip_norm,
-        uses_fp16=model.needs_loss_scaling,
-        device=model.device,
-        library=library,
+        groups, clip_norm=config.clip_norm, uses_fp16=model.needs_loss_scaling, device=model.device, library=library
     )
     graphs = None
     # A graph replays what was at fixed addresses.
     if uses_graphs(config, model.device) and not placement.moves_trained_parts:
-        graphs = StepGraphs(model, conditioner, objective, optimizer, adapters, CudaGraphs())
+        graphs = StepGraphs(model, conditioner, objective, optimizer, parts.adapters, CudaGraphs())
     return Setup(
         config=config,
         model=model,
@@ -215,16 +198,16 @@ def prepare(
         balances=balances,
         batcher=_batcher(config, model, data, shares, group, steps, samples),
         predict=_prediction(config, model, conditioner),
-        prior=PriorPrediction(model, adapters, has_emphasis=config.emphasis),
-        keeper=_keeper(config, model, adapters, teacher, layout, tables, kept, group),
-        kept=kept,
-        teacher_adapters=teacher,
-        validation=_validation(config, model, data, adapters, layout, tables, objective),
+        prior=PriorPrediction(model, parts.adapters, has_emphasis=config.emphasis),
+        keeper=_keeper(config, model, parts, group),
+        kept=parts.kept,
+        teacher_adapters=parts.teacher,
+        validation=_validation(config, model, data, parts, objective),
         objective=objective,
-        adapters=adapters,
-        weight_changes=[WeightChange(part) for part in adapters],
-        layout=layout,
-        tables=tables,
+        adapters=parts.adapters,
+        weight_changes=[WeightChange(part) for part in parts.adapters],
+        layout=parts.layout,
+        tables=parts.tables,
         optimizer=optimizer,
         lr_factors=lr_factors,
         image_count=shares.image_count,
@@ -276,26 +259,6 @@ def _objective(config: TrainConfig, model: DiffusionModel) -> Objective:
     )
 
 
-def _conditioner(
-    config: TrainConfig,
-    model: DiffusionModel,
-    adapters: list[AdapterSet],
-    layout: Layout,
-    tables: dict[str, EmbeddingTable],
-    *,
-    may_offload: bool = False,
-    encodes_twice: bool = False,
-) -> TextConditioner:
-    return TextConditioner(
-        model,
-        EmbeddingWeights(layout, {name: table.weight for name, table in tables.items()}),
-        [part for part in adapters if part.part not in ("unet", NEGATIVE)],
-        may_offload=may_offload,
-        encodes_twice=encodes_twice,
-        has_emphasis=config.emphasis,
-    )
-
-
 def _prediction(config: TrainConfig, model: DiffusionModel, conditioner: TextConditioner) -> Prediction:
     predict = CaptionPrediction(model, conditioner)
     if not has_negatives(config.concepts):
@@ -304,59 +267,25 @@ def _prediction(config: TrainConfig, model: DiffusionModel, conditioner: TextCon
 
 
 def _validation(
-    config: TrainConfig,
-    model: DiffusionModel,
-    data: TrainingData,
-    adapters: list[AdapterSet],
-    layout: Layout,
-    tables: dict[str, EmbeddingTable],
-    objective: Objective,
+    config: TrainConfig, model: DiffusionModel, data: TrainingData, parts: TrainedParts, objective: Objective
 ) -> Validation | None:
     if not data.validation.images:
         return None
     # Its own conditioner, because the cache of the other one decides which captions are encoded together.
-    predict = _prediction(config, model, _conditioner(config, model, adapters, layout, tables))
+    predict = _prediction(config, model, parts.conditioner(config, model))
     batches = validation_batches(data.validation, data.images, config, objective.timestep_count, model.device)
     return Validation(batches, model, predict, objective)
 
 
-def _keeper(
-    config: TrainConfig,
-    model: DiffusionModel,
-    adapters: list[AdapterSet],
-    teacher: list[AdapterSet],
-    layout: Layout,
-    tables: dict[str, EmbeddingTable],
-    kept: Mapping[str, int],
-    group: ProcessGroup,
-) -> NameKeeper | None:
-    if not kept or not adapters:
+def _keeper(config: TrainConfig, model: DiffusionModel, parts: TrainedParts, group: ProcessGroup) -> NameKeeper | None:
+    if not parts.kept or not parts.adapters:
         return None
-    embeddings = EmbeddingWeights(layout, {name: table.weight.detach() for name, table in tables.items()})
+    embeddings = EmbeddingWeights(parts.layout, {name: table.weight.detach() for name, table in parts.tables.items()})
     return NameKeeper(
-        list(kept),
+        list(parts.kept),
         config,
         timestep_count=len(model.alphas_cumprod),
         items_per_step=config.batch_size * config.accumulation,
         rank=group.rank,
-        teacher=TeacherPrediction(model, teacher, adapters, embeddings, has_emphasis=config.emphasis),
+        teacher=TeacherPrediction(model, parts.teacher, parts.adapters, embeddings, has_emphasis=config.emphasis),
     )
-
-
-def _tables(
-    config: TrainConfig, layout: Layout, model: DiffusionModel, kept: Sequence[str]
-) -> dict[str, EmbeddingTable]:
-    if not layout:
-        return {}
-    return {
-        encoder.name: EmbeddingTable(
-            trained_embeddings(config.concepts),
-            layout,
-            encoder,
-            seed=config.seed,
-            norms=config.embedding_norms,
-            device=model.device,
-            kept=kept,
-        )
-        for encoder in model.text_encoders
-    }
