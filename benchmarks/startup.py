@@ -2,12 +2,14 @@
 
 For each number of images: the bare VAE on as many tensors, then the whole way from the settings to the first batch,
 without a cache (cold) and with one (warm), each in a process of its own. The images are PNG files of scenes of the
-demo's world; the VAE is that of the small model, so that reading the images counts as much as it can.
+demo's world; the VAE is that of the small model, so that reading the images counts as much as it can, or with
+``--vae sd1`` one of full size with random weights.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import resource
 import subprocess
@@ -20,6 +22,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from benchmarks.gpu.full_size import random_vae
 from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.process_group import SingleProcess
 from lib_pivotal.core.train.batches import Batcher
@@ -27,7 +30,8 @@ from lib_pivotal.core.train.checks import check
 from lib_pivotal.core.train.training_data import load_training_data
 from lib_pivotal.demo.assets import materialize
 from lib_pivotal.demo.characters import CHARACTERS, write_dataset
-from lib_pivotal.host.diffusers.model import load_model
+from lib_pivotal.host.diffusers.checkpoint import load_networks
+from lib_pivotal.host.diffusers.model import DiffusersModel
 
 _BATCH = 8
 
@@ -38,6 +42,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, nargs="+", default=[200, 2000, 10_000])
     parser.add_argument("--side", type=int, default=512, help="side of the image files in px")
     parser.add_argument("--resolution", type=int, default=64, help="side in px at which they are encoded")
+    parser.add_argument("--vae", choices=("small", "sd1"), default="small")
     parser.add_argument("--part", choices=("bare", "start"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -85,6 +90,8 @@ def _child(folder: Path, part: str, options: argparse.Namespace, count: int) -> 
         str(count),
         "--resolution",
         str(options.resolution),
+        "--vae",
+        options.vae,
     ]
     command = [sys.executable, "-m", "benchmarks.startup", *arguments]
     return dict(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
@@ -95,9 +102,16 @@ def _measured(started: float) -> dict[str, float]:
     return {"seconds": time.monotonic() - started, "mib": peak / 1024}
 
 
+def _model(folder: Path, options: argparse.Namespace) -> DiffusersModel:
+    networks = load_networks(materialize(folder / "model").a)
+    if options.vae == "sd1":
+        networks = dataclasses.replace(networks, vae=random_vae())
+    return DiffusersModel(networks, clip_skip=1, dtype=torch.float32, device=torch.device("cpu"))
+
+
 def _bare(folder: Path, options: argparse.Namespace) -> dict[str, float]:
     """Seconds that the VAE alone needs."""
-    vae = load_model(materialize(folder / "model").a).vae
+    vae = _model(folder, options).vae
     pixels = torch.zeros(_BATCH, 3, options.resolution, options.resolution)
     started = time.monotonic()
     for _ in range(0, options.images[0], _BATCH):
@@ -107,7 +121,7 @@ def _bare(folder: Path, options: argparse.Namespace) -> dict[str, float]:
 
 def _start(folder: Path, options: argparse.Namespace) -> dict[str, float]:
     """Seconds from the settings to the first batch."""
-    model: Any = load_model(materialize(folder / "model").a)
+    model: Any = _model(folder, options)
     config = TrainConfig(
         concepts=(Concept(next(iter(CHARACTERS)), "circle"),),
         data_folder=str(folder / "data"),

@@ -21,7 +21,7 @@ from lib_pivotal.host.diffusers.shapes import unet_params, unet_shape
 from lib_pivotal.host.diffusers.standard import CLIP_L, fixed_schedule, standard_config
 from lib_pivotal.host.diffusers.text import TextPart
 
-__all__ = ["NAMES", "RANK", "random_networks", "small_networks", "training_config", "write_images"]
+__all__ = ["NAMES", "RANK", "random_networks", "random_vae", "small_networks", "training_config", "write_images"]
 
 RANK = 16
 NAMES = ("zogling", "mibble")
@@ -56,9 +56,9 @@ def random_networks(family: str, device: torch.device) -> Networks:
     torch.manual_seed(0)
     with device:
         unet = diffusers.UNet2DConditionModel.from_config(unet_shape(unet_params(params)))
-        vae = diffusers.AutoencoderKL.from_config(_VAE)
+        vae = random_vae()
         models = [_text_encoder(info) for info in FAMILIES[family].text_encoders]
-    for part in (unet, vae, *models):
+    for part in (unet, *models):
         part.eval().requires_grad_(False)
     tokenizer = clip_tokenizer(params, Path(f"random-{family}.safetensors"))
     texts = [
@@ -76,6 +76,11 @@ def random_networks(family: str, device: torch.device) -> Networks:
         is_v_prediction=False,
         native_resolution=FAMILIES[family].native_resolution,
     )
+
+
+def random_vae() -> Any:
+    """The VAE of SD1 and SDXL with random weights, on torch's default device."""
+    return diffusers.AutoencoderKL.from_config(_VAE).eval().requires_grad_(False)
 
 
 def _text_encoder(info: TextEncoderInfo) -> Any:
