@@ -301,7 +301,7 @@ class DataSettings:
         high=10.0,
     )
     regularization_share: float = setting(
-        0.2,
+        0.1,
         "dataset",
         "advanced",
         "Regularization share",

@@ -62,7 +62,7 @@ def _regularization(images: Sequence[DatasetImage], config: TrainConfig) -> list
         return [*problems, Problem("rank", "warning", text, "Train a LoRA, or remove the folder.")]
     return [
         *problems,
-        Problem("regularization_share", "warning", f"{text}their share is 0.", "Use 0.2, or remove the folder."),
+        Problem("regularization_share", "warning", f"{text}their share is 0.", "Use 0.1, or remove the folder."),
     ]
 
 
