@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 
 from lib_pivotal.core.errors import BundleError
-from lib_pivotal.core.lora.adapter_set import AdapterSet, attach
+from lib_pivotal.core.lora.adapter_set import AdapterSet, attach, fixed
 from lib_pivotal.core.lora.lora import FusedLora, Lora
 from lib_pivotal.core.lora.naming import diffusers_to_ldm, kohya_key, ldm_to_diffusers, role_of
 from lib_pivotal.core.lora.targets import choose_targets
+from lib_pivotal.core.optim.flat import FlatParameters, Leaves
 from lib_pivotal.core.ports import LoraTarget
 from tests.unit.toy import ToyModel
 
@@ -177,3 +180,44 @@ def test_the_fused_backward_pass_equals_autograds_own(dtype, autocast):
     for fused, plain in zip(*gradients, strict=True):
         assert torch.allclose(fused, plain, rtol=1e-5 if is_exact else 3e-2, atol=1e-4 if is_exact else 0.5)
         assert fused.abs().sum() > 0
+
+
+# -- conversion
+
+
+def test_parameters_are_converted_once_while_they_are_fixed_and_again_after_they_changed():
+    flat = FlatParameters("unet", [(2, 3), (4,)], torch.device("cpu"))
+    leaves = Leaves({"down": (flat, 0), "up": (flat, 1)})
+    optimizer = torch.optim.AdamW([flat.values], lr=0.1)
+    seen = []
+    for step in range(3):
+        with flat.fixed():
+            first = leaves.converted("up", torch.bfloat16)
+            assert leaves.converted("up", torch.bfloat16).data_ptr() == first.data_ptr()
+            assert torch.equal(first, leaves["up"].detach().to(torch.bfloat16)) and first.shape == (4,)
+            seen.append((first.data_ptr(), first.float().mean().item()))
+        flat.gradient.fill_(step + 1.0)
+        optimizer.step()
+    places, values = zip(*seen, strict=True)
+    assert len(set(places)) == 1, "a recorded graph finds it at the same place"
+    assert len(set(values)) == 3
+    assert leaves.converted("up", torch.bfloat16).data_ptr() not in places, "outside, values may change at any time"
+    with flat.fixed():
+        assert leaves.converted("down", torch.float32).data_ptr() == leaves["down"].data_ptr()
+
+
+def test_a_step_in_half_precision_converts_all_parameters_together():
+    torch.manual_seed(0)
+    module = torch.nn.Linear(6, 5).to(torch.bfloat16).requires_grad_(False)
+    target = LoraTarget("lora_unet_x", "unet", "attention", module)
+    gradients = []
+    for is_fixed in (False, True):
+        part = AdapterSet.with_ranks("unet", [(target, 2)], 1.0, 0, torch.device("cpu"))
+        with torch.no_grad():
+            part.flat.values.add_(0.1)
+        x = torch.randn(3, 6, dtype=torch.bfloat16, generator=torch.Generator().manual_seed(1)).requires_grad_(True)
+        with attach([part]), fixed([part]) if is_fixed else contextlib.nullcontext():
+            module(x).float().pow(2).sum().backward()
+        gradients.append((part.flat.gradient.clone(), x.grad))
+    (plain, into_x), (once, into_x_once) = gradients
+    assert torch.equal(plain, once) and torch.equal(into_x, into_x_once) and plain.abs().sum() > 0

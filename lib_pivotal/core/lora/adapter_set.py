@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +14,10 @@ from lib_pivotal.core.errors import BundleError
 from lib_pivotal.core.lora.adapter import Adapter, Parameters, ScalesInput
 from lib_pivotal.core.lora.kinds import adapter_for, adapter_in_file
 from lib_pivotal.core.lora.negative_rows import negative_rows
-from lib_pivotal.core.optim.flat import FlatParameters
+from lib_pivotal.core.optim.flat import FlatParameters, Leaves
 from lib_pivotal.core.ports import LoraTarget
 
-__all__ = ["NEGATIVE", "AdaptedLayer", "AdapterSet", "attach", "disabled", "enabled"]
+__all__ = ["NEGATIVE", "AdaptedLayer", "AdapterSet", "attach", "disabled", "enabled", "fixed"]
 
 NEGATIVE = "negative"
 """Part of the adapters of the UNet that act on negative rows only."""
@@ -58,15 +59,14 @@ class AdapterSet:
         self.flat = self.flats[0]
         if any(adapter.without_decay for _, adapter in chosen):
             self.flats.append(_flat(f"{part} magnitudes", chosen, device, has_decay=False))
-        decayed, others = iter(self.flat.leaves), iter(self.flats[-1].leaves)
-        self.layers = [
-            AdaptedLayer(
-                target,
-                adapter,
-                {name: next(others if name in adapter.without_decay else decayed) for name in adapter.shapes},
-            )
-            for target, adapter in chosen
-        ]
+        counts = {True: itertools.count(), False: itertools.count()}
+        self.layers = []
+        for target, adapter in chosen:
+            places = {}
+            for name in adapter.shapes:
+                has_decay = name not in adapter.without_decay
+                places[name] = (self.flats[0 if has_decay else -1], next(counts[has_decay]))
+            self.layers.append(AdaptedLayer(target, adapter, Leaves(places)))
         generator = torch.Generator().manual_seed(seed)
         # Sorted by key, so that hosts that list the layers in different orders start from the same values.
         for layer in sorted(self.layers, key=lambda layer: layer.target.key):
@@ -194,6 +194,16 @@ def attach(adapters: Sequence[AdapterSet]) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextlib.contextmanager
+def fixed(adapters: Sequence[AdapterSet]) -> Iterator[None]:
+    """Within the context the parameters do not change, see ``FlatParameters.fixed``."""
+    with contextlib.ExitStack() as stack:
+        for part in adapters:
+            for flat in part.flats if part.enabled else ():
+                stack.enter_context(flat.fixed())
+        yield
 
 
 def disabled(adapters: Sequence[AdapterSet]) -> contextlib.AbstractContextManager[None]:

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from lib_pivotal.core.activations.remade import Remade, kept_for
 from lib_pivotal.core.lora.adapter import Parameters, fill_from_file
+from lib_pivotal.core.optim.flat import Leaves
 
 __all__ = ["FusedLora", "Lora"]
 
@@ -102,8 +103,17 @@ class FusedLora(Lora):
     def forward(self, module: Any, x: torch.Tensor, output: torch.Tensor, parameters: Parameters) -> torch.Tensor:
         """Like :meth:`Lora.forward`, up to rounding; same shapes."""
         kept, how = kept_for(x)
-        result: torch.Tensor = _FusedDelta.apply(x, output, kept, how, parameters["down"], parameters["up"], self.scale)  # type: ignore[no-untyped-call]
+        small = [_converted(parameters, name, output.dtype) for name in ("down", "up")]
+        trained = (parameters["down"], parameters["up"])
+        result: torch.Tensor = _FusedDelta.apply(x, output, kept, how, *trained, *small, self.scale)  # type: ignore[no-untyped-call]
         return result
+
+
+def _converted(parameters: Parameters, name: str, dtype: torch.dtype) -> torch.Tensor:
+    """A parameter in another dtype; detached, because torch 2.0 cannot find a saved leaf again with checkpointing."""
+    if isinstance(parameters, Leaves):
+        return parameters.converted(name, dtype)
+    return parameters[name].detach().to(dtype)
 
 
 class _FusedDelta(torch.autograd.Function):
@@ -111,10 +121,9 @@ class _FusedDelta(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, output: torch.Tensor, kept: torch.Tensor, how: Remade | None,
-                down: torch.Tensor, up: torch.Tensor, scale: float) -> torch.Tensor:  # fmt: skip
+                down: torch.Tensor, up: torch.Tensor, small_down: torch.Tensor, small_up: torch.Tensor,
+                scale: float) -> torch.Tensor:  # fmt: skip
         flat = x.reshape(-1, x.shape[-1]).to(output.dtype)
-        # Detached, because torch 2.0 cannot find a saved leaf again with gradient checkpointing.
-        small_down, small_up = down.detach().to(output.dtype), up.detach().to(output.dtype)
         hidden = flat.mm(small_down.t())
         ctx.save_for_backward(flat if how is None else kept, hidden, small_down, small_up)
         ctx.how, ctx.scale, ctx.shape, ctx.x_dtype = how, scale, x.shape, x.dtype
@@ -129,13 +138,14 @@ class _FusedDelta(torch.autograd.Function):
         x = kept if ctx.how is None else ctx.how.again(kept)[0]
         flat = x.reshape(-1, x.shape[-1]).to(gradient.dtype)
         wide = gradient.reshape(-1, gradient.shape[-1])
-        into_hidden = wide.mm(up).mul_(ctx.scale)
+        # With beta 0 the first argument only gives the shape.
+        into_hidden = torch.addmm(up[:1], wide, up, beta=0, alpha=ctx.scale)
         _add_product(ctx.gradients[0], into_hidden, flat, 1.0)
         _add_product(ctx.gradients[1], wide, hidden, ctx.scale)
         into_x = None
         if ctx.needs_input_grad[0]:
             into_x = into_hidden.mm(down).view(ctx.shape).to(ctx.x_dtype)
-        return into_x, gradient, *[None] * 5
+        return into_x, gradient, *[None] * 7
 
 
 def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor, scale: float) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 
 from lib_pivotal.core.events import Control, Event, Validated
+from lib_pivotal.core.lora.adapter_set import fixed
 from lib_pivotal.core.process_group import ProcessGroup
 from lib_pivotal.core.train.batch_loss import batch_loss
 from lib_pivotal.core.train.batches import Batch
@@ -103,7 +104,8 @@ class Loop:
             # kept_names.py
             batches.append(setup.keeper.batch(step, batches[0]))
         count = setup.batcher.items_per_step
-        loss = torch.stack([self._backward(batch, count / len(batch.captions)) for batch in batches]).sum()
+        with fixed(setup.adapters):
+            loss = torch.stack([self._backward(batch, count / len(batch.captions)) for batch in batches]).sum()
         self._average_over_processes(loss)
         # optim/build.py
         norms = setup.optimizer.step()
