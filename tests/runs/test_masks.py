@@ -14,8 +14,11 @@ from lib_pivotal.core.config.subset import Subset
 from lib_pivotal.core.data.dataset_report import read_dataset
 from lib_pivotal.core.data.latents import encode_all
 from lib_pivotal.core.diffusion.objective import Objective
+from lib_pivotal.core.lora.adapter_set import attach
+from lib_pivotal.core.process_group import SingleProcess
 from lib_pivotal.core.train.batch_loss import batch_loss
 from lib_pivotal.core.train.batches import Batcher, latent_entries
+from lib_pivotal.core.train.setup import prepare
 from lib_pivotal.core.train.state import load_newest
 from tests.runs.harness import folders, run, stopped_run
 from tests.unit.dataset_files import problems_of, save_image, texts, write_captions
@@ -158,10 +161,10 @@ def test_a_mask_of_another_size_covers_the_whole_image(tmp_path):
 # -- what is outside
 
 
-def test_outside_a_mask_the_loss_is_the_distance_from_the_unchanged_prediction(tmp_path):
+def test_outside_a_mask_the_loss_is_the_distance_from_the_prediction_without_the_lora(tmp_path):
     save_image(tmp_path / "a.png")
     save_mask(tmp_path / "a-masklabel.png")
-    (batch,) = batcher_of(tmp_path, mask_floor=0.0, mask_prior=3.0).step(0)
+    (batch,) = batcher_of(tmp_path, mask_floor=0.0).step(0)
     model = ToyModel()
     objective = Objective(
         model.alphas_cumprod, is_v_prediction=False, weighting="none", min_snr_gamma=0.0, device=model.device
@@ -169,41 +172,55 @@ def test_outside_a_mask_the_loss_is_the_distance_from_the_unchanged_prediction(t
     prediction, unchanged = batch.noise.clone(), torch.zeros_like(batch.noise)
     prediction[:, :, :, :4] += 1.0
     prediction[:, :, :, 4:] = 0.5
-    # Errors of 1 inside; outside 0.25, three times. Where the prediction should be the noise has no effect there.
-    assert batch_loss(objective, prediction, batch, 1.0, None, unchanged).item() == pytest.approx(1 + 3 * 0.25)
+    # Errors of 1 inside; outside 0.25, three times. That the prediction is not the noise has no effect there.
+    assert batch_loss(objective, prediction, batch, 1.0, None, unchanged, 3.0).item() == pytest.approx(1 + 3 * 0.25)
     assert batch_loss(objective, prediction, batch, 1.0, None).item() == pytest.approx(1.0)
 
 
-def test_what_is_outside_is_predicted_with_the_class_for_the_name(tmp_path):
-    write_images(tmp_path)
-    mask_images(tmp_path)
-    concepts = (Concept("zog_x", init_text="teal thing", class_noun="robot"),)
-    plain, kept = (
-        batcher_of(tmp_path, concepts=concepts, tag_dropout=0.3, mask_prior=weight).step(0)[0] for weight in (0.0, 1.0)
-    )
-    assert not plain.outside and kept.captions == plain.captions and torch.equal(kept.noise, plain.noise)
-    assert [caption.replace("zog_x", "robot") for caption in kept.captions] == kept.outside
-
-
-def test_only_masked_runs_that_keep_the_outside_cost_another_prediction(tmp_path):
+def test_only_steps_with_masks_and_a_lora_cost_another_prediction(tmp_path):
     write_images(tmp_path / "data")
+    mask_images(tmp_path / "data")
     counts = []
-    for name, changes in {"off": {}, "on": {"mask_prior": 1.0}, "bare": {"mask_prior": 1.0, "masks": "none"}}.items():
-        mask_images(tmp_path / "data", gray=255)
+    for number, changes in enumerate(
+        ({}, {"mask_prior": 1.0}, {"mask_prior": 1.0, "masks": "none"}, {"mask_prior": 1.0, "lora_start": 0.5})
+    ):
         model = ToyModel()
         config = toy_config(tmp_path / "data", **{"masks": "masklabel", "steps": 4, "batch_size": 1, **changes})
-        run(config, folders(tmp_path, name), model)
+        run(config, folders(tmp_path, f"run-{number}"), model)
         counts.append(model.predictions)
-    assert counts == [4, 8, 4]
+    assert counts == [4, 8, 4, 6]
 
 
-def test_keeping_the_outside_is_refused_with_negative_embeddings_and_pointless_without_masks(tmp_path):
+def test_the_prediction_outside_has_the_embeddings_of_the_step_but_no_lora(tmp_path):
+    write_images(tmp_path / "data")
+    mask_images(tmp_path / "data")
+    model = ToyModel()
+    config = toy_config(tmp_path / "data", masks="masklabel", mask_prior=1.0)
+    setup = prepare(
+        config, model, cache=tmp_path, group=SingleProcess(), progress=lambda *_: None, stopped=lambda: False
+    )
+    (batch, *_) = setup.batcher.step(0)
+    noisy = setup.objective.noisy(batch.latents, batch.noise, batch.timesteps)
+    before = setup.without_lora(noisy, batch)
+    with torch.no_grad():
+        for part in setup.adapters:
+            part.flat.values.add_(0.1)
+    with attach(setup.adapters):
+        assert torch.equal(setup.without_lora(noisy, batch), before)
+        with torch.no_grad():
+            for table in setup.tables.values():
+                table.weight.add_(0.5)
+        changed = setup.without_lora(noisy, batch)
+    assert not torch.allclose(changed, before, atol=1e-3) and not changed.requires_grad
+
+
+def test_keeping_the_outside_is_refused_with_negative_embeddings_and_pointless_without_masks_or_lora(tmp_path):
     concept = Concept("zog_x", init_text="teal thing", negative_vectors=2)
     write_images(tmp_path)
     found = problems_of(tmp_path, concepts=(concept,), mask_prior=1.0)
     assert [problem.is_error for problem in found if problem.field == "mask_prior"] == [False, True]
-    nameless = texts(problems_of(tmp_path, concepts=(Concept("zog_x"),), mask_prior=1.0), "warning")
-    assert any("no other word for zog_x" in text for text in nameless)
+    bare = texts(problems_of(tmp_path, concepts=(Concept("zog_x"),), mask_prior=1.0, rank=0), "warning")
+    assert any("this run has none" in text for text in bare)
 
 
 # -- where masks are

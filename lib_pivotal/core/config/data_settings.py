@@ -295,8 +295,8 @@ class DataSettings:
         "dataset",
         "advanced",
         "Keep outside masks",
-        "Weight of keeping, outside the masks, what the model predicts with the class for the name and without the "
-        "LoRA; 0 leaves it out. Needs a third more time where images have masks.",
+        "Weight of keeping, outside the masks, what the model predicts without the LoRA; 0 leaves it out. Needs a "
+        "third more time where images have masks.",
         low=0.0,
         high=10.0,
     )

@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from lib_pivotal.core.config.negative import has_negatives
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.background import BACKGROUNDS
-from lib_pivotal.core.data.class_words import class_noun
 from lib_pivotal.core.data.dataset_report import DatasetReport
 from lib_pivotal.core.data.scan import DatasetImage
 from lib_pivotal.core.data.shown import listed
 from lib_pivotal.core.data.subsets import subsets_of
 from lib_pivotal.core.errors import Problem
-from lib_pivotal.core.printable import printable
 
 __all__ = ["mask_problems", "transparency_problems"]
 
@@ -83,7 +81,7 @@ def _unused(report: DatasetReport, config: TrainConfig) -> list[Problem]:
 
 
 def _prior(config: TrainConfig) -> list[Problem]:
-    """Check that there is an outside that could be kept, and an ordinary prediction to compare."""
+    """Check that there is an outside and a LoRA that could change it, and an ordinary prediction to compare."""
     if not config.mask_prior:
         return []
     problems = []
@@ -93,11 +91,9 @@ def _prior(config: TrainConfig) -> list[Problem]:
     if has_negatives(config.concepts):
         text = "It cannot be combined with negative embeddings, which train a guided prediction."
         problems.append(Problem("mask_prior", "error", text, "Set it to 0, or train without negative vectors."))
-    nameless = [concept.name for concept in config.concepts if concept.name.strip() and not class_noun(concept)]
-    if nameless:
-        text = f"There is no other word for {listed([printable(name) for name in nameless])}."
-        hint = "Give it a class, which replaces its name where the unchanged model predicts."
-        problems.append(Problem("mask_prior", "warning", text, hint))
+    if not (config.rank or config.conv_rank or config.text_encoder_rank):
+        text = "It holds the LoRA, and this run has none."
+        problems.append(Problem("mask_prior", "warning", text, "Give the LoRA a rank, or set it to 0."))
     return problems
 
 

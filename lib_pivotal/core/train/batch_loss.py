@@ -17,6 +17,7 @@ def batch_loss(
     batch_count: float,
     target: torch.Tensor | None,
     unchanged: torch.Tensor | None = None,
+    unchanged_weight: float = 0.0,
 ) -> torch.Tensor:
     """A batch's share of the step's mean loss, 0-dim.
 
@@ -27,9 +28,7 @@ def batch_loss(
         batch_count: how many batches of its size make up a step.
         target: what it should predict; None for the noise or velocity.
         unchanged: what it should predict outside the masks, same shape; None if nothing is kept there.
-
-    Source: OneTrainer's masked prior preservation keeps the prediction without the LoRA outside the masks; here it is
-        also without the embeddings, which would otherwise keep what they learn of the background.
+        unchanged_weight: how much that counts, compared with what is inside.
     """
 
     def losses_with(masks: torch.Tensor | None, target: torch.Tensor | None) -> torch.Tensor:
@@ -37,7 +36,7 @@ def batch_loss(
 
     losses = losses_with(batch.masks, target)
     if unchanged is not None and batch.masks is not None:
-        losses = losses + batch.outside_weight * losses_with((1.0 - batch.masks).clamp(min=0.0), unchanged)
+        losses = losses + unchanged_weight * losses_with((1.0 - batch.masks).clamp(min=0.0), unchanged)
     if batch.weights is not None:
         losses = losses * batch.weights
     return losses.mean() / batch_count

@@ -45,9 +45,6 @@ class Batch:
         has_prior: whether the items are to be predicted as before the training, see ``prediction.PriorPrediction``.
         negatives: one caption per item, for the negative embeddings of what it shows; empty for items that have none.
             Empty as a whole if no item has any.
-        outside: one caption per item, with which the unchanged model predicts what is outside the masks, see
-            ``batch_loss``; empty if nothing is kept there.
-        outside_weight: weight of that.
         is_kept: whether they are to be predicted as by the bundle that the run started from, see ``kept_names.py``.
     """
 
@@ -60,8 +57,6 @@ class Batch:
     weights: torch.Tensor | None = None
     has_prior: bool = False
     negatives: Sequence[str] = ()
-    outside: Sequence[str] = ()
-    outside_weight: float = 0.0
     is_kept: bool = False
 
 
@@ -143,7 +138,6 @@ class Batcher:
         size += sum(image.mask.cells.nbytes for image in images if image.mask is not None)
         self._home = device if size <= _ON_DEVICE_BYTES else torch.device("cpu")
         self._unmasked_share = config.unmasked_share
-        self._mask_prior = config.mask_prior
         self._slots = _slots(entries)
         # Many latents are not copied, because they may be in a file. Those that are, are not kept a second time.
         self._stacked = _stacked(entries, items, device) if size <= _ON_DEVICE_BYTES else None
@@ -187,7 +181,7 @@ class Batcher:
         has_prior = self._items.has_prior[indices[0]]
         bucket = self._buckets[indices[0]]
         shape = tuple(self._shapes[bucket])
-        noises, numbers, mask_slots, captions, negatives, outside = [], [], [], [], [], []
+        noises, numbers, mask_slots, captions, negatives = [], [], [], [], []
         for position, index in places:
             item, rng = item_noise(
                 item_seed(self._config.seed, step, position),
@@ -197,8 +191,6 @@ class Batcher:
                 offset=self._config.noise_offset,
                 stratum=None if strata is None else (strata[position], len(strata)),
             )
-            if self._masks and self._mask_prior and not has_prior:
-                outside.append(self._items.prior_caption(index, step, rng))
             is_mirrored, caption = self._items.draw(index, step, rng)
             numbers.append(index + len(self._sizes) * is_mirrored)
             captions.append(caption.text)
@@ -225,8 +217,6 @@ class Batcher:
             weights=self._weights_of(indices),
             has_prior=has_prior,
             negatives=negatives if any(negatives) else (),
-            outside=outside,
-            outside_weight=self._mask_prior,
         )
 
     def _moments(self, bucket: tuple[int, int], numbers: Sequence[int]) -> torch.Tensor:

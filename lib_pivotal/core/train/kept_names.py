@@ -140,7 +140,6 @@ class NameKeeper:
             has_prior=False,
             is_kept=True,
             negatives=(),
-            outside=(),
         )
 
     def _renamed(self, caption: str, rng: random.Random) -> str:

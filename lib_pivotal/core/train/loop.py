@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 
@@ -142,7 +141,8 @@ class Loop:
             # prediction.py, which uses textual_inversion/; the adapters of lora/ act through their hooks
             prediction = setup.predict(noisy, batch)
             target, unchanged = self._target(batch), self._unchanged(noisy, batch)
-            loss = batch_loss(setup.objective, prediction, batch, batch_count, target, unchanged)
+            weight = setup.config.mask_prior
+            loss = batch_loss(setup.objective, prediction, batch, batch_count, target, unchanged, weight)
         # Without a LoRA, captions without names give no gradient.
         if loss.requires_grad:
             setup.optimizer.scaled(loss).backward()  # type: ignore[no-untyped-call]
@@ -157,7 +157,11 @@ class Loop:
 
     def _unchanged(self, noisy: torch.Tensor, batch: Batch) -> torch.Tensor | None:
         """What the model should predict for a noisy batch outside the masks; None if nothing is kept there."""
-        return self._setup.prior(noisy, replace(batch, captions=list(batch.outside))) if batch.outside else None
+        setup = self._setup
+        if not setup.config.mask_prior or batch.masks is None or batch.has_prior:
+            return None
+        # Before its start the LoRA changes nothing.
+        return setup.without_lora(noisy, batch) if any(part.enabled for part in setup.adapters) else None
 
     def _set_learning_rates(self, step: int) -> None:
         """Set the learning rates of this step; freeze embeddings whose learning rate has reached 0."""

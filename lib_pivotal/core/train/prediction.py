@@ -11,6 +11,7 @@ import torch
 from lib_pivotal.core.lora.adapter_set import AdapterSet, disabled
 from lib_pivotal.core.lora.negative_rows import NegativeRows, with_negative_rows
 from lib_pivotal.core.ports import DiffusionModel, ImageSize
+from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
 from lib_pivotal.core.textual_inversion.text_conditioner import CaptionGroup, TextConditioner
 from lib_pivotal.core.to_device import to_device
 from lib_pivotal.core.train.batches import Batch
@@ -105,19 +106,27 @@ def _negative_rows(group: CaptionGroup, first_negative: int, spares_negative: bo
 
 
 class PriorPrediction:
-    """Predicts what the model did before the training: without the LoRA and the embeddings, and without gradients.
+    """Predicts what the model did before the training: without the LoRA, and without gradients.
 
     Args:
         model: the borrowed model.
         adapters: the trained adapters, which may be attached.
+        embeddings: vectors of names that captions may have; None for captions without trained names.
         has_emphasis: whether brackets in captions weigh tags.
 
     Source: Kumari et al. 2022 regularize with images that the model itself generates,
     https://arxiv.org/abs/2212.04488; its prediction for a noisy image needs no generation.
     """
 
-    def __init__(self, model: DiffusionModel, adapters: Sequence[AdapterSet], *, has_emphasis: bool = False) -> None:
-        self._predict = CaptionPrediction(model, TextConditioner(model, has_emphasis=has_emphasis))
+    def __init__(
+        self,
+        model: DiffusionModel,
+        adapters: Sequence[AdapterSet],
+        embeddings: EmbeddingWeights | None = None,
+        *,
+        has_emphasis: bool = False,
+    ) -> None:
+        self._predict = CaptionPrediction(model, TextConditioner(model, embeddings, has_emphasis=has_emphasis))
         self._adapters = adapters
 
     @torch.no_grad()
@@ -126,7 +135,7 @@ class PriorPrediction:
 
         Args:
             noisy: shape ``(B, C, h, w)``.
-            batch: ``B`` items, with captions that contain no trained names.
+            batch: ``B`` items.
         """
         with disabled(self._adapters):
             return self._predict(noisy, batch).float()

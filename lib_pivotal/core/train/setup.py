@@ -50,6 +50,7 @@ class Setup:
         balances: whether the concepts are balanced; false for runs that began in a release without balance.
         predict: gets the model's prediction for a batch.
         prior: gets what the model predicted before the training.
+        without_lora: gets what it predicts with the present embeddings and without the LoRA.
         keeper: keeps names that are not trained; None if there are none, or no LoRA that could change them.
         kept: these names → number of vectors.
         teacher_adapters: the adapters that the run started from, if it keeps names; disabled.
@@ -72,6 +73,7 @@ class Setup:
     batcher: Batcher
     predict: Prediction
     prior: Prediction
+    without_lora: Prediction
     keeper: NameKeeper | None
     kept: Mapping[str, int]
     teacher_adapters: list[AdapterSet]
@@ -199,6 +201,7 @@ def prepare(
         batcher=_batcher(config, model, data, shares, group, steps, samples),
         predict=_prediction(config, model, conditioner),
         prior=PriorPrediction(model, parts.adapters, has_emphasis=config.emphasis),
+        without_lora=PriorPrediction(model, parts.adapters, parts.embeddings, has_emphasis=config.emphasis),
         keeper=_keeper(config, model, parts, group),
         kept=parts.kept,
         teacher_adapters=parts.teacher,

@@ -47,10 +47,9 @@ class StepItems:
         makers = caption_makers(images, config, pruner_for(config, images))
         # Core tags describe what the class alone does not say.
         bare = [replace(concept, core_tags=()) for concept in config.concepts]
-        self._prior_makers = caption_makers(images, replace(config, concepts=tuple(with_words(bare, class_noun))))
-        self._subsets = [image.subset for image in images]
+        prior_makers = caption_makers(images, replace(config, concepts=tuple(with_words(bare, class_noun))))
         self._captions = [
-            ((self._prior_makers if has_prior else makers)[image.subset], image.caption or "")
+            ((prior_makers if has_prior else makers)[image.subset], image.caption or "")
             for image, has_prior in zip(images, self.has_prior, strict=True)
         ]
         self._flip = config.flip
@@ -79,21 +78,6 @@ class StepItems:
         is_mirrored = self._flip and rng.random() < 0.5
         maker, caption = self._captions[index]
         return is_mirrored, maker.draw(caption, rng, self.progress(step))
-
-    def prior_caption(self, index: int, step: int, rng: random.Random) -> str:
-        """A caption for an image in words that the unchanged model knows.
-
-        Args:
-            index: of the image.
-            step: 0 …
-            rng: of the item, as it is before :meth:`draw`, so that both drop the same tags; it is left as it is.
-        """
-        own = random.Random()
-        own.setstate(rng.getstate())
-        if self._flip:
-            own.random()
-        _, caption = self._captions[index]
-        return self._prior_makers[self._subsets[index]].draw(caption, own, self.progress(step)).text
 
     def progress(self, step: int) -> float:
         """Progress of the tag warm-up at a step (0 …): 0 … 1."""

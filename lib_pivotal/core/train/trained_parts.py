@@ -36,6 +36,11 @@ class TrainedParts:
     kept: Mapping[str, int]
     teacher: list[AdapterSet]
 
+    @property
+    def embeddings(self) -> EmbeddingWeights:
+        """The vectors as they are trained."""
+        return EmbeddingWeights(self.layout, {name: table.weight for name, table in self.tables.items()})
+
     def conditioner(
         self, config: TrainConfig, model: DiffusionModel, *, may_offload: bool = False, encodes_twice: bool = False
     ) -> TextConditioner:
@@ -49,7 +54,7 @@ class TrainedParts:
         """
         return TextConditioner(
             model,
-            EmbeddingWeights(self.layout, {name: table.weight for name, table in self.tables.items()}),
+            self.embeddings,
             [part for part in self.adapters if part.part not in ("unet", NEGATIVE)],
             may_offload=may_offload,
             encodes_twice=encodes_twice,
