@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.full_checkpoint import write_full_checkpoint
+from tests.e2e.recognized_checkpoint import recognized_checkpoints
 from tests.e2e.images import draw
 from tests.e2e.server import Webui, find_installed, find_webui, kind_of, running, version_of
 
@@ -26,8 +26,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _HERE in item.path.parents:
             item.add_marker(pytest.mark.e2e)
-            if kind != "a1111" and item.get_closest_marker("a1111"):
-                item.add_marker(pytest.mark.skip(reason=f"not for {kind}"))
+            only = item.get_closest_marker("a1111")
+            if kind != "a1111" and only:
+                item.add_marker(pytest.mark.skip(reason=f"not in {kind}: {only.args[0]}"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -69,28 +70,18 @@ def _found() -> tuple[Path, Path]:
 def random_checkpoints(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Checkpoints with random weights: ``random`` and ``other`` (SD1); where they are needed ``sd2``, ``sdxl``.
 
-    Small ones for A1111. Forge and reForge recognize a model by its shapes, so for them both are one of full size.
+    Small ones for A1111. Forge and reForge recognize a model by its shapes, see ``recognized_checkpoint``.
     """
     tree, python = _found()
     folder = tmp_path_factory.mktemp("checkpoints")
     if kind_of(tree) != "a1111":
-        return _full_size(folder)
+        return recognized_checkpoints(folder)
     # Making these takes many seconds.
     needed = any(item.path.name == "test_families.py" for item in request.session.items)
     families = ["sd2", "sdxl"] if needed else []
     command = [str(python), str(_HERE / "random_checkpoint.py"), str(tree), str(folder), "sd1", *families]
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
     return [folder / f"{name}.safetensors" for name in ("random", "other", *families)]
-
-
-def _full_size(folder: Path) -> list[Path]:
-    """Two names of one checkpoint, which is kept in the user's cache for the next time."""
-    kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pivotal-tests" / "full-sd1.safetensors"
-    write_full_checkpoint(kept)
-    paths = [folder / f"{name}.safetensors" for name in ("random", "other")]
-    for path in paths:
-        path.symlink_to(kept)
-    return paths
 
 
 @pytest.fixture(scope="session")
