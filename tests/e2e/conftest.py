@@ -31,16 +31,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=f"not in {kind}: {only.args[0]}"))
 
 
+def pytest_report_header() -> str:
+    """Which webui the suite runs in."""
+    tree = find_webui()
+    return f"webui: {kind_of(tree)} in {tree}" if tree else "webui: none found"
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print which case holds where: with our extension, and in the webui alone as we claim it."""
     cases, tree = sys.modules.get("tests.e2e.bundle_cases"), find_webui()
     if cases is None or not cases.RESULTS or tree is None:
         return
-    version = version_of(tree)
+    kind, version = kind_of(tree), version_of(tree)
     width = max(map(len, cases.RESULTS))
-    title = "Bundles in webui " + ".".join(map(str, version))
+    is_claimed = kind == "a1111"
+    title = f"Bundles in {kind}" + (f" {'.'.join(map(str, version))}" if is_claimed else "")
     terminalreporter.write_line(f"\n{title:<{width}} | expected of the webui alone | alone | with us")
     expected = {case.name: "fails" if case.fails_alone(version) else "holds" for case in cases.CASES}
+    if not is_claimed:
+        expected = dict.fromkeys(expected, "–")
     for name, row in cases.RESULTS.items():
         columns = (f"{expected[name]:<28}", f"{row.get('alone', '–'):<5}", row.get("with us", "–"))
         terminalreporter.write_line(" | ".join([f"{name:<{width}}", *columns]))

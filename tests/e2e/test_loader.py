@@ -114,6 +114,10 @@ def test_names_mean_the_same_when_the_webui_handles_bundles_first(ours: Bench) -
     ours.start_afresh()
 
 
+ALONE = pytest.mark.a1111("which cases the webui alone fails is said of A1111's versions")
+
+
+@ALONE
 @pytest.mark.long
 @pytest.mark.parametrize("case", [case for case in CASES if not case.blocks], ids=lambda case: case.check.__name__)
 def test_bundle_cases_fail_in_the_webui_alone_as_documented(alone: Bench, case: Case) -> None:
@@ -122,6 +126,7 @@ def test_bundle_cases_fail_in_the_webui_alone_as_documented(alone: Bench, case: 
     _fails_as_we_say(alone, case)
 
 
+@ALONE
 @pytest.mark.long
 @pytest.mark.parametrize("case", [case for case in CASES if case.blocks], ids=lambda case: case.check.__name__)
 def test_bundle_cases_fail_in_a_fresh_webui_alone_as_documented(
