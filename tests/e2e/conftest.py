@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.recognized_checkpoint import recognized_checkpoints
 from tests.e2e.images import draw
+from tests.e2e.recognized_checkpoint import recognized_checkpoints
 from tests.e2e.server import Webui, find_installed, find_webui, kind_of, running, version_of
 
 _HERE = Path(__file__).parent

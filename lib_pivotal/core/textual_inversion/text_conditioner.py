@@ -181,7 +181,7 @@ class TextConditioner:
         if adapted == len(captions) or not any(item.enabled for item in self._adapters):
             return self._run_all(captions)
         with_adapters = self._run_all(captions[:adapted]) if adapted else []
-        # Not by disabling the adapters: a host whose layers are recomputed in the backward pass would find them enabled.
+        # Not by disabling the adapters: layers that the backward pass recomputes would find them enabled.
         with with_negative_rows(NegativeRows(0, sys.maxsize, are_spared=True)):
             without = self._run_all(captions[adapted:])
         return (
