@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["recognized_checkpoints", "write_checkpoint"]
+__all__ = ["next_to_configuration", "recognized_checkpoints", "write_checkpoint"]
 
 _WIDTHS = (320, 320, 320, 320)
 _VAE = {
@@ -35,6 +35,20 @@ def recognized_checkpoints(folder: Path) -> list[Path]:
         paths.append(folder / f"{name}.safetensors")
         paths[-1].symlink_to(kept)
     return paths
+
+
+def next_to_configuration(checkpoint: Path, folder: Path) -> Path:
+    """The checkpoint in an empty folder, with the ``.yaml`` that the headless host needs and these webuis do not."""
+    import yaml
+
+    from lib_pivotal.host.diffusers.standard import standard_config
+
+    config = standard_config("sd1")
+    config["model"]["params"]["unet_config"]["params"]["channel_mult"] = [width // _WIDTHS[0] for width in _WIDTHS]
+    path = folder / checkpoint.name
+    path.symlink_to(checkpoint.resolve())
+    path.with_suffix(".yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    return path
 
 
 def write_checkpoint(path: Path, *, seed: int = 0, widths: tuple[int, ...] = _WIDTHS) -> None:

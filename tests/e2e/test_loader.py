@@ -18,13 +18,13 @@ def _started_alone(folder: Path, checkpoints: list[Path]) -> Iterator[Bench]:
     found = find_installed()
     assert found is not None
     with running(*found, folder, checkpoints[:2], with_extension=False) as server:
-        yield _bench(server, checkpoints)
+        yield _bench(server, checkpoints, is_alone=True)
 
 
-def _bench(server: Webui, checkpoints: list[Path]) -> Bench:
+def _bench(server: Webui, checkpoints: list[Path], *, is_alone: bool = False) -> Bench:
     tree = find_webui()
     assert tree is not None
-    bench = Bench(server, Maker(server.data, checkpoints[0]), version_of(tree))
+    bench = Bench(server, Maker(server.data, checkpoints[0]), version_of(tree), is_alone=is_alone)
     bench.prepare()
     return bench
 

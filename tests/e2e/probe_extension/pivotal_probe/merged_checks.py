@@ -14,7 +14,11 @@ from pivotal_probe.lora_checks import delta_of
 
 
 def merged_delta(name: str) -> dict[str, Any]:
-    """Largest relative difference between the webui's change of a weight and ours, by part and kind of layer."""
+    """Largest relative difference between the webui's change of a weight and ours, by part and kind of layer.
+
+    Layers are left out whose change is hardly larger than the rounding of the weight that it is added to: attention
+    over one token has no gradient for queries and keys.
+    """
     import networks
     from modules import call_queue, sd_models
     from safetensors.torch import load_file
@@ -38,7 +42,8 @@ def merged_delta(name: str) -> dict[str, Any]:
                 weight.shape, {item[len(key) + 1 :]: tensors[item] for item in tensors if item.startswith(f"{key}.")}
             )
             scale = float(ours.abs().max())
-            if scale == 0.0:
+            rounding = torch.finfo(weight.dtype).eps * float(weight.abs().max())
+            if scale < 100 * rounding:
                 continue
             theirs = layers[key].weight.float() - weight.float()
             part = "unet" if key.startswith("lora_unet") else key.split("_")[1]
