@@ -92,7 +92,8 @@ def test_an_extension_that_is_off_equals_the_webui_alone(alone: Bench, ours: Ben
 
 def test_embedding_files_are_packed_by_the_webuis_own_safe_reader(ours: Bench, tmp_path: Path) -> None:
     ours.start_afresh()
-    answer = ours.webui.post("/pivotal-test/pack_pt", {"lora": "plain_A", "folder": str(tmp_path)})
+    fields = {"lora": "plain_A", "folder": str(tmp_path), "width": ours.make.width}
+    answer = ours.webui.post("/pivotal-test/pack_pt", fields)
     assert answer["name"] == "packed_here"
     assert answer["embeddings"] == ["saved_v1"]
     assert answer["listed"]
