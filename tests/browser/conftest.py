@@ -17,7 +17,7 @@ from PIL import Image
 from tests.browser.bare_page import gradio_python, serving
 from tests.browser.tab_page import DESKTOP, TabPage, find_chromium
 from tests.e2e.recognized_checkpoint import recognized_checkpoints
-from tests.e2e.server import Webui, find_installed, kind_of, running
+from tests.e2e.server import Webui, find_installed, find_webui, kind_of, running
 
 _HERE = Path(__file__).resolve().parent
 _E2E = _HERE.parent / "e2e"
@@ -35,6 +35,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _HERE in item.path.parents:
             item.add_marker(pytest.mark.browser)
+
+
+def pytest_report_header() -> str:
+    """Which webui the suite runs in."""
+    tree = find_webui()
+    return f"webui: {kind_of(tree)} in {tree}" if tree else "webui: none found"
 
 
 def _skip_loudly(reason: str) -> None:
