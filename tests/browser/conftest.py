@@ -16,7 +16,8 @@ from PIL import Image
 
 from tests.browser.bare_page import gradio_python, serving
 from tests.browser.tab_page import DESKTOP, TabPage, find_chromium
-from tests.e2e.server import Webui, find_installed, running
+from tests.e2e.recognized_checkpoint import recognized_checkpoints
+from tests.e2e.server import Webui, find_installed, find_webui, kind_of, running
 
 _HERE = Path(__file__).resolve().parent
 _E2E = _HERE.parent / "e2e"
@@ -36,6 +37,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.browser)
 
 
+def pytest_report_header() -> str:
+    """Which webui the suite runs in."""
+    tree = find_webui()
+    return f"webui: {kind_of(tree)} in {tree}" if tree else "webui: none found"
+
+
 def _skip_loudly(reason: str) -> None:
     message = f"{reason}: the page was not tested."
     warnings.warn(message, stacklevel=2)
@@ -43,9 +50,11 @@ def _skip_loudly(reason: str) -> None:
 
 
 def _checkpoints(tree: Path, python: Path, folder: Path) -> list[Path]:
-    """The demo's trained base if it is there, otherwise a random one."""
+    """The demo's trained base if it is there, otherwise a random one, which the webui can load."""
     from lib_pivotal.demo import assets
 
+    if kind_of(tree) != "a1111":
+        return recognized_checkpoints(folder / "random")
     if assets.BASE_A.exists() and assets.BASE_B_UNET.exists():
         return [assets.materialize(folder / "demo").a]
     command = [str(python), str(_E2E / "random_checkpoint.py"), str(tree), str(folder / "random")]

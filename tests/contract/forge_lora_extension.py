@@ -173,13 +173,18 @@ class ForgeLoras:
         save_file({**ones, f"{LORA_KEY}.alpha": torch.tensor(1.0), **named}, path)
         return path
 
-    def generate(self, *labels: str) -> tuple[float, list[str]]:
-        """What the LoRAs of a prompt add to a weight, and the comments on the image."""
+    def generate(self, *labels: str, weights: tuple[str, ...] = ("1",)) -> tuple[float, list[str]]:
+        """What the LoRAs of a prompt add to a weight, and the comments on the image.
+
+        Args:
+            labels: in the tags.
+            weights: what follows the label in every tag.
+        """
         task = types.SimpleNamespace(
             prompts=[""], negative_prompts=[""], extra_generation_params={}, scripts=None, comments=[]
         )
         task.comment = task.comments.append
-        data = {"lora": [self.extra_networks.ExtraNetworkParams([label, "1"]) for label in labels]}
+        data = {"lora": [self.extra_networks.ExtraNetworkParams([label, *weights]) for label in labels]}
         self.extra_networks.activate(task, data)
         self.model.forge_objects_after_applying_lora.unet.refresh_loras()
         return float(self.model.forge_objects_original.unet.model.x.weight[0, 0]), task.comments

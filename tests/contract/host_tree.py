@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import ast
 import functools
+import os
 import re
 from pathlib import Path
 from typing import Any
 
-__all__ = ["complaint", "version_of"]
+__all__ = ["complaint", "find_tree", "version_of"]
+
+_CHOSEN = {"forge": "PIVOTAL_FORGE", "reforge": "PIVOTAL_REFORGE"}
+"""Relative of A1111 → environment variable with the folder of an installed one."""
+
+
+def find_tree(host: str) -> Path | None:
+    """Source of a relative of A1111, such as ``reforge``: below ``$PIVOTAL_TREES`` or ``~/webui-src``, or installed."""
+    home = Path.home()
+    folders = [Path(os.environ.get("PIVOTAL_TREES") or home / "webui-src") / host]
+    if os.environ.get(_CHOSEN.get(host, "")):
+        folders.append(Path(os.environ[_CHOSEN[host]]))
+    folders += [home / f"stable-diffusion-webui-{name}" for name in (host, host.replace("forge", "Forge"))]
+    return next((tree for tree in folders if (tree / "modules" / "processing.py").exists()), None)
 
 
 def version_of(tree: Path) -> tuple[int, ...]:

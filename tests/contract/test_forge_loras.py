@@ -17,6 +17,7 @@ from lib_pivotal.host.bundle_prompts.hooks import Hooks
 from lib_pivotal.host.bundle_prompts.negative_loras import NegativeLoras
 from lib_pivotal.host.bundle_prompts.settings import read_settings
 from lib_pivotal.host.bundle_prompts.takeover import add_takeover_hooks
+from lib_pivotal.host.webui.lora_extension import active_loras
 from lib_pivotal.host.webui.replaced_loras import forget_file
 from tests.contract.forge_lora_extension import ForgeLoras
 from tests.contract.test_forge_trees import tree_of
@@ -94,6 +95,17 @@ def test_a_deleted_lora_leaves_the_others_and_is_named(forge: ForgeLoras) -> Non
     weight, comments = forge.generate("A", "gone")
     assert weight == 2.0
     assert comments == ["LoRA gone: the webui could not load gone.safetensors; see the console for the reason."]
+
+
+def test_active_loras_have_the_weights_of_their_tags(forge: ForgeLoras) -> None:
+    (forge.folder / "broken.safetensors").write_bytes(b"")
+    forge.write("B", 3.0)
+    forge.networks.list_available_networks()
+    forge.generate("nosuch", "A", "broken", "B", weights=("0.5", "0.25"))
+    found = {lora.label: (lora.net.te_multiplier, lora.net.unet_multiplier) for lora in active_loras()}
+    assert {label: found[label] for label in ("A", "B")} == {"A": (0.5, 0.25), "B": (0.5, 0.25)}
+    forge.generate("A", weights=("0.75",))
+    assert [lora.net.unet_multiplier for lora in active_loras()] == [0.75]
 
 
 def test_an_empty_lora_never_reaches_the_webuis_loader(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

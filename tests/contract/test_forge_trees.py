@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import sys
 import types
 import warnings
@@ -16,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.contract.host_tree import complaint
+from tests.contract.host_tree import complaint, find_tree
 
 _ROOT = Path(__file__).resolve().parents[2]
 _CONTRACT = _ROOT / "lib_pivotal" / "host" / "forge_contract.json"
@@ -25,9 +24,9 @@ _LORA_FOLDERS = {"forge": "sd_forge_lora"}
 
 
 def tree_of(host: str) -> Path:
-    """A folder below ``$PIVOTAL_TREES`` or ``~/webui-src``; skips loudly where there is none."""
-    tree = Path(os.environ.get("PIVOTAL_TREES") or Path.home() / "webui-src") / host
-    if not (tree / "modules" / "processing.py").exists():
+    """A tree of this webui; skips loudly where there is none."""
+    tree = find_tree(host)
+    if tree is None:
         message = f"NO TREE OF {host} FOUND: bundle prompts were not compared with it (set PIVOTAL_TREES)."
         warnings.warn(message, stacklevel=1)
         pytest.skip(message)

@@ -17,7 +17,7 @@ from lib_pivotal.core.fuse.layer_rows import LayerRows
 from lib_pivotal.core.fuse.solution import fuse_layer
 from lib_pivotal.core.lora.adapter_set import AdapterSet, attach
 from lib_pivotal.core.ports import LoraTarget
-from tests.contract.host_tree import version_of
+from tests.contract.host_tree import find_tree, version_of
 
 KINDS = ("lora", "loha", "lokr")
 _READS_DORA = ("1.9.0", "1.10.1")
@@ -180,8 +180,8 @@ def test_a1111_adds_what_was_fused(a1111: Change, place: str) -> None:
 @pytest.fixture
 def forge(monkeypatch: pytest.MonkeyPatch) -> Change:
     """The change of a weight by Forge's patcher."""
-    tree = Path(os.environ.get("PIVOTAL_TREES") or Path.home() / "webui-src") / "forge"
-    if not (tree / "backend" / "patcher" / "lora.py").exists():
+    tree = find_tree("forge")
+    if tree is None:
         _skip_loudly("forge")
     _stub(monkeypatch, "backend", "backend.memory_management", "backend.utils", "packages_3rdparty")
     for name in ("webui_lora_collection", "comfyui_lora_collection"):

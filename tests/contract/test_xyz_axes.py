@@ -13,10 +13,11 @@ import pytest
 
 from lib_pivotal.host.webui.xyz_axes import add_axes
 from tests.contract.fake_webui import FakeWebui
+from tests.contract.host_tree import find_tree
 from tests.contract.test_real_tree import _trees
 
-_FORGES = [Path.home() / "webui-src" / name for name in ("forge", "forge-old", "forge-classic", "reforge")]
-TREES = [*_trees(), *(tree for tree in _FORGES if (tree / "scripts" / "xyz_grid.py").exists())]
+_FORGES = [find_tree(name) for name in ("forge", "forge-old", "forge-classic", "reforge")]
+TREES = [*_trees(), *(tree for tree in _FORGES if tree and (tree / "scripts" / "xyz_grid.py").exists())]
 STEP = "[Pivotal] Step of the newest run"
 LABELS = ["[Pivotal] Parts of a bundle", "[Pivotal] Name", "[Pivotal] Bundle weight", STEP]
 NAMES = {"A": [("zog", 2)], "run": [("mib", 1)], "run-000100": [("mib", 1)], "plain": []}

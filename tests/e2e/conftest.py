@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.full_checkpoint import write_full_checkpoint
 from tests.e2e.images import draw
+from tests.e2e.recognized_checkpoint import recognized_checkpoints
 from tests.e2e.server import Webui, find_installed, find_webui, kind_of, running, version_of
 
 _HERE = Path(__file__).parent
@@ -26,8 +26,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _HERE in item.path.parents:
             item.add_marker(pytest.mark.e2e)
-            if kind != "a1111" and item.get_closest_marker("a1111"):
-                item.add_marker(pytest.mark.skip(reason=f"not for {kind}"))
+            only = item.get_closest_marker("a1111")
+            if kind != "a1111" and only:
+                item.add_marker(pytest.mark.skip(reason=f"not in {kind}: {only.args[0]}"))
+
+
+def pytest_report_header() -> str:
+    """Which webui the suite runs in."""
+    tree = find_webui()
+    return f"webui: {kind_of(tree)} in {tree}" if tree else "webui: none found"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -35,11 +42,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     cases, tree = sys.modules.get("tests.e2e.bundle_cases"), find_webui()
     if cases is None or not cases.RESULTS or tree is None:
         return
-    version = version_of(tree)
+    kind, version = kind_of(tree), version_of(tree)
     width = max(map(len, cases.RESULTS))
-    title = "Bundles in webui " + ".".join(map(str, version))
+    is_claimed = kind == "a1111"
+    title = f"Bundles in {kind}" + (f" {'.'.join(map(str, version))}" if is_claimed else "")
     terminalreporter.write_line(f"\n{title:<{width}} | expected of the webui alone | alone | with us")
     expected = {case.name: "fails" if case.fails_alone(version) else "holds" for case in cases.CASES}
+    if not is_claimed:
+        expected = dict.fromkeys(expected, "–")
     for name, row in cases.RESULTS.items():
         columns = (f"{expected[name]:<28}", f"{row.get('alone', '–'):<5}", row.get("with us", "–"))
         terminalreporter.write_line(" | ".join([f"{name:<{width}}", *columns]))
@@ -69,28 +79,18 @@ def _found() -> tuple[Path, Path]:
 def random_checkpoints(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Checkpoints with random weights: ``random`` and ``other`` (SD1); where they are needed ``sd2``, ``sdxl``.
 
-    Small ones for A1111. Forge and reForge recognize a model by its shapes, so for them both are one of full size.
+    Small ones for A1111. Forge and reForge recognize a model by its shapes, see ``recognized_checkpoint``.
     """
     tree, python = _found()
     folder = tmp_path_factory.mktemp("checkpoints")
     if kind_of(tree) != "a1111":
-        return _full_size(folder)
+        return recognized_checkpoints(folder)
     # Making these takes many seconds.
     needed = any(item.path.name == "test_families.py" for item in request.session.items)
     families = ["sd2", "sdxl"] if needed else []
     command = [str(python), str(_HERE / "random_checkpoint.py"), str(tree), str(folder), "sd1", *families]
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
     return [folder / f"{name}.safetensors" for name in ("random", "other", *families)]
-
-
-def _full_size(folder: Path) -> list[Path]:
-    """Two names of one checkpoint, which is kept in the user's cache for the next time."""
-    kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pivotal-tests" / "full-sd1.safetensors"
-    write_full_checkpoint(kept)
-    paths = [folder / f"{name}.safetensors" for name in ("random", "other")]
-    for path in paths:
-        path.symlink_to(kept)
-    return paths
 
 
 @pytest.fixture(scope="session")

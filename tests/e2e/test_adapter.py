@@ -5,18 +5,22 @@ from __future__ import annotations
 import pytest
 
 from tests.e2e.runs import assert_same, state_of
-from tests.e2e.server import Webui
+from tests.e2e.server import Webui, find_webui, kind_of
 
-pytestmark = pytest.mark.a1111
+OWN_CLASSES = pytest.mark.a1111("compares with A1111's own classes; tests/contract/test_forge_engine.py has Forge's")
+NAMES = {"a1111": "A1111 1.", "forge": "Forge ", "reforge": "reForge "}
 
 
 def test_the_webui_is_recognized(webui: Webui) -> None:
+    # Forge loads its model for the first image.
+    webui.pixels("a red circle")
     answer = webui.post("/pivotal-test/host")
-    assert answer["name"].startswith("A1111 1.")
+    assert answer["name"].startswith(NAMES[kind_of(find_webui())])
     assert answer["ids"] == [320, 1125, 539, 320, 2368]
     assert answer["lora_folder"] == str(webui.data / "models" / "Lora")
 
 
+@OWN_CLASSES
 @pytest.mark.parametrize("clip_skip", [1, 2])
 def test_our_text_path_is_the_webuis(webui: Webui, clip_skip: int) -> None:
     answer = webui.post("/pivotal-test/encoding", {"clip_skip": clip_skip})
@@ -38,12 +42,14 @@ def test_brackets_in_captions_are_characters(webui: Webui, caption: str, escaped
     assert answer["plain"] > 0.01
 
 
+@OWN_CLASSES
 def test_training_uses_the_attention_that_saves_memory(webui: Webui) -> None:
     answer = webui.post("/pivotal-test/attention")
     assert answer["inside"] == ["sdp", "scaled_dot_product_attention_forward"]
     assert answer["before"] == answer["after"] != answer["inside"]
 
 
+@OWN_CLASSES
 def test_a_training_step_reaches_every_leaf_and_no_weight(webui: Webui) -> None:
     answer = webui.post("/pivotal-test/training_step")
     assert answer["leaves"] > 300
@@ -67,6 +73,7 @@ def test_negative_captions_are_recomputed_without_the_lora(webui: Webui, kind: s
     assert answer["difference"] < 1e-4
 
 
+@OWN_CLASSES
 def test_lora_keys_lead_back_to_their_layers(webui: Webui) -> None:
     answer = webui.post("/pivotal-test/lora_names")
     assert answer["count"] == answer["unique"]
@@ -115,6 +122,7 @@ def test_an_error_in_the_middle_of_a_step_changes_nothing(webui: Webui) -> None:
     assert webui.pixels("a red circle") == image
 
 
+@OWN_CLASSES
 def test_changes_by_other_extensions_are_removed_for_training_and_restored(webui: Webui) -> None:
     webui.post("/pivotal-test/dirty_model")
     try:
@@ -127,6 +135,7 @@ def test_changes_by_other_extensions_are_removed_for_training_and_restored(webui
         webui.post("/pivotal-test/clean_model")
 
 
+@OWN_CLASSES
 def test_a_mode_that_changes_weights_is_refused_by_name(webui: Webui) -> None:
     flag = "upcast_sampling"
     webui.post("/pivotal-test/set_flag", {"name": flag, "value": True})

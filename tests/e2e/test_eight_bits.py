@@ -1,35 +1,48 @@
-"""Training a model that the webui stores in fp8, which it can from 1.8 on."""
+"""Training a model that the webui stores in fp8: A1111 can from 1.8 on, and Forge."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.images import NAMES, settings
 from tests.e2e.runs import assert_same, losses_of, state_of, train
-from tests.e2e.server import Webui, find_installed, version_of
+from tests.e2e.server import Webui, find_installed, kind_of, version_of
 
 
 @pytest.fixture
-def in_eight_bits(webui: Webui) -> Iterator[Webui]:
-    """The webui with its model in fp8."""
-    if version_of(find_installed()[0]) < (1, 8):
+def store(webui: Webui) -> Iterator[Callable[[bool], None]]:
+    """Chooses whether the webui keeps its model in fp8."""
+    tree, _ = find_installed()
+    kind = kind_of(tree)
+    if kind == "reforge":
+        pytest.skip("reForge has fp8 only on its command line, and ignores the setting")
+    if kind == "a1111" and version_of(tree) < (1, 8):
         pytest.skip("this webui has no fp8")
-    webui.post("/sdapi/v1/options", {"fp8_storage": "Enable"})
-    yield webui
-    webui.post("/sdapi/v1/options", {"fp8_storage": "Disable"})
+
+    def choose(wanted: bool) -> None:
+        if kind == "forge":
+            webui.post("/pivotal-test/store_in_eight_bits", {"wanted": wanted})
+        else:
+            webui.post("/sdapi/v1/options", {"fp8_storage": "Enable" if wanted else "Disable"})
+
+    yield choose
+    choose(False)
+    webui.pixels("a red circle")
 
 
-def test_a_run_changes_no_weight_and_no_pixel_and_learns_what_bf16_learns(in_eight_bits: Webui, data: Path) -> None:
-    webui = in_eight_bits
+def test_a_run_changes_no_weight_and_no_pixel_and_learns_what_is_learned_without(
+    webui: Webui, store: Callable[[bool], None], data: Path
+) -> None:
+    store(True)
     image, before = webui.pixels("a red circle"), state_of(webui)
     assert "torch.float8_e4m3fn" in before["dtypes"]
     status = train(webui, settings(data, "e2e_fp8", steps=3, sample_every=3))
     assert_same(state_of(webui), before)
     assert webui.pixels("a red circle") == image
     assert webui.pixels(f"{NAMES[0]} <lora:e2e_fp8:1>") != webui.pixels(NAMES[0])
-    webui.post("/sdapi/v1/options", {"fp8_storage": "Disable"})
+    store(False)
     plain = train(webui, settings(data, "e2e_no_fp8", steps=3, sample_every=0, precision="bf16"))
     assert losses_of(status) == pytest.approx(losses_of(plain), rel=0.1)

@@ -12,7 +12,10 @@ from tests.e2e.runs import assert_conds_equal_files, assert_same, losses_of, sta
 from tests.e2e.server import Webui
 from tests.e2e.test_two_hosts import compare_hosts, compare_losses
 
-pytestmark = [pytest.mark.long, pytest.mark.a1111]
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.a1111("small SD2 and SDXL models cannot be loaded there; tests/contract/test_forge_engine.py has them"),
+]
 
 FAMILIES = ("sd2", "sdxl")
 ENCODERS = {"sd1": ["clip_l"], "sd2": ["clip_l"], "sdxl": ["clip_l", "clip_g"]}

@@ -11,6 +11,8 @@ from tests.e2e.images import NAMES, settings
 from tests.e2e.runs import assert_same, losses_of, start, state_of, train, wait, wait_for_step
 from tests.e2e.server import Webui, find_installed, running
 
+pytestmark = pytest.mark.a1111("these modes are A1111's; Forge and reForge move parts of the model by themselves")
+
 
 @pytest.fixture(scope="module", params=["--medvram", "--lowvram"])
 def low(

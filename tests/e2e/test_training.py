@@ -23,7 +23,7 @@ from tests.e2e.runs import (
     wait,
     wait_for_step,
 )
-from tests.e2e.server import Webui, find_installed, version_of
+from tests.e2e.server import Webui, find_installed, find_webui, kind_of, version_of
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +56,11 @@ def test_the_bundle_is_where_the_webui_finds_it(webui: Webui, trained: dict[str,
     assert any(item["name"] == "e2e_bundle" for item in webui.get("/sdapi/v1/loras"))
 
 
+def unexpected(warnings: list[str]) -> list[str]:
+    """Those that the settings of such a short run do not explain; models of Forge and reForge are made for 512 px."""
+    return [text for text in warnings if "learning rate" not in text and "was made for about 512 px" not in text]
+
+
 def test_the_run_folder_has_previews_and_losses(trained: dict[str, Any]) -> None:
     folder = Path(trained["run_folder"])
     samples = sorted(item.name for item in (folder / "samples").glob("*.png"))
@@ -64,7 +69,7 @@ def test_the_run_folder_has_previews_and_losses(trained: dict[str, Any]) -> None
     assert len(trained["losses"]) == 6
     assert len((folder / "loss.csv").read_text().splitlines()) == 7
     assert trained["words"] == f"<lora:e2e_bundle:1> {NAMES[0]}, {NAMES[1]}"
-    assert all("learning rate" in text for text in trained["warnings"]), trained["warnings"]
+    assert not unexpected(trained["warnings"])
 
 
 def test_the_lora_and_each_name_matter(webui: Webui, trained: dict[str, Any]) -> None:
@@ -85,16 +90,23 @@ def test_conds_with_the_bundle_equal_those_with_files(webui: Webui, trained: dic
     assert_conds_equal_files(webui, "e2e_bundle", NAMES)
 
 
-@pytest.mark.a1111
-def test_the_webui_applies_the_delta_that_was_trained(webui: Webui, trained: dict[str, Any]) -> None:
-    answer = webui.post("/pivotal-test/lora_delta", {"name": "e2e_bundle"})
+def assert_delta_is_ours(webui: Webui, name: str) -> None:
+    """What the webui adds to the weights for a bundle is what was trained.
+
+    Forge and reForge add it to the weights themselves, where rounding makes it less exact.
+    """
+    merges = kind_of(find_webui()) != "a1111"
+    answer = webui.post(f"/pivotal-test/{'merged' if merges else 'lora'}_delta", {"name": name})
     assert not answer["lost"]
     assert answer["count"]["unet linear"] > 100
     assert answer["count"]["unet conv"] > 30
-    assert max(answer["worst"].values()) <= 1e-5, answer["worst"]
+    assert max(answer["worst"].values()) <= (0.02 if merges else 1e-5), answer["worst"]
 
 
-@pytest.mark.a1111
+def test_the_webui_applies_the_delta_that_was_trained(webui: Webui, trained: dict[str, Any]) -> None:
+    assert_delta_is_ours(webui, "e2e_bundle")
+
+
 @pytest.mark.parametrize("kind", ["loha", "lokr"])
 def test_the_webui_applies_what_other_kinds_of_lora_trained(webui: Webui, data: Path, kind: str) -> None:
     before = state_of(webui)
@@ -102,11 +114,7 @@ def test_the_webui_applies_what_other_kinds_of_lora_trained(webui: Webui, data: 
     changes = {"lora_kind": kind, "lokr_factor": 4, "save_precision": "fp32"}
     train(webui, settings(data, f"e2e_{kind}", steps=2, sample_every=0, **changes))
     assert_same(state_of(webui), before)
-    answer = webui.post("/pivotal-test/lora_delta", {"name": f"e2e_{kind}"})
-    assert not answer["lost"]
-    assert answer["count"]["unet linear"] > 100
-    assert answer["count"]["unet conv"] > 30
-    assert max(answer["worst"].values()) <= 1e-5, answer["worst"]
+    assert_delta_is_ours(webui, f"e2e_{kind}")
     prompt = f"{NAMES[0]} <lora:e2e_{kind}:1>"
     assert webui.pixels(prompt) != webui.pixels(NAMES[0])
 
@@ -131,11 +139,12 @@ def test_a_negative_lora_acts_on_the_negative_prompt_alone(webui: Webui, data: P
     # Takes LoRAs of earlier tests out of the weights.
     webui.pixels("a red circle")
     before = state_of(webui)
-    config = settings(data, "e2e_pair", steps=3, sample_every=3, negative_rank=4)
+    # A high rate, so that three steps change a large model, too.
+    config = settings(data, "e2e_pair", steps=3, sample_every=3, negative_rank=4, unet_lr=2e-2)
     config["concepts"] = [{**concept, "negative_vectors": 2} for concept in config["concepts"]]
     status = train(webui, config)
     assert "<lora:e2e_pair:1> <lora:e2e_pair-neg:1> " in status["words"]
-    assert not [text for text in status["warnings"] if "learning rate" not in text]
+    assert not unexpected(status["warnings"])
 
     def image(tag: str, **fields: Any) -> np.ndarray:
         task = {"prompt": f"{NAMES[0]} <lora:e2e_pair:1> {tag}", "negative_prompt": f"neg_{NAMES[0]}", "cfg_scale": 4}
@@ -243,10 +252,12 @@ def test_the_webuis_progress_bar_follows_the_run(webui: Webui, data: Path) -> No
 
 
 def test_another_checkpoint_can_be_trained_and_the_selected_one_comes_back(webui: Webui, data: Path) -> None:
-    before = state_of(webui)
+    image, before = webui.pixels("a red circle"), state_of(webui)
     status = train(webui, settings(data, "e2e_other", checkpoint="other", steps=2, sample_every=1))
     with safe_open(status["bundle_path"], "pt") as file:
         assert "other" in str(file.metadata())
+    # Forge changes the type of some weights when a loaded model encodes its first prompt.
+    assert webui.pixels("a red circle") == image
     assert_same(state_of(webui), before)
 
 

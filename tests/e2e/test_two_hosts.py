@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from lib_pivotal.core.events import Control, StepDone
 from lib_pivotal.core.train.run import Folders
 from lib_pivotal.core.train.run import train as run
 from tests.e2e.images import settings
+from tests.e2e.recognized_checkpoint import next_to_configuration
 from tests.e2e.runs import losses_of, train
-from tests.e2e.server import Webui
+from tests.e2e.server import Webui, find_webui, kind_of
 
 pytest.importorskip("diffusers")
 sys.path.insert(0, str(Path(__file__).parent / "probe_extension"))
@@ -24,12 +26,20 @@ from pivotal_probe.numbers import numbers_of
 TEXT = "a large red star, probeword, left"
 
 
-def compare_hosts(webui: Webui) -> dict[str, Any]:
-    """Text encoding, noise prediction, latents, schedule and LoRA keys of the webui's checkpoint, both ways."""
+def load_headless(file: str) -> Any:
+    """The webui's checkpoint in the other host."""
     from lib_pivotal.host.diffusers.model import load_model
 
+    if kind_of(find_webui()) == "a1111":
+        return load_model(Path(file), device="cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        return load_model(next_to_configuration(Path(file), Path(folder)), device="cpu")
+
+
+def compare_hosts(webui: Webui) -> dict[str, Any]:
+    """Text encoding, noise prediction, latents, schedule and LoRA keys of the webui's checkpoint, both ways."""
     theirs = webui.post("/pivotal-test/numbers", {"text": TEXT})
-    model = load_model(Path(theirs["file"]), device="cpu")
+    model = load_headless(theirs["file"])
     assert model.family == theirs["family"]
     assert model.is_v_prediction == theirs["v"]
     for name, value in numbers_of(model, TEXT).items():
@@ -60,15 +70,13 @@ def compare_losses(webui: Webui, data: Path, folder: Path, name: str) -> None:
         folder: empty, for the headless run.
         name: of the bundle.
     """
-    from lib_pivotal.host.diffusers.model import load_model
-
     config = settings(data, f"same_{name}", steps=4, sample_every=0)
     theirs = losses_of(train(webui, config))
     file = webui.post("/pivotal-test/numbers", {"text": "x"})["file"]
     losses = Losses()
     (folder / "run").mkdir()
     folders = Folders(folder / "run", folder / "bundles", folder / "cache")
-    run(from_dict(config), load_model(Path(file), device="cpu"), None, [losses], Control(), folders)
+    run(from_dict(config), load_headless(file), None, [losses], Control(), folders)
     assert len(theirs) == 4
     assert losses.found == pytest.approx(theirs, rel=1e-3)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -262,16 +263,25 @@ def test_sampler_finds_the_image_that_an_ideal_model_knows(model):
         assert torch.allclose(found, image, atol=1e-2)
 
 
-def test_v_prediction_is_read_from_the_yaml(small, tmp_path):
+def with_lines(small, folder: Path, lines: str) -> Path:
+    """A copy of the small checkpoint in an empty folder, with more lines on the model in its ``.yaml``."""
     for name in (small.file.name, small.file.with_suffix(".yaml").name):
-        shutil.copy(small.file.parent / name, tmp_path / name)
-    shutil.copytree(small.file.parent / "text", tmp_path / "text")
-    config = (tmp_path / "small.yaml").read_text()
-    (tmp_path / "small.yaml").write_text(
-        config.replace("    timesteps: 1000", "    timesteps: 1000\n    parameterization: v")
-    )
-    assert load(tmp_path / "small.safetensors", device="cpu").is_v_prediction
+        shutil.copy(small.file.parent / name, folder / name)
+    shutil.copytree(small.file.parent / "text", folder / "text")
+    config = (folder / "small.yaml").read_text()
+    (folder / "small.yaml").write_text(config.replace("    timesteps: 1000", f"    timesteps: 1000\n    {lines}"))
+    return folder / "small.safetensors"
+
+
+def test_v_prediction_is_read_from_the_yaml(small, tmp_path):
+    assert load(with_lines(small, tmp_path, "parameterization: v"), device="cpu").is_v_prediction
     assert not load(small.file, device="cpu").is_v_prediction
+
+
+def test_the_size_of_the_model_counts_and_not_that_of_its_unet(small, tmp_path):
+    """In the authors' own files the latter is 32 and called unused."""
+    assert load(with_lines(small, tmp_path, "image_size: 64"), device="cpu").native_resolution == 512
+    assert load(small.file, device="cpu").native_resolution == 64
 
 
 def test_v_prediction_is_read_from_the_folder(small, tmp_path):

@@ -6,7 +6,12 @@ import types
 
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
+from lib_pivotal.core.lora.adapter_set import AdapterSet, attach
+from lib_pivotal.core.lora.negative_rows import with_same_rows
+from lib_pivotal.core.lora.targets import lora_target
+from lib_pivotal.core.ports import EncodedText
 from lib_pivotal.core.textual_inversion import text_conditioner
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
@@ -70,3 +75,47 @@ def test_with_a_lora_no_caption_is_kept():
     for _ in range(2):
         encoded(texts, ["zog_x, red", "green"])
     assert counts == [2, 2]
+
+
+class RecomputingEncoder(ToyEncoder):
+    """With one more layer, which the backward pass recomputes as Forge's does with layers that cast their weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(self.width, self.width).requires_grad_(False)
+        self.recomputes = True
+
+    def encode(self, *arguments) -> EncodedText:
+        hidden = super().encode(*arguments).hidden
+        if self.recomputes:
+            return EncodedText(checkpoint(with_same_rows(self._block), hidden, use_reentrant=False))
+        return EncodedText(self._block(hidden))
+
+    def _block(self, hidden: torch.Tensor) -> torch.Tensor:
+        return self.linear(hidden).tanh()
+
+
+def test_captions_without_the_lora_are_recomputed_without_it():
+    model, encoder = ToyModel(), RecomputingEncoder()
+    model.text_encoders = (encoder,)
+    lora = AdapterSet.with_ranks("clip_l", [(lora_target("clip_l", "linear", encoder.linear, "sd1"), 2)], 0.5, 1, "cpu")
+    lora.flat.values.data.normal_(generator=torch.Generator().manual_seed(3))
+    weight = torch.randn(2, encoder.width, generator=torch.Generator().manual_seed(1)).requires_grad_(True)
+    texts = TextConditioner(model, EmbeddingWeights({"zog_x": (0, 2)}, {"clip_l": weight}), [lora])
+
+    def gradients(*, recomputes: bool) -> list[torch.Tensor]:
+        encoder.recomputes, weight.grad = recomputes, None
+        lora.flat.clear_gradient()
+        with attach([lora]):
+            (group,) = texts.encode(["zog_x, red", "zog_x, blue"], [None, None], plain_count=1)
+            group.conditioning.pow(2).sum().backward()
+        return [group.conditioning.detach(), lora.flat.gradient.clone(), weight.grad]
+
+    kept, again = gradients(recomputes=False), gradients(recomputes=True)
+    assert all(torch.allclose(one, other) for one, other in zip(kept, again, strict=True))
+    assert all(one.any() for one in kept)
+    with torch.no_grad():
+        (plain,) = TextConditioner(model, EmbeddingWeights({"zog_x": (0, 2)}, {"clip_l": weight})).encode(
+            ["zog_x, blue"], [None]
+        )
+    assert torch.allclose(kept[0][1:], plain.conditioning, atol=1e-6)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 
+from lib_pivotal.core.lora.negative_rows import NegativeRows, with_negative_rows
 from lib_pivotal.core.ports import DiffusionModel, EncodedText, ImageSize, TextEncoder
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
 from lib_pivotal.core.textual_inversion.emphasis import weighted
@@ -179,14 +181,9 @@ class TextConditioner:
         if adapted == len(captions) or not any(item.enabled for item in self._adapters):
             return self._run_all(captions)
         with_adapters = self._run_all(captions[:adapted]) if adapted else []
-        enabled = [item.enabled for item in self._adapters]
-        try:
-            for item in self._adapters:
-                item.enabled = False
+        # Not by disabling the adapters: layers that the backward pass recomputes would find them enabled.
+        with with_negative_rows(NegativeRows(0, sys.maxsize, are_spared=True)):
             without = self._run_all(captions[adapted:])
-        finally:
-            for item, was_enabled in zip(self._adapters, enabled, strict=True):
-                item.enabled = was_enabled
         return (
             [_joined(pair, self._model.device) for pair in zip(with_adapters, without, strict=True)]
             if adapted

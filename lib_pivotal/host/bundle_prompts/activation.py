@@ -71,6 +71,7 @@ def add_activation_hooks(hooks: Hooks, names: ActiveNames, negatives: NegativeLo
             names.begin_pass()
         found = guarded("looking for missing files", lambda: _without_missing(arguments), arguments)
         result = original(*found, **options)
+        guarded("noting the weights of LoRAs", lambda: _note_multipliers(found), None)
         if not names.is_paused:
             guarded("applying negative LoRAs", negatives.sync, None)
         return result
@@ -156,6 +157,25 @@ def _without_missing(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     list_files_again()
     kept = [number for number, label in enumerate(labels) if find_file(label) is not None]
     return tuple(column and [column[number] for number in kept] for column in arguments)
+
+
+def _note_multipliers(arguments: tuple[Any, ...]) -> None:
+    """Give the active LoRAs the multipliers of their tags where the webui does not; negative LoRAs act with them.
+
+    Host: extensions-builtin/sd_forge_lora/networks.py, ``load_networks``, Forge, and Lora/networks.py, reForge,
+        Forge-classic: takes labels, multipliers for text encoders and for the UNet, and leaves ``te_multiplier`` and
+        ``unet_multiplier`` of network.py, ``Network``, at 1.
+    """
+    extension = lora_extension()
+    if load_network_reads_file(extension) or len(arguments) < 3:
+        return
+    tags = list(zip(*(column or [] for column in arguments[:3]), strict=False))
+    for net in extension.loaded_networks:
+        while tags and tags[0][0] != net.mentioned_name:
+            # It could not be loaded.
+            tags.pop(0)
+        if tags:
+            _, net.te_multiplier, net.unet_multiplier = tags.pop(0)
 
 
 def _comment_on_broken(task: Any, data: Any, names: ActiveNames) -> None:

@@ -105,7 +105,7 @@ def _unet() -> Any:
 
 
 def _strength(lora: ActiveLora) -> float:
-    """Host: network.py, ``Network.unet_multiplier``, A1111 1.6.1-1.10.1, Forge, reForge."""
+    """Host: network.py, ``Network.unet_multiplier``, A1111 1.6.1-1.10.1; Forge and reForge never set it, but we do."""
     return float(getattr(lora.net, "unet_multiplier", 1.0))
 
 

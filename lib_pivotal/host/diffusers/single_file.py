@@ -60,6 +60,8 @@ def networks_from_file(path: Path) -> Networks:
     shape = unet_params(params)
     unet = _unet(tensors, shape, path)
     vae = _vae(tensors, params, path)
+    # The authors' own files say 32 for every UNet, "unused".
+    cells = params.get("image_size", shape.get("image_size"))
     is_v_prediction = _is_marked_v(tensors, family) or _is_configured_v(params)
     schedule = fixed_schedule(
         float(params.get("linear_start", _BETAS[0])), float(params.get("linear_end", _BETAS[1])), _timesteps(params)
@@ -73,7 +75,7 @@ def networks_from_file(path: Path) -> Networks:
         scale=float(params.get("scale_factor", 0.18215)),
         alphas_cumprod=zero_terminal(schedule) if "ztsnr" in tensors else schedule,
         is_v_prediction=is_v_prediction,
-        native_resolution=family.resolution_for(shape.get("image_size"), is_v_prediction=is_v_prediction),
+        native_resolution=family.resolution_for(cells, is_v_prediction=is_v_prediction),
     )
 
 

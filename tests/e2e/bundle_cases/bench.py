@@ -25,11 +25,19 @@ _DEFAULTS = {"pivotal_loader": True, "pivotal_loader_takes_over": True, "lora_in
 
 @dataclass
 class Bench:
-    """A webui and what a case does with it."""
+    """A webui and what a case does with it.
+
+    Attributes:
+        webui: where the cases run.
+        make: writes the files.
+        version: of the webui.
+        is_alone: whether it runs without our extension.
+    """
 
     webui: Webui
     make: Maker
     version: Version
+    is_alone: bool = False
     made: list[Path] = field(default_factory=list)
 
     def refresh(self) -> None:
@@ -82,7 +90,8 @@ class Bench:
     def start_afresh(self) -> None:
         """Remove the traces of earlier cases: the webui alone depends on its history."""
         self.webui.post("/sdapi/v1/options", {"lora_in_memory_limit": 0})
-        self.generate("nothing")
+        if self.is_alone:
+            self.generate("nothing")
         self.refresh()
 
     def prepare(self) -> None:
@@ -132,17 +141,22 @@ def cases_of(module: ModuleType) -> list[Case]:
 
 def reference(bench: Bench, prompt: str, *, files: dict[str, int], **fields: Any) -> dict[str, Any]:
     """What the webui itself makes of a prompt with plain LoRAs and ordinary embedding files."""
-    # The webui alone also forgets a file of a name when it forgets the bundle with that name.
-    bench.generate("nothing")
+    _forget_bundles(bench)
     with bench.files(**files):
         return bench.generate(_plain(prompt), **fields)
 
 
 def references(bench: Bench, prompts: Sequence[str], *, files: dict[str, int], **fields: Any) -> list[str]:
     """The same for several prompts: digests of their encodings."""
-    bench.generate("nothing")
+    _forget_bundles(bench)
     with bench.files(**files):
         return [bench.c(_plain(prompt), **fields) for prompt in prompts]
+
+
+def _forget_bundles(bench: Bench) -> None:
+    """The webui alone also forgets a file of a name when it forgets the bundle with that name."""
+    if bench.is_alone:
+        bench.generate("nothing")
 
 
 def _plain(prompt: str) -> str:

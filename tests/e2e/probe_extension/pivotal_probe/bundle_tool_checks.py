@@ -22,18 +22,18 @@ class Hostile:
         return (Path.touch, (Path(self.path),))
 
 
-def pack_pt(lora: str, folder: str) -> dict[str, Any]:
-    """Pack an embedding file as the webui itself saves them, and one that would run something."""
+def pack_pt(lora: str, folder: str, width: int) -> dict[str, Any]:
+    """Pack an embedding file of a width as the webui itself saves them, and one that would run something."""
     host = WebuiBundleTools()
     library, embeddings = BundleLibrary(host), host.embedding_folder()
     contents = {
         "string_to_token": {"*": 265},
-        "string_to_param": {"*": torch.full((2, 64), 0.25)},
+        "string_to_param": {"*": torch.full((2, width), 0.25)},
         "name": "saved_v1",
         "step": 5,
     }
     mark = Path(folder) / "was-run"
-    hostile = {"string_to_param": {"*": torch.ones(1, 64)}, "x": Hostile(str(mark))}
+    hostile = {"string_to_param": {"*": torch.ones(1, width)}, "x": Hostile(str(mark))}
     for value, name in ((contents, "saved_v1"), (hostile, "hostile_v1")):
         # The readers of 1.6 and 1.7 do not know the newer form that torch 2.1 writes.
         torch.save(value, embeddings / f"{name}.pt", _use_new_zipfile_serialization=False)

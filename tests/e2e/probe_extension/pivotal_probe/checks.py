@@ -45,6 +45,7 @@ def fingerprint() -> dict[str, Any]:
         "lookup": [sorted(str(key) for key in store.ids_lookup) for store in stores],
         "cached_conds": processing.StableDiffusionProcessing.cached_c[0] is not None,
         "devices": sorted({str(item.device) for item in parameters}),
+        "dtypes": sorted({str(item.dtype) for item in parameters}),
         "job": [shared.state.job, shared.state.job_count],
         "flags": [shared.state.interrupted, shared.state.skipped],
         **(_of_forge(model) if is_forge(model) else _of_a1111(model, parameters)),
@@ -72,7 +73,6 @@ def _of_a1111(model: Any, parameters: list[Any]) -> dict[str, Any]:
         "attention": optimizer.name if optimizer else None,
         "hypernetworks": len(shared.loaded_hypernetworks),
         "circular": sd_hijack.model_hijack.circular_enabled,
-        "dtypes": sorted({str(item.dtype) for item in parameters}),
     }
 
 
@@ -152,6 +152,19 @@ def set_flag(name: str, value: bool) -> dict[str, bool]:
     return {"old": old}
 
 
+def store_in_eight_bits(wanted: bool) -> dict[str, bool]:
+    """What choosing another storage of the UNet at the top of Forge's page does; a generation loads the model again.
+
+    Host: modules_forge/main_entry.py, ``forge_unet_storage_dtype``, Forge: the API sets the option but nothing follows.
+    """
+    from modules import shared
+    from modules_forge import main_entry
+
+    shared.opts.set("forge_unet_storage_dtype", "float8-e4m3fn" if wanted else "Automatic")
+    main_entry.refresh_model_loading_parameters()
+    return {"done": True}
+
+
 def plot_script() -> dict[str, Any]:
     """Axes of the X/Y/Z plot of txt2img, and the number of its arguments."""
     from modules import scripts
@@ -160,4 +173,4 @@ def plot_script() -> dict[str, Any]:
     return {"axes": [axis.label for axis in plot.current_axis_options], "arguments": plot.args_to - plot.args_from}
 
 
-CHECKS = (fingerprint, dirty_model, clean_model, host, problems, set_flag, plot_script)
+CHECKS = (fingerprint, dirty_model, clean_model, host, problems, set_flag, store_in_eight_bits, plot_script)

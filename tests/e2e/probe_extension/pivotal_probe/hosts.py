@@ -43,8 +43,16 @@ def read_embeddings_again() -> int:
 def remove_merged(model: Any) -> None:
     """Take LoRAs out of the weights of Forge's and reForge's model, without changing which ones are active."""
     objects = getattr(model, "forge_objects_original", None)
-    if objects is None:
-        return
+    if objects is not None:
+        _apply_patches(model, objects)
+
+
+def merge_active(model: Any) -> None:
+    """Merge the active LoRAs into the weights of Forge's and reForge's model, as a generation does."""
+    _apply_patches(model, model.forge_objects)
+
+
+def _apply_patches(model: Any, objects: Any) -> None:
     if is_forge(model):
         from backend.memory_management import load_models_gpu
     else:

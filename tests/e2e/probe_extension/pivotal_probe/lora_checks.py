@@ -30,7 +30,7 @@ def lora_delta(name: str) -> dict[str, Any]:
                 lost.append(key)
                 continue
             weight = _weight_of(module.sd_module, key)
-            ours = _delta(
+            ours = delta_of(
                 weight.shape, {item[len(key) + 1 :]: tensors[item] for item in tensors if item.startswith(f"{key}.")}
             )
             scale = float(ours.abs().max())
@@ -47,7 +47,7 @@ def lora_delta(name: str) -> dict[str, Any]:
     return {"worst": worst, "count": count, "lost": lost}
 
 
-def _delta(shape: torch.Size, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+def delta_of(shape: torch.Size, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
     """The change of a weight by our own code."""
     adapter = adapter_in_file(shape, tensors)
     parameters = {name: torch.zeros(size) for name, size in adapter.shapes.items()}

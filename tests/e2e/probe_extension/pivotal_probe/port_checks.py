@@ -23,6 +23,7 @@ from lib_pivotal.core.train.batches import Batch
 from lib_pivotal.core.train.guided_prediction import GuidedPrediction
 from lib_pivotal.core.train.prediction import CaptionPrediction
 from pivotal_probe.checks import digest
+from pivotal_probe.hosts import embedding_stores, networks_of
 
 _TASK = "task(pivotal-probe)"
 _PROMPTS = ("", "a red circle", "one, two, " * 60 + "three", 'miku vocaloid, "quoted" text; café', "probeword sits")
@@ -225,7 +226,7 @@ def lora_names() -> dict[str, Any]:
 
 def preview(prompt: str = "probeword on a red circle", interrupt: bool = False) -> dict[str, Any]:
     """Previews in the middle of a run: live embeddings, nothing left behind."""
-    from modules import sd_hijack, shared
+    from modules import sd_models, shared
 
     host = _host()
     control = Control()
@@ -250,7 +251,8 @@ def preview(prompt: str = "probeword on a red circle", interrupt: bool = False) 
         random.seed(13)
         expected = (float(torch.rand(1)), float(np.random.rand()), random.random())
         hashes = [digest(torch.from_numpy(np.asarray(item.image).copy())) for item in images]
-        grad = [item.is_inference() for item in shared.sd_model.parameters()]
+        loaded = sd_models.model_data.sd_model
+        networks = {part: network for part, network in networks_of(loaded).items() if part != "vae"}
         return {
             "same": hashes[0] == hashes[1],
             "vectors_matter": hashes[0] != hashes[2] and hashes[0] != hashes[3],
@@ -258,8 +260,8 @@ def preview(prompt: str = "probeword on a red circle", interrupt: bool = False) 
             "size": list(images[0].image.size),
             "rng_untouched": after == expected,
             "state": [shared.state.job_no, shared.state.job_count, shared.state.textinfo],
-            "left_behind": "probeword" in sd_hijack.model_hijack.embedding_db.word_embeddings,
-            "inference_tensors": sum(grad),
+            "left_behind": any("probeword" in store.word_embeddings for store in embedding_stores(loaded)),
+            "inference_tensors": sum(item.is_inference() for one in networks.values() for item in one.parameters()),
         }
 
 
@@ -279,7 +281,7 @@ def identity() -> dict[str, str]:
             messages["exchanged"] = error.message
         finally:
             sd_models.model_data.sd_model = model
-        time_embed = model.model.diffusion_model.time_embed
+        time_embed = borrowed.model.unet.time_embed
         kept = time_embed[0].weight
         time_embed[0].weight = torch.nn.Parameter(torch.empty_like(kept, device="meta"), requires_grad=False)
         try:
