@@ -29,7 +29,7 @@ from lib_pivotal.core.config.presets import with_preset
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import ConfigError
 from lib_pivotal.core.lora.adapter_set import attach
-from lib_pivotal.core.lora.negative_rows import NegativeRows, with_negative_rows
+from lib_pivotal.core.negative_rows import NegativeRows, with_negative_rows
 from lib_pivotal.core.ports import ImageSize
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner

@@ -15,7 +15,7 @@ from lib_pivotal.core.diffusion.item_random import item_seed
 from lib_pivotal.core.diffusion.noise import item_noise
 from lib_pivotal.core.diffusion.objective import Objective
 from lib_pivotal.core.lora.adapter_set import AdapterSet, attach
-from lib_pivotal.core.lora.negative_rows import NegativeRows, with_negative_rows
+from lib_pivotal.core.negative_rows import NegativeRows, with_negative_rows
 from lib_pivotal.core.ports import DiffusionModel, ImageSize
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner

@@ -154,6 +154,7 @@ BASE = {
     "families",
     "file_lock",
     "folder_walk",
+    "negative_rows",
     "png_file",
     "ports",
     "printable",

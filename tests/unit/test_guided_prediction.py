@@ -9,7 +9,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from lib_pivotal.core.lora.adapter_set import AdapterSet, attach, disabled
-from lib_pivotal.core.lora.negative_rows import with_same_rows
+from lib_pivotal.core.negative_rows import with_same_rows
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.core.train.guided_prediction import GuidedPrediction

@@ -9,8 +9,8 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from lib_pivotal.core.lora.adapter_set import AdapterSet, attach
-from lib_pivotal.core.lora.negative_rows import with_same_rows
 from lib_pivotal.core.lora.targets import lora_target
+from lib_pivotal.core.negative_rows import with_same_rows
 from lib_pivotal.core.ports import EncodedText
 from lib_pivotal.core.textual_inversion import text_conditioner
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights

@@ -13,7 +13,7 @@ import torch
 from lib_pivotal.core.errors import BundleError
 from lib_pivotal.core.lora.adapter import Adapter, Parameters, ScalesInput
 from lib_pivotal.core.lora.kinds import adapter_for, adapter_in_file
-from lib_pivotal.core.lora.negative_rows import negative_rows
+from lib_pivotal.core.negative_rows import negative_rows
 from lib_pivotal.core.optim.flat import FlatParameters, Leaves
 from lib_pivotal.core.ports import LoraTarget
 

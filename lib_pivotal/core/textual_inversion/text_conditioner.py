@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import torch
 
-from lib_pivotal.core.lora.negative_rows import NegativeRows, with_negative_rows
+from lib_pivotal.core.negative_rows import NegativeRows, with_negative_rows
 from lib_pivotal.core.ports import DiffusionModel, EncodedText, ImageSize, TextEncoder
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
 from lib_pivotal.core.textual_inversion.emphasis import weighted

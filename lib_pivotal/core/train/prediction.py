@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 
 from lib_pivotal.core.lora.adapter_set import AdapterSet, disabled
-from lib_pivotal.core.lora.negative_rows import NegativeRows, with_negative_rows
+from lib_pivotal.core.negative_rows import NegativeRows, with_negative_rows
 from lib_pivotal.core.ports import DiffusionModel, ImageSize
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
 from lib_pivotal.core.textual_inversion.text_conditioner import CaptionGroup, TextConditioner
@@ -73,7 +73,7 @@ class CaptionPrediction:
             timesteps: int64, shape ``(B,)``.
             captions: one per row.
             sizes: one per row.
-            negative_count: number of rows at the end that are negative, see ``core.lora.negative_rows``.
+            negative_count: number of rows at the end that are negative, see ``core.negative_rows``.
             spares_negative: whether only adapters for negative rows act on these.
 
         Returns:

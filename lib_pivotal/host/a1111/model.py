@@ -14,8 +14,8 @@ from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.events import Control
 from lib_pivotal.core.families import FAMILIES
 from lib_pivotal.core.lora.naming import ldm_to_diffusers, open_clip_to_hf
-from lib_pivotal.core.lora.negative_rows import with_same_rows
 from lib_pivotal.core.lora.targets import is_lora_layer, lora_target
+from lib_pivotal.core.negative_rows import with_same_rows
 from lib_pivotal.core.ports import EncodedText, ImageSize, LoraTarget, ModelPart
 from lib_pivotal.core.textual_inversion.conditioning import join_encoders
 from lib_pivotal.host.a1111.eight_bits import EIGHT_BIT, is_in_eight_bits

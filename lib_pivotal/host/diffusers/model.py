@@ -13,8 +13,8 @@ from torch.utils.checkpoint import checkpoint
 
 from lib_pivotal.core.errors import HostError
 from lib_pivotal.core.families import FAMILIES
-from lib_pivotal.core.lora.negative_rows import with_same_rows
 from lib_pivotal.core.lora.targets import is_lora_layer, lora_target
+from lib_pivotal.core.negative_rows import with_same_rows
 from lib_pivotal.core.ports import EncodedText, ImageSize, LoraTarget
 from lib_pivotal.core.textual_inversion.conditioning import join_encoders
 from lib_pivotal.core.to_device import to_device

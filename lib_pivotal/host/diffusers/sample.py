@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from lib_pivotal import __version__
-from lib_pivotal.core.lora.negative_rows import NegativeRows, with_negative_rows
+from lib_pivotal.core.negative_rows import NegativeRows, with_negative_rows
 from lib_pivotal.core.ports import ImageSize, LiveEmbeddings, Sample, SampleRequest
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner

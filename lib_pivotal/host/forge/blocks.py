@@ -10,7 +10,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from lib_pivotal.core.errors import HostError
-from lib_pivotal.core.lora.negative_rows import with_same_rows
+from lib_pivotal.core.negative_rows import with_same_rows
 
 __all__ = ["pytorch_attention", "recomputing", "text_blocks", "trainable", "unet_blocks"]
 

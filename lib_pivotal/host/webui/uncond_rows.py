@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from lib_pivotal.core.lora.negative_rows import NegativeRows, set_negative_rows
+from lib_pivotal.core.negative_rows import NegativeRows, set_negative_rows
 
 __all__ = ["denoising", "negative_rows_found"]
 
