@@ -103,8 +103,8 @@ class ForgeLoras:
         ).ExtraNetworkLora()
         self.extra_networks = sys.modules["modules.extra_networks"]
         self.extra_networks.extra_network_registry["lora"] = self.activation
-        self.model = self._model(base)
-        sys.modules["modules.sd_models"].model_data.sd_model = self.model
+        self._base, self._in_memory = base, []
+        self.load(self.another_model())
 
     def _stubs(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         for name in ("modules", "backend", "packages_3rdparty", "backend.patcher"):
@@ -150,7 +150,16 @@ class ForgeLoras:
         sys.modules["modules"].extra_networks = tree_networks
         _fill_extra_networks(tree_networks)
 
-    def _model(self, base: Any) -> Any:
+    def load(self, model: Any) -> None:
+        """Make a model the loaded one; as in reForge, all others stay in memory."""
+        self.model = model
+        self._in_memory = [model, *(item for item in self._in_memory if item is not model)]
+        data = sys.modules["modules.sd_models"].model_data
+        data.sd_model, data.loaded_sd_models = model, self._in_memory
+
+    def another_model(self) -> Any:
+        """A model that is not loaded yet."""
+        base = self._base
         cpu, unet, text = torch.device("cpu"), torch.nn.Module(), torch.nn.Module()
         unet.x = torch.nn.Linear(2, 2, bias=False).requires_grad_(False)
         unet.x.weight.zero_()

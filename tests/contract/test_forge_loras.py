@@ -58,6 +58,16 @@ def test_a_lora_replaced_after_a_generation_that_never_sampled_is_merged_again(f
     assert forge.generate("A") == (5.0, [])
 
 
+def test_a_lora_replaced_while_another_model_is_loaded_is_merged_again_into_the_first(forge: ForgeLoras) -> None:
+    first = forge.model
+    assert forge.generate("A") == (2.0, [])
+    forge.load(forge.another_model())
+    forge.generate()
+    forge.write("A", 5.0)
+    forge.load(first)
+    assert forge.generate("A") == (5.0, [])
+
+
 def test_a_damaged_lora_leaves_the_others_and_is_named_with_its_new_name(forge: ForgeLoras) -> None:
     path = forge.folder / "broken.safetensors"
     path.write_bytes(b"\xff" * 9)

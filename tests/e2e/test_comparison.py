@@ -17,7 +17,7 @@ from tests.e2e.bundle_cases.bench import Bench
 from tests.e2e.bundles import Maker
 from tests.e2e.images import settings
 from tests.e2e.runs import start, wait, wait_for_step
-from tests.e2e.server import Webui, find_webui, version_of
+from tests.e2e.server import Webui, find_webui, kind_of, version_of
 
 pytestmark = pytest.mark.long
 
@@ -166,8 +166,10 @@ def plot(webui: Webui, prompt: str, label: str, values: str) -> list[bytes]:
     script = webui.post("/pivotal-test/plot_script")
     nothing = [script["axes"].index("Nothing"), "", []]
     x = [script["axes"].index(f"[Pivotal] {label}"), values, []]
-    # Legend, single images, smaller grids and seeds; then the width of the margins, and values as a list.
-    flags = [False, True, *[False] * (script["arguments"] - 13)]
+    # Legend, where reForge has three more settings; single images, smaller grids and seeds.
+    legend = [False, False, False, 0] if kind_of(find_webui()) == "reforge" else [False]
+    flags = [*legend, True, *[False] * (script["arguments"] - len(legend) - 12)]
+    # Width of the margins, and values as a list.
     arguments = [*x, *nothing, *nothing, *flags, 0, True]
     task = {"prompt": prompt, **SIZE, "sampler_name": "Euler", "script_name": "x/y/z plot", "script_args": arguments}
     images = webui.post("/sdapi/v1/txt2img", task)["images"]

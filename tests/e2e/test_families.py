@@ -14,7 +14,9 @@ from tests.e2e.test_two_hosts import compare_hosts, compare_losses
 
 pytestmark = [
     pytest.mark.long,
-    pytest.mark.a1111("small SD2 and SDXL models cannot be loaded there; tests/contract/test_forge_engine.py has them"),
+    pytest.mark.a1111(
+        "no small SD2 and SDXL models load there; tests/contract/test_forge_engine.py has them, reForge trains SD1 only"
+    ),
 ]
 
 FAMILIES = ("sd2", "sdxl")

@@ -11,7 +11,7 @@ from lib_pivotal.core.prompt_names.options import NameOptions
 from lib_pivotal.core.prompt_names.table import TokenTable
 from lib_pivotal.host.bundle_prompts.broken_loras import BrokenLoras
 from lib_pivotal.host.bundle_prompts.encoders import Encoders
-from lib_pivotal.host.bundle_prompts.files import BundleFiles
+from lib_pivotal.host.bundle_prompts.files import BundleFiles, FileStates
 from lib_pivotal.host.bundle_prompts.known_names import KnownNames
 from lib_pivotal.host.bundle_prompts.name_tables import BuiltTable, NameTables, TaggedLora
 from lib_pivotal.host.bundle_prompts.settings import NameSettings
@@ -40,6 +40,8 @@ class ActiveNames:
     ) -> None:
         self.files = BundleFiles()
         self.broken = BrokenLoras()
+        self.merged = FileStates()
+        """LoRA files that Forge or a relative has read; every model in memory may have them in its weights."""
         self.encoders = encoders
         self.is_paused = False
         """Whether activations are ignored, see :meth:`pause`."""

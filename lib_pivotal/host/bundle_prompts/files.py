@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lib_pivotal.core.bundle.embeddings import BundledEmbeddings, read_embeddings
 
-__all__ = ["BundleFiles", "FileState", "file_state"]
+__all__ = ["BundleFiles", "FileState", "FileStates", "file_state"]
 
 _KEPT = 64
 """Files whose embeddings stay in memory; the smallest have a few KiB, the largest 64 MiB."""
@@ -39,6 +39,24 @@ def file_state(path: str) -> FileState | None:
     except OSError:
         return None
     return FileState(os.path.realpath(path), found.st_mtime_ns, found.st_size)
+
+
+class FileStates:
+    """Remembers in which state files were when they were read, until they change."""
+
+    def __init__(self) -> None:
+        self._states: dict[str, FileState | None] = {}
+
+    def note(self, path: str, state: FileState | None) -> None:
+        """Remember that a file was read in a state; None if there was no such file."""
+        self._states[path] = state
+
+    def have_changed(self) -> bool:
+        """Whether one of the files is in another state now; such files are forgotten."""
+        changed = [path for path, state in list(self._states.items()) if file_state(path) != state]
+        for path in changed:
+            self._states.pop(path, None)
+        return bool(changed)
 
 
 class BundleFiles:

@@ -86,6 +86,7 @@ def _add_forge_hook(hooks: Hooks, names: ActiveNames, extension: Any) -> None:
             _log.exception("The LoRA file %s cannot be read. The other LoRAs of the prompt work without it.", path)
             names.broken.add(path)
             return {}
+        names.merged.note(path, found)
         keys = guarded("reading a bundle", lambda: _keys_left_out(names, path), frozenset())
         return {key: value for key, value in read.items() if key not in keys} if keys else read
 
@@ -141,6 +142,9 @@ def reload_outdated(names: ActiveNames) -> None:
     """Make the webui read LoRAs again if their files were replaced or the current settings require it."""
     read_again(lambda net: _is_outdated(net, names))
     if names.broken.have_changed():
+        load_again()
+    if names.merged.have_changed():
+        apply_again()
         load_again()
 
 

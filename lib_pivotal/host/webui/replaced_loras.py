@@ -57,6 +57,7 @@ def load_again() -> None:
 
     Host: networks.py, ``load_networks``, Forge and its relatives: does nothing while ``current_lora_hash`` is the same;
         ``load_lora_state_dict`` keeps what it read, except in Forge-Neo, where it has no cache.
+    Host: modules/sd_models.py, ``loaded_sd_models``, reForge: each model that is kept in memory has a text of its own.
     """
     from modules import sd_models
 
@@ -64,7 +65,9 @@ def load_again() -> None:
     if extension is None or load_network_reads_file(extension):
         return
     getattr(extension.load_lora_state_dict, "cache_clear", lambda: None)()
-    sd_models.model_data.sd_model.current_lora_hash = ""
+    data = sd_models.model_data
+    for model in [data.sd_model, *getattr(data, "loaded_sd_models", ())]:
+        model.current_lora_hash = ""
 
 
 def apply_again() -> None:

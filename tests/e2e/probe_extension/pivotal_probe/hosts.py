@@ -40,6 +40,17 @@ def read_embeddings_again() -> int:
     return len(stores[0].word_embeddings) if stores else 0
 
 
+def runner_without_scripts() -> Any:
+    """What a generation without scripts has in their place: None, but reForge needs a runner.
+
+    Host: modules/processing.py, ``process_images_inner``, reForge: reads ``p.scripts.alwayson_scripts``.
+    """
+    from modules import scripts, sd_models
+
+    model = sd_models.model_data.sd_model
+    return scripts.ScriptRunner() if hasattr(model, "forge_objects") and not is_forge(model) else None
+
+
 def remove_merged(model: Any) -> None:
     """Take LoRAs out of the weights of Forge's and reForge's model, without changing which ones are active."""
     objects = getattr(model, "forge_objects_original", None)
