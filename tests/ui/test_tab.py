@@ -259,7 +259,7 @@ def test_a_preset_fills_in_its_settings_and_nothing_else(page, images):
     assert preset.why in page.values[NOTICE]
     page.press(RUN["check"])
     assert "pivotal-errors" not in page.values[NOTICE]
-    assert (page.values[setting_id("resolution")], page.values[setting_id("embedding_lr")]) == (1024, "0.0007")
+    assert (page.values[setting_id("resolution")], page.values[setting_id("embedding_lr")]) == (1024, "0.0012")
     assert concepts_of(page) == [{**asdict(Concept("zog", "hill")), "aliases": [], "core_tags": [], **preset.concept}]
     # Clearing the field changes nothing.
     page.values[element_id("run", "preset")] = None
