@@ -36,7 +36,10 @@ class ConceptHandlers:
             rows = read_rows({**values, AS_TEXT: False})
             if rows.problems:
                 return {AS_TEXT: False, NOTICE: panels.show_problems(rows.problems)}
-            text = values[TEXT] or put_rows(rows.rows, as_text=True)[TEXT]
+            if values[TEXT]:
+                # The answer to a refused switch has checked the box again; what it says is still to be read.
+                return {TABLE: gr.update(visible=False), TEXT: gr.update(visible=True)}
+            text = put_rows(rows.rows, as_text=True)[TEXT]
             return {TABLE: gr.update(visible=False), TEXT: gr.update(value=text, visible=True), NOTICE: ""}
         shown: Outputs = {TABLE: gr.update(visible=True), TEXT: gr.update(value="", visible=False), NOTICE: ""}
         if not (values[TEXT] or "").strip():
