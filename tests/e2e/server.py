@@ -142,6 +142,10 @@ class Webui:
             port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         options = [*_ARGUMENTS.split(), *_OWN_ARGUMENTS[kind_of(tree)].split()]
+        if kind_of(tree) == "forge":
+            # Host: webui.py, ``allowed_paths``, Forge: Gradio 4 serves files of the data folder only, and the page's
+            # own scripts are in the source.
+            options += ["--gradio-allowed-path", str(tree)]
         command = [str(python), "launch.py", *options, "--data-dir", str(data), "--port", str(port)]
         command += arguments
         environment = {**os.environ, **_OFFLINE}
