@@ -4,11 +4,32 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from lib_pivotal.core.ports import LiveEmbeddings
 
-__all__ = ["registered"]
+__all__ = ["installed_names", "registered"]
+
+_MARK = "pivotal_preview"
+"""Attribute of embeddings that are registered for a preview."""
+
+
+def installed_names(store: Any) -> dict[str, str]:
+    """Names of the installed embeddings in one of the webui's stores, lower case → file name.
+
+    Embeddings from a LoRA file are left out, since the names of an earlier bundle may be trained again, and so are
+    those of a preview that is being made now: Check and the table of concepts may ask meanwhile.
+
+    Host: modules/textual_inversion/textual_inversion.py, ``word_embeddings``, A1111 1.6.1-1.10.1, and
+        backend/text_processing/textual_inversion.py, Forge: embeddings from a bundle have no ``filename``.
+    """
+    known = list(store.word_embeddings.items())
+    return {
+        name.lower(): Path(embedding.filename).name
+        for name, embedding in known
+        if getattr(embedding, "filename", None) and not getattr(embedding, _MARK, False)
+    }
 
 
 @contextlib.contextmanager
@@ -63,4 +84,5 @@ def _embedding(name: str, parts: Any, make: Callable[[Any, str], Any]) -> Any:
     embedding.vectors = len(first)
     embedding.shape = sum(values.shape[1] for values in vectors.values())
     embedding.filename = f"{name}.safetensors"
+    setattr(embedding, _MARK, True)
     return embedding
