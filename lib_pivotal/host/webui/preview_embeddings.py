@@ -11,8 +11,8 @@ from lib_pivotal.core.ports import LiveEmbeddings
 
 __all__ = ["installed_names", "registered"]
 
-_MARK = "pivotal_preview"
-"""Attribute of embeddings that are registered for a preview."""
+_live: list[Any] = []
+"""The embeddings that are registered for a preview now."""
 
 
 def installed_names(store: Any) -> dict[str, str]:
@@ -28,7 +28,7 @@ def installed_names(store: Any) -> dict[str, str]:
     return {
         name.lower(): Path(embedding.filename).name
         for name, embedding in known
-        if getattr(embedding, "filename", None) and not getattr(embedding, _MARK, False)
+        if getattr(embedding, "filename", None) and not any(embedding is live for live in _live)
     }
 
 
@@ -65,12 +65,14 @@ def registered(
                         aside.append((store, other))
                         store.register_embedding_by_name(None, *model, other.name)
                 ours.append((store, embedding))
+                _live.append(embedding)
                 store.register_embedding(embedding, *model)
         yield
     finally:
         for store, embedding in ours:
             if store.word_embeddings.get(embedding.name) is embedding:
                 store.register_embedding_by_name(None, *model, embedding.name)
+            _live.remove(embedding)
         for store, other in aside:
             if other.name not in store.word_embeddings:
                 store.register_embedding(other, *model)
@@ -84,5 +86,4 @@ def _embedding(name: str, parts: Any, make: Callable[[Any, str], Any]) -> Any:
     embedding.vectors = len(first)
     embedding.shape = sum(values.shape[1] for values in vectors.values())
     embedding.filename = f"{name}.safetensors"
-    setattr(embedding, _MARK, True)
     return embedding
