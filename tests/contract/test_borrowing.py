@@ -209,6 +209,7 @@ def test_an_installed_embedding_of_the_same_name_is_hidden_during_a_preview(monk
         live = database.word_embeddings["mychar"]
         assert (live.vectors, live.shape) == (3, 4)
         assert live.filename
+        assert A1111Host("").taken_names() == {}, "the page would warn of names that are being trained"
     assert database.word_embeddings == {"MyChar": installed}
     assert registered == ["-MyChar", "+mychar", "-mychar", "+MyChar"]
 

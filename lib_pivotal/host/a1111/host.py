@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from pathlib import Path
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import Problem
@@ -18,6 +17,7 @@ from lib_pivotal.host.a1111.obstacles import find_obstacles
 from lib_pivotal.host.webui.checkpoint_choice import family_to_train
 from lib_pivotal.host.webui.comparison import WebuiComparison
 from lib_pivotal.host.webui.host import WebuiHost
+from lib_pivotal.host.webui.preview_embeddings import installed_names
 
 __all__ = ["A1111Host"]
 
@@ -33,21 +33,10 @@ class A1111Host(WebuiHost):
         super().__init__(f"A1111 {version}".strip())
 
     def taken_names(self) -> dict[str, str]:
-        """Names of installed embeddings, lower case → file name.
-
-        Embeddings from a LoRA file are left out, since the names of an earlier bundle may be trained again.
-
-        Host: modules/textual_inversion/textual_inversion.py, ``word_embeddings``, A1111 1.6.1-1.10.1: embeddings from a
-        bundle have no ``filename``.
-        """
+        """Names of installed embeddings, lower case → file name."""
         from modules import sd_hijack
 
-        known = list(sd_hijack.model_hijack.embedding_db.word_embeddings.items())
-        return {
-            name.lower(): Path(embedding.filename).name
-            for name, embedding in known
-            if getattr(embedding, "filename", None)
-        }
+        return installed_names(sd_hijack.model_hijack.embedding_db)
 
     def tokenizer(self) -> Callable[[str], list[int]] | None:
         """The loaded model's tokenizer (text → token ids), or None while no model is loaded.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from pathlib import Path
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import Problem
@@ -16,6 +15,7 @@ from lib_pivotal.host.forge.obstacles import find_obstacles
 from lib_pivotal.host.webui.checkpoint_choice import family_to_train, loaded_model
 from lib_pivotal.host.webui.comparison import WebuiComparison
 from lib_pivotal.host.webui.host import WebuiHost
+from lib_pivotal.host.webui.preview_embeddings import installed_names
 
 __all__ = ["ForgeHost"]
 
@@ -35,12 +35,8 @@ class ForgeHost(WebuiHost):
 
         Host: backend/text_processing/textual_inversion.py, ``word_embeddings``, Forge: one store per text engine.
         """
-        return {
-            name.lower(): Path(embedding.filename).name
-            for engine in text_engines(loaded_model())
-            for name, embedding in list(engine.embeddings.word_embeddings.items())
-            if getattr(embedding, "filename", None)
-        }
+        stores = [engine.embeddings for engine in text_engines(loaded_model())]
+        return {name: file for store in stores for name, file in installed_names(store).items()}
 
     def tokenizer(self) -> Callable[[str], list[int]] | None:
         """The loaded model's tokenizer (text → token ids), or None while no model is loaded."""

@@ -4,11 +4,32 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from lib_pivotal.core.ports import LiveEmbeddings
 
-__all__ = ["registered"]
+__all__ = ["installed_names", "registered"]
+
+_live: list[Any] = []
+"""The embeddings that are registered for a preview now."""
+
+
+def installed_names(store: Any) -> dict[str, str]:
+    """Names of the installed embeddings in one of the webui's stores, lower case → file name.
+
+    Embeddings from a LoRA file are left out, since the names of an earlier bundle may be trained again, and so are
+    those of a preview that is being made now: Check and the table of concepts may ask meanwhile.
+
+    Host: modules/textual_inversion/textual_inversion.py, ``word_embeddings``, A1111 1.6.1-1.10.1, and
+        backend/text_processing/textual_inversion.py, Forge: embeddings from a bundle have no ``filename``.
+    """
+    known = list(store.word_embeddings.items())
+    return {
+        name.lower(): Path(embedding.filename).name
+        for name, embedding in known
+        if getattr(embedding, "filename", None) and not any(embedding is live for live in _live)
+    }
 
 
 @contextlib.contextmanager
@@ -44,12 +65,14 @@ def registered(
                         aside.append((store, other))
                         store.register_embedding_by_name(None, *model, other.name)
                 ours.append((store, embedding))
+                _live.append(embedding)
                 store.register_embedding(embedding, *model)
         yield
     finally:
         for store, embedding in ours:
             if store.word_embeddings.get(embedding.name) is embedding:
                 store.register_embedding_by_name(None, *model, embedding.name)
+            _live.remove(embedding)
         for store, other in aside:
             if other.name not in store.word_embeddings:
                 store.register_embedding(other, *model)
