@@ -51,9 +51,13 @@ class TabPage:
     def show(self) -> None:
         """Go to the tab, and in it to the training."""
         for title in ("Pivotal Tuning", "Train a bundle"):
-            # Tabs have the role of buttons in Gradio 3, and of tabs in Gradio 4.
-            self.page.locator(".tab-nav button").get_by_text(title, exact=True).first.click()
+            self.go_to(title)
         expect(self.page.locator("#pivotal_run_train")).to_be_visible()
+
+    def go_to(self, title: str) -> None:
+        """Click on a tab, ours or one of the webui."""
+        # Tabs have the role of buttons in Gradio 3, and of tabs in Gradio 4.
+        self.page.locator(".tab-nav button").get_by_text(title, exact=True).first.click()
 
     def fill(self, settings: dict[str, Any], blocks: dict[str, str]) -> None:
         """Type settings, in place of all concepts that are there; ``blocks`` says the block of each basic one."""

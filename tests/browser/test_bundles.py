@@ -21,7 +21,7 @@ def page(webui, tab) -> Page:
     named = {"bundle_emb.zog_v1.string_to_param.*": vectors, "bundle_emb.nim_v1.string_to_param.*": vectors[:2] * 1.1}
     save_file({**lora, f"{LAYER}.alpha": torch.tensor(2.0), **named}, webui.data / "models/Lora/two.safetensors")
     webui.post("/sdapi/v1/refresh-loras")
-    tab.page.get_by_role("button", name="Bundle tools", exact=True).click()
+    tab.go_to("Bundle tools")
     return tab.page
 
 

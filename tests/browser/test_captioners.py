@@ -65,7 +65,7 @@ def folder() -> Iterator[Path]:
 def test_missing_captions_are_written_and_others_only_appended_to(tagger, tab, folder):
     page = tab.page
     tab.fill({"concepts": [{"name": "zog"}], "data_folder": str(folder), "resolution": 64}, BLOCKS)
-    page.get_by_role("button", name="Data set", exact=True).click()
+    tab.go_to("Data set")
     page.click("#pivotal_browser_look")
     expect(page.locator(".pivotal-page").first).to_contain_text("3 of 3 images", timeout=WAIT_MS)
     page.get_by_text("Captions from the webui's own programs", exact=True).click()

@@ -77,7 +77,7 @@ def start_with_few_clicks(tab: TabPage, folder: Path) -> int:
     """From the webui's first tab to a run, as a user with a mouse does it; returns the number of clicks."""
     page = tab.page
     page.evaluate(COUNT_CLICKS)
-    page.get_by_role("button", name="Pivotal Tuning", exact=True).first.click()
+    tab.go_to("Pivotal Tuning")
     tab.cell(0, "name").click()
     tab.paste("\n".join(ROWS))
     expect(tab.cells("name")).to_have_count(len(NAMES), timeout=WAIT_MS)

@@ -43,7 +43,7 @@ def page(tab, folder: Path) -> Page:
     """The part with the images of the folder."""
     page = tab.page
     tab.fill({"concepts": [{"name": "zog"}], "data_folder": str(folder), "resolution": 64}, BLOCKS)
-    page.get_by_role("button", name="Data set", exact=True).click()
+    tab.go_to("Data set")
     page.click("#pivotal_browser_look")
     expect(page.locator(".pivotal-page").first).to_contain_text(f"{COUNT} of {COUNT} images", timeout=WAIT_MS)
     return page

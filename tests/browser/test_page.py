@@ -151,7 +151,7 @@ def test_a_run_started_elsewhere_is_shown_and_can_be_discarded(tab, webui, image
     assert webui.try_post("/pivotal/v1/train", body, headers={"Origin": "https://evil.example.com"})[0] == 403
     assert webui.post("/pivotal/v1/train", body)["task_id"]
     page.locator("#tabs > .tab-nav button").first.click()
-    page.get_by_role("button", name="Pivotal Tuning", exact=True).first.click()
+    tab.go_to("Pivotal Tuning")
     tab.expect_status("Step")
     expect(page.locator("#pivotal_run_discard")).to_be_enabled()
     tab.press("run_discard")

@@ -43,7 +43,7 @@ def past_run(webui, images) -> str:
 
 
 def go_to_runs(tab) -> None:
-    tab.page.get_by_role("button", name="Runs", exact=True).first.click()
+    tab.go_to("Runs")
     expect(tab.page.locator("#pivotal_runs_list [data-pivotal-run]").first).to_be_visible(timeout=WAIT_MS)
 
 
