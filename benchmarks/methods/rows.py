@@ -70,7 +70,7 @@ def _train_apart(config: TrainConfig, out: Path) -> Path:
 
 
 def _train_regularized(config: TrainConfig, out: Path) -> Path:
-    """A fifth of the samples are drawings without the characters, whose predictions are kept."""
+    """A tenth of the samples are drawings without the characters, whose predictions are kept."""
     out.mkdir(parents=True, exist_ok=True)
     write_scenes(out / "scenes", 64, seed=1)
     subsets = (Subset(str(out / "scenes"), kind=REGULARIZATION),)

@@ -92,7 +92,7 @@ def _prior(config: TrainConfig) -> list[Problem]:
         text = "It cannot be combined with negative embeddings, which train a guided prediction."
         problems.append(Problem("mask_prior", "error", text, "Set it to 0, or train without negative vectors."))
     if not (config.rank or config.conv_rank or config.text_encoder_rank):
-        text = "It holds the LoRA, and this run has none."
+        text = "It limits what the LoRA does, and this run has none."
         problems.append(Problem("mask_prior", "warning", text, "Give the LoRA a rank, or set it to 0."))
     return problems
 

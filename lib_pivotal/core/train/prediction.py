@@ -106,7 +106,7 @@ def _negative_rows(group: CaptionGroup, first_negative: int, spares_negative: bo
 
 
 class PriorPrediction:
-    """Predicts what the model did before the training: without the LoRA, and without gradients.
+    """Predicts without the LoRA and without gradients; without embeddings, too, what the model did before the training.
 
     Args:
         model: the borrowed model.

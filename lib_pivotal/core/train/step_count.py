@@ -13,9 +13,9 @@ from lib_pivotal.core.train.resumed import Resumed
 
 __all__ = ["samples_per_concept", "samples_per_step", "samples_to_take", "total_steps"]
 
-_FEWEST_VIEWS, _MAX_VIEWS = 20, 200
+_MIN_VIEWS, _MAX_VIEWS = 20, 200
 """How often each image of a concept is to be seen: fewer leave a large set half-learned, more memorize a small one."""
-_FEWEST_STEPS, _MAX_STEPS = 300, 100_000
+_MIN_STEPS, _MAX_STEPS = 300, 100_000
 """Adam needs some steps, however large they are; the upper limit is that of the setting."""
 
 
@@ -39,7 +39,7 @@ def total_steps(
     if resumed is not None:
         return resumed.steps or _steps_of_earlier_releases(shares.image_count)
     steps = math.ceil(_samples(config, shares, family) / samples_per_step(config, processes))
-    return max(_FEWEST_STEPS, min(_MAX_STEPS, steps))
+    return max(_MIN_STEPS, min(_MAX_STEPS, steps))
 
 
 def samples_to_take(config: TrainConfig, processes: int, resumed: Resumed | None) -> int:
@@ -83,7 +83,7 @@ def _samples(config: TrainConfig, shares: ImageShares, family: str) -> float:
 
 
 def _within_views(samples: int, image_count: int) -> int:
-    return max(_FEWEST_VIEWS * image_count, min(_MAX_VIEWS * image_count, samples))
+    return max(_MIN_VIEWS * image_count, min(_MAX_VIEWS * image_count, samples))
 
 
 def _is_style(concept: Concept) -> bool:

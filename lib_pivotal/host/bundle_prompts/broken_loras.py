@@ -4,28 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lib_pivotal.host.bundle_prompts.files import FileState, file_state
+from lib_pivotal.host.bundle_prompts.files import FileStates, file_state
 
 __all__ = ["BrokenLoras"]
 
 
-class BrokenLoras:
+class BrokenLoras(FileStates):
     """Remembers which files could not be read, until they are replaced."""
 
-    def __init__(self) -> None:
-        self._states: dict[str, FileState | None] = {}
-        """Path → the file's state right after the failure; None if it is gone."""
-
     def add(self, path: str) -> None:
-        """Remember a file that could not be read just now."""
-        self._states[path] = file_state(path)
-
-    def have_changed(self) -> bool:
-        """Whether one of the files was replaced; such files are forgotten."""
-        changed = [path for path, state in self._states.items() if file_state(path) != state]
-        for path in changed:
-            del self._states[path]
-        return bool(changed)
+        """Remember a file that could not be read just now; Forge may have renamed it."""
+        self.note(path, file_state(path))
 
     def has(self, path: str) -> bool:
         """Whether this file could not be read."""
