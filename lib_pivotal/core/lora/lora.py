@@ -102,10 +102,11 @@ class FusedLora(Lora):
 
     def forward(self, module: Any, x: torch.Tensor, output: torch.Tensor, parameters: Parameters) -> torch.Tensor:
         """Like :meth:`Lora.forward`, up to rounding; same shapes."""
-        kept, how = kept_for(x)
-        small = [_converted(parameters, name, output.dtype) for name in ("down", "up")]
-        trained = (parameters["down"], parameters["up"])
-        result: torch.Tensor = _FusedDelta.apply(x, output, kept, how, *trained, *small, self.scale)  # type: ignore[no-untyped-call]
+        down, up = parameters["down"], parameters["up"]
+        small = (_converted(parameters, "down", output.dtype), _converted(parameters, "up", output.dtype))
+        result: torch.Tensor = _FusedDelta.apply(  # type: ignore[no-untyped-call]
+            x, output, *kept_for(x), down, (down.grad, up.grad), small, self.scale
+        )
         return result
 
 
@@ -117,35 +118,41 @@ def _converted(parameters: Parameters, name: str, dtype: torch.dtype) -> torch.T
 
 
 class _FusedDelta(torch.autograd.Function):
-    """``output + scale · (x Aᵀ) Bᵀ``."""
+    """``output + scale · (x Aᵀ) Bᵀ``.
+
+    Each tensor that is passed in or saved costs some microseconds. So of the parameters only A is passed in, to tell
+    autograd that something is trained, and what outlives the step anyway is not saved.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, output: torch.Tensor, kept: torch.Tensor, how: Remade | None,
-                down: torch.Tensor, up: torch.Tensor, small_down: torch.Tensor, small_up: torch.Tensor,
-                scale: float) -> torch.Tensor:  # fmt: skip
+                trained: torch.Tensor, gradients: tuple[torch.Tensor, torch.Tensor],
+                small: tuple[torch.Tensor, torch.Tensor], scale: float) -> torch.Tensor:  # fmt: skip
+        down, up = small
         flat = x.reshape(-1, x.shape[-1]).to(output.dtype)
-        hidden = flat.mm(small_down.t())
-        ctx.save_for_backward(flat if how is None else kept, hidden, small_down, small_up)
+        hidden = flat.mm(down.t())
+        ctx.save_for_backward(flat if how is None else kept, hidden)
         ctx.how, ctx.scale, ctx.shape, ctx.x_dtype = how, scale, x.shape, x.dtype
-        ctx.gradients = (down.grad, up.grad)
+        ctx.gradients, ctx.small = gradients, small
         wide = output.reshape(-1, output.shape[-1])
-        return torch.addmm(wide, hidden, small_up.t(), alpha=scale).view(output.shape)
+        return torch.addmm(wide, hidden, up.t(), alpha=scale).view(output.shape)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[Any, ...]:
         (gradient,) = gradients
-        kept, hidden, down, up = ctx.saved_tensors
+        kept, hidden = ctx.saved_tensors
+        down, up = ctx.small
         x = kept if ctx.how is None else ctx.how.again(kept)[0]
         flat = x.reshape(-1, x.shape[-1]).to(gradient.dtype)
         wide = gradient.reshape(-1, gradient.shape[-1])
-        # With beta 0 the first argument only gives the shape.
-        into_hidden = torch.addmm(up[:1], wide, up, beta=0, alpha=ctx.scale)
-        _add_product(ctx.gradients[0], into_hidden, flat, 1.0)
+        into_hidden = wide.mm(up)
+        _add_product(ctx.gradients[0], into_hidden, flat, ctx.scale)
         _add_product(ctx.gradients[1], wide, hidden, ctx.scale)
         into_x = None
         if ctx.needs_input_grad[0]:
-            into_x = into_hidden.mm(down).view(ctx.shape).to(ctx.x_dtype)
-        return into_x, gradient, *[None] * 7
+            # With beta 0 the first argument only gives the shape.
+            into_x = torch.addmm(flat, into_hidden, down, beta=0, alpha=ctx.scale).view(ctx.shape).to(ctx.x_dtype)
+        return into_x, gradient, None, None, None, None, None, None
 
 
 def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor, scale: float) -> None:

@@ -34,8 +34,10 @@ class FlatParameters:
         """Shape ``(count,)``; the leaves' gradients are views of it, even while ``values.grad`` is None."""
         self.values.grad = self.gradient
         self.leaves: list[torch.Tensor] = []
+        self._detached: list[torch.Tensor] = []
         data = self.values.detach()
         for shape, part, grad in zip(shapes, torch.split(data, sizes), torch.split(self.gradient, sizes), strict=True):
+            self._detached.append(part.view(shape))
             leaf = part.view(shape).requires_grad_(True)
             leaf.grad = grad.view(shape)
             self.leaves.append(leaf)
@@ -59,8 +61,10 @@ class FlatParameters:
             index: of the leaf.
             dtype: the dtype.
         """
-        if not self._is_fixed or dtype == self.values.dtype:
-            return self.leaves[index].detach().to(dtype)
+        if dtype == self.values.dtype:
+            return self._detached[index]
+        if not self._is_fixed:
+            return self._detached[index].to(dtype)
         if self._converted is None or self._converted.dtype != dtype:
             self._converted = self.values.detach().to(dtype)
             parts = torch.split(self._converted, self._sizes)
