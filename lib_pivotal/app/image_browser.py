@@ -21,7 +21,7 @@ from lib_pivotal.core.data.dataset_changes import changes_between
 from lib_pivotal.core.data.image_cards import MARKS, ImageSearch
 from lib_pivotal.core.data.thumbnail import Thumbnails
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
-from lib_pivotal.core.train.checks import check_settings
+from lib_pivotal.core.train.setting_checks import check_settings
 
 __all__ = ["MARKS", "CaptionChange", "ImageBrowser", "ImageSearch"]
 

@@ -9,8 +9,8 @@ from lib_pivotal.app.run_history import RunHistory
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.dataset_report import read_dataset
 from lib_pivotal.core.errors import ConfigError, Problem
-from lib_pivotal.core.train.checks import check_settings
 from lib_pivotal.core.train.concept_table import ConceptTable, concept_table
+from lib_pivotal.core.train.setting_checks import check_settings
 
 if TYPE_CHECKING:
     from lib_pivotal.app.session import Session

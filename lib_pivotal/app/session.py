@@ -22,9 +22,10 @@ from lib_pivotal.core.bundle.negative_names import check_trained_names
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
 from lib_pivotal.core.events import Control, Warned
-from lib_pivotal.core.train.checks import Checked, check, with_parse_problems
+from lib_pivotal.core.train.checks import Checked, check
 from lib_pivotal.core.train.output_check import SMALLEST, VALUES_PER_RANK
 from lib_pivotal.core.train.run_folder import Folders, make_run_folder
+from lib_pivotal.core.train.setting_checks import with_parse_problems
 
 __all__ = ["Busy", "Session", "session_for"]
 

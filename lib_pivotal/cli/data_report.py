@@ -35,8 +35,8 @@ def _report(options: argparse.Namespace) -> int:
     from lib_pivotal.cli.train import read_settings
     from lib_pivotal.core.data.dataset_report import read_dataset
     from lib_pivotal.core.data.findings import dataset_problems
-    from lib_pivotal.core.train.checks import check_settings
     from lib_pivotal.core.train.concept_table import concept_table, table_problems
+    from lib_pivotal.core.train.setting_checks import check_settings
     from lib_pivotal.host.diffusers.checkpoint_family import family_of_checkpoint
 
     config, problems = read_settings(options.config, None, options.preset)

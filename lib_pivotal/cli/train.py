@@ -23,12 +23,13 @@ from lib_pivotal.core.config.settings_file import parse_settings, read_settings_
 from lib_pivotal.core.config.user_path import check_path
 from lib_pivotal.core.errors import ConfigError, HostError, Problem
 from lib_pivotal.core.events import Control, Preparing, Warned
-from lib_pivotal.core.train.checks import Checked, check, with_parse_problems
+from lib_pivotal.core.train.checks import Checked, check
 from lib_pivotal.core.train.out_of_memory import explaining
 from lib_pivotal.core.train.resumed import with_later_settings
 from lib_pivotal.core.train.run import Outcome, train
 from lib_pivotal.core.train.run_folder import Folders, guarded, make_run_folder
 from lib_pivotal.core.train.run_record import record_end
+from lib_pivotal.core.train.setting_checks import with_parse_problems
 from lib_pivotal.host.diffusers import load
 from lib_pivotal.host.diffusers.checkpoint_check import check_checkpoint
 from lib_pivotal.host.diffusers.checkpoint_family import family_of_checkpoint

@@ -22,7 +22,8 @@ from lib_pivotal.core.errors import ConfigError, DatasetError, Interrupted, Pivo
 from lib_pivotal.core.events import Control, Warned
 from lib_pivotal.core.process_group import SingleProcess
 from lib_pivotal.core.train import checks
-from lib_pivotal.core.train.checks import check, family_hints
+from lib_pivotal.core.train.checks import check
+from lib_pivotal.core.train.model_checks import family_hints
 from lib_pivotal.core.train.run import Folders, train
 from lib_pivotal.core.train.training_data import load_training_data
 from tests.ui.fake_host import FakeHost

@@ -9,7 +9,7 @@ from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.events import StepDone, Warned
 from lib_pivotal.core.lora.adapter_set import AdapterSet
 from lib_pivotal.core.process_group import SingleProcess
-from lib_pivotal.core.train.checks import check_settings
+from lib_pivotal.core.train.setting_checks import check_settings
 from lib_pivotal.core.train.setup import prepare
 from lib_pivotal.core.train.state import load_newest
 from tests.runs.harness import folders, run, stopped_run

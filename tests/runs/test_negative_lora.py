@@ -14,8 +14,9 @@ from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.bundle.negative_lora import negative_path
 from lib_pivotal.core.config.schema import Concept
 from lib_pivotal.core.lora.adapter_set import NEGATIVE
-from lib_pivotal.core.train.checks import check, check_settings
+from lib_pivotal.core.train.checks import check
 from lib_pivotal.core.train.chosen_step import choose_step
+from lib_pivotal.core.train.setting_checks import check_settings
 from lib_pivotal.core.train.step_bundles import remove_kept_bundles
 from tests.runs.harness import Listener, folders, run, stopped_run
 from tests.runs.test_negative import prepared

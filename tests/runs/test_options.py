@@ -21,8 +21,8 @@ from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.config.schema import Concept, Subset, TrainConfig, field_info
 from lib_pivotal.core.events import Control, StepDone, Validated
 from lib_pivotal.core.ports import Sample, SampleRequest
-from lib_pivotal.core.train.checks import check_settings
 from lib_pivotal.core.train.run import Folders, train
+from lib_pivotal.core.train.setting_checks import check_settings
 from lib_pivotal.core.train.state import load_newest
 from tests.unit.toy import ToyModel, write_images
 

@@ -12,7 +12,8 @@ from lib_pivotal.core.config.presets import find_preset, presets, with_preset
 from lib_pivotal.core.config.schema import concept_field_info, field_info
 from lib_pivotal.core.errors import ConfigError
 from lib_pivotal.core.families import FAMILIES
-from lib_pivotal.core.train.checks import check_settings, family_hints
+from lib_pivotal.core.train.model_checks import family_hints
+from lib_pivotal.core.train.setting_checks import check_settings
 from tests.runs.harness import folders, run
 from tests.unit.toy import write_images
 

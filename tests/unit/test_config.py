@@ -12,7 +12,9 @@ from lib_pivotal.core.config.io import from_dict, from_json, read_dict, to_dict,
 from lib_pivotal.core.config.schema import LISTS, Concept, TrainConfig, field_info
 from lib_pivotal.core.diffusion.objective import zero_terminal
 from lib_pivotal.core.errors import ConfigError, Problem
-from lib_pivotal.core.train.checks import check, check_schedule, check_settings, family_hints, with_parse_problems
+from lib_pivotal.core.train.checks import check
+from lib_pivotal.core.train.model_checks import check_schedule, family_hints
+from lib_pivotal.core.train.setting_checks import check_settings, with_parse_problems
 from lib_pivotal.core.train.state_facts import changed_settings
 from tests.unit.toy import ToyEncoder, toy_config, write_images
 

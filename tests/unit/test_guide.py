@@ -15,7 +15,7 @@ from lib_pivotal.core.config.concept_lines import read_concept_lines
 from lib_pivotal.core.config.io import read_dict
 from lib_pivotal.core.config.presets import presets, with_preset
 from lib_pivotal.core.config.schema import concept_field_info, field_info, subset_field_info
-from lib_pivotal.core.train.checks import check_settings
+from lib_pivotal.core.train.setting_checks import check_settings
 from lib_pivotal.ui import text as texts
 from tests.guide import COMMANDS, CONFIGS, GUIDE, TEXT
 

@@ -17,7 +17,8 @@ from lib_pivotal.core.config.schema import Concept, TrainConfig, field_info
 from lib_pivotal.core.config.settings_file import MAX_SETTINGS_BYTES, read_settings_file
 from lib_pivotal.core.config.user_path import check_path
 from lib_pivotal.core.errors import ConfigError
-from lib_pivotal.core.train.checks import check, with_parse_problems
+from lib_pivotal.core.train.checks import check
+from lib_pivotal.core.train.setting_checks import with_parse_problems
 
 SETTINGS = list(field_info())
 CONCEPT = [item.name for item in fields(Concept)]

@@ -17,7 +17,7 @@ from lib_pivotal.core.data.scan import DatasetImage
 from lib_pivotal.core.data.token_count import TokenCounter, chunks_of
 from lib_pivotal.core.diffusion.item_random import item_random, item_seed
 from lib_pivotal.core.errors import ConfigError, Problem
-from lib_pivotal.core.train.checks import check_settings
+from lib_pivotal.core.train.setting_checks import check_settings
 from lib_pivotal.core.train.step_count import total_steps
 from lib_pivotal.core.train.step_items import StepItems
 

@@ -16,9 +16,10 @@ from lib_pivotal.core.errors import ConfigError, HostError, Interrupted, Pivotal
 from lib_pivotal.core.events import Control, Event, Finished, MemoryEstimated, Prepared, Preparing, Warned
 from lib_pivotal.core.ports import DiffusionModel, ProgressSink, SampleMaker
 from lib_pivotal.core.process_group import ProcessGroup, SingleProcess
-from lib_pivotal.core.train.checks import Checked, check, check_schedule, family_hints
+from lib_pivotal.core.train.checks import Checked, check
 from lib_pivotal.core.train.loop import Loop
 from lib_pivotal.core.train.memory import MemoryPlan, peak_bytes, watch_peak
+from lib_pivotal.core.train.model_checks import check_schedule, family_hints
 from lib_pivotal.core.train.out_of_memory import explaining
 from lib_pivotal.core.train.output import Output, compared_facts, load_state, mismatch
 from lib_pivotal.core.train.output_check import check_space

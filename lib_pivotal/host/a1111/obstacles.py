@@ -9,7 +9,7 @@ import torch
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import HostError, Problem
-from lib_pivotal.core.train.checks import check_schedule, family_hints
+from lib_pivotal.core.train.model_checks import check_schedule, family_hints
 from lib_pivotal.host.a1111.eight_bits import is_in_eight_bits
 from lib_pivotal.host.a1111.family import family_of, native_resolution, require_trainable, unet_of
 from lib_pivotal.host.a1111.noise_schedule import marks_of, noise_schedule_of

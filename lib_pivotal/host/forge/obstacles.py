@@ -8,7 +8,7 @@ import torch
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import HostError, Problem
-from lib_pivotal.core.train.checks import check_schedule, family_hints
+from lib_pivotal.core.train.model_checks import check_schedule, family_hints
 from lib_pivotal.host.forge.family import family_of, native_resolution, require_trainable
 from lib_pivotal.host.forge.noise_schedule import noise_schedule_of
 from lib_pivotal.host.webui.checkpoint_choice import checkpoint_problems
