@@ -1,9 +1,10 @@
 """Measures how training scales over processes: ``python run.py bench processes``.
 
-Each process takes a core of its own and trains the small model on batches of its own, as ``torchrun`` would start them;
-the efficiency is the time of a step in one process divided by that in several, with as many samples per process: by the
-clock, which needs an idle machine, and by the CPU time of a process, which does not count waiting for the others. The
-model on paper for many GPUs follows from the bytes that a step exchanges.
+Each process takes a core of its own and trains the small model on batches of its own, as ``torchrun`` would start them,
+with as many samples per process. The efficiency is the time of a step in one process divided by that in several, by the
+clock, which needs an idle machine, and in CPU time, which does not count waiting for the others. As cores share caches
+and power, it is also measured for processes that exchange nothing. The model on paper for many GPUs follows from the
+bytes that a step exchanges.
 """
 
 from __future__ import annotations
@@ -70,11 +71,13 @@ def main() -> None:
         where = Path(folder)
         write_dataset(where / "data", next(iter(CHARACTERS)))
         materialize(where / "model")
-        found: dict[int, list[tuple[float, float]]] = {count: [] for count in options.processes}
+        kinds = [(count, exchanges) for count in options.processes for exchanges in (False, True)[count == 1 :]]
+        found: dict[tuple[int, bool], list[tuple[float, float]]] = {kind: [] for kind in kinds}
         # In turns, so that other load on the machine concerns all of them.
         for number in range(options.rounds):
-            for count in options.processes:
-                found[count].append(_measure(where, count, options.steps, f"{number}-{count}"))
+            for count, exchanges in kinds:
+                name = f"{number}-{count}-{exchanges}"
+                found[count, exchanges].append(_measure(where, count, options.steps, name, exchanges=exchanges))
     _print_measured(found)
     _print_model()
 
@@ -84,37 +87,42 @@ def _say(text: str) -> None:
     sys.stdout.flush()
 
 
-def _print_measured(found: dict[int, list[tuple[float, float]]]) -> None:
-    medians = {count: [statistics.median(kind) for kind in zip(*times, strict=True)] for count, times in found.items()}
+def _print_measured(found: dict[tuple[int, bool], list[tuple[float, float]]]) -> None:
+    medians = {kind: [statistics.median(each) for each in zip(*times, strict=True)] for kind, times in found.items()}
     alone = next(iter(medians.values()))
     _say("| processes | step | efficiency | CPU time of a step | efficiency |\n|---|---|---|---|---|")
-    for count, (clock, cpu) in medians.items():
+    for (count, exchanges), (clock, cpu) in medians.items():
         by_clock, by_cpu = alone[0] / clock, alone[1] / cpu
-        _say(f"| {count} | {1000 * clock:.0f} ms | {by_clock:.2f} | {1000 * cpu:.0f} ms | {by_cpu:.2f} |")
+        title = str(count) if exchanges else f"{count} that exchange nothing"
+        _say(f"| {title} | {1000 * clock:.0f} ms | {by_clock:.2f} | {1000 * cpu:.0f} ms | {by_cpu:.2f} |")
 
 
-def _measure(where: Path, count: int, steps: int, name: str) -> tuple[float, float]:
-    """Seconds of a step in ``count`` processes, by the clock and in CPU time of the first one."""
+def _measure(where: Path, count: int, steps: int, name: str, *, exchanges: bool) -> tuple[float, float]:
+    """Seconds of a step in ``count`` processes, by the clock and in CPU time of one of them."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
+    places = [(rank, count) if exchanges else (0, 1) for rank in range(count)]
     workers = [
-        context.Process(target=_work, args=(where, rank, count, port, steps, name, results)) for rank in range(count)
+        context.Process(target=_work, args=(where, place, port, steps, f"{name}-{number}", results))
+        for number, place in enumerate(places)
     ]
     for worker in workers:
         worker.start()
-    found: tuple[float, float] = results.get()
+    times = [results.get() for _ in workers]
     for worker in workers:
         worker.join()
-    return found
+    clock, cpu = (statistics.mean(each) for each in zip(*times, strict=True))
+    return clock, cpu
 
 
-def _work(where: Path, rank: int, count: int, port: int, steps: int, name: str, results: Any) -> None:
-    """One of the processes."""
+def _work(where: Path, place: tuple[int, int], port: int, steps: int, name: str, results: Any) -> None:
+    """One of the processes, with its rank and the size of its group."""
     torch.set_num_threads(1)
-    variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    (rank, count), address = place, "127.0.0.1"
+    variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_ADDR": address, "MASTER_PORT": port}
     os.environ.update({key: str(value) for key, value in variables.items()})
     config = TrainConfig(
         concepts=(Concept(next(iter(CHARACTERS)), "circle"),),
@@ -133,8 +141,7 @@ def _work(where: Path, rank: int, count: int, port: int, steps: int, name: str, 
     model, times = load_model(where / "model" / "pivotal-demo-a.safetensors", device="cpu"), _Times()
     with open_group(model.device) as group:
         train(config, model, None, [times], Control(), folders, group=group)
-    if rank == 0:
-        results.put(times.medians())
+    results.put(times.medians())
 
 
 def _print_model() -> None:
