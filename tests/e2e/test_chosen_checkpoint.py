@@ -1,10 +1,11 @@
-"""Another checkpoint is chosen in the webui while a run is going on."""
+"""Another checkpoint or, in Forge, other low bits are chosen in the webui while a run is going on."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 from safetensors import safe_open
 
 from tests.e2e.images import settings
@@ -34,3 +35,39 @@ def test_a_checkpoint_chosen_during_a_run_is_loaded_after_it(webui: Webui, data:
     webui.post("/sdapi/v1/options", {"sd_model_checkpoint": chosen})
     assert webui.pixels("a red circle") == image
     assert_same(state_of(webui), before)
+
+
+@pytest.mark.parametrize("where", ["page", "API"])
+def test_low_bits_chosen_with_a_checkpoint_during_a_run_count_after_it(webui: Webui, data: Path, where: str) -> None:
+    if webui.kind != "forge":
+        pytest.skip("only Forge has this choice")
+    chosen = webui.get("/sdapi/v1/options")["sd_model_checkpoint"]
+    other = next(item["title"] for item in webui.get("/sdapi/v1/sd-models") if item["title"].startswith("other."))
+
+    def choose(checkpoint: str, low_bits: str) -> None:
+        if where == "page":
+            webui.post("/pivotal-test/choose_on_the_page", {"checkpoint": checkpoint, "low_bits": low_bits})
+        else:
+            # In this order, as the API applies the low bits only together with a checkpoint.
+            choices = {"forge_unet_storage_dtype": low_bits, "sd_model_checkpoint": checkpoint}
+            webui.post("/sdapi/v1/options", choices)
+
+    choose(other, "float8-e4m3fn")
+    wanted = webui.pixels("a red circle")
+    assert "torch.float8_e4m3fn" in state_of(webui)["dtypes"]
+    choose(chosen, "Automatic")
+    image, before = webui.pixels("a red circle"), state_of(webui)
+    name = f"e2e_low_bits_{where}"
+    start(webui, settings(data, name, steps=6, sample_every=2))
+    wait_for_step(webui, 1)
+    choose(other, "float8-e4m3fn")
+    status = wait(webui)
+    assert status["state"] == "done", status["message"]
+    assert len(status["samples"]) == 8
+    assert state_of(webui)["weights"] == before["weights"]
+    assert webui.pixels("a red circle") == wanted
+    assert "torch.float8_e4m3fn" in state_of(webui)["dtypes"]
+    choose(chosen, "Automatic")
+    assert webui.pixels("a red circle") == image
+    assert_same(state_of(webui), before)
+    assert webui.pixels(f"a red circle <lora:{name}:1>") != image
