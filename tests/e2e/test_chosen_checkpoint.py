@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -37,37 +38,44 @@ def test_a_checkpoint_chosen_during_a_run_is_loaded_after_it(webui: Webui, data:
     assert_same(state_of(webui), before)
 
 
-@pytest.mark.parametrize("where", ["page", "API"])
-def test_low_bits_chosen_with_a_checkpoint_during_a_run_count_after_it(webui: Webui, data: Path, where: str) -> None:
+@pytest.fixture(params=["page", "API"])
+def choose(request: pytest.FixtureRequest, webui: Webui) -> Iterator[Callable[[str, str], None]]:
+    """Chooses a checkpoint and how Forge stores its UNet, on the page or over the API."""
     if webui.kind != "forge":
-        pytest.skip("only Forge has this choice")
-    chosen = webui.get("/sdapi/v1/options")["sd_model_checkpoint"]
-    other = next(item["title"] for item in webui.get("/sdapi/v1/sd-models") if item["title"].startswith("other."))
+        pytest.skip("only Forge has low bits to choose")
+    titles = [item["title"] for item in webui.get("/sdapi/v1/sd-models")]
 
-    def choose(checkpoint: str, low_bits: str) -> None:
-        if where == "page":
-            webui.post("/pivotal-test/choose_on_the_page", {"checkpoint": checkpoint, "low_bits": low_bits})
+    def choose(name: str, low_bits: str) -> None:
+        title = next(title for title in titles if title.startswith(f"{name}."))
+        if request.param == "page":
+            webui.post("/pivotal-test/choose_on_the_page", {"checkpoint": title, "low_bits": low_bits})
         else:
-            # In this order, as the API applies the low bits only together with a checkpoint.
-            choices = {"forge_unet_storage_dtype": low_bits, "sd_model_checkpoint": checkpoint}
-            webui.post("/sdapi/v1/options", choices)
+            # In this order, since Forge's API applies low bits only together with a checkpoint.
+            webui.post("/sdapi/v1/options", {"forge_unet_storage_dtype": low_bits, "sd_model_checkpoint": title})
 
-    choose(other, "float8-e4m3fn")
+    yield choose
+    choose("random", "Automatic")
+    webui.pixels("a red circle")
+
+
+def test_low_bits_chosen_with_a_checkpoint_during_a_run_count_after_it(
+    webui: Webui, choose: Callable[[str, str], None], data: Path
+) -> None:
+    choose("other", "float8-e4m3fn")
     wanted = webui.pixels("a red circle")
     assert "torch.float8_e4m3fn" in state_of(webui)["dtypes"]
-    choose(chosen, "Automatic")
+    choose("random", "Automatic")
     image, before = webui.pixels("a red circle"), state_of(webui)
-    name = f"e2e_low_bits_{where}"
-    start(webui, settings(data, name, steps=6, sample_every=2))
+    start(webui, settings(data, "e2e_low_bits", steps=6, sample_every=2, if_exists="overwrite"))
     wait_for_step(webui, 1)
-    choose(other, "float8-e4m3fn")
+    choose("other", "float8-e4m3fn")
     status = wait(webui)
     assert status["state"] == "done", status["message"]
     assert len(status["samples"]) == 8
     assert state_of(webui)["weights"] == before["weights"]
     assert webui.pixels("a red circle") == wanted
     assert "torch.float8_e4m3fn" in state_of(webui)["dtypes"]
-    choose(chosen, "Automatic")
+    choose("random", "Automatic")
     assert webui.pixels("a red circle") == image
     assert_same(state_of(webui), before)
-    assert webui.pixels(f"a red circle <lora:{name}:1>") != image
+    assert webui.pixels("a red circle <lora:e2e_low_bits:1>") != image

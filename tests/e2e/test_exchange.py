@@ -36,6 +36,8 @@ def test_a_bundle_from_the_other_webui_works_here(
     with running(tree, python, tmp_path / "data", random_checkpoints[:1]) as other:
         status = train(other, settings(data, "exchanged", steps=4, sample_every=0))
         theirs = encodings(other, "exchanged")
+    # Forge loads its model for the first image.
+    webui.pixels("a red circle")
     plain = encodings(webui, "")
     shutil.copy(status["bundle_path"], webui.data / "models" / "Lora")
     webui.post("/sdapi/v1/refresh-loras")
