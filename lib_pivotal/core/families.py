@@ -77,6 +77,8 @@ class Family:
         allows_clip_skip: its models are also used with an earlier layer of the text encoder.
         needs_fp32_vae: its VAE produces wrong values in fp16.
         block_layers: choices of ``lora_layers`` that only this family has → prefix of these layers' kohya keys.
+        unread_layers: prefixes of the kohya keys of layers that get no adapter: nothing reads their output, and models
+            in diffusers' layout and in Forge, which rejects LoRAs with unknown keys, do not have them.
         v_global_step: ``global_step`` in checkpoints that predict velocity; None if it does not indicate that.
     """
 
@@ -103,6 +105,7 @@ class Family:
     allows_clip_skip: bool = False
     needs_fp32_vae: bool = False
     block_layers: Mapping[str, str] = field(default_factory=dict)
+    unread_layers: tuple[str, ...] = ()
     v_global_step: int | None = None
 
     def width_of(self, part: str) -> int:
@@ -168,8 +171,9 @@ _SD2 = Family(
     activation_kib=150,
     lean_activation_kib=117,
     checkpointed_activation_kib=21,
-    lora_values=(382_208, 680_040, 442_368),
+    lora_values=(382_208, 680_040, 423_936),
     is_v2=True,
+    unread_layers=("lora_te_text_model_encoder_layers_23_",),
     v_global_step=220_000,
 )
 

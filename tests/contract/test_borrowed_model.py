@@ -16,6 +16,7 @@ from lib_pivotal.core.ports import SampleRequest
 from lib_pivotal.host.a1111.host import A1111Host
 from lib_pivotal.host.a1111.lease import borrow
 from lib_pivotal.host.a1111.noise_schedule import noise_schedule_of
+from lib_pivotal.host.reforge.host import ReforgeHost
 from tests.contract.toy_webui import toy_webui
 
 
@@ -81,6 +82,24 @@ def test_a_model_in_eight_bits_is_trained_with_recomputing_and_in_a_precision_th
         with borrowed.model.autocast():
             assert layer(torch.ones(1, 4, 4, 4)).dtype == torch.bfloat16
     assert layer.weight.dtype == torch.float8_e4m3fn
+
+
+@pytest.mark.skipif(not hasattr(torch, "float8_e4m3fn"), reason="this torch has no fp8")
+def test_hints_about_the_precision_of_the_model_name_what_this_webui_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    webui, model = toy_webui(monkeypatch)
+    layer = model.model.diffusion_model.input_blocks[0][0]
+
+    def hints(host: A1111Host, dtype: torch.dtype) -> list[str]:
+        layer.to(dtype)
+        webui.modules["shared"].cmd_opts.no_half = dtype != torch.float16
+        return [problem.hint for problem in host.problems(TrainConfig(precision="fp32"))]
+
+    assert hints(A1111Host(""), torch.float8_e4m3fn) == ["Choose auto, or set Settings, FP8 weight to Disable."]
+    assert hints(A1111Host(""), torch.float16) == ["Start the webui with --no-half."]
+    assert hints(ReforgeHost(""), torch.float8_e4m3fn) == [
+        "Choose auto, or start the webui without --unet-in-fp8-e4m3fn and --unet-in-fp8-e5m2."
+    ]
+    assert hints(ReforgeHost(""), torch.float16) == ["Start the webui with --all-in-fp32."]
 
 
 @pytest.mark.parametrize(

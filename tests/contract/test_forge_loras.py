@@ -68,6 +68,16 @@ def test_a_lora_replaced_while_another_model_is_loaded_is_merged_again_into_the_
     assert forge.generate("A") == (5.0, [])
 
 
+def test_layers_that_nothing_reads_do_not_make_forge_reject_a_lora_for_sd2(forge: ForgeLoras) -> None:
+    layer = "lora_te_text_model_encoder_layers_23_mlp_fc1"
+    unread = {f"{layer}.{number}": torch.ones(1) for number in range(13)}
+    forge.write("A", 5.0, **unread)
+    assert forge.generate("A") == (0.0, []), "they are unknown to any other model"
+    forge.generate()
+    forge.model.is_sd2 = True
+    assert forge.generate("A") == (5.0, [])
+
+
 def test_a_damaged_lora_leaves_the_others_and_is_named_with_its_new_name(forge: ForgeLoras) -> None:
     path = forge.folder / "broken.safetensors"
     path.write_bytes(b"\xff" * 9)

@@ -169,6 +169,9 @@ def test_the_check_knows_what_the_gpu_has_and_what_the_model_needs(monkeypatch: 
     # What the loaded model occupies is used again.
     assert found.available == 1000 + sum(sizes.values())
     assert not found.is_offloaded
+    assert not found.smaller_storage, "webuis before 1.8 have no such setting"
+    vars(webui.modules["shared"].opts)["fp8_storage"] = "Disable"
+    assert "FP8 weight" in A1111Host("").device_memory(TrainConfig()).smaller_storage
     webui.modules["shared"].cmd_opts.medvram_sdxl = True
     assert not A1111Host("").device_memory(TrainConfig()).is_offloaded, "that is for SDXL only"
     webui.modules["shared"].cmd_opts.lowvram = True
@@ -198,7 +201,7 @@ def test_the_check_knows_a_checkpoint_that_is_not_loaded_from_its_header(
     vars(webui.modules["shared"].opts)["fp8_storage"] = "Enable"
     found = A1111Host("").device_memory(TrainConfig(checkpoint="other"))
     assert found is not None
-    assert (found.unet, found.must_recompute) == (11520, True)
+    assert (found.unet, found.must_recompute, found.smaller_storage) == (11520, True, "")
 
 
 class _nothing:  # noqa: N801

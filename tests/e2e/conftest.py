@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if _HERE in item.path.parents:
             item.add_marker(pytest.mark.e2e)
             only = item.get_closest_marker("a1111")
-            if kind != "a1111" and only:
+            if only and kind not in ("a1111", only.kwargs.get("also")):
                 item.add_marker(pytest.mark.skip(reason=f"not in {kind}: {only.args[0]}"))
 
 
@@ -83,11 +83,13 @@ def random_checkpoints(request: pytest.FixtureRequest, tmp_path_factory: pytest.
     """
     tree, python = _found()
     folder = tmp_path_factory.mktemp("checkpoints")
-    if kind_of(tree) != "a1111":
-        return recognized_checkpoints(folder)
     # Making these takes many seconds.
-    needed = any(item.path.name == "test_families.py" for item in request.session.items)
+    needed = any(
+        item.path.name == "test_families.py" and not item.get_closest_marker("skip") for item in request.session.items
+    )
     families = ["sd2", "sdxl"] if needed else []
+    if kind_of(tree) != "a1111":
+        return recognized_checkpoints(folder, families)
     command = [str(python), str(_HERE / "random_checkpoint.py"), str(tree), str(folder), "sd1", *families]
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
     return [folder / f"{name}.safetensors" for name in ("random", "other", *families)]

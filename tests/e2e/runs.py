@@ -10,6 +10,7 @@ from tests.e2e.server import Webui
 
 __all__ = [
     "assert_conds_equal_files",
+    "assert_delta_is_ours",
     "assert_same",
     "losses_of",
     "start",
@@ -76,3 +77,15 @@ def assert_conds_equal_files(webui: Webui, lora: str, names: Sequence[str]) -> N
         webui.post("/pivotal-test/remove_embeddings", {"names": exported, "folder": folder})
     assert bundled == files
     assert all(one != other for one, other in zip(bundled, plain, strict=True))
+
+
+def assert_delta_is_ours(webui: Webui, name: str) -> dict[str, int]:
+    """What the webui adds to the weights for a bundle is what was trained; returns how many layers of each kind.
+
+    Forge and reForge add it to the weights themselves, where rounding makes it less exact.
+    """
+    merges = webui.kind != "a1111"
+    answer = webui.post(f"/pivotal-test/{'merged' if merges else 'lora'}_delta", {"name": name})
+    assert not answer["lost"]
+    assert max(answer["worst"].values()) <= (0.02 if merges else 1e-5), answer["worst"]
+    return answer["count"]

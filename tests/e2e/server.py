@@ -134,6 +134,7 @@ class Webui:
 
     def __init__(self, tree: Path, python: Path, data: Path, arguments: tuple[str, ...] = ()) -> None:
         self.data = data
+        self.kind = kind_of(tree)
         self.login: tuple[str, str] | None = None
         """User and password sent with every request."""
         self.log_path = data / "webui.log"
@@ -141,8 +142,8 @@ class Webui:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
-        options = [*_ARGUMENTS.split(), *_OWN_ARGUMENTS[kind_of(tree)].split()]
-        if kind_of(tree) == "forge":
+        options = [*_ARGUMENTS.split(), *_OWN_ARGUMENTS[self.kind].split()]
+        if self.kind == "forge":
             # Host: webui.py, ``allowed_paths``, Forge: Gradio 4 serves files of the data folder only, and the page's
             # own scripts are in the source.
             options += ["--gradio-allowed-path", str(tree)]
@@ -229,6 +230,11 @@ class Webui:
             request.add_header("Authorization", f"Basic {pair}")
         with urllib.request.urlopen(request, timeout=timeout) as response:
             return json.loads(response.read())
+
+    def kill(self) -> None:
+        """End this webui at once, as a crash does."""
+        self._process.kill()
+        self._process.wait()
 
     def stop(self) -> None:
         """End this webui, and only this one."""

@@ -8,16 +8,12 @@ import pytest
 from safetensors import safe_open
 
 from tests.e2e.images import NAMES, settings
-from tests.e2e.runs import assert_conds_equal_files, assert_same, losses_of, state_of, train
+from tests.e2e.runs import assert_conds_equal_files, assert_delta_is_ours, assert_same, losses_of, state_of, train
 from tests.e2e.server import Webui
 from tests.e2e.test_two_hosts import compare_hosts, compare_losses
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.a1111(
-        "no small SD2 and SDXL models load there; tests/contract/test_forge_engine.py has them, reForge trains SD1 only"
-    ),
-]
+pytestmark = [pytest.mark.long, pytest.mark.a1111("it trains SD1 only", also="forge")]
+OWN_CLASSES = pytest.mark.a1111("compares with A1111's own classes; tests/contract/test_forge_engine.py has Forge's")
 
 FAMILIES = ("sd2", "sdxl")
 ENCODERS = {"sd1": ["clip_l"], "sd2": ["clip_l"], "sdxl": ["clip_l", "clip_g"]}
@@ -30,6 +26,7 @@ def family(request: pytest.FixtureRequest, server: Webui) -> str:
     return request.param
 
 
+@OWN_CLASSES
 def test_the_adapter_computes_what_the_webui_computes(server: Webui, family: str) -> None:
     answer = server.post("/pivotal-test/family_parity")
     assert answer["family"] == family
@@ -40,6 +37,7 @@ def test_the_adapter_computes_what_the_webui_computes(server: Webui, family: str
     assert answer["latent"] <= 1e-5
 
 
+@OWN_CLASSES
 def test_a_step_reaches_every_layer_that_is_used(server: Webui, family: str) -> None:
     before = state_of(server)
     answer = server.post("/pivotal-test/family_step")
@@ -64,7 +62,8 @@ def test_both_hosts_compute_the_same(server: Webui, family: str) -> None:
 def test_a_whole_run_and_the_bundle_in_use(server: Webui, family: str, data: Path) -> None:
     name = f"run_{family}"
     image, before = server.pixels("a red circle"), state_of(server)
-    status = train(server, settings(data, name, steps=3, text_encoder_lr=0.01))
+    # Forge rounds encoders to fp16, and only a large change stands out from that.
+    status = train(server, settings(data, name, steps=3, text_encoder_lr=0.05))
     assert_same(state_of(server), before)
     assert server.pixels("a red circle") == image
     with safe_open(status["bundle_path"], "pt") as file:
@@ -79,22 +78,25 @@ def test_a_whole_run_and_the_bundle_in_use(server: Webui, family: str, data: Pat
     prompts = ["a red circle", f"a red circle {bundle}", NAMES[0], f"{NAMES[0]} {bundle}", f"{NAMES[1]} {bundle}"]
     assert len({server.pixels(prompt) for prompt in prompts}) == len(prompts)
     assert_conds_equal_files(server, name, NAMES)
-    answer = server.post("/pivotal-test/lora_delta", {"name": name})
-    assert not answer["lost"]
-    assert max(answer["worst"].values()) <= 1e-5, answer["worst"]
-    assert {kind.split()[0] for kind in answer["count"]} == {"unet", *({"te1", "te2"} if family == "sdxl" else {"te"})}
+    kinds = assert_delta_is_ours(server, name)
+    assert {kind.split()[0] for kind in kinds} == {"unet", *({"te1", "te2"} if family == "sdxl" else {"te"})}
 
 
 def test_runs_of_different_families_follow_each_other(server: Webui, data: Path) -> None:
     losses = []
     for name in ("random", "sdxl", "sd2", "random"):
         server.choose(name)
+        # Forge loads its model for the first image.
+        server.pixels("a red circle")
         before = state_of(server)
         status = train(server, settings(data, f"switch_{name}", steps=2, sample_every=0, if_exists="overwrite"))
         assert_same(state_of(server), before)
         losses.append((name, losses_of(status)))
     # The same checkpoint gives the same losses, whatever was trained between.
     assert losses[-1] == losses[0]
+    server.choose("sdxl")
+    prompt = f"{NAMES[0]} <lora:switch_sdxl:1>"
+    assert server.pixels(prompt) != server.pixels(prompt.replace(":1>", ":1:ti=off>"))
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -103,6 +105,7 @@ def test_both_hosts_have_the_same_losses(server: Webui, data: Path, tmp_path: Pa
     compare_losses(server, data, tmp_path, name)
 
 
+@pytest.mark.a1111("Forge keeps one model, and wraps its encoders only once")
 def test_names_survive_everything_that_replaces_the_encoders(server: Webui, data: Path) -> None:
     server.choose("sdxl")
     train(server, settings(data, "stays", steps=2, sample_every=0))
@@ -144,6 +147,8 @@ def test_a_bundle_of_another_family_says_so(server: Webui, data: Path) -> None:
 
 
 def test_settings_that_give_poor_results_are_reported(server: Webui, family: str) -> None:
+    # Forge loads its model for the first image.
+    server.pixels("a red circle")
     found = server.post("/pivotal-test/problems", {"resolution": 64, "clip_skip": 2, "concepts": []})
     assert {item[0] for item in found} >= {"clip_skip"}
     assert all("error" not in item for item in found)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.config.schema import Concept
@@ -61,6 +63,16 @@ def test_a_new_run_begins_with_the_values_of_the_bundle(config, bundle, tmp_path
                 assert torch.allclose(value * scale, there.lora[key].float(), atol=1e-6)
             elif key.endswith("lora_down.weight"):
                 assert torch.equal(value, there.lora[key].float())
+
+
+def test_a_layer_without_effect_in_a_bundle_of_an_earlier_version_is_left_out(config, bundle, tmp_path):
+    with safe_open(bundle, "pt") as file:
+        tensors, metadata = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
+    layer = "lora_te_text_model_encoder_layers_23_mlp_fc1"
+    tensors |= {f"{layer}.{name}.weight": torch.ones(2, 2) for name in ("lora_down", "lora_up")}
+    save_file({**tensors, f"{layer}.alpha": torch.tensor(2.0)}, bundle, metadata)
+    setup = prepared(replace(config, start_from=str(bundle), output_name="new"), tmp_path)
+    assert not any(layer in key for part in setup.adapters for key in part.state_dict())
 
 
 @pytest.mark.parametrize("what", ["state", "run", "kept"])

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from lib_pivotal.core.errors import BundleError
+from lib_pivotal.core.families import FAMILIES
 from lib_pivotal.core.lora.adapter_set import AdapterSet, attach, fixed
 from lib_pivotal.core.lora.lora import FusedLora, Lora
 from lib_pivotal.core.lora.naming import diffusers_to_ldm, kohya_key, ldm_to_diffusers, role_of
-from lib_pivotal.core.lora.targets import choose_targets
+from lib_pivotal.core.lora.targets import choose_targets, lora_target
 from lib_pivotal.core.optim.flat import FlatParameters, Leaves
 from lib_pivotal.core.ports import LoraTarget
 from tests.unit.toy import ToyModel
@@ -81,6 +82,14 @@ def test_ranks_choose_layers():
     assert all("attn" in key for key in keys["attn"]) and len(keys["attn"]) == 6
     assert keys["conv"] == {"lora_unet_conv_in", "lora_unet_conv_out"}
     assert all(key.startswith("lora_te_") for key in keys["text"]) and keys["text"]
+
+
+def test_a_layer_that_nothing_reads_gets_no_adapter():
+    family = FAMILIES["sd2"]
+    paths = [f"text_model.encoder.layers.{number}.mlp.fc1" for number in (2, 22, 23)]
+    targets = [lora_target("clip_l", path, torch.nn.Linear(2, 2), "sd2") for path in paths]
+    chosen = choose_targets(targets, rank=0, conv_rank=0, text_encoder_rank=1, unread_layers=family.unread_layers)
+    assert [target for target, _ in chosen] == targets[:2]
 
 
 def sd1_ldm_paths() -> list[str]:

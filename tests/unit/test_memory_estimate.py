@@ -81,6 +81,9 @@ def test_what_does_not_fit_is_named_with_how_much_is_missing():
     (problem,) = memory_problems(estimate(replace(SDXL, available=4 * GIB), 1024))
     assert problem.is_error
     assert "The UNet alone needs 4.8 GiB" in problem.message and "0.8 GiB are missing" in problem.message
+    assert problem.hint == "Close other programs that use the GPU, or use a smaller model."
+    (problem,) = memory_problems(estimate(replace(SDXL, available=4 * GIB), 1024), "halve the weights")
+    assert "the GPU, halve the weights, or use" in problem.hint
     (problem,) = memory_problems(estimate(replace(SD1, available=3 * GIB), 1024, memory="fast"))
     assert "Set GPU memory to auto or save" in problem.hint
     small = replace(SD1, available=2 * GIB)

@@ -25,6 +25,7 @@ def choose_targets(
     text_encoder_rank: int,
     layers: str = "blocks",
     block_layers: Mapping[str, str] = MappingProxyType({}),
+    unread_layers: tuple[str, ...] = (),
 ) -> list[tuple[LoraTarget, int]]:
     """Choose the layers that get an adapter, each with its rank; rank 0 excludes a kind of layer.
 
@@ -36,13 +37,15 @@ def choose_targets(
         layers: the setting ``lora_layers``: ``blocks`` (all), ``attention``, ``cross_kv`` (keys and values of
             cross-attention), or one of ``block_layers``.
         block_layers: those of the model's family, see ``core.families``.
+        unread_layers: likewise.
 
     Source: Kumari et al. 2023, https://arxiv.org/abs/2212.04488, for ``cross_kv``.
     """
     chosen = []
     for target in targets:
         if target.part != "unet":
-            own = text_encoder_rank if target.role in _BLOCK_ROLES else 0
+            is_read = not target.key.startswith(unread_layers)
+            own = text_encoder_rank if is_read and target.role in _BLOCK_ROLES else 0
         elif target.role in _BLOCK_ROLES:
             own = rank if rank and _is_among(target, layers, block_layers) else 0
         else:

@@ -116,7 +116,7 @@ def check(
     estimate = None
     if table is not None and memory is not None:
         estimate = estimate_memory(config, dataset.usable, memory)
-    problems += memory_problems(estimate) if estimate is not None else []
+        problems += memory_problems(estimate, memory.smaller_storage) if estimate is not None else []
     return Checked(problems, dataset, tokenizer is not None, table, estimate)
 
 

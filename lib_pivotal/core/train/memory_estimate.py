@@ -61,6 +61,8 @@ class DeviceMemory:
         available: memory that a run can use: what is free now, and what the loaded model occupies.
         is_offloaded: whether the host keeps the model in main memory, so that only what is needed is on the device.
         must_recompute: see ``core.ports.DiffusionModel``.
+        smaller_storage: how users make the host store the model in fewer bits, as a part of a sentence; empty if they
+            cannot.
     """
 
     family: str
@@ -70,6 +72,7 @@ class DeviceMemory:
     available: int
     is_offloaded: bool = False
     must_recompute: bool = False
+    smaller_storage: str = ""
 
 
 @dataclass(frozen=True)
@@ -186,17 +189,19 @@ def estimate_memory(config: TrainConfig, images: Sequence[DatasetImage], memory:
     return MemoryEstimate(encoding, training(saves=saves, keeps_less=is_short), memory.unet, memory.available, saves)
 
 
-def memory_problems(estimate: MemoryEstimate) -> list[Problem]:
+def memory_problems(estimate: MemoryEstimate, smaller_storage: str = "") -> list[Problem]:
     """What does not fit into the GPU's memory: an error if the UNet alone does not, otherwise a warning.
 
     Args:
         estimate: of the run.
+        smaller_storage: see :class:`DeviceMemory`.
     """
     has = f"{_size(estimate.available)} are available"
     if estimate.unet > estimate.available:
         short = _size(estimate.unet - estimate.available)
         text = f"The UNet alone needs {_size(estimate.unet)} of GPU memory; {has}, so {short} are missing."
-        hint = "Close other programs that use the GPU, set Settings, FP8 weight to Enable, or use a smaller model."
+        ways = ["Close other programs that use the GPU", smaller_storage, "or use a smaller model"]
+        hint = ", ".join(way for way in ways if way) + "."
         return [Problem("memory", "error", text, hint)]
     if not estimate.missing:
         return []

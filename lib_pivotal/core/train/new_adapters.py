@@ -54,13 +54,15 @@ def copied(adapters: Sequence[AdapterSet], config: TrainConfig, model: Diffusion
 def _chosen(
     config: TrainConfig, model: DiffusionModel, rank: int, conv_rank: int, text_encoder_rank: int
 ) -> list[tuple[LoraTarget, int]]:
+    family = FAMILIES[model.family]
     return choose_targets(
         model.lora_targets(),
         rank=rank,
         conv_rank=conv_rank,
         text_encoder_rank=text_encoder_rank,
         layers=config.lora_layers,
-        block_layers=FAMILIES[model.family].block_layers,
+        block_layers=family.block_layers,
+        unread_layers=family.unread_layers,
     )
 
 

@@ -199,9 +199,11 @@ def load_start(
         for part in adapters:
             if part.only_negative:
                 part.load(read_bundle(negative_path(path)).lora)
-        if bundle.lora.keys() != loaded:
-            key = printable(sorted(bundle.lora.keys() - loaded)[0])
-            raise _unfit(path, f"this run does not train its layer {key}")
+        # Bundles of earlier versions have layers that have no effect.
+        unread = tuple(prefix for family in FAMILIES.values() for prefix in family.unread_layers)
+        untrained = sorted(key for key in bundle.lora.keys() - loaded if not key.startswith(unread))
+        if untrained:
+            raise _unfit(path, f"this run does not train its layer {printable(untrained[0])}")
         embeddings = bundle.embeddings
     else:
         before, kept = config_of_state(path, header), kept_in_state(header)

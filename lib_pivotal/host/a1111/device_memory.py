@@ -43,6 +43,7 @@ def find_device_memory(config: TrainConfig) -> DeviceMemory | None:
 def _of_model(model: Any, available: int) -> DeviceMemory:
     family = family_of(model)
     vae = list(model.first_stage_model.parameters())
+    in_eight_bits = is_in_eight_bits(model.model)
     return DeviceMemory(
         family,
         unet=_bytes(model.model.parameters()),
@@ -50,22 +51,20 @@ def _of_model(model: Any, available: int) -> DeviceMemory:
         vae=4 * sum(tensor.numel() for tensor in vae) if FAMILIES[family].needs_fp32_vae else _bytes(vae),
         available=available,
         is_offloaded=_is_low_memory_mode_on(family),
-        must_recompute=is_in_eight_bits(model.model),
+        must_recompute=in_eight_bits,
+        smaller_storage=_smaller_storage(in_eight_bits=in_eight_bits),
     )
 
 
 def _of_file(config: TrainConfig, available: int) -> DeviceMemory | None:
-    """Host: modules/shared_options.py, ``fp8_storage``, A1111 1.8-1.10.1: Enable, Enable for SDXL or Disable.
-
-    Host: modules/devices.py, ``dtype_vae``, A1111 1.6.1-1.10.1.
-    """
+    """Host: modules/devices.py, ``dtype_vae``, A1111 1.6.1-1.10.1."""
     from modules import devices, shared
 
     file = wanted_file(config)
     if file is None:
         return None
     family = FAMILIES[file.family]
-    storage = getattr(shared.opts, "fp8_storage", None) or "Disable"
+    storage = _storage()
     in_eight_bits = storage == "Enable" or (storage == "Enable for SDXL" and family.has_conditioner)
     width = 4 if shared.cmd_opts.no_half else 2
     in_vae = 4 if family.needs_fp32_vae else torch.finfo(devices.dtype_vae or torch.float32).bits // 8
@@ -81,7 +80,23 @@ def _of_file(config: TrainConfig, available: int) -> DeviceMemory | None:
         available=available,
         is_offloaded=_is_low_memory_mode_on(family.name),
         must_recompute=in_eight_bits,
+        smaller_storage=_smaller_storage(in_eight_bits=in_eight_bits),
     )
+
+
+def _storage() -> str:
+    """The setting FP8 weight; empty in webuis that lack it.
+
+    Host: modules/shared_options.py, ``fp8_storage``, A1111 1.8-1.10.1: Enable, Enable for SDXL or Disable.
+    """
+    from modules import shared
+
+    return getattr(shared.opts, "fp8_storage", None) or ""
+
+
+def _smaller_storage(*, in_eight_bits: bool) -> str:
+    """How to store the model in fewer bits, for a hint; empty if that is not possible."""
+    return "set Settings, FP8 weight to Enable" if _storage() and not in_eight_bits else ""
 
 
 def _is_low_memory_mode_on(family: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -15,7 +15,26 @@ from lib_pivotal.host.a1111.family import family_of, native_resolution, require_
 from lib_pivotal.host.a1111.noise_schedule import marks_of, noise_schedule_of
 from lib_pivotal.host.webui.checkpoint_choice import checkpoint_problems, loaded_model
 
-__all__ = ["find_obstacles"]
+__all__ = ["StorageAdvice", "find_obstacles"]
+
+
+class StorageAdvice(NamedTuple):
+    """How users change the precision in which their webui stores its model, for hints.
+
+    Attributes:
+        in_full: the start option with which it is fp32.
+        not_in_eight_bits: what to do so that it is not fp8, as a part of a sentence.
+    """
+
+    in_full: str
+    not_in_eight_bits: str
+
+
+_ADVICE = StorageAdvice(in_full="--no-half", not_in_eight_bits="set Settings, FP8 weight to Disable")
+"""Host: modules/cmd_args.py, ``--no-half``, A1111 1.6.1-1.10.1.
+
+Host: modules/shared_options.py, ``fp8_storage``, A1111 1.8-1.10.1: the setting FP8 weight.
+"""
 
 
 def _is_started_in_half() -> bool:
@@ -29,6 +48,7 @@ def find_obstacles(
     config: TrainConfig,
     require_trainable: Callable[[Any], None] = require_trainable,
     is_half: Callable[[], bool] = _is_started_in_half,
+    advice: StorageAdvice = _ADVICE,
 ) -> list[Problem]:
     """All reasons why a run cannot start: start options, checkpoint and precision.
 
@@ -36,6 +56,7 @@ def find_obstacles(
         config: the settings of the run.
         require_trainable: refuses models that cannot be trained.
         is_half: whether the model is in fp16.
+        advice: how the precision of the model is changed.
     """
     problems = checkpoint_problems(
         config,
@@ -43,10 +64,11 @@ def find_obstacles(
         vae_hint="Choose one in Settings, VAE, SD VAE.",
         model_problems=lambda model: _loaded_model(model, config, require_trainable),
     )
-    return [*_start_options(), *problems, *_precision(config.precision, is_half=is_half())]
+    precision = _precision(config.precision, advice, is_half=is_half())
+    return [*_start_options(advice), *problems, *precision]
 
 
-def _start_options() -> list[Problem]:
+def _start_options(advice: StorageAdvice) -> list[Problem]:
     """Host: modules/cmd_args.py, ``--upcast-sampling``, A1111 1.6.1-1.10.1: a flag that is not given is False.
 
     Host: modules/sd_hijack_unet.py, ``apply_model``, A1111 1.6.1-1.10.1: with ``--upcast-sampling`` generations
@@ -57,7 +79,7 @@ def _start_options() -> list[Problem]:
     if not getattr(shared.cmd_opts, "upcast_sampling", False):
         return []
     text = "The webui was started with --upcast-sampling, and cannot train with that option."
-    return [Problem("webui", "error", text, "Start it without --upcast-sampling. Use --no-half instead.")]
+    return [Problem("webui", "error", text, f"Start it without --upcast-sampling. Use {advice.in_full} instead.")]
 
 
 def _has_chosen(part: str, filename: str) -> bool:
@@ -93,7 +115,7 @@ def _mistaken_prediction(model: Any) -> list[Problem]:
     return [Problem("checkpoint", "error", text, hint)]
 
 
-def _precision(wanted: str, *, is_half: bool) -> list[Problem]:
+def _precision(wanted: str, advice: StorageAdvice, *, is_half: bool) -> list[Problem]:
     """Host: modules/devices.py, ``device``, A1111 1.6.1-1.10.1."""
     from modules import devices
 
@@ -101,13 +123,13 @@ def _precision(wanted: str, *, is_half: bool) -> list[Problem]:
     model = loaded_model()
     if wanted == "fp32" and model is not None and is_in_eight_bits(unet_of(model)):
         text = "The webui stores the model in fp8, so it cannot run in fp32."
-        return [Problem("precision", "error", text, "Choose auto, or set Settings, FP8 weight to Disable.")]
+        return [Problem("precision", "error", text, f"Choose auto, or {advice.not_in_eight_bits}.")]
     if device in ("cpu", "mps") and is_half:
         text = f"The model is in fp16 and runs on {device}, which cannot train in fp16."
-        return [Problem("precision", "error", text, "Start the webui with --no-half.")]
+        return [Problem("precision", "error", text, f"Start the webui with {advice.in_full}.")]
     if wanted == "fp32" and is_half:
         text = "The webui has loaded the model in fp16, so it cannot run in fp32."
-        return [Problem("precision", "error", text, "Choose auto, or start the webui with --no-half.")]
+        return [Problem("precision", "error", text, f"Choose auto, or start the webui with {advice.in_full}.")]
     if wanted == "fp16" and device != "cuda":
         return [Problem("precision", "error", f"fp16 is not possible on {device}.", "Choose auto.")]
     if wanted == "bf16" and device == "cuda" and not torch.cuda.is_bf16_supported():

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from lib_pivotal.core.families import FAMILIES
 from lib_pivotal.host.bundle_prompts.active_names import ActiveNames
 from lib_pivotal.host.bundle_prompts.files import FileState, file_state
 from lib_pivotal.host.bundle_prompts.hooks import Hooks, guarded
@@ -87,7 +88,7 @@ def _add_forge_hook(hooks: Hooks, names: ActiveNames, extension: Any) -> None:
             names.broken.add(path)
             return {}
         names.merged.note(path, found)
-        keys = guarded("reading a bundle", lambda: _keys_left_out(names, path), frozenset())
+        keys = guarded("reading a bundle", lambda: _keys_left_out(names, path) | _unread_keys(read), frozenset())
         return {key: value for key, value in read.items() if key not in keys} if keys else read
 
     def load_lora_for_models(original: Any, model: Any, clip: Any, lora: Any, *rest: Any, **options: Any) -> Any:
@@ -96,6 +97,20 @@ def _add_forge_hook(hooks: Hooks, names: ActiveNames, extension: Any) -> None:
     hooks.wrap(extension, "load_lora_state_dict", load_lora_state_dict)
     extension.load_lora_state_dict.cache_clear = clear
     hooks.wrap(extension, "load_lora_for_models", load_lora_for_models)
+
+
+def _unread_keys(keys: Iterable[str]) -> frozenset[str]:
+    """Those of layers that nothing reads and Forge's model does not have, which our first version trained.
+
+    Host: backend/diffusion_engine/base.py, ``ForgeDiffusionEngine.is_sd2``, Forge: SD2's text encoder has 23 layers
+        there.
+    """
+    from modules import sd_models
+
+    model = sd_models.model_data.sd_model
+    loaded = [family for name, family in FAMILIES.items() if getattr(model, f"is_{name}", False)]
+    prefixes = tuple(prefix for family in loaded for prefix in family.unread_layers)
+    return frozenset(key for key in keys if key.startswith(prefixes))
 
 
 def _keys_left_out(names: ActiveNames, path: str) -> frozenset[str]:

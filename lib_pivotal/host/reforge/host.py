@@ -12,7 +12,7 @@ from lib_pivotal.core.events import Control
 from lib_pivotal.host.a1111.checkpoints import load_checkpoint, same_checkpoint
 from lib_pivotal.host.a1111.family import family_of, unet_of
 from lib_pivotal.host.a1111.host import A1111Host
-from lib_pivotal.host.a1111.obstacles import find_obstacles
+from lib_pivotal.host.a1111.obstacles import StorageAdvice, find_obstacles
 from lib_pivotal.host.reforge.family import require_trainable
 from lib_pivotal.host.reforge.lease import Borrowed, borrow
 from lib_pivotal.host.reforge.sample import no_scripts
@@ -20,6 +20,15 @@ from lib_pivotal.host.webui.checkpoint_choice import loaded_model
 from lib_pivotal.host.webui.comparison import WebuiComparison
 
 __all__ = ["ReforgeHost"]
+
+_ADVICE = StorageAdvice(
+    in_full="--all-in-fp32",
+    not_in_eight_bits="start the webui without --unet-in-fp8-e4m3fn and --unet-in-fp8-e5m2",
+)
+"""Only start options decide; A1111's ``--no-half`` and its setting for fp8 are still there and do nothing.
+
+Host: ldm_patched/modules/args_parser.py, ``--all-in-fp32``, ``--unet-in-fp8-e4m3fn``, ``--unet-in-fp8-e5m2``, reForge.
+"""
 
 
 class ReforgeHost(A1111Host):
@@ -41,7 +50,7 @@ class ReforgeHost(A1111Host):
 
         Host: ldm_patched/modules/model_management.py, ``unet_dtype``, reForge: decides about precision by itself.
         """
-        return find_obstacles(config, require_trainable, _is_half)
+        return find_obstacles(config, require_trainable, _is_half, _ADVICE)
 
     def borrow(self, config: TrainConfig, control: Control) -> AbstractContextManager[Borrowed]:  # type: ignore[override]
         """Borrow the model, prepared for training; call within :meth:`exclusive`.

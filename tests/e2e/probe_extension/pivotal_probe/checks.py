@@ -165,6 +165,20 @@ def store_in_eight_bits(wanted: bool) -> dict[str, bool]:
     return {"done": True}
 
 
+def choose_on_the_page(checkpoint: str, low_bits: str) -> dict[str, bool]:
+    """What choosing both at the top of Forge's page does.
+
+    Host: modules_forge/main_entry.py, ``checkpoint_change``, ``forge_unet_storage_dtype``, Forge.
+    """
+    from modules import shared
+    from modules_forge import main_entry
+
+    shared.opts.set("forge_unet_storage_dtype", low_bits)
+    main_entry.refresh_model_loading_parameters()
+    main_entry.checkpoint_change(checkpoint, save=False)
+    return {"done": True}
+
+
 def plot_script() -> dict[str, Any]:
     """Axes of the X/Y/Z plot of txt2img, and the number of its arguments."""
     from modules import scripts
@@ -173,4 +187,14 @@ def plot_script() -> dict[str, Any]:
     return {"axes": [axis.label for axis in plot.current_axis_options], "arguments": plot.args_to - plot.args_from}
 
 
-CHECKS = (fingerprint, dirty_model, clean_model, host, problems, set_flag, store_in_eight_bits, plot_script)
+CHECKS = (
+    fingerprint,
+    dirty_model,
+    clean_model,
+    host,
+    problems,
+    set_flag,
+    store_in_eight_bits,
+    choose_on_the_page,
+    plot_script,
+)

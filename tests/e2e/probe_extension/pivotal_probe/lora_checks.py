@@ -63,8 +63,8 @@ def _weight_of(module: Any, key: str) -> torch.Tensor:
     return parts.get(key[-len("q_proj") :], module.out_proj.weight)
 
 
-def conds(prompt: str, lora: str = "") -> dict[str, Any]:
-    """The webui's encoding of a prompt, with a LoRA's bundled embeddings or without, as a digest and a norm."""
+def conds(prompt: str, lora: str = "", with_values: bool = False) -> dict[str, Any]:
+    """The webui's encoding of a prompt, with a LoRA's bundled embeddings or without: a digest, a norm, the numbers."""
     import networks
     from modules import call_queue, prompt_parser, shared
 
@@ -81,7 +81,8 @@ def conds(prompt: str, lora: str = "") -> dict[str, Any]:
         networks.load_networks([], [], [])
     parts = [cond[key] for key in sorted(cond)] if isinstance(cond, dict) else [cond]
     joined = torch.cat([part.flatten() for part in parts])
-    return {"digest": digest(joined), "norm": float(joined.norm())}
+    values = {"values": joined.tolist()} if with_values else {}
+    return {"digest": digest(joined), "norm": float(joined.norm()), **values}
 
 
 def export_embeddings(lora: str, folder: str) -> list[str]:
