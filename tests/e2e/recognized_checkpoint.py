@@ -35,9 +35,13 @@ def recognized_checkpoints(folder: Path, families: Sequence[str] = ()) -> list[P
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pivotal-tests"
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = [("random", "sd1-random", "sd1"), ("other", "sd1-other", "sd1")]
+    wanted = [
+        ("random", "sd1-random", "sd1"),
+        ("other", "sd1-other", "sd1"),
+        *((name, name, name) for name in families),
+    ]
     paths = []
-    for seed, (name, kept_as, family) in enumerate([*wanted, *((family, family, family) for family in families)]):
+    for seed, (name, kept_as, family) in enumerate(wanted):
         kept = cache / f"recognized-{kept_as}.safetensors"
         if not kept.exists():
             write_checkpoint(kept, family, seed=seed)
