@@ -100,9 +100,11 @@ class Measures:
         whole = self._parts(bundle, model, _LORAS, has_names=has_names)
         unrelated = held_out(self.folder / "unrelated", model)
         result["drift"] = float(drift_of(model, unrelated, unrelated.captions, whole).mean())
-        result["looks"], result["backgrounds"] = _images(model, whole)
-        alone = self._parts(bundle, model, [], has_names=has_names)
-        result["looks embeddings"] = float(np.mean(_looks(model, alone)))
+        result["backgrounds"] = float(np.mean(_backgrounds(model, whole)))
+        for base, model in (("a", self._a), ("b", self._b)):
+            for kind, loras in (("whole", _LORAS), ("embeddings", [])):
+                parts = self._parts(bundle, model, loras, has_names=has_names)
+                result[f"looks {kind} {base}"] = float(np.mean(_looks(model, parts, base)))
         result["bytes"] = path.stat().st_size
         norms = _relative_norms(bundle, model)
         result["lowest norm"], result["highest norm"] = (min(norms), max(norms)) if norms else (0.0, 0.0)
@@ -122,9 +124,9 @@ def mean_loss(model: DiffusionModel, data: HeldOut, parts: Parts, words: str = "
     return float(loss_of(model, data, captions, parts).mean())
 
 
-def _images(model: DiffusersModel, parts: Parts) -> tuple[float, float]:
-    """Share of images of a name alone that look right, and share with a background that was asked for."""
-    backgrounds, seeds = [], list(range(_SEEDS))
+def _backgrounds(model: DiffusersModel, parts: Parts) -> list[bool]:
+    """Which images of a name with a background have the one that was asked for; on base A."""
+    right, seeds = [], list(range(_SEEDS))
     for name in NAMES:
         # Those on which a character was never trained are as many as the others.
         unseen = CHARACTERS[name].held_out
@@ -132,16 +134,16 @@ def _images(model: DiffusersModel, parts: Parts) -> tuple[float, float]:
         asked = [(*unseen, *seen)[seed % (2 * len(unseen))] for seed in seeds]
         prompts = [f"{name}, large, {color} background" for color in asked]
         images = images_of(model, parts, prompts, seeds, steps=_STEPS)
-        backgrounds += [read(image, "a").background == color for image, color in zip(images, asked, strict=True)]
-    return float(np.mean(_looks(model, parts))), float(np.mean(backgrounds))
+        right += [read(image, "a").background == color for image, color in zip(images, asked, strict=True)]
+    return right
 
 
-def _looks(model: DiffusersModel, parts: Parts) -> list[bool]:
-    """Which images of a name alone look right."""
+def _looks(model: DiffusersModel, parts: Parts, base: str) -> list[bool]:
+    """Which images of a name alone look right; each base model draws in a style of its own."""
     right = []
     for name in NAMES:
         for image in images_of(model, parts, [name] * _SEEDS, list(range(_SEEDS)), steps=_STEPS):
-            reading = read(image, "a")
+            reading = read(image, base)
             right.append((reading.shape, reading.color, reading.pattern) == LOOKS[name])
     return right
 
