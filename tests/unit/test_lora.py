@@ -169,6 +169,18 @@ def test_a_file_brings_the_same_weights_back():
         AdapterSet.from_state("unet", targets, state, torch.device("cpu"))
 
 
+def test_nothing_that_the_fused_lora_saves_requires_a_gradient():
+    # With gradient checkpointing, torch 2.0 fails on saved views of an input that does.
+    layer = torch.nn.Linear(6, 10).requires_grad_(False)
+    lora = AdapterSet("unet", [(LoraTarget("k", "unet", "attention", layer), FusedLora((10, 6), 4, 3.0))], 1,
+                      torch.device("cpu"))  # fmt: skip
+    saved = []
+    with attach([lora]), torch.autograd.graph.saved_tensors_hooks(lambda item: saved.append(item) or item, lambda x: x):
+        layer(torch.randn(3, 5, 6, requires_grad=True))
+    assert saved
+    assert not any(item.requires_grad for item in saved if item is not layer.weight)
+
+
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_fused_backward_pass_equals_autograds_own(dtype, autocast):

@@ -129,7 +129,8 @@ class _FusedDelta(torch.autograd.Function):
                 trained: torch.Tensor, gradients: tuple[torch.Tensor, torch.Tensor],
                 small: tuple[torch.Tensor, torch.Tensor], scale: float) -> torch.Tensor:  # fmt: skip
         down, up = small
-        flat = x.reshape(-1, x.shape[-1]).to(output.dtype)
+        # What is saved is made of the detached input, see ``kept_for``.
+        flat = (kept if how is None else x).reshape(-1, x.shape[-1]).to(output.dtype)
         hidden = flat.mm(down.t())
         ctx.save_for_backward(flat if how is None else kept, hidden)
         ctx.how, ctx.scale, ctx.shape, ctx.x_dtype = how, scale, x.shape, x.dtype
