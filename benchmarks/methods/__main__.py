@@ -92,7 +92,8 @@ def _result_path(title: str, seed: int, options: argparse.Namespace) -> Path:
 def _in_child(title: str, seed: int, options: argparse.Namespace) -> bool:
     """Measure a row in a process of its own, unless it has been measured with these settings; False if that fails."""
     path = _result_path(title, seed, options)
-    if path.exists() and json.loads(path.read_text())["changes"] == {**ROWS[title].changes}:
+    found = json.loads(path.read_text()) if path.exists() else {}
+    if found.get("changes") == {**ROWS[title].changes} and _COLUMNS.keys() <= found.keys():
         return True
     started = time.monotonic()
     path.parent.mkdir(parents=True, exist_ok=True)

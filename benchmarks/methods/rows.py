@@ -77,7 +77,7 @@ def _train_regularized(config: TrainConfig, out: Path) -> Path:
     return _train(replace(config, subsets=subsets, regularization_target="prior"), out)
 
 
-_RATES = (5e-3, 1.5e-2)
+_RATES = (1.5e-3, 5e-3, 1.5e-2)
 
 ROWS: dict[str, Row] = {
     "ours": Row("methods"),
