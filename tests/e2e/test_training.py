@@ -24,7 +24,7 @@ from tests.e2e.runs import (
     wait,
     wait_for_step,
 )
-from tests.e2e.server import Webui, find_installed, version_of
+from tests.e2e.server import Webui, find_installed, kind_of, version_of
 
 
 @pytest.fixture(scope="module")
@@ -91,9 +91,9 @@ def test_conds_with_the_bundle_equal_those_with_files(webui: Webui, trained: dic
     assert_conds_equal_files(webui, "e2e_bundle", NAMES)
 
 
-def assert_every_layer_is_ours(webui: Webui, name: str) -> None:
+def assert_every_layer_is_ours(webui: Webui, name: str, tolerance: float = 1e-5) -> None:
     """What the webui adds to Linear layers and convolutions is what was trained."""
-    kinds = assert_delta_is_ours(webui, name)
+    kinds = assert_delta_is_ours(webui, name, tolerance)
     assert kinds["unet linear"] > 100
     assert kinds["unet conv"] > 30
 
@@ -102,14 +102,17 @@ def test_the_webui_applies_the_delta_that_was_trained(webui: Webui, trained: dic
     assert_every_layer_is_ours(webui, "e2e_bundle")
 
 
-@pytest.mark.parametrize("kind", ["loha", "lokr"])
+@pytest.mark.parametrize("kind", ["loha", "lokr", "dora"])
 def test_the_webui_applies_what_other_kinds_of_lora_trained(webui: Webui, data: Path, kind: str) -> None:
+    if kind == "dora" and kind_of(find_installed()[0]) == "a1111" and version_of(find_installed()[0]) < (1, 9):
+        pytest.skip("this webui ignores the magnitudes of a DoRA")
     before = state_of(webui)
     # The webui multiplies their matrices in the precision of the file.
     changes = {"lora_kind": kind, "lokr_factor": 4, "save_precision": "fp32"}
     train(webui, settings(data, f"e2e_{kind}", steps=2, sample_every=0, **changes))
     assert_same(state_of(webui), before)
-    assert_every_layer_is_ours(webui, f"e2e_{kind}")
+    # A DoRA's change is a small difference of two weights.
+    assert_every_layer_is_ours(webui, f"e2e_{kind}", 1e-4 if kind == "dora" else 1e-5)
     prompt = f"{NAMES[0]} <lora:e2e_{kind}:1>"
     assert webui.pixels(prompt) != webui.pixels(NAMES[0])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -31,10 +32,11 @@ def lora_delta(name: str) -> dict[str, Any]:
                 continue
             weight = _weight_of(module.sd_module, key)
             ours = delta_of(
-                weight.shape, {item[len(key) + 1 :]: tensors[item] for item in tensors if item.startswith(f"{key}.")}
+                weight, {item[len(key) + 1 :]: tensors[item] for item in tensors if item.startswith(f"{key}.")}
             )
             scale = float(ours.abs().max())
-            if scale == 0.0:
+            # Where a DoRA has not learned anything, its change is what rounding leaves of the weight.
+            if scale <= (1e-6 * float(weight.abs().max()) if f"{key}.dora_scale" in tensors else 0.0):
                 continue
             theirs, _bias = module.calc_updown(weight)
             kind = ("unet " if key.startswith("lora_unet") else key.split("_")[1] + " ") + (
@@ -47,12 +49,12 @@ def lora_delta(name: str) -> dict[str, Any]:
     return {"worst": worst, "count": count, "lost": lost}
 
 
-def delta_of(shape: torch.Size, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+def delta_of(weight: torch.Tensor, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
     """The change of a weight by our own code."""
-    adapter = adapter_in_file(shape, tensors)
+    adapter = adapter_in_file(weight.shape, tensors)
     parameters = {name: torch.zeros(size) for name, size in adapter.shapes.items()}
     adapter.load(parameters, tensors)
-    return adapter.delta(parameters, None)
+    return adapter.delta(parameters, SimpleNamespace(weight=weight))
 
 
 def _weight_of(module: Any, key: str) -> torch.Tensor:

@@ -39,7 +39,7 @@ def merged_delta(name: str) -> dict[str, Any]:
         merge_active(model)
         for key, weight in before.items():
             ours = delta_of(
-                weight.shape, {item[len(key) + 1 :]: tensors[item] for item in tensors if item.startswith(f"{key}.")}
+                weight, {item[len(key) + 1 :]: tensors[item] for item in tensors if item.startswith(f"{key}.")}
             )
             scale = float(ours.abs().max())
             rounding = torch.finfo(weight.dtype).eps * float(weight.abs().max())
