@@ -106,6 +106,8 @@ def test_the_webui_applies_the_delta_that_was_trained(webui: Webui, trained: dic
 def test_the_webui_applies_what_other_kinds_of_lora_trained(webui: Webui, data: Path, kind: str) -> None:
     if kind == "dora" and kind_of(find_installed()[0]) == "a1111" and version_of(find_installed()[0]) < (1, 9):
         pytest.skip("this webui ignores the magnitudes of a DoRA")
+    # Forge loads its model for the first image.
+    webui.pixels("a red circle")
     before = state_of(webui)
     # The webui multiplies their matrices in the precision of the file.
     changes = {"lora_kind": kind, "lokr_factor": 4, "save_precision": "fp32"}
