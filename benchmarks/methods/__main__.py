@@ -19,7 +19,7 @@ from statistics import mean
 import torch
 
 from benchmarks.methods.measures import Measures, write_held_out
-from benchmarks.methods.rows import BATCH, ROWS
+from benchmarks.methods.rows import BATCH, ROWS, Row
 from lib_pivotal.demo.__main__ import NAMES
 from lib_pivotal.demo.assets import materialize
 from lib_pivotal.demo.characters import write_dataset
@@ -59,7 +59,7 @@ def main() -> None:
         _measure(options.row, options.seed, options)
         return
     _prepare(options.out)
-    titles = [title for title, row in ROWS.items() if not options.only or _is_chosen(title, row.group, options.only)]
+    titles = [title for title, row in ROWS.items() if _is_chosen(title, row, options.only)]
     jobs = [(title, seed) for seed in range(options.seeds) for title in titles]
     with ThreadPoolExecutor(options.workers) as pool:
         are_done = list(pool.map(lambda job: _in_child(job[0], job[1], options), jobs))
@@ -68,8 +68,8 @@ def main() -> None:
         raise SystemExit(1)
 
 
-def _is_chosen(title: str, group: str, only: str) -> bool:
-    return group == only or title.startswith(only)
+def _is_chosen(title: str, row: Row, only: str | None) -> bool:
+    return row.group == only or title.startswith(only) if only else not row.is_extra
 
 
 def _prepare(out: Path) -> None:

@@ -126,26 +126,26 @@ def mean_loss(model: DiffusionModel, data: HeldOut, parts: Parts, words: str = "
 
 def _backgrounds(model: DiffusersModel, parts: Parts) -> list[bool]:
     """Which images of a name with a background have the one that was asked for; on base A."""
-    right, seeds = [], list(range(_SEEDS))
+    prompts, asked, seeds = [], [], list(range(_SEEDS))
     for name in NAMES:
         # Those on which a character was never trained are as many as the others.
         unseen = CHARACTERS[name].held_out
         seen = [color for color in BACKGROUNDS if color not in unseen][: len(unseen)]
-        asked = [(*unseen, *seen)[seed % (2 * len(unseen))] for seed in seeds]
-        prompts = [f"{name}, large, {color} background" for color in asked]
-        images = images_of(model, parts, prompts, seeds, steps=_STEPS)
-        right += [read(image, "a").background == color for image, color in zip(images, asked, strict=True)]
-    return right
+        asked += [(*unseen, *seen)[seed % (2 * len(unseen))] for seed in seeds]
+        prompts += [f"{name}, large, {color} background" for color in asked[-_SEEDS:]]
+    images = images_of(model, parts, prompts, seeds * len(NAMES), steps=_STEPS)
+    return [read(image, "a").background == color for image, color in zip(images, asked, strict=True)]
 
 
 def _looks(model: DiffusersModel, parts: Parts, base: str) -> list[bool]:
     """Which images of a name alone look right; each base model draws in a style of its own."""
-    right = []
-    for name in NAMES:
-        for image in images_of(model, parts, [name] * _SEEDS, list(range(_SEEDS)), steps=_STEPS):
-            reading = read(image, base)
-            right.append((reading.shape, reading.color, reading.pattern) == LOOKS[name])
-    return right
+    names = [name for name in NAMES for _ in range(_SEEDS)]
+    images = images_of(model, parts, names, [*range(_SEEDS)] * len(NAMES), steps=_STEPS)
+    readings = [read(image, base) for image in images]
+    return [
+        (reading.shape, reading.color, reading.pattern) == LOOKS[name]
+        for reading, name in zip(readings, names, strict=True)
+    ]
 
 
 def _relative_norms(bundle: Bundle, model: DiffusersModel) -> list[float]:
