@@ -1,10 +1,10 @@
 """Compares training steps with the bare frozen UNet, without a GPU: ``python run.py bench step``.
 
 In each round, one after the other in this process and on one thread: the bare UNet (forward, and backward to its text
-conditioning); the engine's complete step with LoRA and embeddings: captions, text encoder with trained vectors, UNet,
-loss, gradient clipping and AdamW; and, if peft is installed, steps as in the scripts of diffusers, with a LoRA of peft
-on the same layers, and with a LoRA and new tokens. Prints the medians of the CPU time, and of its ratio to the bare
-UNet's in the same round.
+conditioning), without and with the text encoder, which no embedding can be trained without; the engine's complete step
+with LoRA and embeddings: captions, text encoder with trained vectors, UNet, loss, gradient clipping and AdamW; and, if
+peft is installed, steps as in the scripts of diffusers, with a LoRA of peft on the same layers, and with a LoRA and new
+tokens. Prints the medians of the CPU time, and of its ratio to the bare UNet's in the same round.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.gpu.full_size import RANK, random_networks, small_networks, write_images
-from benchmarks.gpu.loops import PeftLoop, PivotalPeftLoop, bare_step, engine_loop
+from benchmarks.gpu.loops import PeftLoop, PivotalPeftLoop, bare_joint_step, bare_step, engine_loop
 from lib_pivotal.host.diffusers.model import DiffusersModel
 
 _PEERS = {"peft, LoRA only": PeftLoop, "peft, LoRA and tokens": PivotalPeftLoop}
@@ -66,7 +66,11 @@ def _rounds(folder: Path, options: argparse.Namespace) -> dict[str, Round]:
             for _ in range(steps):
                 loop.train_step(next(numbers))
 
-    rounds: dict[str, Round] = {"bare UNet": _repeated(bare), "this engine, LoRA and embeddings": engine}
+    rounds: dict[str, Round] = {
+        "bare UNet": _repeated(bare),
+        "bare UNet and text encoder": _repeated(bare_joint_step(model, side, batch)),
+        "this engine, LoRA and embeddings": engine,
+    }
     if importlib.util.find_spec("peft"):
         for title, peer in _PEERS.items():
             # A model of its own, because peft replaces layers.

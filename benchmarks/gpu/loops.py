@@ -18,12 +18,15 @@ import torch
 from benchmarks.gpu.full_size import NAMES, RANK, training_config
 from lib_pivotal.core.events import Control
 from lib_pivotal.core.families import FAMILIES
+from lib_pivotal.core.ports import ImageSize
 from lib_pivotal.core.process_group import SingleProcess
+from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
+from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.core.train.loop import Loop
 from lib_pivotal.core.train.setup import Setup, prepare
 from lib_pivotal.host.diffusers.model import DiffusersModel
 
-__all__ = ["PeftLoop", "PivotalPeftLoop", "bare_step", "captured_step", "engine_loop", "engine_step"]
+__all__ = ["PeftLoop", "PivotalPeftLoop", "bare_joint_step", "bare_step", "captured_step", "engine_loop", "engine_step"]
 
 Step = Callable[[], object]
 
@@ -51,6 +54,26 @@ def bare_step(model: DiffusersModel, side: int, batch: int) -> Step:
     def step() -> None:
         text.grad = None
         model.predict(noisy, timesteps, condition).pow(2).mean().backward()
+
+    return step
+
+
+def bare_joint_step(model: DiffusersModel, side: int, batch: int) -> Step:
+    """Forward and backward pass of the frozen UNet and text encoders, to the gradient of a name's vectors."""
+    noisy = torch.randn(batch, 4, side // 8, side // 8, device=model.device)
+    timesteps = torch.full((batch,), 400, device=model.device)
+    vectors = {
+        encoder.name: torch.randn(1, encoder.width, device=model.device).requires_grad_(True)
+        for encoder in model.text_encoders
+    }
+    conditioner = TextConditioner(model, EmbeddingWeights({NAMES[0]: (0, 1)}, vectors))
+    sizes = [ImageSize((side, side), (0, 0), (side, side))] * batch
+
+    def step() -> None:
+        for vector in vectors.values():
+            vector.grad = None
+        (text,) = conditioner.encode([f"{NAMES[0]}, {_CAPTION}"] * batch, sizes)
+        model.predict(noisy, timesteps, text.conditioning).pow(2).mean().backward()
 
     return step
 

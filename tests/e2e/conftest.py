@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -122,3 +122,24 @@ def webui(server: Webui, random_checkpoints: list[Path]) -> Webui:
     trained = server.data / "models" / "Stable-diffusion" / "pivotal-demo-a.safetensors"
     server.choose(trained.stem if trained.exists() else random_checkpoints[0].stem)
     return server
+
+
+@pytest.fixture
+def store(server: Webui) -> Iterator[Callable[[bool], None]]:
+    """Chooses whether the webui keeps its model in fp8."""
+    tree, _ = find_installed()
+    kind = kind_of(tree)
+    if kind == "reforge":
+        pytest.skip("reForge has fp8 only on its command line, and ignores the setting")
+    if kind == "a1111" and version_of(tree) < (1, 8):
+        pytest.skip("this webui has no fp8")
+
+    def choose(wanted: bool) -> None:
+        if kind == "forge":
+            server.post("/pivotal-test/store_in_eight_bits", {"wanted": wanted})
+        else:
+            server.post("/sdapi/v1/options", {"fp8_storage": "Enable" if wanted else "Disable"})
+
+    yield choose
+    choose(False)
+    server.pixels("a red circle")

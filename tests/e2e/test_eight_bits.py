@@ -2,35 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.images import NAMES, settings
 from tests.e2e.runs import assert_same, losses_of, state_of, train
-from tests.e2e.server import Webui, find_installed, kind_of, version_of
-
-
-@pytest.fixture
-def store(webui: Webui) -> Iterator[Callable[[bool], None]]:
-    """Chooses whether the webui keeps its model in fp8."""
-    tree, _ = find_installed()
-    kind = kind_of(tree)
-    if kind == "reforge":
-        pytest.skip("reForge has fp8 only on its command line, and ignores the setting")
-    if kind == "a1111" and version_of(tree) < (1, 8):
-        pytest.skip("this webui has no fp8")
-
-    def choose(wanted: bool) -> None:
-        if kind == "forge":
-            webui.post("/pivotal-test/store_in_eight_bits", {"wanted": wanted})
-        else:
-            webui.post("/sdapi/v1/options", {"fp8_storage": "Enable" if wanted else "Disable"})
-
-    yield choose
-    choose(False)
-    webui.pixels("a red circle")
+from tests.e2e.server import Webui
 
 
 def test_a_run_changes_no_weight_and_no_pixel_and_learns_what_is_learned_without(

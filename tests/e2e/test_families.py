@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,21 @@ def test_a_whole_run_and_the_bundle_in_use(server: Webui, family: str, data: Pat
     assert_conds_equal_files(server, name, NAMES)
     kinds = assert_delta_is_ours(server, name)
     assert {kind.split()[0] for kind in kinds} == {"unet", *({"te1", "te2"} if family == "sdxl" else {"te"})}
+
+
+def test_a_model_in_eight_bits_learns_what_it_learns_without(
+    server: Webui, family: str, store: Callable[[bool], None], data: Path
+) -> None:
+    store(True)
+    image, before = server.pixels("a red circle"), state_of(server)
+    assert "torch.float8_e4m3fn" in before["dtypes"]
+    status = train(server, settings(data, f"eight_{family}", steps=2, sample_every=2))
+    assert_same(state_of(server), before)
+    assert server.pixels("a red circle") == image
+    assert server.pixels(f"{NAMES[0]} <lora:eight_{family}:1>") != server.pixels(NAMES[0])
+    store(False)
+    plain = train(server, settings(data, f"more_{family}", steps=2, sample_every=0, precision="bf16"))
+    assert losses_of(status) == pytest.approx(losses_of(plain), rel=0.1)
 
 
 def test_runs_of_different_families_follow_each_other(server: Webui, data: Path) -> None:
