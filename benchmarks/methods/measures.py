@@ -74,7 +74,7 @@ class Measures:
         return load_model(self.bases.b)
 
     def write_before(self) -> None:
-        """Encode the drawings, and measure the initialization text on the unchanged models: gains are relative to it."""
+        """Encode the drawings, and measure the initialization text on the unchanged models, the base of all gains."""
         for data, model in (("a", self._a), ("b", self._b), ("unrelated", self._a)):
             encoded = held_out(self.folder / data, model)
             torch.save({"latents": encoded.latents, "captions": encoded.captions}, self._encoded(data))
