@@ -74,10 +74,14 @@ def _result_path(character: int, change: str, options: argparse.Namespace) -> Pa
 
 def _in_child(character: int, change: str, options: argparse.Namespace) -> None:
     """Train and measure in a process of its own, unless that has been done."""
-    if _result_path(character, change, options).exists():
+    path = _result_path(character, change, options)
+    if path.exists():
         return
+    path.parent.mkdir(parents=True, exist_ok=True)
     arguments = ["--out", str(options.out), "--steps", str(options.steps), "--run", f"{character}:{change}"]
-    subprocess.run([sys.executable, "-m", "benchmarks.singles", *arguments], check=True, stdout=subprocess.DEVNULL)
+    with (path.parent / "output.txt").open("w") as output:
+        command = [sys.executable, "-m", "benchmarks.singles", *arguments]
+        subprocess.run(command, stdout=output, stderr=output, check=True)
     sys.stdout.write(f"{CAST[character].name}, {change or 'the preset'}\n")
     sys.stdout.flush()
 
