@@ -86,6 +86,8 @@ def test_a_whole_run_and_the_bundle_in_use(server: Webui, family: str, data: Pat
 def test_a_model_in_eight_bits_learns_what_it_learns_without(
     server: Webui, family: str, store: Callable[[bool], None], data: Path
 ) -> None:
+    if server.kind == "a1111":
+        pytest.skip("on a CPU A1111 makes no image with OpenCLIP in fp8: its attention mask stays fp32")
     store(True)
     image, before = server.pixels("a red circle"), state_of(server)
     assert "torch.float8_e4m3fn" in before["dtypes"]
