@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("demo-out/methods"), help="folder for the results")
     parser.add_argument("--steps", type=int, default=250)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--only", help="a group of rows, or the beginning of a row's title")
+    parser.add_argument("--only", help="a group of rows, or how a title begins; else all but norms at other rates")
     parser.add_argument("--workers", type=int, default=2, help="how many runs at a time")
     parser.add_argument("--row", help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
@@ -80,7 +80,7 @@ def _prepare(out: Path) -> None:
     for name in NAMES:
         write_dataset(out / "data" / name, name)
     write_held_out(out / "held-out")
-    Measures(bases, out / "held-out").write_before()
+    Measures(bases, out / "held-out").prepare()
     (out / "prepared").touch()
 
 

@@ -85,6 +85,18 @@ class TabPage:
         """A column of the table of concepts."""
         return self.page.locator(f".pivotal-names [data-field={name}]")
 
+    def choose(self, field: str, text: str) -> None:
+        """Pick an entry of a list; ``field`` is the element's id without our prefix."""
+        self.page.locator(f"#pivotal_{field} input").first.click()
+        self.page.locator(f"#pivotal_{field} ul li", has_text=text).first.click()
+
+    def unfold(self, part: str) -> None:
+        """Open a folded part of the tab."""
+        folded = self.page.locator(f"#pivotal_{part}_more")
+        if not folded.locator("input, textarea").first.is_visible():
+            folded.locator(".label-wrap").first.click()
+        expect(folded.locator("input, textarea").first).to_be_visible()
+
     def clear_concepts(self) -> None:
         """Leave one empty row in the table of concepts."""
         self.page.evaluate(

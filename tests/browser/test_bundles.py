@@ -25,14 +25,8 @@ def page(webui, tab) -> Page:
     return tab.page
 
 
-def choose(page: Page, field: str, text: str) -> None:
-    """Pick an entry of a list."""
-    page.locator(f"#pivotal_bundles_{field} input").first.click()
-    page.locator(f"#pivotal_bundles_{field} ul li", has_text=text).first.click()
-
-
-def test_inspect_rename_and_see_a_problem(page, webui):
-    choose(page, "bundle", "two")
+def test_inspect_rename_and_see_a_problem(page, tab, webui):
+    tab.choose("bundles_bundle", "two")
     view = page.locator("#pivotal_bundles_view").first
     expect(view).to_contain_text("zog_v1", timeout=WAIT_MS)
     expect(view).to_contain_text("rank 4, alpha 2; layers: 1")
@@ -41,7 +35,7 @@ def test_inspect_rename_and_see_a_problem(page, webui):
     expect(notice).to_contain_text("No problems found", timeout=WAIT_MS)
     page.click("#pivotal_bundles_rename")
     expect(notice).to_contain_text("One name can be changed at a time", timeout=WAIT_MS)
-    choose(page, "names", "zog_v1")
+    tab.choose("bundles_names", "zog_v1")
     page.locator("#pivotal_bundles_names_heading").first.click()
     page.fill("#pivotal_bundles_new_name input, #pivotal_bundles_new_name textarea", "hero_v1")
     page.click("#pivotal_bundles_rename")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from safetensors.torch import load_file
 from tests.browser.tab_page import TabPage
 from tests.browser.test_page import BLOCKS, settings
 from tests.e2e.images import CONCEPTS, NAMES, draw
+from tests.e2e.runs import train
 
 pytestmark = pytest.mark.long
 
@@ -36,33 +36,15 @@ def images() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def apart(webui, images) -> list[Path]:
     """A bundle of each name."""
-    paths = []
-    for concept in CONCEPTS:
-        body = settings(images, f"apart-{concept['name']}", concepts=[concept], steps=12, sample_every=0)
-        webui.post("/pivotal/v1/train", {**body, "unet_lr": 1e-3, "embedding_lr": 5e-3, "alpha": 2})
-        deadline = time.monotonic() + 300
-        while (status := webui.get("/pivotal/v1/status"))["is_active"] and time.monotonic() < deadline:
-            time.sleep(0.5)
-        assert status["state"] == "done", status
-        paths.append(Path(status["bundle_path"]))
-    return paths
+    # The API takes numbers, where the page takes texts.
+    common = {"steps": 12, "sample_every": 0, "unet_lr": 1e-3, "embedding_lr": 5e-3, "alpha": 2.0}
+    runs = [
+        train(webui, settings(images, f"apart-{concept['name']}", concepts=[concept], **common)) for concept in CONCEPTS
+    ]
+    return [Path(run["bundle_path"]) for run in runs]
 
 
-def unfold(tab: TabPage, part: str) -> None:
-    """Open one of the folded parts."""
-    part_of_page = tab.page.locator(f"#pivotal_{part}_more")
-    if not part_of_page.locator("input, textarea").first.is_visible():
-        part_of_page.locator(".label-wrap").first.click()
-    expect(part_of_page.locator("input, textarea").first).to_be_visible()
-
-
-def choose(tab: TabPage, field: str, text: str) -> None:
-    """Pick an entry of a list."""
-    tab.page.locator(f"#pivotal_{field} input").first.click()
-    tab.page.locator(f"#pivotal_{field} ul li", has_text=text).first.click()
-
-
-def train(tab: TabPage, given: dict[str, Any], webui) -> Path:
+def train_on_page(tab: TabPage, given: dict[str, Any], webui) -> Path:
     """Train with what is filled in; returns the bundle."""
     tab.press("run_train")
     tab.expect_notice("started")
@@ -70,7 +52,7 @@ def train(tab: TabPage, given: dict[str, Any], webui) -> Path:
     expect(tab.page.locator("#pivotal_run_train")).to_be_disabled()
     tab.expect_status("Finished")
     expect(tab.page.locator("#pivotal_run_train")).to_be_enabled()
-    return Path(webui.data / "models" / "Lora" / f"{given['output_name']}.safetensors")
+    return webui.data / "models" / "Lora" / f"{given['output_name']}.safetensors"
 
 
 def assert_acts(webui, bundle: Path, *names: str) -> None:
@@ -84,27 +66,27 @@ def assert_acts(webui, bundle: Path, *names: str) -> None:
 def test_a_kind_of_lora_that_is_chosen_on_the_page_is_trained_and_acts(tab, webui, images, kind):
     given = settings(images, f"kind-{kind}", steps=12, sample_every=0)
     tab.fill(given, BLOCKS)
-    unfold(tab, "lora")
-    choose(tab, "lora_lora_kind", kind)
+    tab.unfold("lora")
+    tab.choose("lora_lora_kind", kind)
     # Host: extensions-builtin/Lora/network_hada.py, A1111 1.6.1-1.10.1: the matrices are multiplied in the file's
     # precision, and torch before 2.2 has no product of fp16 matrices on the CPU.
-    unfold(tab, "output")
-    choose(tab, "output_save_precision", "fp32")
-    bundle = train(tab, given, webui)
+    tab.unfold("output")
+    tab.choose("output_save_precision", "fp32")
+    bundle = train_on_page(tab, given, webui)
     assert tab.read_last(webui.data)["lora_kind"] == kind
     assert any(key.endswith(MATRICES[kind]) for key in load_file(bundle))
     assert_acts(webui, bundle, NAMES[0])
-    choose(tab, "lora_lora_kind", "lora")
-    choose(tab, "output_save_precision", "fp16")
+    tab.choose("lora_lora_kind", "lora")
+    tab.choose("output_save_precision", "fp16")
 
 
 def test_bundles_are_fused_on_the_page(tab, webui, images, apart):
     page = tab.page
     tab.go_to("Bundle tools")
-    choose(tab, "bundles_bundle", apart[0].stem)
+    tab.choose("bundles_bundle", apart[0].stem)
     expect(page.locator("#pivotal_bundles_view").first).to_contain_text(NAMES[0], timeout=WAIT_MS)
-    unfold(tab, "fuse")
-    choose(tab, "fuse_others", apart[1].stem)
+    tab.unfold("fuse")
+    tab.choose("fuse_others", apart[1].stem)
     # With samples of the size that the model was made for it would take many minutes in Forge.
     page.locator("#pivotal_fuse_data input, #pivotal_fuse_data textarea").first.fill(str(images))
     tab.press("fuse_start")
@@ -118,10 +100,10 @@ def test_bundles_are_fused_on_the_page(tab, webui, images, apart):
 
 
 def test_a_name_is_added_to_a_bundle_on_the_page(tab, webui, images, apart):
-    unfold(tab, "training")
+    tab.unfold("training")
     changes = {"start_from": str(apart[0]), "keep_names": 1}
     given = settings(images, "added", concepts=CONCEPTS[1:], steps=12, sample_every=0, **changes)
     tab.fill(given, BLOCKS)
-    bundle = train(tab, given, webui)
+    bundle = train_on_page(tab, given, webui)
     assert_acts(webui, bundle, *NAMES)
     tab.fill_fields({"start_from": "", "keep_names": 0}, BLOCKS)

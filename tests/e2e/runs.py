@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from tests.e2e.images import NAMES, settings
 from tests.e2e.server import Webui
 
 __all__ = [
     "assert_conds_equal_files",
     "assert_delta_is_ours",
+    "assert_fp8_changes_little",
     "assert_same",
     "losses_of",
     "start",
@@ -89,3 +94,19 @@ def assert_delta_is_ours(webui: Webui, name: str, tolerance: float = 1e-5) -> di
     assert not answer["lost"]
     assert max(answer["worst"].values()) <= (0.02 if merges else tolerance), answer["worst"]
     return answer["count"]
+
+
+def assert_fp8_changes_little(
+    webui: Webui, store: Callable[[bool], None], data: Path, name: str, **changes: int
+) -> None:
+    """A run on weights in fp8 leaves them and the images alone, and has nearly the losses of a run on bf16."""
+    store(True)
+    image, before = webui.pixels("a red circle"), state_of(webui)
+    assert "torch.float8_e4m3fn" in before["dtypes"]
+    status = train(webui, settings(data, name, **changes))
+    assert_same(state_of(webui), before)
+    assert webui.pixels("a red circle") == image
+    assert webui.pixels(f"{NAMES[0]} <lora:{name}:1>") != webui.pixels(NAMES[0])
+    store(False)
+    plain = train(webui, settings(data, f"{name}_bf16", **{**changes, "sample_every": 0}, precision="bf16"))
+    assert losses_of(status) == pytest.approx(losses_of(plain), rel=0.1)

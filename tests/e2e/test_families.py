@@ -9,7 +9,15 @@ import pytest
 from safetensors import safe_open
 
 from tests.e2e.images import NAMES, settings
-from tests.e2e.runs import assert_conds_equal_files, assert_delta_is_ours, assert_same, losses_of, state_of, train
+from tests.e2e.runs import (
+    assert_conds_equal_files,
+    assert_delta_is_ours,
+    assert_fp8_changes_little,
+    assert_same,
+    losses_of,
+    state_of,
+    train,
+)
 from tests.e2e.server import Webui
 from tests.e2e.test_two_hosts import compare_hosts, compare_losses
 
@@ -88,16 +96,7 @@ def test_a_model_in_eight_bits_learns_what_it_learns_without(
 ) -> None:
     if server.kind == "a1111":
         pytest.skip("on a CPU A1111 makes no image with OpenCLIP in fp8: its attention mask stays fp32")
-    store(True)
-    image, before = server.pixels("a red circle"), state_of(server)
-    assert "torch.float8_e4m3fn" in before["dtypes"]
-    status = train(server, settings(data, f"eight_{family}", steps=2, sample_every=2))
-    assert_same(state_of(server), before)
-    assert server.pixels("a red circle") == image
-    assert server.pixels(f"{NAMES[0]} <lora:eight_{family}:1>") != server.pixels(NAMES[0])
-    store(False)
-    plain = train(server, settings(data, f"more_{family}", steps=2, sample_every=0, precision="bf16"))
-    assert losses_of(status) == pytest.approx(losses_of(plain), rel=0.1)
+    assert_fp8_changes_little(server, store, data, f"fp8_{family}", steps=2, sample_every=2)
 
 
 def test_runs_of_different_families_follow_each_other(server: Webui, data: Path) -> None:
