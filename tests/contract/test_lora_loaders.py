@@ -37,7 +37,7 @@ def _skip_loudly(what: str) -> None:
     pytest.skip(message)
 
 
-def _webui(version: str) -> Path:
+def webui_tree(version: str) -> Path:
     """A tree of this version below ``$PIVOTAL_TREES``, or an installed webui."""
     home = Path.home()
     chosen = os.environ.get("PIVOTAL_WEBUI")
@@ -81,7 +81,12 @@ def _stub(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
 @pytest.fixture(params=_VERSIONS)
 def a1111(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Change:
     """The change of a weight by the Lora extension of a version of A1111."""
-    folder = _webui(request.param) / "extensions-builtin" / "Lora"
+    return a1111_loader(webui_tree(request.param), monkeypatch)
+
+
+def a1111_loader(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Change:
+    """The change of a weight by the Lora extension of an A1111."""
+    folder = tree / "extensions-builtin" / "Lora"
     names = ("sd_models", "cache", "errors", "hashes", "shared", "devices", "models", "models.sd3", "models.sd3.mmdit")
     _stub(monkeypatch, "modules", *(f"modules.{name}" for name in names))
     devices = sys.modules["modules.devices"]
@@ -104,7 +109,7 @@ def a1111(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ch
     return change
 
 
-def _trained(kind: str, layer: torch.nn.Module) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+def trained(kind: str, layer: torch.nn.Module) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """The change of a weight in training, read off the layer's outputs, and the tensors in the file."""
     torch.manual_seed(3)
     layer.requires_grad_(False)
@@ -114,6 +119,13 @@ def _trained(kind: str, layer: torch.nn.Module) -> tuple[torch.Tensor, dict[str,
         adapters.flat.values.normal_()
         for magnitudes in adapters.flats[1:]:
             magnitudes.values.mul_(torch.rand(magnitudes.values.shape) + 0.5)
+    return change_in_training(adapters, layer), {
+        key.partition(".")[2]: value for key, value in adapters.state_dict().items()
+    }
+
+
+def change_in_training(adapters: AdapterSet, layer: torch.nn.Module) -> torch.Tensor:
+    """The change of a layer's weight by adapters, read off its outputs."""
     width, shape = layer.weight.shape[1], layer.weight.shape
     # One input channel at a time; a convolution reads its kernel off an impulse in the middle, mirrored.
     probes = torch.eye(width) if len(shape) == 2 else torch.zeros(width, width, 5, 5)
@@ -123,17 +135,15 @@ def _trained(kind: str, layer: torch.nn.Module) -> tuple[torch.Tensor, dict[str,
         response = layer(probes)
     response = response - layer(probes)
     if len(shape) == 2:
-        change = response.t()
-    else:
-        reach = shape[2] // 2
-        window = response[:, :, 2 - reach : 3 + reach, 2 - reach : 3 + reach]
-        change = window.flip(2, 3).transpose(0, 1)
-    return change, {key.partition(".")[2]: value for key, value in adapters.state_dict().items()}
+        return response.t()
+    reach = shape[2] // 2
+    window = response[:, :, 2 - reach : 3 + reach, 2 - reach : 3 + reach]
+    return window.flip(2, 3).transpose(0, 1)
 
 
 def _assert_same(change: Change, kind: str, place: str) -> None:
     layer = LAYERS[place]()
-    expected, tensors = _trained(kind, layer)
+    expected, tensors = trained(kind, layer)
     found = change(layer, tensors)
     assert found.shape == layer.weight.shape
     assert (found - expected).norm() <= 1e-5 * expected.norm()
@@ -141,7 +151,7 @@ def _assert_same(change: Change, kind: str, place: str) -> None:
 
 @pytest.mark.parametrize("place", LAYERS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a1111_adds_what_was_trained(a1111: Change, kind: str, place: str) -> None:
+def test_a1111_adds_what_wastrained(a1111: Change, kind: str, place: str) -> None:
     _assert_same(a1111, kind, place)
 
 
@@ -150,7 +160,7 @@ def test_a1111_computes_a_dora_as_trained_from_1_9_on_and_ignores_the_magnitudes
     a1111: Change, place: str, request: pytest.FixtureRequest
 ) -> None:
     layer = LAYERS[place]()
-    expected, tensors = _trained("dora", layer)
+    expected, tensors = trained("dora", layer)
     found = a1111(layer, tensors)
     if request.node.callspec.params["a1111"] in _READS_DORA:
         assert (found - expected).norm() <= 1e-5 * expected.norm()
@@ -163,7 +173,7 @@ def test_a1111_computes_a_dora_as_trained_from_1_9_on_and_ignores_the_magnitudes
 def _assert_same_when_fused(change: Change, place: str) -> None:
     layers = [LAYERS[place]() for _ in range(2)]
     layers[1].load_state_dict(layers[0].state_dict())
-    deltas = [_trained(kind, layer)[0] for kind, layer in zip(("lora", "lokr"), layers, strict=True)]
+    deltas = [trained(kind, layer)[0] for kind, layer in zip(("lora", "lokr"), layers, strict=True)]
     rows = LayerRows(layers[0])
     grams = [torch.randn(50, rows.width, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2)]
     fused = fuse_layer(rows, deltas, [gram.t() @ gram / 50 for gram in grams], 6)
@@ -183,6 +193,11 @@ def forge(monkeypatch: pytest.MonkeyPatch) -> Change:
     tree = find_tree("forge")
     if tree is None:
         _skip_loudly("forge")
+    return forge_loader(tree, monkeypatch)
+
+
+def forge_loader(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Change:
+    """The change of a weight by the patcher of a Forge."""
     _stub(monkeypatch, "backend", "backend.memory_management", "backend.utils", "packages_3rdparty")
     for name in ("webui_lora_collection", "comfyui_lora_collection"):
         _stub(monkeypatch, f"packages_3rdparty.{name}", f"packages_3rdparty.{name}.lora")
@@ -203,7 +218,7 @@ def forge(monkeypatch: pytest.MonkeyPatch) -> Change:
 
 @pytest.mark.parametrize("place", LAYERS)
 @pytest.mark.parametrize("kind", [*KINDS, "dora"])
-def test_forge_adds_what_was_trained(forge: Change, kind: str, place: str) -> None:
+def test_forge_adds_what_wastrained(forge: Change, kind: str, place: str) -> None:
     _assert_same(forge, kind, place)
 
 
