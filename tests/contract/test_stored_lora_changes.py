@@ -1,6 +1,6 @@
 """Every kind of LoRA changes a layer as the webuis' own loaders did when their results were stored.
 
-For machines without a webui, where ``test_lora_loaders`` cannot run. With the trees of A1111 1.10.1 and Forge at hand,
+For machines without a webui, where ``test_lora_loaders`` cannot run. Where there are trees of A1111 1.10.1 and Forge,
 ``python -m tests.contract.test_stored_lora_changes`` stores the results again.
 """
 
