@@ -1,8 +1,9 @@
-"""Trains ten characters one by one, as the preset says and with a setting changed: ``run.py bench singles``.
+"""Trains ten characters one by one, as a preset says and with a setting changed: ``run.py bench singles``.
 
 The characters are those of ``bench cast``, so that the body and the part that tells three of them apart are counted
-separately. Each gets 16 images and a run of its own. Images are made from the name alone and from the name with a
-background, on base models A and B, with the whole bundle and with its embedding only.
+separately. Each has a run of its own. Images are made from the name alone and from the name with a background, on base
+models A and B, with the whole bundle and with its embedding only. What has been trained and measured is kept in the
+output folder.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from operator import eq
 from pathlib import Path
 from statistics import mean
 
@@ -28,10 +30,8 @@ from lib_pivotal.demo.assets import Bases, materialize
 from lib_pivotal.demo.evaluate import parts_of
 from lib_pivotal.host.diffusers.model import load_model
 
-_PRESET = "character-sd1"
 _CHOSEN = (0, 4, 8, 9, 13, 2, 3, 7, 11, 14)
 """Two characters of each body."""
-_IMAGES = 16
 _SEEDS = 8
 """Images of each kind of prompt."""
 _STEPS = 12
@@ -41,7 +41,7 @@ _COLUMNS = {
     for base in "ab"
     for kind in ("whole", "embedding")
     for right in ("character", "body")
-}
+} | {"background whole a": "asked-for background"}
 """Measure → heading."""
 
 
@@ -50,7 +50,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("demo-out/singles"), help="folder for the results")
     parser.add_argument("--steps", type=int, default=160, help="of each run, of 4 images")
-    parser.add_argument("--change", default="huber_c=0.1", help="setting=value that is compared with the preset")
+    parser.add_argument("--images", type=int, default=16, help="of each character")
+    parser.add_argument("--preset", default="character-sd1")
+    parser.add_argument(
+        "--change", action="append", default=[], help="setting=value that is compared with the preset; may be repeated"
+    )
     parser.add_argument("--workers", type=int, default=2, help="how many runs at a time")
     parser.add_argument("--run", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -60,40 +64,54 @@ def main() -> None:
         character, change = options.run.split(":")
         _measure(int(character), change, bases, options)
         return
-    write_data(options.out / "data", [_IMAGES] * len(CAST), style_images=0)
-    jobs = [(character, change) for character in _CHOSEN for change in ("", options.change)]
+    write_data(_data_folder(options), [options.images] * len(CAST), style_images=0)
+    jobs = [(character, change) for character in _CHOSEN for change in ("", *options.change)]
     with ThreadPoolExecutor(options.workers) as pool:
         list(pool.map(lambda job: _in_child(job[0], job[1], options), jobs))
     _print(options)
 
 
+def _data_folder(options: argparse.Namespace) -> Path:
+    return Path(options.out) / "data" / str(options.images)
+
+
 def _result_path(character: int, change: str, options: argparse.Namespace) -> Path:
-    folder = f"{CAST[character].name}-{options.steps}-{change or 'preset'}"
+    name = CAST[character].name
+    folder = f"{name}-{options.images}-{options.steps}-{options.preset}{'-' if change else ''}{change}"
     return Path(options.out) / folder / "result.json"
 
 
 def _in_child(character: int, change: str, options: argparse.Namespace) -> None:
     """Train and measure in a process of its own, unless that has been done."""
     path = _result_path(character, change, options)
-    if path.exists():
+    if path.exists() and _COLUMNS.keys() <= json.loads(path.read_text()).keys():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    arguments = ["--out", str(options.out), "--steps", str(options.steps), "--run", f"{character}:{change}"]
+    arguments = ["--out", str(options.out), "--steps", str(options.steps), "--images", str(options.images)]
+    arguments += ["--preset", options.preset, "--run", f"{character}:{change}"]
     with (path.parent / "output.txt").open("w") as output:
         command = [sys.executable, "-m", "benchmarks.singles", *arguments]
         subprocess.run(command, stdout=output, stderr=output, check=True)
-    sys.stdout.write(f"{CAST[character].name}, {change or 'the preset'}\n")
+    sys.stdout.write(f"{CAST[character].name}, {change or options.preset}\n")
     sys.stdout.flush()
 
 
 def _measure(character: int, change: str, bases: Bases, options: argparse.Namespace) -> None:
-    """Train one character and count in how many images it and its body are right."""
-    path, chosen = _result_path(character, change, options), CAST[character]
+    """Train one character, unless that has been done, and count in how many images it and its body are right."""
+    path = _result_path(character, change, options)
+    bundle = path.with_name("single.safetensors")
+    if not bundle.exists():
+        _train(character, change, bases, options, path.parent)
+    path.write_text(json.dumps(_counts(bundle, character, bases)), encoding="utf-8")
+
+
+def _train(character: int, change: str, bases: Bases, options: argparse.Namespace, out: Path) -> None:
+    chosen = CAST[character]
     values = {
         "checkpoint": str(bases.a),
         # More vectors than in the preset, because a token of the small model is a twelfth as long.
         "concepts": [{"name": chosen.name, "init_text": "circle", "vectors": 8}],
-        "data_folder": str(options.out / "data" / chosen.name),
+        "data_folder": str(_data_folder(options) / chosen.name),
         "resolution": 64,
         "steps": options.steps,
         "batch_size": 4,
@@ -105,13 +123,11 @@ def _measure(character: int, change: str, bases: Bases, options: argparse.Namesp
     if change:
         name, value = change.split("=")
         values[name] = json.loads(value)
-    config, problems = read_dict(with_preset(values, _PRESET))
+    config, problems = read_dict(with_preset(values, options.preset))
     if problems:
         raise ConfigError(problems)
-    outcome = train_run(config, (), path.parent)
-    if outcome.outcome != "done" or outcome.bundle_path is None:
+    if train_run(config, (), out).outcome != "done":
         raise SystemExit("The training was stopped.")
-    path.write_text(json.dumps(_counts(outcome.bundle_path, character, bases)), encoding="utf-8")
 
 
 def _counts(bundle: Path, character: int, bases: Bases) -> dict[str, float]:
@@ -124,18 +140,20 @@ def _counts(bundle: Path, character: int, bases: Bases) -> dict[str, float]:
         for kind, loras in (("whole", ["unet"]), ("embedding", [])):
             parts = parts_of(file, model, embeddings=True, loras=loras)
             images = images_of(model, parts, prompts, [*range(_SEEDS)] * 2, steps=_STEPS)
-            shown = [reader.read(image)[0] for image in images]
-            result[f"character {kind} {base}"] = mean(who == character for who in shown)
-            result[f"body {kind} {base}"] = mean(CAST[who].body == chosen.body for who in shown)
+            readings = [reader.read(image) for image in images]
+            result[f"character {kind} {base}"] = mean(who == character for who, _, _ in readings)
+            result[f"body {kind} {base}"] = mean(CAST[who].body == chosen.body for who, _, _ in readings)
+            shown = [background for _, background, _ in readings[_SEEDS:]]
+            result[f"background {kind} {base}"] = mean(map(eq, shown, backgrounds))
     return result
 
 
 def _print(options: argparse.Namespace) -> None:
     """Print the means over the characters as a Markdown table."""
     lines = ["| settings | " + " | ".join(_COLUMNS.values()) + " |", "|---|" + "---:|" * len(_COLUMNS)]
-    for change in ("", options.change):
+    for change in ("", *options.change):
         results = [json.loads(_result_path(character, change, options).read_text()) for character in _CHOSEN]
-        lines.append(_row(change or "the preset", results))
+        lines.append(_row(change or options.preset, results))
     sys.stdout.write("\n".join(lines) + "\n")
 
 

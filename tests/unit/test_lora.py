@@ -183,13 +183,14 @@ def test_nothing_that_the_fused_lora_saves_requires_a_gradient():
 
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_fused_backward_pass_equals_autograds_own(dtype, autocast):
+@pytest.mark.parametrize("part", ["unet", "clip_l"])
+def test_the_fused_backward_pass_equals_autograds_own(part, dtype, autocast):
     gradients = []
     for kind in (FusedLora, Lora):
         torch.manual_seed(1)
         layer = torch.nn.Linear(6, 10).to(dtype).requires_grad_(False)
-        target = LoraTarget("k", "unet", "attention", layer)
-        lora = AdapterSet("unet", [(target, kind((10, 6), 4, 3.0))], 1, torch.device("cpu"))
+        target = LoraTarget("k", part, "attention", layer)
+        lora = AdapterSet(part, [(target, kind((10, 6), 4, 3.0))], 1, torch.device("cpu"))
         with torch.no_grad():
             lora.layers[0].parameters["up"].normal_()
         x = torch.randn(3, 5, 6).to(dtype).requires_grad_(True)
@@ -201,6 +202,79 @@ def test_the_fused_backward_pass_equals_autograds_own(dtype, autocast):
     for fused, plain in zip(*gradients, strict=True):
         assert torch.allclose(fused, plain, rtol=1e-5 if is_exact else 3e-2, atol=1e-4 if is_exact else 0.5)
         assert fused.abs().sum() > 0
+
+
+# -- one function of autograd for a layer of the UNet and its LoRA
+
+
+def joined_lora(layer):
+    torch.manual_seed(1)
+    lora = AdapterSet.with_ranks("unet", [(LoraTarget("k", "unet", "attention", layer), 4)], 0.5, 1,
+                                 torch.device("cpu"))  # fmt: skip
+    with torch.no_grad():
+        lora.layers[0].parameters["up"].normal_()
+    return lora
+
+
+def test_autograd_sees_one_function_for_layer_and_lora():
+    layer = torch.nn.Linear(6, 10).requires_grad_(False)
+    lora = joined_lora(layer)
+    x = torch.randn(3, 5, 6, requires_grad=True)
+    with attach([lora]):
+        inputs = [node for node, _ in layer(x).grad_fn.next_functions if node is not None]
+    assert [node.variable is x for node in inputs] == [True]
+    assert "forward" not in vars(layer)
+
+
+def test_a_lora_behind_an_input_without_a_gradient_is_trained():
+    layer = torch.nn.Linear(6, 10).requires_grad_(False)
+    lora = joined_lora(layer)
+    with attach([lora]):
+        layer(torch.randn(3, 5, 6)).pow(2).sum().backward()
+    assert all(leaf.grad.abs().sum() > 0 for leaf in lora.flat.leaves)
+
+
+def test_the_gradient_passes_through_a_layer_in_eight_bits():
+    class Converting(torch.nn.Linear):
+        """As in hosts: the weight is converted whenever it is used."""
+
+        def forward(self, x):
+            return torch.nn.functional.linear(x, self.weight.to(x.dtype), self.bias)
+
+    gradients = []
+    for dtype in (torch.float8_e4m3fn, torch.float32):
+        torch.manual_seed(1)
+        layer = Converting(6, 10).requires_grad_(False)
+        layer.weight.data = layer.weight.data.to(torch.float8_e4m3fn).to(dtype)
+        lora = joined_lora(layer)
+        x = torch.randn(3, 5, 6, requires_grad=True, generator=torch.Generator().manual_seed(2))
+        with attach([lora]):
+            layer(x).pow(2).sum().backward()
+        gradients.append((x.grad, lora.flat.gradient))
+    for eight, full in zip(*gradients, strict=True):
+        assert torch.equal(eight, full) and eight.abs().sum() > 0
+
+
+def test_a_forward_function_of_somebody_else_stays():
+    layer = torch.nn.Linear(6, 10).requires_grad_(False)
+    lora = joined_lora(layer)
+    x = torch.randn(3, 5, 6)
+    with torch.no_grad():
+        expected = (
+            2 * torch.nn.Linear.forward(layer, x)
+            + x @ lora.layers[0].adapter.delta(lora.layers[0].parameters, layer).t()
+        )
+
+    def theirs(x):
+        return 2 * torch.nn.Linear.forward(layer, x)
+
+    layer.forward = theirs
+    with attach([lora]):
+        assert torch.allclose(layer(x), expected, atol=1e-5)
+    assert layer.forward is theirs
+    with attach([lora]):
+        layer.forward = other = lambda x: x
+    assert layer.forward is other, "put there meanwhile"
 
 
 # -- conversion

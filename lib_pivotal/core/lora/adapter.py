@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-__all__ = ["Adapter", "Parameters", "ScalesInput", "fill_from_file"]
+__all__ = ["Adapter", "Forward", "JoinsLayer", "Parameters", "ScalesInput", "fill_from_file"]
+
+Forward = Callable[[torch.Tensor], torch.Tensor]
+"""A layer's own forward function."""
 
 Parameters = Mapping[str, torch.Tensor]
 """The trained tensors of a layer: name → fp32 tensor."""
@@ -105,6 +108,22 @@ class ScalesInput(Protocol):
 
         Returns:
             Same shape and dtype as ``x``.
+        """
+        ...
+
+
+@runtime_checkable
+class JoinsLayer(Protocol):
+    """What an adapter has in addition if it can run its layer itself, which saves time and memory in training."""
+
+    def joined(self, module: Any, forward: Forward, x: torch.Tensor, parameters: Parameters) -> torch.Tensor:
+        """The same as :meth:`Adapter.forward` on the layer's output.
+
+        Args:
+            module: the layer, with ``weight`` ``(out, in)``.
+            forward: its own forward function, which returns a new tensor.
+            x: its input, ``(…, in)``.
+            parameters: with gradient buffers in place.
         """
         ...
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from lib_pivotal.core.errors import BundleError
-from lib_pivotal.core.lora.adapter import Adapter, Parameters, ScalesInput
+from lib_pivotal.core.lora.adapter import Adapter, JoinsLayer, Parameters, ScalesInput
 from lib_pivotal.core.lora.kinds import adapter_for, adapter_in_file
 from lib_pivotal.core.negative_rows import negative_rows
 from lib_pivotal.core.optim.flat import FlatParameters, Leaves
@@ -180,20 +180,28 @@ class AdapterSet:
 def attach(adapters: Sequence[AdapterSet]) -> Iterator[None]:
     """Attach adapters to their layers within the context.
 
-    Forward hooks leave modules, parameters and state-dict keys of the borrowed model unchanged.
+    Forward hooks and forward functions of single modules leave parameters and state-dict keys of the borrowed model
+    unchanged.
     """
-    handles: list[Any] = []
-    try:
+    with contextlib.ExitStack() as stack:
         for part in adapters:
-            handles += [layer.target.module.register_forward_hook(_hook(part, layer)) for layer in part.layers]
             for layer in part.layers:
-                if isinstance(layer.adapter, ScalesInput):
-                    hook = _input_hook(part, layer.adapter, layer.parameters)
-                    handles.append(layer.target.module.register_forward_pre_hook(hook))
+                _attach_layer(part, layer, stack)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
+
+
+def _attach_layer(part: AdapterSet, layer: AdaptedLayer, stack: contextlib.ExitStack) -> None:
+    module, adapter = layer.target.module, layer.adapter
+    # Torch's own transformer layers, which text encoders may consist of, pass by the forward functions of their parts
+    # unless these have hooks. A forward function that somebody else has put there is left alone.
+    if part.part == "unet" and isinstance(adapter, JoinsLayer) and "forward" not in vars(module):
+        forward = module.forward = _joined(part, layer, adapter)
+        stack.callback(_detach, module, forward)
+        return
+    stack.callback(module.register_forward_hook(_hook(part, layer)).remove)
+    if isinstance(adapter, ScalesInput):
+        hook = _input_hook(part, adapter, layer.parameters)
+        stack.callback(module.register_forward_pre_hook(hook).remove)
 
 
 @contextlib.contextmanager
@@ -226,6 +234,27 @@ def _switched(adapters: Sequence[AdapterSet], *, is_on: bool) -> Iterator[None]:
     finally:
         for part, was_enabled in zip(adapters, before, strict=True):
             part.enabled = was_enabled
+
+
+def _detach(module: Any, forward: Any) -> None:
+    if vars(module).get("forward") is forward:
+        del module.forward
+
+
+def _joined(part: AdapterSet, layer: AdaptedLayer, adapter: JoinsLayer) -> Any:
+    """A forward function of the layer and its adapter."""
+    module, parameters, hook = layer.target.module, layer.parameters, _hook(part, layer)
+    own: Any = module.forward
+
+    def forward(x: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
+        is_plain = not arguments and not options and negative_rows() is None
+        if is_plain and part.enabled and torch.is_grad_enabled():
+            return adapter.joined(module, own, x, parameters)
+        output: torch.Tensor = own(x, *arguments, **options)
+        changed: torch.Tensor | None = hook(module, (x,), output)
+        return output if changed is None else changed
+
+    return forward
 
 
 def _hook(part: AdapterSet, layer: AdaptedLayer) -> Any:

@@ -13,7 +13,8 @@ import torch
 from torch.nn import functional
 
 from lib_pivotal.core.activations.remade import Remade, kept_for
-from lib_pivotal.core.lora.adapter import Parameters, fill_from_file
+from lib_pivotal.core.lora.adapter import Forward, Parameters, fill_from_file
+from lib_pivotal.core.lora.frozen_weight import frozen_weight
 from lib_pivotal.core.optim.flat import Leaves
 
 __all__ = ["FusedLora", "Lora"]
@@ -97,46 +98,69 @@ class FusedLora(Lora):
     """:class:`Lora` with a custom backward pass, which accumulates the gradients of A and B in place.
 
     For a small layer, autograd's overhead costs as much as the arithmetic; this does two products forward, four back,
-    and nothing else. It needs existing gradient buffers, and hooks on these gradients are not called.
+    and nothing else. It needs existing gradient buffers, and hooks on these gradients are not called. Implements
+    ``adapter.JoinsLayer``, too: then autograd sees one function for layer and LoRA, and neither the output nor the
+    gradient of the input is written a second time.
     """
 
     def forward(self, module: Any, x: torch.Tensor, output: torch.Tensor, parameters: Parameters) -> torch.Tensor:
         """Like :meth:`Lora.forward`, up to rounding; same shapes."""
-        down, up = parameters["down"], parameters["up"]
-        small = (_converted(parameters, "down", output.dtype), _converted(parameters, "up", output.dtype))
-        result: torch.Tensor = _FusedDelta.apply(  # type: ignore[no-untyped-call]
-            x, output, *kept_for(x), down, (down.grad, up.grad), small, self.scale
+        return self._apply(module=None, forward=None, x=x, output=output, parameters=parameters)
+
+    def joined(self, module: Any, forward: Forward, x: torch.Tensor, parameters: Parameters) -> torch.Tensor:
+        """See ``adapter.JoinsLayer``: like :meth:`forward` on the layer's output, up to rounding."""
+        return self._apply(module=module, forward=forward, x=x, output=None, parameters=parameters)
+
+    def _apply(
+        self,
+        *,
+        module: Any,
+        forward: Forward | None,
+        x: torch.Tensor,
+        output: torch.Tensor | None,
+        parameters: Parameters,
+    ) -> torch.Tensor:
+        # Tells autograd that something is trained, if nothing else does; each leaf costs time in the backward pass.
+        leaf = None if x.requires_grad else parameters["down"]
+        result: torch.Tensor = _Fused.apply(  # type: ignore[no-untyped-call]
+            x, output, *kept_for(x), leaf, parameters, self.scale, module, forward
         )
         return result
 
 
-def _converted(parameters: Parameters, name: str, dtype: torch.dtype) -> torch.Tensor:
-    """A parameter in another dtype; detached, because torch 2.0 cannot find a saved leaf again with checkpointing."""
+def _converted(parameters: Parameters, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """A and B in another dtype; detached, because torch 2.0 cannot find a saved leaf again with checkpointing."""
     if isinstance(parameters, Leaves):
-        return parameters.converted(name, dtype)
-    return parameters[name].detach().to(dtype)
+        return parameters.converted("down", dtype), parameters.converted("up", dtype)
+    return parameters["down"].detach().to(dtype), parameters["up"].detach().to(dtype)
 
 
-class _FusedDelta(torch.autograd.Function):
-    """``output + scale · (x Aᵀ) Bᵀ``.
+class _Fused(torch.autograd.Function):
+    """``output + scale · (x Aᵀ) Bᵀ``, where the output is given or that of a frozen layer.
 
-    Each tensor that is passed in or saved costs some microseconds. So of the parameters only A is passed in, to tell
-    autograd that something is trained, and what outlives the step anyway is not saved.
+    Each tensor that is passed in or saved costs some microseconds. So what outlives the step anyway is not saved.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, output: torch.Tensor, kept: torch.Tensor, how: Remade | None,
-                trained: torch.Tensor, gradients: tuple[torch.Tensor, torch.Tensor],
-                small: tuple[torch.Tensor, torch.Tensor], scale: float) -> torch.Tensor:  # fmt: skip
-        down, up = small
+    def forward(ctx: Any, x: torch.Tensor, output: torch.Tensor | None, kept: torch.Tensor, how: Remade | None,
+                leaf: torch.Tensor | None, parameters: Parameters, scale: float, module: Any,
+                layer_forward: Forward | None) -> torch.Tensor:  # fmt: skip
+        own = None if layer_forward is None else layer_forward(x)
+        before = output if own is None else own
+        assert before is not None
+        down, up = _converted(parameters, before.dtype)
         # What is saved is made of the detached input, see ``kept_for``.
-        flat = (kept if how is None else x).reshape(-1, x.shape[-1]).to(output.dtype)
+        flat = (kept if how is None else x).reshape(-1, x.shape[-1]).to(before.dtype)
         hidden = flat.mm(down.t())
         ctx.save_for_backward(flat if how is None else kept, hidden)
-        ctx.how, ctx.scale, ctx.shape, ctx.x_dtype = how, scale, x.shape, x.dtype
-        ctx.gradients, ctx.small = gradients, small
-        wide = output.reshape(-1, output.shape[-1])
-        return torch.addmm(wide, hidden, up.t(), alpha=scale).view(output.shape)
+        ctx.how, ctx.scale, ctx.shape, ctx.x_dtype, ctx.module = how, scale, x.shape, x.dtype, module
+        ctx.small, ctx.gradients = (down, up), (parameters["down"].grad, parameters["up"].grad)
+        wide = before.reshape(-1, before.shape[-1])
+        # Only what this function has made itself may be changed in place.
+        total = (
+            torch.addmm(wide, hidden, up.t(), alpha=scale) if own is None else wide.addmm_(hidden, up.t(), alpha=scale)
+        )
+        return total.view(before.shape)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[Any, ...]:
@@ -151,9 +175,13 @@ class _FusedDelta(torch.autograd.Function):
         _add_product(ctx.gradients[1], wide, hidden, ctx.scale)
         into_x = None
         if ctx.needs_input_grad[0]:
-            # With beta 0 the first argument only gives the shape.
-            into_x = torch.addmm(flat, into_hidden, down, beta=0, alpha=ctx.scale).view(ctx.shape).to(ctx.x_dtype)
-        return into_x, gradient, None, None, None, None, None, None
+            if ctx.module is None:
+                # With beta 0 the first argument only gives the shape.
+                into_x = torch.addmm(flat, into_hidden, down, beta=0, alpha=ctx.scale)
+            else:
+                into_x = wide.mm(frozen_weight(ctx.module).to(wide.dtype)).addmm_(into_hidden, down, alpha=ctx.scale)
+            into_x = into_x.view(ctx.shape).to(ctx.x_dtype)
+        return into_x, None if ctx.module is not None else gradient, *[None] * 7
 
 
 def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor, scale: float) -> None:
