@@ -194,7 +194,8 @@ def _attach_layer(part: AdapterSet, layer: AdaptedLayer, stack: contextlib.ExitS
     module, adapter = layer.target.module, layer.adapter
     # Torch's own transformer layers, which text encoders may consist of, pass by the forward functions of their parts
     # unless these have hooks. A forward function that somebody else has put there is left alone.
-    if part.part == "unet" and isinstance(adapter, JoinsLayer) and "forward" not in vars(module):
+    is_in_unet = part.part == "unet" and not part.only_negative
+    if is_in_unet and isinstance(adapter, JoinsLayer) and "forward" not in vars(module):
         forward = module.forward = _joined(part, layer, adapter)
         stack.callback(_detach, module, forward)
         return
