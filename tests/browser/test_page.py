@@ -95,18 +95,49 @@ def use_the_result(tab, webui) -> None:
     expect(prompt).to_be_visible()
     expect(prompt).to_have_value(words)
     assert tab.errors == []
-    for name in ("width", "height"):
-        page.locator(f"#txt2img_{name} input[type=number]").fill("64")
-    page.locator("#txt2img_steps input[type=number]").fill("6")
-    page.locator("#txt2img_generate").click()
+    generate(page)
     expect(page.locator("#txt2img_gallery img").first).to_be_visible(timeout=WAIT_MS)
-    infotext = page.locator("#html_info_txt2img").first
-    expect(infotext).to_contain_text("two-shapes", timeout=WAIT_MS)
+    expect(infotext(page)).to_contain_text("two-shapes", timeout=WAIT_MS)
     # The webui lists networks that it could not find; it found ours.
     expect(page.locator("#html_log_txt2img").first).not_to_contain_text("not found")
     # Gradio 3.41 stumbles over the webui's own generation, with or without us.
     tab.forgive("reading 'props'")
     assert (webui.data / "models" / "Lora" / "two-shapes.safetensors").exists()
+
+
+def generate(page) -> None:
+    """Press the webui's own button for a small image."""
+    for name in ("width", "height"):
+        page.locator(f"#txt2img_{name} input[type=number]").fill("64")
+    page.locator("#txt2img_steps input[type=number]").fill("6")
+    page.locator("#txt2img_generate").click()
+
+
+def infotext(page):
+    """The settings below the last image."""
+    return page.locator("#html_info_txt2img").first
+
+
+def test_an_image_asked_for_during_a_run_is_made_after_it(tab, webui, images):
+    page, prompt = tab.page, "a lonely lighthouse"
+    webui.post("/pivotal/v1/train", settings(images, "busy", steps=2000, unet_lr=2e-4, embedding_lr=1.5e-3, alpha=2.0))
+    while webui.get("/pivotal/v1/status")["step"] < 1:
+        time.sleep(0.2)
+    page.locator("#tabs > .tab-nav button").first.click()
+    page.locator("#txt2img_prompt textarea").fill(prompt)
+    generate(page)
+    step = webui.get("/pivotal/v1/status")["step"]
+    while webui.get("/pivotal/v1/status")["step"] < step + 3:
+        time.sleep(0.2)
+    expect(infotext(page)).not_to_contain_text(prompt)
+    webui.post("/pivotal/v1/stop")
+    expect(infotext(page)).to_contain_text(prompt, timeout=WAIT_MS)
+    status = webui.get("/pivotal/v1/status")
+    assert status["state"] == "stopped"
+    assert status["step"] >= step + 3
+    # See above.
+    tab.forgive("reading 'props'")
+    tab.show()
 
 
 def test_a_reload_and_escape_lose_nothing_and_stop_keeps(tab, webui, images):

@@ -180,9 +180,13 @@ def test_training_the_same_name_again_changes_the_next_image(webui: Webui, data:
     assert webui.pixels(prompt) != first
 
 
-def test_a_lora_used_just_before_has_no_effect_on_training(webui: Webui, data: Path, losses: list[float]) -> None:
-    webui.pixels("a red circle <lora:e2e_short:1>")
+def test_a_lora_used_just_before_has_no_effect_on_training_and_comes_back(
+    webui: Webui, data: Path, losses: list[float]
+) -> None:
+    plain, prompt = webui.pixels("a red circle"), "a red circle <lora:e2e_short:1>"
+    image = webui.pixels(prompt)
     assert losses_of(train(webui, settings(data, "e2e_after_lora", steps=2, sample_every=0))) == losses
+    assert webui.pixels(prompt) == image != plain
 
 
 def test_previews_do_not_change_what_is_learned(webui: Webui, data: Path, losses: list[float]) -> None:
@@ -203,11 +207,14 @@ def test_a_stopped_run_keeps_a_loadable_bundle_and_an_untouched_model(webui: Web
 
 
 def test_the_webuis_own_interrupt_finishes_and_keeps(webui: Webui, data: Path) -> None:
+    image, before = webui.pixels("a red circle"), state_of(webui)
     start(webui, settings(data, "e2e_interrupted", steps=500, sample_every=0))
     wait_for_step(webui, 1)
     webui.post("/sdapi/v1/interrupt")
     assert wait(webui)["state"] == "stopped"
     assert (webui.data / "models" / "Lora" / "e2e_interrupted.safetensors").exists()
+    assert_same(state_of(webui), before)
+    assert webui.pixels("a red circle") == image
 
 
 def test_a_run_that_fails_in_the_middle_of_a_step_leaves_the_model_untouched(webui: Webui, data: Path) -> None:
@@ -221,6 +228,7 @@ def test_a_run_that_fails_in_the_middle_of_a_step_leaves_the_model_untouched(web
 
 
 def test_a_checkpoint_unloaded_in_mid_run_ends_it_with_a_clear_message(webui: Webui, data: Path) -> None:
+    image, before = webui.pixels("a red circle"), state_of(webui)
     start(webui, settings(data, "e2e_unloaded", steps=500, sample_every=0))
     wait_for_step(webui, 1)
     webui.post("/pivotal-test/lose_model")
@@ -230,6 +238,8 @@ def test_a_checkpoint_unloaded_in_mid_run_ends_it_with_a_clear_message(webui: We
         webui.post("/pivotal-test/find_model")
     assert status["state"] == "failed"
     assert "changed its checkpoint" in status["message"]
+    assert_same(state_of(webui), before)
+    assert webui.pixels("a red circle") == image
 
 
 def test_an_image_requested_during_training_waits_and_is_made(webui: Webui, data: Path) -> None:
