@@ -179,7 +179,9 @@ class _Fused(torch.autograd.Function):
                 # With beta 0 the first argument only gives the shape.
                 into_x = torch.addmm(flat, into_hidden, down, beta=0, alpha=ctx.scale)
             else:
-                into_x = wide.mm(frozen_weight(ctx.module).to(wide.dtype)).addmm_(into_hidden, down, alpha=ctx.scale)
+                weight = ctx.module.weight
+                weight = weight if weight.dtype == wide.dtype else frozen_weight(ctx.module).to(wide.dtype)
+                into_x = wide.mm(weight).addmm_(into_hidden, down, alpha=ctx.scale)
             into_x = into_x.view(ctx.shape).to(ctx.x_dtype)
         return into_x, None if ctx.module is not None else gradient, *[None] * 7
 
