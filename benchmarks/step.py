@@ -2,14 +2,16 @@
 
 In each round, one after the other in this process and on one thread: the bare UNet (forward, and backward to its text
 conditioning), without and with the text encoder, which no embedding can be trained without; the engine's complete step
-with LoRA and embeddings: captions, text encoder with trained vectors, UNet, loss, gradient clipping and AdamW; and, if
-peft is installed, steps as in the scripts of diffusers, with a LoRA of peft on the same layers, and with a LoRA and new
-tokens. Prints the medians of the CPU time, and of its ratio to the bare UNet's in the same round.
+with LoRA and embeddings: captions, text encoder with trained vectors, UNet, loss, gradient clipping and AdamW, also
+with layers that keep all that torch keeps, and in the two modes that need less memory; and, if peft is installed, steps
+as in the scripts of diffusers, with a LoRA of peft on the same layers, and with a LoRA and new tokens. Prints the
+medians of the CPU time, and of its ratio to the bare UNet's in the same round.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import itertools
 import statistics
@@ -18,14 +20,26 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import torch
 
 from benchmarks.gpu.full_size import RANK, random_networks, small_networks, write_images
 from benchmarks.gpu.loops import PeftLoop, PivotalPeftLoop, bare_joint_step, bare_step, engine_loop
+from lib_pivotal.core.train.loop import Loop
+from lib_pivotal.core.train.setup import Setup
 from lib_pivotal.host.diffusers.model import DiffusersModel
 
 _PEERS = {"peft, LoRA only": PeftLoop, "peft, LoRA and tokens": PivotalPeftLoop}
+
+_KEEPING_ALL = "the same, layers keep all that torch keeps"
+_MODES = {
+    "this engine, LoRA and embeddings": "fast",
+    _KEEPING_ALL: "fast",
+    "the same, keeping less": "lean",
+    "the same, saving": "save",
+}
+"""Title → how memory is used, see ``loops.engine_loop``."""
 
 Round = Callable[[int], None]
 """Runs a number of steps."""
@@ -58,24 +72,30 @@ def _rounds(folder: Path, options: argparse.Namespace) -> dict[str, Round]:
     side, batch = options.resolution, options.batch
     model, data = _model(folder / "model", options), write_images(folder / "images", side)
     bare = bare_step(model, side, batch)
-    loop, setup = engine_loop(model, data, folder / "cache", side, batch, "fast")
-    numbers = itertools.count()
-
-    def engine(steps: int) -> None:
-        with setup.attached():
-            for _ in range(steps):
-                loop.train_step(next(numbers))
-
     rounds: dict[str, Round] = {
         "bare UNet": _repeated(bare),
         "bare UNet and text encoder": _repeated(bare_joint_step(model, side, batch)),
-        "this engine, LoRA and embeddings": engine,
     }
+    for title, memory in _MODES.items():
+        loop, setup = engine_loop(model, data, folder / "cache", side, batch, memory)
+        rounds[title] = _engine(loop, setup, is_lean=title != _KEEPING_ALL)
     if importlib.util.find_spec("peft"):
         for title, peer in _PEERS.items():
             # A model of its own, because peft replaces layers.
             rounds[title] = _repeated(peer(_model(folder / title, options), side, batch).step)
     return rounds
+
+
+def _engine(loop: Loop, setup: Setup, *, is_lean: bool) -> Round:
+    numbers = itertools.count()
+
+    def run(steps: int) -> None:
+        plain = mock.patch("lib_pivotal.core.train.setup.lean", return_value=contextlib.nullcontext())
+        with contextlib.nullcontext() if is_lean else plain, setup.attached():
+            for _ in range(steps):
+                loop.train_step(next(numbers))
+
+    return run
 
 
 def _model(folder: Path, options: argparse.Namespace) -> DiffusersModel:
