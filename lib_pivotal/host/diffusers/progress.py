@@ -12,6 +12,7 @@ from tqdm import tqdm
 from lib_pivotal.core.events import (
     Event,
     Finished,
+    MemoryEstimated,
     Prepared,
     Preparing,
     SampleReady,
@@ -50,6 +51,8 @@ class ConsoleProgress:
             tqdm.write(f"step {event.step}: saved {event.path}", file=sys.stderr)
         elif isinstance(event, Warned):
             tqdm.write(f"note: {event.message}", file=sys.stderr)
+        elif isinstance(event, MemoryEstimated) and event.peak is not None:
+            tqdm.write(f"peak GPU memory: {event.peak / 2**30:.1f} GiB including the model", file=sys.stderr)
         elif isinstance(event, Finished):
             self.close()
 
