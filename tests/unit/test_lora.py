@@ -255,6 +255,22 @@ def test_the_gradient_passes_through_a_layer_in_eight_bits():
         assert torch.equal(eight, full) and eight.abs().sum() > 0
 
 
+def test_a_forward_function_that_a_host_gives_the_class_meanwhile_is_used(monkeypatch):
+    class Patched(torch.nn.Linear):
+        pass
+
+    layer = Patched(6, 10).requires_grad_(False)
+    lora = joined_lora(layer)
+    x = torch.randn(3, 5, 6)
+    with attach([lora]):
+        before = layer(x)
+        # As A1111 does to convert weights in the forward pass.
+        monkeypatch.setattr(Patched, "forward", lambda self, x: torch.nn.Linear.forward(self, x) + 1)
+        assert torch.allclose(layer(x), before + 1, atol=1e-6)
+        with torch.no_grad():
+            assert torch.allclose(layer(x), before + 1, atol=1e-6)
+
+
 def test_a_forward_function_of_somebody_else_stays():
     layer = torch.nn.Linear(6, 10).requires_grad_(False)
     lora = joined_lora(layer)

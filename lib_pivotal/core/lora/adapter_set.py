@@ -245,7 +245,10 @@ def _detach(module: Any, forward: Any) -> None:
 def _joined(part: AdapterSet, layer: AdaptedLayer, adapter: JoinsLayer) -> Any:
     """A forward function of the layer and its adapter."""
     module, parameters, hook = layer.target.module, layer.parameters, _hook(part, layer)
-    own: Any = module.forward
+
+    def own(*arguments: Any, **options: Any) -> Any:
+        # Hosts replace the forward function of the whole class for the time of a call.
+        return type(module).forward(module, *arguments, **options)
 
     def forward(x: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
         is_plain = not arguments and not options and negative_rows() is None
