@@ -24,6 +24,15 @@ _VAE = {
     "block_out_channels": (128, 256, 512, 512),
     "layers_per_block": 2,
 }
+_SD2_FOR_REFORGE = {
+    "first_stage_key": "jpg",
+    "cond_stage_key": "txt",
+    "conditioning_key": "crossattn",
+    "image_size": 64,
+    "channels": 4,
+    "use_ema": False,
+}
+"""reForge makes the outer parts of its model from the configuration."""
 _TEXT_LAYERS = {768: 12, 1024: 24, 1280: 32}
 """Width of a text encoder → number of its layers. A head is 64 wide in all of them."""
 
@@ -48,7 +57,8 @@ def recognized_checkpoints(folder: Path, families: Sequence[str] = ()) -> list[P
         paths.append(folder / f"{name}.safetensors")
         paths[-1].symlink_to(kept)
         if family == "sd2":
-            # Forge takes every SD2 model for one that predicts noise, unless its configuration says something else.
+            # Forge takes every SD2 model for one that predicts noise, unless its configuration says something else, and
+            # reForge finds that out with a UNet of full size.
             _write_configuration(paths[-1], family)
     return paths
 
@@ -64,7 +74,13 @@ def next_to_configuration(checkpoint: Path, family: str, folder: Path) -> Path:
 def _write_configuration(checkpoint: Path, family: str) -> None:
     import yaml
 
-    text = yaml.safe_dump({"model": {"params": _configuration(family)}})
+    params = _configuration(family)
+    model: dict[str, Any] = {"params": params}
+    if family == "sd2":
+        model["target"] = "ldm.models.diffusion.ddpm.LatentDiffusion"
+        params |= _SD2_FOR_REFORGE
+        params["cond_stage_config"]["target"] = "ldm.modules.encoders.modules.FrozenOpenCLIPEmbedder"
+    text = yaml.safe_dump({"model": model})
     checkpoint.with_suffix(".yaml").write_text(text, encoding="utf-8")
 
 

@@ -21,7 +21,7 @@ from tests.e2e.runs import (
 from tests.e2e.server import Webui
 from tests.e2e.test_two_hosts import compare_hosts, compare_losses
 
-pytestmark = [pytest.mark.long, pytest.mark.a1111("it trains SD1 only", also="forge")]
+pytestmark = pytest.mark.long
 OWN_CLASSES = pytest.mark.a1111("compares with A1111's own classes; tests/contract/test_forge_engine.py has Forge's")
 
 FAMILIES = ("sd2", "sdxl")

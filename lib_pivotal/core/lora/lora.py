@@ -108,7 +108,7 @@ class FusedLora(Lora):
         return self._apply(module=None, forward=None, x=x, output=output, parameters=parameters)
 
     def joined(self, module: Any, forward: Forward, x: torch.Tensor, parameters: Parameters) -> torch.Tensor:
-        """See ``adapter.JoinsLayer``: like :meth:`forward` on the layer's output, up to rounding."""
+        """See ``adapter.JoinsLayer``: like :meth:`forward` on the layer's output, up to rounding; same shapes."""
         return self._apply(module=module, forward=forward, x=x, output=None, parameters=parameters)
 
     def _apply(

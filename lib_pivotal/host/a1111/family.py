@@ -22,10 +22,13 @@ def family_of(model: Any) -> str:
     """Name of the loaded model's family, see ``core.families``; the nearest one for a model that cannot be trained.
 
     Host: modules/sd_models.py, ``is_sd2`` and ``is_sdxl``, A1111 1.6.1-1.10.1: set on the model when it is loaded.
+    Host: modules_forge/forge_loader.py, ``load_model_for_a1111``, reForge: ``is_sd2`` asks for an attribute that the
+        wrapper of SD2's encoder, ``CLIP_SD_21_H``, does not have.
     """
     if getattr(model, "is_sdxl", False):
         return "sdxl"
-    return "sd2" if getattr(model, "is_sd2", False) else "sd1"
+    encoder = type(getattr(model, "cond_stage_model", None)).__name__
+    return "sd2" if getattr(model, "is_sd2", False) or encoder == "CLIP_SD_21_H" else "sd1"
 
 
 def _untrainable_kind(model: Any) -> str:

@@ -42,6 +42,9 @@ class A1111Model:
         is_offloaded: whether all parts are in main memory, because the webui is in a low-memory mode.
     """
 
+    open_clip: type[WebuiEncoder] = OpenClipEncoder
+    """Class of SD2's encoder and of SDXL's second one."""
+
     def __init__(self, model: Any, config: TrainConfig, control: Control, *, is_offloaded: bool = False) -> None:
         from modules import devices, shared
 
@@ -64,7 +67,7 @@ class A1111Model:
         self.alphas_cumprod = noise_schedule_of(model)
         self.model_name = str(self._info.name_for_extra)
         self.model_hash = str(self._info.sha256 or "")
-        self.text_encoders = encoders_of(model, family, config.clip_skip, self.autocast)
+        self.text_encoders = encoders_of(model, family, config.clip_skip, self.autocast, self.open_clip)
         self._checked: dict[ModelPart, list[Any]] = {
             "unet": [self._unet],
             "text_encoders": [encoder.module for encoder in self.text_encoders],

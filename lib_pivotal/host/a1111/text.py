@@ -21,7 +21,9 @@ __all__ = ["ClipEncoder", "OpenClipEncoder", "WebuiEncoder", "encoders_of"]
 Autocast = Callable[[], AbstractContextManager[Any]]
 
 
-def encoders_of(model: Any, family: Family, clip_skip: int, autocast: Autocast) -> Sequence[WebuiEncoder]:
+def encoders_of(
+    model: Any, family: Family, clip_skip: int, autocast: Autocast, open_clip: type[WebuiEncoder] | None = None
+) -> Sequence[WebuiEncoder]:
     """The encoders of a model, in the order in which its UNet gets their outputs.
 
     Args:
@@ -29,6 +31,7 @@ def encoders_of(model: Any, family: Family, clip_skip: int, autocast: Autocast) 
         family: the family of the model.
         clip_skip: 1 is the last layer; ignored for families that have a layer of their own.
         autocast: makes the context of the forward pass.
+        open_clip: class for the encoders that were trained with open_clip; None for :class:`OpenClipEncoder`.
 
     Host: modules/sd_hijack.py, ``hijack``, A1111 1.6.1-1.10.1: the encoders' wrappers are ``cond_stage_model`` (SD1,
         SD2) or the first two of ``conditioner.embedders`` (SDXL).
@@ -39,7 +42,7 @@ def encoders_of(model: Any, family: Family, clip_skip: int, autocast: Autocast) 
     # SDXL's conditioner has more embedders, those of the sizes.
     for info, wrapper in zip(family.text_encoders, wrappers, strict=False):
         if info.is_open_clip:
-            encoders.append(OpenClipEncoder(wrapper, info, autocast))
+            encoders.append((open_clip or OpenClipEncoder)(wrapper, info, autocast))
         else:
             encoders.append(ClipEncoder(wrapper, info, autocast, skip))
     return tuple(encoders)

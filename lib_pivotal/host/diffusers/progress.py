@@ -43,18 +43,10 @@ class ConsoleProgress:
             if self._bar is not None and math.isfinite(event.loss):
                 self._bar.set_postfix_str(f"loss {event.loss:.4f}", refresh=False)
             self._advance("training", event.step, 0)
-        elif isinstance(event, Validated):
-            tqdm.write(f"step {event.step}: validation: {_measured(event)}", file=sys.stderr)
-        elif isinstance(event, SampleReady):
-            tqdm.write(f"step {event.step}: sample {event.index} ({event.prompt})", file=sys.stderr)
-        elif isinstance(event, Saved):
-            tqdm.write(f"step {event.step}: saved {event.path}", file=sys.stderr)
-        elif isinstance(event, Warned):
-            tqdm.write(f"note: {event.message}", file=sys.stderr)
-        elif isinstance(event, MemoryEstimated) and event.peak is not None:
-            tqdm.write(f"peak GPU memory: {event.peak / 2**30:.1f} GiB including the model", file=sys.stderr)
         elif isinstance(event, Finished):
             self.close()
+        elif text := _line(event):
+            tqdm.write(text, file=sys.stderr)
 
     def close(self) -> None:
         """End the line."""
@@ -70,6 +62,19 @@ class ConsoleProgress:
             self._stage = stage
             self._bar = tqdm(desc=stage, total=total or None, initial=done, dynamic_ncols=True)
         self._bar.update(done - self._bar.n)
+
+
+def _line(event: Event) -> str:
+    """What is shown on a line of its own; empty for other events."""
+    if isinstance(event, Validated):
+        return f"step {event.step}: validation: {_measured(event)}"
+    if isinstance(event, SampleReady):
+        return f"step {event.step}: sample {event.index} ({event.prompt})"
+    if isinstance(event, Saved):
+        return f"step {event.step}: saved {event.path}"
+    if isinstance(event, MemoryEstimated) and event.peak is not None:
+        return f"peak GPU memory: {event.peak / 2**30:.1f} GiB including the model"
+    return f"note: {event.message}" if isinstance(event, Warned) else ""
 
 
 def _measured(event: Validated) -> str:

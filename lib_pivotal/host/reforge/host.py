@@ -10,10 +10,9 @@ from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import Problem
 from lib_pivotal.core.events import Control
 from lib_pivotal.host.a1111.checkpoints import load_checkpoint, same_checkpoint
-from lib_pivotal.host.a1111.family import family_of, unet_of
+from lib_pivotal.host.a1111.family import family_of, require_trainable, unet_of
 from lib_pivotal.host.a1111.host import A1111Host
 from lib_pivotal.host.a1111.obstacles import StorageAdvice, find_obstacles
-from lib_pivotal.host.reforge.family import require_trainable
 from lib_pivotal.host.reforge.lease import Borrowed, borrow
 from lib_pivotal.host.reforge.sample import no_scripts
 from lib_pivotal.host.webui.checkpoint_choice import loaded_model

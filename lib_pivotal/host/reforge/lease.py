@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.events import Control
+from lib_pivotal.host.a1111.family import require_trainable
 from lib_pivotal.host.a1111.lease import freeze, load, refresh_at_the_end, remove_leftovers
-from lib_pivotal.host.a1111.model import A1111Model
-from lib_pivotal.host.reforge.family import require_trainable
 from lib_pivotal.host.reforge.memory import release, remove_loras, settle
+from lib_pivotal.host.reforge.model import ReforgeModel
 from lib_pivotal.host.reforge.sample import ReforgeSampler
 from lib_pivotal.host.webui.restoring import stop_live_previews, undo_later
 
@@ -22,7 +22,7 @@ __all__ = ["Borrowed", "borrow"]
 class Borrowed(NamedTuple):
     """What the webui lends to a run; has the fields of ``app.ports.Borrowed``, which a host cannot import."""
 
-    model: A1111Model
+    model: ReforgeModel
     sampler: ReforgeSampler
 
 
@@ -45,5 +45,5 @@ def borrow(config: TrainConfig, control: Control) -> Iterator[Borrowed]:
         remove_leftovers(model, stack, remove_loras)
         settle(model)
         freeze(model, stack)
-        borrowed = A1111Model(model, config, control)
+        borrowed = ReforgeModel(model, config, control)
         yield Borrowed(borrowed, ReforgeSampler(model, borrowed))
