@@ -97,6 +97,7 @@ def _conditioner(count: int) -> Any:
     [
         ({"is_sdxl": True, "conditioner": _conditioner(1)}, "SDXL refiner"),
         ({"is_sdxl": True, "is_ssd": True, "conditioner": _conditioner(2)}, "SSD-1B"),
+        ({"is_sdxl": True, "latent_channels": 32, "conditioner": _conditioner(2)}, "32 latent channels"),
         ({"is_sdxl": True, "is_sdxl_inpaint": True, "conditioner": _conditioner(2)}, "SDXL inpainting"),
         ({"is_sd3": True}, "SD3"),
         ({"cond_stage_key": "edit"}, "instruct-pix2pix"),

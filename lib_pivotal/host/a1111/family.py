@@ -36,9 +36,13 @@ def _untrainable_kind(model: Any) -> str:
 
     Host: modules/sd_models.py, ``is_ssd``, A1111 1.7-1.10.1, ``is_sd3`` and ``is_sdxl_inpaint``, A1111 1.10: set on the
         model when it is loaded.
+    Host: modules/sd_models.py, ``latent_channels``, A1111 1.10: likewise; reForge also has SDXL with Flux's VAE.
     """
     if getattr(model, "is_sd3", False):
         return "SD3"
+    channels = getattr(model, "latent_channels", 4)
+    if channels != 4:
+        return f"a model with {channels} latent channels"
     family = FAMILIES[family_of(model)]
     if family.has_conditioner:
         return _untrainable_conditioner(model)
