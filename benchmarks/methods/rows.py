@@ -13,6 +13,7 @@ from benchmarks.methods.measures import write_scenes
 from lib_pivotal.cli.train import train_run
 from lib_pivotal.core.bundle.tools import split
 from lib_pivotal.core.bundle.tools_add import pack
+from lib_pivotal.core.config.presets import find_preset
 from lib_pivotal.core.config.schema import Subset, TrainConfig
 from lib_pivotal.core.config.subset import REGULARIZATION
 from lib_pivotal.demo.__main__ import demo_config
@@ -79,6 +80,11 @@ def _train_regularized(config: TrainConfig, out: Path) -> Path:
     return _train(replace(config, subsets=subsets, regularization_target="prior"), out)
 
 
+def _preset(name: str) -> dict[str, Any]:
+    """The settings of a preset that do not depend on the size of images or on the number of steps."""
+    return {key: value for key, value in find_preset(name).settings.items() if key not in ("resolution", "steps")}
+
+
 _OTHER_RATES = (1.5e-3, 1.5e-2)
 
 ROWS: dict[str, Row] = {
@@ -89,6 +95,7 @@ ROWS: dict[str, Row] = {
     "embeddings only": Row("methods", {"rank": 0, "conv_rank": 0, "text_encoder_rank": 0}),
     "from different runs": Row("methods", train=_train_apart),
     "presets' schedule": Row("methods", {"lora_start": 0.2}, stop_at=0.7),
+    "preset for characters": Row("methods", _preset("character-sd1"), stop_at=0.7),
     "all from the start": Row("methods", {"lora_start": 0.0}, stop_at=1.0),
     "LoHa": Row("kinds", {"lora_kind": "loha"}),
     "attention": Row("layers", {"lora_layers": "attention"}),
