@@ -53,7 +53,10 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=16, help="of each character")
     parser.add_argument("--preset", default="character-sd1")
     parser.add_argument(
-        "--change", action="append", default=[], help="setting=value that is compared with the preset; may be repeated"
+        "--change",
+        action="append",
+        default=[],
+        help="setting=value, also several with commas, to compare with the preset; may be repeated",
     )
     parser.add_argument("--workers", type=int, default=2, help="how many runs at a time")
     parser.add_argument("--run", help=argparse.SUPPRESS)
@@ -120,8 +123,8 @@ def _train(character: int, change: str, bases: Bases, options: argparse.Namespac
         "output_name": "single",
         "if_exists": "overwrite",
     }
-    if change:
-        name, value = change.split("=")
+    for part in change.split(",") if change else ():
+        name, value = part.split("=")
         values[name] = json.loads(value)
     config, problems = read_dict(with_preset(values, options.preset))
     if problems:
