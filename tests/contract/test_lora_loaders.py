@@ -109,12 +109,12 @@ def a1111_loader(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Change:
     return change
 
 
-def trained(kind: str, layer: torch.nn.Module) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+def trained(kind: str, layer: torch.nn.Module, factor: int = 4) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """The change of a weight in training, read off the layer's outputs, and the tensors in the file."""
     torch.manual_seed(3)
     layer.requires_grad_(False)
     target = LoraTarget("k", "unet", "attention", layer)
-    adapters = AdapterSet.with_ranks("unet", [(target, 4)], 0.5, 1, _CPU, kind=kind, lokr_factor=4)
+    adapters = AdapterSet.with_ranks("unet", [(target, 4)], 0.5, 1, _CPU, kind=kind, lokr_factor=factor)
     with torch.no_grad():
         adapters.flat.values.normal_()
         for magnitudes in adapters.flats[1:]:

@@ -8,21 +8,25 @@ import torch
 from lib_pivotal.cli.main import main
 from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.bundle.writer import write_bundle
+from lib_pivotal.core.fuse.fusing import fuse
 from lib_pivotal.core.lora.adapter_set import AdapterSet
 from lib_pivotal.host.diffusers import load
+from tests.headless.families import write_sdxl
 
 
-def _write(folder, name, model, seed):
+def _write(folder, name, model, seed, *, kind="lora", endings=("_attn2_to_k", "_attn2_to_v"), version="sd_v1"):
     generator = torch.Generator().manual_seed(seed)
-    targets = [(target, 2) for target in model.lora_targets() if target.key.endswith(("_attn2_to_k", "_attn2_to_v"))]
-    adapters = AdapterSet.with_ranks("unet", targets, 1.0, seed, torch.device("cpu"))
-    with torch.no_grad():
-        adapters.flat.values.copy_(0.1 * torch.randn(adapters.flat.values.shape, generator=generator))
-    vectors = torch.randn(2, model.text_encoders[0].width, generator=generator)
+    chosen = [target for target in model.lora_targets() if target.key.endswith(endings)]
+    lora = {}
+    for part in dict.fromkeys(target.part for target in chosen):
+        targets = [(target, 2) for target in chosen if target.part == part]
+        adapters = AdapterSet.with_ranks(part, targets, 1.0, seed, torch.device("cpu"), kind=kind)
+        with torch.no_grad():
+            adapters.flat.values.copy_(0.1 * torch.randn(adapters.flat.values.shape, generator=generator))
+        lora.update(adapters.state_dict())
+    vectors = {item.name: torch.randn(2, item.width, generator=generator) for item in model.text_encoders}
     path = folder / f"{name}.safetensors"
-    write_bundle(
-        path, adapters.state_dict(), {f"{name}_x": {"clip_l": vectors}}, {"ss_base_model_version": "sd_v1"}, words=None
-    )
+    write_bundle(path, lora, {f"{name}_x": vectors}, {"ss_base_model_version": version}, words=None)
     return path
 
 
@@ -49,6 +53,23 @@ def test_two_bundles_become_one(small, tmp_path, capsys):
     assert out.read_bytes() == before
     assert main([*arguments, "--out", str(out)]) == 2
     assert "already exists" in capsys.readouterr().err
+
+
+def test_an_sdxl_lora_and_loha_become_one(tmp_path):
+    model = load(write_sdxl(tmp_path).file, device="cpu")
+    form = {"endings": ("_attn2_to_k", "_attn2_to_v", "q_proj"), "version": "sdxl_base_v1-0"}
+    paths = [_write(tmp_path, "zog", model, 1, **form), _write(tmp_path, "mib", model, 2, kind="loha", **form)]
+    made = fuse(paths, model, tmp_path / "out.safetensors")
+    bundle = read_bundle(made.path)
+    assert {name: set(encoders) for name, encoders in bundle.embeddings.items()} == {
+        "zog_x": {"clip_l", "clip_g"}, "mib_x": {"clip_l", "clip_g"},
+    }  # fmt: skip
+    assert {key.split("_")[1] for key in bundle.lora} == {"unet", "te1", "te2"}
+    assert not any("hada" in key for key in bundle.lora)
+    fused, summed = (sum(numbers) for numbers in zip(*(item.errors()["all"] for item in made.report), strict=True))
+    assert fused < summed
+    (alone,) = fuse(paths[:1], model, tmp_path / "alone.safetensors").report
+    assert alone.errors()["all"][0] < 1e-2
 
 
 def test_mistakes_become_messages(small, tmp_path, capsys):

@@ -85,6 +85,21 @@ def test_any_number_of_processes_learns_the_same_and_continues_as_any_other(stea
     assert losses_of(outs["four"]) == pytest.approx(expected, rel=1e-3)
 
 
+def test_names_are_kept_in_two_processes_as_in_one(steady, tmp_path):
+    train(1, ["train", str(steady(batch_size=1, steps=1)), "--out", str(tmp_path / "old")], tmp_path)
+    added = {
+        "start_from": str(tmp_path / "old" / "hero.safetensors"),
+        "keep_names": 10.0,
+        "unet_lr": 1e-3,
+        "concepts": [{"name": "mib_y", "vectors": 1, "aliases": ["left"], "stop_at": 1.0}],
+    }
+    for count, batch_size in ((1, 8), (2, 4)):
+        out = str(tmp_path / f"out-{count}")
+        train(count, ["train", str(steady(batch_size=batch_size, **added)), "--out", out], tmp_path)
+    one, two = losses_of(tmp_path / "out-1"), losses_of(tmp_path / "out-2")
+    assert len(one) == 4 and two == pytest.approx(one, rel=1e-3)
+
+
 def test_a_number_of_processes_that_the_samples_cannot_be_divided_among_is_refused(steady, tmp_path):
     out = tmp_path / "out"
     train(1, ["train", str(steady(batch_size=2, steps=1)), "--out", str(out)], tmp_path)

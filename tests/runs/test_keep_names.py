@@ -25,15 +25,24 @@ from tests.unit.toy import ToyEncoder, ToyModel, toy_config, write_images
 NEW = (Concept("mib_y", init_text="teal thing", vectors=2),)
 
 
-@pytest.fixture
-def config(tmp_path):
-    """The run that adds a name."""
+KINDS = {"lora": {}, "loha": {}, "lokr": {"lokr_factor": 4}, "dora": {}}
+
+
+def _adding(tmp_path: Path, **changes):
+    """The settings of a run that adds a name to a bundle, which is trained with the changes."""
     write_images(tmp_path / "old")
     write_images(tmp_path / "new", name="mib_y")
-    old = toy_config(tmp_path / "old", text_encoder_rank=2, save_precision="fp32", unet_lr=1e-2, steps=12)
+    settings = {"text_encoder_rank": 2, "save_precision": "fp32", "unet_lr": 1e-2, "steps": 12, **changes}
+    old = toy_config(tmp_path / "old", **settings)
     outcome, _ = run(old, folders(tmp_path, "first"))
     new = replace(old, data_folder=str(tmp_path / "new"), concepts=NEW, output_name="both", keep_names=1.0)
     return replace(new, start_from=str(outcome.bundle_path))
+
+
+@pytest.fixture
+def config(tmp_path):
+    """The run that adds a name."""
+    return _adding(tmp_path)
 
 
 def _prediction(bundle_path: Path, caption: str) -> torch.Tensor:
@@ -66,7 +75,9 @@ def test_kept_vectors_do_not_move_whatever_the_norms(config, tmp_path, norms):
     assert torch.equal(after.embeddings["zog_x"]["clip_l"], before.embeddings["zog_x"]["clip_l"])
 
 
-def test_the_lora_does_more_of_what_it_did_for_the_old_name(config, tmp_path):
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_lora_does_more_of_what_it_did_for_the_old_name(tmp_path, kind):
+    config = _adding(tmp_path, lora_kind=kind, **KINDS[kind])
     caption = "zog_x, left, blue background"
     before = _prediction(Path(config.start_from), caption)
     changes = []
@@ -76,7 +87,9 @@ def test_the_lora_does_more_of_what_it_did_for_the_old_name(config, tmp_path):
     assert changes[1] < 0.5 * changes[0]
 
 
-def test_a_resumed_run_ends_where_an_uninterrupted_one_does(config, tmp_path):
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path, kind):
+    config = _adding(tmp_path, conv_rank=2, lora_kind=kind, **KINDS[kind])
     whole, listener = run(config, folders(tmp_path, "whole"))
     where = folders(tmp_path, "stopped")
     stopped_run(config, where)
@@ -115,19 +128,49 @@ def _batch_of(config, tmp_path):
         progress=lambda *_: None,
         stopped=lambda: False,
     )
-    return setup, setup.keeper.batch(3, setup.batcher.step(3)[0])
+    (batch,) = setup.keeper.batches(3, setup.batcher.step(3))
+    return setup, batch
 
 
 def test_the_extra_items_have_an_old_name_for_the_new_one(config, tmp_path):
+    for path in (tmp_path / "new").glob("0[03].png"):
+        # The others have one size.
+        path.unlink()
     setup, batch = _batch_of(replace(config, batch_size=4, accumulation=2), tmp_path)
     assert len(batch.captions) == len(batch.timesteps) == len(batch.latents) == 2
     assert all(caption.startswith("zog_x") and "mib_y" not in caption for caption in batch.captions)
     assert torch.equal(batch.weights, torch.full((2,), 4.0))
     # Their mean counts as much as that of the trained items.
     assert float(batch.weights.sum() / 8) == config.keep_names
-    again = setup.keeper.batch(3, setup.batcher.step(3)[0])
+    trained = setup.batcher.step(3)
+    assert torch.equal(batch.latents, torch.stack([part.latents[0] for part in trained]))
+    (again,), (later,) = (setup.keeper.batches(step, trained) for step in (3, 4))
     assert torch.equal(again.noise, batch.noise) and again.captions == batch.captions
-    assert not torch.equal(setup.keeper.batch(4, setup.batcher.step(3)[0]).noise, batch.noise)
+    assert not torch.equal(later.noise, batch.noise)
+    assert len(setup.keeper.batches(3, [replace(part, positions=range(1, 4)) for part in trained])) == 0
+
+
+def test_negative_names_stay_negative_and_captions_do_not_get_them(tmp_path):
+    config = _adding(tmp_path, concepts=(Concept("zog_x", vectors=3, negative_vectors=2),), batch_size=6, steps=2)
+    outcome, _ = run(config, folders(tmp_path))
+    before, after = read_bundle(Path(config.start_from)), read_bundle(outcome.bundle_path)
+    for name in ("zog_x", "neg_zog_x"):
+        assert torch.equal(after.embeddings[name]["clip_l"], before.embeddings[name]["clip_l"])
+    own = json.loads(after.metadata["pivotal_bundle"])["embeddings"]
+    assert {name: facts.get("negative_of") for name, facts in own.items()} == {
+        "mib_y": None, "zog_x": None, "neg_zog_x": "zog_x",
+    }  # fmt: skip
+    card = json.loads(outcome.bundle_path.with_suffix(".json").read_text())
+    assert (card["activation text"], card["negative text"]) == ("mib_y, zog_x", "neg_zog_x")
+    assert after.metadata["modelspec.trigger_phrase"] == card["activation text"]
+    setup, _ = _batch_of(config, tmp_path)
+    captions = [
+        caption
+        for step in range(20)
+        for batch in setup.keeper.batches(step, setup.batcher.step(step))
+        for caption in batch.captions
+    ]
+    assert len(captions) == 20 and all(caption.startswith("zog_x") for caption in captions)
 
 
 def test_the_target_is_what_the_bundle_predicted(config, tmp_path):

@@ -9,7 +9,10 @@ import torch
 
 from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.events import Control, StepDone
+from lib_pivotal.core.train.setup import prepare
 from lib_pivotal.core.train.state import load_newest
+from lib_pivotal.core.train.step_bundles import kept_bundles
+from lib_pivotal.core.train.validation import Validation
 from tests.runs.harness import ImageMaker, Listener, folders, run
 from tests.unit.toy import toy_config
 
@@ -22,6 +25,7 @@ OFFERED = {
     "torch.optim:NAdam": ("torch", {}),
     "adamw": ("torch", {"optimizer_args": "betas=0.9,0.99"}),
 }
+KINDS = [("prodigy-plus", "lokr"), ("prodigy-plus", "dora"), ("lion", "loha"), ("lion", "dora")]
 AVERAGING = ("prodigy-plus", "schedulefree:AdamWScheduleFree")
 
 
@@ -35,9 +39,10 @@ def settings_of(name: str) -> dict:
     return {"optimizer": name, **changes}
 
 
-@pytest.mark.parametrize("name", OFFERED)
-def test_a_run_stopped_and_resumed_equals_one_without_a_stop(tmp_path, data, name):
-    config = toy_config(data, steps=20, text_encoder_rank=2, lora_start=0.2, **settings_of(name))
+@pytest.mark.parametrize(("name", "kind"), [*((name, "lora") for name in OFFERED), *KINDS])
+def test_a_run_stopped_and_resumed_equals_one_without_a_stop(tmp_path, data, name, kind):
+    shape = {"text_encoder_rank": 2, "lora_kind": kind, "lokr_factor": 4}
+    config = toy_config(data, steps=20, lora_start=0.2, **shape, **settings_of(name))
     _whole, straight = run(config, folders(tmp_path, "whole"))
     where, control = folders(tmp_path, "parts"), Control()
     _stopped, first = run(config, where, listener=Listener(control, 10), control=control)
@@ -47,7 +52,7 @@ def test_a_run_stopped_and_resumed_equals_one_without_a_stop(tmp_path, data, nam
     assert a.tensors.keys() == b.tensors.keys()
     assert all(torch.equal(a.tensors[key], b.tensors[key]) for key in a.tensors)
     # It has learned something, and something else than AdamW does.
-    adamw = toy_config(data, steps=20, text_encoder_rank=2, lora_start=0.2)
+    adamw = toy_config(data, steps=20, lora_start=0.2, **shape)
     _, usual = run(adamw, folders(tmp_path, "usual"))
     assert straight.losses[:5] == usual.losses[:5], "until the LoRA starts it is the same run"
     assert straight.losses[-1] != usual.losses[-1]
@@ -73,6 +78,44 @@ def test_previews_and_saves_show_the_average_and_do_not_change_the_training(tmp_
     assert not torch.allclose(values.sort().values, trained.sort().values, atol=1e-6)
     rates = {event.learning_rates["unet"] for event in plain.of(StepDone)}
     assert len(rates) == 1, "there is no schedule"
+
+
+@pytest.mark.parametrize("name", AVERAGING)
+def test_previews_measurements_and_numbered_bundles_use_the_average(tmp_path, data, monkeypatch, name):
+    setups, seen = [], {}
+    monkeypatch.setattr(
+        "lib_pivotal.core.train.run.prepare",
+        lambda *arguments, **options: setups.append(prepare(*arguments, **options)) or setups[-1],
+    )
+
+    def note(kind: str) -> None:
+        seen.setdefault(kind, []).append(setups[0].adapters[0].flat.values.sort().values)
+
+    class Noting(ImageMaker):
+        def make(self, request, embeddings):
+            note("preview")
+            return super().make(request, embeddings)
+
+    class NotingListener(Listener):
+        def handle(self, event):
+            super().handle(event)
+            if isinstance(event, StepDone):
+                note("step")
+
+    measure = Validation.measure
+    monkeypatch.setattr(Validation, "measure", lambda validation: note("measured") or measure(validation))
+    every = {"sample_every": 4, "validate_every": 4, "step_bundles": 2, "sample_prompts": "zog_x"}
+    config = toy_config(data, validation_share=0.2, save_precision="fp32", **every, **settings_of(name))
+    where = folders(tmp_path)
+    run(config, where, sampler=Noting(), listener=NotingListener())
+    (path,) = kept_bundles(where.run)
+    assert path.stem.endswith("-000004")
+    saved = read_bundle(path).lora
+    values = torch.cat([value.flatten() for key, value in saved.items() if not key.endswith("alpha")])
+    # Previews and measurements were also made before the first step.
+    average = seen["preview"][1]
+    assert torch.equal(average, seen["measured"][1]) and torch.equal(average, values.sort().values)
+    assert not torch.equal(average, seen["step"][3])
 
 
 def test_the_file_says_what_trained_it(tmp_path, data):

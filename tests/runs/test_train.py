@@ -68,9 +68,10 @@ def test_model_is_left_alone(tmp_path, data, kind):
     assert hooks == [len(module._forward_hooks) for module in model.unet.modules()]
 
 
-@pytest.mark.parametrize("lora_start", [0.0, 0.75])
-def test_a_run_stopped_and_resumed_equals_one_without_a_stop(tmp_path, data, lora_start):
-    config = toy_config(data, steps=20, text_encoder_rank=2, flip=True, lora_start=lora_start)
+@pytest.mark.parametrize(("kind", "lora_start"), [("lora", 0.0), ("lora", 0.75), ("loha", 0.2), ("lokr", 0.2)])
+def test_a_run_stopped_and_resumed_equals_one_without_a_stop(tmp_path, data, kind, lora_start):
+    ranks = {"text_encoder_rank": 2, "conv_rank": 2, "lokr_factor": 4}
+    config = toy_config(data, steps=20, flip=True, lora_kind=kind, lora_start=lora_start, **ranks)
     _whole, straight = run(config, folders(tmp_path, "whole"))
     where, control = folders(tmp_path, "parts"), Control()
     stopped, first = run(config, where, listener=Listener(control, 10), control=control)

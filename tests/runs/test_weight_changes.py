@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,19 +19,25 @@ from tests.unit.toy import ToyModel, toy_config
 
 def changes_in(path) -> dict[str, float]:
     """Kohya key → norm of the change, computed from the file."""
-    lora = read_bundle(path).lora
-    names = {key.partition(".")[0] for key in lora}
-    return {
-        name: float(
-            torch.linalg.vector_norm(
-                lora[f"{name}.alpha"]
-                / len(lora[f"{name}.lora_down.weight"])
-                * lora[f"{name}.lora_up.weight"].flatten(1)
-                @ lora[f"{name}.lora_down.weight"].flatten(1)
-            )
-        )
-        for name in names
-    }
+    layers: dict[str, dict[str, torch.Tensor]] = {}
+    for key, value in read_bundle(path).lora.items():
+        name, _, part = key.partition(".")
+        layers.setdefault(name, {})[part] = value
+    return {name: float(norm_of_change(**{part.replace(".", "_"): v for part, v in layer.items()}))
+            for name, layer in layers.items()}  # fmt: skip
+
+
+def norm_of_change(alpha, **parts) -> torch.Tensor:
+    """The norm of a layer's change by the formula of its kind, 0-dim."""
+    norm = torch.linalg.vector_norm
+    if "lokr_w1" in parts:
+        # Of a Kronecker product.
+        return norm(parts["lokr_w1"]) * norm(parts["lokr_w2"])
+    if "hada_w1_a" in parts:
+        first, second = (parts[f"hada_w{side}_a"] @ parts[f"hada_w{side}_b"] for side in (1, 2))
+        return norm(alpha / len(parts["hada_w1_b"]) * first * second)
+    down, up = parts["lora_down_weight"].flatten(1), parts["lora_up_weight"].flatten(1)
+    return norm(alpha / len(down) * up @ down)
 
 
 def test_changes_are_measured_now_and_then_and_end_up_in_the_table(tmp_path, data, caplog):
@@ -52,7 +59,9 @@ def test_changes_are_measured_now_and_then_and_end_up_in_the_table(tmp_path, dat
         rows = list(csv.DictReader(file))
     assert [row["step"] for row in rows if row["change unet"]] == [str(step) for step in measured]
     assert float(rows[99]["change clip_l"]) == measured[100]["clip_l"]
-    assert "unet" in caplog.text
+    shown = ", ".join(f"{part} {ratio:.1%}" for part, ratio in measured[100].items())
+    assert caplog.messages.count(f"Step 100: the LoRA changes weights by up to: {shown}") == 1
+    assert sum("changes weights" in message for message in caplog.messages) == 1
 
 
 def test_a_resumed_run_measures_after_the_same_steps(tmp_path, data):
@@ -65,15 +74,16 @@ def test_a_resumed_run_measures_after_the_same_steps(tmp_path, data):
 
 @pytest.mark.parametrize("kind", ["lora", "loha", "lokr"])
 def test_no_layer_changes_more_than_the_limit(tmp_path, data, kind):
-    config = toy_config(data, unet_lr=2e-2, lora_kind=kind, lokr_factor=2, save_precision="fp32")
+    ranks = {"conv_rank": 2, "text_encoder_rank": 2, "lokr_factor": 2}
+    config = toy_config(data, unet_lr=2e-2, text_encoder_lr=2e-2, lora_kind=kind, save_precision="fp32", **ranks)
     _, free = run(config, folders(tmp_path, "free"))
     limit = 0.02
-    outcome, limited = run(toy_config(data, unet_lr=2e-2, lora_kind=kind, lokr_factor=2, save_precision="fp32",
-                                      max_weight_change=limit), folders(tmp_path, "limited"))  # fmt: skip
+    outcome, limited = run(replace(config, max_weight_change=limit), folders(tmp_path, "limited"))
     assert free.losses[:1] == limited.losses[:1] and free.losses[-1] != limited.losses[-1]
-    if kind == "lora":
-        norms = changes_in(outcome.bundle_path).values()
-        assert max(norms) == pytest.approx(limit, rel=1e-3)
+    norms = changes_in(outcome.bundle_path)
+    for prefix in ("lora_unet", "lora_te"):
+        largest = max(norm for key, norm in norms.items() if key.startswith(prefix))
+        assert largest == pytest.approx(limit, rel=1e-3)
 
 
 def test_a_limit_that_is_never_reached_changes_nothing(tmp_path, data):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 
 import pytest
@@ -12,6 +13,9 @@ from lib_pivotal.core.data.dataset_report import read_dataset
 from lib_pivotal.core.data.latents import encode_all
 from lib_pivotal.core.train.batches import Batcher, latent_entries
 from tests.unit.toy import ToyVae, toy_config, write_images
+
+PINNED = ["018cd9124745fd0f", "f6e246596c2f3166", "13628846ea32f846"]
+"""Digests of timesteps, captions and noise."""
 
 
 def batcher_of(folder, rank=0, processes=1, **changes) -> Batcher:
@@ -59,6 +63,21 @@ def test_noise_and_timesteps_follow_the_seed_the_step_and_the_position(tmp_path)
     assert not torch.equal(one.latents, three.latents)
     assert not torch.equal(one.noise, same.step(5)[0].noise)
     assert not torch.equal(one.noise[0], one.noise[1])
+
+
+def test_by_default_a_step_draws_what_it_always_drew(tmp_path):
+    """If these digests change, every user's results change: raise the version and mention it in the changelog."""
+    write_images(tmp_path)
+    names = ("shuffle_tags", "tag_dropout", "name_only", "caption_dropout")
+    batcher = batcher_of(tmp_path, **{name: getattr(TrainConfig(), name) for name in names})
+    digests = [hashlib.sha256() for _ in range(3)]
+    for number in range(6):
+        for batch in batcher.step(number):
+            # Signs are the same on every processor, and last digits are not.
+            drawn = (batch.timesteps.tolist(), batch.captions, (batch.noise > 0).long().flatten().tolist())
+            for digest, values in zip(digests, drawn, strict=True):
+                digest.update(repr(values).encode())
+    assert [digest.hexdigest()[:16] for digest in digests] == PINNED
 
 
 def test_the_order_of_images_follows_the_seed(tmp_path):

@@ -22,7 +22,7 @@ from lib_pivotal.core.bundle.tools import remove, rename, split
 from lib_pivotal.core.bundle.tools_add import merge, pack
 from lib_pivotal.core.bundle.values import embedding_hash
 from lib_pivotal.core.errors import BundleError, ConfigError
-from tests.unit.bundle_samples import LORA, sd1, sdxl
+from tests.unit.bundle_samples import LORA, NETWORKS, sd1, sdxl
 
 GOLDEN = Path(__file__).parent / "golden"
 FACTS = {"zog x": {"init_text": "hat", "vectors": 3, "sha256": embedding_hash({"clip_l": sd1()})}}
@@ -267,6 +267,28 @@ def test_merge(bundle, tmp_path):
     assert facts == {"vectors": 2, "sha256": embedding_hash({"clip_l": sd1(2, 5)})}
     with pytest.raises(ConfigError, match="already"):
         merge(bundle, bundle, tmp_path / "n.safetensors")
+
+
+@pytest.mark.parametrize("title", NETWORKS)
+def test_a_network_of_any_kind_stays_bit_for_bit_what_it_was(tmp_path, title):
+    path, other = tmp_path / "x.safetensors", tmp_path / "other.safetensors"
+    # Magnitudes are in fp32 even in files in half precision.
+    network = {key: value if "dora" in key else value.half() for key, value in NETWORKS[title][0].items()}
+    save_file({**network, "bundle_emb.zog.emb_params": sd1(), "bundle_emb.b.emb_params": sd1(1, 2)}, path)
+    save_file({"bundle_emb.nim.emb_params": sd1(2, 5)}, other)
+    outs = [tmp_path / f"{name}.safetensors" for name in ("renamed", "removed", "merged")]
+    rename(path, {"zog": "nim_v2"}, outs[0])
+    remove(path, ["b"], outs[1])
+    merge(path, other, outs[2])
+    outs.append(split(path, tmp_path / "split").paths[0])
+    expected = describe(path)
+    for out in outs:
+        assert describe(out)["lora"] == expected["lora"]
+        tensors = {key: value for key, value in load_file(out).items() if not key.startswith("bundle_emb.")}
+        assert tensors.keys() == network.keys()
+        assert all(torch.equal(tensors[key], value) and tensors[key].dtype == value.dtype
+                   for key, value in network.items())  # fmt: skip
+    assert describe(outs[-1])["kind"] == expected["kind"].removesuffix(" + embeddings")
 
 
 def test_more_embeddings_than_forge_accepts_and_two_families_are_reported(tmp_path):

@@ -54,6 +54,14 @@ def test_debiased():
     assert debiased_weight(torch.tensor([1e6, 0.0]), is_v_prediction=False).tolist() == near(1000**-0.5, 1000**0.5)
 
 
+def test_debiased_gives_the_noisiest_levels_of_sd_fifteen_times_the_weight_but_not_for_velocity():
+    snr = signal_to_noise(torch.cumprod(1.0 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2, 0))
+    noise, velocity = (debiased_weight(snr, is_v_prediction=is_v) for is_v in (False, True))
+    assert float(noise[-1]) == float(noise.max()) == pytest.approx(14.6, abs=0.1)
+    assert float(velocity[-1]) == float(velocity.max()) == pytest.approx(0.995, abs=0.001)
+    assert float(velocity.min()) == pytest.approx(1 / 1001, rel=1e-3)
+
+
 def test_zero_terminal():
     # Roots 0.9, 0.5, 0.2 become 0.9, 0.3 · 9/7, 0.
     moved = zero_terminal(torch.tensor([0.81, 0.25, 0.04]))

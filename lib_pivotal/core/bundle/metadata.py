@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from PIL import Image
 from lib_pivotal import __version__
 from lib_pivotal.core.bundle.values import embedding_hash
 from lib_pivotal.core.config.io import to_dict
-from lib_pivotal.core.config.negative import negative_name, trained_embeddings
+from lib_pivotal.core.config.negative import negatives_of, trained_embeddings
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.families import FAMILIES
 
@@ -41,14 +41,16 @@ _COVER_SIDE = 256
 """Size in px; small, because previews are stored inside the file."""
 
 
-def trigger_words(config: TrainConfig, kept: Iterable[str] = ()) -> str:
+def trigger_words(config: TrainConfig, kept: Collection[str] = ()) -> str:
     """The names to type in prompts, separated by commas.
 
     Args:
         config: has the names of the run.
         kept: names that it keeps without training them.
     """
-    return ", ".join([*(concept.name for concept in config.concepts), *kept])
+    names = [*(concept.name for concept in config.concepts), *kept]
+    negatives = negatives_of(config.concepts, kept)
+    return ", ".join(name for name in names if name not in negatives)
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ def _own(config: TrainConfig, embeddings: Mapping[str, Mapping[str, torch.Tensor
         {name: value for name, value in subset.items() if name not in ("folder", "mask_folder")}
         for subset in settings["subsets"]
     ]
-    negatives = {negative_name(concept.name): concept.name for concept in config.concepts if concept.negative_vectors}
+    negatives = negatives_of(config.concepts, facts.kept)
     concepts = {
         concept.name: {
             "init_text": concept.init_text,
@@ -178,7 +180,11 @@ def _own(config: TrainConfig, embeddings: Mapping[str, Mapping[str, torch.Tensor
     }
     for name in facts.kept:
         vectors = embeddings[name]
-        concepts[name] = {"vectors": int(next(iter(vectors.values())).shape[0]), "sha256": embedding_hash(vectors)}
+        concepts[name] = {
+            "vectors": int(next(iter(vectors.values())).shape[0]),
+            "sha256": embedding_hash(vectors),
+            **({"negative_of": negatives[name]} if name in negatives else {}),
+        }
     values = {"version": 1, "written_by": __version__, "embeddings": concepts, "settings": settings}
     if FAMILIES[facts.family].has_size_conditioning:
         values["size_conditioning"] = ["original", "crop", "bucket"]

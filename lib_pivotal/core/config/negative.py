@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from lib_pivotal.core.config.concept import Concept
 
-__all__ = ["has_negatives", "negative_name", "negative_names", "trained_embeddings"]
+__all__ = ["has_negatives", "negative_name", "negative_names", "negatives_of", "trained_embeddings"]
 
 _PREFIX = "neg_"
 """A suffix would begin with the tokens of the concept's own name, which a prompt would find first."""
@@ -49,3 +49,16 @@ def trained_embeddings(concepts: Sequence[Concept]) -> tuple[Concept, ...]:
 def negative_names(concepts: Iterable[Concept]) -> str:
     """What to type in the negative prompt, separated by commas; empty without negative embeddings."""
     return ", ".join(negative_name(concept.name) for concept in concepts if concept.negative_vectors)
+
+
+def negatives_of(concepts: Sequence[Concept], kept: Iterable[str] = ()) -> dict[str, str]:
+    """The negative embeddings of a run → the names that they belong to.
+
+    Args:
+        concepts: the trained concepts.
+        kept: names that the run keeps without training them; its negative ones have a name of ours.
+    """
+    there = list(kept)
+    trained = {negative_name(concept.name): concept.name for concept in concepts if concept.negative_vectors}
+    names = [*(concept.name for concept in concepts), *there]
+    return {**trained, **{negative_name(name): name for name in names if negative_name(name) in there}}

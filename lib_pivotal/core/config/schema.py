@@ -199,7 +199,8 @@ class TrainConfig(DataSettings):
         "lora",
         "advanced",
         "Convolution rank",
-        "Also train the UNet's convolutions at this rank (LoCon); 0 does not train them. Helps with styles.",
+        "Also train the UNet's convolutions at this rank (LoCon), with the other layers of its residual blocks and the "
+        "projections around its attention; 0 does not train them. Helps with styles.",
         low=0,
         high=256,
     )
@@ -313,8 +314,8 @@ class TrainConfig(DataSettings):
         "advanced",
         "Loss weighting",
         "How much each noise level counts: min_snr caps the weight of nearly clean images, debiased also gives the "
-        "noisiest levels up to fifteen times the weight (composition first; small data sets are learned by heart), "
-        "none weighs all levels equally.",
+        "noisiest levels up to fifteen times the weight (composition first; small data sets are learned by heart; on "
+        "models that predict velocity only the others get less), none weighs all levels equally.",
         choices=("min_snr", "debiased", "none"),
     )
     min_snr_gamma: float = setting(

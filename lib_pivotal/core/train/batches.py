@@ -40,6 +40,7 @@ class Batch:
         timesteps: int64 on the device, shape ``(B,)``.
         captions: one per item.
         sizes: one per item.
+        positions: of the items in the step, over all processes; empty if they are not items of a step.
         masks: how much each latent cell counts, ≥ 0, shape ``(B, 1, h, w)``; None weights all equally.
         weights: how much each item counts, ≥ 0, shape ``(B,)``; None weights all equally.
         has_prior: whether the items are to be predicted as before the training, see ``prediction.PriorPrediction``.
@@ -53,6 +54,7 @@ class Batch:
     timesteps: torch.Tensor
     captions: list[str]
     sizes: list[ImageSize]
+    positions: Sequence[int] = ()
     masks: torch.Tensor | None = None
     weights: torch.Tensor | None = None
     has_prior: bool = False
@@ -213,6 +215,7 @@ class Batcher:
             timesteps=timesteps,
             captions=captions,
             sizes=[self._sizes[index] for index in indices],
+            positions=[position for position, _ in places],
             masks=masks,
             weights=self._weights_of(indices),
             has_prior=has_prior,

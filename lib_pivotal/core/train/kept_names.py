@@ -12,7 +12,6 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 
@@ -76,11 +75,10 @@ class NameKeeper:
     """Makes the batches for the kept names.
 
     Args:
-        names: the kept names.
+        names: the kept names that captions may have.
         config: the settings.
         timestep_count: number of timesteps of the noise schedule.
-        items_per_step: number of trained items of a step in this process.
-        rank: index of this process.
+        samples_per_step: number of trained items of a step in all processes together.
         teacher: predicts what is to be kept.
     """
 
@@ -90,56 +88,65 @@ class NameKeeper:
         config: TrainConfig,
         *,
         timestep_count: int,
-        items_per_step: int,
-        rank: int,
+        samples_per_step: int,
         teacher: TeacherPrediction,
     ) -> None:
         self._names = list(names)
         self._config = config
         self._timestep_count = timestep_count
-        self._items_per_step = items_per_step
-        self._count = max(1, items_per_step // _SHARE)
-        self._first = _FIRST_POSITION + rank * self._count
+        self._count = max(1, samples_per_step // _SHARE)
+        self._weight = config.keep_names * samples_per_step / self._count
         trained = [name for concept in config.concepts for name in (concept.name, *concept.aliases) if name.strip()]
         longest_first = sorted(trained, key=len, reverse=True)
         self._trained = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)", re.IGNORECASE)
         self.teacher = teacher
 
-    def batch(self, step: int, trained: Batch) -> Batch:
-        """A batch for step ``step`` (0 …), with images of the step's first batch and noise of its own.
+    def batches(self, step: int, trained: Sequence[Batch]) -> list[Batch]:
+        """Batches for step ``step`` (0 …), with the image of every fourth trained item and noise of their own.
+
+        Which items these are depends on their positions in the whole step, so that several processes do together what
+        one would do; a process whose items are not among them has no batches.
 
         Args:
             step: number of the step.
-            trained: that batch.
+            trained: its batches in this process.
         """
-        count = min(self._count, len(trained.captions))
-        shape = tuple(trained.latents.shape[1:])
+        by_shape: dict[tuple[int, ...], list[tuple[Batch, int]]] = {}
+        for batch in trained:
+            for index, position in enumerate(batch.positions):
+                if position % _SHARE == 0 and position // _SHARE < self._count:
+                    by_shape.setdefault(tuple(batch.latents.shape[1:]), []).append((batch, index))
+        size = self._config.batch_size
+        return [
+            self._batch(step, shape, items[start : start + size])
+            for shape, items in by_shape.items()
+            for start in range(0, len(items), size)
+        ]
+
+    def _batch(self, step: int, shape: tuple[int, ...], items: Sequence[tuple[Batch, int]]) -> Batch:
+        """A batch of items, each given by its batch and its index in there."""
         drawn = [
             item_noise(
-                item_seed(self._config.seed, step, self._first + place),
+                item_seed(self._config.seed, step, _FIRST_POSITION + batch.positions[index] // _SHARE),
                 shape,
                 self._timestep_count,
                 timestep_range=(self._config.min_timestep, self._config.max_timestep),
                 offset=self._config.noise_offset,
             )
-            for place in range(count)
+            for batch, index in items
         ]
-        device = trained.latents.device
-        weight = self._config.keep_names * self._items_per_step / count
-        return replace(
-            trained,
-            latents=trained.latents[:count],
+        latents = torch.stack([batch.latents[index] for batch, index in items])
+        device = latents.device
+        return Batch(
+            latents=latents,
             noise=to_device(torch.stack([item.noise for item, _ in drawn]), device),
             timesteps=to_device(torch.tensor([item.timestep for item, _ in drawn]), device),
             captions=[
-                self._renamed(caption, rng) for caption, (_, rng) in zip(trained.captions[:count], drawn, strict=True)
+                self._renamed(batch.captions[index], rng) for (batch, index), (_, rng) in zip(items, drawn, strict=True)
             ],
-            sizes=trained.sizes[:count],
-            masks=None,
-            weights=torch.full((count,), weight, device=device),
-            has_prior=False,
+            sizes=[batch.sizes[index] for batch, index in items],
+            weights=torch.full((len(items),), self._weight, device=device),
             is_kept=True,
-            negatives=(),
         )
 
     def _renamed(self, caption: str, rng: random.Random) -> str:

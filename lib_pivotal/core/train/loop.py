@@ -101,7 +101,7 @@ class Loop:
         batches = setup.batcher.step(step)
         if setup.keeper is not None:
             # kept_names.py
-            batches.append(setup.keeper.batch(step, batches[0]))
+            batches += setup.keeper.batches(step, batches)
         count = setup.batcher.items_per_step
         with fixed(setup.adapters):
             loss = torch.stack([self._backward(batch, count / len(batch.captions)) for batch in batches]).sum()

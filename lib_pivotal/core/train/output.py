@@ -17,7 +17,7 @@ from lib_pivotal.core.bundle.metadata import RunFacts, build_metadata, trigger_w
 from lib_pivotal.core.bundle.negative_lora import negative_path
 from lib_pivotal.core.bundle.writer import WrittenBundle, write_bundle
 from lib_pivotal.core.config.io import to_dict
-from lib_pivotal.core.config.negative import negative_names
+from lib_pivotal.core.config.negative import negative_names, negatives_of
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.bucket import bucket_for
 from lib_pivotal.core.errors import BundleError, PivotalError
@@ -134,7 +134,7 @@ class Output:
             path,
             step,
             words=trigger_words(self._setup.config, self._setup.kept),
-            negative_words=negative_names(self._setup.config.concepts),
+            negative_words=", ".join(negatives_of(self._setup.config.concepts, self._setup.kept)),
             preview=self._cover,
             replace_preview=self._may_write(path.with_suffix(".png")),
             claim=self._own.claim,

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from lib_pivotal.core.activations.lean import lean
-from lib_pivotal.core.config.negative import has_negatives
+from lib_pivotal.core.config.negative import has_negatives, negatives_of
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.dataset_report import DatasetReport
 from lib_pivotal.core.data.image_shares import ImageShares, share_images
@@ -202,7 +202,7 @@ def prepare(
         predict=_prediction(config, model, conditioner),
         prior=PriorPrediction(model, parts.adapters, has_emphasis=config.emphasis),
         without_lora=PriorPrediction(model, parts.adapters, parts.embeddings, has_emphasis=config.emphasis),
-        keeper=_keeper(config, model, parts, group),
+        keeper=_keeper(config, model, parts, samples),
         kept=parts.kept,
         teacher_adapters=parts.teacher,
         validation=_validation(config, model, data, parts, objective),
@@ -280,15 +280,16 @@ def _validation(
     return Validation(batches, model, predict, objective)
 
 
-def _keeper(config: TrainConfig, model: DiffusionModel, parts: TrainedParts, group: ProcessGroup) -> NameKeeper | None:
-    if not parts.kept or not parts.adapters:
+def _keeper(config: TrainConfig, model: DiffusionModel, parts: TrainedParts, samples: int) -> NameKeeper | None:
+    negatives = negatives_of(config.concepts, parts.kept)
+    names = [name for name in parts.kept if name not in negatives]
+    if not names or not parts.adapters:
         return None
     embeddings = EmbeddingWeights(parts.layout, {name: table.weight.detach() for name, table in parts.tables.items()})
     return NameKeeper(
-        list(parts.kept),
+        names,
         config,
         timestep_count=len(model.alphas_cumprod),
-        items_per_step=config.batch_size * config.accumulation,
-        rank=group.rank,
+        samples_per_step=samples,
         teacher=TeacherPrediction(model, parts.teacher, parts.adapters, embeddings, has_emphasis=config.emphasis),
     )
