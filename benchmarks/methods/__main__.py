@@ -49,7 +49,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("demo-out/methods"), help="folder for the results")
     parser.add_argument("--steps", type=int, default=250)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--only", help="a group of rows, or how a title begins; else all but norms at other rates")
+    parser.add_argument(
+        "--only", help="a group of rows, or how a title begins; else all but a few, such as norms at other rates"
+    )
     parser.add_argument("--workers", type=int, default=2, help="how many runs at a time")
     parser.add_argument("--row", help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)

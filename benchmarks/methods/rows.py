@@ -100,14 +100,16 @@ ROWS: dict[str, Row] = {
     "LoHa": Row("kinds", {"lora_kind": "loha"}),
     "attention": Row("layers", {"lora_layers": "attention"}),
     "cross_kv": Row("layers", {"lora_layers": "cross_kv", "conv_rank": 0}),
-    "cross_kv, prior": Row("layers", {"lora_layers": "cross_kv", "conv_rank": 0}, train=_train_regularized),
+    "cross_kv, prior": Row(
+        "layers", {"lora_layers": "cross_kv", "conv_rank": 0}, train=_train_regularized, is_extra=True
+    ),
     "no convolutions": Row("layers", {"conv_rank": 0}),
     "LoKr": Row("kinds", {"lora_kind": "lokr"}),
     "DoRA": Row("kinds", {"lora_kind": "dora"}),
     "prior": Row("knobs", train=_train_regularized),
     "noise offset": Row("knobs", {"noise_offset": 0.05}),
     "without the noisiest tenth": Row("knobs", {"max_timestep": 0.9}),
-    "without the finest tenth": Row("knobs", {"min_timestep": 0.1}),
+    "without the finest tenth": Row("knobs", {"min_timestep": 0.1}, is_extra=True),
     "pseudo-Huber": Row("knobs", {"huber_c": 0.1}),
     "debiased": Row("knobs", {"loss_weighting": "debiased"}),
     "no min-SNR": Row("knobs", {"loss_weighting": "none"}),
