@@ -190,7 +190,7 @@ def test_encoders_stay_on_the_device_while_captions_are_shuffled(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["fast", "save"])
-def test_what_is_predicted_beside_the_training_keeps_its_encodings_off_the_device_in_saving_mode(
+def test_other_predictions_than_the_trained_one_keep_their_encodings_off_the_device_in_saving_mode(
     tmp_path, monkeypatch, mode
 ):
     run(tmp_path, "old", unet_lr=1e-2)
@@ -198,7 +198,7 @@ def test_what_is_predicted_beside_the_training_keeps_its_encodings_off_the_devic
     moved = text_conditioner._moved
     monkeypatch.setattr(text_conditioner, "_moved", lambda text, device: places.append(device) or moved(text, device))
     model = ToyModel()
-    # On a machine without a GPU, it can be told from main memory by its number.
+    # Without a GPU, a number sets it apart from main memory.
     model.device = torch.device("cpu:0")
     config = toy_config(
         tmp_path / "data", memory=mode, start_from=str(tmp_path / "bundles" / "old.safetensors"), keep_names=1.0,

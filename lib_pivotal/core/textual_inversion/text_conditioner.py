@@ -53,7 +53,7 @@ class TextConditioner:
         adapters: trained adapters of the text encoders; may be empty.
         may_offload: whether to offload the text encoders once nothing that their output depends on is trained any more,
             and to cache what they have encoded in main memory.
-        caches_in_main_memory: whether to do only the latter, for encodings beside the trained ones.
+        caches_in_main_memory: whether to do only the latter, where another one decides about the former.
         encodes_twice: whether to encode again in the backward pass, so that offloaded text encoders need not be on the
             device in between.
         encoders: replacements for the model's own text encoders.

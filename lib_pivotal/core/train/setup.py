@@ -189,7 +189,7 @@ def prepare(
     optimizer = Optimizer(
         groups, clip_norm=config.clip_norm, uses_fp16=model.needs_loss_scaling, device=model.device, library=library
     )
-    beside: dict[str, bool] = {
+    options: dict[str, bool] = {
         "has_emphasis": config.emphasis, "caches_in_main_memory": placement.may_offload_text
     }  # fmt: skip
     graphs = None
@@ -203,9 +203,9 @@ def prepare(
         balances=balances,
         batcher=_batcher(config, model, data, shares, group, steps, samples),
         predict=_prediction(config, model, conditioner),
-        prior=PriorPrediction(model, parts.adapters, **beside),
-        without_lora=PriorPrediction(model, parts.adapters, parts.embeddings, **beside),
-        keeper=_keeper(config, model, parts, samples, beside),
+        prior=PriorPrediction(model, parts.adapters, None, **options),
+        without_lora=PriorPrediction(model, parts.adapters, parts.embeddings, **options),
+        keeper=_keeper(config, model, parts, samples, options),
         kept=parts.kept,
         teacher_adapters=parts.teacher,
         validation=_validation(config, model, data, parts, objective, placement),
