@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from lib_pivotal.core.bundle.negative_lora import NEGATIVE_LORA_KEY
+from lib_pivotal.core.families import FAMILIES
 from lib_pivotal.core.lora.adapter_set import AdapterSet
 from lib_pivotal.core.lora.naming import ldm_to_diffusers
 from lib_pivotal.core.lora.targets import lora_target
@@ -28,18 +29,25 @@ PATH = "input_blocks.1.1.transformer_blocks.0.attn1.to_q"
 COND, UNCOND = torch.randn(2, TOKENS, WIDTH), torch.randn(1, TOKENS, WIDTH)
 
 
+PLACES = {
+    "convolution": ("input_blocks.1.0.in_layers.2", lambda: torch.nn.Conv2d(WIDTH, WIDTH, 3, padding=1), "sd1"),
+    # Its levels have several transformer blocks.
+    "SDXL": ("input_blocks.4.1.transformer_blocks.1.attn2.to_k", lambda: torch.nn.Linear(WIDTH, WIDTH), "sdxl"),
+}
+
+
 class UNet(torch.nn.Module):
     """One layer at a place where UNets of the LDM layout have one; each row is changed by itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: str, layer: torch.nn.Module) -> None:
         super().__init__()
         owner: torch.nn.Module = self
-        *folders, name = PATH.split(".")
+        *folders, name = path.split(".")
         for folder in folders:
             owner.add_module(folder, torch.nn.Module())
             owner = getattr(owner, folder)
-        owner.add_module(name, torch.nn.Linear(WIDTH, WIDTH, bias=False))
-        self.layer = [getattr(owner, name)]
+        owner.add_module(name, layer)
+        self.layer = [layer]
 
     def forward(self, x: Any, timesteps: Any = None, context: Any = None, **_options: Any) -> Any:
         return self.layer[0](x)
@@ -48,9 +56,11 @@ class UNet(torch.nn.Module):
 class Session:
     """A webui with our hooks, a UNet, and a negative LoRA on disk."""
 
-    def __init__(self, webui: FakeWebui, folder: Path) -> None:
+    def __init__(self, webui: FakeWebui, folder: Path, place: str = "") -> None:
         torch.manual_seed(0)
-        self.webui, self.folder, self.unet = webui, folder, UNet().requires_grad_(False)
+        linear = (PATH, lambda: torch.nn.Linear(WIDTH, WIDTH, bias=False), "sd1")
+        self.path, layer, self.family = PLACES.get(place, linear)
+        self.webui, self.folder, self.unet = webui, folder, UNet(self.path, layer()).requires_grad_(False)
         self.networks, self.comments = webui.modules["networks"], []
         webui.modules["sd_models"].model_data.sd_model = types.SimpleNamespace(
             model=types.SimpleNamespace(diffusion_model=self.unet)
@@ -62,11 +72,11 @@ class Session:
 
     def write(self, name: str = "zog-neg", kind: str = "lora", **metadata: str) -> torch.Tensor:
         """Write a negative LoRA; returns its change of the layer's weight."""
-        target = lora_target("unet", ldm_to_diffusers(PATH), self.unet.layer[0], "sd1")
+        target = lora_target("unet", ldm_to_diffusers(self.path), self.unet.layer[0], self.family)
         adapters = AdapterSet.with_ranks("unet", [(target, 2)], 0.5, 1, torch.device("cpu"), kind=kind, lokr_factor=2)
         adapters.flat.values.data.normal_()
         tensors = adapters.state_dict()
-        values = {"ss_base_model_version": "sd_v1", NEGATIVE_LORA_KEY: "zog", **metadata}
+        values = {"ss_base_model_version": FAMILIES[self.family].base_version, NEGATIVE_LORA_KEY: "zog", **metadata}
         save_file(tensors, self.folder / f"{name}.safetensors", values)
         layer = adapters.layers[0]
         return layer.adapter.delta(layer.parameters, layer.target.module).detach()
@@ -94,8 +104,8 @@ class Session:
 
 
 @pytest.fixture
-def session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    made = Session(FakeWebui(monkeypatch), tmp_path)
+def session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest) -> Any:
+    made = Session(FakeWebui(monkeypatch), tmp_path, getattr(request, "param", ""))
     yield made
     made.negatives.remove()
     made.hooks.remove()
@@ -125,6 +135,21 @@ def test_only_the_last_rows_of_a_joint_batch_are_changed(session: Session, kind:
     assert_rows(session.changed(x, context=torch.cat([COND, UNCOND])), x, 0.5 * delta, [2])
     assert session.unet.state_dict().keys() == before.keys()
     assert all(torch.equal(value, before[name]) for name, value in session.unet.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", ["lora", "loha", "lokr"])
+@pytest.mark.parametrize("session", PLACES, indirect=True)
+def test_convolutions_and_layers_of_sdxl_are_changed_too(session: Session, kind: str) -> None:
+    delta, layer = session.write(kind=kind), session.unet.layer[0]
+    x = torch.randn(3, WIDTH, 5, 5) if delta.ndim == 4 else torch.randn(3, TOKENS, WIDTH)
+    plain = layer(x)
+    session.activate("zog-neg")
+    assert not session.comments
+    step()
+    found = session.unet(x, torch.zeros(3), context=torch.cat([COND, UNCOND]))
+    added = torch.conv2d(x, delta, padding=1) if delta.ndim == 4 else x @ delta.t()
+    expected = torch.cat([plain[:2], (plain + added)[2:]])
+    assert torch.allclose(found, expected, atol=1e-4) and not torch.allclose(found[2], plain[2], atol=1e-2)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -85,6 +86,17 @@ def test_any_number_of_processes_learns_the_same_and_continues_as_any_other(stea
     assert losses_of(outs["four"]) == pytest.approx(expected, rel=1e-3)
 
 
+def test_torchrun_starts_processes_that_learn_what_one_does(steady, tmp_path):
+    outs = [tmp_path / name for name in ("one", "two")]
+    train(1, ["train", str(steady(batch_size=2, steps=2)), "--out", str(outs[0])], tmp_path)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    config = str(steady(batch_size=1, steps=2))
+    command = [*launcher, "-m", "lib_pivotal", "train", config, "--out", str(outs[1]), "--device", "cpu"]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert losses_of(outs[1]) == pytest.approx(losses_of(outs[0]), rel=1e-3)
+
+
 def test_names_are_kept_in_two_processes_as_in_one(steady, tmp_path):
     train(1, ["train", str(steady(batch_size=1, steps=1)), "--out", str(tmp_path / "old")], tmp_path)
     added = {
@@ -113,20 +125,25 @@ def test_a_number_of_processes_that_the_samples_cannot_be_divided_among_is_refus
     assert len(losses_of(out)) == 1
 
 
-def test_a_killed_process_ends_all_of_them_and_what_was_trained_is_kept(steady, tmp_path):
-    out = tmp_path / "out"
-    processes = start(
-        2, ["train", str(steady(batch_size=1, steps=5000)), "--out", str(out), "--device", "cpu"], tmp_path
-    )
+@pytest.mark.parametrize(("killed", "save_every"), [(1, 0), (0, 0), (0, 1)])
+def test_a_killed_process_ends_all_of_them_and_what_was_trained_or_saved_is_kept(steady, tmp_path, killed, save_every):
+    out, config = tmp_path / "out", str(steady(batch_size=1, steps=5000, save_every=save_every))
+    processes = start(2, ["train", config, "--out", str(out), "--device", "cpu"], tmp_path)
     deadline = time.monotonic() + 240
     while not list(out.glob("runs/*/loss.csv")) or len(losses_of(out)) < 2:
         assert time.monotonic() < deadline and all(process.is_alive() for process in processes)
         time.sleep(0.1)
-    os.kill(processes[1].pid, signal.SIGKILL)
-    processes[0].join(120)
-    assert processes[0].exitcode == 2
+    left = 1 - killed
+    os.kill(processes[killed].pid, signal.SIGKILL)
+    processes[left].join(120)
+    assert processes[left].exitcode == 2
     (run,) = (out / "runs").iterdir()
-    assert load_newest(run / "states").step >= 2
-    assert (out / "hero.safetensors").exists()
-    message = (tmp_path / "output-0.txt").read_text()
-    assert "Another process of this run has ended" in message and "Traceback" not in message
+    # Only the first process writes.
+    if killed == 0 and not save_every:
+        assert not list(run.glob("states/*")) and not list(out.glob("*.safetensors"))
+    else:
+        assert load_newest(run / "states").step >= (1 if save_every else 2)
+        assert (out / "hero.safetensors").exists() == (killed == 1)
+    message = (tmp_path / f"output-{left}.txt").read_text()
+    # It also is the only one that reports; the launcher says which process was killed.
+    assert ("Another process of this run has ended" in message) == (killed == 1) and "Traceback" not in message

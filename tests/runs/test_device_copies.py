@@ -5,15 +5,19 @@ from __future__ import annotations
 import importlib
 
 import pytest
+from PIL import Image
 
+from lib_pivotal.core.config.schema import Concept, Subset
 from lib_pivotal.core.events import Control
 from lib_pivotal.core.process_group import SingleProcess
 from lib_pivotal.core.train.loop import Loop
 from lib_pivotal.core.train.setup import prepare
+from tests.runs.harness import folders, run
 from tests.unit.toy import ToyModel, toy_config, write_images
 
 _PLACES = (
     "lib_pivotal.core.train.batches",
+    "lib_pivotal.core.train.kept_names",
     "lib_pivotal.core.train.prediction",
     "lib_pivotal.core.textual_inversion.text_conditioner",
     "lib_pivotal.core.textual_inversion.conditioning",
@@ -61,6 +65,52 @@ def test_a_step_copies_its_random_numbers_its_places_and_its_tokens(folder, monk
     assert counts[:4] == [6] * 4
     # Once the embeddings are frozen, no tokens any more.
     assert counts[-1] == 4
+
+
+def kept(folder) -> dict:
+    """Settings that keep the name of a bundle."""
+    outcome, _ = run(toy_config(folder / "data", steps=1), folders(folder, "old"))
+    new = Concept("mib_y", vectors=1, aliases=("left",))
+    return {"start_from": str(outcome.bundle_path), "keep_names": 1.0, "concepts": (new,)}
+
+
+def masked(folder) -> dict:
+    """Settings with masks."""
+    Image.new("L", (64, 64), 128).save(folder / "data" / "01-masklabel.png")
+    return {"masks": "masklabel", "mask_floor": 0.1}
+
+
+def regularized(folder) -> dict:
+    """Settings by which half of the samples are predicted as before the training."""
+    write_images(folder / "others", 2, name="hat")
+    (folder / "others" / "00.png").unlink()
+    others = Subset(str(folder / "others"), kind="regularization")
+    return {"subsets": (Subset(str(folder / "data")), others), "regularization_share": 0.5,
+            "regularization_target": "prior", "data_folder": ""}  # fmt: skip
+
+
+MORE = {
+    # Places of the masks, and the masks, which are there.
+    "masks": (masked, 2),
+    # Also the tokens and vectors of the second prediction.
+    "masks and the rest": (lambda folder: {**masked(folder), "mask_prior": 0.5}, 4),
+    # Noise and timesteps, and the tokens and vectors of another batch.
+    "kept names": (kept, 4),
+    # What a second batch draws; its captions are not trained.
+    "prior": (regularized, 4),
+    "DoRA": (lambda _folder: {"lora_kind": "dora"}, 0),
+    "limit": (lambda _folder: {"max_weight_change": 0.01}, 0),
+}
+
+
+@pytest.mark.parametrize("name", MORE)
+def test_what_a_setting_copies_more_depends_neither_on_the_batch_nor_on_the_step(folder, monkeypatch, name):
+    settings, more = MORE[name]
+    changes = settings(folder)
+    small, large = (copies_per_step(folder, monkeypatch, batch_size=size, **changes) for size in (4, 16))
+    assert small == large
+    # In the first step, captions that never change are encoded.
+    assert small[1:7] == [6 + more] * 6
 
 
 def test_captions_that_are_not_trained_are_not_copied_again(folder, monkeypatch):

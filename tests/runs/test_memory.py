@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from lib_pivotal.core.bundle.file import read_bundle
+from lib_pivotal.core.config.schema import Concept
 from lib_pivotal.core.events import Control, MemoryEstimated, Warned
 from lib_pivotal.core.families import FAMILIES
+from lib_pivotal.core.process_group import SingleProcess
+from lib_pivotal.core.textual_inversion import text_conditioner
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.core.train import memory
 from lib_pivotal.core.train.memory import plan_memory
 from lib_pivotal.core.train.placement import Placement
 from lib_pivotal.core.train.run import Folders, train
+from lib_pivotal.core.train.setup import prepare
 from tests.unit.toy import ToyEncoder, ToyModel, toy_config, write_images
 
 GIB = 2**30
@@ -182,6 +187,38 @@ def test_parts_that_are_not_needed_make_room_for_the_vae(tmp_path, monkeypatch):
 def test_encoders_stay_on_the_device_while_captions_are_shuffled(tmp_path):
     model, _, _ = run(tmp_path, "mixed", memory="save", shuffle_tags=True)
     assert model.offloading.offloaded == {"vae"}
+
+
+@pytest.mark.parametrize("mode", ["fast", "save"])
+def test_other_predictions_than_the_trained_one_keep_their_encodings_off_the_device_in_saving_mode(
+    tmp_path, monkeypatch, mode
+):
+    run(tmp_path, "old", unet_lr=1e-2)
+    places = []
+    moved = text_conditioner._moved
+    monkeypatch.setattr(text_conditioner, "_moved", lambda text, device: places.append(device) or moved(text, device))
+    model = ToyModel()
+    # Without a GPU, a number sets it apart from main memory.
+    model.device = torch.device("cpu:0")
+    config = toy_config(
+        tmp_path / "data", memory=mode, start_from=str(tmp_path / "bundles" / "old.safetensors"), keep_names=1.0,
+        concepts=(Concept("mib_y", vectors=1, aliases=("left",)),), shuffle_tags=False, tag_dropout=0.0,
+        validation_share=0.2,
+    )  # fmt: skip
+    setup = prepare(config, model, cache=tmp_path / "cache", group=SingleProcess(), progress=lambda *_: None,
+                    stopped=lambda: False)  # fmt: skip
+    (batch,) = setup.keeper.batches(0, setup.batcher.step(0))
+    for table in setup.tables.values():
+        table.weight.requires_grad_(False)
+    with setup.attached():
+        for part in setup.adapters:
+            part.enabled = False
+        predictions = (setup.prior, setup.without_lora, setup.keeper.teacher)
+        for work in (*(lambda each=each: each(batch.latents, batch) for each in predictions), setup.validation.measure):
+            places.clear()
+            work()
+            assert places and set(places) == {torch.device("cpu" if mode == "save" else "cpu:0")}
+    assert model.offloading.offloaded == ({"vae"} if mode == "save" else set()), "the training may still need them"
 
 
 def test_estimate_and_peak_are_reported(tmp_path, monkeypatch):

@@ -52,7 +52,8 @@ class TextConditioner:
         embeddings: vectors of the embeddings; without any, names are plain text.
         adapters: trained adapters of the text encoders; may be empty.
         may_offload: whether to offload the text encoders once nothing that their output depends on is trained any more,
-            and to keep what they have encoded in main memory.
+            and to cache what they have encoded in main memory.
+        caches_in_main_memory: whether to do only the latter, where another one decides about the former.
         encodes_twice: whether to encode again in the backward pass, so that offloaded text encoders need not be on the
             device in between.
         encoders: replacements for the model's own text encoders.
@@ -66,6 +67,7 @@ class TextConditioner:
         adapters: Sequence[TrainedAdapters] = (),
         *,
         may_offload: bool = False,
+        caches_in_main_memory: bool = False,
         encodes_twice: bool = False,
         encoders: Sequence[TextEncoder] = (),
         has_emphasis: bool = False,
@@ -73,7 +75,7 @@ class TextConditioner:
         self._model = model
         self._may_offload = may_offload
         self._encodes_twice = encodes_twice
-        self._cached_on = torch.device("cpu") if may_offload else model.device
+        self._cached_on = torch.device("cpu") if may_offload or caches_in_main_memory else model.device
         self._encoders = encoders or model.text_encoders
         self._embeddings = embeddings or EmbeddingWeights()
         self._adapters = list(adapters)

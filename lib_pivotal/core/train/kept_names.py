@@ -43,6 +43,7 @@ class TeacherPrediction:
         adapters: the trained adapters, which may be attached.
         embeddings: has the kept vectors.
         has_emphasis: whether brackets in captions weigh tags.
+        caches_in_main_memory: see :class:`TextConditioner`.
     """
 
     def __init__(
@@ -53,9 +54,13 @@ class TeacherPrediction:
         embeddings: EmbeddingWeights,
         *,
         has_emphasis: bool,
+        caches_in_main_memory: bool = False,
     ) -> None:
         # Neither the kept vectors nor the teacher change, so encodings can be cached.
-        self._predict = CaptionPrediction(model, TextConditioner(model, embeddings, has_emphasis=has_emphasis))
+        conditioner = TextConditioner(
+            model, embeddings, has_emphasis=has_emphasis, caches_in_main_memory=caches_in_main_memory
+        )
+        self._predict = CaptionPrediction(model, conditioner)
         self._teacher = teacher
         self._adapters = adapters
 

@@ -113,6 +113,7 @@ class PriorPrediction:
         adapters: the trained adapters, which may be attached.
         embeddings: vectors of names that captions may have; None for captions without trained names.
         has_emphasis: whether brackets in captions weigh tags.
+        caches_in_main_memory: see :class:`TextConditioner`.
 
     Source: Kumari et al. 2022 regularize with images that the model itself generates,
     https://arxiv.org/abs/2212.04488; its prediction for a noisy image needs no generation.
@@ -125,8 +126,12 @@ class PriorPrediction:
         embeddings: EmbeddingWeights | None = None,
         *,
         has_emphasis: bool = False,
+        caches_in_main_memory: bool = False,
     ) -> None:
-        self._predict = CaptionPrediction(model, TextConditioner(model, embeddings, has_emphasis=has_emphasis))
+        conditioner = TextConditioner(
+            model, embeddings, has_emphasis=has_emphasis, caches_in_main_memory=caches_in_main_memory
+        )
+        self._predict = CaptionPrediction(model, conditioner)
         self._adapters = adapters
 
     @torch.no_grad()

@@ -189,6 +189,9 @@ def prepare(
     optimizer = Optimizer(
         groups, clip_norm=config.clip_norm, uses_fp16=model.needs_loss_scaling, device=model.device, library=library
     )
+    options: dict[str, bool] = {
+        "has_emphasis": config.emphasis, "caches_in_main_memory": placement.may_offload_text
+    }  # fmt: skip
     graphs = None
     # A graph replays what was at fixed addresses.
     if uses_graphs(config, model.device) and not placement.moves_trained_parts:
@@ -200,12 +203,12 @@ def prepare(
         balances=balances,
         batcher=_batcher(config, model, data, shares, group, steps, samples),
         predict=_prediction(config, model, conditioner),
-        prior=PriorPrediction(model, parts.adapters, has_emphasis=config.emphasis),
-        without_lora=PriorPrediction(model, parts.adapters, parts.embeddings, has_emphasis=config.emphasis),
-        keeper=_keeper(config, model, parts, samples),
+        prior=PriorPrediction(model, parts.adapters, None, **options),
+        without_lora=PriorPrediction(model, parts.adapters, parts.embeddings, **options),
+        keeper=_keeper(config, model, parts, samples, options),
         kept=parts.kept,
         teacher_adapters=parts.teacher,
-        validation=_validation(config, model, data, parts, objective),
+        validation=_validation(config, model, data, parts, objective, placement),
         objective=objective,
         adapters=parts.adapters,
         weight_changes=[WeightChange(part) for part in parts.adapters],
@@ -270,17 +273,25 @@ def _prediction(config: TrainConfig, model: DiffusionModel, conditioner: TextCon
 
 
 def _validation(
-    config: TrainConfig, model: DiffusionModel, data: TrainingData, parts: TrainedParts, objective: Objective
+    config: TrainConfig,
+    model: DiffusionModel,
+    data: TrainingData,
+    parts: TrainedParts,
+    objective: Objective,
+    placement: Placement,
 ) -> Validation | None:
     if not data.validation.images:
         return None
     # Its own conditioner, because the cache of the other one decides which captions are encoded together.
-    predict = _prediction(config, model, parts.conditioner(config, model))
+    conditioner = parts.conditioner(config, model, caches_in_main_memory=placement.may_offload_text)
+    predict = _prediction(config, model, conditioner)
     batches = validation_batches(data.validation, data.images, config, objective.timestep_count, model.device)
     return Validation(batches, model, predict, objective)
 
 
-def _keeper(config: TrainConfig, model: DiffusionModel, parts: TrainedParts, samples: int) -> NameKeeper | None:
+def _keeper(
+    config: TrainConfig, model: DiffusionModel, parts: TrainedParts, samples: int, options: Mapping[str, bool]
+) -> NameKeeper | None:
     negatives = negatives_of(config.concepts, parts.kept)
     names = [name for name in parts.kept if name not in negatives]
     if not names or not parts.adapters:
@@ -291,5 +302,5 @@ def _keeper(config: TrainConfig, model: DiffusionModel, parts: TrainedParts, sam
         config,
         timestep_count=len(model.alphas_cumprod),
         samples_per_step=samples,
-        teacher=TeacherPrediction(model, parts.teacher, parts.adapters, embeddings, has_emphasis=config.emphasis),
+        teacher=TeacherPrediction(model, parts.teacher, parts.adapters, embeddings, **options),
     )

@@ -42,7 +42,13 @@ class TrainedParts:
         return EmbeddingWeights(self.layout, {name: table.weight for name, table in self.tables.items()})
 
     def conditioner(
-        self, config: TrainConfig, model: DiffusionModel, *, may_offload: bool = False, encodes_twice: bool = False
+        self,
+        config: TrainConfig,
+        model: DiffusionModel,
+        *,
+        may_offload: bool = False,
+        encodes_twice: bool = False,
+        caches_in_main_memory: bool = False,
     ) -> TextConditioner:
         """What encodes captions with these parts; see :class:`TextConditioner`.
 
@@ -51,6 +57,7 @@ class TrainedParts:
             model: the borrowed model.
             may_offload: see :class:`TextConditioner`.
             encodes_twice: see :class:`TextConditioner`.
+            caches_in_main_memory: see :class:`TextConditioner`.
         """
         return TextConditioner(
             model,
@@ -58,6 +65,7 @@ class TrainedParts:
             [part for part in self.adapters if part.part not in ("unet", NEGATIVE)],
             may_offload=may_offload,
             encodes_twice=encodes_twice,
+            caches_in_main_memory=caches_in_main_memory,
             has_emphasis=config.emphasis,
         )
 
