@@ -92,7 +92,8 @@ def test_torchrun_starts_processes_that_learn_what_one_does(steady, tmp_path):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     config = str(steady(batch_size=1, steps=2))
     command = [*launcher, "-m", "lib_pivotal", "train", config, "--out", str(outs[1]), "--device", "cpu"]
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=240)
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     assert losses_of(outs[1]) == pytest.approx(losses_of(outs[0]), rel=1e-3)
 
