@@ -51,8 +51,9 @@ _stub("modules_forge")
 _stub("modules_forge.main_entry", refresh_model_loading_parameters=lambda: None)
 
 import torch  # noqa: E402
-from backend import memory_management, operations  # noqa: E402
+from backend import attention, memory_management, operations  # noqa: E402
 from backend.diffusion_engine import sd15, sd20, sdxl  # noqa: E402
+from backend.nn import unet  # noqa: E402
 from backend.nn.clip import IntegratedCLIP  # noqa: E402
 from backend.nn.unet import IntegratedUNet2DConditionModel  # noqa: E402
 from backend.nn.vae import IntegratedAutoencoderKL  # noqa: E402
@@ -66,8 +67,10 @@ from lib_pivotal.core.events import Control  # noqa: E402
 from lib_pivotal.core.lora.adapter_set import AdapterSet, attach  # noqa: E402
 from lib_pivotal.core.ports import EncodedText, ImageSize  # noqa: E402
 from lib_pivotal.core.textual_inversion.prompt_chunks import PromptChunker  # noqa: E402
+from lib_pivotal.host.forge import blocks  # noqa: E402
 from lib_pivotal.host.forge.family import require_trainable  # noqa: E402
 from lib_pivotal.host.forge.lease import borrow  # noqa: E402
+from lib_pivotal.host.forge.noise_schedule import noise_schedule_of  # noqa: E402
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "fp8": torch.float8_e4m3fn}
 ENGINES = {"sd1": sd15.StableDiffusion, "sd2": sd20.StableDiffusion2, "sdxl": sdxl.StableDiffusionXL}
@@ -250,13 +253,16 @@ def compare(engine: Any, model: Any, sampler: Any) -> dict[str, float]:
     return found
 
 
-def step(model: Any, enabled: bool, lora: Any, vectors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+def step(
+    model: Any, enabled: bool, lora: Any, vectors: dict[str, torch.Tensor], *, is_lean: bool = True
+) -> list[torch.Tensor]:
     """Gradients of all trained tensors in one step."""
     generator = torch.Generator().manual_seed(5)
     lora.flat.clear_gradient()
     for value in vectors.values():
         value.grad = None
-    with attach([lora]), model.checkpointing(enabled=enabled), lean(model.unet, model.autocast, saves=enabled):
+    leaner = lean(model.unet, model.autocast, saves=enabled) if is_lean else contextlib.nullcontext()
+    with attach([lora]), model.checkpointing(enabled=enabled), leaner:
         model.verify()
         condition = model.condition(_encoded(model, "probeword and more", vectors), 1, SIZES, [False])
         output = model.predict(torch.randn(1, 4, 16, 16, generator=generator), torch.tensor([10]), condition)
@@ -266,25 +272,39 @@ def step(model: Any, enabled: bool, lora: Any, vectors: dict[str, torch.Tensor])
 
 
 def gradients(model: Any) -> dict[str, float]:
-    """Every trained tensor has a gradient; recomputing does not change it; it is the slope of the loss."""
+    """Every trained tensor has a gradient, and neither recomputing nor layers that keep less change it."""
     generator = torch.Generator().manual_seed(9)
     vectors = {item.name: (torch.randn(2, item.width, generator=generator) * 0.2) for item in model.text_encoders}
     vectors = {name: value.requires_grad_(True) for name, value in vectors.items()}
     targets = model.lora_targets()
     lora = AdapterSet.with_ranks(
-        "all", [(target, 2) for target in targets if target.role != "other"], 0.5, 1, model.device
+        "unet", [(target, 2) for target in targets if target.role != "other"], 0.5, 1, model.device
     )
     with torch.no_grad():
         lora.flat.values.normal_(0, 0.05, generator=generator)
     plain, again = step(model, False, lora, vectors), step(model, True, lora, vectors)
+    keeping_all = step(model, False, lora, vectors, is_lean=False)
     scale = max(float(item.abs().max()) for item in plain)
     return {
         "leaves": len(plain),
         "without": sum(not bool(item.any()) for item in plain),
         "recomputed": max(_difference(a, b) for a, b in zip(plain, again, strict=True)) / scale,
+        "lean": max(_difference(a, b) for a, b in zip(plain, keeping_all, strict=True)) / scale,
         "keys": len({target.key for target in targets}),
         "targets": len(targets),
     }
+
+
+def recomputations(model: Any, vectors: dict[str, torch.Tensor]) -> int:
+    """How many blocks recompute their activations though nobody asks for it."""
+    original, calls = blocks.checkpoint, []
+    blocks.checkpoint = lambda *arguments, **options: calls.append(1) or original(*arguments, **options)
+    lora = AdapterSet.with_ranks("unet", [(model.lora_targets()[0], 2)], 0.5, 1, model.device)
+    try:
+        step(model, False, lora, vectors)
+    finally:
+        blocks.checkpoint = original
+    return len(calls)
 
 
 def refusals(engine: Any) -> dict[str, str]:
@@ -296,18 +316,21 @@ def refusals(engine: Any) -> dict[str, str]:
         "edm": (model.predictor, "prediction_type", "edm"),
         "nf4": (model, "storage_dtype", "nf4"),
         "gguf": (model, "storage_dtype", "gguf"),
-        "flux": (engine, f"is_{FAMILY}", False),
         "channels": (model.diffusion_model, "in_channels", 8),
     }
     for name, (owner, attribute, value) in changes.items():
         kept = getattr(owner, attribute)
         setattr(owner, attribute, value)
-        try:
-            require_trainable(engine, TrainConfig())
-        except HostError as error:
-            found[name] = f"{error.message} {error.hint}"
-        finally:
-            setattr(owner, attribute, kept)
+        found[name] = _refusal(engine)
+        setattr(owner, attribute, kept)
+    for kind in ("Flux", "StableDiffusion3"):
+        other = type(kind, (), {"sd_checkpoint_info": engine.sd_checkpoint_info})()
+        found[kind] = _refusal(other)
+    if FAMILY == "sdxl":
+        kept = engine.text_processing_engine_l
+        del engine.text_processing_engine_l
+        found["refiner"] = _refusal(engine)
+        engine.text_processing_engine_l = kept
     require_trainable(engine, TrainConfig())
     if STORAGE == "fp8":
         try:
@@ -317,12 +340,20 @@ def refusals(engine: Any) -> dict[str, str]:
     return found
 
 
-def _swapped(engine: Any) -> str:
-    """What is said when Forge can only swap the weights."""
-    original = memory_management.LoadedModel.model_load
+def _refusal(engine: Any) -> str:
+    try:
+        require_trainable(engine, TrainConfig())
+    except HostError as error:
+        return f"{error.message} {error.hint}"
+    return ""
 
-    def load(loaded: Any, *_: Any) -> Any:
-        return original(loaded, 0)
+
+def _swapped(engine: Any, times: int) -> str:
+    """What is said when Forge swaps the weights of as many models as given, one after the other."""
+    original, left = memory_management.LoadedModel.model_load, [0] * times
+
+    def load(loaded: Any, *arguments: Any) -> Any:
+        return original(loaded, left.pop()) if left else original(loaded, *arguments)
 
     memory_management.unload_all_models()
     memory_management.LoadedModel.model_load = load
@@ -346,6 +377,8 @@ def main() -> dict[str, Any]:
     originals = {
         id(block): type(block)._forward for block in _networks(engine)["unet"].modules() if hasattr(block, "_forward")
     }
+    # Another one than training uses.
+    unet.attention_function = attention.attention_basic
     with borrow(TrainConfig(), Control()) as borrowed:
         model = borrowed.model
         result["family"], result["v"] = model.family, model.is_v_prediction
@@ -361,13 +394,23 @@ def main() -> dict[str, Any]:
         result["base gradients"] = sum(item.grad is not None for item in parameters)
         exact = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2, 0)
         result["schedule"] = _difference(model.alphas_cumprod.double(), exact)
+        engine.model_config.ztsnr = True
+        result["last of zero terminal SNR"] = float(noise_schedule_of(engine)[-1])
+        engine.model_config.ztsnr = False
+        vectors = {item.name: torch.zeros(2, item.width, requires_grad=True) for item in model.text_encoders}
+        result["recomputed blocks"] = recomputations(model, vectors)
+        result["attention"] = unet.attention_function.__name__
+        result["live previews"] = sys.modules["modules.shared"].parallel_processing_allowed
         result["resolution"] = model.native_resolution
+    result["attention after"] = unet.attention_function.__name__
+    result["live previews after"] = sys.modules["modules.shared"].parallel_processing_allowed
     result["same"] = digests(engine) == before
     result["restored"] = not any(
         "_forward" in block.__dict__ for block in _networks(engine)["unet"].modules()
     ) and bool(originals)
     result["refusals"] = refusals(engine)
-    result["swapped"] = _swapped(engine)
+    result["swapped"] = _swapped(engine, 100)
+    result["swapped once"] = _swapped(engine, 1)
     result["same after refusal"] = digests(engine) == before
     return result
 

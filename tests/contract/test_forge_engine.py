@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.server import find_python, kind_of
+from tests.contract.host_tree import find_tree
+from tests.e2e.server import find_python, find_webui, kind_of
 
 _CHECKS = Path(__file__).with_name("forge_engine_checks.py")
 _CASES = ("sd1-fp16", "sdxl-fp8", "sd2-fp32")
@@ -19,10 +20,10 @@ _CASES = ("sd1-fp16", "sdxl-fp8", "sd2-fp32")
 
 def _forge() -> tuple[Path, Path]:
     """Source and interpreter of an installed Forge: ``$PIVOTAL_FORGE``, ``$PIVOTAL_WEBUI``, or the usual folder."""
-    chosen = os.environ.get("PIVOTAL_FORGE") or os.environ.get("PIVOTAL_WEBUI")
-    tree = Path(chosen) if chosen else Path.home() / "stable-diffusion-webui-forge"
-    python = find_python(tree) if kind_of(tree) == "forge" else None
-    if python is None:
+    chosen = find_webui()
+    tree = chosen if chosen and kind_of(chosen) == "forge" else find_tree("forge")
+    python = find_python(tree) if tree else None
+    if tree is None or python is None:
         message = "NO INSTALLED FORGE FOUND: the adapter was not run on Forge's own classes (set PIVOTAL_FORGE)."
         warnings.warn(message, stacklevel=1)
         pytest.skip(message)
@@ -60,9 +61,21 @@ def test_every_trained_tensor_has_a_gradient_and_no_weight_has_one(found: dict[s
         # Nothing reads the last layer of SDXL's first encoder: six Linear layers with two matrices each.
         assert found[name]["without"] == (12 if found["family"] == "sdxl" else 0)
         assert found[name]["recomputed"] < 1e-6
+        assert found[name]["lean"] == 0
         assert found[name]["keys"] == found[name]["targets"]
     assert found["again"] == found["gradients"]
     assert not found["trainable"] and not found["base gradients"]
+
+
+@pytest.mark.long
+def test_training_has_its_own_attention_and_recomputes_where_weights_are_cast_in_each_call(
+    found: dict[str, Any],
+) -> None:
+    assert (found["attention"], found["attention after"]) == ("attention_pytorch", "attention_basic")
+    # On a CPU, Forge computes in fp32.
+    assert (found["recomputed blocks"] > 5) == (not found["case"].endswith("fp32"))
+    assert not found["live previews"] and found["live previews after"]
+    assert 0 < found["last of zero terminal SNR"] < 1e-6
 
 
 @pytest.mark.long
@@ -77,8 +90,10 @@ def test_the_model_is_trained_without_the_last_generations_lora_and_comes_back(f
 def test_what_cannot_be_trained_is_refused_in_one_sentence(found: dict[str, Any]) -> None:
     words = {
         "inpainting": "is an inpainting model", "edm": "predictions of the kind edm", "nf4": "quantized to nf4",
-        "gguf": "quantized to gguf", "flux": "is a StableDiffusion", "channels": "another image",
+        "gguf": "quantized to gguf", "Flux": "is a Flux model", "StableDiffusion3": "is a StableDiffusion3 model", "channels": "another image",
     }  # fmt: skip
+    if found["family"] == "sdxl":
+        words["refiner"] = "is an SDXL refiner"
     if found["case"].endswith("fp8"):
         words["dora"] = "in fp8, from which a DoRA cannot be trained"
     assert set(found["refusals"]) == set(words)
@@ -86,4 +101,6 @@ def test_what_cannot_be_trained_is_refused_in_one_sentence(found: dict[str, Any]
         assert words[name] in text
     assert "too little free memory for the whole model" in found["swapped"]
     assert "GPU Weights" in found["swapped"]
+    # Unloading everything else was enough.
+    assert found["swapped once"] == ""
     assert found["same after refusal"]
