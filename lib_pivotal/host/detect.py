@@ -84,24 +84,26 @@ def _forge_or_reforge() -> tuple[ForgeHost | ReforgeHost | None, str]:
     """The same in Forge and its relatives.
 
     Host: modules_forge/forge_version.py, ``version``: ``2.0.1v1.10.1`` in Forge, ``1.0.0v2-v1.10.1RC`` in reForge,
-        ``0.0.17v1.8.0rc`` in old Forge, ``classic`` in Forge-Classic, ``neo`` in Forge-Neo; the part behind ``v1.`` is
-        A1111's.
+        ``0.0.17v1.8.0rc`` in old Forge, ``classic`` in Forge-Classic, ``neo`` in Forge-Neo, which has its number in
+        ``release``; the part behind ``v1.`` is A1111's.
     Host: the packages ``backend`` and ``ldm_patched``: Forge and Forge-Neo have the first one, the others the second.
     """
     module: Any = importlib.import_module("modules_forge.forge_version")
     version = str(module.version).partition("v1.")[0].rstrip("-")
-    supported = "Forge 2, reForge 1 and AUTOMATIC1111 1.6.1 to 1.10.1"
-    is_forge, is_reforge = version.startswith("2."), version.startswith("1.")
-    if not (is_forge or is_reforge):
+    supported = "Forge 2, Forge-Neo, reForge 1 and AUTOMATIC1111 1.6.1 to 1.10.1"
+    kinds = (("2.", "forge", "Forge"), ("neo", "forge-neo", "Forge-Neo"), ("1.", "reforge", "reForge"))
+    found = next(((kind, name) for start, kind, name in kinds if version.startswith(start)), None)
+    if found is None:
         return None, f"This webui is Forge {version}, and training is not supported in it yet; use {supported}."
-    name = "forge" if is_forge else "reforge"
-    missing = _missing(item for item in read_forge_contract() if name in item["hosts"])
+    kind, name = found
+    missing = _missing(item for item in read_forge_contract() if kind in item["hosts"])
     if missing:
         return None, f"This version of {name} is not supported. Missing in it: {', '.join(missing)}. Use {supported}."
-    if is_forge:
+    if kind != "reforge":
         from lib_pivotal.host.forge import make_host as make_forge
 
-        return make_forge(version), ""
+        number = str(getattr(module, "release", "")) if kind == "forge-neo" else version
+        return make_forge(f"{name} {number}".strip()), ""
     from lib_pivotal.host.reforge import make_host as make_reforge
 
     return make_reforge(version), ""

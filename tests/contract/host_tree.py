@@ -11,7 +11,7 @@ from typing import Any
 
 __all__ = ["complaint", "find_tree", "version_of"]
 
-_CHOSEN = {"forge": "PIVOTAL_FORGE", "reforge": "PIVOTAL_REFORGE"}
+_CHOSEN = {"forge": "PIVOTAL_FORGE", "forge-neo": "PIVOTAL_FORGE_NEO", "reforge": "PIVOTAL_REFORGE"}
 """Relative of A1111 → environment variable with the folder of an installed one."""
 
 
@@ -22,6 +22,7 @@ def find_tree(host: str) -> Path | None:
     if os.environ.get(_CHOSEN.get(host, "")):
         folders.append(Path(os.environ[_CHOSEN[host]]))
     folders += [home / f"stable-diffusion-webui-{name}" for name in (host, host.replace("forge", "Forge"))]
+    folders.append(home / f"sd-webui-{host}")
     return next((tree for tree in folders if (tree / "modules" / "processing.py").exists()), None)
 
 

@@ -71,7 +71,7 @@ def _version(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "name"), [("0.0.17v1.8.0rc", "Forge 0.0.17"), ("classic", "Forge classic"), ("neo", "Forge neo")]
+    ("version", "name"), [("0.0.17v1.8.0rc", "Forge 0.0.17"), ("classic", "Forge classic")]
 )
 def test_relatives_of_forge_that_cannot_train_are_named(
     monkeypatch: pytest.MonkeyPatch, version: str, name: str
@@ -80,12 +80,13 @@ def test_relatives_of_forge_that_cannot_train_are_named(
     host, reason = current_host()
     assert host is None
     assert reason.startswith(f"This webui is {name}, and training is not supported in it yet")
-    assert "Forge 2, reForge 1" in reason
+    assert "Forge 2, Forge-Neo, reForge 1" in reason
 
 
 @pytest.mark.parametrize(
     ("version", "missing"),
     [("2.0.1v1.10.1", "backend.memory_management.load_models_gpu"),
+     ("neo", "backend.memory_management.load_models_gpu"),
      ("1.0.0v2-v1.10.1RC", "ldm_patched.modules.model_management.load_models_gpu")],
 )  # fmt: skip
 def test_a_forge_that_lacks_something_is_refused_with_what_is_missing(

@@ -1,4 +1,4 @@
-"""Bundles in prompts on Forge, old Forge, reForge and Forge-classic: their source, and Forge's own text engine."""
+"""Bundles in prompts on Forge and its relatives: their source, and Forge's own text engine."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.contract.host_tree import complaint, find_tree
 
 _ROOT = Path(__file__).resolve().parents[2]
 _CONTRACT = _ROOT / "lib_pivotal" / "host" / "forge_contract.json"
-_HOSTS = ("forge", "forge-old", "forge-classic", "reforge")
-_LORA_FOLDERS = {"forge": "sd_forge_lora"}
+_HOSTS = ("forge", "forge-old", "forge-classic", "forge-neo", "reforge")
+_LORA_FOLDERS = {"forge": "sd_forge_lora", "forge-neo": "sd_forge_lora"}
 
 
 def tree_of(host: str) -> Path:

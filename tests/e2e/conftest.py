@@ -42,9 +42,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     cases, tree = sys.modules.get("tests.e2e.bundle_cases"), find_webui()
     if cases is None or not cases.RESULTS or tree is None:
         return
-    kind, version = kind_of(tree), version_of(tree)
-    width = max(map(len, cases.RESULTS))
+    kind = kind_of(tree)
     is_claimed = kind == "a1111"
+    version = version_of(tree) if is_claimed else ()
+    width = max(map(len, cases.RESULTS))
     title = f"Bundles in {kind}" + (f" {'.'.join(map(str, version))}" if is_claimed else "")
     terminalreporter.write_line(f"\n{title:<{width}} | expected of the webui alone | alone | with us")
     expected = {case.name: "fails" if case.fails_alone(version) else "holds" for case in cases.CASES}
@@ -135,7 +136,7 @@ def store(server: Webui) -> Iterator[Callable[[bool], None]]:
         pytest.skip("this webui has no fp8")
 
     def choose(wanted: bool) -> None:
-        if kind == "forge":
+        if kind in ("forge", "forge-neo"):
             server.post("/pivotal-test/store_in_eight_bits", {"wanted": wanted})
         else:
             server.post("/sdapi/v1/options", {"fp8_storage": "Enable" if wanted else "Disable"})

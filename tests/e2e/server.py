@@ -51,6 +51,7 @@ _ARGUMENTS = (
 _OWN_ARGUMENTS = {
     "a1111": "--no-download-sd-model --do-not-download-clip --no-half --use-cpu all",
     "forge": "--always-cpu",
+    "forge-neo": "--cpu",
     "reforge": "--no-download-sd-model --do-not-download-clip --always-cpu",
 }
 """Kind of webui → what it is started with in addition."""
@@ -82,9 +83,9 @@ def find_python(webui: Path) -> Path | None:
 
 
 def kind_of(webui: Path) -> str:
-    """``a1111``, ``forge`` or ``reforge``, from the packages in its source."""
+    """``a1111``, ``forge``, ``forge-neo`` or ``reforge``, from the packages in its source."""
     if (webui / "backend").is_dir():
-        return "forge"
+        return "forge-neo" if (webui / "backend" / "quant_ops.py").exists() else "forge"
     return "reforge" if (webui / "ldm_patched").is_dir() else "a1111"
 
 
@@ -114,6 +115,11 @@ def make_data_folder(
     settings["outdir_grids"] = str(folder / "grids")
     # reForge would download the decoder of its previews.
     settings["live_previews_enable"] = kind != "reforge"
+    if kind == "forge-neo":
+        # Without it, it takes the settings for those of an old version and waits for a key.
+        settings["VERSION_UID"] = "PY313"
+        # The others' default.
+        settings["CLIP_stop_at_last_layers"] = 1
     (folder / "config.json").write_text(json.dumps(settings))
 
 
@@ -143,7 +149,7 @@ class Webui:
             port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         options = [*_ARGUMENTS.split(), *_OWN_ARGUMENTS[self.kind].split()]
-        if self.kind == "forge":
+        if self.kind in ("forge", "forge-neo"):
             # Host: webui.py, ``allowed_paths``, Forge: Gradio 4 serves files of the data folder only, and the page's
             # own scripts are in the source.
             options += ["--gradio-allowed-path", str(tree)]

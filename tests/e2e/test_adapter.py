@@ -8,7 +8,7 @@ from tests.e2e.runs import assert_same, state_of
 from tests.e2e.server import Webui, find_webui, kind_of
 
 OWN_CLASSES = pytest.mark.a1111("compares with A1111's own classes; tests/contract/test_forge_engine.py has Forge's")
-NAMES = {"a1111": "A1111 1.", "forge": "Forge ", "reforge": "reForge "}
+NAMES = {"a1111": "A1111 1.", "forge": "Forge 2", "forge-neo": "Forge-Neo ", "reforge": "reForge "}
 
 
 def test_the_webui_is_recognized(webui: Webui) -> None:

@@ -14,6 +14,7 @@ from lib_pivotal.host.a1111.eight_bits import is_in_eight_bits
 from lib_pivotal.host.a1111.family import family_of, native_resolution, require_trainable, unet_of
 from lib_pivotal.host.a1111.noise_schedule import marks_of, noise_schedule_of
 from lib_pivotal.host.webui.checkpoint_choice import checkpoint_problems, loaded_model
+from lib_pivotal.host.webui.clip_skip import clip_skip_problems
 
 __all__ = ["StorageAdvice", "find_obstacles"]
 
@@ -95,7 +96,9 @@ def _loaded_model(model: Any, config: TrainConfig, require_trainable: Callable[[
         require_trainable(model)
     except HostError as error:
         return [Problem("checkpoint", "error", error.message, error.hint)]
-    problems = [*_mistaken_prediction(model), *family_hints(family_of(model), native_resolution(model), config)]
+    family = family_of(model)
+    problems = [*_mistaken_prediction(model), *family_hints(family, native_resolution(model), config)]
+    problems += clip_skip_problems(config, family)
     if config.noise_offset:
         # Reads the checkpoint's header.
         problems += check_schedule(config, noise_schedule_of(model).tolist())

@@ -44,11 +44,11 @@ class WebuiBundleTools:
             TypeError: it refused the file.
 
         Host: modules/safe.py, ``load``, A1111 1.6.1-1.10.1, Forge: None for a file it refuses; with
-            ``--disable-safe-unpickle`` it unpickles any file.
+            ``--disable-safe-unpickle`` it unpickles any file. Forge-Neo has no such flag.
         """
         from modules import safe, shared
 
-        if shared.cmd_opts.disable_safe_unpickle:
+        if getattr(shared.cmd_opts, "disable_safe_unpickle", False):
             raise ValueError("the webui was started with --disable-safe-unpickle")
         contents = safe.load(str(path), map_location="cpu")
         if not isinstance(contents, dict):

@@ -68,12 +68,15 @@ class LiveEncoders:
             which an encoder looks for its vectors; ``embedding_db.expected_shape`` may belong to another model.
         Host: modules/sd_hijack.py, ``hijack`` and ``undo_hijack``, A1111 1.6.1-1.10.1: exchange the encoders inside
             SDXL's conditioner, but not the conditioner, whenever weights are loaded into the same model.
+        Host: backend/diffusion_engine/base.py, ``ForgeDiffusionEngine``, Forge: no module; in Forge-Neo it has
+            ``cond_stage_model``, whose modules do not cut prompts into tokens.
         """
         from modules import sd_models
 
         model = sd_models.model_data.sd_model
         root = getattr(model, "cond_stage_model", None)
-        is_tree = hasattr(root, "modules")
+        has_engines = hasattr(model, "forge_objects") and not hasattr(model, "modules")
+        is_tree = hasattr(root, "modules") and not has_engines
         owner = root if is_tree else model
         if owner is None:
             return None

@@ -48,11 +48,9 @@ def common_store() -> Any:
     """The webui's store of embeddings for all models and encoders, or None if there is none.
 
     Host: modules/sd_hijack.py, ``model_hijack.embedding_db``, A1111 1.6.1-1.10.1, old Forge, reForge, Forge-classic:
-        one for all. Forge since August 2024 has one per text engine instead.
+        one for all. Forge since August 2024 has one per text engine instead, and Forge-Neo has no such module.
     """
-    from modules import sd_hijack
-
-    return getattr(sd_hijack.model_hijack, "embedding_db", None)
+    return getattr(getattr(_module("modules.sd_hijack"), "model_hijack", None), "embedding_db", None)
 
 
 def live_stores() -> list[Any]:

@@ -1,4 +1,4 @@
-"""Forge (since August 2024) as a host of the engine.
+"""Forge (since August 2024) and Forge-Neo as hosts of the engine.
 
 Status: careful, see tests/contract. Every assumption about the webui has a ``Host:`` line and an entry in
 ``host/forge_contract.json``.
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 __all__ = ["make_host"]
 
 
-def make_host(version: str = "") -> ForgeHost:
-    """The webui that this process runs in; call only when ``detect`` has found Forge.
+def make_host(name: str = "Forge") -> ForgeHost:
+    """The webui that this process runs in; call only when ``detect`` has found one of the two.
 
     Args:
-        version: to show to users, e.g. ``2.0.1``.
+        name: to show to users, with the version, e.g. ``Forge 2.0.1``.
     """
     from lib_pivotal.host.forge.host import ForgeHost
 
-    return ForgeHost(version)
+    return ForgeHost(name)

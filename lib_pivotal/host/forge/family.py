@@ -24,7 +24,8 @@ def unet_of(engine: Any) -> Any:
 def family_of(engine: Any) -> str:
     """Name of the loaded model's family, see ``core.families``; empty for other kinds of models.
 
-    Host: backend/diffusion_engine/base.py, ``is_sd1``, ``is_sd2``, ``is_sdxl``, Forge: set by each engine.
+    Host: backend/diffusion_engine/base.py, ``is_sd1``, ``is_sd2``, ``is_sdxl``, Forge: set by each engine. Forge-Neo
+        has no SD2.
     """
     return next((name for name in FAMILIES if getattr(engine, f"is_{name}", False)), "")
 
@@ -57,6 +58,7 @@ def _untrainable_kind(engine: Any) -> str:
     """What a model is that cannot be trained, such as "an SDXL refiner"; empty for one that can.
 
     Host: backend/diffusion_engine/base.py, ``is_inpaint``, Forge.
+    Host: backend/diffusion_engine/mugen.py, ``is_sdxl``, Forge-Neo: also for an SDXL with Flux's VAE.
     """
     name = family_of(engine)
     if not name:
@@ -69,8 +71,24 @@ def _untrainable_kind(engine: Any) -> str:
     model = engine.forge_objects_original.unet.model
     if model.diffusion_model.in_channels != model.diffusion_model.out_channels:
         return f"an {family.title} model whose UNet gets another image in addition"
+    if model.diffusion_model.in_channels != 4:
+        return f"an {family.title} model with {model.diffusion_model.in_channels} latent channels"
     kind = str(model.predictor.prediction_type)
     return "" if kind in ("epsilon", "v_prediction") else f"an {family.title} model with predictions of the kind {kind}"
+
+
+def _special_layers() -> str:
+    """How the UNet's layers compute if autograd cannot follow it; empty for the ordinary way.
+
+    Host: backend/args.py, ``dynamic_args``, Forge-Neo: ``ops`` is the name of the classes of layers, and ``nunchaku``
+        says that the UNet is quantized that way. In Forge it is a dict with neither.
+    """
+    from backend import args
+
+    if getattr(args.dynamic_args, "nunchaku", False):
+        return "Nunchaku"
+    name = str(getattr(args.dynamic_args, "ops", None) or "ForgeOperations")
+    return "" if name == "ForgeOperations" else name
 
 
 def require_trainable(engine: Any, config: TrainConfig) -> None:
@@ -96,6 +114,10 @@ def require_trainable(engine: Any, config: TrainConfig) -> None:
     if not isinstance(stored, torch.dtype):
         hint = "Set Diffusion in Low Bits at the top of the page to Automatic, and select a checkpoint in fp16 or fp8."
         raise HostError(f"The weights of {name} are quantized to {stored}, which cannot be trained.", hint=hint)
+    layers = _special_layers()
+    if layers:
+        hint = "Select a checkpoint in fp16, bf16 or fp8, and start the webui without --fast-fp8."
+        raise HostError(f"The webui computes {name} with {layers}, which has no gradients.", hint=hint)
     if stored.itemsize == 1 and config.lora_kind == "dora":
         hint = "Choose another kind of LoRA, or set Diffusion in Low Bits at the top of the page to Automatic."
         raise HostError(f"The weights of {name} are in fp8, from which a DoRA cannot be trained.", hint=hint)

@@ -1,4 +1,4 @@
-"""Forge as the session, the tab and the API see it."""
+"""Forge and Forge-Neo as the session, the tab and the API see it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,11 @@ __all__ = ["ForgeHost"]
 
 
 class ForgeHost(WebuiHost):
-    """Implements ``app.ports.AppHost`` for Forge since August 2024.
+    """Implements ``app.ports.AppHost`` for Forge since August 2024, and for Forge-Neo.
 
     Args:
-        version: the webui's version to show to users, e.g. ``2.0.1``.
+        name: of the webui, to show to users, e.g. ``Forge 2.0.1``.
     """
-
-    def __init__(self, version: str) -> None:
-        super().__init__(f"Forge {version}".strip())
 
     def taken_names(self) -> dict[str, str]:
         """Names of installed embeddings, lower case → file name; those that fit the loaded model.

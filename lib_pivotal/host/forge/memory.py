@@ -22,7 +22,7 @@ class ForgeMemory:
         engine: Forge's model.
 
     Host: backend/memory_management.py, ``load_models_gpu``, ``current_loaded_models``, ``LoadedModel.model_unload``,
-        Forge: loading any model may unload others, also those that are being trained.
+        Forge: loading any model may unload others, also those that are being trained; in Forge-Neo also parts of them.
     """
 
     def __init__(self, engine: Any) -> None:
@@ -55,17 +55,17 @@ class ForgeMemory:
         for part in self._offloaded - set(self._in_use):
             # A preview has loaded it.
             self._unload(part)
-        patchers = [self._patchers[part] for part in self._needed()]
+        needed = self._needed()
+        patchers = [self._patchers[part] for part in needed]
         memory_management.load_models_gpu(patchers)
-        if self._is_swapped(patchers):
+        if not self._are_whole(needed):
             self.free_everything()
             memory_management.load_models_gpu(patchers)
-        if self._is_swapped(patchers):
+        if not self._are_whole(needed):
             # Everything else was unloaded, so the next generation starts as usual.
             self.free_everything()
             text = "The GPU has too little free memory for the whole model, and training cannot swap weights."
-            hint = "Move GPU Weights at the top of the page to the right, or close other programs that use the GPU."
-            raise HostError(text, hint=hint)
+            raise HostError(text, hint=_more_memory())
         use_plain_tensors(*(patcher.model for patcher in patchers))
 
     def is_offloaded(self, part: ModelPart) -> bool:
@@ -93,7 +93,7 @@ class ForgeMemory:
         """Within the context a part is on the device; may be nested."""
         self._in_use.append(part)
         try:
-            if not self._is_loaded(part):
+            if not self._are_whole([part]):
                 self.settle()
             yield
         finally:
@@ -101,7 +101,7 @@ class ForgeMemory:
             if part in self._offloaded and part not in self._in_use:
                 self._unload(part)
             # Loading this part may have unloaded others.
-            if not all(self._is_loaded(other) for other in self._needed()):
+            if not self._are_whole(self._needed()):
                 self.settle()
 
     def _needed(self) -> list[ModelPart]:
@@ -115,8 +115,10 @@ class ForgeMemory:
         patcher = self._patchers[part]
         return next((item for item in memory_management.current_loaded_models if item.model is patcher), None)
 
-    def _is_loaded(self, part: ModelPart) -> bool:
-        return self._loaded(part) is not None
+    def _are_whole(self, parts: Sequence[ModelPart]) -> bool:
+        """Whether all weights of parts are on the device."""
+        loaded = [self._loaded(part) for part in parts]
+        return all(item is not None and not _is_swapped(item) for item in loaded)
 
     def _unload(self, part: ModelPart) -> None:
         from backend import memory_management
@@ -127,14 +129,26 @@ class ForgeMemory:
             loaded.model_unload()
             memory_management.soft_empty_cache()
 
-    @staticmethod
-    def _is_swapped(patchers: Sequence[Any]) -> bool:
-        """Whether some weights come from main memory in every step.
 
-        Host: backend/memory_management.py, ``model_accelerated``, Forge: then the weights of some modules stay there.
-        """
-        from backend import memory_management
+def _is_swapped(loaded: Any) -> bool:
+    """Whether some weights of a loaded model come from main memory in every step.
 
-        wanted = {id(patcher) for patcher in patchers}
-        loaded = memory_management.current_loaded_models
-        return any(item.model_accelerated for item in loaded if id(item.model) in wanted)
+    Host: backend/memory_management.py, ``LoadedModel.model_accelerated``, Forge: then the weights of some modules stay
+        there.
+    Host: backend/patcher/base.py, ``model_lowvram``, Forge-Neo: the same, as an attribute of the network.
+    """
+    return bool(getattr(loaded, "model_accelerated", False) or getattr(loaded.model.model, "model_lowvram", False))
+
+
+def _more_memory() -> str:
+    """How to give training more memory.
+
+    Host: modules_forge/main_entry.py, ``ui_forge_inference_memory``, Forge: "GPU Weights" at the top of the page;
+        Forge-Neo has no such slider.
+    """
+    from modules_forge import main_entry
+
+    close = "close other programs that use the GPU."
+    if hasattr(main_entry, "ui_forge_inference_memory"):
+        return f"Move GPU Weights at the top of the page to the right, or {close}"
+    return close.capitalize()

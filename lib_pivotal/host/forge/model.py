@@ -63,7 +63,7 @@ class ForgeModel:
         self.text_encoders = encoders_of(engine, family, config.clip_skip)
         self.offloading = memory
         vae = engine.forge_objects_original.vae.first_stage_model
-        self.vae = WebuiVae(vae, vae.scaling_factor, memory, in_fp32=family.needs_fp32_vae)
+        self.vae = WebuiVae(vae, _latent_scale(vae), memory, in_fp32=family.needs_fp32_vae)
         self._checked: dict[ModelPart, list[Any]] = {
             "unet": [self._unet],
             "text_encoders": [encoder.module for encoder in self.text_encoders],
@@ -185,6 +185,15 @@ class ForgeModel:
         if devices != {str(self.device)}:
             text = f"The webui runs the text encoder on {devices.pop()} and the UNet on {self.device}."
             raise HostError(text, hint="Start the webui with --always-gpu.")
+
+
+def _latent_scale(vae: Any) -> float:
+    """Factor from the VAE's latents to the UNet's.
+
+    Host: backend/nn/vae.py, ``IntegratedAutoencoderKL.scaling_factor``, Forge.
+    Host: backend/nn/_vae.py, ``ProcessLatent.latent_format``, Forge-Neo.
+    """
+    return float(vae.scaling_factor if hasattr(vae, "scaling_factor") else vae.latent_format.scale_factor)
 
 
 def _compute_dtype(precision: str, unet: Any, *, casts_weights: bool) -> torch.dtype:

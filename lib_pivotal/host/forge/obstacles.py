@@ -12,6 +12,7 @@ from lib_pivotal.core.train.model_checks import check_schedule, family_hints
 from lib_pivotal.host.forge.family import family_of, native_resolution, require_trainable
 from lib_pivotal.host.forge.noise_schedule import noise_schedule_of
 from lib_pivotal.host.webui.checkpoint_choice import checkpoint_problems
+from lib_pivotal.host.webui.clip_skip import clip_skip_problems
 
 __all__ = ["find_obstacles"]
 
@@ -55,7 +56,8 @@ def _loaded_model(engine: Any, config: TrainConfig) -> list[Problem]:
         require_trainable(engine, config)
     except HostError as error:
         return [Problem("checkpoint", "error", error.message, error.hint)]
-    problems = family_hints(family_of(engine), native_resolution(engine), config)
+    family = family_of(engine)
+    problems = [*family_hints(family, native_resolution(engine), config), *clip_skip_problems(config, family)]
     if config.noise_offset:
         problems += check_schedule(config, noise_schedule_of(engine).tolist())
     return problems

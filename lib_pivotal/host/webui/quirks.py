@@ -23,10 +23,12 @@ def records_embedding_hashes() -> bool:
     """Whether the webui records the hashes of embeddings while it encodes a prompt.
 
     Host: modules/sd_hijack.py, ``model_hijack.extra_generation_params``, A1111 1.6.1-1.10.1, old Forge, reForge: where
-        it does. Forge since August 2024 has no such attribute.
+        it does. Forge since August 2024 has no such attribute, and Forge-Neo no such module.
     """
-    from modules import sd_hijack
-
+    try:
+        from modules import sd_hijack
+    except ImportError:
+        return False
     return hasattr(sd_hijack.model_hijack, "extra_generation_params")
 
 

@@ -14,7 +14,7 @@ HIRES = {
     "hr_second_pass_steps": 1,
     "hr_upscaler": "Latent",
     "denoising_strength": 0.7,
-    **(_OF_FORGE if _TREE is not None and kind_of(_TREE) == "forge" else {}),
+    **(_OF_FORGE if _TREE is not None and kind_of(_TREE) in ("forge", "forge-neo") else {}),
 }
 _FIRST_CONDS = "hires_fix_use_firstpass_conds"
 """Host: modules/processing.py, the second pass's prompt is encoded with the first pass's LoRAs; A1111 1.6.1-1.10.1."""
