@@ -116,6 +116,13 @@ def test_a_lora_of_another_family_is_not_called_missing(session: _Session) -> No
     assert "not used" in comment
 
 
+def test_comments_are_in_the_log_for_users_of_the_webuis_api(
+    session: _Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "pivotal.prompts")
+    assert session.generate("a zog").comments == caplog.messages
+
+
 def test_there_are_no_comments_while_bundled_embeddings_are_off(session: _Session) -> None:
     session.generate("a zog", "A:1")
     session.options["pivotal_loader"] = False

@@ -84,26 +84,24 @@ def _write_configuration(checkpoint: Path, family: str) -> None:
     checkpoint.with_suffix(".yaml").write_text(text, encoding="utf-8")
 
 
-def _configuration(family: str, *, full_size: bool = False) -> dict[str, Any]:
+def _configuration(family: str) -> dict[str, Any]:
     """The family's own parameters, with a UNet whose levels are all as wide as the first one; SD2 with velocity."""
     from lib_pivotal.host.diffusers.shapes import unet_params
     from lib_pivotal.host.diffusers.standard import standard_config
 
     params: dict[str, Any] = standard_config(family)["model"]["params"]
-    if not full_size:
-        shape = unet_params(params)
-        shape["channel_mult"] = [1] * len(shape["channel_mult"])
+    shape = unet_params(params)
+    shape["channel_mult"] = [1] * len(shape["channel_mult"])
     return {**params, "parameterization": "v"} if family == "sd2" else params
 
 
-def write_checkpoint(path: Path, family: str, *, seed: int = 0, full_size: bool = False) -> None:
+def write_checkpoint(path: Path, family: str, *, seed: int = 0) -> None:
     """Write a checkpoint in fp16, in the webui's layout.
 
     Args:
         path: the file.
         family: name of the model's family, see ``core.families``.
         seed: of all weights.
-        full_size: whether the UNet's levels have their usual widths, too.
     """
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from safetensors.torch import save_file
@@ -112,7 +110,7 @@ def write_checkpoint(path: Path, family: str, *, seed: int = 0, full_size: bool 
     from lib_pivotal.host.diffusers.shapes import unet_params, unet_shape
 
     torch.manual_seed(seed)
-    shape = unet_shape(unet_params(_configuration(family, full_size=full_size)))
+    shape = unet_shape(unet_params(_configuration(family)))
     with torch.no_grad():
         unet, vae = UNet2DConditionModel.from_config(shape).half(), AutoencoderKL(**_VAE).half()
         tensors = to_ldm(unet.state_dict(), vae.state_dict(), {}, family)

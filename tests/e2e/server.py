@@ -90,7 +90,9 @@ def kind_of(webui: Path) -> str:
 
 
 def version_of(webui: Path) -> tuple[int, ...]:
-    """The webui's version from the head of its changelog."""
+    """The webui's version from the head of its changelog; that of A1111 on which Forge-Neo is based, which has none."""
+    if kind_of(webui) == "forge-neo":
+        return 1, 10
     found = re.search(r"(\d+)\.(\d+)(?:\.(\d+))?", (webui / "CHANGELOG.md").read_text(encoding="utf-8"))
     assert found, f"no version in {webui}"
     return tuple(int(number) for number in found.groups() if number)

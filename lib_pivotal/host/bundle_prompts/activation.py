@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from lib_pivotal.host.webui.quirks import load_network_reads_file, records_embed
 
 __all__ = ["add_activation_hooks", "options_by_label", "tagged_loras"]
 
+_log = logging.getLogger("pivotal.prompts")
 _TAGS = ("lora", "lyco")
 """Tags that name LoRAs; other tags may use the same labels.
 
@@ -82,8 +84,15 @@ def add_activation_hooks(hooks: Hooks, names: ActiveNames, negatives: NegativeLo
 
 
 def _comment(task: Any, notices: Iterable[str]) -> None:
+    """Put what the user must know next to the image, and into the log.
+
+    Host: modules/processing.py, ``StableDiffusionProcessing.comment``, A1111 1.6.1-1.10.1: the page shows it; the
+        webui's API does not return it.
+    """
     for notice in notices:
-        task.comment(notice)
+        text = printable(notice, None)
+        task.comment(text)
+        _log.info("%s", text)
 
 
 def options_by_label(data: Mapping[str, Iterable[Any]] | None) -> dict[str, NameOptions]:
@@ -114,20 +123,16 @@ def tagged_loras(text: str) -> list[TaggedLora]:
 
 
 def _follow(task: Any, names: ActiveNames, prompts: Sequence[str]) -> None:
-    """Bring the names up to date, and put what the user must know next to the image.
-
-    Host: modules/processing.py, ``StableDiffusionProcessing.comment``, A1111 1.6.1-1.10.1.
-    """
+    """Bring the names up to date, and tell the user what does not work as written."""
     table = names.sync()
     entries = {entry.name: entry for entry in table.entries}
     wanted = {*entries, *(notice.name for notice in table.notices)}
     mentioned = mentioned_names(prompts, wanted) if wanted else []
     for notice in table.notices:
         if not notice.name or notice.name in mentioned:
-            task.comment(printable(notice.text, None))
+            _comment(task, [notice.text])
     for name, label in names.inactive_names(prompts).items():
-        text = f"{name} is in the LoRA {label}, which is not in this prompt: it is plain text here."
-        task.comment(printable(text, None))
+        _comment(task, [f"{name} is in the LoRA {label}, which is not in this prompt: it is plain text here."])
     if not records_embedding_hashes():
         _add_hashes(task, [entries[name] for name in mentioned if name in entries])
 
@@ -192,12 +197,12 @@ def _comment_on_broken(task: Any, data: Any, names: ActiveNames) -> None:
     for label in options_by_label(data):
         path = find_file(label)
         if path is None and not comments_on_missing:
-            task.comment(printable(f"LoRA {label}: the webui has no LoRA of this name.", None))
+            _comment(task, [f"LoRA {label}: the webui has no LoRA of this name."])
         if path is not None and (label not in active or names.broken.has(path)):
             new_name = names.broken.new_name(path)
             renamed = f" and has renamed it to {new_name}" if new_name else ""
             text = f"LoRA {label}: the webui could not load {Path(path).name}{renamed}; see the console for the reason."
-            task.comment(printable(text, None))
+            _comment(task, [text])
 
 
 def _prompts(task: Any, data: Any) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from typing import Any
 
 import torch
@@ -84,10 +85,19 @@ def _of_forge(model: Any) -> dict[str, Any]:
     return {
         "attention": unet.attention_function.__name__,
         "reload": [processing.forge_model_reload.__name__, sd_models.forge_model_reload.__name__],
-        "merged": [len(item.lora_loader.backup) for item in (objects.unet, objects.clip.patcher)],
+        "merged": [len(_backup_of(item)) for item in (objects.unet, objects.clip.patcher)],
         "sigmas": digest(objects.unet.model.predictor.sigmas),
         "parameters": str(sd_models.model_data.forge_loading_parameters),
     }
+
+
+def _backup_of(patcher: Any) -> Any:
+    """Weights into which LoRAs are merged.
+
+    Host: backend/patcher/lora.py, ``LoraLoader.backup``, Forge; backend/patcher/base.py, ``ModelPatcher.backup``,
+        Forge-Neo.
+    """
+    return patcher.lora_loader.backup if hasattr(patcher, "lora_loader") else patcher.backup
 
 
 def dirty_model() -> dict[str, int]:
@@ -168,14 +178,16 @@ def store_in_eight_bits(wanted: bool) -> dict[str, bool]:
 def choose_on_the_page(checkpoint: str, low_bits: str) -> dict[str, bool]:
     """What choosing both at the top of Forge's page does.
 
-    Host: modules_forge/main_entry.py, ``checkpoint_change``, ``forge_unet_storage_dtype``, Forge.
+    Host: modules_forge/main_entry.py, ``checkpoint_change``, ``forge_unet_storage_dtype``, Forge: Forge-Neo also keeps
+        the choice for a preset of the page.
     """
     from modules import shared
     from modules_forge import main_entry
 
     shared.opts.set("forge_unet_storage_dtype", low_bits)
     main_entry.refresh_model_loading_parameters()
-    main_entry.checkpoint_change(checkpoint, save=False)
+    has_presets = "preset" in inspect.signature(main_entry.checkpoint_change).parameters
+    main_entry.checkpoint_change(checkpoint, *([None] if has_presets else []), save=False)
     return {"done": True}
 
 
