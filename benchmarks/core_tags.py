@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.baseline import baseline
 from benchmarks.cast import images_of
 from benchmarks.methods.measures import LOOKS
 from lib_pivotal.cli.train import train_run
@@ -25,7 +26,7 @@ from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.core_tags.suggestion import apply, suggest
 from lib_pivotal.core.core_tags.tag_classes import read_tag_classes
 from lib_pivotal.core.data.dataset_report import read_dataset
-from lib_pivotal.demo.__main__ import NAMES, demo_config
+from lib_pivotal.demo.__main__ import NAMES
 from lib_pivotal.demo.assets import materialize
 from lib_pivotal.demo.base_model.reader import read
 from lib_pivotal.demo.characters import write_dataset
@@ -53,7 +54,7 @@ def main() -> None:
     torch.set_num_threads(1)
     bases = materialize(options.out / "model")
     data = _write_data(options.out)
-    plain = dataclasses.replace(demo_config(bases.a, data, options.steps), batch_size=options.batch)
+    plain = dataclasses.replace(baseline(bases.a, data, options.steps), batch_size=options.batch)
     config = apply(plain, suggest(plain, read_dataset(plain).usable, read_tag_classes(_CLASSES)))
     for concept in config.concepts:
         _say(f"core tags of {concept.name}: {', '.join(concept.core_tags)}")

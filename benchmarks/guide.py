@@ -16,12 +16,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.baseline import baseline
 from benchmarks.cast import CAST, STYLE, images_of
 from benchmarks.cast import draw as draw_member
 from lib_pivotal.cli.train import train_run
 from lib_pivotal.core.bundle.file import Bundle, read_bundle
 from lib_pivotal.core.config.schema import Concept, TrainConfig
-from lib_pivotal.demo.__main__ import NAMES, demo_config
+from lib_pivotal.demo.__main__ import NAMES
 from lib_pivotal.demo.assets import Bases, materialize
 from lib_pivotal.demo.characters import Pose, write_dataset
 from lib_pivotal.demo.evaluate import Parts, parts_of
@@ -110,7 +111,7 @@ def _trained(bases: Bases, data: Path, concept: Concept, options: argparse.Names
     if done.exists():
         return read_bundle(done)
     config: TrainConfig = dataclasses.replace(
-        demo_config(bases.a, data, options.steps), concepts=(concept,), output_name=concept.name
+        baseline(bases.a, data, options.steps), concepts=(concept,), output_name=concept.name
     )
     outcome = train_run(config, (), options.out)
     if outcome.outcome != "done" or outcome.bundle_path is None:

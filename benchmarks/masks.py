@@ -3,7 +3,9 @@
 Two characters are drawn only on busy backgrounds of one color each, with captions that do not mention them. They are
 trained without masks and with masks, and the names alone are drawn. Prints how often the demo's reader finds the
 training background, how far the mean color of the border is from that of the training images, how often a background
-that the prompt asks for is drawn, and how often the character is recognized. A masked variant is FLOOR/SHARE: the
+that the prompt asks for is drawn, and how often the character is recognized; also how far the predictions for drawings
+without the characters move (drift), and how much lower the loss on held-out drawings of the characters is than with
+their initialization text on the unchanged model (gain). A masked variant is FLOOR/SHARE: the
 weight outside masks, and the share of samples trained without mask; FLOOR/SHARE/PRIOR also keeps what is outside with
 that weight.
 """
@@ -21,17 +23,19 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.baseline import baseline
+from benchmarks.methods.measures import mean_loss, write_scenes
 from lib_pivotal.cli.train import train_run
 from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.lora.adapter_set import attach
 from lib_pivotal.core.ports import SampleRequest
-from lib_pivotal.demo.__main__ import NAMES, demo_config
+from lib_pivotal.demo.__main__ import INIT_TEXT, NAMES
 from lib_pivotal.demo.assets import materialize
 from lib_pivotal.demo.base_model.reader import Reading, read
-from lib_pivotal.demo.characters import CHARACTERS
+from lib_pivotal.demo.characters import CHARACTERS, write_dataset
 from lib_pivotal.demo.draw import COLORS, SIDE, Canvas
-from lib_pivotal.demo.evaluate import parts_of
+from lib_pivotal.demo.evaluate import HeldOut, Parts, drift_of, held_out, parts_of
 from lib_pivotal.demo.world import POSITIONS, SIZES, darkened, place
 from lib_pivotal.host.diffusers.model import DiffusersModel, load_model
 from lib_pivotal.host.diffusers.sample import DiffusersSampler
@@ -133,6 +137,16 @@ def measured(model: DiffusersModel, bundle_path: Path, count: int, training: dic
     }
 
 
+def moved(model: DiffusersModel, bundle_path: Path, characters: HeldOut, unrelated: HeldOut) -> dict[str, float]:
+    """Drift on ``unrelated`` drawings in 1e-4, and gain on held-out drawings of the ``characters`` in %."""
+    parts = parts_of(read_bundle(bundle_path), model, embeddings=True, loras=["unet", "clip_l"])
+    before = mean_loss(model, characters, Parts({}, []), INIT_TEXT)
+    return {
+        "drift": 1e4 * float(drift_of(model, unrelated, unrelated.captions, parts).mean()),
+        "gain": 100 * (1 - mean_loss(model, characters, parts) / before),
+    }
+
+
 def _share(hits: Sequence[bool]) -> float:
     return 100 * float(np.mean(hits))
 
@@ -154,7 +168,12 @@ def main() -> None:
         images = {name: write_busy_images(out / "data" / name, name) for name in NAMES}
         training = {name: np.mean([border_color(image) for image in images[name]], axis=0) for name in NAMES}
         base = materialize(out / "model").a
-        plain = demo_config(base, out / "data", options.steps)
+        for name in NAMES:
+            write_dataset(out / "characters", name, "held_out")
+        write_scenes(out / "scenes", 64, seed=2)
+        model = load_model(base)
+        characters, unrelated = held_out(out / "characters", model), held_out(out / "scenes", model)
+        plain = baseline(base, out / "data", options.steps)
         variants = {"without masks": plain}
         for text in options.masked:
             floor, share, prior = map(float, f"{text}/0".split("/")[:3])
@@ -163,9 +182,9 @@ def main() -> None:
             )
         lines = []
         for number, (title, config) in enumerate(variants.items()):
-            # A model of its own for each, because a training leaves nothing behind that could be compared.
             bundle_path = trained(config, out / f"run-{number}")
-            values = measured(load_model(base), bundle_path, options.count, training)
+            values = measured(model, bundle_path, options.count, training)
+            values |= moved(model, bundle_path, characters, unrelated)
             lines.append(f"{title}: " + ", ".join(f"{what} {value:.0f}" for what, value in values.items()))
             sys.stdout.write(lines[-1] + "\n")
             sys.stdout.flush()

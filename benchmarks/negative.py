@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.baseline import baseline
 from benchmarks.cast import images_of
 from benchmarks.methods.measures import LOOKS
 from lib_pivotal.cli.train import train_run
@@ -33,7 +34,7 @@ from lib_pivotal.core.bundle.negative_lora import negative_path
 from lib_pivotal.core.config.negative import negative_name
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.lora.adapter_set import AdapterSet
-from lib_pivotal.demo.__main__ import NAMES, demo_config
+from lib_pivotal.demo.__main__ import NAMES
 from lib_pivotal.demo.assets import materialize
 from lib_pivotal.demo.base_model.reader import read
 from lib_pivotal.demo.characters import CHARACTERS, write_dataset
@@ -98,7 +99,7 @@ def _result(
     if not path.exists():
         shutil.rmtree(out, ignore_errors=True)
         _write_images(out / "data", count)
-        config = replace(demo_config(base, out / "data", options.steps), batch_size=4, seed=seed, **_METHODS[title])
+        config = replace(baseline(base, out / "data", options.steps), batch_size=4, seed=seed, **_METHODS[title])
         result = _measured(model, data, config, out, has_negatives=bool(_METHODS[title]))
         path.write_text(json.dumps(result))
     found: dict[str, float] = json.loads(path.read_text())

@@ -18,12 +18,13 @@ from typing import Any
 
 import torch
 
+from benchmarks.baseline import baseline
 from benchmarks.methods.measures import mean_loss, write_scenes
 from lib_pivotal.cli.train import train_run
 from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.config.schema import Subset
 from lib_pivotal.core.config.subset import REGULARIZATION
-from lib_pivotal.demo.__main__ import INIT_TEXT, NAMES, demo_config
+from lib_pivotal.demo.__main__ import INIT_TEXT, NAMES
 from lib_pivotal.demo.assets import materialize
 from lib_pivotal.demo.characters import write_dataset
 from lib_pivotal.demo.evaluate import Parts, drift_of, held_out, parts_of
@@ -66,7 +67,7 @@ def _measure(out: Path, steps: int, share: float, only: list[str] | None) -> Non
     _say("regularization          drift   unrelated loss   gain   seconds")
     chosen = {title: changes for title, changes in _variants(out).items() if only is None or title in only}
     for number, (title, changes) in enumerate(chosen.items()):
-        config = replace(demo_config(base, out / "data", steps), regularization_share=share, **changes)
+        config = replace(baseline(base, out / "data", steps), regularization_share=share, **changes)
         started = time.monotonic()
         outcome = train_run(config, (), out / f"run-{number}")
         if outcome.outcome != "done" or outcome.bundle_path is None:

@@ -18,11 +18,12 @@ from typing import Any
 import torch
 from transformers import CLIPTokenizer
 
+from benchmarks.baseline import baseline
 from benchmarks.methods.measures import mean_loss
 from lib_pivotal.cli.train import train_run
 from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.config.schema import TrainConfig
-from lib_pivotal.demo.__main__ import INIT_TEXT, NAMES, demo_config
+from lib_pivotal.demo.__main__ import INIT_TEXT, NAMES
 from lib_pivotal.demo.assets import materialize
 from lib_pivotal.demo.base_model.networks import make_text_encoder, make_unet
 from lib_pivotal.demo.base_model.train_unet import draw_latents, train_unet
@@ -113,7 +114,7 @@ def _gain(kind: str, rate: float, base: Path, out: Path, width: int, seed: int) 
 def _config(kind: str, rate: float, base: Path, data: Path, seed: int) -> TrainConfig:
     is_lora = kind == "LoRA"
     changes: dict[str, Any] = {"unet_lr": rate} if is_lora else {"embedding_lr": rate, "rank": 0}
-    plain = demo_config(base, data, _STEPS, is_control=is_lora)
+    plain = baseline(base, data, _STEPS, is_control=is_lora)
     return replace(plain, **changes, batch_size=4, conv_rank=0, text_encoder_rank=0, seed=seed, output_name="bundle")
 
 

@@ -8,10 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from benchmarks.baseline import baseline
 from lib_pivotal.cli.train import train_run
 from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.config.schema import Concept
-from lib_pivotal.demo.__main__ import INIT_TEXT, demo_config
+from lib_pivotal.demo.__main__ import INIT_TEXT
 from lib_pivotal.demo.assets import Bases, materialize
 from lib_pivotal.demo.characters import CHARACTERS, write_dataset
 from lib_pivotal.demo.evaluate import HeldOut, Parts, held_out, loss_of, parts_of
@@ -65,7 +66,7 @@ class World:
         path = folder / f"{title}.safetensors"
         if path.exists():
             return path
-        plain = demo_config(self.bases.a, self.out / "data", self.steps)
+        plain = baseline(self.bases.a, self.out / "data", self.steps)
         concepts = tuple(Concept(name, INIT_TEXT, vectors=8, stop_at=0.5) for name in names)
         subsets = plain.subsets
         if len(names) < len(NAMES):

@@ -9,6 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from benchmarks.baseline import baseline
 from benchmarks.methods.measures import write_scenes
 from lib_pivotal.cli.train import train_run
 from lib_pivotal.core.bundle.tools import split
@@ -16,7 +17,6 @@ from lib_pivotal.core.bundle.tools_add import pack
 from lib_pivotal.core.config.presets import find_preset
 from lib_pivotal.core.config.schema import Subset, TrainConfig
 from lib_pivotal.core.config.subset import REGULARIZATION
-from lib_pivotal.demo.__main__ import demo_config
 
 __all__ = ["BATCH", "ROWS", "Row"]
 
@@ -47,7 +47,7 @@ class Row:
 
     def run(self, checkpoint: Path, data: Path, out: Path, *, steps: int, seed: int) -> Path:
         """Train; returns the bundle."""
-        plain = demo_config(checkpoint, data, round(self.share_of_steps * steps), is_control=not self.has_names)
+        plain = baseline(checkpoint, data, round(self.share_of_steps * steps), is_control=not self.has_names)
         config = replace(plain, batch_size=BATCH, seed=seed, output_name="bundle", **self.changes)
         if self.stop_at is not None:
             config = replace(config, concepts=tuple(replace(item, stop_at=self.stop_at) for item in config.concepts))

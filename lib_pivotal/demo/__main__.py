@@ -10,6 +10,7 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -18,7 +19,9 @@ from lib_pivotal.cli.console import guarded, say
 from lib_pivotal.cli.main import reported
 from lib_pivotal.cli.train import train_run
 from lib_pivotal.core.bundle.file import read_bundle
-from lib_pivotal.core.config.schema import Concept, TrainConfig
+from lib_pivotal.core.config.io import read_dict
+from lib_pivotal.core.config.presets import with_preset
+from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.lora.adapter_set import attach
 from lib_pivotal.core.ports import SampleRequest
 from lib_pivotal.demo.assets import materialize
@@ -42,6 +45,7 @@ from lib_pivotal.host.diffusers.sample import DiffusersSampler
 
 INIT_TEXT = "circle"
 NAMES = tuple(CHARACTERS)[:2]
+PRESET = "character-sd1"
 _SAMPLE_STEPS = 20
 
 
@@ -101,23 +105,26 @@ def run(out: Path, steps: int) -> str:
 
 
 def demo_config(checkpoint: Path, data: Path, steps: int, *, is_control: bool = False) -> TrainConfig:
-    """Settings of the demo; the control has no concepts, so that its names are just rare words."""
-    return TrainConfig(
-        checkpoint=str(checkpoint),
-        concepts=() if is_control else tuple(Concept(name, INIT_TEXT, vectors=8, stop_at=0.5) for name in NAMES),
-        data_folder=str(data),
-        resolution=64,
-        steps=steps,
-        batch_size=8,
-        rank=8,
-        alpha=8.0,
-        conv_rank=8,
-        text_encoder_rank=4,
-        lora_start=0.4,
-        sample_every=0,
-        output_name="control" if is_control else "demo",
-        if_exists="overwrite",
-    )
+    """The preset that users choose for a character, at the size of the small model's images.
+
+    The control has no concepts, so that its names are just rare words.
+    """
+    values: dict[str, Any] = {
+        "checkpoint": str(checkpoint),
+        "concepts": [] if is_control else [{"name": name, "init_text": INIT_TEXT} for name in NAMES],
+        "data_folder": str(data),
+        "resolution": 64,
+        "steps": steps,
+        "batch_size": 8,
+        # The preset trains none; with one, the table can show every part of a bundle.
+        "text_encoder_rank": 4,
+        "sample_every": 0,
+        "output_name": "control" if is_control else "demo",
+        "if_exists": "overwrite",
+    }
+    config, problems = read_dict(with_preset(values, PRESET))
+    assert not problems, problems
+    return config
 
 
 def _write_data(out: Path) -> Path:

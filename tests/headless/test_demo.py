@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from lib_pivotal.core.bundle.file import read_bundle
+from lib_pivotal.core.config.presets import find_preset
 from lib_pivotal.core.events import Event, StepDone
 from lib_pivotal.demo import assets
 from lib_pivotal.demo.report import ROWS, claims
@@ -37,6 +39,19 @@ def test_the_demo_trains_measures_and_draws(tmp_path: Path, monkeypatch) -> None
     assert set(bundle.embeddings) == set(demo.NAMES)
     logs = sorted(path.read_text(encoding="utf-8") for path in tmp_path.glob("runs/*/log.txt"))
     assert len(logs) == 2, "each training has a guarded run folder of its own"
+
+
+def test_the_demo_trains_with_the_preset_for_characters() -> None:
+    from lib_pivotal.demo.__main__ import demo_config
+
+    preset = find_preset("character-sd1")
+    config = demo_config(Path("base"), Path("data"), 500)
+    changed = {name for name, value in preset.settings.items() if getattr(config, name) != value}
+    assert changed == {"steps", "resolution", "text_encoder_rank"}
+    for concept in config.concepts:
+        assert {name: getattr(concept, name) for name in preset.concept} == preset.concept
+    control = demo_config(Path("base"), Path("data"), 500, is_control=True)
+    assert replace(control, concepts=config.concepts, output_name=config.output_name) == config
 
 
 @needs_model

@@ -68,7 +68,8 @@ def _apply_patches(model: Any, objects: Any) -> None:
         from backend.memory_management import load_models_gpu
     else:
         from ldm_patched.modules.model_management import load_models_gpu
-    load_models_gpu([objects.unet, objects.clip.patcher])
-    if is_forge(model):
-        objects.unet.refresh_loras()
-        objects.clip.patcher.refresh_loras()
+    patchers = [objects.unet, objects.clip.patcher]
+    load_models_gpu(patchers)
+    for patcher in patchers:
+        # Forge-Neo and reForge have merged by now.
+        getattr(patcher, "refresh_loras", lambda: None)()
