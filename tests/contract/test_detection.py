@@ -70,9 +70,7 @@ def _version(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
         monkeypatch.setitem(sys.modules, name, module)
 
 
-@pytest.mark.parametrize(
-    ("version", "name"), [("0.0.17v1.8.0rc", "Forge 0.0.17"), ("classic", "Forge classic")]
-)
+@pytest.mark.parametrize(("version", "name"), [("0.0.17v1.8.0rc", "Forge 0.0.17"), ("classic", "Forge classic")])
 def test_relatives_of_forge_that_cannot_train_are_named(
     monkeypatch: pytest.MonkeyPatch, version: str, name: str
 ) -> None:

@@ -155,6 +155,8 @@ class Webui:
             # Host: webui.py, ``allowed_paths``, Forge: Gradio 4 serves files of the data folder only, and the page's
             # own scripts are in the source.
             options += ["--gradio-allowed-path", str(tree)]
+        # In Forge-Neo it is another one unless given.
+        options += ["--embeddings-dir", str(data / "embeddings")]
         command = [str(python), "launch.py", *options, "--data-dir", str(data), "--port", str(port)]
         command += arguments
         environment = {**os.environ, **_OFFLINE}

@@ -78,18 +78,21 @@ class Bench:
     @contextmanager
     def options(self, **values: Any) -> Iterator[None]:
         """Within the context the webui has these settings."""
-        before = self.webui.get("/sdapi/v1/options")
-        self.webui.post("/sdapi/v1/options", values)
+        before = self._choose(values)
         try:
             yield
         finally:
-            self.webui.post(
-                "/sdapi/v1/options", {name: before.get(name, _DEFAULTS.get(name, False)) for name in values}
-            )
+            self._choose({name: before.get(name, _DEFAULTS.get(name, False)) for name in values})
+
+    def _choose(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Change those settings that the webui has; returns all settings as they were."""
+        before = self.webui.get("/sdapi/v1/options")
+        self.webui.post("/sdapi/v1/options", {name: value for name, value in values.items() if name in before})
+        return before
 
     def start_afresh(self) -> None:
         """Remove the traces of earlier cases: the webui alone depends on its history."""
-        self.webui.post("/sdapi/v1/options", {"lora_in_memory_limit": 0})
+        self._choose({"lora_in_memory_limit": 0})
         if self.is_alone:
             self.generate("nothing")
         self.refresh()

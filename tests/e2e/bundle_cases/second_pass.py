@@ -8,13 +8,15 @@ from tests.e2e.server import find_webui, kind_of
 _OF_FORGE = {"hr_additional_modules": ["Use same choices"]}
 """Host: modules/processing.py, ``hr_additional_modules``, Forge: what the page sends; without it a second pass fails."""
 _TREE = find_webui()
+_KIND = kind_of(_TREE) if _TREE is not None else "a1111"
 HIRES = {
     "enable_hr": True,
     "hr_scale": 2,
     "hr_second_pass_steps": 1,
-    "hr_upscaler": "Latent",
+    # Forge-Neo has none for latents.
+    "hr_upscaler": "Nearest" if _KIND == "forge-neo" else "Latent",
     "denoising_strength": 0.7,
-    **(_OF_FORGE if _TREE is not None and kind_of(_TREE) in ("forge", "forge-neo") else {}),
+    **(_OF_FORGE if _KIND in ("forge", "forge-neo") else {}),
 }
 _FIRST_CONDS = "hires_fix_use_firstpass_conds"
 """Host: modules/processing.py, the second pass's prompt is encoded with the first pass's LoRAs; A1111 1.6.1-1.10.1."""

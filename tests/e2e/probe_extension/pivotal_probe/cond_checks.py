@@ -201,8 +201,15 @@ def loader_times(lora: str, met: list[str], rounds: int) -> dict[str, list[float
 
 
 def parse_infotext(text: str) -> dict[str, Any]:
-    """How the webui itself parses an infotext."""
-    from modules import generation_parameters_copypaste as reader
+    """How the webui itself parses an infotext.
+
+    Host: modules/generation_parameters_copypaste.py, ``parse_generation_parameters``, A1111 1.6.1-1.10.1, Forge:
+        modules/infotext_utils.py in Forge-Neo, and in newer versions of the others, too.
+    """
+    try:
+        from modules import infotext_utils as reader
+    except ImportError:
+        from modules import generation_parameters_copypaste as reader
 
     return {key: str(value) for key, value in reader.parse_generation_parameters(text).items()}
 

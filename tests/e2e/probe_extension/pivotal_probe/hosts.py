@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -49,6 +50,18 @@ def runner_without_scripts() -> Any:
 
     model = sd_models.model_data.sd_model
     return scripts.ScriptRunner() if hasattr(model, "forge_objects") and not is_forge(model) else None
+
+
+def load_loras(names: list[str], weight: float = 1.0) -> None:
+    """Have the Lora extension load LoRAs, all with one weight, and no others.
+
+    Host: extensions-builtin/sd_forge_lora/networks.py, ``load_networks``, Forge-Neo: takes no dimensions.
+    """
+    import networks
+
+    weights = [weight] * len(names)
+    takes_dimensions = "dyn_dims" in inspect.signature(inspect.unwrap(networks.load_networks)).parameters
+    networks.load_networks(names, weights, weights, *([[None] * len(names)] if takes_dimensions else []))
 
 
 def remove_merged(model: Any) -> None:

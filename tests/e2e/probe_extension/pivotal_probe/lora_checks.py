@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from lib_pivotal.core.lora.kinds import adapter_in_file
-from pivotal_probe.hosts import read_embeddings_again, remove_merged
+from pivotal_probe.hosts import load_loras, read_embeddings_again, remove_merged
 
 
 def lora_delta(name: str) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def lora_delta(name: str) -> dict[str, Any]:
 
     with call_queue.queue_lock, torch.no_grad():
         networks.list_available_networks()
-        networks.load_networks([name], [1.0], [1.0], [None])
+        load_loras([name])
         tensors = load_file(networks.available_networks[name].filename)
         found = {module.network_key.split(".")[0]: module for module in networks.loaded_networks[0].modules.values()}
         worst: dict[str, float] = {}
@@ -45,7 +45,7 @@ def lora_delta(name: str) -> dict[str, Any]:
             difference = float((theirs.reshape(ours.shape).float() - ours).abs().max()) / scale
             worst[kind] = max(worst.get(kind, 0.0), difference)
             count[kind] = count.get(kind, 0) + 1
-        networks.load_networks([], [], [])
+        load_loras([])
     return {"worst": worst, "count": count, "lost": lost}
 
 
@@ -75,12 +75,12 @@ def conds(prompt: str, lora: str = "", with_values: bool = False) -> dict[str, A
     with call_queue.queue_lock, torch.no_grad():
         networks.list_available_networks()
         # The weights of a LoRA must not act here: only its embeddings are compared.
-        networks.load_networks([lora] if lora else [], [0.0], [0.0], [None])
+        load_loras([lora] if lora else [], 0.0)
         # Forge calculates with the weights that the last generation left merged.
         remove_merged(shared.sd_model)
         given = prompt_parser.SdConditioning([prompt], width=64, height=64)
         cond = shared.sd_model.get_learned_conditioning(given)
-        networks.load_networks([], [], [])
+        load_loras([])
     parts = [cond[key] for key in sorted(cond)] if isinstance(cond, dict) else [cond]
     joined = torch.cat([part.flatten() for part in parts])
     values = {"values": joined.tolist()} if with_values else {}

@@ -9,7 +9,7 @@ import torch
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.events import Control
 from lib_pivotal.host.detect import current_host
-from pivotal_probe.hosts import merge_active, remove_merged
+from pivotal_probe.hosts import load_loras, merge_active, remove_merged
 from pivotal_probe.lora_checks import delta_of
 
 
@@ -35,7 +35,7 @@ def merged_delta(name: str) -> dict[str, Any]:
     count: dict[str, int] = {}
     model = sd_models.model_data.sd_model
     with call_queue.queue_lock, torch.no_grad():
-        networks.load_networks([name], [1.0], [1.0], [None])
+        load_loras([name])
         merge_active(model)
         for key, weight in before.items():
             ours = delta_of(
@@ -50,7 +50,7 @@ def merged_delta(name: str) -> dict[str, Any]:
             kind = f"{part} {'linear' if weight.ndim == 2 else 'conv'}"
             worst[kind] = max(worst.get(kind, 0.0), float((theirs - ours.reshape(theirs.shape)).abs().max()) / scale)
             count[kind] = count.get(kind, 0) + 1
-        networks.load_networks([], [], [], [])
+        load_loras([])
         remove_merged(model)
     return {"worst": worst, "count": count, "lost": [key for key in keys if key not in before]}
 
