@@ -19,6 +19,8 @@ Version = tuple[int, ...]
 ALWAYS: Version = (0,)
 BUNDLES: Version = (1, 7)
 """The first webui that reads bundles at all."""
+_MISSING = {"forge-neo": ("lora_in_memory_limit", "sd_checkpoints_limit")}
+"""Kind of webui → settings that it does not have."""
 _DEFAULTS = {"pivotal_loader": True, "pivotal_loader_takes_over": True, "lora_in_memory_limit": 0, "sd_lora": "None"}
 """Of settings that the API of 1.6 and 1.7 leaves out until they are changed."""
 
@@ -85,9 +87,10 @@ class Bench:
             self._choose({name: before.get(name, _DEFAULTS.get(name, False)) for name in values})
 
     def _choose(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Change those settings that the webui has; returns all settings as they were."""
+        """Change those settings that the webui has; returns the settings as they were, some without the defaults."""
         before = self.webui.get("/sdapi/v1/options")
-        self.webui.post("/sdapi/v1/options", {name: value for name, value in values.items() if name in before})
+        missing = _MISSING.get(self.webui.kind, ())
+        self.webui.post("/sdapi/v1/options", {name: value for name, value in values.items() if name not in missing})
         return before
 
     def start_afresh(self) -> None:

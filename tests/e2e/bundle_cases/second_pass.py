@@ -14,7 +14,7 @@ HIRES = {
     "hr_scale": 2,
     "hr_second_pass_steps": 1,
     # Forge-Neo has none for latents.
-    "hr_upscaler": "Nearest" if _KIND == "forge-neo" else "Latent",
+    "hr_upscaler": "None" if _KIND == "forge-neo" else "Latent",
     "denoising_strength": 0.7,
     **(_OF_FORGE if _KIND in ("forge", "forge-neo") else {}),
 }
