@@ -235,8 +235,10 @@ def left_loras(engine: Any) -> dict[str, Any]:
         with without_memory(swapped):
             leave_lora(engine, in_every_step=in_every_step)
             with_lora = generated(engine)
-        swapped_layers = _swapped_layers(engine)
+        swapped_layers = [_swapped_layers(engine)]
         with borrow(TrainConfig(), Control()) as borrowed:
+            # Before the webui itself repairs anything.
+            swapped_layers.append(_swapped_layers(engine))
             is_same = digests(engine) == before
             without_lora = generated(engine)
             borrowed.model.offloading.settle()
@@ -244,13 +246,16 @@ def left_loras(engine: Any) -> dict[str, Any]:
                 "changes": [_difference(a, b) for a, b in zip(with_lora, plain, strict=True)],
                 "left": [_difference(a, b) for a, b in zip(without_lora, plain, strict=True)],
                 "same": is_same and digests(engine) == before,
-                "swapped": [swapped_layers, _swapped_layers(engine)],
+                "swapped": swapped_layers,
             }
     return found
 
 
 def _swapped_layers(engine: Any) -> int:
-    """Host: backend/memory_management.py and backend/patcher/base.py, ``prev_parameters_manual_cast``, Forge."""
+    """Layers of the UNet that are prepared to take their weights from main memory, or a LoRA, in every step.
+
+    Host: backend/memory_management.py, ``prev_parameters_manual_cast``, Forge; backend/patcher/base.py, Forge-Neo.
+    """
     return sum(hasattr(module, "prev_parameters_manual_cast") for module in _networks(engine)["unet"].modules())
 
 
