@@ -1,4 +1,7 @@
-"""Our adapter on small models made of Forge's own classes, in Forge's own Python, of every family and kind of storage."""
+"""Our adapter on small models made of Forge's and Forge-Neo's own classes, in their own Python.
+
+The cases have every family and kind of storage.
+"""
 
 from __future__ import annotations
 
@@ -15,34 +18,41 @@ from tests.contract.host_tree import find_tree
 from tests.e2e.server import find_python, find_webui, kind_of
 
 _CHECKS = Path(__file__).with_name("forge_engine_checks.py")
-_CASES = ("sd1-fp16", "sdxl-fp8", "sd2-fp32")
+_CASES = {
+    "forge": ("sd1-fp16", "sdxl-fp8", "sd2-fp32"),
+    # It has no SD2.
+    "forge-neo": ("sd1-fp16", "sdxl-fp8", "sdxl-fp32"),
+}
+_VARIABLES = {"forge": "PIVOTAL_FORGE", "forge-neo": "PIVOTAL_FORGE_NEO"}
 
 
-def _forge() -> tuple[Path, Path]:
-    """Source and interpreter of an installed Forge: ``$PIVOTAL_FORGE``, ``$PIVOTAL_WEBUI``, or the usual folder."""
+def _installed(kind: str) -> tuple[Path, Path]:
+    """Source and interpreter of an installed webui: ``$PIVOTAL_WEBUI``, ``$PIVOTAL_FORGE…``, or the usual folder."""
     chosen = find_webui()
-    tree = chosen if chosen and kind_of(chosen) == "forge" else find_tree("forge")
+    tree = chosen if chosen and kind_of(chosen) == kind else find_tree(kind)
     python = find_python(tree) if tree else None
     if tree is None or python is None:
-        message = "NO INSTALLED FORGE FOUND: the adapter was not run on Forge's own classes (set PIVOTAL_FORGE)."
+        name = _VARIABLES[kind]
+        message = f"NO INSTALLED {kind.upper()} FOUND: the adapter was not run on its own classes (set {name})."
         warnings.warn(message, stacklevel=1)
         pytest.skip(message)
     return tree, python
 
 
-@pytest.fixture(scope="module", params=_CASES)
+@pytest.fixture(scope="module", params=[(kind, case) for kind, cases in _CASES.items() for case in cases], ids="-".join)
 def found(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """What the checks have found for one family and kind of storage."""
-    tree, python = _forge()
-    command = [str(python), str(_CHECKS), str(tree), *request.param.split("-")]
+    """What the checks have found for one webui, family and kind of storage."""
+    kind, case = request.param
+    tree, python = _installed(kind)
+    command = [str(python), str(_CHECKS), str(tree), *case.split("-")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert result.returncode == 0, result.stderr[-4000:]
-    return {"case": request.param, **json.loads(result.stdout.splitlines()[-1])}
+    return {"kind": kind, "case": case, **json.loads(result.stdout.splitlines()[-1])}
 
 
 @pytest.mark.long
-def test_our_numbers_are_forges(found: dict[str, Any]) -> None:
+def test_our_numbers_are_the_webuis(found: dict[str, Any]) -> None:
     assert found["family"] == found["case"].split("-")[0]
     assert found["v"] == (found["family"] == "sd2")
     assert found["resolution"] == {"sd1": 512, "sd2": 768, "sdxl": 1024}[found["family"]]
@@ -72,7 +82,7 @@ def test_training_has_its_own_attention_and_recomputes_where_weights_are_cast_in
     found: dict[str, Any],
 ) -> None:
     assert (found["attention"], found["attention after"]) == ("attention_pytorch", "attention_basic")
-    # On a CPU, Forge computes in fp32.
+    # On a CPU, both webuis compute in fp32.
     assert (found["recomputed blocks"] > 5) == (not found["case"].endswith("fp32"))
     assert not found["live previews"] and found["live previews after"]
     assert 0 < found["last of zero terminal SNR"] < 1e-6
@@ -87,20 +97,50 @@ def test_the_model_is_trained_without_the_last_generations_lora_and_comes_back(f
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("way", ["merged", "computed", "swapped"])
+def test_nothing_is_left_of_a_lora_however_it_was_applied(found: dict[str, Any], way: str) -> None:
+    """Merged, computed in every step, or with weights in main memory; the webui's own numbers show what is left."""
+    lora = found["loras"][way]
+    assert all(change > 1e-4 for change in lora["changes"])
+    assert not any(lora["left"])
+    assert lora["same"]
+    assert (lora["swapped"][0] > 100) == (way == "swapped")
+    assert lora["swapped"][1] == 0
+
+
+@pytest.mark.long
+def test_weights_that_the_webui_has_moved_to_main_memory_are_loaded_again(found: dict[str, Any]) -> None:
+    """As after a preview that needed the memory; gradients are compared by another test."""
+    swapped, swapped_after = found["partly unloaded"]
+    assert swapped > 20
+    assert swapped_after == 0
+    assert "too little free memory for the whole model" in found["unloaded for good"]
+
+
+@pytest.mark.long
 def test_what_cannot_be_trained_is_refused_in_one_sentence(found: dict[str, Any]) -> None:
+    is_neo = found["kind"] == "forge-neo"
     words = {
-        "inpainting": "is an inpainting model", "edm": "predictions of the kind edm", "nf4": "quantized to nf4",
+        "inpainting": "is an inpainting model", "nf4": "quantized to nf4",
+        "prediction": f"predictions of the kind {'const' if is_neo else 'edm'}",
         "gguf": "quantized to gguf", "Flux": "is a Flux model", "StableDiffusion3": "is a StableDiffusion3 model", "channels": "another image",
     }  # fmt: skip
     if found["family"] == "sdxl":
         words["refiner"] = "is an SDXL refiner"
     if found["case"].endswith("fp8"):
         words["dora"] = "in fp8, from which a DoRA cannot be trained"
+    if is_neo:
+        words |= {"fast fp8": "with ForgeOperationsFP8, which has no gradients", "nunchaku": "with Nunchaku"}
+    if is_neo and found["family"] == "sdxl":
+        words["mugen"] = "is an SDXL model with 32 latent channels"
     assert set(found["refusals"]) == set(words)
     for name, text in found["refusals"].items():
         assert words[name] in text
-    assert "too little free memory for the whole model" in found["swapped"]
-    assert "GPU Weights" in found["swapped"]
+    remedy = (
+        "Close other programs that use the GPU." if is_neo else "Move GPU Weights at the top of the page to the right"
+    )
+    assert found["swapped"] == found["unloaded for good"]
+    assert f"too little free memory for the whole model, and training cannot swap weights. {remedy}" in found["swapped"]
     # Unloading everything else was enough.
     assert found["swapped once"] == ""
     assert found["same after refusal"]

@@ -148,7 +148,6 @@ def _more_memory() -> str:
     """
     from modules_forge import main_entry
 
-    close = "close other programs that use the GPU."
     if hasattr(main_entry, "ui_forge_inference_memory"):
-        return f"Move GPU Weights at the top of the page to the right, or {close}"
-    return close.capitalize()
+        return "Move GPU Weights at the top of the page to the right, or close other programs that use the GPU."
+    return "Close other programs that use the GPU."
