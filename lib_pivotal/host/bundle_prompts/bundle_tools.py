@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from lib_pivotal.host.bundle_prompts.install import active_names
 from lib_pivotal.host.webui import folders
@@ -44,13 +47,17 @@ class WebuiBundleTools:
             TypeError: it refused the file.
 
         Host: modules/safe.py, ``load``, A1111 1.6.1-1.10.1, Forge: None for a file it refuses; with
-            ``--disable-safe-unpickle`` it unpickles any file. Forge-Neo has no such flag.
+            ``--disable-safe-unpickle`` it unpickles any file. Forge-Neo has no such flag, and its ``load`` is pickle's
+            own, which runs whatever a file says; torch's reader for weights is used there.
         """
         from modules import safe, shared
 
         if getattr(shared.cmd_opts, "disable_safe_unpickle", False):
             raise ValueError("the webui was started with --disable-safe-unpickle")
-        contents = safe.load(str(path), map_location="cpu")
+        if safe.load is pickle.load:
+            contents = torch.load(path, map_location="cpu", weights_only=True)
+        else:
+            contents = safe.load(str(path), map_location="cpu")
         if not isinstance(contents, dict):
             raise TypeError("the webui's reader refused it")
         return contents
