@@ -160,7 +160,7 @@ def test_a_negative_lora_acts_on_the_negative_prompt_alone(webui: Webui, data: P
     assert difference(with_it, without) > 8
     assert difference(image("<lora:e2e_pair-neg:0>"), without) == 0
     if webui.kind != "forge-neo":
-        # In two calls instead of one, which is no choice in Forge-Neo.
+        # In two calls instead of one, which cannot be chosen in Forge-Neo.
         webui.post("/sdapi/v1/options", {"batch_cond_uncond": False})
         try:
             assert difference(image(tag), with_it) <= 2
