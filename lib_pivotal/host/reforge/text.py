@@ -8,12 +8,12 @@ import torch
 
 from lib_pivotal.core.families import TextEncoderInfo
 from lib_pivotal.core.ports import EncodedText
-from lib_pivotal.host.a1111.text import Autocast, WebuiEncoder
+from lib_pivotal.host.a1111.text import Autocast, ClipEncoder
 
 __all__ = ["TransformersEncoder"]
 
 
-class TransformersEncoder(WebuiEncoder):
+class TransformersEncoder(ClipEncoder):
     """The encoder of SD2 and the second one of SDXL.
 
     Host: modules_forge/forge_clip.py, ``CLIP_SD_21_H``, ``CLIP_SD_XL_G``, reForge: ``wrapped`` holds tokenizer,
@@ -21,18 +21,10 @@ class TransformersEncoder(WebuiEncoder):
     """
 
     def __init__(self, wrapper: Any, info: TextEncoderInfo, autocast: Autocast) -> None:
-        self.module = wrapper.wrapped.transformer
-        self._tokenizer = wrapper.wrapped.tokenizer
-        self._has_pooled = info.has_pooled_text
-        self.start_id, self.end_id, self.pad_id = int(wrapper.id_start), int(wrapper.id_end), int(wrapper.id_pad)
         super().__init__(wrapper, info, autocast)
-
-    def tokenize(self, text: str) -> list[int]:
-        """Token ids of the literal text, of any length, without start and end tokens."""
-        return list(self._tokenizer([text], truncation=False, add_special_tokens=False)["input_ids"][0])
-
-    def _token_layer(self) -> Any:
-        return self.module.text_model.embeddings.token_embedding
+        self._has_pooled = info.has_pooled_text
+        # The padding of the second encoder is not the end token.
+        self.start_id, self.end_id, self.pad_id = int(wrapper.id_start), int(wrapper.id_end), int(wrapper.id_pad)
 
     def _read(self, ids: torch.Tensor) -> EncodedText:
         """Hidden states ``(N, 77, width)``, and with SDXL the pooled text ``(N, width)``.
