@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -17,8 +18,8 @@ _MAX_COLUMNS = 6
 _GRAY = (128, 128, 128)
 
 
-def arrange_samples(samples: Sequence[Mapping[str, Any]]) -> tuple[list[tuple[Any, str]], int]:
-    """The gallery's images with their captions, and its number of columns.
+def arrange_samples(samples: Sequence[Mapping[str, Any]]) -> tuple[list[tuple[str, str]], int]:
+    """Paths of the gallery's images with their captions, and its number of columns.
 
     Args:
         samples: ``step``, ``index``, ``prompt`` and ``path`` of each; one that is missing in a step leaves a gap, so
@@ -30,12 +31,24 @@ def arrange_samples(samples: Sequence[Mapping[str, Any]]) -> tuple[list[tuple[An
     rows_per_step = math.ceil(count / _MAX_COLUMNS)
     columns = math.ceil(count / rows_per_step)
     known = {(sample["step"], sample["index"]): sample for sample in samples}
-    images: list[tuple[Any, str]] = []
+    images: list[tuple[str, str]] = []
     for step in sorted({sample["step"] for sample in samples}, reverse=True):
         for index in range(columns * rows_per_step):
             sample = known.get((step, index))
             if sample is not None:
                 images.append((sample["path"], MESSAGES["sample"].format(**sample)))
             else:
-                images.append((Image.new("RGB", (64, 64), _GRAY), MESSAGES["no_sample"].format(step=step)))
+                images.append((_gap(Path(samples[0]["path"]).parent), MESSAGES["no_sample"].format(step=step)))
     return images, columns
+
+
+def _gap(folder: Path) -> str:
+    """A gray image among the samples.
+
+    Host: modules/ui_tempdir.py, ``save_pil_to_file``, Forge-Neo: an image that is not a file yet is written into the
+    folder for temporary images, which a fresh installation does not have; the whole answer would fail.
+    """
+    path = folder / "no-image.png"
+    if not path.exists():
+        Image.new("RGB", (64, 64), _GRAY).save(path)
+    return str(path)

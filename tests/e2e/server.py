@@ -122,6 +122,10 @@ def make_data_folder(
         settings["VERSION_UID"] = "PY313"
         # The others' default.
         settings["CLIP_stop_at_last_layers"] = 1
+        # Its page cannot show an image that is not saved: a fresh one lacks the folder for temporary images.
+        settings["samples_save"] = True
+        # Its page chooses the checkpoint of this preset, whatever is loaded.
+        settings["forge_checkpoint_sd"] = checkpoints[0].name
     (folder / "config.json").write_text(json.dumps(settings))
 
 
