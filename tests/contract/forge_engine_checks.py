@@ -47,8 +47,9 @@ _stub("modules.shared", opts=OPTIONS, state=STATE, parallel_processing_allowed=T
 _stub("modules.devices", torch_gc=lambda: None, device=None)
 DATA = types.SimpleNamespace(sd_model=None, forge_loading_parameters={"checkpoint_info": None})
 _stub(
-    "modules.sd_models", model_data=DATA, get_closet_checkpoint_match=lambda name: None, forge_model_reload=lambda: None
-)
+    "modules.sd_models", model_data=DATA, get_closet_checkpoint_match=lambda name: None, forge_model_reload=lambda: None,
+    checkpoints_list={"m": types.SimpleNamespace(title="m")}, checkpoint_aliases={},
+)  # fmt: skip
 _cached = {name: [None, None] for name in ("cached_c", "cached_uc", "cached_hr_c", "cached_hr_uc")}
 _task = type("Task", (), _cached)
 _stub(
@@ -78,8 +79,12 @@ from lib_pivotal.host.forge import blocks  # noqa: E402
 from lib_pivotal.host.forge.family import require_trainable  # noqa: E402
 from lib_pivotal.host.forge.lease import borrow  # noqa: E402
 from lib_pivotal.host.forge.noise_schedule import noise_schedule_of  # noqa: E402
+from lib_pivotal.host.forge.obstacles import find_obstacles  # noqa: E402
 
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "fp8": torch.float8_e4m3fn}
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "fp8": torch.float8_e4m3fn}
+# The only half precision in which a CPU can do everything; else the UNet computes in fp32, as both webuis do there.
+COMPUTED = torch.bfloat16 if STORAGE == "bf16" else torch.float32
+CLIP_SKIP = 2 if FAMILY == "sd1" else 1
 TOKENIZERS = {"sd1": "runwayml/stable-diffusion-v1-5", "sd2": "stabilityai/stable-diffusion-2-1", "sdxl": "stabilityai/stable-diffusion-xl-base-1.0"}  # fmt: skip
 TEXT = {"sd1": ["text_encoder"], "sd2": ["text_encoder"], "sdxl": ["text_encoder", "text_encoder_2"]}
 # More models than are ever loaded.
@@ -119,10 +124,10 @@ def _unet(context: int, storage: torch.dtype, channels: int) -> Any:
     if FAMILY == "sdxl":
         shape |= {"num_classes": "sequential", "adm_in_channels": 48 + 1536}
     arguments = {"device": memory_management.cpu, "dtype": storage}
-    with operations.using_forge_operations(**arguments, manual_cast_enabled=storage != torch.float32):
+    with operations.using_forge_operations(**arguments, manual_cast_enabled=storage != COMPUTED):
         model = IntegratedUNet2DConditionModel(**shape)
     KIND.complete(model)
-    model.storage_dtype, model.computation_dtype = storage, torch.float32
+    model.storage_dtype, model.computation_dtype = storage, COMPUTED
     model.load_device = model.initial_device = model.offload_device = memory_management.cpu
     return _fill(model.to(**arguments))
 
@@ -348,15 +353,31 @@ def gradients(model: Any) -> dict[str, float]:
         lora.flat.values.normal_(0, 0.05, generator=generator)
     plain, again = step(model, False, lora, vectors), step(model, True, lora, vectors)
     keeping_all = step(model, False, lora, vectors, is_lean=False)
+    with own_forwards(lora):
+        added = step(model, False, lora, vectors, is_lean=False)
     scale = max(float(item.abs().max()) for item in plain)
     return {
         "leaves": len(plain),
         "without": sum(not bool(item.any()) for item in plain),
         "recomputed": max(_difference(a, b) for a, b in zip(plain, again, strict=True)) / scale,
         "lean": max(_difference(a, b) for a, b in zip(plain, keeping_all, strict=True)) / scale,
+        "joined": max(_difference(a, b) for a, b in zip(plain, added, strict=True)) / scale,
         "keys": len({target.key for target in targets}),
         "targets": len(targets),
     }
+
+
+@contextlib.contextmanager
+def own_forwards(lora: Any) -> Iterator[None]:
+    """Within the context autograd itself computes through the layers, and the LoRA is only added to their outputs."""
+    modules = [layer.target.module for layer in lora.layers]
+    for module in modules:
+        module.forward = module.forward
+    try:
+        yield
+    finally:
+        for module in modules:
+            del module.forward
 
 
 def recomputations(model: Any, vectors: dict[str, torch.Tensor]) -> int:
@@ -406,6 +427,27 @@ def refusals(engine: Any) -> dict[str, str]:
     return found
 
 
+def refused_settings(engine: Any) -> dict[str, str]:
+    """What is said about settings of the run or of the webui with which this model cannot be trained."""
+    found = {}
+    OPTIONS.forge_unet_storage_dtype = "bnb-nf4"
+    for problem in find_obstacles(TrainConfig(precision="fp16")):
+        if problem.severity == "error":
+            found[problem.field] = f"{problem.message} {problem.hint}"
+    OPTIONS.forge_unet_storage_dtype = "Automatic"
+    assert not [problem for problem in find_obstacles(TrainConfig()) if problem.severity == "error"]
+    for name, precision, device in (("fp32", "fp32", None), ("two devices", "auto", torch.device("meta"))):
+        try:
+            with borrow(TrainConfig(precision=precision), Control()) as borrowed:
+                if device is not None:
+                    # As if the UNet were there.
+                    borrowed.model.device = device
+                    borrowed.model._require_one_device()
+        except HostError as error:
+            found[name] = f"{error.message} {error.hint}"
+    return found
+
+
 def _refusal(engine: Any) -> str:
     try:
         require_trainable(engine, TrainConfig())
@@ -450,7 +492,8 @@ def main() -> dict[str, Any]:
     }
     # Another one than training uses.
     unet.attention_function = attention.attention_basic
-    with borrow(TrainConfig(), Control()) as borrowed:
+    engine.set_clip_skip(CLIP_SKIP)
+    with borrow(TrainConfig(clip_skip=CLIP_SKIP), Control()) as borrowed:
         model = borrowed.model
         result["family"], result["v"] = model.family, model.is_v_prediction
         result["unmerged"] = digests(engine) == before
@@ -479,6 +522,7 @@ def main() -> dict[str, Any]:
                 partly_unloaded(engine, model.offloading)
         except HostError as error:
             result["unloaded for good"] = f"{error.message} {error.hint}"
+    engine.set_clip_skip(1)
     result["attention after"] = unet.attention_function.__name__
     result["live previews after"] = sys.modules["modules.shared"].parallel_processing_allowed
     result["same"] = digests(engine) == before
@@ -486,6 +530,7 @@ def main() -> dict[str, Any]:
         "_forward" in block.__dict__ for block in _networks(engine)["unet"].modules()
     ) and bool(originals)
     result["refusals"] = refusals(engine)
+    result["settings"] = refused_settings(engine)
     result["swapped"] = _swapped(ALL)
     result["swapped once"] = _swapped(1)
     result["same after refusal"] = digests(engine) == before

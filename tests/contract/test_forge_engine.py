@@ -1,6 +1,7 @@
 """Our adapter on small models made of Forge's and Forge-Neo's own classes, in their own Python.
 
-The cases have every family and kind of storage.
+The cases have every family and kind of storage, and SD1 is trained with clip skip 2. With bf16, the UNet computes in it
+too.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from tests.e2e.server import find_python, find_webui, kind_of
 
 _CHECKS = Path(__file__).with_name("forge_engine_checks.py")
 _CASES = {
-    "forge": ("sd1-fp16", "sdxl-fp8", "sd2-fp32"),
+    "forge": ("sd1-fp16", "sd1-bf16", "sdxl-fp8", "sd2-fp32"),
     # It has no SD2.
-    "forge-neo": ("sd1-fp16", "sdxl-fp8", "sdxl-fp32"),
+    "forge-neo": ("sd1-fp16", "sd1-bf16", "sdxl-fp8", "sdxl-fp32"),
 }
 _VARIABLES = {"forge": "PIVOTAL_FORGE", "forge-neo": "PIVOTAL_FORGE_NEO"}
 
@@ -68,10 +69,12 @@ def test_our_numbers_are_the_webuis(found: dict[str, Any]) -> None:
 def test_every_trained_tensor_has_a_gradient_and_no_weight_has_one(found: dict[str, Any]) -> None:
     for name in ("gradients", "again"):
         assert found[name]["leaves"] > 100
-        # Nothing reads the last layer of SDXL's first encoder: six Linear layers with two matrices each.
-        assert found[name]["without"] == (12 if found["family"] == "sdxl" else 0)
+        # Nothing reads the last layer of SDXL's first encoder, nor with clip skip 2 that of SD1's: six Linear layers
+        # with two matrices each.
+        assert found[name]["without"] == (0 if found["family"] == "sd2" else 12)
         assert found[name]["recomputed"] < 1e-6
         assert found[name]["lean"] == 0
+        assert found[name]["joined"] < (1e-3 if found["case"].endswith("bf16") else 1e-6)
         assert found[name]["keys"] == found[name]["targets"]
     assert found["again"] == found["gradients"]
     assert not found["trainable"] and not found["base gradients"]
@@ -82,8 +85,9 @@ def test_training_has_its_own_attention_and_recomputes_where_weights_are_cast_in
     found: dict[str, Any],
 ) -> None:
     assert (found["attention"], found["attention after"]) == ("attention_pytorch", "attention_basic")
-    # On a CPU, both webuis compute in fp32.
-    assert (found["recomputed blocks"] > 5) == (not found["case"].endswith("fp32"))
+    # With bf16 the UNet casts nothing, but the text encoder does.
+    expected = {"fp32": 0, "bf16": 3}.get(found["case"].split("-")[1])
+    assert found["recomputed blocks"] > 5 if expected is None else found["recomputed blocks"] == expected
     assert not found["live previews"] and found["live previews after"]
     assert 0 < found["last of zero terminal SNR"] < 1e-6
 
@@ -144,3 +148,16 @@ def test_what_cannot_be_trained_is_refused_in_one_sentence(found: dict[str, Any]
     # Unloading everything else was enough.
     assert found["swapped once"] == ""
     assert found["same after refusal"]
+
+
+@pytest.mark.long
+def test_settings_that_do_not_fit_the_loaded_model_are_refused_with_the_remedy(found: dict[str, Any]) -> None:
+    refused = found["settings"]
+    assert refused["webui"].startswith("Diffusion in Low Bits is set to bnb-nf4,")
+    assert refused["precision"] == "fp16 is not possible on cpu. Choose auto."
+    assert refused["two devices"].startswith("The webui runs the text encoder on cpu and the UNet on meta.")
+    # Where it casts the weights in each call, it can cast them to fp32 too.
+    is_half = found["case"].endswith("bf16")
+    assert ("fp32" in refused) == is_half
+    if is_half:
+        assert refused["fp32"].startswith("The webui has loaded the model in bf16, so it cannot run in fp32.")

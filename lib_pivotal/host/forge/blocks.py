@@ -36,7 +36,6 @@ def trainable(network: Any) -> Iterator[None]:
     Raises:
         HostError: the blocks have parts that those of Stable Diffusion do not have.
 
-    Host: backend/operations.py, ``parameters_manual_cast``, Forge: the module casts its weights in each call.
     Host: backend/nn/unet.py, ``BasicTransformerBlock._forward``, Forge: adds to a tensor that a norm has saved for the
         backward pass. Without gradients, as in previews, the original runs with all of the webui's patches.
     """
@@ -44,9 +43,7 @@ def trainable(network: Any) -> Iterator[None]:
     for block in blocks:
         if block.ff_in or not block.is_res or block.attn2 is None:
             raise HostError("The UNet has an unknown kind of transformer block.", hint="Select another checkpoint.")
-    # An own forward keeps the engine from computing with the weight itself, which such a module casts first.
-    casting = [module for module in network.modules() if getattr(module, "parameters_manual_cast", False)]
-    with _replaced(blocks, "_forward", _out_of_place), _replaced(casting, "forward", lambda module: module.forward):
+    with _replaced(blocks, "_forward", _out_of_place):
         yield
 
 

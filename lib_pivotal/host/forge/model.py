@@ -204,8 +204,9 @@ def _compute_dtype(precision: str, unet: Any, *, casts_weights: bool) -> torch.d
     chosen = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
     dtype = chosen.get(precision, unet.computation_dtype)
     if dtype == torch.float32 and unet.storage_dtype != torch.float32 and not casts_weights:
+        stored = "bf16" if unet.storage_dtype == torch.bfloat16 else "fp16"
         raise HostError(
-            "The webui has loaded the model in fp16, so it cannot run in fp32.",
+            f"The webui has loaded the model in {stored}, so it cannot run in fp32.",
             hint="Choose auto, or start the webui with --all-in-fp32.",
         )
     return dtype
