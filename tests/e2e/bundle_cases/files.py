@@ -89,6 +89,8 @@ def a_comment_names_a_broken_or_missing_lora_and_the_others_work(bench: Bench) -
         assert found["c"][-1] == wanted
         assert f"broken{number}.safetensors" in found["comments"]
         assert "missing" in found["comments"]
+        renamed = (bench.make.loras / f"broken{number}.safetensors.corrupted").exists()
+        assert (f"has renamed it to broken{number}.safetensors.corrupted" in found["comments"]) == renamed
 
 
 @case(ALWAYS, blocks=True)
