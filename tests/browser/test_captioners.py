@@ -35,6 +35,8 @@ def tagger(webui: Webui) -> None:
     folder = webui.data / "models" / "torch_deepdanbooru"
     folder.mkdir(parents=True, exist_ok=True)
     path = found[0] / "modules" / "deepbooru_model.py"
+    if not path.exists():
+        pytest.skip("this webui has no programs that describe images")
     spec = importlib.util.spec_from_file_location("pivotal_deepbooru_model", path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)

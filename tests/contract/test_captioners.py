@@ -115,3 +115,10 @@ def test_both_are_offered(webui: FakeWebui) -> None:
     offered = A1111Host("1.10.1").captioners()
     assert len({item.name for item in offered}) == len(offered) == 2
     assert all(item.download for item in offered)
+
+
+def test_a_webui_without_them_offers_none(webui: FakeWebui, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "modules.deepbooru", None)
+    assert [item.name for item in A1111Host("1.10.1").captioners()] == [ClipInterrogator.name]
+    monkeypatch.setitem(sys.modules, "modules.interrogate", None)
+    assert A1111Host("1.10.1").captioners() == []

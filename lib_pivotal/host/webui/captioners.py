@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from lib_pivotal.core.errors import HostError, Interrupted
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["ClipInterrogator", "DeepDanbooru"]
+__all__ = ["ClipInterrogator", "DeepDanbooru", "available_captioners"]
 
 _PUT_IT_THERE = "Put model-resnet_custom_v3.pt into models/torch_deepdanbooru, or choose another program."
 
@@ -87,6 +88,19 @@ class ClipInterrogator:
             return text
 
         yield describe
+
+
+def available_captioners() -> list[DeepDanbooru | ClipInterrogator]:
+    """The programs that this webui has.
+
+    Host: modules/deepbooru.py, modules/interrogate.py, A1111 1.6.1-1.10.1, Forge, reForge; Forge-Neo has neither.
+    """
+    found: list[DeepDanbooru | ClipInterrogator] = []
+    for module, program in (("deepbooru", DeepDanbooru()), ("interrogate", ClipInterrogator())):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(f"modules.{module}")
+            found.append(program)
+    return found
 
 
 def _stop_if_interrupted() -> None:

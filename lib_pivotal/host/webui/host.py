@@ -9,7 +9,7 @@ from pathlib import Path
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.train.memory_estimate import DeviceMemory
 from lib_pivotal.host.webui import folders
-from lib_pivotal.host.webui.captioners import ClipInterrogator, DeepDanbooru
+from lib_pivotal.host.webui.captioners import ClipInterrogator, DeepDanbooru, available_captioners
 from lib_pivotal.host.webui.lora_extension import list_files_again
 from lib_pivotal.host.webui.progress import WebuiProgress, exclusive
 from lib_pivotal.host.webui.replaced_loras import forget_file
@@ -54,5 +54,5 @@ class WebuiHost:
         return None
 
     def captioners(self) -> Sequence[DeepDanbooru | ClipInterrogator]:
-        """Programs of the webui that describe images."""
-        return DeepDanbooru(), ClipInterrogator()
+        """Programs of the webui that describe images; not every webui has any."""
+        return available_captioners()
