@@ -2,8 +2,8 @@
 
 In each round, one after the other in this process and on one thread: the bare UNet (forward, and backward to its text
 conditioning), without and with the text encoder, which no embedding can be trained without; the engine's complete step
-with LoRA and embeddings: captions, text encoder with trained vectors, UNet, loss, gradient clipping and AdamW, also
-with layers that keep all that torch keeps, and in the two modes that need less memory; and, if peft is installed, steps
+with LoRA and embeddings: captions, text encoder with trained vectors, UNet, loss, gradient clipping and AdamW, also in
+the three modes that need less memory; and, if peft is installed, steps
 as in the scripts of diffusers, with a LoRA of peft on the same layers, and with a LoRA and new tokens. Prints the
 medians of the CPU time, and of its ratio to the bare UNet's in the same round.
 """
@@ -11,7 +11,6 @@ medians of the CPU time, and of its ratio to the bare UNet's in the same round.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib.util
 import itertools
 import statistics
@@ -20,7 +19,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from unittest import mock
 
 import torch
 
@@ -32,11 +30,10 @@ from lib_pivotal.host.diffusers.model import DiffusersModel
 
 _PEERS = {"peft, LoRA only": PeftLoop, "peft, LoRA and tokens": PivotalPeftLoop}
 
-_KEEPING_ALL = "the same, layers keep all that torch keeps"
 _MODES = {
     "this engine, LoRA and embeddings": "fast",
-    _KEEPING_ALL: "fast",
-    "the same, keeping less": "lean",
+    "the same, keeping less": "less",
+    "the same, keeping least": "least",
     "the same, saving": "save",
 }
 """Title → how memory is used, see ``loops.engine_loop``."""
@@ -78,7 +75,7 @@ def _rounds(folder: Path, options: argparse.Namespace) -> dict[str, Round]:
     }
     for title, memory in _MODES.items():
         loop, setup = engine_loop(model, data, folder / "cache", side, batch, memory)
-        rounds[title] = _engine(loop, setup, is_lean=title != _KEEPING_ALL)
+        rounds[title] = _engine(loop, setup)
     if importlib.util.find_spec("peft"):
         for title, peer in _PEERS.items():
             # A model of its own, because peft replaces layers.
@@ -86,12 +83,11 @@ def _rounds(folder: Path, options: argparse.Namespace) -> dict[str, Round]:
     return rounds
 
 
-def _engine(loop: Loop, setup: Setup, *, is_lean: bool) -> Round:
+def _engine(loop: Loop, setup: Setup) -> Round:
     numbers = itertools.count()
 
     def run(steps: int) -> None:
-        plain = mock.patch("lib_pivotal.core.train.setup.lean", return_value=contextlib.nullcontext())
-        with contextlib.nullcontext() if is_lean else plain, setup.attached():
+        with setup.attached():
             for _ in range(steps):
                 loop.train_step(next(numbers))
 

@@ -98,16 +98,16 @@ def engine_loop(
 ) -> tuple[Loop, Setup]:
     """The engine's training loop, ready for its first step; for the arguments see :func:`engine_step`."""
     setup = prepare(
-        training_config(data, side, batch, "fast" if memory == "lean" else memory, graphs=graphs),
+        training_config(data, side, batch, "fast" if memory in ("less", "least") else memory, graphs=graphs),
         model,
         cache=cache,
         group=SingleProcess(),
         progress=lambda *_: None,
         stopped=lambda: False,
     )
-    if memory == "lean":
+    if memory in ("less", "least"):
         # In a run, ``auto`` decides for it by the free memory.
-        setup.memory = dataclasses.replace(setup.memory, keeps_less=True)
+        setup.memory = dataclasses.replace(setup.memory, kept=memory)
     return Loop(setup, None, lambda _: None, Control(), SingleProcess()), setup
 
 
@@ -123,7 +123,7 @@ def engine_step(
         cache: folder for latents.
         side: of the images, in px.
         batch: images per step.
-        memory: ``fast``, ``lean`` to keep less without checkpointing, or ``save`` to recompute activations.
+        memory: ``fast``, ``less`` or ``least`` for what layers keep, or ``save`` to recompute activations.
         graphs: whether to record the step as CUDA graphs.
     """
     loop, setup = engine_loop(model, data, cache, side, batch, memory, graphs=graphs)

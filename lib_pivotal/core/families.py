@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Literal
 
 from lib_pivotal.core.errors import HostError
 
@@ -13,11 +14,19 @@ __all__ = [
     "COMMON_TOKENS_BELOW",
     "FAMILIES",
     "Family",
+    "Kept",
     "TextEncoderInfo",
     "detect_family",
     "family_of_metadata",
     "family_of_widths",
 ]
+
+Kept = Literal["all", "less", "least"]
+"""What a UNet's layers keep for the backward pass.
+
+``all``: what torch keeps. ``less``: of layer norms and GEGLUs only the inputs. ``least``: in addition, no inputs of
+frozen convolutions and group norms. See ``activations/lean.py``.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +73,9 @@ class Family:
         lora_values: values that a rank of 1 adds to a LoRA of a full-size model: of the attention and feed-forward
             layers of its UNet, of its convolutions, and of its text encoders.
         is_v2: value of ``ss_v2``.
-        activation_kib: KiB that a full-size UNet keeps for the backward pass, per latent cell and image.
-        lean_activation_kib: KiB where convolutions and group norms keep less, see ``activations/lean.py``.
-        checkpointed_activation_kib: KiB where, in addition, blocks are recomputed.
+        activation_kib: KiB that a full-size UNet keeps for the backward pass, per latent cell and image, in half
+            precision; see :data:`Kept`.
+        checkpointed_activation_kib: KiB where it keeps the least and blocks are recomputed.
         has_conditioner: checkpoints and configurations have the layout of Stability AI's generative-models (text
             encoders under ``conditioner``, UNet under ``network_config``). The others have that of latent diffusion
             (``cond_stage_model``, ``unet_config``).
@@ -92,8 +101,7 @@ class Family:
     base_version: str
     architecture: str
     v_architecture: str
-    activation_kib: int
-    lean_activation_kib: int
+    activation_kib: Mapping[Kept, int]
     checkpointed_activation_kib: int
     lora_values: tuple[int, int, int]
     is_v2: bool = False
@@ -141,8 +149,7 @@ _SD1 = Family(
     base_version="sd_v1",
     architecture="stable-diffusion-v1",
     v_architecture="stable-diffusion-v1",
-    activation_kib=163,
-    lean_activation_kib=120,
+    activation_kib=MappingProxyType({"all": 223, "less": 163, "least": 120}),
     checkpointed_activation_kib=21,
     lora_values=(374_016, 680_040, 165_888),
     allows_clip_skip=True,
@@ -168,8 +175,7 @@ _SD2 = Family(
     base_version="sd_v2",
     architecture="stable-diffusion-v2-512",
     v_architecture="stable-diffusion-v2-768-v",
-    activation_kib=150,
-    lean_activation_kib=117,
+    activation_kib=MappingProxyType({"all": 210, "less": 150, "least": 117}),
     checkpointed_activation_kib=21,
     lora_values=(382_208, 680_040, 423_936),
     is_v2=True,
@@ -207,8 +213,7 @@ _SDXL = Family(
     base_version="sdxl_base_v1-0",
     architecture="stable-diffusion-xl-v1-base",
     v_architecture="stable-diffusion-xl-v1-base",
-    activation_kib=267,
-    lean_activation_kib=239,
+    activation_kib=MappingProxyType({"all": 405, "less": 267, "least": 239}),
     checkpointed_activation_kib=25,
     lora_values=(2_616_320, 417_640, 903_168),
     has_conditioner=True,

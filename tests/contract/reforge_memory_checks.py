@@ -39,7 +39,9 @@ def _tried(times: int) -> dict[str, Any]:
     """What happens when as many networks as given are left in main memory when they are loaded."""
     unet, text = _patcher(), _patcher()
     vae = SimpleNamespace(first_stage_model=torch.nn.Linear(2, 2))
-    model = SimpleNamespace(forge_objects_original=SimpleNamespace(unet=unet, clip=SimpleNamespace(patcher=text), vae=vae))
+    model = SimpleNamespace(
+        forge_objects_original=SimpleNamespace(unet=unet, clip=SimpleNamespace(patcher=text), vae=vae)
+    )
     original, left = model_management.LoadedModel.model_load, [MEMORY_FOR_NOTHING] * times
 
     def load(loaded: Any, *arguments: Any, **options: Any) -> Any:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -39,13 +42,18 @@ def test_auto_saves_only_when_the_fast_way_does_not_fit(monkeypatch):
 
 
 def test_auto_first_keeps_less_where_that_suffices(monkeypatch):
-    fast, least = plan(monkeypatch, None, batch_size=4), plan(monkeypatch, None, "save", batch_size=4)
-    assert not fast.keeps_less and least.keeps_less
-    between = plan(monkeypatch, fast.needed - 1, batch_size=4)
-    assert between.keeps_less and not between.saves
-    assert least.needed < between.needed < fast.needed
-    assert plan(monkeypatch, between.needed - 1, batch_size=4).saves
-    assert not plan(monkeypatch, 1, "fast").keeps_less
+    fast, saving = plan(monkeypatch, None, batch_size=4), plan(monkeypatch, None, "save", batch_size=4)
+    assert fast.kept == "all"
+    # Nearly all of the memory is not used for speed alone.
+    assert plan(monkeypatch, int(fast.needed / 0.79), batch_size=4) == replace(fast, free=int(fast.needed / 0.79))
+    less = plan(monkeypatch, int(fast.needed / 0.81), batch_size=4)
+    assert less.kept == "less"
+    least = plan(monkeypatch, less.needed - 1, batch_size=4)
+    assert least.kept == "least"
+    assert not (fast.saves or less.saves or least.saves)
+    assert saving.needed < least.needed < less.needed < fast.needed
+    assert plan(monkeypatch, least.needed - 1, batch_size=4).saves
+    assert plan(monkeypatch, 1, "fast").kept == "all"
 
 
 def test_need_grows_with_images_and_shrinks_with_recomputing(monkeypatch):
@@ -74,7 +82,8 @@ def test_estimates_cover_what_was_measured_on_a_gpu_without_much_to_spare():
             cells=cells,
             batch_size=1,
         ).needed
-        kept_now = FAMILIES[family].checkpointed_activation_kib if checkpoints else FAMILIES[family].activation_kib
+        kind = FAMILIES[family]
+        kept_now = kind.checkpointed_activation_kib if checkpoints else kind.activation_kib["all"]
         needed += cells * 1024 * (kept_then[family, checkpoints] - kept_now)
         assert peak < needed / 2**20 < peak + 600
 
@@ -255,3 +264,24 @@ def test_encodings_are_kept_only_when_nothing_before_them_is_trained():
         weight.mul_(2)
     (live,) = texts.encode(captions, sizes)
     assert not torch.equal(live.conditioning, first.conditioning)
+
+
+def test_layers_keep_what_the_plan_says(tmp_path, monkeypatch):
+    write_images(tmp_path / "data")
+    asked = []
+    noted = lambda *_, saves: asked.append(saves) or contextlib.nullcontext()  # noqa: E731
+    monkeypatch.setattr("lib_pivotal.core.train.setup.lean", noted)
+    config = toy_config(tmp_path / "data")
+    setup = prepare(config, ToyModel(), cache=tmp_path / "cache", group=SingleProcess(), progress=lambda *_: None,
+                    stopped=lambda: False)  # fmt: skip
+    assert setup.memory.kept == "all", "without a GPU, nothing is short"
+    for kept, expected in (("all", []), ("less", [False]), ("least", [True])):
+        asked.clear()
+        setup.memory = replace(setup.memory, kept=kept)
+        with setup.attached():
+            assert asked == expected, kept
+    # Blocks that recompute keep the least in between.
+    asked.clear()
+    setup.memory = replace(setup.memory, kept="all", saves=True)
+    with setup.attached():
+        assert asked == [True]

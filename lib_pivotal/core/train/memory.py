@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from lib_pivotal.core.train.memory_estimate import activation_bytes, encoding_bytes, step_bytes
+from lib_pivotal.core.families import Kept
+from lib_pivotal.core.train.memory_estimate import activation_bytes, encoding_bytes, kept_that_fits, step_bytes
 
 __all__ = [
     "MemoryPlan",
@@ -26,8 +27,8 @@ class MemoryPlan:
     Attributes:
         needed: estimated bytes in addition to what is on the device before the run.
         free: free bytes before the run; None if unknown.
-        keeps_less: whether the UNet's convolutions and group norms keep less for the backward pass.
         saves: whether blocks are recomputed and idle networks are offloaded.
+        kept: what the UNet's layers keep for the backward pass.
         swaps_text: whether trained text encoders are on the device only while they encode and in their own backward
             pass.
     """
@@ -35,7 +36,7 @@ class MemoryPlan:
     needed: int
     free: int | None
     saves: bool
-    keeps_less: bool = False
+    kept: Kept
     swaps_text: bool = False
 
     @property
@@ -61,8 +62,8 @@ def plan_memory(
     Args:
         family: name of the model's family, see ``core.families``.
         device: the training device.
-        mode: ``fast``, ``save``, or ``auto``. If ``fast`` is estimated to need more than is free, ``auto`` first keeps
-            less, which costs little time, and saves if that does not suffice.
+        mode: ``fast``, ``save``, or ``auto``. If ``fast`` is estimated to need nearly all that is free, ``auto`` first
+            keeps less, which costs little time, and saves if that does not suffice.
         checkpoints: recompute activations in either mode, which also keeps less.
         trained_count: number of trained values.
         cells: number of latent cells of the largest image.
@@ -73,20 +74,17 @@ def plan_memory(
     free = free_bytes(device)
     size = cells * batch_size
 
-    def needed(*, recomputes: bool, keeps_less: bool = False) -> int:
-        return weights + step_bytes(family, trained_count, size, recomputes=recomputes, keeps_less=keeps_less)
+    def needed(kept: Kept, *, recomputes: bool = checkpoints) -> int:
+        return weights + step_bytes(family, trained_count, size, recomputes=recomputes, kept=kept)
 
-    fast, leaner = needed(recomputes=checkpoints), needed(recomputes=checkpoints, keeps_less=True)
-    limit = free if mode == "auto" and free is not None else None
-    if mode == "save" or (limit is not None and leaner > limit):
-        least = needed(recomputes=True)
-        swaps_text = free is not None and least > free and text > 0
-        if swaps_text:
-            least -= min(text, activation_bytes(family, size, recomputes=True))
-        return MemoryPlan(least, free, saves=True, keeps_less=True, swaps_text=swaps_text)
-    if limit is not None and fast > limit:
-        return MemoryPlan(leaner, free, saves=False, keeps_less=True)
-    return MemoryPlan(fast, free, saves=False)
+    kept = kept_that_fits(mode, free, needed)
+    if kept is not None:
+        return MemoryPlan(needed(kept), free, saves=False, kept=kept)
+    least = needed("least", recomputes=True)
+    swaps_text = free is not None and least > free and text > 0
+    if swaps_text:
+        least -= min(text, activation_bytes(family, size, recomputes=True))
+    return MemoryPlan(least, free, saves=True, kept="least", swaps_text=swaps_text)
 
 
 def encoding_batch(device: torch.device, batch_size: int, cells: int, *, weights: int) -> int:

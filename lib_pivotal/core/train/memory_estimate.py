@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.bucket import bucket_for
 from lib_pivotal.core.data.scan import DatasetImage
 from lib_pivotal.core.errors import Problem
-from lib_pivotal.core.families import FAMILIES
+from lib_pivotal.core.families import FAMILIES, Kept
 from lib_pivotal.core.train.output_check import VALUES_PER_RANK, trained_values
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "changes_captions",
     "encoding_bytes",
     "estimate_memory",
+    "kept_that_fits",
     "memory_problems",
     "step_bytes",
 ]
@@ -44,6 +45,8 @@ _TEACHER_BYTES = 8
 """fp32 value and unused gradient, per value of the bundle that a run starts from and whose names it keeps."""
 _WORKSPACE = 256 * 2**20
 """Latents and other small tensors, and a margin, since peaks differ between GPUs."""
+_USED_FOR_SPEED = 0.8
+"""Share of the memory that ``auto`` uses for speed alone: other programs may need some of it later."""
 _CELL = 64
 """Pixels per latent cell."""
 _GIB = 2**30
@@ -113,22 +116,38 @@ def changes_captions(config: TrainConfig) -> bool:
     return bool(config.shuffle_tags or config.tag_dropout or config.tag_warmup)
 
 
-def activation_bytes(family: str, cells: int, *, recomputes: bool, keeps_less: bool = False) -> int:
+def kept_that_fits(mode: str, available: int | None, needed: Callable[[Kept], int]) -> Kept | None:
+    """What the UNet's layers may keep for the backward pass; None if blocks must recompute their activations.
+
+    Args:
+        mode: ``fast``, ``save``, or ``auto``.
+        available: bytes of memory; None if unknown, as without a GPU.
+        needed: what is kept → estimated bytes.
+    """
+    if mode == "save":
+        return None
+    if mode == "fast" or available is None or needed("all") <= _USED_FOR_SPEED * available:
+        return "all"
+    kinds: tuple[Kept, ...] = ("less", "least")
+    return next((kept for kept in kinds if needed(kept) <= available), None)
+
+
+def activation_bytes(family: str, cells: int, *, recomputes: bool, kept: Kept = "all") -> int:
     """Estimated bytes of the UNet's activations and gradients at the peak of a step.
 
     Args:
         family: name of the model's family, see ``core.families``.
         cells: latent cells of all images of a batch.
         recomputes: whether the UNet's blocks recompute activations in the backward pass.
-        keeps_less: whether its convolutions and group norms keep less for the backward pass.
+        kept: what its layers keep where they do not.
     """
     kind = FAMILIES[family]
-    plain = (kind.lean_activation_kib if keeps_less else kind.activation_kib) + _TRANSIENT_KIB
+    plain = kind.activation_kib[kept] + _TRANSIENT_KIB
     saved = kind.checkpointed_activation_kib + _TRANSIENT_CHECKPOINTED_KIB
     return cells * (saved if recomputes else plain) * 1024
 
 
-def step_bytes(family: str, trained_count: int, cells: int, *, recomputes: bool, keeps_less: bool = False) -> int:
+def step_bytes(family: str, trained_count: int, cells: int, *, recomputes: bool, kept: Kept = "all") -> int:
     """Estimated bytes that the steps need in addition to the weights of the model.
 
     Args:
@@ -136,9 +155,9 @@ def step_bytes(family: str, trained_count: int, cells: int, *, recomputes: bool,
         trained_count: number of trained values.
         cells: latent cells of all images of a batch.
         recomputes: whether the UNet's blocks recompute activations in the backward pass.
-        keeps_less: whether its convolutions and group norms keep less for the backward pass.
+        kept: what its layers keep where they do not.
     """
-    activations = activation_bytes(family, cells, recomputes=recomputes, keeps_less=keeps_less)
+    activations = activation_bytes(family, cells, recomputes=recomputes, kept=kept)
     return trained_count * _TRAINED_BYTES + activations + _WORKSPACE
 
 
@@ -166,27 +185,27 @@ def estimate_memory(config: TrainConfig, images: Sequence[DatasetImage], memory:
     count = trained_values(config, VALUES_PER_RANK[memory.family])
     keeps_text = changes_captions(config) or bool(config.concepts or config.text_encoder_rank)
 
-    def training(*, saves: bool, keeps_less: bool = False) -> int:
+    def training(kept: Kept, *, saves: bool = False) -> int:
         recomputes = saves or config.gradient_checkpointing or memory.must_recompute
         # With negative captions each item is predicted twice.
         in_batch = cells * config.batch_size * (2 if has_negatives(config.concepts) else 1)
         is_lean = saves or memory.is_offloaded
         text = memory.text_encoders if keeps_text or not is_lean else 0
         needed = memory.unet + text + (0 if is_lean else memory.vae)
-        needed += step_bytes(memory.family, count, in_batch, recomputes=recomputes, keeps_less=keeps_less)
+        needed += step_bytes(memory.family, count, in_batch, recomputes=recomputes, kept=kept)
         needed += count * _TEACHER_BYTES if config.start_from and config.keep_names else 0
         if saves and needed > memory.available:
             # The text encoders and the activations are not on the device at the same time.
             needed -= min(text, activation_bytes(memory.family, in_batch, recomputes=True))
         return needed
 
-    is_short = config.memory == "auto" and training(saves=False) > memory.available
-    saves = config.memory == "save" or (is_short and training(saves=False, keeps_less=True) > memory.available)
+    kept = kept_that_fits(config.memory, memory.available, training)
+    needed = training("least", saves=True) if kept is None else training(kept)
     alone = memory.vae + encoding_bytes(cells)
     together = memory.unet + memory.text_encoders + alone
     is_alone = memory.is_offloaded or config.memory == "save" or together > memory.available
     encoding = alone if is_alone else together
-    return MemoryEstimate(encoding, training(saves=saves, keeps_less=is_short), memory.unet, memory.available, saves)
+    return MemoryEstimate(encoding, needed, memory.unet, memory.available, kept is None)
 
 
 def memory_problems(estimate: MemoryEstimate, smaller_storage: str = "") -> list[Problem]:

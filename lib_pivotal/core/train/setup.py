@@ -98,11 +98,12 @@ class Setup:
 
     @contextlib.contextmanager
     def attached(self) -> Iterator[None]:
-        """Within the context the model is ready for training steps: adapters act, and its layers keep less."""
+        """Within the context the model is ready for training steps: adapters act, and its layers keep what they may."""
         model = self.model
-        saves = self.memory.keeps_less or self.uses_checkpointing
-        # It computes with the weights of layers, which those of 8 bits do not allow.
-        leaner = contextlib.nullcontext() if model.must_recompute else lean(model.unet, model.autocast, saves=saves)
+        kept = "least" if self.uses_checkpointing else self.memory.kept
+        # Keeping less means to compute with the weights of layers, which those of 8 bits do not allow.
+        keeps_all = kept == "all" or model.must_recompute
+        leaner = contextlib.nullcontext() if keeps_all else lean(model.unet, model.autocast, saves=kept == "least")
         adapters = [*self.adapters, *self.teacher_adapters]
         with attach(adapters), leaner, model.checkpointing(enabled=self.uses_checkpointing):
             yield
