@@ -140,6 +140,8 @@ def test_what_cannot_be_trained_is_refused_in_one_sentence(found: dict[str, Any]
     assert set(found["refusals"]) == set(words)
     for name, text in found["refusals"].items():
         assert words[name] in text
+    families = "SD1 and SDXL" if is_neo else "SD1, SD2 and SDXL"
+    assert found["refusals"]["Flux"].endswith(f" {families} checkpoints can be trained; select one of them.")
     remedy = (
         "Close other programs that use the GPU." if is_neo else "Move GPU Weights at the top of the page to the right"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import torch
@@ -77,6 +78,16 @@ def _untrainable_kind(engine: Any) -> str:
     return "" if kind in ("epsilon", "v_prediction") else f"an {family.title} model with predictions of the kind {kind}"
 
 
+def _trainable_families() -> str:
+    """Titles of the families that can be trained in this webui, such as "SD1 and SDXL".
+
+    Host: backend/diffusion_engine/sd20.py, Forge; Forge-Neo cannot load SD2.
+    """
+    has_sd2 = importlib.util.find_spec("backend.diffusion_engine.sd20") is not None
+    titles = [family.title for name, family in FAMILIES.items() if name != "sd2" or has_sd2]
+    return f"{', '.join(titles[:-1])} and {titles[-1]}"
+
+
 def _special_layers() -> str:
     """How the UNet's layers compute if autograd cannot follow it; empty for the ordinary way.
 
@@ -105,11 +116,8 @@ def require_trainable(engine: Any, config: TrainConfig) -> None:
     name = engine.sd_checkpoint_info.name
     untrainable = _untrainable_kind(engine)
     if untrainable:
-        titles = [family.title for family in FAMILIES.values()]
-        trainable = f"{', '.join(titles[:-1])} and {titles[-1]}"
-        raise HostError(
-            f"{name} is {untrainable}.", hint=f"{trainable} checkpoints can be trained; select one of them."
-        )
+        hint = f"{_trainable_families()} checkpoints can be trained; select one of them."
+        raise HostError(f"{name} is {untrainable}.", hint=hint)
     stored = engine.forge_objects_original.unet.model.storage_dtype
     if not isinstance(stored, torch.dtype):
         hint = "Set Diffusion in Low Bits at the top of the page to Automatic, and select a checkpoint in fp16 or fp8."
