@@ -8,6 +8,7 @@ from lib_pivotal.app.bundle_library import BundleLibrary, Destination, ToolResul
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
 from lib_pivotal.ui import panels
 from lib_pivotal.ui.bundle_view import show_bundle, show_written
+from lib_pivotal.ui.choice_list import list_again
 from lib_pivotal.ui.listener import Outputs, Values
 
 __all__ = ["INPUTS", "LISTS", "BundleHandlers"]
@@ -45,8 +46,7 @@ class BundleHandlers:
             "fuse_others": gr.update(choices=bundles),
         }
         for name in ("bundle", "bundle_other"):
-            chosen = values[name]
-            outputs[name] = gr.update(choices=bundles, value=chosen if chosen in bundles else None)
+            outputs[name] = list_again(bundles, values[name])
         return outputs
 
     def look(self, values: Values) -> Outputs:
@@ -104,7 +104,8 @@ class BundleHandlers:
         if not result.name:
             return notice
         shown = self.look({**values, "bundle": result.name})
-        return {**self.refresh({**values, "bundle": result.name}), **shown, **notice}
+        selected = gr.update(choices=self._library.bundles(), value=result.name)
+        return {**self.refresh(values), **shown, **notice, "bundle": selected}
 
 
 def _file(values: Values) -> str:

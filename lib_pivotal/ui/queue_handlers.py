@@ -8,6 +8,7 @@ from lib_pivotal.app.queue_file import QueueItem
 from lib_pivotal.app.session import Session
 from lib_pivotal.core.errors import ConfigError, Problem
 from lib_pivotal.ui import panels
+from lib_pivotal.ui.choice_list import list_again
 from lib_pivotal.ui.fields import in_rows, read_config
 from lib_pivotal.ui.listener import Outputs, Values
 from lib_pivotal.ui.queue_view import queue_choices, queue_item_name, show_queue
@@ -48,11 +49,9 @@ class QueueHandlers:
     def refresh(self, values: Values) -> Outputs:
         """Show the queue; the selection stays, unless the run no longer exists."""
         queue = self._queue.as_dict()
-        choices = queue_choices(queue["items"])
-        chosen = values["queue_item"]
         return {
             "queue_view": show_queue(queue),
-            "queue_item": gr.update(choices=choices, value=chosen if chosen in choices else None),
+            "queue_item": list_again(queue_choices(queue["items"]), values["queue_item"]),
         }
 
     def start(self, values: Values) -> Outputs:
@@ -80,7 +79,8 @@ class QueueHandlers:
         self._queue.move(item_id, by)
         items = self._queue.as_dict()["items"]
         place = [item["id"] for item in items].index(item_id)
-        return self.refresh({"queue_item": queue_choices(items)[place]})
+        choices = queue_choices(items)
+        return {**self.refresh(values), "queue_item": gr.update(choices=choices, value=choices[place])}
 
     def remove(self, values: Values) -> Outputs:
         """Remove the selected run."""

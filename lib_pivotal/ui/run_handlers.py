@@ -9,6 +9,7 @@ from lib_pivotal.app.session import Session
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import ConfigError, NameTaken, Problem
 from lib_pivotal.ui import panels
+from lib_pivotal.ui.choice_list import list_again
 from lib_pivotal.ui.duration import size
 from lib_pivotal.ui.fields import read_config, show_config
 from lib_pivotal.ui.handlers import page_status
@@ -66,8 +67,7 @@ class RunHandlers:
             **self._queue.refresh(values),
         }
         for name in ("run", "run_other"):
-            chosen = values[name]
-            outputs[name] = gr.update(choices=names, value=chosen if chosen in names else None)
+            outputs[name] = list_again(names, values[name])
         return outputs
 
     def open(self, values: Values) -> Outputs:

@@ -105,7 +105,11 @@ def every_name_acts(webui: Webui) -> None:
     tags = ("<lora:cast:1>", "<lora:cast:1:ti=off>")
     lines = [f"{tag} {name}" for name in NAMES for tag in tags]
     size = {"steps": 2, "width": 64, "height": 64, "cfg_scale": 4, "seed": 5}
-    script = {"script_name": "prompts from file or textbox", "script_args": [False, True, "start", "\n".join(lines)]}
+    arguments = [False, True, "start", "\n".join(lines)]
+    if webui.kind == "forge":
+        # Host: scripts/prompts_from_file.py, ``make_combined``, Forge: else there is an image of all images, too.
+        arguments.append(False)
+    script = {"script_name": "prompts from file or textbox", "script_args": arguments}
     made = webui.post("/sdapi/v1/txt2img", {**size, **script})
     digests = [digest_of(image) for image in made["images"]]
     assert len(digests) == len(lines)

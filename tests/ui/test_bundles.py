@@ -39,7 +39,8 @@ def test_a_selected_file_that_disappears_is_cleared(page, library):
     choose(page, bundle="people/x", other="y")
     library.files.remove("y")
     changed = page.press(part("refresh"))
-    assert changed[part("bundle")]["value"] == "people/x"
+    # Another one may have been chosen since the page asked, and is not taken back.
+    assert "value" not in changed[part("bundle")]
     assert changed[part("other")]["value"] is None
 
 
