@@ -62,18 +62,24 @@ class ComparisonHandlers:
         return {"compare_view": panels.show_message(COMPARE_MESSAGES[message]), **self._page()}
 
     def refresh(self, values: Values) -> Outputs:
-        """Show the state of the comparison; what the page shows already is not sent again."""
+        """Show the state of the comparison; what the page shows already is not sent again.
+
+        The result card shows nothing of another bundle than its own.
+        """
         status = self._comparison.status()
+        is_shown = self._place == "bundles" or status["bundle"] == values["bundle"]
         outputs: Outputs = {
             "compare_start": gr.update(interactive=not status["is_active"]),
             "compare_stop": gr.update(interactive=status["is_active"]),
             **_page(status),
         }
-        marker = json.dumps([status[name] for name in ("task_id", "state", "done")])
+        marker = json.dumps([is_shown, *(status[name] for name in ("task_id", "state", "done"))])
         if marker == values["compare_shows"]:
             return outputs
         outputs["compare_shows"] = marker
         outputs["compare_checkpoint"] = gr.update(choices=["", *self._comparison.checkpoints()])
+        if not is_shown:
+            return {**outputs, "compare_view": "", "compare_gallery": gr.update(value=[], visible=False)}
         if status["state"] != "idle":
             outputs["compare_view"] = show_comparison(status)
         if not status["is_active"] and status["path"] and Path(status["path"]).exists():

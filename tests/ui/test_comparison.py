@@ -121,15 +121,29 @@ def test_it_can_be_stopped_and_a_second_page_sees_it(page, session, host):
     page.values[element_id("bundles", "bundle")] = "y"
     page.press(part("start"))
     wait_until(lambda: comparison_for(session).status()["done"] == 2)
-    changed = page.press(comparison_id("result", "refresh"))
-    assert changed[comparison_id("result", "start")]["interactive"] is False
-    assert "Image 2 of 10" in page.values[comparison_id("result", "view")]
+    changed = page.press(part("refresh"))
+    assert changed[part("start")]["interactive"] is False
+    assert "Image 2 of 10" in page.values[part("view")]
     page.press(part("start"))
     assert "already" in page.values[part("view")]
     page.press(part("stop"))
     finish(page, session)
     assert "stopped" in page.values[part("view")]
     assert "No comparison" in (page.press(part("stop")) and page.values[part("view")])
+
+
+def test_the_result_card_shows_nothing_of_another_bundle(page, session):
+    page.values[element_id("bundles", "bundle")] = "y"
+    page.press(part("start"))
+    finish(page, session)
+    view, gallery = comparison_id("result", "view"), comparison_id("result", "gallery")
+    page.values[element_id("run", "card_bundle")] = "y"
+    assert page.press(comparison_id("result", "refresh"))[gallery]["visible"] is True
+    assert "y: parts" in page.values[view]
+    # As after the next run.
+    page.values[element_id("run", "card_bundle")] = "later"
+    assert page.press(element_id("run", "card_bundle"))[gallery]["visible"] is False
+    assert page.values[view] == ""
 
 
 def test_events_tell_the_script(page):
