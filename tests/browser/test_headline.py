@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,6 +46,7 @@ def cast() -> Iterator[Path]:
 
 @pytest.mark.long
 def test_a_cast_of_fifteen_and_a_style(tab: TabPage, webui: Webui, cast: Path):
+    usual = {end: field(tab, end).input_value() for end in HIDDEN}
     prepare(tab)
     assert start_with_few_clicks(tab, cast) <= MOST_CLICKS
     run = wait(webui)
@@ -58,6 +60,7 @@ def test_a_cast_of_fifteen_and_a_style(tab: TabPage, webui: Webui, cast: Path):
     every_name_acts(webui)
     look_at_the_parts(tab, webui)
     tab.clear_concepts()
+    fill_hidden(tab, usual)
     assert tab.errors == []
 
 
@@ -68,9 +71,14 @@ def prepare(tab: TabPage) -> None:
     for end, value in {**QUICK, "images_data_folder": "", "output_output_name": ""}.items():
         field(tab, end).fill(str(value))
     field(tab, "samples_sample_prompts").fill("\n".join((", ".join(NAMES[:8]), ", ".join(NAMES[8:]))))
-    for end, value in HIDDEN.items():
-        field(tab, end).evaluate("(field, value) => { field.value = value; updateInput(field); }", value)
+    fill_hidden(tab, HIDDEN)
     tab.page.locator("#tabs > .tab-nav button").first.click()
+
+
+def fill_hidden(tab: TabPage, values: Mapping[str, Any]) -> None:
+    """Fill in fields that are not visible."""
+    for end, value in values.items():
+        field(tab, end).evaluate("(field, value) => { field.value = value; updateInput(field); }", value)
 
 
 def start_with_few_clicks(tab: TabPage, folder: Path) -> int:
