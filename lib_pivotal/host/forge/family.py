@@ -84,7 +84,7 @@ def _trainable_families() -> str:
     Host: backend/diffusion_engine/sd20.py, Forge; Forge-Neo cannot load SD2.
     """
     has_sd2 = importlib.util.find_spec("backend.diffusion_engine.sd20") is not None
-    titles = [family.title for name, family in FAMILIES.items() if name != "sd2" or has_sd2]
+    titles = [family.title for family in FAMILIES.values() if has_sd2 or not family.is_v2]
     return f"{', '.join(titles[:-1])} and {titles[-1]}"
 
 
