@@ -41,7 +41,8 @@ def show_queue(queue: Mapping[str, Any]) -> str:
         state = QUEUE_STATES[item["state"]].format(place=place, count=count)
         message = f'<div class="pivotal-hint">{escape_html(item["message"][:500])}</div>' if item["message"] else ""
         rows.append(f"<li><b>{escape_html(queue_item_name(item))}</b> {escape_html(state)}{message}</li>")
-    state = RUN_MESSAGES["queue_going" if queue["is_going"] else "queue_stopped"]
+    idle = "queue_stopped" if count else "queue_nothing"
+    state = RUN_MESSAGES["queue_going" if queue["is_going"] else idle]
     # The page's script asks again while the queue can change.
     is_on = queue["is_going"] or any(item["state"] == "running" for item in items)
     style = "pivotal-queue pivotal-queue-on" if is_on else "pivotal-queue"

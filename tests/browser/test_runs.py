@@ -88,8 +88,9 @@ def test_two_queued_runs_end_without_a_hand(tab, webui, images):
     tab.press("queue_start")
     expect(tab.page.locator("#pivotal_queue_view").first).to_contain_text("in progress", timeout=WAIT_MS)
     # The page follows by itself.
-    expect(tab.page.locator("#pivotal_queue_view").first).not_to_contain_text("waiting", timeout=5 * WAIT_MS)
-    expect(tab.page.locator("#pivotal_queue_view").first).not_to_contain_text("in progress", timeout=5 * WAIT_MS)
+    expect(tab.page.locator("#pivotal_queue_view ol").first).not_to_contain_text("waiting", timeout=5 * WAIT_MS)
+    expect(tab.page.locator("#pivotal_queue_view ol").first).not_to_contain_text("in progress", timeout=5 * WAIT_MS)
+    expect(tab.page.locator("#pivotal_queue_view").first).to_contain_text("No run is waiting")
     assert [item["state"] for item in webui.get("/pivotal/v1/queue")["items"]] == ["done", "done"]
 
 

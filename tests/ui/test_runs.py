@@ -276,6 +276,7 @@ def test_the_queue_from_the_page(page, session, engine, images):
     page.values[QUEUE_ITEM] = "3. b"
     page.press(QUEUE["remove"])
     assert "pivotal-queue-on" not in page.values[QUEUE["view"]]
+    assert "The queue is not started" in page.values[QUEUE["view"]]
     page.press(QUEUE["start"])
     assert "in progress" in page.values[QUEUE["view"]] and "pivotal-queue-on" in page.values[QUEUE["view"]]
     engine.allow(2)
@@ -285,7 +286,7 @@ def test_the_queue_from_the_page(page, session, engine, images):
     wait_until(lambda: not session.is_active)
     assert [config.output_name for config in engine.configs] == ["a", "c"]
     page.press(QUEUE["refresh"])
-    for state in ("finished", "stopped"):
+    for state in ("finished", "stopped", "No run is waiting"):
         assert state in page.values[QUEUE["view"]]
 
 
