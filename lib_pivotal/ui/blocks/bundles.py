@@ -60,15 +60,14 @@ def _id(name: str) -> str:
 
 
 def _dropdown(name: str, *, multiselect: bool = False, scale: int | None = None) -> Any:
-    # The choices are filled in when this part is opened. Gradio 4 rejects values that were not among the initial
-    # choices unless custom values are allowed, and Gradio 3 does not allow those in multiselect. The library checks
-    # all values anyway.
+    # The choices are filled in when this part is opened, and the library checks all values. Custom values must not be
+    # allowed: Gradio 4 would then go on marking the place in the list that the chosen entry had before, see
+    # ``choice_list.py``.
     return _volatile(
         gr.Dropdown(
             value=[] if multiselect else None,
             choices=[],
             multiselect=multiselect,
-            allow_custom_value=not multiselect,
             scale=scale,
             **_common(name),
         )

@@ -61,8 +61,9 @@ def _button(place: str, name: str, *, interactive: bool) -> Any:
 
 
 def _checkpoint(place: str) -> Any:
-    # The choices are filled in when the place is shown, and the application checks the value.
-    return gr.Dropdown(value=None, choices=[], allow_custom_value=True, **_common(place, "checkpoint"))
+    # The choices are filled in when the place is shown, and the application checks the value. No custom values, see
+    # ``choice_list.py``.
+    return gr.Dropdown(value=None, choices=[], **_common(place, "checkpoint"))
 
 
 def _common(place: str, name: str) -> dict[str, Any]:

@@ -62,8 +62,8 @@ def _create_filter(parts: dict[str, Any]) -> None:
     with gr.Row(elem_classes=["pivotal-row"]):
         marks = [ALL_IMAGES, *IMAGE_MARKS.values()]
         _add(parts, "mark", _dropdown("mark", marks, ALL_IMAGES))
-        # The concepts are known once the images are read; Gradio 4 rejects values that are not among the choices.
-        _add(parts, "concept", _dropdown("concept", [ANY_CONCEPT], ANY_CONCEPT, allow_custom_value=True))
+        # The concepts are known once the images are read.
+        _add(parts, "concept", _dropdown("concept", [ANY_CONCEPT], ANY_CONCEPT))
         _add(parts, "tag", _text("tag"))
         _add(parts, "text", _text("text"))
         _add(parts, "filter", _button("filter"))

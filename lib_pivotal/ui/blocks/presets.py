@@ -21,11 +21,10 @@ def create_presets(titles: Sequence[str]) -> dict[str, Any]:
         titles: of the presets that can be chosen.
     """
     with gr.Row(elem_classes=["pivotal-row"]):
-        # Gradio 4 refuses values that were not among the first choices, unless others are allowed.
+        # No custom values, see ``choice_list.py``.
         preset = gr.Dropdown(
             value=None,
             choices=list(titles),
-            allow_custom_value=True,
             scale=4,
             label=LABELS["preset"],
             info=LABELS["preset_help"],

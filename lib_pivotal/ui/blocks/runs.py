@@ -98,10 +98,8 @@ def _heading(name: str) -> None:
 
 def _dropdown(name: str) -> Any:
     label, help_text = RUN_FIELDS[name]
-    # Gradio 4 refuses values that were not among the first choices, unless others are allowed.
-    return gr.Dropdown(
-        value=None, choices=[], allow_custom_value=True, label=label, info=help_text, elem_id=element_id("runs", name)
-    )
+    # No custom values, see ``choice_list.py``.
+    return gr.Dropdown(value=None, choices=[], label=label, info=help_text, elem_id=element_id("runs", name))
 
 
 def _button(name: str) -> Any:
