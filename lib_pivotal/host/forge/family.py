@@ -81,7 +81,7 @@ def _untrainable_kind(engine: Any) -> str:
 def _trainable_families() -> str:
     """Titles of the families that can be trained in this webui, such as "SD1 and SDXL".
 
-    Host: backend/diffusion_engine/sd20.py, Forge; Forge-Neo cannot load SD2.
+    Host: backend/diffusion_engine/sd20.py, ``StableDiffusion2``, Forge; Forge-Neo has no such module.
     """
     has_sd2 = importlib.util.find_spec("backend.diffusion_engine.sd20") is not None
     titles = [family.title for family in FAMILIES.values() if has_sd2 or not family.is_v2]

@@ -93,7 +93,8 @@ class ClipInterrogator:
 def available_captioners() -> list[DeepDanbooru | ClipInterrogator]:
     """The programs that this webui has.
 
-    Host: modules/deepbooru.py, modules/interrogate.py, A1111 1.6.1-1.10.1, Forge, reForge; Forge-Neo has neither.
+    Host: modules/deepbooru.py, ``DeepDanbooru``, and modules/interrogate.py, ``InterrogateModels``, A1111 1.6.1-1.10.1,
+        Forge, reForge; Forge-Neo has neither module.
     """
     found: list[DeepDanbooru | ClipInterrogator] = []
     for module, program in (("deepbooru", DeepDanbooru()), ("interrogate", ClipInterrogator())):

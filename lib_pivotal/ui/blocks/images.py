@@ -142,8 +142,8 @@ def _button(text: str, variant: str = "secondary", name: str = "") -> Any:
     return gr.Button(IMAGE_BUTTONS[text], variant=variant, min_width=100, elem_id=_id(name or text))
 
 
-def _dropdown(field: str, choices: Sequence[str], value: str, name: str = "", **options: Any) -> Any:
-    return _volatile(gr.Dropdown(value=value, choices=list(choices), **_common(field, name), **options))
+def _dropdown(field: str, choices: Sequence[str], value: str, name: str = "") -> Any:
+    return _volatile(gr.Dropdown(value=value, choices=list(choices), **_common(field, name)))
 
 
 def _text(field: str, lines: int = 1) -> Any:
