@@ -1,8 +1,8 @@
 """Lists of which the user chooses one entry, and which change while the page is open.
 
-Host: gradio 4.40, ``_frontend_code/dropdown/shared/Dropdown.svelte``: where custom values are allowed, new choices leave
-    the number of the selected entry as it was. The list then marks another entry, which cannot be chosen any more.
-    Gradio itself refuses no value from the page, whatever the choices were at first.
+Host: gradio 4.40, ``_frontend_code/dropdown/shared/Dropdown.svelte``: where custom values are allowed, new choices
+    leave the number of the selected entry as it was. The list then marks another entry, which cannot be chosen any
+    more. Gradio itself refuses no value from the page, whatever the choices were at first.
 """
 
 from __future__ import annotations
