@@ -11,13 +11,13 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from benchmarks.gpu.full_size import NAMES, RANK, training_config
 from lib_pivotal.core.events import Control
-from lib_pivotal.core.families import FAMILIES
+from lib_pivotal.core.families import FAMILIES, Kept
 from lib_pivotal.core.ports import ImageSize
 from lib_pivotal.core.process_group import SingleProcess
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
@@ -107,7 +107,7 @@ def engine_loop(
     )
     if memory in ("less", "least"):
         # In a run, ``auto`` decides for it by the free memory.
-        setup.memory = dataclasses.replace(setup.memory, kept=memory)
+        setup.memory = dataclasses.replace(setup.memory, kept=cast(Kept, memory))
     return Loop(setup, None, lambda _: None, Control(), SingleProcess()), setup
 
 
