@@ -67,7 +67,8 @@ class ComparisonHandlers:
         The result card shows nothing of another bundle than its own.
         """
         status = self._comparison.status()
-        is_shown = self._place == "bundles" or status["bundle"] == values["bundle"]
+        # A bundle's name in prompts may be another one than its file's.
+        is_shown = self._place == "bundles" or Path(status["bundle_file"]).stem == values["bundle"]
         outputs: Outputs = {
             "compare_start": gr.update(interactive=not status["is_active"]),
             "compare_stop": gr.update(interactive=status["is_active"]),

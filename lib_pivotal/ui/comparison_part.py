@@ -27,15 +27,13 @@ def add_comparison(place: str, comparison: Comparison, others: Mapping[str, Any]
     listen = Listener(parts, notice="compare_view")
     fields = ["bundle", "compare_prompts", "compare_checkpoint", "compare_seed", "compare_steps"]
     chosen = [name for name in fields if name in parts]
-    answer, shown = ["compare_view", "compare_page"], ["compare_shows", "bundle"]
+    answer = ["compare_view", "compare_page"]
     for name, inputs, outputs in (
         ("start", chosen, answer),
         ("stop", [], answer),
-        ("refresh", shown, list(COMPARE_VIEW)),
+        ("refresh", ["compare_shows", "bundle"], list(COMPARE_VIEW)),
     ):
         button = parts[f"compare_{name}"]
         event = listen.on(button.click, getattr(handlers, name), inputs, outputs, spinner=name == "start")
         code = f"(text) => {{ pivotalWork.update('compare_{place}', text); return []; }}"
         event.then(fn=None, inputs=[parts["compare_page"]], outputs=[], **javascript(code))
-    if place == "result":
-        listen.on(parts["bundle"].change, handlers.refresh, shown, list(COMPARE_VIEW))

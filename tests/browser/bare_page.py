@@ -89,6 +89,7 @@ def main(folder: Path, seconds_per_step: float) -> None:
     """Serve the page until standard input is closed."""
     import gradio as gr
 
+    from lib_pivotal.app import comparison
     from lib_pivotal.app.session import Session
     from lib_pivotal.ui.tab import build_tab
     from tests.ui.fake_host import FakeBundleLibrary, FakeHost, GatedEngine
@@ -104,6 +105,10 @@ def main(folder: Path, seconds_per_step: float) -> None:
             time.sleep(seconds_per_step)
             return True
 
+    # The environments with a bare Gradio have no torch to read a file with.
+    comparison._describe = lambda _path: {
+        "lora": {"layers": 2, "parts": {"unet": 2}}, "embeddings": {"zog": {}}, "family": "SD1", "metadata": {},
+    }  # fmt: skip
     tab = build_tab(Session(FakeHost(folder), SlowEngine()), FakeBundleLibrary())
     with gr.Blocks(analytics_enabled=False, title="bare", theme=_theme()) as page, gr.Tabs(elem_id="tabs"):
         with gr.Tab("txt2img", id="txt2img", elem_id="tab_txt2img"):

@@ -32,6 +32,7 @@ class FakeComparison:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.aliases: dict[str, str] = {}
         self.titles = ["base.safetensors [1]", "other.safetensors [2]"]
         self.families: dict[str, str] = {}
         self.made: list[tuple[str, str]] = []
@@ -51,7 +52,7 @@ class FakeComparison:
         return self.families.get(checkpoint, "")
 
     def label_of(self, path: Path) -> str:
-        return path.stem
+        return self.aliases.get(path.stem, path.stem)
 
     def output_folder(self) -> Path:
         return self._folder / "grids"

@@ -132,17 +132,18 @@ def test_it_can_be_stopped_and_a_second_page_sees_it(page, session, host):
     assert "No comparison" in (page.press(part("stop")) and page.values[part("view")])
 
 
-def test_the_result_card_shows_nothing_of_another_bundle(page, session):
+def test_the_result_card_shows_nothing_of_another_bundle(page, session, host):
+    host.compare.aliases["y"] = "its name in prompts"
     page.values[element_id("bundles", "bundle")] = "y"
     page.press(part("start"))
     finish(page, session)
     view, gallery = comparison_id("result", "view"), comparison_id("result", "gallery")
     page.values[element_id("run", "card_bundle")] = "y"
     assert page.press(comparison_id("result", "refresh"))[gallery]["visible"] is True
-    assert "y: parts" in page.values[view]
+    assert "its name in prompts: parts" in page.values[view]
     # As after the next run.
     page.values[element_id("run", "card_bundle")] = "later"
-    assert page.press(element_id("run", "card_bundle"))[gallery]["visible"] is False
+    assert page.press(comparison_id("result", "refresh"))[gallery]["visible"] is False
     assert page.values[view] == ""
 
 
