@@ -6,10 +6,15 @@ import ast
 import functools
 import os
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
-__all__ = ["complaint", "find_tree", "version_of"]
+import pytest
+
+from tests.e2e.server import find_python, find_webui, kind_of
+
+__all__ = ["complaint", "find_tree", "require_installed", "version_of"]
 
 _CHOSEN = {"forge": "PIVOTAL_FORGE", "forge-neo": "PIVOTAL_FORGE_NEO", "reforge": "PIVOTAL_REFORGE"}
 """Relative of A1111 → environment variable with the folder of an installed one."""
@@ -24,6 +29,18 @@ def find_tree(host: str) -> Path | None:
     folders += [home / f"stable-diffusion-webui-{name}" for name in (host, host.replace("forge", "Forge"))]
     folders.append(home / f"sd-webui-{host}")
     return next((tree for tree in folders if (tree / "modules" / "processing.py").exists()), None)
+
+
+def require_installed(host: str) -> tuple[Path, Path]:
+    """Source and interpreter of an installed relative of A1111; skips the test loudly where there is none."""
+    chosen = find_webui()
+    tree = chosen if chosen and kind_of(chosen) == host else find_tree(host)
+    python = find_python(tree) if tree else None
+    if tree is None or python is None:
+        message = f"NO INSTALLED {host.upper()} FOUND: its own classes were not run (set {_CHOSEN[host]})."
+        warnings.warn(message, stacklevel=1)
+        pytest.skip(message)
+    return tree, python
 
 
 def version_of(tree: Path) -> tuple[int, ...]:

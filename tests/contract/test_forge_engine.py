@@ -9,14 +9,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.contract.host_tree import find_tree
-from tests.e2e.server import find_python, find_webui, kind_of
+from tests.contract.host_tree import require_installed
 
 _CHECKS = Path(__file__).with_name("forge_engine_checks.py")
 _CASES = {
@@ -24,27 +22,13 @@ _CASES = {
     # It has no SD2.
     "forge-neo": ("sd1-fp16", "sd1-bf16", "sdxl-fp8", "sdxl-fp32"),
 }
-_VARIABLES = {"forge": "PIVOTAL_FORGE", "forge-neo": "PIVOTAL_FORGE_NEO"}
-
-
-def _installed(kind: str) -> tuple[Path, Path]:
-    """Source and interpreter of an installed webui: ``$PIVOTAL_WEBUI``, ``$PIVOTAL_FORGE…``, or the usual folder."""
-    chosen = find_webui()
-    tree = chosen if chosen and kind_of(chosen) == kind else find_tree(kind)
-    python = find_python(tree) if tree else None
-    if tree is None or python is None:
-        name = _VARIABLES[kind]
-        message = f"NO INSTALLED {kind.upper()} FOUND: the adapter was not run on its own classes (set {name})."
-        warnings.warn(message, stacklevel=1)
-        pytest.skip(message)
-    return tree, python
 
 
 @pytest.fixture(scope="module", params=[(kind, case) for kind, cases in _CASES.items() for case in cases], ids="-".join)
 def found(request: pytest.FixtureRequest) -> dict[str, Any]:
     """What the checks have found for one webui, family and kind of storage."""
     kind, case = request.param
-    tree, python = _installed(kind)
+    tree, python = require_installed(kind)
     command = [str(python), str(_CHECKS), str(tree), *case.split("-")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)

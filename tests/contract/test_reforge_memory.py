@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.contract.host_tree import find_tree
-from tests.e2e.server import find_python
+from tests.contract.host_tree import require_installed
 
 _CHECKS = Path(__file__).with_name("reforge_memory_checks.py")
 
@@ -20,12 +18,7 @@ _CHECKS = Path(__file__).with_name("reforge_memory_checks.py")
 @pytest.fixture(scope="module")
 def found() -> list[dict[str, Any]]:
     """What happens with enough memory, with too little at first, and with too little."""
-    tree = find_tree("reforge")
-    python = find_python(tree) if tree else None
-    if tree is None or python is None:
-        message = "NO INSTALLED REFORGE FOUND: its memory management was not run (set PIVOTAL_REFORGE)."
-        warnings.warn(message, stacklevel=1)
-        pytest.skip(message)
+    tree, python = require_installed("reforge")
     command = [str(python), str(_CHECKS), str(tree)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
