@@ -27,13 +27,16 @@ def add_comparison(place: str, comparison: Comparison, others: Mapping[str, Any]
     listen = Listener(parts, notice="compare_view")
     fields = ["bundle", "compare_prompts", "compare_checkpoint", "compare_seed", "compare_steps"]
     chosen = [name for name in fields if name in parts]
-    answer = ["compare_view", "compare_page"]
+    answer, state = ["compare_view", "compare_page"], ["compare_shows", "bundle"]
     for name, inputs, outputs in (
         ("start", chosen, answer),
         ("stop", [], answer),
-        ("refresh", ["compare_shows", "bundle"], list(COMPARE_VIEW)),
+        ("refresh", state, list(COMPARE_VIEW)),
     ):
         button = parts[f"compare_{name}"]
         event = listen.on(button.click, getattr(handlers, name), inputs, outputs, spinner=name == "start")
         code = f"(text) => {{ pivotalWork.update('compare_{place}', text); return []; }}"
         event.then(fn=None, inputs=[parts["compare_page"]], outputs=[], **javascript(code))
+    if place == "result":
+        # The page's script may not see that the card disappears between two short runs.
+        listen.on(parts["bundle"].change, handlers.refresh, state, list(COMPARE_VIEW))

@@ -11,6 +11,10 @@ from playwright.sync_api import expect
 from lib_pivotal.core.config.schema import field_info
 from tests.ui.fake_host import good_config, write_images
 
+_ALWAYS_VISIBLE = (
+    "(button) => { Object.defineProperty(button, 'offsetParent', {get: () => document.body, configurable: true}); }"
+)
+"""What the page's script sees if the card disappears and comes back between two looks at it."""
 BLOCKS = {name: info["block"] for name, info in field_info().items()}
 
 
@@ -28,3 +32,4 @@ def test_a_comparison_goes_when_the_next_bundle_comes(bare_tab, tmp_path):
         expect(view.locator(".pivotal-box")).to_have_count(0)
         bare_tab.press("compare_result_start")
         expect(view).to_contain_text(f"{name}: parts")
+        bare_tab.page.locator("#pivotal_compare_result_start").first.evaluate(_ALWAYS_VISIBLE)
