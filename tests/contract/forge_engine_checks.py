@@ -330,8 +330,8 @@ def step(
     lora.flat.clear_gradient()
     for value in vectors.values():
         value.grad = None
-    leaner = lean(model.unet, model.autocast, saves=enabled) if is_lean else contextlib.nullcontext()
-    with attach([lora]), model.checkpointing(enabled=enabled), leaner:
+    kept = ("least" if enabled else "less") if is_lean else "all"
+    with attach([lora]), model.checkpointing(enabled=enabled), lean(model.unet, model.autocast, kept):
         model.verify()
         condition = model.condition(_encoded(model, "probeword and more", vectors), 1, SIZES, [False])
         output = model.predict(torch.randn(1, 4, 16, 16, generator=generator), torch.tensor([10]), condition)

@@ -10,6 +10,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from lib_pivotal.core.activations.lean import lean
+from lib_pivotal.core.families import Kept
 from lib_pivotal.core.lora.adapter_set import AdapterSet, attach
 from lib_pivotal.core.lora.targets import choose_targets
 from tests.unit.ldm_blocks import TEXT, GroupNorm32, SmallUNet, layers_with_lora, small_unet
@@ -35,7 +36,7 @@ def autocast_of(precision: str) -> Callable[[], contextlib.AbstractContextManage
 
 
 def step(
-    kind: str, precision: str, level: str, *, checkpoints: bool = False
+    kind: str, precision: str, level: Kept, *, checkpoints: bool = False
 ) -> tuple[list[torch.Tensor], dict[int, int]]:
     """The output and all gradients of a step, and bytes kept for its backward pass by storage."""
     unet = small_unet().to(WEIGHTS[precision])
@@ -61,9 +62,8 @@ def step(
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    layers = contextlib.nullcontext() if level == "plain" else lean(unet, autocast, saves=level == "save")
     hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
-    with attach([adapters]), layers:
+    with attach([adapters]), lean(unet, autocast, level):
         with autocast(), contextlib.nullcontext() if checkpoints else hooks:
             output = unet(noisy, torch.tensor([3.0, 400.0]), text)
         output.float().pow(2).sum().backward()
@@ -74,8 +74,8 @@ def step(
 @pytest.mark.parametrize("precision", WEIGHTS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_norms_and_gates_that_keep_less_change_no_bit(kind, precision, checkpoints):
-    plain, _ = step(kind, precision, "plain", checkpoints=checkpoints)
-    leaner, _ = step(kind, precision, "lean", checkpoints=checkpoints)
+    plain, _ = step(kind, precision, "all", checkpoints=checkpoints)
+    leaner, _ = step(kind, precision, "less", checkpoints=checkpoints)
     for one, other in zip(plain, leaner, strict=True):
         assert one.abs().sum() > 0
         assert torch.equal(one, other)
@@ -85,23 +85,23 @@ def test_norms_and_gates_that_keep_less_change_no_bit(kind, precision, checkpoin
 @pytest.mark.parametrize("precision", WEIGHTS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_saving_memory_changes_nothing_but_rounding(kind, precision, checkpoints):
-    plain, _ = step(kind, precision, "plain", checkpoints=checkpoints)
-    leaner, _ = step(kind, precision, "save", checkpoints=checkpoints)
+    plain, _ = step(kind, precision, "all", checkpoints=checkpoints)
+    leaner, _ = step(kind, precision, "least", checkpoints=checkpoints)
     tolerance = 1e-6 if precision == "fp32" else 1e-2
     for one, other in zip(plain, leaner, strict=True):
         assert float((one - other).float().norm()) <= tolerance * float(one.float().norm())
 
 
 def test_less_is_kept():
-    kept = {level: sum(step("lora", "fp32", level)[1].values()) for level in ("plain", "lean", "save")}
-    assert kept["lean"] < 0.8 * kept["plain"]
-    assert kept["save"] < 0.8 * kept["lean"]
+    kept = {level: sum(step("lora", "fp32", level)[1].values()) for level in ("all", "less", "least")}
+    assert kept["less"] < 0.8 * kept["all"]
+    assert kept["least"] < 0.8 * kept["less"]
 
 
 def test_under_autocast_no_copies_of_weights_are_kept():
     """Weights in another precision than the products are copied for each product, and torch keeps the copies."""
     unet_bytes = sum(parameter.numel() * 2 for parameter in small_unet().parameters())
-    plain, saving = (sum(step("lora", "bf16 over fp32", level)[1].values()) for level in ("lean", "save"))
+    plain, saving = (sum(step("lora", "bf16 over fp32", level)[1].values()) for level in ("less", "least"))
     assert plain - saving > unet_bytes
 
 
@@ -117,7 +117,7 @@ def test_an_adapter_behind_a_norm_or_gate_keeps_nothing_that_is_large(kind):
         kept.append(tensor)
         return tensor
 
-    with attach([adapters]), lean(unet, contextlib.nullcontext, saves=False):
+    with attach([adapters]), lean(unet, contextlib.nullcontext, "less"):
         for first, second in ((block.norm1, block.attn1.to_q), (block.ff.net[0], block.ff.net[2])):
             between = first(x)
             with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
@@ -132,7 +132,7 @@ def test_the_modules_are_as_before_in_the_end(fails):
     taken = unet.transformers[0].norm1
     taken.forward = foreign = lambda x: x
     before = {name: dict(vars(module)) for name, module in unet.named_modules()}
-    with contextlib.suppress(RuntimeError), lean(unet, contextlib.nullcontext, saves=True):
+    with contextlib.suppress(RuntimeError), lean(unet, contextlib.nullcontext, "least"):
         assert "forward" in vars(unet.transformers[1].norm1)
         assert taken.forward is foreign
         if fails:
@@ -145,7 +145,7 @@ def test_without_gradients_every_layer_is_itself():
     inputs = torch.randn(2, 4, 8, 8), torch.tensor([3.0, 400.0]), torch.randn(2, 7, TEXT)
     with torch.no_grad():
         expected = unet(*inputs)
-        with lean(unet, contextlib.nullcontext, saves=True):
+        with lean(unet, contextlib.nullcontext, "least"):
             assert torch.equal(unet(*inputs), expected)
-    with lean(unet, contextlib.nullcontext, saves=True), torch.inference_mode():
+    with lean(unet, contextlib.nullcontext, "least"), torch.inference_mode():
         assert torch.equal(unet(*inputs), expected)

@@ -13,6 +13,7 @@ from torch.nn import functional
 from lib_pivotal.core.activations.frozen_products import frozen_convolution, frozen_linear, is_plain_convolution
 from lib_pivotal.core.activations.gated_gelu import gated_gelu, is_gated_gelu
 from lib_pivotal.core.activations.norms import group_norm, layer_norm, silu
+from lib_pivotal.core.families import Kept
 
 __all__ = ["lean"]
 
@@ -20,26 +21,28 @@ Forward = Callable[[torch.Tensor], torch.Tensor]
 
 
 @contextlib.contextmanager
-def lean(
-    network: torch.nn.Module, autocast: Callable[[], AbstractContextManager[Any]], *, saves: bool
-) -> Iterator[None]:
-    """Within the context a frozen network keeps less for the backward pass.
+def lean(network: torch.nn.Module, autocast: Callable[[], AbstractContextManager[Any]], kept: Kept) -> Iterator[None]:
+    """Within the context the layers of a frozen network keep what they are to keep for the backward pass.
 
-    Layer norms and GEGLUs keep only their input, and adapters behind them nothing more, with the same gradients bit by
-    bit. Forward functions of single modules are replaced; those that somebody else has replaced are left alone.
+    Forward functions of single modules are replaced; those that somebody else has replaced are left alone.
 
     Args:
         network: a UNet; no parameter needs a gradient.
         autocast: makes the context of its forward pass.
-        saves: also keep neither the inputs of convolutions nor group norms and their activations, nor the copies of
-            weights that autocast makes. It takes a little longer, and gradients are the same up to rounding.
+        kept: ``all`` changes nothing. With ``less``, layer norms and GEGLUs keep only their input, and adapters behind
+            them nothing more; gradients are the same bit by bit. With ``least``, in addition no inputs of convolutions,
+            group norms and their activations are kept, nor the copies of weights that autocast makes; it takes a
+            little longer, and gradients are the same up to rounding.
     """
+    if kept == "all":
+        yield
+        return
     with autocast():
         dtype = functional.linear(*[torch.zeros(1, 1, device=next(network.parameters()).device)] * 2).dtype
     replaced: list[tuple[Any, Forward]] = []
     try:
         for module in network.modules():
-            forward = _leaner(module, dtype, saves=saves) if "forward" not in vars(module) else None
+            forward = _leaner(module, dtype, kept) if "forward" not in vars(module) else None
             if forward is not None:
                 module.forward = forward
                 replaced.append((module, forward))
@@ -50,13 +53,13 @@ def lean(
                 del module.forward
 
 
-def _leaner(module: Any, dtype: torch.dtype, *, saves: bool) -> Forward | None:
+def _leaner(module: Any, dtype: torch.dtype, kept: Kept) -> Forward | None:
     """A forward function that keeps less; None if the module's own one is to stay.
 
     Args:
         module: any module.
         dtype: in which products are computed.
-        saves: see :func:`lean`.
+        kept: ``less`` or ``least``, see :func:`lean`.
     """
     own: Any = module.forward
     kind: Any = None
@@ -64,7 +67,7 @@ def _leaner(module: Any, dtype: torch.dtype, *, saves: bool) -> Forward | None:
         kind = layer_norm
     elif is_gated_gelu(module):
         return _while_training(own, lambda x: gated_gelu(module, x))
-    elif saves:
+    elif kept == "least":
         kind = _saving_kind(module, dtype)
     return None if kind is None else _while_training(own, lambda x: kind(module, own, x))
 

@@ -15,6 +15,7 @@ from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.dataset_report import DatasetReport
 from lib_pivotal.core.data.image_shares import ImageShares, share_images
 from lib_pivotal.core.diffusion.objective import Objective, small_image_gamma
+from lib_pivotal.core.families import Kept
 from lib_pivotal.core.lora.adapter_set import AdapterSet, attach
 from lib_pivotal.core.lora.weight_change import WeightChange
 from lib_pivotal.core.optim.build import Optimizer
@@ -100,12 +101,13 @@ class Setup:
     def attached(self) -> Iterator[None]:
         """Within the context the model is ready for training steps: adapters act, and its layers keep what they may."""
         model = self.model
-        kept = "least" if self.uses_checkpointing else self.memory.kept
-        # Keeping less means to compute with the weights of layers, which those of 8 bits do not allow.
-        keeps_all = kept == "all" or model.must_recompute
-        leaner = contextlib.nullcontext() if keeps_all else lean(model.unet, model.autocast, saves=kept == "least")
+        kept: Kept = "least" if self.uses_checkpointing else self.memory.kept
+        if model.must_recompute:
+            # Keeping less means to compute with the weights of layers, which those of 8 bits do not allow.
+            kept = "all"
+        layers = lean(model.unet, model.autocast, kept)
         adapters = [*self.adapters, *self.teacher_adapters]
-        with attach(adapters), leaner, model.checkpointing(enabled=self.uses_checkpointing):
+        with attach(adapters), layers, model.checkpointing(enabled=self.uses_checkpointing):
             yield
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import threading
 from typing import Any
@@ -14,6 +13,7 @@ from lib_pivotal.core.activations.lean import lean
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.errors import HostError
 from lib_pivotal.core.events import Control
+from lib_pivotal.core.families import Kept
 from lib_pivotal.core.lora.adapter_set import AdapterSet, attach
 from lib_pivotal.core.ports import ImageSize, SampleRequest
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
@@ -127,11 +127,11 @@ def training_step() -> dict[str, Any]:
             for layer in lora.layers:
                 layer.parameters["up"].normal_(0, 0.02, generator=generator)
 
-        def step(enabled: bool, saves: bool | None = None) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        def step(enabled: bool, kept: Kept = "all") -> tuple[torch.Tensor, list[torch.Tensor]]:
             vectors.grad = None
             lora.flat.clear_gradient()
-            leaner = contextlib.nullcontext() if saves is None else lean(model.unet, model.autocast, saves=saves)
-            with attach([lora]), leaner, model.checkpointing(enabled=enabled):
+            layers = lean(model.unet, model.autocast, kept)
+            with attach([lora]), layers, model.checkpointing(enabled=enabled):
                 model.verify()
                 encoded = [_encode(model, "probeword and more", {"probeword": (0, 2)}, vectors)[0] for _ in range(2)]
                 joined = type(encoded[0])(torch.cat([item.hidden for item in encoded]))
@@ -144,9 +144,9 @@ def training_step() -> dict[str, Any]:
         plain, plain_grads = step(False)
         again, again_grads = step(True)
         result["checkpointing"] = max(_difference(a, b) for a, b in zip(plain_grads, again_grads, strict=True))
-        for name, saves in (("keeping_less", False), ("keeping_least", True)):
-            leaner = step(False, saves)[1]
-            result[name] = max(_difference(a, b) for a, b in zip(plain_grads, leaner, strict=True))
+        for kept in ("less", "least"):
+            leaner = step(False, kept)[1]
+            result[f"keeping_{kept}"] = max(_difference(a, b) for a, b in zip(plain_grads, leaner, strict=True))
         result["checkpointing_output"] = _difference(plain, again)
         result["without_gradient"] = sum(not bool(item.any()) for item in plain_grads)
         result["leaves"] = len(plain_grads)
