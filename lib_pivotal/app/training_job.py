@@ -14,6 +14,7 @@ from lib_pivotal.core.errors import Interrupted
 from lib_pivotal.core.events import Control, Warned
 from lib_pivotal.core.ports import ProgressSink
 from lib_pivotal.core.train.checks import Checked
+from lib_pivotal.core.train.out_of_memory import forget_variables
 from lib_pivotal.core.train.run_folder import Folders, guarded
 from lib_pivotal.core.train.run_record import record_end
 
@@ -179,6 +180,8 @@ class TrainingJob:
             )
         except BaseException as error:
             self._error = error
+            # What is undone next needs memory, and may need all that the run has used.
+            forget_variables(error)
             raise
         finally:
             self._is_over = True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import types
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,14 @@ from lib_pivotal.core.events import Control
 from lib_pivotal.core.ports import SampleRequest
 from lib_pivotal.host.a1111.host import A1111Host
 from lib_pivotal.host.a1111.lease import borrow
+from lib_pivotal.host.a1111.model import A1111Model
 from lib_pivotal.host.a1111.noise_schedule import noise_schedule_of
+from lib_pivotal.host.forge.blocks import one_stream
+from lib_pivotal.host.reforge import lease as reforge_lease
 from lib_pivotal.host.reforge.host import ReforgeHost
+from lib_pivotal.host.reforge.model import ReforgeModel
 from tests.contract.toy_webui import toy_webui
+from tests.unit.ldm_blocks import TEXT, small_unet
 
 
 def test_a_schedule_rounded_to_half_precision_is_made_exact_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,3 +144,58 @@ def test_previews_are_made_with_the_clip_skip_of_the_run(
         borrowed.sampler.make(request, {})
     assert seen == [clip_skip]
     assert options.data == {"CLIP_stop_at_last_layers": 3}
+
+
+def test_blocks_recompute_whether_or_not_they_have_a_forward_function_of_their_own() -> None:
+    """A1111's blocks have one besides ``forward``; reForge's transformer blocks do not."""
+    unet = small_unet()
+    (block, *_) = unet.transformers
+    assert not hasattr(block, "_forward")
+    calls: list[int] = []
+    block.attn1.register_forward_pre_hook(lambda *_: calls.append(1))
+    inputs = torch.randn(2, 4, 8, 8, requires_grad=True), torch.tensor([3.0, 400.0]), torch.randn(2, 7, TEXT)
+    found = []
+    for enabled in (False, True):
+        calls.clear()
+        with A1111Model.checkpointing(types.SimpleNamespace(_unet=unet), enabled=enabled):  # type: ignore[arg-type]
+            output = unet(*inputs)
+        found.append(torch.autograd.grad(output.sum(), inputs[0])[0])
+        assert len(calls) == (2 if enabled else 1)
+    assert torch.equal(*found)
+    assert "forward" not in vars(block)
+
+
+def test_reforge_uses_pytorchs_attention_while_training_and_the_users_comes_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    attention = types.ModuleType("ldm_patched.ldm.modules.attention")
+    chosen, pytorch = object(), object()
+    attention.optimized_attention = attention.optimized_attention_masked = chosen  # type: ignore[attr-defined]
+    attention.attention_pytorch = pytorch  # type: ignore[attr-defined]
+    for name in ("ldm_patched", "ldm_patched.ldm", "ldm_patched.ldm.modules"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, attention.__name__, attention)
+    sys.modules["ldm_patched.ldm.modules"].attention = attention  # type: ignore[attr-defined]
+    with contextlib.ExitStack() as stack:
+        reforge_lease._choose_attention(stack)
+        assert attention.optimized_attention is attention.optimized_attention_masked is pytorch
+    assert attention.optimized_attention is attention.optimized_attention_masked is chosen
+
+
+def test_reforges_vae_is_on_the_device_only_while_it_encodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """reForge itself keeps it in main memory until it decodes."""
+    _webui, model = toy_webui(monkeypatch)
+    assert ReforgeModel(model, TrainConfig(), Control()).offloading.is_offloaded("vae")
+
+
+@pytest.mark.parametrize("has_stream", [True, False])
+def test_forge_casts_weights_on_one_stream_while_training(monkeypatch: pytest.MonkeyPatch, has_stream: bool) -> None:
+    stream, backend = types.ModuleType("backend.stream"), types.ModuleType("backend")
+    if has_stream:
+        stream.stream_activated = True  # type: ignore[attr-defined]
+    backend.stream = stream  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "backend", backend)
+    monkeypatch.setitem(sys.modules, "backend.stream", stream)
+    with one_stream():
+        assert not getattr(stream, "stream_activated", False)
+    assert getattr(stream, "stream_activated", None) is (True if has_stream else None)

@@ -56,6 +56,7 @@ def test_a_training_step_reaches_every_leaf_and_no_weight(webui: Webui) -> None:
     assert answer["without_gradient"] == 0
     assert answer["base_gradients"] == 0
     assert answer["base_trainable"] == 0
+    assert answer["calls"] == {"BasicTransformerBlock": 2, "ResBlock": 2}, "blocks do not recompute"
     assert answer["checkpointing"] < 1e-6
     assert answer["checkpointing_output"] < 1e-6
     assert answer["keeping_less"] == 0.0

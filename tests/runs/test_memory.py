@@ -285,3 +285,32 @@ def test_layers_keep_what_the_plan_says(tmp_path, monkeypatch):
     setup.memory = replace(setup.memory, kept="all", saves=True)
     with setup.attached():
         assert asked == ["least"]
+
+
+@pytest.mark.parametrize(("device", "index"), [("cuda", 1), ("cuda:0", 0)])
+def test_free_memory_is_asked_for_by_the_number_of_the_gpu(monkeypatch, device, index):
+    """A webui's device has no index, and torch refused such a one before 2.9."""
+
+    def of(number):
+        assert number == index
+        return 40
+
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda number: (of(number), 100))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", of)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda number: of(number) - 30)
+    assert memory.free_bytes(torch.device(device)) == 40 + 40 - 10
+
+
+def test_a_precision_other_than_that_of_the_weights_keeps_no_copies_of_them(tmp_path, monkeypatch):
+    write_images(tmp_path / "data")
+    asked = []
+    monkeypatch.setattr(
+        "lib_pivotal.core.train.setup.lean", lambda *given: asked.append(given[-1]) or contextlib.nullcontext()
+    )
+    model = ToyModel()
+    setup = prepare(toy_config(tmp_path / "data"), model, cache=tmp_path / "cache", group=SingleProcess(),
+                    progress=lambda *_: None, stopped=lambda: False)  # fmt: skip
+    model.autocast = lambda: torch.autocast("cpu", dtype=torch.bfloat16)
+    with setup.attached():
+        assert asked == ["least"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import weakref
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from lib_pivotal.core.bundle.file import read_bundle
 from lib_pivotal.core.errors import OutOfMemory, TrainingDiverged
 from lib_pivotal.core.events import Control, Prepared, SampleReady, Saved, StepDone, Warned
 from lib_pivotal.core.ports import Sample
+from lib_pivotal.core.train.output import Output
 from lib_pivotal.core.train.run import Folders, train
 from tests.unit.toy import ToyModel, ToyVae, toy_config
 
@@ -156,6 +158,34 @@ def test_a_group_without_gradients_is_reported_once(tmp_path, data):
 def test_a_run_in_which_all_groups_learn_gives_no_warning(tmp_path, data):
     _, seen = run(tmp_path, toy_config(data, steps=45, lora_start=0.2))
     assert not [event for event in seen.of(Warned) if "learned" in event.message]
+
+
+def test_the_activations_are_free_when_the_result_is_saved(tmp_path, data, monkeypatch):
+    """Some optimizers need memory on the GPU for that."""
+
+    class Activations:
+        pass
+
+    alive, model = weakref.WeakSet(), ToyModel()
+    predict, calls, at_the_save = model.predict, [], []
+
+    def too_large(*arguments):
+        output = predict(*arguments)
+        calls.append(1)
+        if len(calls) > 3:
+            activations = Activations()
+            alive.add(activations)
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return output
+
+    def save(*_, **__):
+        at_the_save.append(len(alive))
+
+    monkeypatch.setattr(Output, "try_to_save", save)
+    model.predict = too_large
+    with pytest.raises(OutOfMemory):
+        run(tmp_path, toy_config(data), model=model)
+    assert len(calls) == 4 and at_the_save == [0]
 
 
 @pytest.mark.parametrize("stage", ["encoding images", "training"])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
 import threading
 import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -272,3 +274,40 @@ def test_norms_of_embeddings_are_kept_and_thinned_out(config, tmp_path):
     assert norms["names"]["zog"][-1] == pytest.approx(2.0)
     assert set(norms["names"]["mib"]) == {None}
     json.dumps(norms, allow_nan=False)
+
+
+def test_what_a_failed_step_held_is_free_before_the_model_is_given_back(host, config):
+    """The activations of a step that ran out of memory would otherwise fill the GPU while it is needed."""
+
+    class Activations:
+        pass
+
+    alive, at_the_end = weakref.WeakSet(), []
+
+    def step() -> None:
+        activations = Activations()
+        alive.add(activations)
+        raise RuntimeError("CUDA out of memory")
+
+    def engine(*_) -> None:
+        setup = Activations()
+        alive.add(setup)
+        try:
+            step()
+        except RuntimeError as error:
+            raise HostError("Out of memory.") from error
+
+    give_back = host.borrow
+
+    @contextlib.contextmanager
+    def borrow(*arguments):
+        with give_back(*arguments) as borrowed:
+            try:
+                yield borrowed
+            finally:
+                at_the_end.append(len(alive))
+
+    host.borrow = borrow
+    session = run(host, config, engine)
+    assert session.status()["message"] == "Out of memory."
+    assert at_the_end == [0]

@@ -149,3 +149,20 @@ def test_without_gradients_every_layer_is_itself():
             assert torch.equal(unet(*inputs), expected)
     with lean(unet, contextlib.nullcontext, "least"), torch.inference_mode():
         assert torch.equal(unet(*inputs), expected)
+
+
+def test_layers_whose_adapter_waits_keep_no_copies_of_their_weights():
+    """As before the LoRA starts."""
+    unet, autocast = small_unet(), autocast_of("bf16 over fp32")
+    adapters = adapted(unet, "lora")
+    adapters.enabled = False
+    layer = unet.transformers[0].attn1.to_q
+    x = torch.randn(2, 64, 32, requires_grad=True)
+    kept: list[torch.Tensor] = []
+    with attach([adapters]), autocast(), torch.autograd.graph.saved_tensors_hooks(kept.append, lambda tensor: tensor):
+        output = layer(x)
+    assert not [tensor for tensor in kept if tensor is not None and tensor.shape == layer.weight.shape]
+    (found,) = torch.autograd.grad(output.float().sum(), x)
+    with autocast():
+        (expected,) = torch.autograd.grad(layer(x).float().sum(), x)
+    assert torch.equal(found, expected)

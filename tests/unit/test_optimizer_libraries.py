@@ -12,6 +12,7 @@ import torch
 from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.errors import ConfigError
 from lib_pivotal.core.optim.build import Optimizer, ParameterGroup
+from lib_pivotal.core.optim.engine import Engine
 from lib_pivotal.core.optim.library import find_library, parse_arguments
 from lib_pivotal.core.optim.trial import optimizer_problems
 from lib_pivotal.core.train.checks import check
@@ -255,3 +256,24 @@ def test_a_state_has_what_changes_in_the_parameter_group_and_no_more():
     for optimizer in (first, second):
         learn(optimizer, [1.0], 1)
     assert torch.equal(again[0].parameter, groups[0].parameter)
+
+
+def test_step_counts_of_another_shape_are_the_same_in_a_state():
+    """Those of the fused kernel in torch 2.0 have one dimension."""
+
+    def engine(shape: tuple[int, ...]) -> Engine:
+        groups = groups_of("unet")
+        return Engine(torch.optim.AdamW([groups[0].parameter]), groups, step_shape=shape)
+
+    old, new = engine((1,)), engine(())
+    for each in (old, new):
+        each.groups[0].parameter.grad.fill_(1.0)
+        each.optimizer.step()
+    state = old.optimizer.state[old.groups[0].parameter]
+    state["step"] = state["step"].reshape(1)
+    tensors = old.state_tensors()
+    assert tensors["unet/step"].shape == () and torch.equal(tensors["unet/step"], new.state_tensors()["unet/step"])
+    old.load_state_tensors(tensors)
+    new.load_state_tensors(tensors)
+    assert old.optimizer.state[old.groups[0].parameter]["step"].shape == (1,)
+    assert new.optimizer.state[new.groups[0].parameter]["step"].shape == ()

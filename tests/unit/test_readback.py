@@ -14,7 +14,7 @@ class OnGpu(torch.Tensor):
 
     @property
     def device(self):
-        return torch.device("cuda")
+        return torch.device("cuda", 1)
 
 
 class HandMadeEvent:
@@ -27,7 +27,8 @@ class HandMadeEvent:
         self.waits = 0
         self.made.append(self)
 
-    def record(self) -> None:
+    def record(self, stream: str) -> None:
+        assert stream == "stream of cuda:1", "the copy is made on the stream of the tensor's GPU"
         self.is_recorded = True
 
     def query(self) -> bool:
@@ -46,6 +47,7 @@ def events(monkeypatch):
     empty = torch.empty
     HandMadeEvent.made = []
     monkeypatch.setattr(readback_module.torch.cuda, "Event", HandMadeEvent)
+    monkeypatch.setattr(readback_module.torch.cuda, "current_stream", lambda device=None: f"stream of {device}")
     # There is no pinned memory without CUDA.
     monkeypatch.setattr(
         readback_module.torch,

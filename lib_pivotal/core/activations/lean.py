@@ -15,9 +15,20 @@ from lib_pivotal.core.activations.gated_gelu import gated_gelu, is_gated_gelu
 from lib_pivotal.core.activations.norms import group_norm, layer_norm, silu
 from lib_pivotal.core.families import Kept
 
-__all__ = ["lean"]
+__all__ = ["lean", "product_dtype"]
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
+
+
+def product_dtype(network: torch.nn.Module, autocast: Callable[[], AbstractContextManager[Any]]) -> torch.dtype:
+    """In which precision the products of a network are computed.
+
+    Args:
+        network: has at least one parameter.
+        autocast: makes the context of its forward pass.
+    """
+    with autocast():
+        return functional.linear(*[torch.zeros(1, 1, device=next(network.parameters()).device)] * 2).dtype
 
 
 @contextlib.contextmanager
@@ -37,8 +48,7 @@ def lean(network: torch.nn.Module, autocast: Callable[[], AbstractContextManager
     if kept == "all":
         yield
         return
-    with autocast():
-        dtype = functional.linear(*[torch.zeros(1, 1, device=next(network.parameters()).device)] * 2).dtype
+    dtype = product_dtype(network, autocast)
     replaced: list[tuple[Any, Forward]] = []
     try:
         for module in network.modules():

@@ -29,6 +29,7 @@ from lib_pivotal.core.lora.adapter_set import AdapterSet, attach
 from lib_pivotal.core.ports import DiffusionModel, LoraTarget
 from lib_pivotal.core.printable import printable
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingWeights
+from lib_pivotal.core.train.memory import free_bytes
 
 __all__ = ["FuseResult", "Progress", "fuse"]
 
@@ -256,10 +257,8 @@ def _groups(targets: Sequence[LoraTarget], budget: int) -> Iterator[list[LoraTar
 
 
 def _gram_bytes(device: torch.device) -> int:
-    if device.type != "cuda":
-        return _GRAM_BYTES
-    free, _ = torch.cuda.mem_get_info(device)
-    return min(_GRAM_BYTES, int(_FREE_SHARE * free))
+    free = free_bytes(device)
+    return _GRAM_BYTES if free is None else min(_GRAM_BYTES, int(_FREE_SHARE * free))
 
 
 def _solving_device(device: torch.device) -> torch.device:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from lib_pivotal.core.activations.frozen_products import frozen_linear
 from lib_pivotal.core.errors import BundleError
 from lib_pivotal.core.lora.adapter import Adapter, JoinsLayer, Parameters, ScalesInput
 from lib_pivotal.core.lora.kinds import adapter_for, adapter_in_file
@@ -252,8 +253,10 @@ def _joined(part: AdapterSet, layer: AdaptedLayer, adapter: JoinsLayer) -> Any:
 
     def forward(x: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
         is_plain = not arguments and not options and negative_rows() is None
-        if is_plain and part.enabled and torch.is_grad_enabled():
-            return adapter.joined(module, own, x, parameters)
+        if is_plain and torch.is_grad_enabled():
+            if part.enabled:
+                return adapter.joined(module, own, x, parameters)
+            return frozen_linear(module, own, x)
         output: torch.Tensor = own(x, *arguments, **options)
         changed: torch.Tensor | None = hook(module, (x,), output)
         return output if changed is None else changed

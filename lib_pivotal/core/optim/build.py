@@ -52,7 +52,11 @@ class Optimizer:
         if self._adamw:
             # fused: one kernel per group, which itself skips steps with NaN gradients, without synchronization.
             adamw = torch.optim.AdamW(_entries(self._adamw), fused=True if self._on_gpu else None)
-            self._engines.append(Engine(adamw, self._adamw, keeps_step_on_cpu=not self._on_gpu))
+            self._engines.append(
+                Engine(
+                    adamw, self._adamw, keeps_step_on_cpu=not self._on_gpu, step_shape=_step_shape(on_gpu=self._on_gpu)
+                )
+            )
         self.name = "torch.optim.adamw.AdamW"
         """What trains the LoRA, as in kohya's metadata."""
         if library is not None and hosted:
@@ -167,6 +171,11 @@ class Optimizer:
 
 def _entries(groups: Sequence[ParameterGroup]) -> list[dict[str, Any]]:
     return [{"params": [group.parameter], "lr": group.lr, "weight_decay": group.weight_decay} for group in groups]
+
+
+def _step_shape(*, on_gpu: bool) -> tuple[int, ...]:
+    """Shape of AdamW's step counts; those of the fused kernel in torch 2.0 are not 0-dim."""
+    return (1,) if on_gpu and torch.__version__.startswith("2.0.") else ()
 
 
 def _is_gpu(device: torch.device) -> bool:

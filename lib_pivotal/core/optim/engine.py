@@ -16,6 +16,7 @@ _NUMBER = "number/"
 _GROUP = "group/"
 """Marks values of a parameter group, such as the learning rate that Prodigy has found."""
 _SETTINGS = ("params", "lr", "weight_decay")
+_STEP = "step"
 
 
 @dataclass
@@ -45,6 +46,7 @@ class Engine:
         groups: at least one.
         is_schedule_free: whether it has modes for training and for using the weights.
         keeps_step_on_cpu: whether step counts among its tensors stay on the CPU.
+        step_shape: shape of these tensors, which are 0-dim in a state; None leaves them as they are.
     """
 
     def __init__(
@@ -54,10 +56,12 @@ class Engine:
         *,
         is_schedule_free: bool = False,
         keeps_step_on_cpu: bool = True,
+        step_shape: tuple[int, ...] | None = None,
     ) -> None:
         self.optimizer = optimizer
         self.groups = list(groups)
         self._keeps_step_on_cpu = keeps_step_on_cpu
+        self._step_shape = step_shape
         self._is_schedule_free = is_schedule_free
         if is_schedule_free:
             self.optimizer.train()
@@ -104,7 +108,9 @@ class Engine:
         for group in self.groups:
             for key, value in self.optimizer.state.get(group.parameter, {}).items():
                 mark = "" if isinstance(value, torch.Tensor) else _NUMBER
-                result[f"{group.name}/{mark}{key}"] = _as_tensor(value)
+                tensor = _as_tensor(value)
+                is_count = key == _STEP and self._step_shape is not None
+                result[f"{group.name}/{mark}{key}"] = tensor.reshape(()) if is_count else tensor
             for key, value in self._changed(group.name).items():
                 result[f"{group.name}/{_GROUP}{key}"] = _as_tensor(value)
         return result
@@ -132,8 +138,10 @@ class Engine:
                 elif key.startswith(_NUMBER):
                     state[key.removeprefix(_NUMBER)] = value.item()
                 else:
-                    stays = key == "step" and self._keeps_step_on_cpu
+                    stays = key == _STEP and self._keeps_step_on_cpu
                     state[key] = value.clone() if stays else value.to(group.parameter.device).clone()
+                    if key == _STEP and self._step_shape is not None:
+                        state[key] = state[key].reshape(self._step_shape)
             if state:
                 self.optimizer.state[group.parameter] = state
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
@@ -56,8 +57,22 @@ class CudaGraphs:
         Raises:
             RuntimeError: something in the work cannot be part of a graph, or memory does not suffice.
         """
+        # Recording fails where the CPU waits for the GPU, and then torch's random numbers on the GPU fail, too.
+        with _no_waits():
+            work()
         graph = torch.cuda.CUDAGraph()
         # Other threads of a webui may use the GPU meanwhile.
         with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             result = work()
         return graph.replay, result
+
+
+@contextlib.contextmanager
+def _no_waits() -> Iterator[None]:
+    """Within the context an error is raised where the CPU would wait for the GPU."""
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)

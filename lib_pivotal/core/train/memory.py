@@ -118,8 +118,10 @@ def free_bytes(device: torch.device) -> int | None:
     """GPU memory in bytes that a run can use, including torch's cache; None for other devices."""
     if device.type != "cuda":
         return None
-    free, _total = torch.cuda.mem_get_info(device)
-    return int(free) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    # Before 2.9, torch answers only for a device with an index, which that of a webui lacks.
+    index = torch.cuda.current_device() if device.index is None else device.index
+    free, _total = torch.cuda.mem_get_info(index)
+    return int(free) + torch.cuda.memory_reserved(index) - torch.cuda.memory_allocated(index)
 
 
 def watch_peak(device: torch.device) -> None:

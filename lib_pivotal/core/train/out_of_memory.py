@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import traceback
 from collections.abc import Callable, Iterator
 
 from lib_pivotal.core.errors import OutOfMemory
 
-__all__ = ["explained", "explaining", "is_out_of_memory"]
+__all__ = ["explained", "explaining", "forget_variables", "is_out_of_memory"]
 
 _TEXTS = (
     # torch on CUDA, ROCm, MPS, XPU: "CUDA out of memory. Tried to allocate …", "MPS backend out of memory …".
@@ -23,7 +24,10 @@ _TEXTS = (
 )
 _PAGING_FILE_TOO_SMALL = 1455
 """Windows error code: neither RAM nor the paging file has room."""
-_HINT = "Set GPU memory to save, lower the batch size (and accumulate), or the resolution; close other programs."
+_HINT = (
+    'Set "GPU memory" to "save", or lower the batch size (and raise "Gradient accumulation") or the resolution. '
+    "Close other programs that use the GPU."
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -34,6 +38,21 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM or getattr(error, "winerror", None) == _PAGING_FILE_TOO_SMALL
     return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _TEXTS)
+
+
+def forget_variables(error: BaseException | None) -> None:
+    """Free what an error holds through the functions that it has left, such as the activations of a step.
+
+    The error keeps its message and the lines that it came through.
+
+    Args:
+        error: with those that it was raised from; functions that are still running keep their variables.
+    """
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 @contextlib.contextmanager

@@ -24,7 +24,8 @@ class Readback:
         host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
         host.copy_(values, non_blocking=True)
         arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        arrived.record()
+        # That of another GPU, if the current device of torch is not the one that trains.
+        arrived.record(torch.cuda.current_stream(values.device))
         self._waiting.append((step, host, arrived))
 
     def arrived(self, *, wait: bool = False) -> list[tuple[int, list[float]]]:

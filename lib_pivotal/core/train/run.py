@@ -20,7 +20,7 @@ from lib_pivotal.core.train.checks import Checked, check
 from lib_pivotal.core.train.loop import Loop
 from lib_pivotal.core.train.memory import MemoryPlan, peak_bytes, watch_peak
 from lib_pivotal.core.train.model_checks import check_schedule, family_hints
-from lib_pivotal.core.train.out_of_memory import explaining
+from lib_pivotal.core.train.out_of_memory import explaining, forget_variables
 from lib_pivotal.core.train.output import Output, compared_facts, load_state, mismatch
 from lib_pivotal.core.train.output_check import check_space
 from lib_pivotal.core.train.recorder import Recorder
@@ -254,6 +254,8 @@ def _run_loop(loop: Loop, first_step: int, setup: Setup, output: Output | None, 
     except PivotalError:
         raise
     except Exception as error:
+        # The result is saved next, and a GPU without free memory would not allow that.
+        forget_variables(error)
         _raise_if_model_changed(setup.model, error)
         raise
     finally:

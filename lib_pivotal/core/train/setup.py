@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from lib_pivotal.core.activations.lean import lean
+from lib_pivotal.core.activations.lean import lean, product_dtype
 from lib_pivotal.core.config.negative import has_negatives, negatives_of
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.data.dataset_report import DatasetReport
@@ -101,7 +101,9 @@ class Setup:
     def attached(self) -> Iterator[None]:
         """Within the context the model is ready for training steps: adapters act, and its layers keep what they may."""
         model = self.model
-        kept: Kept = "least" if self.uses_checkpointing else self.memory.kept
+        # Where the products have another precision than the weights, torch would keep a copy of each weight.
+        casts = product_dtype(model.unet, model.autocast) != next(model.unet.parameters()).dtype
+        kept: Kept = "least" if self.uses_checkpointing or casts else self.memory.kept
         if model.must_recompute:
             # Keeping less means to compute with the weights of layers, which those of 8 bits do not allow.
             kept = "all"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -204,14 +205,17 @@ def _is_block(module: Any) -> bool:
     transformer block by a subclass, so all of its base classes are looked at.
     """
     names = {base.__name__ for base in type(module).__mro__}
-    return bool(names & {"BasicTransformerBlock", "ResBlock"}) and hasattr(module, "_forward")
+    return bool(names & {"BasicTransformerBlock", "ResBlock"})
 
 
 def _recomputing(block: Any) -> Any:
+    """Host: ldm_patched/ldm/modules/attention.py, ``BasicTransformerBlock``, reForge: has no ``_forward``."""
+    original = block._forward if hasattr(block, "_forward") else functools.partial(type(block).forward, block)
+
     def forward(*arguments: Any, **options: Any) -> Any:
         if not torch.is_grad_enabled():
-            return block._forward(*arguments, **options)
-        run = with_same_rows(block._forward)
+            return original(*arguments, **options)
+        run = with_same_rows(original)
         return checkpoint(run, *arguments, use_reentrant=False, preserve_rng_state=False, **options)
 
     return forward

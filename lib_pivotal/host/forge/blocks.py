@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from lib_pivotal.core.errors import HostError
 from lib_pivotal.core.negative_rows import with_same_rows
 
-__all__ = ["pytorch_attention", "recomputing", "text_blocks", "trainable", "unet_blocks"]
+__all__ = ["one_stream", "pytorch_attention", "recomputing", "text_blocks", "trainable", "unet_blocks"]
 
 
 def unet_blocks(network: Any) -> list[Any]:
@@ -114,3 +114,24 @@ def pytorch_attention() -> Iterator[None]:
         yield
     finally:
         unet.attention_function = kept
+
+
+@contextlib.contextmanager
+def one_stream() -> Iterator[None]:
+    """Within the context weights are cast by the stream of the GPU that uses them.
+
+    Host: backend/stream.py, ``stream_activated``, Forge: with ``--cuda-stream`` another stream casts them, and torch
+        does not know that autograd still reads a copy when its memory is used again.
+    """
+    from backend import stream
+
+    kept = getattr(stream, "stream_activated", None)
+    if kept is None:
+        # Forge-Neo.
+        yield
+        return
+    stream.stream_activated = False
+    try:
+        yield
+    finally:
+        stream.stream_activated = kept

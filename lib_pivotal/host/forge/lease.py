@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.events import Control
-from lib_pivotal.host.forge.blocks import pytorch_attention, trainable
+from lib_pivotal.host.forge.blocks import one_stream, pytorch_attention, trainable
 from lib_pivotal.host.forge.checkpoints import load_checkpoint, same_checkpoint
 from lib_pivotal.host.forge.family import require_trainable, unet_of
 from lib_pivotal.host.forge.memory import ForgeMemory
@@ -58,4 +58,5 @@ def borrow(config: TrainConfig, control: Control) -> Iterator[Borrowed]:
         memory.settle()
         stack.enter_context(trainable(unet_of(engine)))
         stack.enter_context(pytorch_attention())
+        stack.enter_context(one_stream())
         yield Borrowed(ForgeModel(engine, config, control, memory), ForgeSampler(engine, memory))

@@ -45,5 +45,20 @@ def borrow(config: TrainConfig, control: Control) -> Iterator[Borrowed]:
         remove_leftovers(model, stack, remove_loras)
         settle(model)
         freeze(model, stack)
+        _choose_attention(stack)
         borrowed = ReforgeModel(model, config, control)
         yield Borrowed(borrowed, ReforgeSampler(model, borrowed))
+
+
+def _choose_attention(stack: ExitStack) -> None:
+    """Use PyTorch's attention during training and the user's choice afterwards.
+
+    Host: ldm_patched/ldm/modules/attention.py, ``optimized_attention``, ``optimized_attention_masked``,
+        ``attention_pytorch``, reForge: looked up at each call. With ``--use-sage-attention`` and
+        ``--use-flash-attention`` there would be no gradients.
+    """
+    from ldm_patched.ldm.modules import attention
+
+    for name in ("optimized_attention", "optimized_attention_masked"):
+        undo_later(stack, "the attention", setattr, attention, name, getattr(attention, name))
+        setattr(attention, name, attention.attention_pytorch)

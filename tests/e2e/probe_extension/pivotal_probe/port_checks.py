@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -142,7 +144,10 @@ def training_step() -> dict[str, Any]:
             return output.detach(), leaves
 
         plain, plain_grads = step(False)
-        again, again_grads = step(True)
+        calls = dict.fromkeys(("BasicTransformerBlock", "ResBlock"), 0)
+        with _counted(model.unet, calls):
+            again, again_grads = step(True)
+        result["calls"] = calls
         result["checkpointing"] = max(_difference(a, b) for a, b in zip(plain_grads, again_grads, strict=True))
         for kept in ("less", "least"):
             leaner = step(False, kept)[1]
@@ -325,3 +330,22 @@ CHECKS = (
     identity,
     raise_mid_step,
 )
+
+
+@contextlib.contextmanager
+def _counted(unet: Any, calls: dict[str, int]) -> Iterator[None]:
+    """Within the context, count how often a layer within the first block of each kind is called."""
+    handles = []
+    for name in calls:
+        block = next(module for module in unet.modules() if name in {base.__name__ for base in type(module).__mro__})
+        layer = block.norm1 if hasattr(block, "norm1") else block.out_layers[0]
+
+        def count(*_: Any, name: str = name) -> None:
+            calls[name] += 1
+
+        handles.append(layer.register_forward_pre_hook(count))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
