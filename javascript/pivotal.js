@@ -8,6 +8,7 @@ var pivotal = (function() {
     const ANSWER_LOST_MS = 15000;
 
     let isActive = false;
+    let isQueueOn = false;
     let hasAnswer = false;
     let requestedAt = 0;
     let isWaiting = false;
@@ -39,7 +40,10 @@ var pivotal = (function() {
         }
         barTaskId = taskId;
         requestProgress(taskId, container, element("pivotal_live"), function() {
-            barTaskId = null;
+            // The bar of the next run may be there already.
+            if (barTaskId === taskId) {
+                barTaskId = null;
+            }
             // The model is being restored: refresh when that is done, and attach the bar again if it disappeared too early.
             setTimeout(refresh, POLL_MS / 2);
         }, null);
@@ -60,6 +64,7 @@ var pivotal = (function() {
         }
         hasAnswer = true;
         isActive = status.is_active;
+        isQueueOn = status.is_queue_on;
         if (isActive) {
             attachBar(status.task_id);
         }
@@ -71,7 +76,8 @@ var pivotal = (function() {
     function poll() {
         const now = Date.now();
         const answerIsLost = isWaiting && now - requestedAt > ANSWER_LOST_MS;
-        if (isActive && !document.hidden && (!isWaiting || answerIsLost)) {
+        // Between two runs of the queue none is active.
+        if ((isActive || isQueueOn) && !document.hidden && (!isWaiting || answerIsLost)) {
             refresh();
         }
     }

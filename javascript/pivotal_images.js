@@ -5,6 +5,7 @@ var pivotalImages = (function() {
     "use strict";
 
     const POLL_MS = 2000;
+    const START_MS = 1500;
 
     let last = null;
     let timer = null;
@@ -52,7 +53,14 @@ var pivotalImages = (function() {
     function jobIs(job) {
         clearTimeout(timer);
         if (job === "active") {
-            timer = setTimeout(() => element("pivotal_browser_poll").click(), POLL_MS);
+            timer = setTimeout(poll, POLL_MS);
+        }
+    }
+
+    function poll() {
+        const button = element("pivotal_browser_poll");
+        if (button) {
+            button.click();
         }
     }
 
@@ -81,6 +89,8 @@ var pivotalImages = (function() {
     onUiLoaded(function() {
         document.addEventListener("click", onClick);
         document.addEventListener("change", onChange);
+        // A job may have been started before the page was reloaded.
+        setTimeout(poll, START_MS);
     });
 
     return {acted, jobIs};

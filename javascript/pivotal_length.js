@@ -6,19 +6,40 @@ var pivotalLength = (function() {
 
     const QUIET_MS = 600;
     const START_MS = 1500;
+    const ANSWER_LOST_MS = 15000;
 
     let timer = null;
+    let askedAt = 0;
+    let isWaiting = false;
+    let hasChanged = false;
 
     function press(id) {
         const button = gradioApp().getElementById(id) || document.getElementById(id);
         if (button) {
             button.click();
         }
+        return Boolean(button);
+    }
+
+    // Gradio drops a click while the answer to the one before is on its way.
+    function ask() {
+        hasChanged = isWaiting && Date.now() - askedAt < ANSWER_LOST_MS;
+        if (!hasChanged) {
+            isWaiting = press("pivotal_length_refresh");
+            askedAt = Date.now();
+        }
     }
 
     function changed() {
         clearTimeout(timer);
-        timer = setTimeout(press, QUIET_MS, "pivotal_length_refresh");
+        timer = setTimeout(ask, QUIET_MS);
+    }
+
+    function answered() {
+        isWaiting = false;
+        if (hasChanged) {
+            ask();
+        }
     }
 
     onUiLoaded(function() {
@@ -27,5 +48,5 @@ var pivotalLength = (function() {
         setTimeout(changed, START_MS);
     });
 
-    return {changed};
+    return {answered, changed};
 })();

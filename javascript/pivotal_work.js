@@ -30,14 +30,16 @@ var pivotalWork = (function() {
 
     function attachBar(place, taskId) {
         const container = element(place, "bar");
-        const state = states[place];
         // The webui hides the bar until its settings have been loaded: wait for the next answer.
-        if (state.bar === taskId || !container || !("show_progressbar" in opts)) {
+        if (states[place].bar === taskId || !container || !("show_progressbar" in opts)) {
             return;
         }
-        state.bar = taskId;
+        states[place].bar = taskId;
         requestProgress(taskId, container, null, function() {
-            state.bar = null;
+            // Every answer has made a new state, and the bar of the next task may be there already.
+            if (states[place].bar === taskId) {
+                states[place].bar = null;
+            }
             setTimeout(refresh, POLL_MS / 2, place);
         }, null);
     }

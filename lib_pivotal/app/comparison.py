@@ -33,7 +33,6 @@ IDLE_COMPARISON: dict[str, Any] = {
     "total": 0,
     "task_id": None,
     "bundle": "",
-    "bundle_file": "",
     "parts": [],
     "columns": [],
     "prompts": [],
@@ -65,6 +64,8 @@ class Comparison:
         self.session = session
         busy = ("A comparison is already being made.", "Wait until it has ended, or stop it.")
         self._job = BackgroundJob(IDLE_COMPARISON, title="The comparison", doing="comparing", busy=busy)
+        self._compared: tuple[Path, tuple[int, int] | None] | None = None
+        """The bundle of the latest comparison, and what its file was then."""
 
     def checkpoints(self) -> list[str]:
         """Titles of the checkpoints that can be chosen in addition to the selected one."""
@@ -86,6 +87,8 @@ class Comparison:
         path, folder, name, config = self._target(choices)
         plan = make_plan(choices, path, _describe(path), self.session.host.comparison(), config)
 
+        self._compared = path, _stamp(path)
+
         def work(task_id: str, control: Control) -> Mapping[str, Any]:
             return self._work(plan, task_id, folder / f"{name}.png", control)
 
@@ -93,7 +96,6 @@ class Comparison:
             work,
             total=len(plan.cells),
             bundle=plan.label,
-            bundle_file=path.name,
             parts=list(plan.parts),
             columns=[PART_TITLES[part] for part in plan.parts],
             prompts=list(plan.prompts),
@@ -112,6 +114,17 @@ class Comparison:
     def status(self) -> dict[str, Any]:
         """State of the latest comparison; keys as in :data:`IDLE_COMPARISON`, values serializable as JSON."""
         return self._job.status()
+
+    def is_of(self, name: str) -> bool:
+        """Whether the latest comparison is of this bundle as its file is now.
+
+        Args:
+            name: of the file, without its ending; a bundle can have another name in prompts.
+        """
+        if self._compared is None:
+            return False
+        path, stamp = self._compared
+        return path.stem == name and _stamp(path) == stamp
 
     def join(self, timeout_s: float | None = None) -> None:
         """Wait until the latest comparison is over."""
@@ -177,6 +190,15 @@ class Comparison:
         path = free_name(out)
         write_png(path, image, {"parameters": samples[0].infotext, "pivotal_comparison": json.dumps(cells)})
         return {"path": str(path), "cells": cells}
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Changes when a file is written again; None if it is gone."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 _current: list[Comparison] = []

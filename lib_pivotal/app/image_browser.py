@@ -23,7 +23,7 @@ from lib_pivotal.core.data.thumbnail import Thumbnails
 from lib_pivotal.core.errors import ConfigError, PivotalError, Problem
 from lib_pivotal.core.train.setting_checks import check_settings
 
-__all__ = ["MARKS", "CaptionChange", "ImageBrowser", "ImageSearch"]
+__all__ = ["MARKS", "CaptionChange", "ImageBrowser", "ImageSearch", "browser_for"]
 
 _MAX_LOOKS = 4
 """Data sets that are remembered at a time, for several browser windows."""
@@ -40,7 +40,7 @@ class ImageBrowser:
     """
 
     def __init__(self, session: Session) -> None:
-        self._session = session
+        self.session = session
         self._looks: dict[str, ImageLook] = {}
         self._thumbnails: dict[str, Thumbnails] = {}
         self._histories: dict[Path, CaptionHistory] = {}
@@ -64,7 +64,7 @@ class ImageBrowser:
         problems = [problem for problem in found if problem.is_error and _is_about_data(problem.field)]
         if problems:
             raise ConfigError(problems)
-        look = ImageLook(config, self._session.host, self._thumbnails_of(config))
+        look = ImageLook(config, self.session.host, self._thumbnails_of(config))
         if not look.report.images:
             raise ConfigError([problem for problem in look.problems() if problem.is_error])
         with self._lock:
@@ -155,7 +155,7 @@ class ImageBrowser:
 
     def captioners(self) -> list[tuple[str, str]]:
         """Programs of the webui that describe images, each with the size of its download."""
-        return [(item.name, item.download) for item in self._session.host.captioners()]
+        return [(item.name, item.download) for item in self.session.host.captioners()]
 
     def write_captions(self, look: str, search: ImageSearch, program: str, *, appends: bool, title: str) -> None:
         """Describe the found images in the background, see :meth:`job`.
@@ -171,7 +171,7 @@ class ImageBrowser:
             PivotalError: there is no such program, nothing to do, or a job is still at work.
         """
         known = self._look(look)
-        captioner = next((item for item in self._session.host.captioners() if item.name == program), None)
+        captioner = next((item for item in self.session.host.captioners() if item.name == program), None)
         if captioner is None:
             raise PivotalError("This program is not available.", hint="Select another one.")
         images = [
@@ -190,8 +190,9 @@ class ImageBrowser:
         with self._lock:
             if self._job is not None and self._job.state.is_active:
                 raise PivotalError("Captions are already being written.", hint="Wait until that has ended, or stop it.")
-            self._job = CaptionJob(self._session.host, captioner, images, known.config, save)
-            self._job.start()
+            job = CaptionJob(self.session.host, captioner, images, known.config, save)
+            job.start()
+            self._job = job
 
     def stop_captions(self) -> None:
         """Stop describing images; those that have been described get their captions."""
@@ -237,12 +238,24 @@ class ImageBrowser:
         return known
 
     def _history(self) -> CaptionHistory:
-        folder = self._session.host.data_root() / "caption-undo"
+        folder = self.session.host.data_root() / "caption-undo"
         return self._histories.setdefault(folder, CaptionHistory(folder))
 
     def _thumbnails_of(self, config: TrainConfig) -> Thumbnails:
-        cache = self._session.host.data_root() / "cache"
+        cache = self.session.host.data_root() / "cache"
         return self._thumbnails.setdefault(config.background, Thumbnails(cache, config.background))
+
+
+_current: list[ImageBrowser] = []
+_current_lock = threading.Lock()
+
+
+def browser_for(session: Session) -> ImageBrowser:
+    """The image browser of the process's session; like the session, it outlives Reload UI."""
+    with _current_lock:
+        if not _current or _current[0].session is not session:
+            _current[:] = [ImageBrowser(session)]
+        return _current[0]
 
 
 def _is_about_data(field: str) -> bool:

@@ -75,7 +75,15 @@ class RunQueue:
         """Held while a run starts, so that its end is noted only after its start."""
         self._items: list[QueueItem] | None = None
         self._is_going = False
+        self._stop_asked: bool | None = None
+        """Whether to stop the run that is being checked, and whether to discard it; None if it is to start."""
         self._problem = ""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether a run of the queue is on, is being checked or will follow."""
+        with self._lock:
+            return self._is_going or any(item.state == "running" for item in self._load())
 
     def add(
         self, config: TrainConfig, parse_problems: Sequence[Problem] = (), *, resume: Path | None = None
@@ -170,6 +178,8 @@ class RunQueue:
         """
         with self._lock:
             was_going, self._is_going = self._is_going, False
+            # A run that is still being checked cannot be stopped yet.
+            self._stop_asked = discard
         return self._session.stop(discard=discard) or was_going
 
     def run_ended(self, status: Mapping[str, Any]) -> None:
@@ -205,6 +215,7 @@ class RunQueue:
                     self._change(item, state="failed", message=str(error))
                 else:
                     self._change(item, run_folder=self._session.status()["run_folder"] or "")
+                    self._stop_if_asked()
                     return
 
     def _next(self) -> QueueItem | None:
@@ -215,7 +226,15 @@ class RunQueue:
             if not self._is_going:
                 return None
             self._change(waiting[0], state="running")
+            self._stop_asked = None
             return waiting[0]
+
+    def _stop_if_asked(self) -> None:
+        """Stop the run that has just started if that was asked for while it was being checked."""
+        with self._lock:
+            discard = self._stop_asked
+        if discard is not None:
+            self._session.stop(discard=discard)
 
     def _change(self, item: QueueItem, **values: str) -> None:
         with self._lock:

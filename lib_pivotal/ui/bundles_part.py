@@ -37,7 +37,7 @@ def add_bundles(
     outputs = [*LISTS, *(["fuse_others"] if fusing is not None else [])]
     listen.on(part.select, handlers.refresh, lists, outputs)
     listen("bundle_refresh", handlers.refresh, lists, outputs)
-    listen.on(parts["bundle"].input, handlers.look, ["bundle"], ["bundle_notice", "bundle_view", "bundle_names"])
+    listen.on_choice("bundle", handlers.look, ["bundle"], ["bundle_notice", "bundle_view", "bundle_names"])
     listen("bundle_verify", handlers.verify, ["bundle"], ["bundle_notice"], spinner=True)
     for name in ("rename", "remove", "merge", "pack", "split"):
         listen(f"bundle_{name}", getattr(handlers, name), INPUTS, outputs, spinner=True)

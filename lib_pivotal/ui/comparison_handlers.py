@@ -64,11 +64,10 @@ class ComparisonHandlers:
     def refresh(self, values: Values) -> Outputs:
         """Show the state of the comparison; what the page shows already is not sent again.
 
-        The result card shows nothing of another bundle than its own.
+        The result card shows nothing of another bundle than its own, nor of what its file was before.
         """
         status = self._comparison.status()
-        # A bundle's name in prompts may be another one than its file's.
-        is_shown = self._place == "bundles" or Path(status["bundle_file"]).stem == values["bundle"]
+        is_shown = self._place == "bundles" or self._comparison.is_of(values["bundle"] or "")
         outputs: Outputs = {
             "compare_start": gr.update(interactive=not status["is_active"]),
             "compare_stop": gr.update(interactive=status["is_active"]),
@@ -79,14 +78,9 @@ class ComparisonHandlers:
             return outputs
         outputs["compare_shows"] = marker
         outputs["compare_checkpoint"] = gr.update(choices=["", *self._comparison.checkpoints()])
-        if not is_shown:
-            return {**outputs, "compare_view": "", "compare_gallery": gr.update(value=[], visible=False)}
-        if status["state"] != "idle":
-            outputs["compare_view"] = show_comparison(status)
-        if not status["is_active"] and status["path"] and Path(status["path"]).exists():
-            columns = ", ".join(status["columns"])
-            caption = COMPARE_MESSAGES["caption"].format(bundle=status["bundle"], columns=columns)
-            outputs["compare_gallery"] = gr.update(value=[(status["path"], caption)], visible=True)
+        outputs["compare_view"] = show_comparison(status) if is_shown and status["state"] != "idle" else ""
+        images = _images(status) if is_shown else []
+        outputs["compare_gallery"] = gr.update(value=images, visible=bool(images))
         return outputs
 
     def _label(self, field: str) -> str:
@@ -101,6 +95,14 @@ class ComparisonHandlers:
 def _page(status: Mapping[str, Any]) -> Outputs:
     """What the page's script needs."""
     return {"compare_page": json.dumps({name: status[name] for name in ("state", "is_active", "task_id")})}
+
+
+def _images(status: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The image of a comparison that has ended, with its caption; while another one is being made, none."""
+    if status["is_active"] or not status["path"] or not Path(status["path"]).exists():
+        return []
+    columns = ", ".join(status["columns"])
+    return [(status["path"], COMPARE_MESSAGES["caption"].format(bundle=status["bundle"], columns=columns))]
 
 
 def _choices(values: Values) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from lib_pivotal.app.session import Session
+from lib_pivotal.app.session import Busy, Session
 from lib_pivotal.app.settings_sources import import_from, settings_of_samples
 from lib_pivotal.core.errors import ConfigError, PivotalError
 from lib_pivotal.ui import panels
@@ -74,7 +74,10 @@ class Handlers:
         except ConfigError as error:
             notice = panels.show_problems(in_rows(error.problems, values))
             return {"notice": notice, REPORT: report_concepts(values, error.problems)}
-        return {"notice": panels.show_message(MESSAGES["started"], "good"), **page_status(self._session.status())}
+        except Busy as error:
+            # This page does not know of the run yet.
+            return {"notice": panels.show_error(error), **page_status(self._session)}
+        return {"notice": panels.show_message(MESSAGES["started"], "good"), **page_status(self._session)}
 
     def stop(self, _values: Values) -> Outputs:
         """Stop training and keep the progress."""
@@ -98,7 +101,8 @@ class Handlers:
             return {}
         preset = self._session.presets.find(values["preset"])
         notice = panels.show_message(MESSAGES["preset_used"].format(why=preset.why), "good")
-        return {"notice": notice, **show_preset(preset, values)}
+        # A question about deleting was about another preset.
+        return {"notice": notice, "preset_delete_sure": gr.update(visible=False), **show_preset(preset, values)}
 
     def restore(self, _values: Values) -> Outputs:
         """Fill in the settings of the last run."""
@@ -118,7 +122,7 @@ class Handlers:
 
     def load(self, _values: Values) -> Outputs:
         """Fill in the last settings when the page is opened, without a message if there are none."""
-        answer = page_status(self._session.status())
+        answer = page_status(self._session)
         try:
             config = self._session.last_config()
         except PivotalError as error:
@@ -146,7 +150,7 @@ class Handlers:
             "train": gr.update(interactive=not is_active),
             "discard": gr.update(interactive=is_active),
             **dict.fromkeys(("stop", "save_now", "sample_now"), can_request),
-            **page_status(status),
+            **page_status(self._session, status),
         }
         if not is_active and _was_active(values["page_status"]):
             # A notice about the run is no longer true.
@@ -155,12 +159,19 @@ class Handlers:
 
     def _answer(self, was_active: bool, message: str) -> Outputs:
         text = MESSAGES[message] if was_active else MESSAGES["no_run"]
-        return {"notice": panels.show_message(text), **page_status(self._session.status())}
+        return {"notice": panels.show_message(text), **page_status(self._session)}
 
 
-def page_status(status: Mapping[str, Any]) -> Outputs:
-    """The part of the status that the page's script needs, without paths and captions."""
-    return {"page_status": json.dumps({name: status[name] for name in ("state", "is_active", "task_id")})}
+def page_status(session: Session, status: Mapping[str, Any] | None = None) -> Outputs:
+    """What the page's script needs to know of the run and the queue, without paths and captions.
+
+    Args:
+        session: the training session.
+        status: its status, if it is known already.
+    """
+    status = status or session.status()
+    shown = {name: status[name] for name in ("state", "is_active", "task_id")}
+    return {"page_status": json.dumps({**shown, "is_queue_on": session.queue.is_on})}
 
 
 def _was_active(page_status: str) -> bool:

@@ -43,6 +43,7 @@ EDIT = tuple(f"{PREFIX}{name}" for name in ("edit", "edit_tags", "replacement", 
 """Inputs of an edit."""
 SHOWN = (
     *(f"{PREFIX}{name}" for name in ("notice", "state", "cards", "tags", "details", "caption", "draws", "opened")),
+    f"{PREFIX}caption_sent",
     *(f"{PREFIX}{name}" for name in ("plan", "history")),
     *FILTER,
 )
@@ -125,11 +126,9 @@ class ImageHandlers:
         what = action.get("do")
         if what in ("mark", "concept", "tag"):
             return self._search(state, replace(state.search, **{what: str(action.get(what, ""))}))
-        methods: dict[Any, Callable[[_State, dict[str, Any]], Outputs]] = {
-            "page": self._turn,
-            "open": self._open,
-            "undo": self._undo,
-        }
+        methods: dict[Any, Callable[[_State, dict[str, Any]], Outputs]] = {"page": self._turn, "open": self._open}
+        if what == "undo":
+            return self._undo(state, values, action)
         return methods[what](state, action) if what in methods else {}
 
     def save(self, values: Values) -> Outputs:
@@ -168,7 +167,7 @@ class ImageHandlers:
         if not state.plan:
             return {f"{PREFIX}notice": panels.show_message(IMAGE_MESSAGES["no_plan"])}
         done = self._browser.apply(state.look, state.plan)
-        return self._edited(state, IMAGE_MESSAGES["applied"].format(**done))
+        return self._edited(state, values, IMAGE_MESSAGES["applied"].format(**done))
 
     def write(self, values: Values) -> Outputs:
         """Let a program of the webui write captions."""
@@ -190,25 +189,28 @@ class ImageHandlers:
         was_active = values[f"{PREFIX}job"] == _ACTIVE
         if not was_active or shown[f"{PREFIX}job"] == _ACTIVE:
             return shown
-        state = replace(_state(values), plan="")
-        image = self._show_image(state) if state.image else {}
-        return {**self._show(state), **image, **shown, f"{PREFIX}plan": ""}
+        try:
+            state = replace(_state(values), plan="")
+            return {**self._show(state), **self._show_image_again(state, values), **shown, f"{PREFIX}plan": ""}
+        except PivotalError as error:
+            # The page must still learn that the job has ended.
+            return {**shown, f"{PREFIX}notice": panels.show_error(error)}
 
     def _show_job(self) -> Outputs:
         job = self._browser.job()
         marker = _ACTIVE if job.is_active else ""
         return {f"{PREFIX}progress": show_job(job), f"{PREFIX}job": marker}
 
-    def _undo(self, state: _State, action: dict[str, Any]) -> Outputs:
+    def _undo(self, state: _State, values: Values, action: dict[str, Any]) -> Outputs:
         done = self._browser.undo(state.look, str(action.get("entry", "")))
         text = IMAGE_MESSAGES["undone"].format(count=done["restored"])
         refused = IMAGE_MESSAGES["refused"].format(names=listed(done["refused"])) if done["refused"] else ""
-        return self._edited(state, text, refused)
+        return self._edited(state, values, text, refused)
 
-    def _edited(self, state: _State, text: str, hint: str = "") -> Outputs:
+    def _edited(self, state: _State, values: Values, text: str, hint: str = "") -> Outputs:
         """The images after captions have changed."""
         state = replace(state, plan="")
-        image = self._show_image(state) if state.image else {}
+        image = self._show_image_again(state, values)
         notice = panels.show_message(text, "good", hint)
         return {**self._show(state), **image, f"{PREFIX}notice": notice, f"{PREFIX}plan": notice}
 
@@ -239,13 +241,23 @@ class ImageHandlers:
         return {
             f"{PREFIX}details": show_details(details),
             f"{PREFIX}caption": details["caption"],
+            f"{PREFIX}caption_sent": details["caption"],
             f"{PREFIX}draws": show_draws(details),
             f"{PREFIX}opened": gr.update(visible=True),
         }
 
+    def _show_image_again(self, state: _State, values: Values) -> Outputs:
+        """The open image, if there is one, after its caption may have changed; what the user has typed stays."""
+        if not state.image:
+            return {}
+        shown = self._show_image(state)
+        if values[f"{PREFIX}caption"] != values[f"{PREFIX}caption_sent"]:
+            del shown[f"{PREFIX}caption"]
+        return shown
+
 
 def _closed() -> Outputs:
-    empty = {f"{PREFIX}{name}": "" for name in ("details", "caption", "draws")}
+    empty = {f"{PREFIX}{name}": "" for name in ("details", "caption", "caption_sent", "draws")}
     return {**empty, f"{PREFIX}opened": gr.update(visible=False)}
 
 

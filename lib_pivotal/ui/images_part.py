@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lib_pivotal.app.image_browser import ImageBrowser
+from lib_pivotal.app.image_browser import browser_for
 from lib_pivotal.app.session import Session
 from lib_pivotal.ui.blocks.images import PREFIX, create_images
 from lib_pivotal.ui.compat import javascript
@@ -16,6 +16,7 @@ from lib_pivotal.ui.listener import Listener
 __all__ = ["add_images"]
 
 _STATE = f"{PREFIX}state"
+_CAPTION = [f"{PREFIX}caption", f"{PREFIX}caption_sent"]
 
 
 def add_images(session: Session, training: dict[str, Any]) -> None:
@@ -25,7 +26,7 @@ def add_images(session: Session, training: dict[str, Any]) -> None:
         session: knows the webui.
         training: components of the training part by name; their settings say which images are shown.
     """
-    browser = ImageBrowser(session)
+    browser = browser_for(session)
     programs = browser.captioners()
     parts = {**training, **create_images(programs)}
     _wire(parts, ImageHandlers(browser))
@@ -50,8 +51,8 @@ def _wire(parts: dict[str, Any], handlers: ImageHandlers) -> None:
     click("save", [_STATE, f"{PREFIX}caption"])
     click("close", [_STATE])
     click("preview", [_STATE, *EDIT])
-    click("apply", [_STATE])
-    acted = click("act", [_STATE, f"{PREFIX}action"])
+    click("apply", [_STATE, *_CAPTION])
+    acted = click("act", [_STATE, f"{PREFIX}action", *_CAPTION])
     acted.then(fn=None, inputs=[], outputs=[], **javascript("() => { pivotalImages.acted(); return []; }"))
 
 
@@ -69,7 +70,7 @@ def _wire_programs(parts: dict[str, Any], handlers: ImageHandlers) -> None:
     inputs = {
         "write": [_STATE, f"{PREFIX}program", f"{PREFIX}appends"],
         "stop_captions": [],
-        "poll": [_STATE, job],
+        "poll": [_STATE, job, *_CAPTION],
     }
     for name, needed in inputs.items():
         outputs = [*SHOWN, *JOB] if name == "poll" else [notice, *JOB]

@@ -11,6 +11,7 @@ import gradio as gr
 from lib_pivotal.core.errors import PivotalError
 from lib_pivotal.ui import panels
 from lib_pivotal.ui.compat import javascript
+from lib_pivotal.ui.ids import element_id
 
 __all__ = ["Handler", "Listener", "Outputs", "Values", "guard"]
 
@@ -58,6 +59,33 @@ class Listener:
             show_progress="full" if spinner else "hidden",
             queue=False,
         )
+
+    def on_choice(self, name: str, handler: Handler, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+        """Connect the choice of an entry of a list; the handler gets to know the last one.
+
+        Host: gradio 3.41.2 and 4.40.0, the page's script: an event is dropped while the answer to the one before is
+            on its way. So the handler is asked again if another entry is chosen by then.
+
+        Args:
+            name: of the list.
+            handler: gets the list's value, too.
+            inputs: names, including that of the list.
+            outputs: names.
+        """
+        mark = f"{name}_answered"
+        answered = gr.Textbox(value="", visible=False, label=mark, elem_id=element_id(name, "answered"))
+        # Host: modules/ui_loadsave.py, A1111 1.6.1-1.10.1: see ``fields._make``.
+        answered.do_not_save_to_config = True
+        self._parts[mark] = answered
+
+        def answer(values: Values) -> Outputs:
+            return {**handler(values), mark: values[name] or ""}
+
+        def answer_again(values: Values) -> Outputs:
+            return {} if (values[name] or "") == values[mark] else answer(values)
+
+        event = self.on(self._parts[name].input, answer, inputs, [*outputs, mark])
+        self.on(event.then, answer_again, [*inputs, mark], [*outputs, mark])
 
 
 def guard(

@@ -14,7 +14,7 @@ from lib_pivotal.ui.text.presets import PRESET_MESSAGES
 
 __all__ = ["PRESET_OUTPUTS", "PresetHandlers"]
 
-PRESET_OUTPUTS = ("notice", "preset", "preset_replace", "preset_delete_sure")
+PRESET_OUTPUTS = ("notice", "preset", "preset_asked", "preset_replace", "preset_delete_sure")
 """Outputs that the preset buttons may change."""
 
 
@@ -40,11 +40,13 @@ class PresetHandlers:
         name = (values["preset_name"] or "").strip()
         if self._library.exists(name):
             notice = panels.show_message(PRESET_MESSAGES["ask_replace"].format(name=name))
-            return {"notice": notice, "preset_replace": gr.update(visible=True)}
+            return {"notice": notice, "preset_asked": name, "preset_replace": gr.update(visible=True)}
         return self._save(values, overwrite=False)
 
     def replace(self, values: Values) -> Outputs:
-        """Replace a preset of the user."""
+        """Replace the preset that the user was asked about."""
+        if (values["preset_name"] or "").strip() != values["preset_asked"]:
+            return self.save(values)
         return self._save(values, overwrite=True)
 
     def _save(self, values: Values, *, overwrite: bool) -> Outputs:
@@ -61,11 +63,13 @@ class PresetHandlers:
             # Says why.
             self._library.delete(name)
         notice = panels.show_message(PRESET_MESSAGES["ask_delete"].format(name=name))
-        return {"notice": notice, "preset_delete_sure": gr.update(visible=True)}
+        return {"notice": notice, "preset_asked": name, "preset_delete_sure": gr.update(visible=True)}
 
     def delete_sure(self, values: Values) -> Outputs:
-        """Delete the chosen preset."""
+        """Delete the preset that the user was asked about."""
         name = values["preset"] or ""
+        if name != values["preset_asked"]:
+            return self.delete(values)
         self._library.delete(name)
         return self._answer("deleted", name, chosen=None)
 
@@ -74,6 +78,7 @@ class PresetHandlers:
         return {
             "notice": panels.show_message(PRESET_MESSAGES[message].format(name=name), "good"),
             "preset": gr.update(choices=titles, value=chosen),
+            "preset_asked": "",
             "preset_replace": gr.update(visible=False),
             "preset_delete_sure": gr.update(visible=False),
         }

@@ -10,6 +10,7 @@ from lib_pivotal.core.errors import ConfigError, Problem
 from lib_pivotal.ui import panels
 from lib_pivotal.ui.choice_list import list_again
 from lib_pivotal.ui.fields import in_rows, read_config
+from lib_pivotal.ui.handlers import page_status
 from lib_pivotal.ui.listener import Outputs, Values
 from lib_pivotal.ui.queue_view import queue_choices, queue_item_name, show_queue
 from lib_pivotal.ui.text.runs import RUN_MESSAGES
@@ -58,7 +59,7 @@ class QueueHandlers:
         """Start the first waiting run, and the others after it."""
         has_waiting = self._queue.start()
         notice = panels.show_message(RUN_MESSAGES["queue_started" if has_waiting else "queue_nothing"])
-        return {**self.refresh(values), "runs_notice": notice}
+        return {**self.refresh(values), "runs_notice": notice, **page_status(self._session)}
 
     def stop(self, values: Values) -> Outputs:
         """Stop the current run, and start no further one."""
@@ -85,7 +86,9 @@ class QueueHandlers:
     def remove(self, values: Values) -> Outputs:
         """Remove the selected run."""
         self._queue.remove(self._chosen(values))
-        return self.refresh(values)
+        # The run behind it may now have the text of the removed one.
+        choices = queue_choices(self._queue.as_dict()["items"])
+        return {**self.refresh(values), "queue_item": gr.update(choices=choices, value=None)}
 
     def _chosen(self, values: Values) -> str:
         items = self._queue.as_dict()["items"]

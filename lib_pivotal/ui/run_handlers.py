@@ -126,7 +126,7 @@ class RunHandlers:
         steps, config = self._continuation(values)
         self._history.resume(_run(values), steps=steps, config=config)
         notice = panels.show_message(RUN_MESSAGES["continued"], "good")
-        return {"runs_notice": notice, "notice": notice, **page_status(self._session.status())}
+        return {"runs_notice": notice, "notice": notice, **page_status(self._session)}
 
     def enqueue(self, values: Values) -> Outputs:
         """Add the continuation of the run to the queue."""

@@ -35,7 +35,7 @@ def add_runs(part: Any, tabs: Any, session: Session, training: dict[str, Any]) -
     listen("runs_refresh", handlers.refresh, _LIST_INPUTS, LIST_OUTPUTS)
     listen("runs_more", handlers.more, _LIST_INPUTS, LIST_OUTPUTS)
     listen("runs_open", handlers.open, ["runs_name"], RUN_OUTPUTS)
-    listen.on(parts["run"].input, handlers.look, ["run"], RUN_OUTPUTS)
+    listen.on_choice("run", handlers.look, ["run"], RUN_OUTPUTS)
     for name in ("load", "weights"):
         listen(f"run_{name}", getattr(handlers, name), ["run"], ["runs_notice", "tabs", "notice", *fields])
     going_on = ["run", "run_steps", "run_use_fields", *fields]
@@ -47,5 +47,6 @@ def add_runs(part: Any, tabs: Any, session: Session, training: dict[str, Any]) -
     for name in ("delete", "delete_sure", "delete_steps", "delete_steps_sure", "choose", "choose_sure"):
         listen(f"run_{name}", getattr(handlers, name), ["run", "run_step"], RUN_OUTPUTS, spinner=True)
     listen("run_compare", handlers.compare, ["run", "run_other"], ["runs_notice", "run_comparison"], spinner=True)
-    for name in ("start", "stop", "up", "down", "remove", "refresh"):
+    listen("queue_start", queue.start, ["queue_item"], [*QUEUE_OUTPUTS, "page_status"])
+    for name in ("stop", "up", "down", "remove", "refresh"):
         listen(f"queue_{name}", getattr(queue, name), ["queue_item"], QUEUE_OUTPUTS)

@@ -63,7 +63,9 @@ def _wire(parts: dict[str, Any], handlers: Handlers) -> None:
         listen("train", handlers.train, fields, [*answer, REPORT], spinner=True),
     ):
         tell_report(event, parts)
-    listen.on(parts["preset"].input, handlers.use_preset, ["preset", *CONCEPT_INPUTS], ["notice", *fields])
+    listen.on_choice(
+        "preset", handlers.use_preset, ["preset", *CONCEPT_INPUTS], ["notice", "preset_delete_sure", *fields]
+    )
     for name in ("stop", "discard", "save_now", "sample_now"):
         listen(name, getattr(handlers, name), [], answer)
     listen("restore", handlers.restore, [], ["notice", *fields])
@@ -80,7 +82,9 @@ def _wire_queue_and_length(parts: dict[str, Any], queue: QueueHandlers, length: 
     fields = input_names()
     listen = Listener(parts)
     listen("queue_add", queue.add, fields, ["notice"], spinner=True)
-    tell_report(listen("length_refresh", length.refresh, fields, ["length", REPORT]), parts)
+    event = listen("length_refresh", length.refresh, fields, ["length", REPORT])
+    tell_report(event, parts)
+    event.then(fn=None, inputs=[], outputs=[], **javascript("() => { pivotalLength.answered(); return []; }"))
     for name, factor in FACTORS.items():
         listen(name, length.fill_in(factor), fields, ["notice", "steps", "length"])
     # Also when another button changes a field; the page's script waits until all of them have changed.
@@ -95,8 +99,8 @@ def _wire_presets(parts: dict[str, Any], presets: PresetHandlers) -> None:
     listen = Listener(parts)
     listen("presets_refresh", presets.refresh, [], ["notice", "preset"])
     for name in ("save", "replace"):
-        listen(f"preset_{name}", getattr(presets, name), ["preset_name", *fields], PRESET_OUTPUTS)
+        listen(f"preset_{name}", getattr(presets, name), ["preset_name", "preset_asked", *fields], PRESET_OUTPUTS)
     for name in ("delete", "delete_sure"):
-        listen(f"preset_{name}", getattr(presets, name), ["preset"], PRESET_OUTPUTS)
+        listen(f"preset_{name}", getattr(presets, name), ["preset", "preset_asked"], PRESET_OUTPUTS)
     listen("settings_export", presets.export, fields, ["notice", "settings_text"])
     listen("settings_use", presets.use_text, ["settings_text"], ["notice", *fields])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
@@ -111,17 +112,25 @@ def bare_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
         yield address, folder
 
 
-@pytest.fixture(scope="session")
-def bare_tab(bare_server: tuple[str, Path], browser) -> Iterator[TabPage]:
-    """The tab under either version of Gradio, in one page for all tests."""
-    address, _ = bare_server
+@contextlib.contextmanager
+def opened_bare_tab(address: str, browser, script: str = "") -> Iterator[TabPage]:
+    """The tab of a bare Gradio in a new page, within the context; ``script`` runs before the page's own ones."""
     context = browser.new_context(viewport=DESKTOP, permissions=["clipboard-read", "clipboard-write"])
     # Gradio's page asks other servers for fonts and a script, and waits for them.
     context.route(lambda url: not url.startswith(address), lambda route: route.abort())
+    if script:
+        context.add_init_script(script)
     tab = TabPage(context.new_page(), address)
     tab.page.set_default_timeout(_BARE_WAIT_MS)
     yield tab
     context.close()
+
+
+@pytest.fixture(scope="session")
+def bare_tab(bare_server: tuple[str, Path], browser) -> Iterator[TabPage]:
+    """The tab under either version of Gradio, in one page for all tests."""
+    with opened_bare_tab(bare_server[0], browser) as tab:
+        yield tab
 
 
 @pytest.fixture(scope="session")

@@ -82,7 +82,7 @@ def test_pages_filters_edits_and_undo(page, folder):
     assert (folder / "001.txt").read_bytes() == b"tall, zog, red hair, left, number 1"
     page.get_by_text("Undo edits", exact=True).click()
     page.locator("#pivotal_browser_history button").first.click()
-    expect(page.locator("#pivotal_browser_notice").first).to_contain_text("as before: 250", timeout=WAIT_MS)
+    expect(page.locator("#pivotal_browser_notice").first).to_contain_text("restored: 250", timeout=WAIT_MS)
     assert contents(folder) == before
 
 

@@ -13,6 +13,7 @@ gradio = pytest.importorskip("gradio", reason="the tab's tests need one of the t
 
 from lib_pivotal.app.comparison import comparison_for  # noqa: E402
 from lib_pivotal.app.fusing import fusing_for  # noqa: E402
+from lib_pivotal.app.image_browser import browser_for  # noqa: E402
 from lib_pivotal.app.session import Session  # noqa: E402
 from lib_pivotal.ui.tab import build_tab  # noqa: E402
 from tests.ui.page import Page  # noqa: E402
@@ -33,7 +34,8 @@ class _Built:
 
 
 def _acted_on(session: Session, library: FakeBundleLibrary) -> list[Any]:
-    return [session, session.queue, session.presets, comparison_for(session), fusing_for(session), library]
+    own = [comparison_for(session), fusing_for(session), browser_for(session)]
+    return [session, session.queue, session.presets, *own, library]
 
 
 @pytest.fixture(scope="session")

@@ -152,3 +152,28 @@ def test_events_tell_the_script(page):
         for name in ("start", "stop", "refresh"):
             codes = [item.get("js") for item in page.followers(comparison_id(place, name))]
             assert codes and all(f"pivotalWork.update('compare_{place}'" in code for code in codes)
+
+
+def test_the_result_card_shows_nothing_of_what_the_file_was_before(page, session, host):
+    page.values[element_id("bundles", "bundle")] = page.values[element_id("run", "card_bundle")] = "y"
+    page.press(part("start"))
+    finish(page, session)
+    view, gallery = comparison_id("result", "view"), comparison_id("result", "gallery")
+    assert page.press(comparison_id("result", "refresh"))[gallery]["visible"] is True
+    # As after a longer run of the same name.
+    (host.lora_folder() / "y.safetensors").write_bytes(b"longer bundle")
+    assert page.press(comparison_id("result", "refresh"))[gallery]["visible"] is False
+    assert page.values[view] == ""
+
+
+def test_the_image_of_a_comparison_goes_when_the_next_one_begins(page, session, host):
+    page.values[element_id("bundles", "bundle")] = "y"
+    page.press(part("start"))
+    assert finish(page, session)[part("gallery")]["visible"] is True
+    host.compare.gate = threading.Semaphore(1)
+    page.press(part("start"))
+    wait_until(lambda: comparison_for(session).status()["done"] == 1)
+    changed = page.press(part("refresh"))
+    assert changed[part("gallery")] == {"value": [], "visible": False}
+    host.compare.gate.release(20)
+    assert finish(page, session)[part("gallery")]["visible"] is True

@@ -203,7 +203,7 @@ def test_changes_on_disk_are_listed(page, folder):
     (folder / "5.png").rename(folder / "new.png")
     page.press(part("rescan"))
     notice = page.values[NOTICE]
-    for words in ("New images: new.png", "gone: 5.png, 8.png", "other captions: 7.png<"):
+    for words in ("New images: new.png", "gone: 5.png, 8.png", "captions have changed: 7.png<"):
         assert words in notice
     assert "69 of 69" in page.values[CARDS]
 
@@ -366,3 +366,45 @@ def test_programs_are_offered_only_where_there_are_some(session, library, host, 
     monkeypatch.setattr(host, "captioners", list)
     page = Page(build_tab(session, library))
     assert WRITE not in page.ids() and part("look") in page.ids()
+
+
+def test_what_is_typed_stays_when_captions_are_written_meanwhile(page, folder, program):
+    look(page)
+    act(page, do="open", image="4.png")
+    page.press(WRITE)
+    page.values[part("caption")] = "zog, typed"
+    finish(page)
+    assert (folder / "4.txt").read_text() == "zog, width 64, square"
+    assert page.values[part("caption")] == "zog, typed"
+    # What nobody has changed follows its file.
+    act(page, do="open", image="4.png")
+    edit(page, "add_end", "hat")
+    page.press(part("apply"))
+    assert page.values[part("caption")] == "zog, width 64, square, hat"
+    page.values[part("caption")] = "typed again"
+    act(page, **actions(page.values[part("history")])[0])
+    assert page.values[part("caption")] == "typed again"
+
+
+def test_a_job_ends_on_the_page_even_if_its_images_can_no_longer_be_shown(page, folder, program):
+    look(page)
+    act(page, do="open", image="4.png")
+    page.press(WRITE)
+    page.values[part("state")] = json.dumps({**json.loads(page.values[part("state")]), "look": "forgotten"})
+    finish(page)
+    assert "Caption files written: 1" in page.values[PROGRESS]
+    assert "have not been read yet" in page.values[NOTICE]
+
+
+def test_a_page_that_is_loaded_later_sees_the_job(page, folder, program, session, library, host):
+    program.gate = threading.Semaphore(0)
+    look(page)
+    page.press(WRITE)
+    # As after Reload UI.
+    later = Page(build_tab(session, library))
+    later.press(POLL)
+    assert later.values[part("job")] == "active"
+    later.press(STOP)
+    program.gate.release()
+    finish(later)
+    assert "Stopped" in later.values[PROGRESS]

@@ -200,7 +200,7 @@ def test_states_are_deleted_only_after_a_question(page, host, images):
     assert changed[RUNS["delete_sure"]]["visible"] is True
     assert (host.data_root() / "runs" / name / "states" / "state-000004.safetensors").exists()
     page.press(RUNS["delete_sure"])
-    assert "states are deleted" in page.values[RUNS["notice"]]
+    assert "states were deleted" in page.values[RUNS["notice"]]
     assert not (host.data_root() / "runs" / name / "states" / "state-000004.safetensors").exists()
     assert "no saved state" in page.values[RUNS["view"]]
 
@@ -265,7 +265,7 @@ def add_to_queue(page: Page, images: Path, name: str) -> None:
 def test_the_queue_from_the_page(page, session, engine, images):
     for name in ("a", "b", "c"):
         add_to_queue(page, images, name)
-    assert "Click Start queue" in page.values[NOTICE]
+    assert "Click &quot;Start queue&quot;" in page.values[NOTICE]
     page.press(element_id("run", "queue_add"))
     assert "Another run of the queue" in page.values[NOTICE]
     changed = page.press(QUEUE["refresh"])
@@ -274,10 +274,16 @@ def test_the_queue_from_the_page(page, session, engine, images):
     changed = page.press(QUEUE["up"])
     assert changed[QUEUE_ITEM]["value"] == "2. c", "the run stays selected"
     page.values[QUEUE_ITEM] = "3. b"
-    page.press(QUEUE["remove"])
+    changed = page.press(QUEUE["remove"])
+    assert changed[QUEUE_ITEM]["value"] is None, "another run may have its text now"
     assert "pivotal-queue-on" not in page.values[QUEUE["view"]]
-    assert "The queue is not started" in page.values[QUEUE["view"]]
+    assert "The queue is not running" in page.values[QUEUE["view"]]
     page.press(QUEUE["start"])
+    # The page's script follows the run, also while the next one is being checked.
+    status = json.loads(page.values[element_id("run", "page_status")])
+    assert status["is_active"] and status["is_queue_on"]
+    (follower,) = page.followers(QUEUE["start"])
+    assert "pivotal.update" in str(follower)
     assert "in progress" in page.values[QUEUE["view"]] and "pivotal-queue-on" in page.values[QUEUE["view"]]
     engine.allow(2)
     wait_until(lambda: len(engine.configs) == 2)
@@ -288,6 +294,8 @@ def test_the_queue_from_the_page(page, session, engine, images):
     page.press(QUEUE["refresh"])
     for state in ("finished", "stopped", "No run is waiting"):
         assert state in page.values[QUEUE["view"]]
+    page.press(element_id("run", "refresh"))
+    assert not json.loads(page.values[element_id("run", "page_status")])["is_queue_on"]
 
 
 def test_a_continuation_can_wait_in_the_queue(page, session, host, images):
@@ -326,6 +334,30 @@ def test_own_presets_are_saved_replaced_used_and_deleted(page, host, images):
     page.values[PRESET] = "cast-sd1"
     page.press(PRESETS["preset_delete"])
     assert "Only your own presets" in page.values[NOTICE]
+
+
+def test_yes_is_an_answer_for_the_preset_of_the_question_only(page, host, images):
+    library = PresetLibrary(host.data_root)
+    for rank, name in ((11, "a"), (12, "b")):
+        fill(page, good_config(images, rank=rank))
+        page.values[PRESETS["preset_name"]] = name
+        page.press(PRESETS["preset_save"])
+    page.values[PRESET] = "a"
+    page.press(PRESETS["preset_delete"])
+    page.values[PRESET] = "b"
+    changed = page.press(PRESET)
+    assert changed[PRESETS["preset_delete_sure"]]["visible"] is False
+    # The button may still be pressed while the answer is on its way.
+    page.press(PRESETS["preset_delete_sure"])
+    assert library.is_own("a") and library.is_own("b") and "Delete the preset b?" in page.values[NOTICE]
+    page.values[PRESETS["preset_name"]] = "a"
+    page.press(PRESETS["preset_save"])
+    page.values[PRESETS["preset_name"]] = "b"
+    page.values[setting_id("rank")] = 13
+    page.press(PRESETS["preset_replace"])
+    assert library.find("b").settings["rank"] == 12 and "preset b. Replace it?" in page.values[NOTICE]
+    page.press(PRESETS["preset_replace"])
+    assert library.find("b").settings["rank"] == 13
 
 
 def test_a_broken_preset_is_reported_and_the_others_are_listed(page, host):

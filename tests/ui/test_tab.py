@@ -255,6 +255,8 @@ def test_a_preset_fills_in_its_settings_and_nothing_else(page, images):
     page.values[element_id("run", "preset")] = preset.title
     changed = page.press(element_id("run", "preset"))
     expected = {setting_id(name) for name in preset.settings}
+    # And a question about another preset goes.
+    expected |= {element_id("preset", "answered"), element_id("presets", "preset_delete_sure")}
     assert set(changed) == expected | {NOTICE} | {page_id(name) for name in (CONCEPTS, AS_TEXT, TEXT)}
     assert preset.why in page.values[NOTICE]
     page.press(RUN["check"])
@@ -263,7 +265,7 @@ def test_a_preset_fills_in_its_settings_and_nothing_else(page, images):
     assert concepts_of(page) == [{**asdict(Concept("zog", "hill")), "aliases": [], "core_tags": [], **preset.concept}]
     # Clearing the field changes nothing.
     page.values[element_id("run", "preset")] = None
-    assert page.press(element_id("run", "preset")) == {}
+    assert set(page.press(element_id("run", "preset"))) == {element_id("preset", "answered")}
 
 
 def test_check_reports_host_and_data_and_escapes(page, host, images):
@@ -321,7 +323,7 @@ def test_a_run_from_start_to_result(page, session, engine, host, images):
     page.press(RUN["train"])
     answer = json.loads(page.values[element_id("run", "page_status")])
     assert answer["is_active"]
-    assert set(answer) == {"state", "is_active", "task_id"}
+    assert set(answer) == {"state", "is_active", "task_id", "is_queue_on"}
     engine.allow(3)
     wait_until(lambda: session.status()["step"] == 3)
     changed = page.press(RUN["refresh"])

@@ -47,7 +47,7 @@ def test_one_finding_shows_what_a_caption_says_in_each_encoding(tmp_path):
     assert "cp932: 髪, 街" in found.message
     for encoding in ("gb18030", "cp1252", "cp949", "big5"):
         assert f"{encoding}: " in found.message
-    assert "caption_encoding" in found.hint and "UTF-8" in found.hint
+    assert '"Caption encoding"' in found.hint and "UTF-8" in found.hint
     assert captions(tmp_path, caption_encoding="cp932") == ["髪, 街"] * 30
     assert not problems_of(tmp_path, caption_encoding="cp932")
 
@@ -104,6 +104,6 @@ def test_wide_commas_are_commas_unless_switched_off(tmp_path):
     write_captions(tmp_path, "zog，hat", "zog、hat", "zog, hat")
     assert captions(tmp_path) == ["zog, hat"] * 3
     (warning,) = [text for text in texts(problems_of(tmp_path), "warning") if "comma" in text]
-    assert "2 captions" in warning and "fix_punctuation" in warning
+    assert "2 captions" in warning and '"Full-width commas separate tags"' in warning
     assert captions(tmp_path, fix_punctuation=False) == ["zog，hat", "zog、hat", "zog, hat"]
     assert not problems_of(tmp_path, fix_punctuation=False)

@@ -42,7 +42,7 @@ def test_an_edit_is_shown_applied_and_undone(config, capsys):
     assert entry in run(capsys, "undo")[1]
     (config.parent / "images" / "a0.txt").write_text("mine")
     code, out = run(capsys, "undo", entry)
-    assert code == 1 and "1 files are as before" in out and "a0.txt has changed since" in out
+    assert code == 1 and "Files restored: 1." in out and "a0.txt has changed since" in out
     assert contents(config) == ["mine", *before[1:]]
 
 

@@ -34,7 +34,7 @@ def test_folders_of_the_screenshot_pipeline(tmp_path):
     found = warnings(tmp_path)
     assert "2_characters" in found and "anime_screenshot_pipeline" in found
     assert "multiply.txt" in found and "2_characters/A+B (3.5)" in found
-    assert "1000_x" in found and "folder_repeats" in found
+    assert "1000_x" in found and '"Folder names are repeats"' in found
     assert "2023_summer" in found
     assert "10_zog robot" not in found
     (tmp_path / "2_characters" / "A+B" / "multiply.txt").unlink()

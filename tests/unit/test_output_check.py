@@ -174,7 +174,7 @@ def test_a_check_counts_the_latents_that_will_be_stored(tmp_path, free, is_cache
     found = check(config, bundles=tmp_path, taken_names={}, per_rank=ValuesPerRank(1, 1, 1)).problems
     texts = [str(problem) for problem in found if problem.field == "output folder"]
     assert len(texts) == count
-    assert all("Without cache_to_disk, 100.0 MiB less" in text for text in texts)
+    assert all('Without "Cache latents to disk", 100.0 MiB less is needed' in text for text in texts)
 
 
 def test_bundles_saved_along_the_way_need_space(tmp_path, free):

@@ -13,6 +13,7 @@ from lib_pivotal.core.config.io import from_dict
 from lib_pivotal.core.config.presets import filled_in, presets
 from lib_pivotal.core.config.schema import Concept, Subset, TrainConfig, field_info
 from lib_pivotal.core.errors import ConfigError, PivotalError
+from lib_pivotal.ui.text.presets import PRESET_FIELDS
 
 SECRET = "my-secret"
 MINE = TrainConfig(
@@ -64,6 +65,23 @@ def test_nothing_is_overwritten_or_deleted_unasked(library):
     with pytest.raises(ConfigError, match="no preset"):
         library.find("mine")
     assert library.find("cast-sd1").name == "cast-sd1"
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "hint"),
+    [
+        (" ", "The preset has no name.", 'Enter one under "Name of the new preset".'),
+        ("a/b", "'a/b' is not a valid file name.", "Use a_b."),
+        ("x" * 300, f"'{'x' * 60}…' is not a valid file name.", "Shorten it."),
+    ],
+)
+def test_a_name_that_cannot_be_used_is_the_presets(library, name, message, hint):
+    """Not that of a bundle, whose rules it shares."""
+    with pytest.raises(ConfigError) as caught:
+        library.save(name, MINE)
+    (problem,) = caught.value.problems
+    assert (problem.field, problem.message, problem.hint) == ("preset_name", message, hint)
+    assert PRESET_FIELDS["preset_name"][0] == "Name of the new preset"
 
 
 @pytest.mark.parametrize(

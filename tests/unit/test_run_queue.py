@@ -237,3 +237,34 @@ def test_many_starts_at_once_start_every_run_once(host, images):
     wait_for_the_end(session)
     assert [config.output_name for config in engine.configs] == [f"run{number}" for number in range(5)]
     assert {state for _, state in states(session)} == {"done"}
+
+
+def test_stop_all_also_stops_a_run_that_is_still_being_checked(host, images, monkeypatch):
+    """Reading the images before a run can take minutes."""
+    engine = GatedEngine(gated=True)
+    session = Session(host, engine)
+    add(session, images, "one", "two")
+    check, is_checking, may_go_on = session.checked, threading.Event(), threading.Event()
+
+    def checked(*arguments, **options):
+        is_checking.set()
+        assert may_go_on.wait(20)
+        return check(*arguments, **options)
+
+    monkeypatch.setattr(session, "checked", checked)
+    starting = threading.Thread(target=session.queue.start)
+    starting.start()
+    assert is_checking.wait(20)
+    assert session.queue.is_on
+    assert session.queue.stop_all(discard=True)
+    may_go_on.set()
+    starting.join(20)
+    engine.allow(5)
+    wait_until(lambda: not session.is_active and states(session)[0][1] != "running")
+    assert states(session) == [("one", "discarded"), ("two", "waiting")]
+    assert not session.queue.is_on
+    # It does not concern later ones.
+    engine.allow(100)
+    session.queue.start()
+    wait_for_the_end(session)
+    assert states(session)[1] == ("two", "done")

@@ -24,7 +24,7 @@ __all__ = ["PREFIX", "create_images"]
 PREFIX = "browser_"
 """Begins the names of the components of this part."""
 
-_HIDDEN = ("state", "action", "ticks", "job")
+_HIDDEN = ("state", "action", "ticks", "job", "caption_sent")
 
 
 def create_images(programs: Sequence[tuple[str, str]]) -> dict[str, Any]:

@@ -40,7 +40,10 @@ def create_presets(titles: Sequence[str]) -> dict[str, Any]:
         with gr.Row():
             for name in ("settings_export", "settings_use"):
                 parts[name] = _button(name)
-    for name in ("preset", "preset_name", "settings_text"):
+    parts["preset_asked"] = gr.Textbox(
+        value="", visible=False, label="preset_asked", elem_id=element_id("presets", "asked")
+    )
+    for name in ("preset", "preset_name", "preset_asked", "settings_text"):
         # Host: modules/ui_loadsave.py, A1111 1.6.1-1.10.1: see ``fields._make``.
         parts[name].do_not_save_to_config = True
     return parts
