@@ -88,13 +88,13 @@ def _preset(name: str) -> dict[str, Any]:
 _OTHER_RATES = (1.5e-3, 1.5e-2)
 
 ROWS: dict[str, Row] = {
-    "ours": Row("methods"),
+    "baseline": Row("methods"),
     "rare word": Row("methods", has_names=False),
-    "ours, half of the steps": Row("methods", share_of_steps=0.5),
+    "baseline, half of the steps": Row("methods", share_of_steps=0.5),
     "two phases": Row("methods", {"lora_start": 0.5}, stop_at=0.5),
     "embeddings only": Row("methods", {"rank": 0, "conv_rank": 0, "text_encoder_rank": 0}),
     "from different runs": Row("methods", train=_train_apart),
-    "presets' schedule": Row("methods", {"lora_start": 0.2}, stop_at=0.7),
+    "defaults' schedule": Row("methods", {"lora_start": 0.2}, stop_at=0.7),
     "preset for characters": Row("methods", _preset("character-sd1"), stop_at=0.7),
     "all from the start": Row("methods", {"lora_start": 0.0}, stop_at=1.0),
     "LoHa": Row("kinds", {"lora_kind": "loha"}),

@@ -71,7 +71,7 @@ class PresetLibrary:
             PivotalError: the file cannot be written.
         """
         name = name.strip()
-        problems = [Problem(_FIELD, item.severity, item.message, item.hint) for item in check_file_name(name)]
+        problems = _name_problems(name)
         if any(name in (preset.name, preset.title) for preset in presets()):
             problems = [Problem(_FIELD, "error", "This is the name of a built-in preset.", "Choose another name.")]
         elif not problems and self._path(name).exists() and not overwrite:
@@ -122,6 +122,14 @@ class PresetLibrary:
             return {}
         named = {printable(path.stem, None): path for path in files[:_MAX_COUNT] if not path.name.startswith(".")}
         return {name: path for name, path in named.items() if name not in built_in}
+
+
+def _name_problems(name: str) -> list[Problem]:
+    """Why a preset cannot have this name, which is also that of its file."""
+    if not name:
+        return [Problem(_FIELD, "error", "The preset has no name.", 'Enter one under "Name of the new preset".')]
+    text = f"'{printable(name, 60)}' is not a valid file name."
+    return [Problem(_FIELD, item.severity, text, item.hint) for item in check_file_name(name)]
 
 
 def _read(path: Path, name: str) -> Preset:

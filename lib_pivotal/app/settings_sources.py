@@ -1,4 +1,4 @@
-"""Settings from elsewhere: of other programs, and for the sample images."""
+"""Settings from elsewhere: of other programs, and for the example images."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def import_from(host: AppHost, path: str) -> ImportResult:
 
 
 def settings_of_samples(host: AppHost) -> TrainConfig:
-    """The settings of a first run with the sample images, which are written to the folder of the runs.
+    """The settings of a first run with the example images, which are written to the folder of the runs.
 
     Args:
         host: the webui.
@@ -47,6 +47,6 @@ def settings_of_samples(host: AppHost) -> TrainConfig:
     try:
         write_samples(folder)
     except OSError as error:
-        message = f"The sample images cannot be written to {folder}: {error.strerror or error}."
+        message = f"The example images cannot be written to {folder}: {error.strerror or error}."
         raise PivotalError(message, hint="Choose another folder in Settings, Pivotal Tuning.") from error
     return sample_settings(folder, host.family(TrainConfig()))

@@ -135,7 +135,7 @@ def _undo(options: argparse.Namespace) -> int:
             say("There are no edits to undo.\n")
         return 0
     undone = history.undo(options.entry)
-    say(f"{len(undone.restored)} files are as before.\n")
+    say(f"Files restored: {len(undone.restored)}.\n")
     for path in undone.refused:
         say(f"{printable(path, None)} has changed since and stays as it is.\n", is_error=True)
     return 1 if undone.refused else 0

@@ -43,7 +43,7 @@ def add_tag_commands(commands: Any) -> None:
 
     clean = commands.add_parser("clean", help="copy images, and captions without core tags, into a new folder")
     clean.add_argument("config", type=Path, help="JSON settings file")
-    clean.add_argument("--into", type=Path, metavar="FOLDER", required=True, help="a folder that does not exist yet")
+    clean.add_argument("--into", type=Path, metavar="FOLDER", required=True, help="a folder that is new or empty")
     clean.set_defaults(run=_clean)
 
     export = commands.add_parser("export-tags", help="write wildcard.txt, core_tags.json and emb_init.json")

@@ -34,7 +34,9 @@ class Page:
 
     def event(self, button: str) -> dict[str, Any]:
         """The server's event of a button."""
-        found = [event for event in self.events if button in self._triggers(event) and event.get("backend_fn")]
+        # Gradio 3 names the same component for an event that follows another.
+        events = [event for event in self.events if event.get("backend_fn") and event.get("trigger_after") is None]
+        found = [event for event in events if button in self._triggers(event)]
         assert len(found) == 1, f"{button}: {len(found)} events"
         return found[0]
 

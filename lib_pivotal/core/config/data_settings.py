@@ -59,7 +59,7 @@ class DataSettings:
         0.1,
         "images",
         "advanced",
-        "Trigger-only captions",
+        "Name-only captions",
         "Chance that a caption is reduced to its concept names at each step, so that the names work on their own.",
         low=0.0,
         high=1.0,
@@ -103,7 +103,8 @@ class DataSettings:
         "images",
         "advanced",
         "Caption encoding",
-        "Encoding of caption files that are not Unicode; Check shows what they say in each encoding.",
+        "Encoding of caption files that are not Unicode: cp932 is Japanese, gb18030 Chinese, big5 traditional Chinese, "
+        "cp949 Korean, cp1252 Western European; Check shows what the files say in each. Empty expects Unicode.",
         choices=("", "cp932", "gb18030", "cp1252", "cp949", "big5"),
     )
     folder_repeats: str = setting(
@@ -209,7 +210,7 @@ class DataSettings:
         "captions",
         "advanced",
         "Single names",
-        "Chance that a trigger-only caption of several concepts names just one of them.",
+        "Chance that a name-only caption of several concepts names just one of them.",
         low=0.0,
         high=1.0,
     )

@@ -97,7 +97,7 @@ def _make_empty(folder: Path, sources: Sequence[Path]) -> None:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         text = "It is not an empty folder."
-        raise ConfigError([Problem(str(folder), "error", text, "Choose a folder that does not exist yet.")])
+        raise ConfigError([Problem(str(folder), "error", text, "Choose a folder that is new or empty.")])
     resolved = folder.resolve()
     for source in sources:
         if resolved == source.resolve() or source.resolve() in resolved.parents:

@@ -123,7 +123,7 @@ def _concepts(outlooks: Sequence[tuple[DatasetImage, CaptionOutlook]], config: T
             f"concepts[{index}].name",
             "error",
             f"No caption mentions {concept.name}, so it would not be trained.",
-            "Add the name to captions, or list a tag that stands for it as an alias.",
+            'Add the name to captions, or list a tag that stands for it under "Caption tags".',
         )
         for index, concept in enumerate(config.concepts)
         if concept.name.strip() and concept.name not in mentioned
@@ -131,7 +131,7 @@ def _concepts(outlooks: Sequence[tuple[DatasetImage, CaptionOutlook]], config: T
     without = [image for image, outlook in outlooks if not outlook.names]
     if mentioned and 2 * len(without) > len(outlooks):
         text = f"{len(without)} of {len(outlooks)} captions mention no concept: {_names(without)}."
-        hint = "Add the name of what they show, or list a tag that stands for it as an alias."
+        hint = 'Add the name of what they show, or list a tag that stands for it under "Caption tags".'
         problems.append(Problem("data_folder", "warning", text, hint))
     partly = [image for image, outlook in outlooks if outlook.names and not outlook.is_always_named]
     if partly:

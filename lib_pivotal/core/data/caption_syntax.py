@@ -56,7 +56,7 @@ def _kinds(config: TrainConfig) -> list[tuple[str, _Find, str]]:
     kinds: list[tuple[str, _Find, str]] = []
     if not config.emphasis:
         pattern = _EMPHASIS if config.random_choices else f"{_EMPHASIS}|{_BRACES}"
-        kinds.append(("Emphasis", _search(pattern), "Remove it, or turn on the setting emphasis."))
+        kinds.append(("Emphasis", _search(pattern), 'Remove it, or turn on "Emphasis in captions".'))
     kinds += [
         ("Prompt editing", _search(r"(?<!\\)\[[^\[\]]{0,99}:[^\[\]]{0,99}:\s?\d*\.?\d+\s?\]"), _PLAIN),
         ("Random choice", _search(r"(?<!\\)\[[^\[\]|]{0,99}\|[^\[\]]{0,99}\]"), "Write {red|blue} for a choice."),
@@ -65,12 +65,15 @@ def _kinds(config: TrainConfig) -> list[tuple[str, _Find, str]]:
         hint = "Put | between the options of a choice, of which a line can have 32; write {{ and }} for braces."
         kinds.append(("Text in braces", lambda text: _first(unused_braces, lines_of(text)), hint))
     else:
-        hint = "Remove it, or turn on the setting random_choices."
+        hint = 'Remove it, or turn on "Random choices".'
         kinds += [("Random choice", _choice, hint), ("A line break", _search(r"(?<=\S)\s*\n"), hint)]
     kinds += [
-        (f"The separator {sign}", _search(re.escape(sign)), f"Remove it, or enter it as the setting {name}.")
-        for name, sign in (("keep_separator", "|||"), ("group_separator", ";;;"))
-        if getattr(config, name).strip() != sign
+        (f"The separator {sign}", _search(re.escape(sign)), f'Remove it, or enter it under "{label}".')
+        for own, label, sign in (
+            (config.keep_separator, "Keep separator", "|||"),
+            (config.group_separator, "Group separator", ";;;"),
+        )
+        if own.strip() != sign
     ]
     return [
         *kinds,

@@ -46,11 +46,11 @@ def caption_notes(
         text = f"{_images(notes.several.total())} have more than one caption, and the first is used: "
         parts = [f"{kinds[0]} before {', '.join(kinds[1:] or kinds)}" for kinds in notes.several]
         text += f"{_counted(dict(zip(parts, notes.several.values(), strict=True)))}."
-        problems.append(Problem(field, "warning", text, "Another source can be chosen with caption_source."))
+        problems.append(Problem(field, "warning", text, 'Another source can be chosen with "Captions from".'))
     if notes.wide_commas:
         count = len(notes.wide_commas)
         text = f"Full-width commas count as commas in {count} caption{'s' if count != 1 else ''}: "
-        hint = "Switch fix_punctuation off to keep them."
+        hint = 'Turn off "Full-width commas separate tags" to keep them.'
         problems.append(Problem(field, "warning", f"{text}{listed(notes.wide_commas)}.", hint))
     if notes.damaged:
         text = f"Captions contain damaged or invisible characters: {listed(notes.damaged)}."
@@ -74,7 +74,7 @@ def _encoding(notes: CaptionNotes, settings: DataSettings, folder: str) -> list[
     texts = "; ".join(f"{encoding}: {printable(text, _SAMPLE_LENGTH)}" for encoding, text in decodings(line))
     what = f"{count} captions in {folder} are" if count > 1 else f"1 caption in {folder} is"
     message = f"{what} not Unicode text{other}. {name} could say: {texts}."
-    hint = f"Save {name} as UTF-8. If one of these is right, choose it as caption_encoding."
+    hint = f'Save {name} as UTF-8. If one of these is right, choose it under "Caption encoding".'
     return [Problem("caption_encoding", "error", message, hint)]
 
 
@@ -122,17 +122,17 @@ def repeat_notes(repeats: FolderRepeats, contents: FolderContents, field: str, s
     note(
         "The number counts people, as anime_screenshot_pipeline writes it, and does not repeat images",
         repeats.people,
-        "If it should repeat them, set folder_repeats to yes.",
+        'If it should repeat them, set "Folder names are repeats" to yes.',
     )
     note(
         "The number looks like a date and does not repeat images",
         repeats.not_repeats,
-        "If it should repeat them, set folder_repeats to yes.",
+        'If it should repeat them, set "Folder names are repeats" to yes.',
     )
     note(
         "The name of the folder repeats its images unusually often",
         repeats.many,
-        "If that is not intended, rename it, or set folder_repeats to no.",
+        'If that is not intended, rename it, or set "Folder names are repeats" to no.',
     )
     note(
         "Its number is 0; other programs leave such a folder out, but here its images count once",

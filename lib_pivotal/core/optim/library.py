@@ -29,8 +29,8 @@ _KNOWN = {
 """Name → (``module:Class``, name of the package for pip)."""
 _NEEDS_CUDA = ("bitsandbytes",)
 _FINDS_LR = re.compile("prodigy|dadapt", re.IGNORECASE)
-_OWN_SETTINGS = {"lr": "unet_lr", "params": "lora_layers", "weight_decay": "weight_decay"}
-"""Arguments that other settings decide → these settings."""
+_OWN_SETTINGS = {"lr": "UNet learning rate", "params": "LoRA layers", "weight_decay": "Weight decay"}
+"""Arguments that other settings decide → labels of these settings."""
 _PATH = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
@@ -139,7 +139,7 @@ def parse_arguments(text: str) -> dict[str, Any]:
             raise _refusal(_ARGUMENTS, f"{_quoted(word)} is not of the form name=value.", "Put no spaces around the =.")
         if name in _OWN_SETTINGS:
             own = _OWN_SETTINGS[name]
-            raise _refusal(_ARGUMENTS, f"{name} is not set here.", f"Remove it and set {own} instead.")
+            raise _refusal(_ARGUMENTS, f"{name} is not set here.", f'Remove it and set "{own}" instead.')
         try:
             values[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError, MemoryError, RecursionError) as error:

@@ -124,9 +124,9 @@ def check_space(
             problems.append(Problem("output folder", "error", text, "Free some space, or choose another folder."))
         elif free < whole:
             text = f"{folder} has {_size(free)} free, and this run needs about {_size(whole)}."
-            hint = "Free some space, or lower keep_states or step_bundles, or raise save_every."
+            hint = 'Free some space, or lower "States to keep" or "Steps to choose from", or raise "Save every".'
             if cache:
-                hint = f"{hint} Without cache_to_disk, {_size(cache)} less are needed."
+                hint = f'{hint} Without "Cache latents to disk", {_size(cache)} less is needed.'
             problems.append(Problem("output folder", "warning", text, hint))
     return problems
 
@@ -178,7 +178,7 @@ def _check_target(target: Path, config: TrainConfig) -> list[Problem]:
             text = f"{target.name} is a link to {target.readlink()}, whose folder does not exist."
             found = text, "Connect its drive, remove the link, or choose another name."
         elif target.exists() and config.if_exists == "refuse":
-            hint = "Choose another name, or set if_exists to number or overwrite."
+            hint = 'Choose another name, or set "If the name exists" to number or overwrite.'
             found = f"{target.name} already exists.", hint
     except (OSError, ValueError):
         # Another check reports invalid names.

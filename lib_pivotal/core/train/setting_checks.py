@@ -39,7 +39,7 @@ def check_settings(config: TrainConfig) -> list[Problem]:
     has_range = not any(problem.field in ("min_timestep", "max_timestep") for problem in problems)
     if has_range and config.max_timestep - config.min_timestep < _MIN_TIMESTEP_SPAN:
         text = f"Nothing is between the noise levels {config.min_timestep:g} and {config.max_timestep:g}."
-        problems.append(Problem("max_timestep", "error", text, "Use 1, or a value above min_timestep."))
+        problems.append(Problem("max_timestep", "error", text, 'Use 1, or a value above "Lowest noise level".'))
     return problems
 
 

@@ -80,7 +80,7 @@ def _vector_problems(
         if concept.name not in there:
             if not config.keep_names:
                 known = ", ".join(map(printable, sorted(there)[:20])) or "none"
-                hint = f"Use the same names as the {kind}, or set {_KEEP} to add new ones to it."
+                hint = f'Use the same names as the {kind}, or set "Keep the other names" to add new ones to it.'
                 text = f"The {kind} to start from has no embedding with this name. It has: {known}."
                 problems.append(Problem(f"concepts[{index}].name", "error", text, hint))
             continue

@@ -23,7 +23,7 @@ CONCEPT_LABELS = {
 }
 
 CONCEPT_MESSAGES = {
-    "added": "Added {added} names, {count} in all. Ctrl+Z in the table takes it back.",
+    "added": "Added {added} names, {count} in all. Ctrl+Z in the table undoes this.",
     "findings": "Some of it could not be read as it is:",
     "stays_text": "Correct the text before going back to the table:",
     "not_json": "The concepts cannot be read: {error}.",

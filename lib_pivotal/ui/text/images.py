@@ -122,7 +122,7 @@ PART_MARKS = {
 
 PART_LEGEND = {
     "name": "name",
-    "alias": "name instead of an alias",
+    "alias": "name instead of a caption tag",
     "kept": "always kept",
     "tail": "always at the end",
     "dropped": "dropped in this draw",
@@ -134,7 +134,9 @@ CORE_TAG_TABLE = ("Use", "Tag", "Class", "Alone", "Elsewhere", "Removed from", "
 TAG_STATES = {"ticked": "suggested", "asked": "your choice", "never": "changes from image to image"}
 
 IMAGE_MESSAGES = {
-    "first": "Shows the images of the settings on the first tab, with their captions as they will be trained.",
+    "first": (
+        'Shows the images of the settings on the tab "Train a bundle", with their captions as they will be trained.'
+    ),
     "page": "Page {number} of {pages}: {found} of {total} images. Click one to see its caption and how it is trained.",
     "none_found": "No image matches the filter.",
     "previous": "Previous page",
@@ -166,7 +168,7 @@ IMAGE_MESSAGES = {
     "would_create": "New files among them: {count}.",
     "emptied": "These captions lose all their tags: {names}",
     "recoded": "These files are not UTF-8 and would be stored as UTF-8: {names}",
-    "shared": "They are the captions of further images, too: {names}",
+    "shared": "Other images use these captions, too: {names}",
     "skipped": "Left out: {names}. {reason}",
     "elsewhere": "Left out, because their captions come from metadata, folders, file names or settings: {names}. "
     "Turn on Write caption files to copy them to .txt files.",
@@ -177,22 +179,22 @@ IMAGE_MESSAGES = {
     "no_edits": "There are no edits to undo.",
     "undo": "Undo",
     "entry": "{time} · {title} · files: {count} ({names})",
-    "undone": "Files that are as before: {count}.",
+    "undone": "Files restored: {count}.",
     "refused": "These files have changed since and stay as they are: {names}",
     "nothing_new": "Nothing has changed on disk.",
     "added": "New images: {names}",
     "removed": "Images that are gone: {names}",
-    "redrawn": "Images with other contents: {names}",
-    "recaptioned": "Images with other captions: {names}",
+    "redrawn": "Images whose pixels have changed: {names}",
+    "recaptioned": "Images whose captions have changed: {names}",
     "no_tags": "No core tags can be suggested.",
     "concept_tags": "{name}: images {images}, alone in {alone}",
     "init_text": "Initialization text: {text}",
     "no_init_text": "Initialization text: none",
-    "own_text": "Present initialization text, which stays: {text}",
+    "own_text": "Current initialization text, which is kept: {text}",
     "look_tags": "{name}: images {count} ({tags})",
     "examples": "Captions before and after",
     "tag_removed": "captions: {count}",
-    "tags_used": "The core tags are in the settings on the first tab now. Files were not changed.",
+    "tags_used": 'The core tags are in the settings on the tab "Train a bundle" now. Files were not changed.',
     "tags_first": "Find core tags first.",
     "use_tag": "Use {tag} as a core tag of {name}",
     "download": "{program} downloads its model of about {size} if it is not there yet.",

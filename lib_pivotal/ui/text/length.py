@@ -19,7 +19,7 @@ LENGTH_MESSAGES = {
     "suggested": "suggested: {steps}",
     "time": "about {time}",
     "pace": "measured: {seconds} s/step",
-    "no_pace": "the time is known after a run like this one",
+    "no_pace": "the time will be known after a similar run",
     "samples": "Samples per concept: {list}",
     "sample": "{name} {count}",
     "range": "{fewest} to {most} ({count} concepts)",

@@ -24,8 +24,8 @@ RUN_BUTTONS = {
     "run_queue": "Continue in the queue",
     "run_delete": "Delete states",
     "run_delete_sure": "Yes, delete the states",
-    "run_delete_steps": "Delete steps",
-    "run_delete_steps_sure": "Yes, delete the steps",
+    "run_delete_steps": "Delete kept bundles",
+    "run_delete_steps_sure": "Yes, delete the bundles",
     "run_choose": "Make this the file",
     "run_choose_sure": "Yes, replace the file",
     "run_compare": "Compare",
@@ -53,10 +53,13 @@ RUN_FIELDS = {
     "run": ("Run", "The run that the buttons below act on."),
     "run_steps": ("Total steps", "How many steps the run has in all when it continues; 0 keeps its number."),
     "run_use_fields": (
-        "Use the settings on Train a bundle",
+        'Use the settings of the tab "Train a bundle"',
         "Otherwise the run continues with its own settings.",
     ),
-    "run_step": ("Step to choose", "Steps whose bundles this run has kept, see Steps to choose from."),
+    "run_step": (
+        "Step to choose",
+        'Steps whose bundles this run has kept; the setting "Steps to choose from" says how many.',
+    ),
     "run_other": ("Compare with", "Another run."),
     "queue_item": ("Run of the queue", "The run to move or remove."),
 }
@@ -100,10 +103,11 @@ RUN_MESSAGES = {
     "failed": "It failed: {message}",
     "loaded": "The settings of {name} are filled in.",
     "weights": (
-        "The settings of {name} are filled in, and the new run will start from its weights. Names, vectors and ranks "
-        "must stay the same; everything else can be changed."
+        "The settings of {name} are filled in, and the new run will start from its weights. The family of the model, "
+        "names, vectors, and the kind, layers and ranks of the LoRA must stay the same, unless "
+        '"Keep the other names" adds names.'
     ),
-    "continued": "The run continues; its progress is shown on Train a bundle.",
+    "continued": 'The run continues; its progress is shown on the tab "Train a bundle".',
     "may_change": "Settings that may differ when a run continues",
     "exact": (
         "A run continues exactly where its last state was saved, as if it had never stopped. With more steps than "
@@ -112,15 +116,18 @@ RUN_MESSAGES = {
     "ask_delete": (
         "Delete the states of {name}? This frees {size}. The run cannot continue after that; its bundles stay."
     ),
-    "deleted": "The states are deleted, which freed {size}.",
+    "deleted": "The states were deleted, which freed {size}.",
     "ask_delete_steps": (
-        "Delete the steps to choose from in the folder of {name}? This frees {size}. Bundles in the Lora folder stay."
+        "Delete the bundles of the steps to choose from in the folder of {name}? This frees {size}. Bundles in the "
+        "Lora folder stay."
     ),
-    "deleted_steps": "The steps are deleted, which freed {size}.",
+    "deleted_steps": "The bundles were deleted, which freed {size}.",
     "kept_steps": "Steps to choose from in its folder: {size}.",
     "no_bundle": "The bundle of {name} is no longer in the Lora folder. Choose a step to write it again.",
-    "no_steps": "This run has kept no bundles of single steps. The setting Steps to choose from says how many.",
-    "best": "least validation loss",
+    "no_steps": (
+        'This run has kept no bundles of earlier steps. The setting "Steps to choose from" says how many are kept.'
+    ),
+    "best": "lowest validation loss",
     "no_validation": "not measured",
     "chosen": "{path} is now the bundle of step {step}. The bundle of the last step is kept under its number.",
     "ask_replace": "{problem} Replace it anyway?",
@@ -130,11 +137,11 @@ RUN_MESSAGES = {
     "same_run": "Select two different runs.",
     "queued": "Added to the queue as {name}, place {place}.",
     "queued_after": "It starts by itself after the run in progress.",
-    "queued_idle": "Click Start queue on Runs to start it.",
-    "queue_empty": "The queue is empty. Add to queue is next to Train.",
+    "queued_idle": 'Click "Start queue" on the tab "Runs" to start it.',
+    "queue_empty": 'The queue is empty. The button "Add to queue" is next to "Train".',
     "queue_going": "The next run starts by itself when the current one has ended.",
-    "queue_stopped": "The queue is not started.",
-    "queue_started": "The queue is started.",
+    "queue_stopped": "The queue is not running.",
+    "queue_started": "The queue has been started.",
     "queue_nothing": "No run is waiting.",
     "queue_stopping": "The current run stops after its current step and keeps its progress; the others keep waiting.",
     "continues": "{name} (continued)",
