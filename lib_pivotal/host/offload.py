@@ -9,7 +9,7 @@ import torch
 
 from lib_pivotal.core.ports import ModelPart
 
-__all__ = ["Offloading"]
+__all__ = ["Offloading", "move_own_tensors"]
 
 
 class Offloading:
@@ -78,3 +78,12 @@ class Offloading:
     def _move(self, part: ModelPart, device: torch.device) -> None:
         for network in self._parts[part]:
             network.to(device)
+
+
+def move_own_tensors(module: torch.nn.Module, device: torch.device) -> None:
+    """Move a module's own parameters and buffers, but not those of the modules in it."""
+    for parameter in module.parameters(recurse=False):
+        parameter.data = parameter.data.to(device)
+    for name, buffer in module._buffers.items():
+        if buffer is not None:
+            module._buffers[name] = buffer.to(device)

@@ -402,9 +402,10 @@ def refusals(engine: Any) -> dict[str, str]:
         "nf4": (model, "storage_dtype", "nf4"),
         "gguf": (model, "storage_dtype", "gguf"),
         "channels": (model.diffusion_model, "in_channels", 8),
+        "scaled": (model.diffusion_model.out[2], "scale_weight", torch.ones(())),
     }
     for name, (owner, attribute, value) in changes.items():
-        kept = getattr(owner, attribute)
+        kept = getattr(owner, attribute, None)
         setattr(owner, attribute, value)
         found[name] = _refusal(engine)
         setattr(owner, attribute, kept)

@@ -39,9 +39,10 @@ def _tried(times: int) -> dict[str, Any]:
     """What happens when as many networks as given are left in main memory when they are loaded."""
     unet, text = _patcher(), _patcher()
     vae = SimpleNamespace(first_stage_model=torch.nn.Linear(2, 2))
-    model = SimpleNamespace(
-        forge_objects_original=SimpleNamespace(unet=unet, clip=SimpleNamespace(patcher=text), vae=vae)
-    )
+    model: Any = torch.nn.Module()
+    with torch.inference_mode():
+        model.projection = torch.nn.Parameter(torch.zeros(2))
+    model.forge_objects_original = SimpleNamespace(unet=unet, clip=SimpleNamespace(patcher=text), vae=vae)
     original, left = model_management.LoadedModel.model_load, [MEMORY_FOR_NOTHING] * times
 
     def load(loaded: Any, *arguments: Any, **options: Any) -> Any:
@@ -59,7 +60,7 @@ def _tried(times: int) -> dict[str, Any]:
     found = {
         "said": said,
         "left": [network.model_lowvram for network in networks],
-        "usable": not any(weight.is_inference() for network in networks for weight in network.parameters()),
+        "usable": not any(weight.is_inference() for network in [*networks, model] for weight in network.parameters()),
     }
     release()
     return {**found, "loaded": len(model_management.current_loaded_models)}

@@ -192,10 +192,11 @@ def test_reforges_vae_is_on_the_device_only_while_it_encodes(monkeypatch: pytest
 def test_forge_casts_weights_on_one_stream_while_training(monkeypatch: pytest.MonkeyPatch, has_stream: bool) -> None:
     stream, backend = types.ModuleType("backend.stream"), types.ModuleType("backend")
     if has_stream:
-        stream.stream_activated = True  # type: ignore[attr-defined]
+        stream.should_use_stream = lambda: True  # type: ignore[attr-defined]
     backend.stream = stream  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "backend", backend)
     monkeypatch.setitem(sys.modules, "backend.stream", stream)
     with one_stream():
-        assert not getattr(stream, "stream_activated", False)
-    assert getattr(stream, "stream_activated", None) is (True if has_stream else None)
+        assert not (has_stream and stream.should_use_stream())
+    assert hasattr(stream, "should_use_stream") == has_stream
+    assert not has_stream or stream.should_use_stream()

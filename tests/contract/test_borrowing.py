@@ -205,10 +205,12 @@ def test_an_installed_embedding_of_the_same_name_is_hidden_during_a_preview(monk
         return webui.make("Embedding", vec=vectors, name=name)
 
     webui.modules["textual_inversion"].Embedding = make
-    with A1111Sampler(model, None)._registered({"mychar": {"clip_l": torch.zeros(3, 4)}}):
+    # The webui joins the vectors with those of words on its device.
+    borrowed = types.SimpleNamespace(device=torch.device("meta"))
+    with A1111Sampler(model, borrowed)._registered({"mychar": {"clip_l": torch.zeros(3, 4)}}):
         assert set(database.word_embeddings) == {"mychar"}
         live = database.word_embeddings["mychar"]
-        assert (live.vectors, live.shape) == (3, 4)
+        assert (live.vectors, live.shape, live.vec.device.type) == (3, 4, "meta")
         assert live.filename
         assert A1111Host("").taken_names() == {}, "the page would warn of names that are being trained"
     assert database.word_embeddings == {"MyChar": installed}

@@ -112,6 +112,7 @@ def test_what_cannot_be_trained_is_refused_in_one_sentence(found: dict[str, Any]
         "inpainting": "is an inpainting model", "nf4": "quantized to nf4",
         "prediction": f"predictions of the kind {'const' if is_neo else 'edm'}",
         "gguf": "quantized to gguf", "Flux": "is a Flux model", "StableDiffusion3": "is a StableDiffusion3 model", "channels": "another image",
+        "scaled": "in fp8 with a scale for each layer",
     }  # fmt: skip
     if found["family"] == "sdxl":
         words["refiner"] = "is an SDXL refiner"

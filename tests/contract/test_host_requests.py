@@ -82,12 +82,23 @@ class _Overflowing(torch.nn.Conv2d):
         return output if output.dtype == torch.float32 else torch.full_like(output, float("inf"))
 
 
+def test_latents_of_a_vae_in_bf16_have_the_precision_of_fp32() -> None:
+    network = torch.nn.Module()
+    network.encoder = torch.nn.Conv2d(3, 8, 8, stride=8)
+    network.quant_conv = torch.nn.Conv2d(8, 8, 1)
+    network.bfloat16()
+    vae = WebuiVae(network, 1.0, Offloading({"vae": [network]}, torch.device("cpu")))
+    mean, _ = vae.encode(torch.rand(1, 3, 16, 16))
+    assert not torch.equal(mean, mean.bfloat16().float())
+    assert network.quant_conv.weight.dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize("in_fp32", [True, False])
 def test_a_vae_that_overflows_in_its_own_type_is_used_in_fp32_and_stays_as_it_was(*, in_fp32: bool) -> None:
     network = torch.nn.Module()
     network.encoder = _Overflowing(3, 8, 8, stride=8)
     network.quant_conv = torch.nn.Conv2d(8, 8, 1)
-    network.to(torch.bfloat16)
+    network.half()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     vae = WebuiVae(network, 0.5, Offloading({"vae": [network]}, torch.device("cpu")), in_fp32=in_fp32)
     digest = vae.identity()
@@ -96,7 +107,7 @@ def test_a_vae_that_overflows_in_its_own_type_is_used_in_fp32_and_stays_as_it_wa
     assert mean.shape == std.shape == (1, 4, 2, 2)
     assert torch.isfinite(mean).all()
     for name, tensor in network.state_dict().items():
-        assert tensor.dtype == torch.bfloat16
+        assert tensor.dtype == torch.float16
         assert torch.equal(tensor, before[name])
     with torch.no_grad():
         network.quant_conv.weight.fill_(float("nan"))

@@ -15,6 +15,7 @@ from lib_pivotal.core.events import Control
 from lib_pivotal.core.ports import SampleRequest
 from lib_pivotal.host.a1111.host import A1111Host
 from lib_pivotal.host.a1111.lease import borrow
+from lib_pivotal.host.a1111.low_memory import LowMemoryMode
 from tests.contract.fake_webui import FakeWebui
 from tests.contract.toy_webui import INFO, toy_webui
 
@@ -70,6 +71,10 @@ def low(monkeypatch: pytest.MonkeyPatch) -> Any:
     webui, model = toy_webui(monkeypatch)
     webui.modules["devices"].device = DEVICE
     monkeypatch.setattr(torch.nn.Module, "to", place)
+    monkeypatch.setattr(
+        "lib_pivotal.host.a1111.low_memory.move_own_tensors",
+        lambda module, device: setattr(module, "place", str(device)),
+    )
     monkeypatch.setattr(
         "lib_pivotal.host.a1111.low_memory._places",
         lambda model: [(module, module.place) for module in model.modules()],
@@ -210,3 +215,19 @@ class _nothing:  # noqa: N801
 
     def __exit__(self, *_: object) -> None:
         pass
+
+
+def test_the_mode_is_suspended_again_if_a_preview_cannot_begin(low: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the webui's hooks in place, a training step would be taken apart."""
+    mode = LowMemoryMode(low.model)
+    mode.suspend()
+
+    def too_large(_module: Any, _device: Any) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("lib_pivotal.host.a1111.low_memory.move_own_tensors", too_large)
+    with pytest.raises(torch.cuda.OutOfMemoryError), mode.resumed():
+        pass
+    hooks = [hook for module in low.model.modules() for hook in module._forward_pre_hooks.values()]
+    assert low.mode.hook not in hooks
+    assert not low.model.lowvram

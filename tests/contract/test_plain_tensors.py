@@ -43,3 +43,29 @@ def test_ordinary_weights_are_only_frozen() -> None:
     use_plain_tensors(network)
     assert network.weight is weight
     assert not weight.requires_grad
+
+
+def test_weights_that_were_moved_outside_of_inference_mode_are_made_usable_too() -> None:
+    """As Forge moves them to the GPU: such a tensor does not call itself one of inference mode any more."""
+    network = _loaded().double()
+    assert not network[0].weight.is_inference()
+    use_plain_tensors(network)
+    x = torch.randn(2, 3, dtype=torch.double, requires_grad=True)
+    network.eval()(x).sum().backward()
+    assert x.grad is not None and bool(x.grad.any())
+    with torch.no_grad():
+        assert network[0].weight[::2].shape == (2, 3)
+    assert network[2].weight is network[0].weight
+
+
+def test_weights_that_are_moved_in_inference_mode_later_are_made_usable_again() -> None:
+    """As by a preview: such a tensor has a count of its changes, and is one of inference mode all the same."""
+    network = torch.nn.Linear(3, 3)
+    with torch.inference_mode():
+        network.weight.data = network.weight.double()
+        network.bias.data = network.bias.double()
+    assert network.weight.is_inference()
+    use_plain_tensors(network)
+    x = torch.randn(2, 3, dtype=torch.double, requires_grad=True)
+    network(x).sum().backward()
+    assert x.grad is not None and bool(x.grad.any())

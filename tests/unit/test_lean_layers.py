@@ -13,6 +13,7 @@ from lib_pivotal.core.activations.lean import lean
 from lib_pivotal.core.families import Kept
 from lib_pivotal.core.lora.adapter_set import AdapterSet, attach
 from lib_pivotal.core.lora.targets import choose_targets
+from lib_pivotal.core.train.attention_kernels import differentiable_attention
 from tests.unit.ldm_blocks import TEXT, GroupNorm32, SmallUNet, layers_with_lora, small_unet
 
 KINDS = ("lora", "loha", "lokr", "dora")
@@ -166,3 +167,24 @@ def test_layers_whose_adapter_waits_keep_no_copies_of_their_weights():
     with autocast():
         (expected,) = torch.autograd.grad(layer(x).float().sum(), x)
     assert torch.equal(found, expected)
+
+
+def test_a_host_may_exchange_the_forward_function_of_a_class_meanwhile(monkeypatch):
+    """Some webuis do so for each call, to cast weights."""
+    unet = small_unet()
+    norm = unet.transformers[0].norm1
+    x = torch.randn(2, 4, 32)
+    with lean(unet, contextlib.nullcontext, "less"), torch.no_grad():
+        monkeypatch.setattr(torch.nn.LayerNorm, "forward", lambda self, x: x + 1)
+        assert torch.equal(norm(x), x + 1)
+
+
+@pytest.mark.parametrize(("capability", "is_used"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_gpus_before_ampere_do_not_use_flash_attention(monkeypatch, capability, is_used):
+    flags = [True]
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: capability)
+    monkeypatch.setattr(torch.backends.cuda, "flash_sdp_enabled", lambda: flags[-1])
+    monkeypatch.setattr(torch.backends.cuda, "enable_flash_sdp", flags.append)
+    with differentiable_attention(torch.device("cuda", 0)):
+        assert flags[-1] == is_used
+    assert flags[-1]

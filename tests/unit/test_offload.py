@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lib_pivotal.core.data.weights_digest import weights_digest
-from lib_pivotal.host.offload import Offloading
+from lib_pivotal.host.offload import Offloading, move_own_tensors
 
 DEVICE = torch.device("meta")
 
@@ -81,3 +81,11 @@ def test_the_digest_of_stored_latents_stays_the_same_in_later_versions():
     with torch.no_grad():
         network.bias.fill_(0.25)
     assert weights_digest(network, 0.18215) != digest
+
+
+def test_the_tensors_of_a_module_alone_are_moved():
+    outer = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    outer.register_buffer("schedule", torch.ones(3))
+    move_own_tensors(outer, DEVICE)
+    assert outer.schedule.device == DEVICE
+    assert outer[0].weight.device.type == "cpu"

@@ -119,3 +119,29 @@ def test_captions_without_the_lora_are_recomputed_without_it():
             ["zog_x, blue"], [None]
         )
     assert torch.allclose(kept[0][1:], plain.conditioning, atol=1e-6)
+
+
+class OnGpu(torch.Tensor):
+    """A tensor that claims to be on a GPU."""
+
+    @property
+    def device(self):
+        return torch.device("cuda")
+
+
+def test_encodings_in_main_memory_and_on_the_gpu_are_joined(monkeypatch):
+    """A batch with captions that are kept in main memory and others with trained names."""
+    cat = torch.cat
+
+    def same_device_only(tensors):
+        assert len({tensor.device.type for tensor in tensors}) == 1
+        return cat(tensors)
+
+    monkeypatch.setattr(text_conditioner.torch, "cat", same_device_only)
+    monkeypatch.setattr(text_conditioner, "to_device", lambda tensor, _device: tensor.as_subclass(OnGpu))
+    kept = EncodedText(torch.zeros(1, 7, 4), torch.zeros(1, 4))
+    trained = EncodedText(torch.ones(1, 7, 4).as_subclass(OnGpu), torch.ones(1, 4).as_subclass(OnGpu))
+    for texts in ([kept, trained], [kept, kept], [trained, trained]):
+        joined = text_conditioner._joined(texts, torch.device("cuda"))
+        assert joined.hidden.shape == (2, 7, 4) and joined.pooled.shape == (2, 4)
+        assert joined.hidden.device.type == joined.pooled.device.type == "cuda"

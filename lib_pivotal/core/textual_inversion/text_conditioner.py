@@ -252,9 +252,16 @@ def _moved(text: EncodedText, device: torch.device) -> EncodedText:
 
 
 def _joined(texts: Sequence[EncodedText], device: torch.device) -> EncodedText:
-    hidden = _placed(torch.cat([text.hidden for text in texts]), device)
+    hidden = _joined_on([text.hidden for text in texts], device)
     pooled = [text.pooled for text in texts if text.pooled is not None]
-    return EncodedText(hidden, _placed(torch.cat(pooled), device) if pooled else None)
+    return EncodedText(hidden, _joined_on(pooled, device) if pooled else None)
+
+
+def _joined_on(tensors: list[torch.Tensor], device: torch.device) -> torch.Tensor:
+    # Those that are kept may be in main memory, and those that are trained are on the device.
+    if len({tensor.device.type for tensor in tensors}) > 1:
+        tensors = [_placed(tensor, device) for tensor in tensors]
+    return _placed(torch.cat(tensors), device)
 
 
 def _placed(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -24,6 +24,7 @@ from lib_pivotal.core.ports import DiffusionModel, LiveEmbeddings
 from lib_pivotal.core.process_group import ProcessGroup
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingTable, EmbeddingWeights, Layout
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
+from lib_pivotal.core.train.attention_kernels import differentiable_attention
 from lib_pivotal.core.train.batches import Batch, Batcher
 from lib_pivotal.core.train.cuda_graph import CudaGraphs
 from lib_pivotal.core.train.guided_prediction import GuidedPrediction
@@ -109,7 +110,8 @@ class Setup:
             kept = "all"
         layers = lean(model.unet, model.autocast, kept)
         adapters = [*self.adapters, *self.teacher_adapters]
-        with attach(adapters), layers, model.checkpointing(enabled=self.uses_checkpointing):
+        recomputing = model.checkpointing(enabled=self.uses_checkpointing)
+        with attach(adapters), layers, recomputing, differentiable_attention(model.device):
             yield
 
     @property

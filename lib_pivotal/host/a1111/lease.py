@@ -17,6 +17,7 @@ from lib_pivotal.host.a1111.low_memory import LowMemoryMode, is_in_low_memory_mo
 from lib_pivotal.host.a1111.model import A1111Model
 from lib_pivotal.host.a1111.packed_attention import unpacked
 from lib_pivotal.host.a1111.sample import A1111Sampler
+from lib_pivotal.host.offload import move_own_tensors
 from lib_pivotal.host.webui.lora_extension import list_files_again
 from lib_pivotal.host.webui.restoring import stop_live_previews, undo_later
 from lib_pivotal.host.webui.txt2img import forget_conds
@@ -113,9 +114,15 @@ def _move_to_device(model: Any, stack: ExitStack) -> None:
 
     Host: modules/sd_models.py, ``send_model_to_device``, A1111 1.6.1-1.10.1: a model that the user unloaded is on the
     CPU. The function also sets ``parallel_processing_allowed``, so the parts are moved here one by one.
+    Host: modules/sd_models.py, ``unload_model_weights``, A1111 1.7.0: also moves the schedule in the model's own
+    buffers.
     """
     from modules import devices
 
+    schedule = next(model.buffers(recurse=False), None)
+    if schedule is not None:
+        undo_later(stack, "the placement of the schedule", move_own_tensors, model, schedule.device)
+        move_own_tensors(model, devices.device)
     for part in (model.model, model.first_stage_model, model.cond_stage_model):
         undo_later(stack, "the placement of the model", part.to, next(part.parameters()).device)
         part.to(devices.device)

@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from lib_pivotal.host.offload import move_own_tensors
+
 __all__ = ["LowMemoryMode", "is_in_low_memory_mode"]
 
 
@@ -71,13 +73,14 @@ class LowMemoryMode:
             # They ran before those that came later.
             module._forward_pre_hooks.move_to_end(number, last=False)
         for module, device in self._places:
-            module.to(device)
+            # Not those of the modules in it: the model's own buffers are on the GPU, the rest mostly is not.
+            move_own_tensors(module, device)
 
     @contextlib.contextmanager
     def resumed(self) -> Iterator[None]:
         """Within the context the mode is on, as for any generation."""
-        self.resume()
         try:
+            self.resume()
             yield
         finally:
             self.suspend()

@@ -30,7 +30,7 @@ from lib_pivotal.host.webui.borrowed_model import verify_borrowed
 from lib_pivotal.host.webui.progress import must_stop
 from lib_pivotal.host.webui.vae import WebuiVae
 
-__all__ = ["A1111Model"]
+__all__ = ["A1111Model", "recomputing_forwards"]
 
 
 class A1111Model:
@@ -138,14 +138,8 @@ class A1111Model:
         Host: ldm/modules/diffusionmodules/util.py, ``CheckpointFunction``, A1111 1.6.1-1.10.1: it is reentrant, so LoRA
         hooks would get no gradient. Therefore each block's ``_forward`` is wrapped here.
         """
-        blocks = [module for module in self._unet.modules() if _is_block(module)] if enabled else []
-        for block in blocks:
-            block.forward = _recomputing(block)
-        try:
+        with recomputing_forwards([module for module in self._unet.modules() if _is_block(module)] if enabled else []):
             yield
-        finally:
-            for block in blocks:
-                block.__dict__.pop("forward", None)
 
     def verify(self) -> None:
         """Check that the model is still the borrowed one and on its device.
@@ -196,6 +190,18 @@ def _text_layers(
     for path, module in encoder.module.named_modules():
         if is_lora_layer(module) and ".mlp." in path:
             yield open_clip_to_hf(path), module
+
+
+@contextlib.contextmanager
+def recomputing_forwards(blocks: Sequence[Any]) -> Iterator[None]:
+    """Within the context modules recompute their activations in the backward pass."""
+    for block in blocks:
+        block.forward = _recomputing(block)
+    try:
+        yield
+    finally:
+        for block in blocks:
+            block.__dict__.pop("forward", None)
 
 
 def _is_block(module: Any) -> bool:

@@ -72,7 +72,8 @@ class A1111Sampler:
 
         stores = [sd_hijack.model_hijack.embedding_db]
         tokenize = self._model.cond_stage_model.tokenize
-        return registered(stores, embeddings, tokenize, textual_inversion.Embedding, [self._model])
+        make, device = textual_inversion.Embedding, self._borrowed.device
+        return registered(stores, embeddings, tokenize, make, [self._model], device)
 
     @contextlib.contextmanager
     def _parts_placed(self) -> Iterator[None]:

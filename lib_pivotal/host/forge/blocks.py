@@ -120,18 +120,19 @@ def pytorch_attention() -> Iterator[None]:
 def one_stream() -> Iterator[None]:
     """Within the context weights are cast by the stream of the GPU that uses them.
 
-    Host: backend/stream.py, ``stream_activated``, Forge: with ``--cuda-stream`` another stream casts them, and torch
-        does not know that autograd still reads a copy when its memory is used again.
+    Host: backend/stream.py, ``should_use_stream``, Forge: with ``--cuda-stream`` or the swap method Async, another
+        stream casts them, and torch does not know that autograd still reads a copy when its memory is used again. It is
+        looked up at each call; each load of the page may set the method again.
     """
     from backend import stream
 
-    kept = getattr(stream, "stream_activated", None)
+    kept = getattr(stream, "should_use_stream", None)
     if kept is None:
         # Forge-Neo.
         yield
         return
-    stream.stream_activated = False
+    stream.should_use_stream = lambda: False
     try:
         yield
     finally:
-        stream.stream_activated = kept
+        stream.should_use_stream = kept

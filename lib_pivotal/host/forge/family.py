@@ -110,6 +110,7 @@ def require_trainable(engine: Any, config: TrainConfig) -> None:
             has no gradients or, for a DoRA, no norms. The message says which.
 
     Host: backend/loader.py, ``storage_dtype``, Forge: a torch type, or ``nf4``, ``fp4`` or ``gguf``.
+    Host: backend/operations.py, ``scale_weight``, Forge: what a weight of some checkpoints in fp8 is multiplied with.
     """
     if getattr(engine, "sd_checkpoint_info", None) is None:
         raise HostError("No checkpoint is loaded in the webui.", hint="Select a checkpoint that loads, then train.")
@@ -126,6 +127,11 @@ def require_trainable(engine: Any, config: TrainConfig) -> None:
     if layers:
         hint = "Select a checkpoint in fp16, bf16 or fp8, and start the webui without --fast-fp8."
         raise HostError(f"The webui computes {name} with {layers}, which has no gradients.", hint=hint)
+    if any(getattr(module, "scale_weight", None) is not None for module in unet_of(engine).modules()):
+        hint = "Select a checkpoint in fp16, bf16 or fp8 without scales."
+        raise HostError(
+            f"The weights of {name} are in fp8 with a scale for each layer, which cannot be trained.", hint=hint
+        )
     if stored.itemsize == 1 and config.lora_kind == "dora":
         hint = "Choose another kind of LoRA, or set Diffusion in Low Bits at the top of the page to Automatic."
         raise HostError(f"The weights of {name} are in fp8, from which a DoRA cannot be trained.", hint=hint)

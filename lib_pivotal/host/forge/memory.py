@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lib_pivotal.core.errors import HostError
 from lib_pivotal.core.ports import ModelPart
+from lib_pivotal.core.train.out_of_memory import is_out_of_memory
 from lib_pivotal.host.webui.plain_tensors import use_plain_tensors
 
 __all__ = ["ForgeMemory"]
@@ -60,7 +62,7 @@ class ForgeMemory:
         memory_management.load_models_gpu(patchers)
         if not self._are_whole(needed):
             self.free_everything()
-            memory_management.load_models_gpu(patchers)
+            _load_all_of(patchers)
         if not self._are_whole(needed):
             # Everything else was unloaded, so the next generation starts as usual.
             self.free_everything()
@@ -128,6 +130,32 @@ class ForgeMemory:
             memory_management.current_loaded_models.remove(loaded)
             loaded.model_unload()
             memory_management.soft_empty_cache()
+
+
+def _load_all_of(patchers: Sequence[Any]) -> None:
+    """Load models without the memory that Forge reserves for images, since a run plans its own.
+
+    Where memory does not suffice, some of them are not loaded.
+
+    Host: backend/memory_management.py, ``current_inference_memory``, Forge: how much is reserved.
+    Host: backend/memory_management.py, ``load_models_gpu``, Forge-Neo: reserves nothing if all is to be loaded.
+    """
+    from backend import memory_management
+
+    can_force = "force_full_load" in inspect.signature(memory_management.load_models_gpu).parameters
+    reserved = getattr(memory_management, "current_inference_memory", None)
+    try:
+        if can_force:
+            memory_management.load_models_gpu(patchers, force_full_load=True)
+        else:
+            memory_management.current_inference_memory = 0
+            memory_management.load_models_gpu(patchers)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    finally:
+        if not can_force:
+            memory_management.current_inference_memory = reserved
 
 
 def _is_swapped(loaded: Any) -> bool:

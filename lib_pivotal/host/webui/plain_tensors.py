@@ -30,14 +30,27 @@ def use_plain_tensors(*networks: torch.nn.Module) -> None:
                 if parameter is not None:
                     module._parameters[name] = known.setdefault(id(parameter), _plain_parameter(parameter))
             for name, buffer in module._buffers.items():
-                if buffer is not None and buffer.is_inference():
+                if buffer is not None and not _is_plain(buffer):
                     module._buffers[name] = known.setdefault(id(buffer), _on_same_memory(buffer))
 
 
 def _plain_parameter(parameter: torch.nn.Parameter) -> torch.nn.Parameter:
-    if parameter.is_inference():
-        return torch.nn.Parameter(_on_same_memory(parameter), requires_grad=False)
-    return parameter.requires_grad_(False)
+    if _is_plain(parameter):
+        return parameter.requires_grad_(False)
+    return torch.nn.Parameter(_on_same_memory(parameter), requires_grad=False)
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Whether autograd can save a tensor.
+
+    One that was made in inference mode and moved to another device outside of it does not call itself one of inference
+    mode any more, but still lacks the count of its changes, without which autograd raises an error.
+    """
+    try:
+        _ = tensor._version
+    except RuntimeError:
+        return False
+    return not tensor.is_inference()
 
 
 def _on_same_memory(tensor: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lib_pivotal.core.ports import LiveEmbeddings
 
 __all__ = ["installed_names", "registered"]
@@ -39,6 +41,7 @@ def registered(
     tokenize: Callable[[list[str]], Sequence[Sequence[int]]],
     make: Callable[[Any, str], Any],
     model: Sequence[Any] = (),
+    device: torch.device | None = None,
 ) -> Iterator[None]:
     """Within the context ``embeddings`` work in prompts; installed ones with the same name are set aside.
 
@@ -48,7 +51,10 @@ def registered(
         tokenize: the webui's tokenizer.
         make: the webui's class ``Embedding``; takes vectors and name.
         model: what the stores' functions take in addition: A1111's the model, Forge's nothing.
+        device: where the vectors must be; None leaves them where they are.
 
+    Host: modules/sd_hijack.py, ``EmbeddingsWithFixes``, A1111 1.6.1-1.10.1, reForge: joins them with those of the words
+        without moving them; Forge moves them.
     Host: modules/textual_inversion/textual_inversion.py, ``Embedding``, A1111 1.6.1-1.10.1, and
         backend/text_processing/textual_inversion.py, Forge: one that is not loaded from a file must be given
         ``vectors`` (with 0 the name disappears from the prompt) and ``filename`` (None breaks the page of cards).
@@ -58,7 +64,7 @@ def registered(
     try:
         for name, parts in embeddings.items():
             ids = tokenize([name])[0]
-            embedding = _embedding(name, parts, make)
+            embedding = _embedding(name, parts, make, device)
             for store in stores:
                 for other_ids, other in list(store.ids_lookup.get(ids[0], [])):
                     if list(other_ids) == list(ids):
@@ -78,8 +84,11 @@ def registered(
                 store.register_embedding(other, *model)
 
 
-def _embedding(name: str, parts: Any, make: Callable[[Any, str], Any]) -> Any:
-    vectors = {encoder: values.detach().float().clone() for encoder, values in parts.items()}
+def _embedding(name: str, parts: Any, make: Callable[[Any, str], Any], device: torch.device | None) -> Any:
+    vectors = {
+        encoder: values.detach().to(device or values.device, torch.float32, copy=True)
+        for encoder, values in parts.items()
+    }
     first = next(iter(vectors.values()))
     # For a model with one encoder the webui expects the tensor itself.
     embedding = make(vectors if len(vectors) > 1 else first, name)

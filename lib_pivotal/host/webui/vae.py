@@ -53,7 +53,8 @@ class WebuiVae:
         """
         with self._offloading.on_device("vae"):
             dtype = next(self._vae.parameters()).dtype
-            moments = None if self._in_fp32 else self._posterior(pixels)
+            # The 8 bits of bf16 would be the precision of all stored latents.
+            moments = None if self._in_fp32 or dtype == torch.bfloat16 else self._posterior(pixels)
             if moments is None or not bool(torch.isfinite(moments[0]).all()):
                 # Casting to fp32 and back changes no bit of the weights.
                 try:
