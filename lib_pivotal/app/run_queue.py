@@ -82,8 +82,9 @@ class RunQueue:
     @property
     def is_on(self) -> bool:
         """Whether a run of the queue is on, is being checked or will follow."""
-        with self._lock:
-            return self._is_going or any(item.state == "running" for item in self._load())
+        # Without the lock, which is held while the list is written: a disk that hangs must not block the page's polls.
+        items = self.items() if self._items is None else self._items
+        return self._is_going or any(item.state == "running" for item in items)
 
     def add(
         self, config: TrainConfig, parse_problems: Sequence[Problem] = (), *, resume: Path | None = None
@@ -166,6 +167,8 @@ class RunQueue:
         with self._lock:
             has_waiting = any(item.state == "waiting" for item in self._load())
             self._is_going = has_waiting
+            # The last word counts.
+            self._stop_asked = None
         if has_waiting and not self._session.is_active:
             self._start_next()
         return has_waiting

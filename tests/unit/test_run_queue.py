@@ -268,3 +268,26 @@ def test_stop_all_also_stops_a_run_that_is_still_being_checked(host, images, mon
     session.queue.start()
     wait_for_the_end(session)
     assert states(session)[1] == ("two", "done")
+
+
+def test_start_after_stop_all_counts_while_a_run_is_still_being_checked(host, images, monkeypatch):
+    session = Session(host, GatedEngine())
+    add(session, images, "one")
+    check, is_checking, may_go_on = session.checked, threading.Event(), threading.Event()
+
+    def checked(*arguments, **options):
+        is_checking.set()
+        assert may_go_on.wait(20)
+        return check(*arguments, **options)
+
+    monkeypatch.setattr(session, "checked", checked)
+    threads = [threading.Thread(target=session.queue.start) for _ in range(2)]
+    threads[0].start()
+    assert is_checking.wait(20)
+    session.queue.stop_all()
+    threads[1].start()
+    threads[1].join(20)
+    may_go_on.set()
+    threads[0].join(20)
+    wait_for_the_end(session)
+    assert states(session) == [("one", "done")]

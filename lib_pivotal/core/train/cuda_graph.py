@@ -69,7 +69,10 @@ class CudaGraphs:
 
 @contextlib.contextmanager
 def _no_waits() -> Iterator[None]:
-    """Within the context an error is raised where the CPU would wait for the GPU."""
+    """Within the context an error is raised where the CPU would wait for the GPU, in other threads, too.
+
+    The webui generates nothing meanwhile.
+    """
     before = torch.cuda.get_sync_debug_mode()
     torch.cuda.set_sync_debug_mode("error")
     try:

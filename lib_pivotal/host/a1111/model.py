@@ -216,7 +216,12 @@ def _is_block(module: Any) -> bool:
 
 def _recomputing(block: Any) -> Any:
     """Host: ldm_patched/ldm/modules/attention.py, ``BasicTransformerBlock``, reForge: has no ``_forward``."""
-    original = block._forward if hasattr(block, "_forward") else functools.partial(type(block).forward, block)
+    has_own = hasattr(block, "_forward")
+
+    def original(*arguments: Any, **options: Any) -> Any:
+        # Token merging exchanges the class of the block for previews.
+        method = block._forward if has_own else functools.partial(type(block).forward, block)
+        return method(*arguments, **options)
 
     def forward(*arguments: Any, **options: Any) -> Any:
         if not torch.is_grad_enabled():
