@@ -271,7 +271,8 @@ def test_stop_all_also_stops_a_run_that_is_still_being_checked(host, images, mon
 
 
 def test_start_after_stop_all_counts_while_a_run_is_still_being_checked(host, images, monkeypatch):
-    session = Session(host, GatedEngine())
+    engine = GatedEngine(gated=True)
+    session = Session(host, engine)
     add(session, images, "one")
     check, is_checking, may_go_on = session.checked, threading.Event(), threading.Event()
 
@@ -289,5 +290,6 @@ def test_start_after_stop_all_counts_while_a_run_is_still_being_checked(host, im
     threads[1].join(20)
     may_go_on.set()
     threads[0].join(20)
+    engine.allow(100)
     wait_for_the_end(session)
     assert states(session) == [("one", "done")]
