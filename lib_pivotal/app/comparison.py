@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lib_pivotal.app.background_job import BackgroundJob
 from lib_pivotal.app.bundle_library import find_bundle
 from lib_pivotal.app.comparison_plan import Choices, Plan, make_plan
+from lib_pivotal.app.per_session import PerSession
 from lib_pivotal.app.session import Busy, Session
 from lib_pivotal.core.atomic_file import free_name
 from lib_pivotal.core.config.io import from_dict
@@ -201,13 +201,5 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     return found.st_mtime_ns, found.st_size
 
 
-_current: list[Comparison] = []
-_current_lock = threading.Lock()
-
-
-def comparison_for(session: Session) -> Comparison:
-    """The comparisons of the process's session; like the session, they outlive Reload UI."""
-    with _current_lock:
-        if not _current or _current[0].session is not session:
-            _current[:] = [Comparison(session)]
-        return _current[0]
+comparison_for = PerSession(Comparison)
+"""The comparisons of a session."""

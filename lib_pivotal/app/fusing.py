@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from lib_pivotal.app.background_job import BackgroundJob
 from lib_pivotal.app.bundle_library import Destination, chosen_file, find_bundle
+from lib_pivotal.app.per_session import PerSession
 from lib_pivotal.app.request_body import read_body
 from lib_pivotal.app.session import Session
 from lib_pivotal.core.atomic_file import free_name
@@ -228,13 +228,5 @@ def _clip_skip(paths: Sequence[Path]) -> int:
     return trained_clip_skip(paths)
 
 
-_current: list[Fusing] = []
-_current_lock = threading.Lock()
-
-
-def fusing_for(session: Session) -> Fusing:
-    """The fusions of the process's session; like the session, they outlive Reload UI."""
-    with _current_lock:
-        if not _current or _current[0].session is not session:
-            _current[:] = [Fusing(session)]
-        return _current[0]
+fusing_for = PerSession(Fusing)
+"""The fusions of a session."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from lib_pivotal.app.caption_job import NO_JOB, CaptionJob, JobState
 from lib_pivotal.app.image_look import ImageLook
+from lib_pivotal.app.per_session import PerSession
 from lib_pivotal.app.session import Session
 from lib_pivotal.core.config.data_settings import DataSettings
 from lib_pivotal.core.config.schema import TrainConfig
@@ -40,7 +41,7 @@ class ImageBrowser:
     """
 
     def __init__(self, session: Session) -> None:
-        self.session = session
+        self._session = session
         self._looks: dict[str, ImageLook] = {}
         self._thumbnails: dict[str, Thumbnails] = {}
         self._histories: dict[Path, CaptionHistory] = {}
@@ -64,7 +65,7 @@ class ImageBrowser:
         problems = [problem for problem in found if problem.is_error and _is_about_data(problem.field)]
         if problems:
             raise ConfigError(problems)
-        look = ImageLook(config, self.session.host, self._thumbnails_of(config))
+        look = ImageLook(config, self._session.host, self._thumbnails_of(config))
         if not look.report.images:
             raise ConfigError([problem for problem in look.problems() if problem.is_error])
         with self._lock:
@@ -155,7 +156,7 @@ class ImageBrowser:
 
     def captioners(self) -> list[tuple[str, str]]:
         """Programs of the webui that describe images, each with the size of its download."""
-        return [(item.name, item.download) for item in self.session.host.captioners()]
+        return [(item.name, item.download) for item in self._session.host.captioners()]
 
     def write_captions(self, look: str, search: ImageSearch, program: str, *, appends: bool, title: str) -> None:
         """Describe the found images in the background, see :meth:`job`.
@@ -171,7 +172,7 @@ class ImageBrowser:
             PivotalError: there is no such program, nothing to do, or a job is still at work.
         """
         known = self._look(look)
-        captioner = next((item for item in self.session.host.captioners() if item.name == program), None)
+        captioner = next((item for item in self._session.host.captioners() if item.name == program), None)
         if captioner is None:
             raise PivotalError("This program is not available.", hint="Select another one.")
         images = [
@@ -190,7 +191,7 @@ class ImageBrowser:
         with self._lock:
             if self._job is not None and self._job.state.is_active:
                 raise PivotalError("Captions are already being written.", hint="Wait until that has ended, or stop it.")
-            job = CaptionJob(self.session.host, captioner, images, known.config, save)
+            job = CaptionJob(self._session.host, captioner, images, known.config, save)
             job.start()
             self._job = job
 
@@ -238,24 +239,16 @@ class ImageBrowser:
         return known
 
     def _history(self) -> CaptionHistory:
-        folder = self.session.host.data_root() / "caption-undo"
+        folder = self._session.host.data_root() / "caption-undo"
         return self._histories.setdefault(folder, CaptionHistory(folder))
 
     def _thumbnails_of(self, config: TrainConfig) -> Thumbnails:
-        cache = self.session.host.data_root() / "cache"
+        cache = self._session.host.data_root() / "cache"
         return self._thumbnails.setdefault(config.background, Thumbnails(cache, config.background))
 
 
-_current: list[ImageBrowser] = []
-_current_lock = threading.Lock()
-
-
-def browser_for(session: Session) -> ImageBrowser:
-    """The image browser of the process's session; like the session, it outlives Reload UI."""
-    with _current_lock:
-        if not _current or _current[0].session is not session:
-            _current[:] = [ImageBrowser(session)]
-        return _current[0]
+browser_for = PerSession(ImageBrowser)
+"""The image browser of a session."""
 
 
 def _is_about_data(field: str) -> bool:

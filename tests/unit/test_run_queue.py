@@ -239,11 +239,8 @@ def test_many_starts_at_once_start_every_run_once(host, images):
     assert {state for _, state in states(session)} == {"done"}
 
 
-def test_stop_all_also_stops_a_run_that_is_still_being_checked(host, images, monkeypatch):
-    """Reading the images before a run can take minutes."""
-    engine = GatedEngine(gated=True)
-    session = Session(host, engine)
-    add(session, images, "one", "two")
+def slow_check(session: Session, monkeypatch) -> tuple[threading.Event, threading.Event]:
+    """Let checks wait; returns what is set once one has begun, and what the test sets to let it go on."""
     check, is_checking, may_go_on = session.checked, threading.Event(), threading.Event()
 
     def checked(*arguments, **options):
@@ -252,6 +249,15 @@ def test_stop_all_also_stops_a_run_that_is_still_being_checked(host, images, mon
         return check(*arguments, **options)
 
     monkeypatch.setattr(session, "checked", checked)
+    return is_checking, may_go_on
+
+
+def test_stop_all_also_stops_a_run_that_is_still_being_checked(host, images, monkeypatch):
+    """Reading the images before a run can take minutes."""
+    engine = GatedEngine(gated=True)
+    session = Session(host, engine)
+    add(session, images, "one", "two")
+    is_checking, may_go_on = slow_check(session, monkeypatch)
     starting = threading.Thread(target=session.queue.start)
     starting.start()
     assert is_checking.wait(20)
@@ -274,14 +280,7 @@ def test_start_after_stop_all_counts_while_a_run_is_still_being_checked(host, im
     engine = GatedEngine(gated=True)
     session = Session(host, engine)
     add(session, images, "one")
-    check, is_checking, may_go_on = session.checked, threading.Event(), threading.Event()
-
-    def checked(*arguments, **options):
-        is_checking.set()
-        assert may_go_on.wait(20)
-        return check(*arguments, **options)
-
-    monkeypatch.setattr(session, "checked", checked)
+    is_checking, may_go_on = slow_check(session, monkeypatch)
     threads = [threading.Thread(target=session.queue.start) for _ in range(2)]
     threads[0].start()
     assert is_checking.wait(20)

@@ -126,11 +126,7 @@ def one_stream() -> Iterator[None]:
     """
     from backend import stream
 
-    kept = getattr(stream, "should_use_stream", None)
-    if kept is None:
-        # Forge-Neo.
-        yield
-        return
+    kept = stream.should_use_stream
     stream.should_use_stream = lambda: False
     try:
         yield
