@@ -173,8 +173,10 @@ def test_the_check_knows_what_the_gpu_has_and_what_the_model_needs(monkeypatch: 
     assert (found.unet, found.text_encoders, found.vae) == tuple(sizes.values())
     # What the loaded model occupies is used again.
     assert found.available == 1000 + sum(sizes.values())
-    assert not found.is_offloaded
+    assert not found.is_offloaded and not found.can_record
     assert not found.smaller_storage, "webuis before 1.8 have no such setting"
+    monkeypatch.setattr("lib_pivotal.host.a1111.device_memory.can_record", lambda _device: True)
+    assert A1111Host("").device_memory(TrainConfig()).can_record
     vars(webui.modules["shared"].opts)["fp8_storage"] = "Disable"
     assert "FP8 weight" in A1111Host("").device_memory(TrainConfig()).smaller_storage
     webui.modules["shared"].cmd_opts.medvram_sdxl = True

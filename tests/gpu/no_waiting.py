@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from lib_pivotal.core.config.schema import TrainConfig
@@ -12,10 +14,18 @@ from lib_pivotal.core.train.loop import Loop
 from lib_pivotal.core.train.setup import prepare
 
 
-def train_without_waiting(config: TrainConfig, model: DiffusionModel, cache) -> None:
-    """Prepare a run and train some steps; the first ones may wait, since they allocate what later ones use again."""
+def train_without_waiting(config: TrainConfig, model: DiffusionModel, cache, *, graphs: bool = False) -> None:
+    """Prepare a run and train some steps; the first ones may wait, since they allocate what later ones use again.
+
+    Args:
+        config: the settings.
+        model: trained on.
+        cache: folder for latents.
+        graphs: whether to record the steps, which happens in the first ones, and waits.
+    """
+    first = 12 if graphs else 3
     setup = prepare(
-        config,
+        replace(config, cuda_graphs=graphs),
         model,
         cache=cache,
         group=SingleProcess(),
@@ -24,11 +34,11 @@ def train_without_waiting(config: TrainConfig, model: DiffusionModel, cache) -> 
     )
     loop = Loop(setup, None, lambda _: None, Control(), SingleProcess())
     with setup.attached():
-        for step in range(3):
+        for step in range(first):
             loop.train_step(step)
         torch.cuda.set_sync_debug_mode("error")
         try:
-            for step in range(3, 8):
+            for step in range(first, first + 5):
                 loop.train_step(step)
         finally:
             torch.cuda.set_sync_debug_mode("default")

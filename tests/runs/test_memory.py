@@ -45,7 +45,8 @@ def test_auto_first_keeps_less_where_that_suffices(monkeypatch):
     fast, saving = plan(monkeypatch, None, batch_size=4), plan(monkeypatch, None, "save", batch_size=4)
     assert fast.kept == "all"
     # Nearly all of the memory is not used for speed alone.
-    assert plan(monkeypatch, int(fast.needed / 0.79), batch_size=4) == replace(fast, free=int(fast.needed / 0.79))
+    free = int(fast.needed / 0.79)
+    assert plan(monkeypatch, free, batch_size=4) == replace(fast, free=free, has_room_for_graphs=False)
     less = plan(monkeypatch, int(fast.needed / 0.81), batch_size=4)
     assert less.kept == "less"
     least = plan(monkeypatch, less.needed - 1, batch_size=4)

@@ -289,7 +289,7 @@ EFFECTS: dict[str, Effect] = {
 
 READ_BY_HOSTS = {
     "checkpoint": ("contract/test_borrowing.py", "test_another_checkpoint_is_loaded_and_the_selected_one_comes_back"),
-    "cuda_graphs": ("unit/test_step_graphs.py", "test_graphs_are_made_only_if_asked_for_and_only_with_cuda"),
+    "cuda_graphs": ("unit/test_step_graphs.py", "test_steps_are_recorded_unless_that_is_turned_off_or_impossible"),
     "precision": ("contract/test_borrowed_model.py", "test_the_forward_pass_has_the_precision_that_was_chosen"),
 }
 """Settings with no effect inside the engine, with the test that shows their effect elsewhere."""

@@ -12,7 +12,12 @@ from lib_pivotal.core.config.schema import Concept, TrainConfig
 from lib_pivotal.core.data.scan import DatasetImage
 from lib_pivotal.core.train import memory
 from lib_pivotal.core.train.memory import encoding_batch
-from lib_pivotal.core.train.memory_estimate import DeviceMemory, estimate_memory, memory_problems
+from lib_pivotal.core.train.memory_estimate import (
+    DeviceMemory,
+    activation_bytes,
+    estimate_memory,
+    memory_problems,
+)
 
 GIB = 2**30
 # Weights of the full-size models in fp16; the VAE of SDXL encodes in fp32.
@@ -60,6 +65,20 @@ def test_auto_saves_when_the_fast_way_does_not_fit_and_the_parts_count_where_the
     assert estimate(offloaded, 1024).encoding > 3 * GIB
     assert estimate(SDXL, 1024, batch_size=4).encoding == roomy.encoding, "images are encoded one at a time if need be"
     assert estimate(SDXL, 1024, batch_size=2).training > roomy.training
+
+
+def test_recorded_steps_keep_the_activations_twice_where_these_fit():
+    recording = replace(SD1, can_record=True)
+    usual = estimate(SD1, 512)
+    recorded = estimate(recording, 512)
+    activations = activation_bytes("sd1", 64 * 64, recomputes=False)
+    assert recorded.training == usual.training + activations
+    assert estimate(recording, 512, cuda_graphs=False).training == usual.training
+    for unused in ({"memory": "save"}, {"gradient_checkpointing": True}, {"mask_prior": 0.5}):
+        assert estimate(recording, 512, **unused).training == estimate(SD1, 512, **unused).training
+    tight = replace(recording, available=int(usual.training / 0.8) + 2**20)
+    assert estimate(tight, 512).training == usual.training
+    assert estimate(replace(recording, is_offloaded=True), 512) == estimate(replace(SD1, is_offloaded=True), 512)
 
 
 def test_the_adapters_of_a_bundle_whose_names_are_kept_count():

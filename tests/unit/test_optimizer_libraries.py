@@ -277,3 +277,24 @@ def test_step_counts_of_another_shape_are_the_same_in_a_state():
     new.load_state_tensors(tensors)
     assert old.optimizer.state[old.groups[0].parameter]["step"].shape == (1,)
     assert new.optimizer.state[new.groups[0].parameter]["step"].shape == ()
+
+
+def test_adamw_trains_the_same_without_the_kernel_that_torch_has_for_cpus_since_2_4(monkeypatch):
+    def learned() -> list[torch.Tensor]:
+        groups = groups_of("unet", "zog clip_l")
+        optimizer = Optimizer(groups, clip_norm=0.5, uses_fp16=False, device=CPU)
+        for step in range(5):
+            learn(optimizer, [1.0, 0.5], step)
+        return [group.parameter.detach() for group in groups]
+
+    usual, plain, refused = learned(), torch.optim.AdamW, []
+
+    def older(entries, *, fused=None):
+        if fused:
+            refused.append(True)
+            raise RuntimeError("`fused=True` requires all the params to be floating point Tensors of supported devices")
+        return plain(entries)
+
+    monkeypatch.setattr(torch.optim, "AdamW", older)
+    torch.testing.assert_close(learned(), usual, rtol=1e-5, atol=1e-7)
+    assert refused

@@ -6,12 +6,14 @@ The recorder here repeats the recorded work in Python, on the same tensors, as a
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
 
 from lib_pivotal.core.events import Control
 from lib_pivotal.core.process_group import SingleProcess
+from lib_pivotal.core.train import cuda_graph, memory
 from lib_pivotal.core.train import setup as train_setup
 from lib_pivotal.core.train.loop import Loop
 from lib_pivotal.core.train.setup import Setup, prepare
@@ -24,7 +26,7 @@ class Recorder:
 
     def __init__(self, *, fails: bool = False, forgets: bool = False) -> None:
         self.fails, self.forgets = fails, forgets
-        self.recorded = self.repeated = 0
+        self.recorded = self.repeated = self.cleared = 0
 
     def warm_up(self, work):
         return work()
@@ -42,6 +44,9 @@ class Recorder:
 
         return repeat, result
 
+    def clear(self):
+        self.cleared += 1
+
 
 def prepared(tmp_path, **changes) -> Setup:
     if not (tmp_path / "data").exists():
@@ -56,12 +61,16 @@ def prepared(tmp_path, **changes) -> Setup:
     )
 
 
-def trained(setup: Setup, recorder: Recorder | None, steps: int = 14) -> list[torch.Tensor]:
-    """Everything that is trained, after some steps."""
+def with_recorder(setup: Setup, recorder: Recorder | None) -> Loop:
     if recorder is not None:
         conditioner = setup.predict._conditioner
         setup.graphs = StepGraphs(setup.model, conditioner, setup.objective, setup.optimizer, setup.adapters, recorder)
-    loop = Loop(setup, None, lambda _: None, Control(), SingleProcess())
+    return Loop(setup, None, lambda _: None, Control(), SingleProcess())
+
+
+def trained(setup: Setup, recorder: Recorder | None, steps: int = 14) -> list[torch.Tensor]:
+    """Everything that is trained, after some steps."""
+    loop = with_recorder(setup, recorder)
     with setup.attached():
         for step in range(steps):
             loop.train_step(step)
@@ -91,32 +100,98 @@ def test_recorded_steps_train_the_same(tmp_path, name):
 def test_where_recording_goes_wrong_steps_run_as_usual(tmp_path, caplog, fault):
     recorder = Recorder(**{fault: True})
     usual = trained(prepared(tmp_path), None)
+    setup = prepared(tmp_path)
     with caplog.at_level(logging.WARNING, logger="pivotal.train"):
-        found = trained(prepared(tmp_path), recorder)
+        found = trained(setup, recorder)
     assert recorder.recorded == 1
     assert "as usual" in caplog.text
+    assert not setup.graphs._graphs
     for one, other in zip(usual, found, strict=True):
         assert torch.allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
-def test_a_graph_is_not_used_after_the_weights_have_moved(tmp_path):
+def moved_in_place(unet) -> None:
+    for parameter in unet.parameters():
+        parameter.data = parameter.data.clone()
+
+
+def replaced(unet) -> None:
+    """As webuis do that load a model while gradients are impossible."""
+    for module in unet.modules():
+        for name, parameter in list(module._parameters.items()):
+            if parameter is not None:
+                module._parameters[name] = torch.nn.Parameter(parameter.detach().clone(), requires_grad=False)
+
+
+@pytest.mark.parametrize("move", [moved_in_place, replaced])
+def test_a_graph_is_not_used_after_the_weights_have_moved(tmp_path, move):
     recorder = Recorder()
     setup = prepared(tmp_path)
-    trained(setup, recorder, 8)
-    repeated = recorder.repeated
-    for parameter in setup.model.unet.parameters():
-        parameter.data = parameter.data.clone()
-    loop = Loop(setup, None, lambda _: None, Control(), SingleProcess())
+    loop = with_recorder(setup, recorder)
     with setup.attached():
-        loop.train_step(8)
-    # The new recording is only compared with a usual step.
-    assert recorder.repeated <= repeated + 1
-    assert recorder.recorded >= 2
+        for step in range(8):
+            loop.train_step(step)
+        for time in (1, 2):
+            recorded, repeated = recorder.recorded, recorder.repeated
+            move(setup.model.unet)
+            loop.train_step(7 + time)
+            # The new recording is only compared with a usual step.
+            assert recorder.repeated == repeated + 1
+            assert recorder.recorded == recorded + 1
+            assert recorder.cleared == time, "nothing can be recorded into the memory of the old graphs"
 
 
-def test_graphs_are_made_only_if_asked_for_and_only_with_cuda(tmp_path, monkeypatch):
-    monkeypatch.setattr(train_setup, "CudaGraphs", Recorder)
-    assert prepared(tmp_path, cuda_graphs=True).graphs is None
-    monkeypatch.setattr(train_setup, "uses_graphs", lambda config, device: config.cuda_graphs)
-    assert prepared(tmp_path).graphs is None
-    assert isinstance(prepared(tmp_path, cuda_graphs=True).graphs, StepGraphs)
+def test_the_memory_of_graphs_is_given_back_at_the_end(tmp_path):
+    recorder = Recorder()
+    setup = prepared(tmp_path)
+    trained(setup, recorder)
+    assert recorder.recorded and recorder.cleared == 1
+    assert not setup.graphs._graphs
+
+
+def made(tmp_path, monkeypatch, *, can_record: bool = True, free: int | None = None, **changes) -> bool:
+    """Whether a run records its steps."""
+    monkeypatch.setattr(train_setup, "CudaGraphs", lambda device: Recorder())
+    monkeypatch.setattr(train_setup, "can_record", lambda device: can_record)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: free)
+    return prepared(tmp_path, **changes).graphs is not None
+
+
+def test_steps_are_recorded_unless_that_is_turned_off_or_impossible(tmp_path, monkeypatch):
+    assert made(tmp_path, monkeypatch)
+    assert not made(tmp_path, monkeypatch, cuda_graphs=False)
+    assert not made(tmp_path, monkeypatch, can_record=False)
+    # Blocks that are recomputed, and batches that are predicted twice.
+    assert not made(tmp_path, monkeypatch, gradient_checkpointing=True)
+    assert not made(tmp_path, monkeypatch, memory="save")
+    assert not made(tmp_path, monkeypatch, mask_prior=0.5)
+    (concept,) = toy_config(tmp_path / "data").concepts[:1]
+    assert not made(tmp_path, monkeypatch, concepts=(replace(concept, negative_vectors=2),), negative_guidance=3.0)
+
+
+@pytest.mark.parametrize("mode", ["auto", "fast"])
+def test_steps_are_recorded_only_where_the_activations_fit_twice(tmp_path, monkeypatch, mode):
+    assert made(tmp_path, monkeypatch, free=64 * 2**30, memory=mode)
+    plan = prepared(tmp_path, memory=mode).memory
+    assert plan.has_room_for_graphs
+    assert not made(tmp_path, monkeypatch, free=int(plan.needed / 0.8) + 2**20, memory=mode)
+
+
+@pytest.mark.parametrize(
+    ("device", "version", "hip", "backend", "setting", "can"),
+    [
+        ("cuda", "2.1.2", None, "native", "", True),
+        ("cpu", "2.1.2", None, "native", "", False),
+        ("cuda", "2.0.1", None, "native", "", False),
+        ("cuda", "2.9.0", "6.0", "native", "", False),
+        ("cuda", "2.9.0", None, "cudaMallocAsync", "", False),
+        ("cuda", "2.9.0", None, "native", "garbage_collection_threshold:0.6,max_split_size_mb:128", False),
+    ],
+)
+def test_recording_is_not_tried_where_it_would_fail(monkeypatch, device, version, hip, backend, setting, can):
+    monkeypatch.setattr(torch, "__version__", version)
+    monkeypatch.setattr(torch.version, "hip", hip)
+    monkeypatch.setattr(torch.cuda, "get_allocator_backend", lambda: backend)
+    monkeypatch.delenv("PYTORCH_ALLOC_CONF", raising=False)
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", setting)
+    assert cuda_graph.can_record(torch.device(device)) is can

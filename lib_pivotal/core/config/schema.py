@@ -119,13 +119,13 @@ class TrainConfig(DataSettings):
         "Saves a lot of memory; a step takes a third longer, or nearly twice as long where the CPU is the limit.",
     )
     cuda_graphs: bool = setting(
-        False,
+        True,
         "training",
         "expert",
         "CUDA graphs",
         "Records the UNet's part of a step once for each image size and repeats it without Python, which is faster "
-        "where the CPU is the limit, but needs more memory. Where recording fails, steps run as usual. NVIDIA only; "
-        "not yet tried on a GPU.",
+        "where the CPU is the limit. Used only on NVIDIA GPUs with enough memory for the activations twice, and not "
+        "where blocks are recomputed. Where recording fails, steps run as usual.",
     )
     precision: str = setting(
         "auto",

@@ -116,14 +116,16 @@ class ScalesInput(Protocol):
 class JoinsLayer(Protocol):
     """What an adapter has in addition if it can run its layer itself, which saves time and memory in training."""
 
-    def joined(self, module: Any, forward: Forward, x: torch.Tensor, parameters: Parameters) -> torch.Tensor:
-        """The same as :meth:`Adapter.forward` on the layer's output.
+    def joined(self, module: Any, forward: Forward, parameters: Parameters) -> Forward:
+        """A function that gives the same as :meth:`Adapter.forward` on the layer's output, up to rounding.
 
         Args:
             module: the layer, with ``weight`` ``(out, in)``.
             forward: its own forward function, which returns a new tensor.
-            x: its input, ``(…, in)``.
             parameters: with gradient buffers in place.
+
+        Returns:
+            Takes the layer's input, ``(…, in)``.
         """
         ...
 

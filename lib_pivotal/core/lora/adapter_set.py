@@ -251,12 +251,12 @@ def _joined(part: AdapterSet, layer: AdaptedLayer, adapter: JoinsLayer) -> Any:
         # Hosts replace the forward function of the whole class for the time of a call.
         return type(module).forward(module, *arguments, **options)
 
+    with_adapter = adapter.joined(module, own, parameters)
+
     def forward(x: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
         is_plain = not arguments and not options and negative_rows() is None
         if is_plain and torch.is_grad_enabled():
-            if part.enabled:
-                return adapter.joined(module, own, x, parameters)
-            return frozen_linear(module, own, x)
+            return with_adapter(x) if part.enabled else frozen_linear(module, own, x)
         output: torch.Tensor = own(x, *arguments, **options)
         changed: torch.Tensor | None = hook(module, (x,), output)
         return output if changed is None else changed

@@ -105,34 +105,57 @@ class FusedLora(Lora):
 
     def forward(self, module: Any, x: torch.Tensor, output: torch.Tensor, parameters: Parameters) -> torch.Tensor:
         """Like :meth:`Lora.forward`, up to rounding; same shapes."""
-        return self._apply(module=None, forward=None, x=x, output=output, parameters=parameters)
+        return _applied(_Trained(parameters, self.scale), x, output)
 
-    def joined(self, module: Any, forward: Forward, x: torch.Tensor, parameters: Parameters) -> torch.Tensor:
+    def joined(self, module: Any, forward: Forward, parameters: Parameters) -> Forward:
         """See ``adapter.JoinsLayer``: like :meth:`forward` on the layer's output, up to rounding; same shapes."""
-        return self._apply(module=module, forward=forward, x=x, output=None, parameters=parameters)
-
-    def _apply(
-        self,
-        *,
-        module: Any,
-        forward: Forward | None,
-        x: torch.Tensor,
-        output: torch.Tensor | None,
-        parameters: Parameters,
-    ) -> torch.Tensor:
-        # Tells autograd that something is trained, if nothing else does; each leaf costs time in the backward pass.
-        leaf = None if x.requires_grad else parameters["down"]
-        result: torch.Tensor = _Fused.apply(  # type: ignore[no-untyped-call]
-            x, output, *kept_for(x), leaf, parameters, self.scale, module, forward
-        )
-        return result
+        trained = _Trained(parameters, self.scale, module, forward)
+        return lambda x: _applied(trained, x, None)
 
 
-def _converted(parameters: Parameters, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    """A and B in another dtype; detached, because torch 2.0 cannot find a saved leaf again with checkpointing."""
-    if isinstance(parameters, Leaves):
-        return parameters.converted("down", dtype), parameters.converted("up", dtype)
-    return parameters["down"].detach().to(dtype), parameters["up"].detach().to(dtype)
+_Values = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+class _Trained:
+    """A and B of a layer and all that computing with them takes, gathered once; what it refers to stays in place.
+
+    Args:
+        parameters: A and B.
+        scale: alpha / rank.
+        module: the layer that is computed, too; None if its output is given.
+        forward: its own forward function.
+    """
+
+    def __init__(
+        self, parameters: Parameters, scale: float, module: Any = None, forward: Forward | None = None
+    ) -> None:
+        self.scale, self.module, self.forward = scale, module, forward
+        self.leaf = down = parameters["down"]
+        self.gradients = down.grad, parameters["up"].grad
+        self._dtype = down.dtype
+        self._parameters = parameters
+        # Detached, because torch 2.0 cannot find a saved leaf again with checkpointing.
+        self._values = _with_transposes(down.detach(), parameters["up"].detach())
+
+    def values(self, dtype: torch.dtype) -> _Values:
+        """A, B, Aᵀ and Bᵀ in some dtype, without gradients."""
+        if dtype == self._dtype:
+            return self._values
+        parameters = self._parameters
+        if isinstance(parameters, Leaves):
+            return _with_transposes(parameters.converted("down", dtype), parameters.converted("up", dtype))
+        return _with_transposes(parameters["down"].detach().to(dtype), parameters["up"].detach().to(dtype))
+
+
+def _with_transposes(down: torch.Tensor, up: torch.Tensor) -> _Values:
+    return down, up, down.t(), up.t()
+
+
+def _applied(trained: _Trained, x: torch.Tensor, output: torch.Tensor | None) -> torch.Tensor:
+    # Tells autograd that something is trained, if nothing else does; each leaf costs time in the backward pass.
+    leaf = None if x.requires_grad else trained.leaf
+    result: torch.Tensor = _Fused.apply(x, output, *kept_for(x), leaf, trained)  # type: ignore[no-untyped-call]
+    return result
 
 
 class _Fused(torch.autograd.Function):
@@ -143,47 +166,52 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, output: torch.Tensor | None, kept: torch.Tensor, how: Remade | None,
-                leaf: torch.Tensor | None, parameters: Parameters, scale: float, module: Any,
-                layer_forward: Forward | None) -> torch.Tensor:  # fmt: skip
-        own = None if layer_forward is None else layer_forward(x)
+                leaf: torch.Tensor | None, trained: _Trained) -> torch.Tensor:  # fmt: skip
+        own = None if trained.forward is None else trained.forward(x)
         before = output if own is None else own
         assert before is not None
-        down, up = _converted(parameters, before.dtype)
+        dtype = before.dtype
+        values = trained.values(dtype)
+        _, _, down_transposed, up_transposed = values
         # What is saved is made of the detached input, see ``kept_for``.
-        flat = (kept if how is None else x).reshape(-1, x.shape[-1]).to(before.dtype)
-        hidden = flat.mm(down.t())
+        flat = (kept if how is None else x).reshape(-1, x.shape[-1])
+        flat = flat if flat.dtype == dtype else flat.to(dtype)
+        hidden = flat.mm(down_transposed)
         ctx.save_for_backward(flat if how is None else kept, hidden)
-        ctx.how, ctx.scale, ctx.shape, ctx.x_dtype, ctx.module = how, scale, x.shape, x.dtype, module
-        ctx.small, ctx.gradients = (down, up), (parameters["down"].grad, parameters["up"].grad)
+        ctx.how, ctx.trained, ctx.values, ctx.shape, ctx.dtype = how, trained, values, x.shape, x.dtype
         wide = before.reshape(-1, before.shape[-1])
+        if own is None:
+            return torch.addmm(wide, hidden, up_transposed, alpha=trained.scale).view(before.shape)
         # Only what this function has made itself may be changed in place.
-        total = (
-            torch.addmm(wide, hidden, up.t(), alpha=scale) if own is None else wide.addmm_(hidden, up.t(), alpha=scale)
-        )
-        return total.view(before.shape)
+        return wide.addmm_(hidden, up_transposed, alpha=trained.scale).view(before.shape)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[Any, ...]:
         (gradient,) = gradients
         kept, hidden = ctx.saved_tensors
-        down, up = ctx.small
-        x = kept if ctx.how is None else ctx.how.again(kept)[0]
-        flat = x.reshape(-1, x.shape[-1]).to(gradient.dtype)
+        how, trained = ctx.how, ctx.trained
+        scale, module, dtype = trained.scale, trained.module, gradient.dtype
+        flat = kept if how is None else how.again(kept)[0]
+        flat = flat.reshape(-1, flat.shape[-1])
+        flat = flat if flat.dtype == dtype else flat.to(dtype)
         wide = gradient.reshape(-1, gradient.shape[-1])
+        down, up, _, _ = ctx.values
         into_hidden = wide.mm(up)
-        _add_product(ctx.gradients[0], into_hidden, flat, ctx.scale)
-        _add_product(ctx.gradients[1], wide, hidden, ctx.scale)
+        into_down, into_up = trained.gradients
+        _add_product(into_down, into_hidden, flat, scale)
+        _add_product(into_up, wide, hidden, scale)
         into_x = None
         if ctx.needs_input_grad[0]:
-            if ctx.module is None:
+            if module is None:
                 # With beta 0 the first argument only gives the shape.
-                into_x = torch.addmm(flat, into_hidden, down, beta=0, alpha=ctx.scale)
+                into_x = torch.addmm(flat, into_hidden, down, beta=0, alpha=scale)
             else:
-                weight = ctx.module.weight
-                weight = weight if weight.dtype == wide.dtype else frozen_weight(ctx.module).to(wide.dtype)
-                into_x = wide.mm(weight).addmm_(into_hidden, down, alpha=ctx.scale)
-            into_x = into_x.view(ctx.shape).to(ctx.x_dtype)
-        return into_x, None if ctx.module is not None else gradient, *[None] * 7
+                weight = module.weight
+                weight = weight if weight.dtype == dtype else frozen_weight(module).to(dtype)
+                into_x = wide.mm(weight).addmm_(into_hidden, down, alpha=scale)
+            into_x = into_x.view(ctx.shape)
+            into_x = into_x if dtype == ctx.dtype else into_x.to(ctx.dtype)
+        return into_x, None if module is not None else gradient, None, None, None, None
 
 
 def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor, scale: float) -> None:

@@ -50,13 +50,9 @@ class Optimizer:
         hosted = [group for group in self.groups if library is not None and group.is_lora]
         self._engines: list[Engine] = []
         if self._adamw:
-            # fused: one kernel per group, which itself skips steps with NaN gradients, without synchronization.
-            adamw = torch.optim.AdamW(_entries(self._adamw), fused=True if self._on_gpu else None)
-            self._engines.append(
-                Engine(
-                    adamw, self._adamw, keeps_step_on_cpu=not self._on_gpu, step_shape=_step_shape(on_gpu=self._on_gpu)
-                )
-            )
+            adamw = _fused_adamw(_entries(self._adamw), device)
+            shape = _step_shape(on_gpu=self._on_gpu)
+            self._engines.append(Engine(adamw, self._adamw, keeps_step_on_cpu=not self._on_gpu, step_shape=shape))
         self.name = "torch.optim.adamw.AdamW"
         """What trains the LoRA, as in kohya's metadata."""
         if library is not None and hosted:
@@ -171,6 +167,17 @@ class Optimizer:
 
 def _entries(groups: Sequence[ParameterGroup]) -> list[dict[str, Any]]:
     return [{"params": [group.parameter], "lr": group.lr, "weight_decay": group.weight_decay} for group in groups]
+
+
+def _fused_adamw(entries: list[dict[str, Any]], device: torch.device) -> torch.optim.AdamW:
+    """One kernel per group, which on a GPU itself skips steps with NaN gradients, without synchronization."""
+    if _is_gpu(device):
+        return torch.optim.AdamW(entries, fused=True)
+    try:
+        return torch.optim.AdamW(entries, fused=True if device.type == "cpu" else None)
+    except RuntimeError:
+        # Before torch 2.4 there is no such kernel for the CPU.
+        return torch.optim.AdamW(entries)
 
 
 def _step_shape(*, on_gpu: bool) -> tuple[int, ...]:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import gc
+import os
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
 
-__all__ = ["CudaGraphs", "Recorder", "Work"]
+from lib_pivotal.core.train.broken_recording import recover
+
+__all__ = ["CudaGraphs", "Recorder", "Work", "can_record"]
 
 Work = Callable[[], torch.Tensor]
 """Work on tensors that stay where they are; returns one of its results."""
+
+_ALLOCATOR_SETTINGS = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 
 
 class Recorder(Protocol):
@@ -32,23 +39,45 @@ class Recorder(Protocol):
         """
         ...
 
+    def clear(self) -> None:
+        """Give back the memory of all recordings, none of which exists any more."""
+        ...
+
+
+def can_record(device: torch.device) -> bool:
+    """Whether work on a device can be recorded as CUDA graphs.
+
+    Not with AMD's version of torch, nor with torch 2.0, where other threads must not use the GPU meanwhile. Nor with
+    settings of the memory allocator, since some of them give memory back during a recording, which ends it.
+    """
+    if device.type != "cuda" or torch.version.hip or torch.__version__.startswith("2.0."):
+        return False
+    return torch.cuda.get_allocator_backend() == "native" and not any(map(os.environ.get, _ALLOCATOR_SETTINGS))
+
 
 class CudaGraphs:
     """Records work as CUDA graphs, which share their memory, because only one runs at a time.
 
+    Args:
+        device: the GPU, which the thread may not have chosen as its current one.
+
     Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
     """
 
-    def __init__(self) -> None:
-        self._pool = torch.cuda.graph_pool_handle()
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        with torch.cuda.device(device):
+            self._stream = _recording_stream(device)
+            self._pool = torch.cuda.graph_pool_handle()
 
     def warm_up(self, work: Work) -> torch.Tensor:
-        """Do the work on another stream, as torch requires before a recording."""
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            result = work()
-        torch.cuda.current_stream().wait_stream(stream)
+        """Do the work on the stream of the recordings, as torch requires before one."""
+        with torch.cuda.device(self._device):
+            usual = torch.cuda.current_stream()
+            self._stream.wait_stream(usual)
+            with torch.cuda.stream(self._stream):
+                result = work()
+            usual.wait_stream(self._stream)
         return result
 
     def record(self, work: Work) -> tuple[Callable[[], None], torch.Tensor]:
@@ -57,14 +86,44 @@ class CudaGraphs:
         Raises:
             RuntimeError: something in the work cannot be part of a graph, or memory does not suffice.
         """
-        # Recording fails where the CPU waits for the GPU, and then torch's random numbers on the GPU fail, too.
+        # A recording that fails because the CPU waits for the GPU does harm, see ``broken_recording.py``.
         with _no_waits():
-            work()
+            self.warm_up(work)
         graph = torch.cuda.CUDAGraph()
-        # Other threads of a webui may use the GPU meanwhile.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            result = work()
+        with torch.cuda.device(self._device), _no_collection():
+            torch.cuda.synchronize()
+            torch.cuda.empty_cache()
+            with torch.cuda.stream(self._stream):
+                result = self._recorded(graph, work)
         return graph.replay, result
+
+    def _recorded(self, graph: torch.cuda.CUDAGraph, work: Work) -> torch.Tensor:
+        # Other threads of a webui may use the GPU meanwhile.
+        graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+        try:
+            return work()
+        finally:
+            try:
+                graph.capture_end()
+            except RuntimeError:
+                recover(self._pool)
+                raise
+
+    def clear(self) -> None:
+        """Give back the memory of all graphs, none of which exists any more."""
+        # Torch refuses to record into memory whose last graph is gone.
+        self._pool = torch.cuda.graph_pool_handle()
+        torch.cuda.empty_cache()
+
+
+@functools.cache
+def _recording_stream(device: torch.device) -> torch.cuda.Stream:
+    """The stream of all recordings on a GPU and of what comes before them.
+
+    Libraries keep working memory for each stream. So they have it before a recording and do not take it from the
+    graphs' memory, which could never be given back then; and there is only one such stream in a webui's life.
+    """
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 @contextlib.contextmanager
@@ -79,3 +138,16 @@ def _no_waits() -> Iterator[None]:
         yield
     finally:
         torch.cuda.set_sync_debug_mode(before)
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Within the context Python collects no garbage, among which may be something whose end breaks a recording."""
+    gc.collect()
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 import torch
 
 from lib_pivotal.core.families import Kept
-from lib_pivotal.core.train.memory_estimate import activation_bytes, encoding_bytes, kept_that_fits, step_bytes
+from lib_pivotal.core.train.memory_estimate import (
+    activation_bytes,
+    encoding_bytes,
+    graphs_fit,
+    kept_that_fits,
+    step_bytes,
+)
 
 __all__ = [
     "MemoryPlan",
@@ -31,6 +37,7 @@ class MemoryPlan:
         kept: what the UNet's layers keep for the backward pass.
         swaps_text: whether trained text encoders are on the device only while they encode and in their own backward
             pass.
+        has_room_for_graphs: whether there is memory for steps that are recorded as CUDA graphs.
     """
 
     needed: int
@@ -38,6 +45,7 @@ class MemoryPlan:
     saves: bool
     kept: Kept
     swaps_text: bool = False
+    has_room_for_graphs: bool = False
 
     @property
     def is_short(self) -> bool:
@@ -79,7 +87,9 @@ def plan_memory(
 
     kept = kept_that_fits(mode, free, needed)
     if kept is not None:
-        return MemoryPlan(needed(kept), free, saves=False, kept=kept)
+        activations = activation_bytes(family, size, recomputes=checkpoints, kept=kept)
+        has_room = not checkpoints and (free is None or graphs_fit(needed(kept), activations, free))
+        return MemoryPlan(needed(kept), free, saves=False, kept=kept, has_room_for_graphs=has_room)
     least = needed("least", recomputes=True)
     swaps_text = free is not None and least > free and text > 0
     if swaps_text:

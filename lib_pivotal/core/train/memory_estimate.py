@@ -21,7 +21,9 @@ __all__ = [
     "changes_captions",
     "encoding_bytes",
     "estimate_memory",
+    "graphs_fit",
     "kept_that_fits",
+    "may_use_graphs",
     "memory_problems",
     "step_bytes",
 ]
@@ -66,6 +68,7 @@ class DeviceMemory:
         must_recompute: see ``core.ports.DiffusionModel``.
         smaller_storage: how users make the host store the model in fewer bits, as a part of a sentence; empty if they
             cannot.
+        can_record: whether steps can be recorded as CUDA graphs.
     """
 
     family: str
@@ -76,6 +79,7 @@ class DeviceMemory:
     is_offloaded: bool = False
     must_recompute: bool = False
     smaller_storage: str = ""
+    can_record: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,12 @@ def changes_captions(config: TrainConfig) -> bool:
     return bool(config.shuffle_tags or config.tag_dropout or config.tag_warmup)
 
 
+def may_use_graphs(config: TrainConfig) -> bool:
+    """Whether the settings allow CUDA graphs: each batch must be predicted once, and without recomputing."""
+    predicts_twice = has_negatives(config.concepts) or config.mask_prior > 0
+    return config.cuda_graphs and not config.gradient_checkpointing and not predicts_twice
+
+
 def kept_that_fits(mode: str, available: int | None, needed: Callable[[Kept], int]) -> Kept | None:
     """What the UNet's layers may keep for the backward pass; None if blocks must recompute their activations.
 
@@ -130,6 +140,17 @@ def kept_that_fits(mode: str, available: int | None, needed: Callable[[Kept], in
         return "all"
     kinds: tuple[Kept, ...] = ("less", "least")
     return next((kept for kept in kinds if needed(kept) <= available), None)
+
+
+def graphs_fit(needed: int, activations: int, available: int) -> bool:
+    """Whether steps may be recorded as CUDA graphs, which keep memory for the activations that no other step can use.
+
+    Args:
+        needed: bytes without graphs.
+        activations: bytes of the activations among these, see :func:`activation_bytes`.
+        available: bytes of memory.
+    """
+    return needed + activations <= _USED_FOR_SPEED * available
 
 
 def activation_bytes(family: str, cells: int, *, recomputes: bool, kept: Kept = "all") -> int:
@@ -200,7 +221,13 @@ def estimate_memory(config: TrainConfig, images: Sequence[DatasetImage], memory:
         return needed
 
     kept = kept_that_fits(config.memory, memory.available, training)
-    needed = training("least", saves=True) if kept is None else training(kept)
+    if kept is None:
+        needed = training("least", saves=True)
+    else:
+        needed = training(kept)
+        if memory.can_record and may_use_graphs(config) and not (memory.is_offloaded or memory.must_recompute):
+            activations = activation_bytes(memory.family, cells * config.batch_size, recomputes=False, kept=kept)
+            needed += activations if graphs_fit(needed, activations, memory.available) else 0
     alone = memory.vae + encoding_bytes(cells)
     together = memory.unet + memory.text_encoders + alone
     is_alone = memory.is_offloaded or config.memory == "save" or together > memory.available

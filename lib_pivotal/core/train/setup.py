@@ -26,10 +26,11 @@ from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingTable, E
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.core.train.attention_kernels import differentiable_attention
 from lib_pivotal.core.train.batches import Batch, Batcher
-from lib_pivotal.core.train.cuda_graph import CudaGraphs
+from lib_pivotal.core.train.cuda_graph import CudaGraphs, can_record
 from lib_pivotal.core.train.guided_prediction import GuidedPrediction
 from lib_pivotal.core.train.kept_names import NameKeeper, TeacherPrediction
 from lib_pivotal.core.train.memory import MemoryPlan
+from lib_pivotal.core.train.memory_estimate import may_use_graphs
 from lib_pivotal.core.train.parameter_groups import parameter_groups
 from lib_pivotal.core.train.placement import Placement
 from lib_pivotal.core.train.prediction import CaptionPrediction, Prediction, PriorPrediction
@@ -40,7 +41,7 @@ from lib_pivotal.core.train.trained_parts import TrainedParts, make_trained_part
 from lib_pivotal.core.train.training_data import TrainingData, load_training_data
 from lib_pivotal.core.train.validation import Validation, validation_batches
 
-__all__ = ["Setup", "prepare", "uses_graphs"]
+__all__ = ["Setup", "prepare"]
 
 
 @dataclass
@@ -65,7 +66,7 @@ class Setup:
         data_digest: changes when images or captions change.
         memory: how the device's memory is used.
         samples_per_step: number of samples of a step in all processes together.
-        graphs: records the step as CUDA graphs; None if that was not asked for, or without CUDA.
+        graphs: records the step as CUDA graphs; None where that is not possible, or turned off.
     """
 
     config: TrainConfig
@@ -112,7 +113,11 @@ class Setup:
         adapters = [*self.adapters, *self.teacher_adapters]
         recomputing = model.checkpointing(enabled=self.uses_checkpointing)
         with attach(adapters), layers, recomputing, differentiable_attention(model.device):
-            yield
+            try:
+                yield
+            finally:
+                if self.graphs is not None:
+                    self.graphs.clear()
 
     @property
     def trainable_count(self) -> int:
@@ -201,8 +206,9 @@ def prepare(
     }  # fmt: skip
     graphs = None
     # A graph replays what was at fixed addresses.
-    if uses_graphs(config, model.device) and not placement.moves_trained_parts:
-        graphs = StepGraphs(model, conditioner, objective, optimizer, parts.adapters, CudaGraphs())
+    is_possible = may_use_graphs(config) and memory.has_room_for_graphs and can_record(model.device)
+    if is_possible and not placement.moves_trained_parts:
+        graphs = StepGraphs(model, conditioner, objective, optimizer, parts.adapters, CudaGraphs(model.device))
     return Setup(
         config=config,
         model=model,
@@ -229,12 +235,6 @@ def prepare(
         samples_per_step=samples,
         graphs=graphs,
     )
-
-
-def uses_graphs(config: TrainConfig, device: torch.device) -> bool:
-    """Whether steps are recorded as CUDA graphs."""
-    needs_second_pass = has_negatives(config.concepts) or config.mask_prior > 0
-    return config.cuda_graphs and device.type == "cuda" and not needs_second_pass
 
 
 def _batcher(

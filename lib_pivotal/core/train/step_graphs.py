@@ -63,8 +63,14 @@ class StepGraphs:
         self._adapters = list(adapters)
         self._flats = [flat for part in adapters for flat in part.flats]
         self._recorder = recorder
-        self._weights = list(model.unet.parameters())
-        self._places: tuple[int, ...] = ()
+        # Not the parameters themselves: a webui that moves the UNet may replace them, and they would keep their memory.
+        self._weights = [
+            (module._parameters, name)
+            for module in model.unet.modules()
+            for name, weight in module._parameters.items()
+            if weight is not None
+        ]
+        self._places: list[int] = []
         self._seen: dict[Any, int] = {}
         self._graphs: dict[Any, _Graph] = {}
         self._is_usable = True
@@ -95,13 +101,19 @@ class StepGraphs:
             torch.autograd.backward([tensor for tensor, _ in trained], [leaf.grad for _, leaf in trained])
         return loss
 
+    def clear(self) -> None:
+        """Drop all graphs and their memory; the next batches are recorded again."""
+        if self._graphs:
+            self._graphs.clear()
+            self._recorder.clear()
+
     def _run(self, inputs: _Inputs) -> torch.Tensor:
         """Loss of a batch; gradients of its conditions are in the leaves' ``grad`` afterwards."""
-        places = tuple(weight.data_ptr() for weight in self._weights)
+        places = [own[name].data_ptr() for own, name in self._weights]  # type: ignore[union-attr]
         if places != self._places:
             # A graph reads the weights from where they were when it was recorded.
             self._places = places
-            self._graphs.clear()
+            self.clear()
         key = (inputs.kind(), tuple(part.enabled for part in self._adapters))
         graph = self._graphs.get(key)
         if graph is not None:
@@ -138,7 +150,7 @@ class StepGraphs:
                 self._judge(key, graph, expected, found)
         except Exception:
             logger.warning("The step cannot be recorded as a CUDA graph, so it runs as usual.", exc_info=True)
-            self._is_usable = False
+            self._give_up()
         for flat, earlier, own in zip(self._flats, before, expected, strict=False):
             flat.gradient.copy_(earlier).add_(own)
         return loss
@@ -157,11 +169,14 @@ class StepGraphs:
             scale = float(torch.linalg.vector_norm(right.float()))
             if not float(torch.linalg.vector_norm((right - own).float())) <= _TOLERANCE * scale:
                 logger.warning("A CUDA graph of the step gives other gradients, so the step runs as usual.")
-                self._is_usable = False
-                self._graphs.clear()
+                self._give_up()
                 return
         self._graphs[key] = graph
         logger.info("The step was recorded as a CUDA graph (%d so far).", len(self._graphs))
+
+    def _give_up(self) -> None:
+        self._is_usable = False
+        self.clear()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.families import FAMILIES
 from lib_pivotal.core.ports import ModelPart
+from lib_pivotal.core.train.cuda_graph import can_record
 from lib_pivotal.core.train.memory import free_bytes
 from lib_pivotal.core.train.memory_estimate import DeviceMemory
 from lib_pivotal.host.a1111.eight_bits import is_in_eight_bits
@@ -37,7 +39,9 @@ def find_device_memory(config: TrainConfig) -> DeviceMemory | None:
         free += _bytes(tensor for tensor in current.parameters() if tensor.device.type == device.type)
     model = wanted_model(config)
     found = _of_model(model, free) if model is not None else _of_file(config, free)
-    return found if found is not None and found.unet else None
+    if found is None or not found.unet:
+        return None
+    return dataclasses.replace(found, can_record=can_record(device))
 
 
 def _of_model(model: Any, available: int) -> DeviceMemory:

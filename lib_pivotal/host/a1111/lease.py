@@ -17,6 +17,7 @@ from lib_pivotal.host.a1111.low_memory import LowMemoryMode, is_in_low_memory_mo
 from lib_pivotal.host.a1111.model import A1111Model
 from lib_pivotal.host.a1111.packed_attention import unpacked
 from lib_pivotal.host.a1111.sample import A1111Sampler
+from lib_pivotal.host.a1111.text_waits import masks_made_once
 from lib_pivotal.host.offload import move_own_tensors
 from lib_pivotal.host.webui.lora_extension import list_files_again
 from lib_pivotal.host.webui.restoring import stop_live_previews, undo_later
@@ -61,6 +62,7 @@ def borrow(config: TrainConfig, control: Control) -> Iterator[Borrowed]:
         borrowed = A1111Model(model, config, control, is_offloaded=low_memory is not None)
         attentions = [attention for found in borrowed.packed_attentions.values() for attention in found.values()]
         stack.enter_context(unpacked(attentions))
+        stack.enter_context(masks_made_once())
         yield Borrowed(borrowed, A1111Sampler(model, borrowed, low_memory))
 
 

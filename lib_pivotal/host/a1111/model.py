@@ -23,11 +23,13 @@ from lib_pivotal.host.a1111.eight_bits import EIGHT_BIT, is_in_eight_bits
 from lib_pivotal.host.a1111.family import family_of, native_resolution, unet_of
 from lib_pivotal.host.a1111.noise_schedule import noise_schedule_of
 from lib_pivotal.host.a1111.packed_attention import PackedAttention
-from lib_pivotal.host.a1111.size_conditioning import size_conditioning
+from lib_pivotal.host.a1111.size_conditioning import embedded_size
 from lib_pivotal.host.a1111.text import OpenClipEncoder, WebuiEncoder, encoders_of
 from lib_pivotal.host.offload import Offloading
 from lib_pivotal.host.webui.borrowed_model import verify_borrowed
+from lib_pivotal.host.webui.embedded_sizes import EmbeddedSizes
 from lib_pivotal.host.webui.progress import must_stop
+from lib_pivotal.host.webui.timestep_table import TimestepTable
 from lib_pivotal.host.webui.vae import WebuiVae
 
 __all__ = ["A1111Model", "recomputing_forwards"]
@@ -66,6 +68,8 @@ class A1111Model:
         self.needs_loss_scaling = self._needs_autocast and self._dtype == torch.float16
         self.is_v_prediction = getattr(model, "parameterization", "eps") == "v"
         self.alphas_cumprod = noise_schedule_of(model)
+        self._timesteps = TimestepTable(self._unet, len(self.alphas_cumprod))
+        self._sizes = EmbeddedSizes(lambda size, device: embedded_size(model.conditioner, size, device))
         self.model_name = str(self._info.name_for_extra)
         self.model_hash = str(self._info.sha256 or "")
         self.text_encoders = encoders_of(model, family, config.clip_skip, self.autocast, self.open_clip)
@@ -108,7 +112,7 @@ class A1111Model:
         if not family.has_size_conditioning:
             return hidden
         assert pooled is not None, "families with size conditioning have pooled text"
-        return hidden, size_conditioning(self._model.conditioner, pooled, sizes)
+        return hidden, torch.cat([pooled.float(), self._sizes.of(sizes, pooled.device)], dim=1)
 
     def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, condition: Any) -> torch.Tensor:
         """The UNet's output for ``noisy`` ``(B, C, h, w)`` at int64 ``timesteps`` ``(B,)``; same dtype as ``noisy``.
@@ -117,7 +121,7 @@ class A1111Model:
         conditioning in place, so the forward of the UNet's own class is called instead.
         """
         text, vector = condition if isinstance(condition, tuple) else (condition, None)
-        with self.autocast():
+        with self.autocast(), self._timesteps.in_use():
             output = type(self._unet).forward(self._unet, noisy, timesteps, context=text, y=vector)
         return output.to(noisy.dtype)
 

@@ -1,16 +1,14 @@
-"""SDXL's additional conditioning: pooled text and image sizes in one vector."""
+"""SDXL's embedding of an image's sizes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from lib_pivotal.core.ports import ImageSize
-from lib_pivotal.core.to_device import to_device
 
-__all__ = ["size_conditioning"]
+__all__ = ["embedded_size"]
 
 _KEYS = {
     "original_size_as_tuple": "original",
@@ -20,22 +18,22 @@ _KEYS = {
 """Input key of an embedder → field of ``ImageSize``."""
 
 
-def size_conditioning(conditioner: Any, pooled: torch.Tensor, sizes: Sequence[ImageSize]) -> torch.Tensor:
-    """The pooled text followed by the embedded sizes, fp32, shape ``(B, pooled width + 1536)``.
+def embedded_size(conditioner: Any, size: ImageSize, device: torch.device) -> torch.Tensor:
+    """The embedded sizes of an image, which follow the pooled text, fp32, shape ``(1, 1536)``.
 
     Args:
         conditioner: of the webui's model.
-        pooled: pooled text of each caption, shape ``(B, pooled width)``.
-        sizes: size of each image.
+        size: sizes of the image.
+        device: where the result is needed.
 
     Host: sgm/modules/encoders/modules.py, ``GeneralConditioner``, A1111 1.6.1-1.10.1: joins the outputs of its
         embedders in their order; those of sizes have the input keys above. In fp16, as a generation passes them, sizes
         over 2048 are rounded.
     """
-    parts = [pooled.float()]
+    parts = []
     for embedder in conditioner.embedders:
         field = _KEYS.get(getattr(embedder, "input_key", ""))
         if field is not None:
-            pairs = torch.tensor([getattr(size, field) for size in sizes], dtype=torch.float32)
-            parts.append(embedder(to_device(pairs, pooled.device)).float())
+            pair = torch.tensor([getattr(size, field)], dtype=torch.float32, device=device)
+            parts.append(embedder(pair).float())
     return torch.cat(parts, dim=1)

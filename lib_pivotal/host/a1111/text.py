@@ -15,6 +15,7 @@ import torch
 from lib_pivotal.core.families import Family, TextEncoderInfo
 from lib_pivotal.core.ports import EncodedText
 from lib_pivotal.core.textual_inversion.replaced_rows import replaced_rows
+from lib_pivotal.host.a1111.text_waits import pooling_on_device
 
 __all__ = ["ClipEncoder", "OpenClipEncoder", "WebuiEncoder", "encoders_of"]
 
@@ -176,7 +177,8 @@ class OpenClipEncoder(WebuiEncoder):
         1.6.1-1.10.1: SD2's returns the layer that its configuration names, normed; SDXL's returns a dict of all layers,
         with the output at the end token (the highest id) as ``pooled``.
         """
-        output = self._wrapper.wrapped.encode_with_transformer(ids)
+        with pooling_on_device(self._wrapper.wrapped):
+            output = self._wrapper.wrapped.encode_with_transformer(ids)
         if isinstance(output, dict):
             return EncodedText(output[self._wrapper.wrapped.layer], output["pooled"])
         return EncodedText(output)

@@ -17,14 +17,15 @@ from lib_pivotal.core.lora.naming import ldm_to_diffusers
 from lib_pivotal.core.lora.targets import is_lora_layer, lora_target
 from lib_pivotal.core.ports import EncodedText, ImageSize, LoraTarget, ModelPart
 from lib_pivotal.core.textual_inversion.conditioning import join_encoders
-from lib_pivotal.core.to_device import to_device
 from lib_pivotal.host.forge.blocks import recomputing, text_blocks, unet_blocks
 from lib_pivotal.host.forge.family import family_of, is_v_prediction, native_resolution, unet_of
 from lib_pivotal.host.forge.memory import ForgeMemory
 from lib_pivotal.host.forge.noise_schedule import noise_schedule_of
 from lib_pivotal.host.forge.text import encoders_of
 from lib_pivotal.host.webui.borrowed_model import verify_borrowed
+from lib_pivotal.host.webui.embedded_sizes import EmbeddedSizes
 from lib_pivotal.host.webui.progress import must_stop
+from lib_pivotal.host.webui.timestep_table import TimestepTable
 from lib_pivotal.host.webui.vae import WebuiVae
 
 __all__ = ["ForgeModel"]
@@ -58,6 +59,8 @@ class ForgeModel:
         self.needs_loss_scaling = self._dtype == torch.float16
         self.is_v_prediction = is_v_prediction(engine)
         self.alphas_cumprod = noise_schedule_of(engine)
+        self._timesteps = TimestepTable(self._unet, len(self.alphas_cumprod))
+        self._sizes = EmbeddedSizes(self._embedded)
         self.model_name = str(self._info.name_for_extra)
         self.model_hash = str(self._info.sha256 or "")
         self.text_encoders = encoders_of(engine, family, config.clip_skip)
@@ -101,17 +104,16 @@ class ForgeModel:
         if not family.has_size_conditioning:
             return hidden
         assert pooled is not None, "families with size conditioning have pooled text"
-        return hidden, torch.cat([pooled.float(), self._embedded(sizes, pooled.device)], dim=1)
+        return hidden, torch.cat([pooled.float(), self._sizes.of(sizes, pooled.device)], dim=1)
 
-    def _embedded(self, sizes: Sequence[ImageSize], device: torch.device) -> torch.Tensor:
-        """The sizes of the images, embedded, fp32, shape ``(B, 1536)``.
+    def _embedded(self, size: ImageSize, device: torch.device) -> torch.Tensor:
+        """The embedded sizes of an image, fp32, shape ``(1, 1536)``.
 
         Host: backend/diffusion_engine/sdxl.py, ``get_learned_conditioning``, Forge: pooled text first, then height and
             width, top and left of the crop, and height and width of the target, each through ``embedder``.
         """
-        rows = [[*size.original, *size.crop, *size.target] for size in sizes]
-        numbers = torch.tensor(rows, dtype=torch.float32)
-        return self._engine.embedder(to_device(numbers, device).flatten()).float().reshape(len(rows), -1)
+        numbers = torch.tensor([*size.original, *size.crop, *size.target], dtype=torch.float32, device=device)
+        return self._engine.embedder(numbers).float().reshape(1, -1)
 
     def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, condition: Any) -> torch.Tensor:
         """The UNet's output for ``noisy`` ``(B, C, h, w)`` at int64 ``timesteps`` ``(B,)``; same dtype as ``noisy``.
@@ -122,7 +124,7 @@ class ForgeModel:
             ``transformer_options``, also into the default, so a new one is passed.
         """
         text, vector = condition if isinstance(condition, tuple) else (condition, None)
-        with self.autocast():
+        with self.autocast(), self._timesteps.in_use():
             output = type(self._unet).forward(
                 self._unet,
                 noisy.to(self._dtype),

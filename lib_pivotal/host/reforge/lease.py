@@ -46,6 +46,7 @@ def borrow(config: TrainConfig, control: Control) -> Iterator[Borrowed]:
         settle(model)
         freeze(model, stack)
         _choose_attention(stack)
+        _use_one_stream(stack)
         borrowed = ReforgeModel(model, config, control)
         yield Borrowed(borrowed, ReforgeSampler(model, borrowed))
 
@@ -62,3 +63,17 @@ def _choose_attention(stack: ExitStack) -> None:
     for name in ("optimized_attention", "optimized_attention_masked"):
         undo_later(stack, "the attention", setattr, attention, name, getattr(attention, name))
         setattr(attention, name, attention.attention_pytorch)
+
+
+def _use_one_stream(stack: ExitStack) -> None:
+    """Cast weights on the stream of the GPU that uses them.
+
+    Host: ldm_patched/modules/model_management.py, ``NUM_STREAMS``, reForge: with ``--async-offload`` another stream
+        casts them, and torch does not know that autograd still reads a copy when its memory is used again. It is looked
+        up at each call.
+    """
+    from ldm_patched.modules import model_management
+
+    if hasattr(model_management, "NUM_STREAMS"):
+        undo_later(stack, "the streams", setattr, model_management, "NUM_STREAMS", model_management.NUM_STREAMS)
+        model_management.NUM_STREAMS = 1
