@@ -31,7 +31,6 @@ class EmbeddedSizes:
     def _one(self, size: ImageSize, device: torch.device) -> torch.Tensor:
         found = self._known.get((size, device))
         if found is None:
-            # Needed after inference mode, too.
-            with torch.inference_mode(False), torch.no_grad():
+            with torch.no_grad():
                 found = self._known[size, device] = self._embed(size, device)
         return found

@@ -49,8 +49,7 @@ class TimestepTable:
             key = (timesteps.device, timesteps.dtype, arguments, tuple(options.items()))
             table = self._tables.get(key)
             if table is None:
-                # Needed after inference mode, too.
-                with torch.inference_mode(False), torch.no_grad():
+                with torch.no_grad():
                     all_timesteps = torch.arange(self._count, device=timesteps.device).to(timesteps.dtype)
                     table = self._tables[key] = original(all_timesteps, *arguments, **options)
             return table.index_select(0, timesteps.long())
