@@ -91,6 +91,39 @@ def test_a_model_in_eight_bits_is_trained_with_recomputing_and_in_a_precision_th
     assert layer.weight.dtype == torch.float8_e4m3fn
 
 
+class _Layer(torch.nn.Module):
+    """A text encoder's layer, which notes that it runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(4, 4).requires_grad_(False)
+        self.runs = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.runs += 1
+        return torch.nn.functional.linear(x, self.linear.weight.to(x.dtype)).tanh()
+
+
+@pytest.mark.skipif(not hasattr(torch, "float8_e4m3fn"), reason="this torch has no fp8")
+@pytest.mark.parametrize("stored", ["float32", "float8_e4m3fn"])
+def test_text_encoders_in_eight_bits_keep_no_copies_of_their_weights(
+    monkeypatch: pytest.MonkeyPatch, stored: str
+) -> None:
+    _webui, model = toy_webui(monkeypatch)
+    layer = _Layer().to(getattr(torch, stored))
+    text_model = model.cond_stage_model.wrapped.transformer.text_model
+    text_model.encoder = torch.nn.Module()
+    text_model.encoder.layers = torch.nn.ModuleList([layer])
+    x = torch.randn(2, 4, requires_grad=True)
+    with borrow(TrainConfig(), Control()) as borrowed:
+        for enabled in (False, True):
+            runs = layer.runs
+            with borrowed.model.checkpointing(enabled=enabled):
+                layer(x).sum().backward()
+            assert layer.runs == runs + (1 if stored == "float32" else 2)
+    assert "forward" not in vars(layer)
+
+
 @pytest.mark.skipif(not hasattr(torch, "float8_e4m3fn"), reason="this torch has no fp8")
 def test_hints_about_the_precision_of_the_model_name_what_this_webui_has(monkeypatch: pytest.MonkeyPatch) -> None:
     webui, model = toy_webui(monkeypatch)
@@ -157,7 +190,7 @@ def test_blocks_recompute_whether_or_not_they_have_a_forward_function_of_their_o
     found = []
     for enabled in (False, True):
         calls.clear()
-        with A1111Model.checkpointing(types.SimpleNamespace(_unet=unet), enabled=enabled):  # type: ignore[arg-type]
+        with A1111Model.checkpointing(types.SimpleNamespace(_unet=unet, text_encoders=[]), enabled=enabled):  # type: ignore[arg-type]
             output = unet(*inputs)
         found.append(torch.autograd.grad(output.sum(), inputs[0])[0])
         assert len(calls) == (2 if enabled else 1)

@@ -10,6 +10,7 @@ import torch
 
 from lib_pivotal.core.optim.engine import Engine, ParameterGroup
 from lib_pivotal.core.optim.library import Library
+from lib_pivotal.core.torch_version import torch_version
 
 __all__ = ["Optimizer", "ParameterGroup"]
 
@@ -50,7 +51,7 @@ class Optimizer:
         hosted = [group for group in self.groups if library is not None and group.is_lora]
         self._engines: list[Engine] = []
         if self._adamw:
-            adamw = _fused_adamw(_entries(self._adamw), device)
+            adamw = _adamw(_entries(self._adamw), device)
             shape = _step_shape(on_gpu=self._on_gpu)
             self._engines.append(Engine(adamw, self._adamw, keeps_step_on_cpu=not self._on_gpu, step_shape=shape))
         self.name = "torch.optim.adamw.AdamW"
@@ -169,20 +170,15 @@ def _entries(groups: Sequence[ParameterGroup]) -> list[dict[str, Any]]:
     return [{"params": [group.parameter], "lr": group.lr, "weight_decay": group.weight_decay} for group in groups]
 
 
-def _fused_adamw(entries: list[dict[str, Any]], device: torch.device) -> torch.optim.AdamW:
-    """One kernel per group, which on a GPU itself skips steps with NaN gradients, without synchronization."""
-    if _is_gpu(device):
-        return torch.optim.AdamW(entries, fused=True)
-    try:
-        return torch.optim.AdamW(entries, fused=True if device.type == "cpu" else None)
-    except RuntimeError:
-        # Before torch 2.4 there is no such kernel for the CPU.
-        return torch.optim.AdamW(entries)
+def _adamw(entries: list[dict[str, Any]], device: torch.device) -> torch.optim.AdamW:
+    """One kernel per group where torch has it; on a GPU, it skips steps with NaN gradients without synchronization."""
+    is_fused = _is_gpu(device) or (device.type == "cpu" and torch_version() >= (2, 4))
+    return torch.optim.AdamW(entries, fused=True if is_fused else None)
 
 
 def _step_shape(*, on_gpu: bool) -> tuple[int, ...]:
     """Shape of AdamW's step counts; those of the fused kernel in torch 2.0 are not 0-dim."""
-    return (1,) if on_gpu and torch.__version__.startswith("2.0.") else ()
+    return (1,) if on_gpu and torch_version() == (2, 0) else ()
 
 
 def _is_gpu(device: torch.device) -> bool:

@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+from lib_pivotal.core.torch_version import torch_version
+
 __all__ = ["recover"]
 
 logger = logging.getLogger("pivotal.train")
@@ -30,7 +32,7 @@ def recover(pool: Any) -> None:
     Args:
         pool: handle of the memory of its graph.
     """
-    if _version() >= _REPAIRED_IN:
+    if torch_version() >= _REPAIRED_IN:
         return
     try:
         _end_allocation(pool)
@@ -44,7 +46,7 @@ def _end_allocation(pool: Any) -> None:
     bindings: Any = torch._C
     device = torch.cuda.current_device()
     try:
-        if _version() >= (2, 3):
+        if torch_version() >= (2, 3):
             end = getattr(bindings, "_cuda_endAllocateToPool", None) or bindings._cuda_endAllocateCurrentStreamToPool
             end(device, pool)
         elif _is_recording():
@@ -73,8 +75,3 @@ def _end_random_numbers() -> None:
         graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
         with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             pass
-
-
-def _version() -> tuple[int, int]:
-    major, minor = torch.__version__.split(".")[:2]
-    return int(major), int(minor)

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import torch
 
+from lib_pivotal.core.torch_version import torch_version
 from lib_pivotal.core.train.broken_recording import recover
 
 __all__ = ["CudaGraphs", "Recorder", "Work", "can_record"]
@@ -50,7 +51,7 @@ def can_record(device: torch.device) -> bool:
     Not with AMD's version of torch, nor with torch 2.0, where other threads must not use the GPU meanwhile. Nor with
     settings of the memory allocator, since some of them give memory back during a recording, which ends it.
     """
-    if device.type != "cuda" or torch.version.hip or torch.__version__.startswith("2.0."):
+    if device.type != "cuda" or torch.version.hip or torch_version() < (2, 1):
         return False
     return torch.cuda.get_allocator_backend() == "native" and not any(map(os.environ.get, _ALLOCATOR_SETTINGS))
 

@@ -139,10 +139,19 @@ class A1111Model:
     def checkpointing(self, *, enabled: bool) -> Iterator[None]:
         """Within the context the UNet's transformer and ResNet blocks recompute activations in backward.
 
+        The layers of text encoders whose weights are stored in 8 bits do, too: autograd would keep a copy of each
+        weight in the type in which it is used.
+
         Host: ldm/modules/diffusionmodules/util.py, ``CheckpointFunction``, A1111 1.6.1-1.10.1: it is reentrant, so LoRA
         hooks would get no gradient. Therefore each block's ``_forward`` is wrapped here.
         """
-        with recomputing_forwards([module for module in self._unet.modules() if _is_block(module)] if enabled else []):
+        blocks = [module for module in self._unet.modules() if _is_block(module)] if enabled else []
+        layers = [
+            layer
+            for encoder in self.text_encoders
+            for layer in (encoder.layers() if is_in_eight_bits(encoder.module) else [])
+        ]
+        with recomputing_forwards([*blocks, *layers]):
             yield
 
     def verify(self) -> None:

@@ -102,6 +102,10 @@ class WebuiEncoder:
         with replaced_rows(self._token_layer(), rows, columns, vectors), self._autocast():
             return self._read(ids.to(self.token_vectors().device))
 
+    def layers(self) -> list[Any]:
+        """Its transformer layers."""
+        raise NotImplementedError
+
     def _token_layer(self) -> Any:
         raise NotImplementedError
 
@@ -128,6 +132,10 @@ class ClipEncoder(WebuiEncoder):
     def tokenize(self, text: str) -> list[int]:
         """Token ids of the literal text, of any length, without start and end tokens."""
         return list(self._tokenizer([text], truncation=False, add_special_tokens=False)["input_ids"][0])
+
+    def layers(self) -> list[Any]:
+        """Its transformer layers."""
+        return list(self.module.text_model.encoder.layers)
 
     def _token_layer(self) -> Any:
         return self.module.text_model.embeddings.token_embedding
@@ -166,6 +174,10 @@ class OpenClipEncoder(WebuiEncoder):
         from modules import sd_hijack_open_clip
 
         return [int(number) for number in sd_hijack_open_clip.tokenizer.encode(text)]
+
+    def layers(self) -> list[Any]:
+        """Its transformer layers, which open_clip calls blocks."""
+        return list(self.module.transformer.resblocks)
 
     def _token_layer(self) -> Any:
         return self.module.token_embedding

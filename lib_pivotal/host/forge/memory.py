@@ -54,7 +54,7 @@ class ForgeMemory:
         """
         from backend import memory_management
 
-        for part in self._offloaded - set(self._in_use):
+        for part in (self._offloaded | {"vae"}) - set(self._in_use):
             # A preview has loaded it.
             self._unload(part)
         needed = self._needed()
@@ -71,8 +71,8 @@ class ForgeMemory:
         use_plain_tensors(*(patcher.model for patcher in patchers))
 
     def is_offloaded(self, part: ModelPart) -> bool:
-        """Whether a part stays in main memory between uses."""
-        return part in self._offloaded
+        """Whether a part is in main memory between uses; the VAE is, unless the last use has left it on the device."""
+        return part in self._offloaded or (part == "vae" and self._loaded(part) is None)
 
     def offload(self, part: ModelPart) -> None:
         """Move a part to main memory; from now on it is on the device only within :meth:`on_device`."""

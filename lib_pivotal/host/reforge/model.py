@@ -31,6 +31,6 @@ class ReforgeModel(A1111Model):
         Host: ldm_patched/modules/ops.py, ``manual_cast``, reForge: casts the weights of the text encoders at each call,
             and autograd would keep the copies.
         """
-        layers = [layer for encoder in self.text_encoders for layer in encoder.module.text_model.encoder.layers]
+        layers = [layer for encoder in self.text_encoders for layer in encoder.layers()]
         with super().checkpointing(enabled=enabled), recomputing_forwards(layers if enabled else []):
             yield
