@@ -161,6 +161,7 @@ BASE = {
     "process",
     "process_group",
     "to_device",
+    "torch_version",
 }
 """Files at the top of core, which every room may use."""
 ROOMS = {
