@@ -40,7 +40,11 @@ class Recorder:
         def repeat() -> None:
             self.repeated += 1
             if not self.forgets:
-                result.copy_(work())
+                # A graph does what was recorded, whatever is in force now.
+                with torch.enable_grad():
+                    found = work()
+                with torch.no_grad():
+                    result.copy_(found)
 
         return repeat, result
 
@@ -65,6 +69,7 @@ def with_recorder(setup: Setup, recorder: Recorder | None) -> Loop:
     if recorder is not None:
         conditioner = setup.predict._conditioner
         setup.graphs = StepGraphs(setup.model, conditioner, setup.objective, setup.optimizer, setup.adapters, recorder)
+        setup.recorded = [setup.graphs]
     return Loop(setup, None, lambda _: None, Control(), SingleProcess())
 
 

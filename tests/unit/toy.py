@@ -32,6 +32,7 @@ class ToyEncoder:
         self.layer = torch.nn.TransformerEncoderLayer(self.width, 2, 32, dropout=0.0, batch_first=True)
         self.table.requires_grad_(False)
         self.layer.requires_grad_(False).eval()
+        self.module = torch.nn.ModuleList([self.table, self.layer])
         self.mask = torch.nn.Transformer.generate_square_subsequent_mask(77)
 
     def tokenize(self, text: str) -> list[int]:

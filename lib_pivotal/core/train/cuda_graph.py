@@ -6,7 +6,7 @@ import contextlib
 import functools
 import gc
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import torch
@@ -14,11 +14,17 @@ import torch
 from lib_pivotal.core.torch_version import torch_version
 from lib_pivotal.core.train.broken_recording import recover
 
-__all__ = ["CudaGraphs", "Recorder", "Work", "can_record"]
+__all__ = ["MAX_GRAPHS", "RECORD_AT", "CudaGraphs", "Recorder", "Work", "are_close", "can_record"]
 
 Work = Callable[[], torch.Tensor]
 """Work on tensors that stay where they are; returns one of its results."""
 
+RECORD_AT = 3
+"""How often inputs of a kind are seen until they are recorded; kinds that are rarer are not worth it."""
+MAX_GRAPHS = 12
+"""Maximum number of kinds that are recorded."""
+_TOLERANCE = 1e-2
+"""Relative difference between a graph's results and the usual ones; half precision sums in varying order."""
 _ALLOCATOR_SETTINGS = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 
 
@@ -54,6 +60,20 @@ def can_record(device: torch.device) -> bool:
     if device.type != "cuda" or torch.version.hip or torch_version() < (2, 1):
         return False
     return torch.cuda.get_allocator_backend() == "native" and not any(map(os.environ.get, _ALLOCATOR_SETTINGS))
+
+
+def are_close(expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor]) -> bool:
+    """Whether the results of a graph are those of the usual work.
+
+    Args:
+        expected: the usual results, finite.
+        found: the graph's, in the same order.
+    """
+    for right, own in zip(expected, found, strict=True):
+        difference = torch.linalg.vector_norm((right - own).float())
+        if not bool(difference <= _TOLERANCE * torch.linalg.vector_norm(right.float())):
+            return False
+    return True
 
 
 class CudaGraphs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from lib_pivotal.core.train.memory_estimate import may_use_graphs
 from lib_pivotal.core.train.parameter_groups import parameter_groups
 from lib_pivotal.core.train.placement import Placement
 from lib_pivotal.core.train.prediction import CaptionPrediction, Prediction, PriorPrediction
+from lib_pivotal.core.train.recorded_encoder import RecordedEncoder
 from lib_pivotal.core.train.resumed import Resumed
 from lib_pivotal.core.train.step_count import samples_to_take, total_steps
 from lib_pivotal.core.train.step_graphs import StepGraphs
@@ -66,7 +67,8 @@ class Setup:
         data_digest: changes when images or captions change.
         memory: how the device's memory is used.
         samples_per_step: number of samples of a step in all processes together.
-        graphs: records the step as CUDA graphs; None where that is not possible, or turned off.
+        graphs: records the UNet's part of the step as CUDA graphs; None where that is not possible, or turned off.
+        recorded: all that is recorded.
     """
 
     config: TrainConfig
@@ -93,6 +95,7 @@ class Setup:
     memory: MemoryPlan
     samples_per_step: int
     graphs: StepGraphs | None = None
+    recorded: Sequence[StepGraphs | RecordedEncoder] = ()
 
     @property
     def uses_checkpointing(self) -> bool:
@@ -116,8 +119,8 @@ class Setup:
             try:
                 yield
             finally:
-                if self.graphs is not None:
-                    self.graphs.clear()
+                for each in self.recorded:
+                    each.clear()
 
     @property
     def trainable_count(self) -> int:
@@ -195,8 +198,23 @@ def prepare(
         trains_text=bool(parts.tables) or any(part.part != "unet" for part in parts.adapters),
     )
     objective = _objective(config, model)
+    # A graph replays what was at fixed addresses.
+    can_use_graphs = (
+        may_use_graphs(config)
+        and memory.has_room_for_graphs
+        and not placement.moves_trained_parts
+        and can_record(model.device)
+    )
+    encoders = [
+        RecordedEncoder(encoder, parts.adapters, CudaGraphs(model.device))
+        for encoder in (model.text_encoders if can_use_graphs else ())
+    ]
     conditioner = parts.conditioner(
-        config, model, may_offload=placement.may_offload_text, encodes_twice=memory.swaps_text
+        config,
+        model,
+        may_offload=placement.may_offload_text,
+        encodes_twice=memory.swaps_text,
+        encoders=encoders,
     )
     optimizer = Optimizer(
         groups, clip_norm=config.clip_norm, uses_fp16=model.needs_loss_scaling, device=model.device, library=library
@@ -205,9 +223,7 @@ def prepare(
         "has_emphasis": config.emphasis, "caches_in_main_memory": placement.may_offload_text
     }  # fmt: skip
     graphs = None
-    # A graph replays what was at fixed addresses.
-    is_possible = may_use_graphs(config) and memory.has_room_for_graphs and can_record(model.device)
-    if is_possible and not placement.moves_trained_parts:
+    if can_use_graphs:
         graphs = StepGraphs(model, conditioner, objective, optimizer, parts.adapters, CudaGraphs(model.device))
     return Setup(
         config=config,
@@ -234,6 +250,7 @@ def prepare(
         memory=memory,
         samples_per_step=samples,
         graphs=graphs,
+        recorded=[*encoders, graphs] if graphs is not None else [],
     )
 
 

@@ -16,17 +16,12 @@ from lib_pivotal.core.ports import DiffusionModel
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.core.train.batch_loss import batch_loss
 from lib_pivotal.core.train.batches import Batch
-from lib_pivotal.core.train.cuda_graph import Recorder
+from lib_pivotal.core.train.cuda_graph import MAX_GRAPHS, RECORD_AT, Recorder, are_close
+from lib_pivotal.core.train.places import Places
 
 __all__ = ["StepGraphs"]
 
 logger = logging.getLogger("pivotal.train")
-
-_RECORD_AT = 3
-"""Batches of a kind until its graph is recorded; kinds that are rarer are not worth one."""
-_MAX_GRAPHS = 12
-_TOLERANCE = 1e-2
-"""Relative difference between a graph's gradients and the usual ones; half precision sums in varying order."""
 
 _FIELDS = ("latents", "noise", "timesteps", "masks", "weights")
 
@@ -34,9 +29,9 @@ _FIELDS = ("latents", "noise", "timesteps", "masks", "weights")
 class StepGraphs:
     """Forward and backward passes of the UNet, recorded per shape and phase of the training.
 
-    The text encoders are not part of a graph, because the number of trained vectors differs between captions. A graph
-    is used only if it has reproduced the gradients of a usual step; otherwise, or if recording fails, all further steps
-    are usual ones.
+    The text encoders have graphs of their own, see ``recorded_encoder.py``, because the number of trained vectors
+    differs between captions. A graph is used only if it has reproduced the gradients of a usual step; otherwise, or if
+    recording fails, all further steps are usual ones.
 
     Args:
         model: the borrowed model.
@@ -63,14 +58,7 @@ class StepGraphs:
         self._adapters = list(adapters)
         self._flats = [flat for part in adapters for flat in part.flats]
         self._recorder = recorder
-        # Not the parameters themselves: a webui that moves the UNet may replace them, and they would keep their memory.
-        self._weights = [
-            (module._parameters, name)
-            for module in model.unet.modules()
-            for name, weight in module._parameters.items()
-            if weight is not None
-        ]
-        self._places: list[int] = []
+        self._places = Places(model.unet)
         self._seen: dict[Any, int] = {}
         self._graphs: dict[Any, _Graph] = {}
         self._is_usable = True
@@ -109,17 +97,14 @@ class StepGraphs:
 
     def _run(self, inputs: _Inputs) -> torch.Tensor:
         """Loss of a batch; gradients of its conditions are in the leaves' ``grad`` afterwards."""
-        places = [own[name].data_ptr() for own, name in self._weights]  # type: ignore[union-attr]
-        if places != self._places:
-            # A graph reads the weights from where they were when it was recorded.
-            self._places = places
+        if self._places.have_changed():
             self.clear()
         key = (inputs.kind(), tuple(part.enabled for part in self._adapters))
         graph = self._graphs.get(key)
         if graph is not None:
             return graph.replay(inputs)
         self._seen[key] = self._seen.get(key, 0) + 1
-        if self._seen[key] >= _RECORD_AT and len(self._graphs) < _MAX_GRAPHS and self._is_usable:
+        if self._seen[key] >= RECORD_AT and len(self._graphs) < MAX_GRAPHS and self._is_usable:
             return self._record(key, inputs)
         return self._compute(inputs)
 
@@ -165,12 +150,10 @@ class StepGraphs:
 
     def _judge(self, key: Any, graph: _Graph, expected: list[torch.Tensor], found: list[torch.Tensor]) -> None:
         """Use a graph from now on if its gradients are right."""
-        for right, own in zip(expected, found, strict=True):
-            scale = float(torch.linalg.vector_norm(right.float()))
-            if not float(torch.linalg.vector_norm((right - own).float())) <= _TOLERANCE * scale:
-                logger.warning("A CUDA graph of the step gives other gradients, so the step runs as usual.")
-                self._give_up()
-                return
+        if not are_close(expected, found):
+            logger.warning("A CUDA graph of the step gives other gradients, so the step runs as usual.")
+            self._give_up()
+            return
         self._graphs[key] = graph
         logger.info("The step was recorded as a CUDA graph (%d so far).", len(self._graphs))
 

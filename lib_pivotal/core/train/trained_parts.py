@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from lib_pivotal.core.config.negative import trained_embeddings
 from lib_pivotal.core.config.schema import TrainConfig
 from lib_pivotal.core.lora.adapter_set import NEGATIVE, AdapterSet
-from lib_pivotal.core.ports import DiffusionModel
+from lib_pivotal.core.ports import DiffusionModel, TextEncoder
 from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingTable, EmbeddingWeights, Layout, layout_of
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.core.train.new_adapters import copied, new_adapters
@@ -49,6 +49,7 @@ class TrainedParts:
         may_offload: bool = False,
         encodes_twice: bool = False,
         caches_in_main_memory: bool = False,
+        encoders: Sequence[TextEncoder] = (),
     ) -> TextConditioner:
         """What encodes captions with these parts; see :class:`TextConditioner`.
 
@@ -58,6 +59,7 @@ class TrainedParts:
             may_offload: see :class:`TextConditioner`.
             encodes_twice: see :class:`TextConditioner`.
             caches_in_main_memory: see :class:`TextConditioner`.
+            encoders: see :class:`TextConditioner`.
         """
         return TextConditioner(
             model,
@@ -66,6 +68,7 @@ class TrainedParts:
             may_offload=may_offload,
             encodes_twice=encodes_twice,
             caches_in_main_memory=caches_in_main_memory,
+            encoders=encoders,
             has_emphasis=config.emphasis,
         )
 

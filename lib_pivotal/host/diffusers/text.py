@@ -46,7 +46,7 @@ class HfEncoder:
 
     def __init__(self, part: TextPart, clip_skip: int, autocast: Callable[[], AbstractContextManager[Any]]) -> None:
         self.name = part.info.name
-        self.text_model = part.model
+        self.text_model = self.module = part.model
         self._part = part
         self._modules = getattr(part.model, "text_model", part.model)
         self._autocast = autocast
