@@ -97,8 +97,11 @@ class TextEncoder(Protocol):
     end_id: int
     pad_id: int
     """Token id that pads a row after the first ``end_id``."""
-    module: torch.nn.Module
-    """The network, with all of its weights."""
+
+    @property
+    def module(self) -> torch.nn.Module:
+        """The network, with all of its weights."""
+        ...
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of the literal text, of any length, without start and end tokens."""

@@ -43,7 +43,7 @@ def works_as_before(device):
 
 
 def test_recording_works_again_after_the_graphs_are_gone_and_memory_comes_back(device):
-    graphs = CudaGraphs(device)
+    graphs = CudaGraphs(device, 0)
     work, right = product(device)
     held = []
     for _ in range(3):
@@ -62,7 +62,7 @@ def test_recording_works_again_after_the_graphs_are_gone_and_memory_comes_back(d
 @pytest.mark.parametrize("waits", [False, True])
 def test_a_recording_that_fails_leaves_torch_usable(device, waits, monkeypatch):
     """A wait ends the recording for CUDA itself, an error of Python does not."""
-    graphs = CudaGraphs(device)
+    graphs = CudaGraphs(device, 0)
     work, _ = product(device)
     fails: list[bool] = []
 

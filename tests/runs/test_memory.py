@@ -233,7 +233,7 @@ def test_other_predictions_than_the_trained_one_keep_their_encodings_off_the_dev
 
 def test_estimate_and_peak_are_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda device: 1000)
-    monkeypatch.setattr("lib_pivotal.core.train.run.peak_bytes", lambda device: 5 * GIB)
+    monkeypatch.setattr("lib_pivotal.core.train.run.peak_bytes", lambda device, has_graphs: 5 * GIB)
     _, events, _ = run(tmp_path, "short")
     found = [event for event in events if isinstance(event, MemoryEstimated)]
     assert [event.peak for event in found] == [None, 5 * GIB]

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from lib_pivotal.core.train import broken_recording, cuda_graph
+from lib_pivotal.core.train.memory import peak_bytes
 
 DEVICE = torch.device("cuda:1")
 POOLS = [(0, 1), (0, 2), (0, 3)]
@@ -82,7 +83,7 @@ class Gpu:
 
 def test_work_is_tried_without_waits_and_then_recorded_on_the_same_stream(monkeypatch):
     gpu = Gpu(monkeypatch)
-    graphs = cuda_graph.CudaGraphs(DEVICE)
+    graphs = cuda_graph.CudaGraphs(DEVICE, 0)
     seen = []
 
     def work():
@@ -102,8 +103,41 @@ def test_work_is_tried_without_waits_and_then_recorded_on_the_same_stream(monkey
     assert gpu.calls[-1] == "replay"
     graphs.clear()
     graphs.record(work)
-    assert cuda_graph.CudaGraphs(DEVICE)._stream is graphs._stream, "each stream costs working memory"
+    assert cuda_graph.CudaGraphs(DEVICE, 0)._stream is graphs._stream, "each stream costs working memory"
     assert gpu.calls[-2][:2] == ("begin", POOLS[1]), "not into the memory of graphs that are gone"
+
+
+def test_there_is_room_for_a_graph_if_its_memory_and_the_drivers_are_really_free(monkeypatch):
+    gpu = Gpu(monkeypatch)
+    graphs = cuda_graph.CudaGraphs(DEVICE, 5 * 2**30)
+    free = [6 * 2**30, 6 * 2**30 - 1]
+
+    def information():
+        assert gpu.device == DEVICE and gpu.calls[-1] == "empty", "the cache counts as used otherwise"
+        return free.pop(0), 0
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", information)
+    assert graphs.has_room()
+    assert not graphs.has_room()
+
+
+def test_the_memory_of_graphs_is_part_of_the_peak(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 5)
+    assert peak_bytes(DEVICE) == 3
+    assert peak_bytes(DEVICE, has_graphs=True) == 5
+    assert peak_bytes(torch.device("cpu")) is None
+
+
+def test_giving_memory_back_hides_no_earlier_error(monkeypatch):
+    Gpu(monkeypatch)
+    graphs = cuda_graph.CudaGraphs(DEVICE, 0)
+
+    def fails():
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", fails)
+    graphs.clear()
 
 
 def test_work_that_waits_is_not_recorded(monkeypatch):
@@ -113,7 +147,7 @@ def test_work_that_waits_is_not_recorded(monkeypatch):
         raise RuntimeError("called a synchronizing CUDA operation")
 
     with pytest.raises(RuntimeError, match="synchronizing"):
-        cuda_graph.CudaGraphs(DEVICE).record(work)
+        cuda_graph.CudaGraphs(DEVICE, 0).record(work)
     assert gpu.mode == 0 and gpu.stream == "main"
     assert "end" not in gpu.calls and not gpu.recovered
 
@@ -129,7 +163,7 @@ def test_a_failed_recording_is_ended_and_repaired_only_if_that_fails(monkeypatch
         return torch.zeros(())
 
     with pytest.raises(RuntimeError if breaks else ValueError):
-        cuda_graph.CudaGraphs(DEVICE).record(work)
+        cuda_graph.CudaGraphs(DEVICE, 0).record(work)
     assert gpu.calls.count("end") == 1
     assert gpu.recovered == ([POOLS[0]] if breaks else [])
     assert gpu.stream == "main" and gc.isenabled()

@@ -6,6 +6,7 @@ The recorder here repeats the recorded work in Python, on the same tensors, as a
 from __future__ import annotations
 
 import logging
+import types
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from lib_pivotal.core.events import Control
 from lib_pivotal.core.process_group import SingleProcess
 from lib_pivotal.core.train import cuda_graph, memory
 from lib_pivotal.core.train import setup as train_setup
+from lib_pivotal.core.train.cuda_graph import tolerance_for
 from lib_pivotal.core.train.loop import Loop
 from lib_pivotal.core.train.setup import Setup, prepare
 from lib_pivotal.core.train.step_graphs import StepGraphs
@@ -26,7 +28,8 @@ class Recorder:
 
     def __init__(self, *, fails: bool = False, forgets: bool = False) -> None:
         self.fails, self.forgets = fails, forgets
-        self.recorded = self.repeated = self.cleared = 0
+        self.recorded = self.repeated = self.cleared = self.asked = 0
+        self.room = True
 
     def warm_up(self, work):
         return work()
@@ -47,6 +50,10 @@ class Recorder:
                     result.copy_(found)
 
         return repeat, result
+
+    def has_room(self):
+        self.asked += 1
+        return self.room
 
     def clear(self):
         self.cleared += 1
@@ -149,14 +156,96 @@ def test_a_graph_is_not_used_after_the_weights_have_moved(tmp_path, move):
 def test_the_memory_of_graphs_is_given_back_at_the_end(tmp_path):
     recorder = Recorder()
     setup = prepared(tmp_path)
-    trained(setup, recorder)
+    trained(setup, recorder, 5)
     assert recorder.recorded and recorder.cleared == 1
     assert not setup.graphs._graphs
 
 
+def test_graphs_of_an_earlier_phase_keep_no_memory(tmp_path):
+    recorder = Recorder()
+    setup = prepared(tmp_path, lora_start=0.5)
+    loop = with_recorder(setup, recorder)
+    with setup.attached():
+        for step in range(14):
+            loop.train_step(step)
+            if step == 6:
+                assert recorder.recorded == 1 and recorder.cleared == 0
+            if step == 7:
+                assert recorder.cleared == 1
+    assert recorder.recorded > 1
+
+
+def test_without_room_no_more_graphs_are_made_and_those_there_are_stay(tmp_path):
+    recorder = Recorder()
+    recorder.room = False
+    usual = trained(prepared(tmp_path), None, 6)
+    found = trained(prepared(tmp_path), recorder, 6)
+    assert recorder.recorded == 0 and recorder.asked == 1, "asking empties torch's cache"
+    for one, other in zip(usual, found, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_previews_get_the_memory_of_graphs_only_if_they_need_it(tmp_path):
+    recorder = Recorder()
+    setup = prepared(tmp_path)
+    loop = with_recorder(setup, recorder)
+    with setup.attached():
+        for step in range(5):
+            loop.train_step(step)
+        output = loop._output = types.SimpleNamespace(make_samples=lambda step: seen.append(recorder.cleared))
+        seen: list[int] = []
+        loop._make_samples()
+        recorder.room = False
+        loop._make_samples()
+        loop._make_samples()
+    assert seen == [0, 1, 1] and output is not None
+
+
+@pytest.mark.parametrize("when", ["recording", "a usual step next to graphs"])
+def test_where_graphs_leave_too_little_memory_steps_run_as_usual(tmp_path, caplog, monkeypatch, when):
+    """The step that found out is repeated without graphs, and counts once."""
+    recorder = Recorder()
+    usual = trained(prepared(tmp_path, batch_size=2, accumulation=2), None)
+    setup = prepared(tmp_path, batch_size=2, accumulation=2)
+    loop = with_recorder(setup, recorder)
+    compute, errors = StepGraphs._compute, []
+
+    def short(self, inputs):
+        loss = compute(self, inputs)
+        is_due = step == 4 if when != "recording" else recorder.asked == 1
+        if is_due and not errors:
+            errors.append(True)
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return loss
+
+    monkeypatch.setattr(StepGraphs, "_compute", short)
+    if when != "recording":
+        # A batch of a kind that has no graph.
+        monkeypatch.setattr(
+            "lib_pivotal.core.train.step_graphs._Graph.replay", lambda self, inputs: short(graphs, inputs)
+        )
+    graphs = setup.graphs
+    with setup.attached(), caplog.at_level(logging.WARNING, logger="pivotal.train"):
+        for step in range(14):
+            if when != "recording" and step == 4:
+                graphs._graphs = {"of another kind": next(iter(graphs._graphs.values()))}
+                graphs._may_record = False
+            loop.train_step(step)
+    assert errors and "too little memory" in caplog.text
+    assert not graphs._is_usable
+    found = [part.flat.values.detach() for part in setup.adapters]
+    found += [table.weight.detach() for table in setup.tables.values()]
+    for one, other in zip(usual, found, strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_bf16_may_differ_more_than_fp16():
+    assert tolerance_for(torch.float32) == 1e-2 <= tolerance_for(torch.float16) < 2e-2 < tolerance_for(torch.bfloat16)
+
+
 def made(tmp_path, monkeypatch, *, can_record: bool = True, free: int | None = None, **changes) -> bool:
     """Whether a run records its steps."""
-    monkeypatch.setattr(train_setup, "CudaGraphs", lambda device: Recorder())
+    monkeypatch.setattr(train_setup, "CudaGraphs", lambda device, needed: Recorder())
     monkeypatch.setattr(train_setup, "can_record", lambda device: can_record)
     monkeypatch.setattr(memory, "free_bytes", lambda device: free)
     return prepared(tmp_path, **changes).graphs is not None

@@ -123,9 +123,10 @@ class TrainConfig(DataSettings):
         "training",
         "expert",
         "CUDA graphs",
-        "Records the UNet's part of a step once for each image size and repeats it without Python, which is faster "
-        "where the CPU is the limit. Used only on NVIDIA GPUs with enough memory for the activations twice, and not "
-        "where blocks are recomputed. Where recording fails, steps run as usual.",
+        "Records the forward and backward passes of a step once for each image size and repeats them without Python, "
+        "which is faster where the CPU is the limit. Used only on NVIDIA GPUs with enough memory for the activations "
+        "twice, and not with recomputed blocks, negative embeddings or a mask prior. Where recording fails, steps run "
+        "as usual.",
     )
     precision: str = setting(
         "auto",

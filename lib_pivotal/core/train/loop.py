@@ -230,5 +230,8 @@ class Loop:
         self._emit(Validated(self.step, **measured))
 
     def _make_samples(self) -> None:
-        if self._output is not None:
-            self._output.make_samples(self.step)
+        if self._output is None:
+            return
+        if self._setup.graphs is not None:
+            self._setup.graphs.make_room()
+        self._output.make_samples(self.step)

@@ -37,6 +37,7 @@ class MemoryPlan:
         kept: what the UNet's layers keep for the backward pass.
         swaps_text: whether trained text encoders are on the device only while they encode and in their own backward
             pass.
+        activations: bytes of the UNet's activations among those needed.
         has_room_for_graphs: whether there is memory for steps that are recorded as CUDA graphs.
     """
 
@@ -45,6 +46,7 @@ class MemoryPlan:
     saves: bool
     kept: Kept
     swaps_text: bool = False
+    activations: int = 0
     has_room_for_graphs: bool = False
 
     @property
@@ -89,7 +91,9 @@ def plan_memory(
     if kept is not None:
         activations = activation_bytes(family, size, recomputes=checkpoints, kept=kept)
         has_room = not checkpoints and (free is None or graphs_fit(needed(kept), activations, free))
-        return MemoryPlan(needed(kept), free, saves=False, kept=kept, has_room_for_graphs=has_room)
+        return MemoryPlan(
+            needed(kept), free, saves=False, kept=kept, activations=activations, has_room_for_graphs=has_room
+        )
     least = needed("least", recomputes=True)
     swaps_text = free is not None and least > free and text > 0
     if swaps_text:
@@ -140,6 +144,13 @@ def watch_peak(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
 
 
-def peak_bytes(device: torch.device) -> int | None:
-    """Peak bytes in use since :func:`watch_peak`, including the model's weights; None if unknown."""
-    return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else None
+def peak_bytes(device: torch.device, *, has_graphs: bool = False) -> int | None:
+    """Peak bytes in use since :func:`watch_peak`, including the model's weights; None if unknown.
+
+    Args:
+        device: the training device.
+        has_graphs: whether steps were recorded as CUDA graphs, whose memory counts only as reserved.
+    """
+    if device.type != "cuda":
+        return None
+    return int(torch.cuda.max_memory_reserved(device) if has_graphs else torch.cuda.max_memory_allocated(device))

@@ -13,6 +13,7 @@ from lib_pivotal.core.lora.adapter_set import AdapterSet
 from lib_pivotal.core.negative_rows import negative_rows
 from lib_pivotal.core.ports import EncodedText, TextEncoder
 from lib_pivotal.core.train.cuda_graph import MAX_GRAPHS, RECORD_AT, Recorder, are_close
+from lib_pivotal.core.train.out_of_memory import forget_variables
 from lib_pivotal.core.train.places import Places
 
 __all__ = ["RecordedEncoder"]
@@ -31,15 +32,19 @@ class RecordedEncoder:
         adapters: all trained adapters; those of this encoder get their gradients from the graphs.
         recorder: records graphs. It must not be used for anything else, because whatever else it records may use the
             memory of what a forward pass has kept, before the backward pass begins.
+        tolerance: see ``cuda_graph.tolerance_for``.
     """
 
-    def __init__(self, encoder: TextEncoder, adapters: Sequence[AdapterSet], recorder: Recorder) -> None:
+    def __init__(
+        self, encoder: TextEncoder, adapters: Sequence[AdapterSet], recorder: Recorder, tolerance: float
+    ) -> None:
         self.name, self.width, self.module = encoder.name, encoder.width, encoder.module
         self.start_id, self.end_id, self.pad_id = encoder.start_id, encoder.end_id, encoder.pad_id
         self._encoder = encoder
         self._adapters = [part for part in adapters if part.part == encoder.name]
         self._flats = [flat for part in self._adapters for flat in part.flats]
         self._recorder = recorder
+        self._tolerance = tolerance
         self._places = Places(encoder.module)
         self._seen: dict[Any, int] = {}
         self._recorded: dict[Any, _Passes] = {}
@@ -57,7 +62,14 @@ class RecordedEncoder:
     def encode(
         self, ids: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, vectors: torch.Tensor
     ) -> EncodedText:
-        """See ``ports.TextEncoder``."""
+        """See ``ports.TextEncoder``.
+
+        Args:
+            ids: shape ``(N, 77)``.
+            rows: shape ``(K,)``.
+            columns: shape ``(K,)``.
+            vectors: shape ``(K, width)``.
+        """
         passes = self._passes_for(ids, rows, columns, vectors) if self._can_be_recorded(vectors) else None
         if passes is None:
             return self._encoder.encode(ids, rows, columns, vectors)
@@ -91,30 +103,34 @@ class RecordedEncoder:
         key = (*described, *(part.enabled for part in self._adapters))
         if key not in self._recorded:
             self._seen[key] = self._seen.get(key, 0) + 1
-            if self._seen[key] >= RECORD_AT and len(self._recorded) < MAX_GRAPHS:
+            if self._seen[key] >= RECORD_AT and len(self._recorded) < MAX_GRAPHS and self._recorder.has_room():
                 self._record(key, _Passes(self._encoder, *inputs))
         return self._recorded.get(key)
 
     def _record(self, key: Any, passes: _Passes) -> None:
         """Record both passes, and keep them if they give what the usual ones give."""
         before = [flat.gradient.clone() for flat in self._flats]
+        is_right = False
         try:
             expected = self._tried(passes, lambda: self._recorder.warm_up(passes.run_both))
             passes.start_forward, _ = self._recorder.record(passes.run_forward)
             passes.start_backward, _ = self._recorder.record(passes.run_backward)
-            if are_close(expected, self._tried(passes, passes.start_both)):
-                self._recorded[key] = passes
-                logger.info("Text encoder %s was recorded as CUDA graphs (%d so far).", self.name, len(self._recorded))
-            else:
+            is_right = are_close(expected, self._tried(passes, passes.start_both), self._tolerance)
+            if not is_right:
                 logger.warning("CUDA graphs of text encoder %s give other results, so it runs as usual.", self.name)
-                self._give_up()
-        except Exception:
+        except Exception as error:
             message = "Text encoder %s cannot be recorded as CUDA graphs, so it runs as usual."
             logger.warning(message, self.name, exc_info=True)
-            self._give_up()
+            forget_variables(error)
         passes.forget()
         for flat, earlier in zip(self._flats, before, strict=True):
             flat.gradient.copy_(earlier)
+        if is_right:
+            self._recorded[key] = passes
+            logger.info("Text encoder %s was recorded as CUDA graphs (%d so far).", self.name, len(self._recorded))
+        else:
+            self._is_usable = False
+            self.clear()
 
     def _tried(self, passes: _Passes, run: Callable[[], object]) -> list[torch.Tensor]:
         """Copies of all results of both passes."""
@@ -124,10 +140,6 @@ class RecordedEncoder:
         run()
         results = [*passes.outputs, passes.vector_gradients, *(flat.gradient for flat in self._flats)]
         return [result.clone() for result in results]
-
-    def _give_up(self) -> None:
-        self._is_usable = False
-        self.clear()
 
 
 class _Use:
@@ -178,10 +190,13 @@ class _Passes:
     def run_backward(self) -> torch.Tensor:
         """Add the gradients of the adapters, and find those of the vectors; returns the latter."""
         self._vectors.grad = None
-        pairs = [pair for pair in zip(self._encoded, self.output_gradients, strict=True) if pair[0].requires_grad]
+        pairs = zip(self._encoded, self.output_gradients, strict=True)
+        trained = [(output, gradient) for output, gradient in pairs if output.requires_grad]
         # As in a usual step, where the backward pass is not within the context of the step's precision.
         with torch.autocast(self._vectors.device.type, enabled=False):
-            torch.autograd.backward(*zip(*pairs, strict=True), retain_graph=True)
+            torch.autograd.backward(
+                [output for output, _ in trained], [gradient for _, gradient in trained], retain_graph=True
+            )
         if self._vectors.grad is not None:
             self.vector_gradients.copy_(self._vectors.grad)
         return self.vector_gradients
@@ -220,4 +235,5 @@ class _Replayed(torch.autograd.Function):
             own.copy_(gradient)
         passes.start_backward()
         ctx.use.is_over = True
-        return None, passes.vector_gradients.clone() if ctx.needs_input_grad[1] else None, None, None
+        # Autograd copies what somebody else holds, too.
+        return None, passes.vector_gradients if ctx.needs_input_grad[1] else None, None, None

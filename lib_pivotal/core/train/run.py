@@ -296,7 +296,7 @@ def _report_memory(memory: MemoryPlan, emit: Callable[[Event], None], peak: int 
 def _report_peak(setup: Setup, emit: Callable[[Event], None]) -> None:
     """Report how much memory was used; never raises, since the bundle is already written."""
     try:
-        _report_memory(setup.memory, emit, peak_bytes(setup.model.device))
+        _report_memory(setup.memory, emit, peak_bytes(setup.model.device, has_graphs=setup.graphs is not None))
     except Exception:
         logger.warning("the peak memory use is not known", exc_info=True)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from lib_pivotal.core.activations.lean import product_dtype
 from lib_pivotal.core.diffusion.objective import Objective
 from lib_pivotal.core.lora.adapter_set import AdapterSet
 from lib_pivotal.core.optim.build import Optimizer
@@ -16,7 +17,8 @@ from lib_pivotal.core.ports import DiffusionModel
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.core.train.batch_loss import batch_loss
 from lib_pivotal.core.train.batches import Batch
-from lib_pivotal.core.train.cuda_graph import MAX_GRAPHS, RECORD_AT, Recorder, are_close
+from lib_pivotal.core.train.cuda_graph import MAX_GRAPHS, RECORD_AT, Recorder, are_close, tolerance_for
+from lib_pivotal.core.train.out_of_memory import forget_variables, is_out_of_memory
 from lib_pivotal.core.train.places import Places
 
 __all__ = ["StepGraphs"]
@@ -59,9 +61,11 @@ class StepGraphs:
         self._flats = [flat for part in adapters for flat in part.flats]
         self._recorder = recorder
         self._places = Places(model.unet)
+        self._tolerance = tolerance_for(product_dtype(model.unet, model.autocast))
         self._seen: dict[Any, int] = {}
         self._graphs: dict[Any, _Graph] = {}
-        self._is_usable = True
+        self._phase: Any = None
+        self._is_usable = self._may_record = True
 
     def backward(
         self, batch: Batch, batch_count: float, prior: Callable[[], torch.Tensor | None]
@@ -91,21 +95,51 @@ class StepGraphs:
 
     def clear(self) -> None:
         """Drop all graphs and their memory; the next batches are recorded again."""
+        self._may_record = self._is_usable
         if self._graphs:
             self._graphs.clear()
             self._recorder.clear()
+
+    def make_room(self) -> None:
+        """Drop all graphs if little memory is left for other work, such as previews."""
+        if self._graphs and not self._recorder.has_room():
+            self.clear()
 
     def _run(self, inputs: _Inputs) -> torch.Tensor:
         """Loss of a batch; gradients of its conditions are in the leaves' ``grad`` afterwards."""
         if self._places.have_changed():
             self.clear()
-        key = (inputs.kind(), tuple(part.enabled for part in self._adapters))
+        enabled = tuple(part.enabled for part in self._adapters)
+        phase = (enabled, self._conditioner.is_trained)
+        if phase != self._phase:
+            # The graphs of an earlier phase of the training would keep their memory for nothing.
+            self._phase = phase
+            self.clear()
+        key = (inputs.kind(), enabled)
         graph = self._graphs.get(key)
         if graph is not None:
             return graph.replay(inputs)
         self._seen[key] = self._seen.get(key, 0) + 1
-        if self._seen[key] >= RECORD_AT and len(self._graphs) < MAX_GRAPHS and self._is_usable:
-            return self._record(key, inputs)
+        if self._seen[key] >= RECORD_AT and len(self._graphs) < MAX_GRAPHS and self._may_record:
+            self._may_record = self._recorder.has_room()
+            if self._may_record:
+                return self._next_to_graphs(inputs, lambda: self._record(key, inputs))
+            logger.info("There is no memory for more CUDA graphs of the step (%d so far).", len(self._graphs))
+        return self._next_to_graphs(inputs, lambda: self._compute(inputs)) if self._graphs else self._compute(inputs)
+
+    def _next_to_graphs(self, inputs: _Inputs, work: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """Do a step while graphs keep memory; if too little is left, do it and all further ones as usual."""
+        before = [flat.gradient.clone() for flat in self._flats]
+        try:
+            return work()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            forget_variables(error)
+            logger.warning("There is too little memory for CUDA graphs, so the step runs as usual.")
+        for flat, earlier in zip(self._flats, before, strict=True):
+            flat.gradient.copy_(earlier)
+        self._give_up()
         return self._compute(inputs)
 
     def _compute(self, inputs: _Inputs) -> torch.Tensor:
@@ -127,14 +161,18 @@ class StepGraphs:
         loss, expected = self._tried(static, lambda: self._recorder.warm_up(lambda: self._compute(static)))
         for leaf, gradient in zip(inputs.conditions, expected[len(before) :], strict=True):
             leaf.grad = gradient if leaf.requires_grad else None
+        has_failed = False
         try:
             # Gradients that overflow say nothing; another batch of this kind will come.
             if all(bool(torch.isfinite(gradient).all()) for gradient in expected):
                 graph = _Graph(static, *self._recorder.record(lambda: self._compute(static)))
                 _, found = self._tried(static, graph.start)
-                self._judge(key, graph, expected, found)
-        except Exception:
+                has_failed = not self._judge(key, graph, expected, found)
+        except Exception as error:
             logger.warning("The step cannot be recorded as a CUDA graph, so it runs as usual.", exc_info=True)
+            forget_variables(error)
+            has_failed = True
+        if has_failed:
             self._give_up()
         for flat, earlier, own in zip(self._flats, before, expected, strict=False):
             flat.gradient.copy_(earlier).add_(own)
@@ -148,14 +186,14 @@ class StepGraphs:
         own = [flat.gradient.clone() for flat in self._flats]
         return loss, own + [_gradient_of(leaf).clone() for leaf in static.conditions]
 
-    def _judge(self, key: Any, graph: _Graph, expected: list[torch.Tensor], found: list[torch.Tensor]) -> None:
-        """Use a graph from now on if its gradients are right."""
-        if not are_close(expected, found):
+    def _judge(self, key: Any, graph: _Graph, expected: list[torch.Tensor], found: list[torch.Tensor]) -> bool:
+        """Use a graph from now on if its gradients are right; returns whether they are."""
+        if not are_close(expected, found, self._tolerance):
             logger.warning("A CUDA graph of the step gives other gradients, so the step runs as usual.")
-            self._give_up()
-            return
+            return False
         self._graphs[key] = graph
         logger.info("The step was recorded as a CUDA graph (%d so far).", len(self._graphs))
+        return True
 
     def _give_up(self) -> None:
         self._is_usable = False
