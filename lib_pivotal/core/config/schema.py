@@ -125,8 +125,8 @@ class TrainConfig(DataSettings):
         "CUDA graphs",
         "Records the forward and backward passes of a step once for each image size and repeats them without Python, "
         "which is faster where the CPU is the limit. Used only on NVIDIA GPUs with enough memory for the activations "
-        "twice, and not with recomputed blocks, negative embeddings or a mask prior. Where recording fails, steps run "
-        "as usual.",
+        'twice, and not with recomputed blocks, negative embeddings or "Keep outside masks". Where recording fails, '
+        "steps run as usual.",
     )
     precision: str = setting(
         "auto",
