@@ -58,6 +58,17 @@ def losses_of(status: dict[str, Any]) -> list[float]:
     return [point[1] for point in status["losses"]]
 
 
+def assert_recorded_passes_learn_the_same(webui: Webui, data: Path, name: str) -> None:
+    """Passes that are recorded, by a stand-in for CUDA graphs, learn what usual ones learn."""
+    config = settings(data, f"usual_{name}", steps=16, sample_every=0, lora_start=0.4, text_encoder_rank=2)
+    usual = losses_of(train(webui, config))
+    recorded = {"config": {**config, "output_name": f"recorded_{name}"}, "run": str(webui.data / "runs" / "recorded")}
+    found = webui.post("/pivotal-test/train_recorded", recorded)
+    assert found["losses"] == pytest.approx(usual, rel=1e-3)
+    assert all(repeated > recorded > 0 for recorded, repeated in found["counts"]), found["counts"]
+    assert len(found["counts"]) > 1
+
+
 def state_of(webui: Webui) -> dict[str, Any]:
     """Digests and flags of everything in the webui that a run must leave as it was."""
     return webui.post("/pivotal-test/fingerprint")

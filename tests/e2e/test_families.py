@@ -13,6 +13,7 @@ from tests.e2e.runs import (
     assert_conds_equal_files,
     assert_delta_is_ours,
     assert_fp8_changes_little,
+    assert_recorded_passes_learn_the_same,
     assert_same,
     losses_of,
     state_of,
@@ -128,6 +129,13 @@ def test_both_hosts_have_the_same_losses(server: Webui, data: Path, tmp_path: Pa
     _require_loadable(server, name)
     server.choose(name)
     compare_losses(server, data, tmp_path, name)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_recorded_passes_learn_the_same(server: Webui, data: Path, name: str) -> None:
+    _require_loadable(server, name)
+    server.choose(name)
+    assert_recorded_passes_learn_the_same(server, data, name)
 
 
 @pytest.mark.a1111("Forge keeps one model, and wraps its encoders only once")

@@ -18,7 +18,7 @@ from lib_pivotal.core.train.run import Folders
 from lib_pivotal.core.train.run import train as run
 from tests.e2e.images import settings
 from tests.e2e.recognized_checkpoint import next_to_configuration
-from tests.e2e.runs import assert_delta_is_ours, losses_of, train
+from tests.e2e.runs import assert_delta_is_ours, assert_recorded_passes_learn_the_same, losses_of, train
 from tests.e2e.server import Webui, find_webui, kind_of
 
 pytest.importorskip("diffusers")
@@ -97,3 +97,8 @@ def test_both_hosts_have_the_same_losses(server: Webui, data: Path, tmp_path: Pa
 
 def test_both_hosts_compute_the_same(webui: Webui) -> None:
     assert compare_hosts(webui)["family"] == "sd1"
+
+
+def test_recorded_passes_learn_the_same(server: Webui, data: Path) -> None:
+    server.choose("random")
+    assert_recorded_passes_learn_the_same(server, data, "random")

@@ -16,7 +16,8 @@ from lib_pivotal.core.process_group import SingleProcess
 from lib_pivotal.core.train import setup as train_setup
 from lib_pivotal.core.train.loop import Loop
 from lib_pivotal.core.train.recorded_encoder import RecordedEncoder
-from tests.unit.test_step_graphs import Recorder, prepared
+from tests.unit.recorder import Recorder
+from tests.unit.test_step_graphs import prepared
 from tests.unit.toy import ToyEncoder
 
 SETTINGS = {

@@ -1,7 +1,4 @@
-"""Steps that run as recorded graphs give what usual steps give, and fall back to those where anything is wrong.
-
-The recorder here repeats the recorded work in Python, on the same tensors, as a graph repeats it on a GPU.
-"""
+"""Steps that run as recorded graphs give what usual steps give, and fall back to those where anything is wrong."""
 
 from __future__ import annotations
 
@@ -20,43 +17,8 @@ from lib_pivotal.core.train.cuda_graph import tolerance_for
 from lib_pivotal.core.train.loop import Loop
 from lib_pivotal.core.train.setup import Setup, prepare
 from lib_pivotal.core.train.step_graphs import StepGraphs
+from tests.unit.recorder import Recorder
 from tests.unit.toy import ToyModel, toy_config, write_images
-
-
-class Recorder:
-    """Counts recordings and repetitions."""
-
-    def __init__(self, *, fails: bool = False, forgets: bool = False) -> None:
-        self.fails, self.forgets = fails, forgets
-        self.recorded = self.repeated = self.cleared = self.asked = 0
-        self.room = True
-
-    def warm_up(self, work):
-        return work()
-
-    def record(self, work):
-        self.recorded += 1
-        if self.fails:
-            raise RuntimeError("operation not permitted when stream is capturing")
-        result = work()
-
-        def repeat() -> None:
-            self.repeated += 1
-            if not self.forgets:
-                # A graph does what was recorded, whatever is in force now.
-                with torch.enable_grad():
-                    found = work()
-                with torch.no_grad():
-                    result.copy_(found)
-
-        return repeat, result
-
-    def has_room(self):
-        self.asked += 1
-        return self.room
-
-    def clear(self):
-        self.cleared += 1
 
 
 def prepared(tmp_path, **changes) -> Setup:
