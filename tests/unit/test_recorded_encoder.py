@@ -185,6 +185,7 @@ def test_without_room_nothing_is_recorded(case):
     for seed in range(5):
         case.check(seed)
     assert case.recorder.recorded == 0
+    assert case.recorder.asked == 1, "asking empties torch's cache"
 
 
 def test_graphs_are_made_again_when_the_weights_have_moved(case):

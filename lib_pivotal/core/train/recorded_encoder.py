@@ -49,7 +49,7 @@ class RecordedEncoder:
         self._seen: dict[Any, int] = {}
         self._recorded: dict[Any, _Passes] = {}
         self._under_way: Callable[[], _Use | None] = lambda: None
-        self._is_usable = True
+        self._is_usable = self._may_record = True
 
     def tokenize(self, text: str) -> list[int]:
         """See ``ports.TextEncoder``."""
@@ -82,6 +82,7 @@ class RecordedEncoder:
 
     def clear(self) -> None:
         """Drop all graphs and their memory; the next captions are recorded again."""
+        self._may_record = True
         if self._recorded:
             self._recorded.clear()
             self._recorder.clear()
@@ -103,8 +104,10 @@ class RecordedEncoder:
         key = (*described, *(part.enabled for part in self._adapters))
         if key not in self._recorded:
             self._seen[key] = self._seen.get(key, 0) + 1
-            if self._seen[key] >= RECORD_AT and len(self._recorded) < MAX_GRAPHS and self._recorder.has_room():
-                self._record(key, _Passes(self._encoder, *inputs))
+            if self._seen[key] >= RECORD_AT and len(self._recorded) < MAX_GRAPHS and self._may_record:
+                self._may_record = self._recorder.has_room()
+                if self._may_record:
+                    self._record(key, _Passes(self._encoder, *inputs))
         return self._recorded.get(key)
 
     def _record(self, key: Any, passes: _Passes) -> None:
