@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lib_pivotal.core.config.schema import Concept, TrainConfig
-from lib_pivotal.core.train import setup as train_setup
+from lib_pivotal.core.train import recording
 from lib_pivotal.demo import assets
 from lib_pivotal.demo.characters import write_dataset
 from lib_pivotal.host.diffusers.model import load_model
@@ -31,8 +31,8 @@ def test_recorded_passes_learn_what_usual_ones_learn(base, tmp_path, monkeypatch
     )  # fmt: skip
     _, usual = run(config, folders(tmp_path, "usual"), load_model(checkpoint, precision=precision, device="cpu"))
     recorders: list[Recorder] = []
-    monkeypatch.setattr(train_setup, "can_record", lambda device: True)
-    monkeypatch.setattr(train_setup, "CudaGraphs", lambda *_: recorders.append(Recorder()) or recorders[-1])
+    monkeypatch.setattr(recording, "can_record", lambda device: True)
+    monkeypatch.setattr(recording, "CudaGraphs", lambda *_: recorders.append(Recorder()) or recorders[-1])
     _, found = run(config, folders(tmp_path, "recorded"), load_model(checkpoint, precision=precision, device="cpu"))
     assert len(recorders) == 2 and all(recorder.repeated > recorder.recorded > 0 for recorder in recorders)
     assert found.losses == pytest.approx(usual.losses, rel=1e-5 if precision == "fp32" else 2e-2)

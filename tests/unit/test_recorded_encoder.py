@@ -13,7 +13,7 @@ from lib_pivotal.core.lora.adapter_set import AdapterSet, attach
 from lib_pivotal.core.negative_rows import NegativeRows, with_negative_rows
 from lib_pivotal.core.ports import LoraTarget
 from lib_pivotal.core.process_group import SingleProcess
-from lib_pivotal.core.train import setup as train_setup
+from lib_pivotal.core.train import recording
 from lib_pivotal.core.train.loop import Loop
 from lib_pivotal.core.train.recorded_encoder import RecordedEncoder
 from tests.unit.recorder import Recorder
@@ -44,8 +44,8 @@ def trained(setup, steps: int = 14) -> list[torch.Tensor]:
 def test_whole_runs_learn_the_same(tmp_path, monkeypatch, name):
     usual = trained(prepared(tmp_path, **SETTINGS[name]))
     recorders: list[Recorder] = []
-    monkeypatch.setattr(train_setup, "can_record", lambda device: True)
-    monkeypatch.setattr(train_setup, "CudaGraphs", lambda device, needed: recorders.append(Recorder()) or recorders[-1])
+    monkeypatch.setattr(recording, "can_record", lambda device: True)
+    monkeypatch.setattr(recording, "CudaGraphs", lambda device, needed: recorders.append(Recorder()) or recorders[-1])
     found = trained(prepared(tmp_path, **SETTINGS[name]))
     assert len(recorders) == 2, "the text encoder and the UNet share no memory"
     for recorder in recorders:

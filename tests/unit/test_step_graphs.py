@@ -11,8 +11,7 @@ import torch
 
 from lib_pivotal.core.events import Control
 from lib_pivotal.core.process_group import SingleProcess
-from lib_pivotal.core.train import cuda_graph, memory
-from lib_pivotal.core.train import setup as train_setup
+from lib_pivotal.core.train import cuda_graph, memory, recording
 from lib_pivotal.core.train.cuda_graph import tolerance_for
 from lib_pivotal.core.train.loop import Loop
 from lib_pivotal.core.train.setup import Setup, prepare
@@ -207,8 +206,8 @@ def test_bf16_may_differ_more_than_fp16():
 
 def made(tmp_path, monkeypatch, *, can_record: bool = True, free: int | None = None, **changes) -> bool:
     """Whether a run records its steps."""
-    monkeypatch.setattr(train_setup, "CudaGraphs", lambda device, needed: Recorder())
-    monkeypatch.setattr(train_setup, "can_record", lambda device: can_record)
+    monkeypatch.setattr(recording, "CudaGraphs", lambda device, needed: Recorder())
+    monkeypatch.setattr(recording, "can_record", lambda device: can_record)
     monkeypatch.setattr(memory, "free_bytes", lambda device: free)
     return prepared(tmp_path, **changes).graphs is not None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,15 +26,14 @@ from lib_pivotal.core.textual_inversion.embedding_table import EmbeddingTable, E
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.core.train.attention_kernels import differentiable_attention
 from lib_pivotal.core.train.batches import Batch, Batcher
-from lib_pivotal.core.train.cuda_graph import CudaGraphs, can_record, tolerance_for
 from lib_pivotal.core.train.guided_prediction import GuidedPrediction
 from lib_pivotal.core.train.kept_names import NameKeeper, TeacherPrediction
 from lib_pivotal.core.train.memory import MemoryPlan
-from lib_pivotal.core.train.memory_estimate import may_use_graphs
 from lib_pivotal.core.train.parameter_groups import parameter_groups
 from lib_pivotal.core.train.placement import Placement
 from lib_pivotal.core.train.prediction import CaptionPrediction, Prediction, PriorPrediction
 from lib_pivotal.core.train.recorded_encoder import RecordedEncoder
+from lib_pivotal.core.train.recording import recorded_encoders, step_graphs
 from lib_pivotal.core.train.resumed import Resumed
 from lib_pivotal.core.train.step_count import samples_to_take, total_steps
 from lib_pivotal.core.train.step_graphs import StepGraphs
@@ -44,8 +42,6 @@ from lib_pivotal.core.train.training_data import TrainingData, load_training_dat
 from lib_pivotal.core.train.validation import Validation, validation_batches
 
 __all__ = ["Setup", "prepare"]
-
-logger = logging.getLogger("pivotal.train")
 
 
 @dataclass
@@ -201,10 +197,7 @@ def prepare(
         trains_text=bool(parts.tables) or any(part.part != "unet" for part in parts.adapters),
     )
     objective = _objective(config, model)
-    obstacle = _obstacle_to_graphs(config, model, memory, placement)
-    if obstacle and model.device.type == "cuda":
-        logger.info("Steps are not recorded as CUDA graphs: %s.", obstacle)
-    encoders = [] if obstacle else _recorded_encoders(model, parts)
+    encoders = recorded_encoders(config, model, parts.adapters, memory, placement)
     conditioner = parts.conditioner(
         config,
         model,
@@ -219,9 +212,8 @@ def prepare(
         "has_emphasis": config.emphasis, "caches_in_main_memory": placement.may_offload_text
     }  # fmt: skip
     graphs = None
-    if not obstacle:
-        recorder = CudaGraphs(model.device, memory.activations)
-        graphs = StepGraphs(model, conditioner, objective, optimizer, parts.adapters, recorder)
+    if encoders:
+        graphs = step_graphs(model, conditioner, objective, optimizer, parts.adapters, memory)
     return Setup(
         config=config,
         model=model,
@@ -249,29 +241,6 @@ def prepare(
         graphs=graphs,
         recorded=[*encoders, graphs] if graphs is not None else [],
     )
-
-
-def _recorded_encoders(model: DiffusionModel, parts: TrainedParts) -> list[RecordedEncoder]:
-    """The text encoders, each with memory of its own for what it keeps until the backward pass."""
-    tolerance = tolerance_for(product_dtype(model.unet, model.autocast))
-    return [
-        RecordedEncoder(encoder, parts.adapters, CudaGraphs(model.device, 0), tolerance)
-        for encoder in model.text_encoders
-    ]
-
-
-def _obstacle_to_graphs(config: TrainConfig, model: DiffusionModel, memory: MemoryPlan, placement: Placement) -> str:
-    """Why steps are not recorded as CUDA graphs, as a part of a sentence; empty if they are."""
-    if not config.cuda_graphs:
-        return "they are turned off"
-    if not can_record(model.device):
-        return "this device, this version of torch or the settings of its memory do not allow it"
-    if not may_use_graphs(config) or memory.saves or model.must_recompute:
-        return "blocks are recomputed or predicted twice"
-    # A graph replays what was at fixed addresses.
-    if placement.moves_trained_parts:
-        return "parts of the model are moved"
-    return "" if memory.has_room_for_graphs else "there is too little memory"
 
 
 def _batcher(

@@ -11,7 +11,7 @@ import lib_pivotal
 from lib_pivotal.core.config.io import from_dict
 from lib_pivotal.core.errors import PivotalError
 from lib_pivotal.core.events import Control, StepDone
-from lib_pivotal.core.train import setup
+from lib_pivotal.core.train import recording
 from lib_pivotal.core.train.run import Folders, train
 
 _taken: list[Any] = []
@@ -59,7 +59,7 @@ def train_recorded(config: dict[str, Any], run: str) -> dict[str, Any]:
         recorders.append(Recorder())
         return recorders[-1]
 
-    with patch.object(setup, "can_record", lambda device: True), patch.object(setup, "CudaGraphs", recorder):
+    with patch.object(recording, "can_record", lambda device: True), patch.object(recording, "CudaGraphs", recorder):
         losses = _train(config, run)
     return {"losses": losses, "counts": [[each.recorded, each.repeated] for each in recorders]}
 
