@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from lib_pivotal.core.config.io import from_dict
-from lib_pivotal.core.events import Control, StepDone
+from lib_pivotal.core.events import Control
 from lib_pivotal.core.families import FAMILIES
 from lib_pivotal.core.train.run import Folders
 from lib_pivotal.core.train.run import train as run
@@ -24,6 +24,7 @@ from tests.e2e.server import Webui, find_webui, kind_of
 pytest.importorskip("diffusers")
 sys.path.insert(0, str(Path(__file__).parent / "probe_extension"))
 from pivotal_probe.numbers import numbers_of
+from pivotal_probe.run_checks import Losses
 
 TEXT = "a large red star, probeword, left"
 
@@ -52,17 +53,6 @@ def compare_hosts(webui: Webui) -> dict[str, Any]:
     keys = {target.key for target in model.lora_targets() if not target.key.startswith(unread)}
     assert keys == {key for key in theirs["keys"] if not key.startswith(unread)}
     return theirs
-
-
-class Losses:
-    """Collects the losses of a run."""
-
-    def __init__(self) -> None:
-        self.found: list[float] = []
-
-    def handle(self, event: Any) -> None:
-        if isinstance(event, StepDone):
-            self.found.append(event.loss)
 
 
 def compare_losses(webui: Webui, data: Path, folder: Path, name: str) -> None:

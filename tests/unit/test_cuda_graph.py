@@ -48,27 +48,20 @@ class Gpu:
                 gpu.calls.append("replay")
 
         @contextlib.contextmanager
-        def on(stream):
-            before, self.stream = self.stream, stream
+        def chosen(what, value):
+            before = getattr(self, what)
+            setattr(self, what, value)
             try:
                 yield
             finally:
-                self.stream = before
-
-        @contextlib.contextmanager
-        def on_device(device):
-            before, self.device = self.device, device
-            try:
-                yield
-            finally:
-                self.device = before
+                setattr(self, what, before)
 
         for name, value in {
             "Stream": Stream,
             "CUDAGraph": Graph,
-            "stream": on,
+            "stream": lambda stream: chosen("stream", stream),
             "current_stream": Stream,
-            "device": on_device,
+            "device": lambda device: chosen("device", device),
             "graph_pool_handle": lambda: next(pools),
             "synchronize": lambda: None,
             "empty_cache": lambda: self.calls.append("empty"),

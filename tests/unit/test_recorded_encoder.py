@@ -154,7 +154,7 @@ def test_only_encodings_that_are_trained_are_recorded(case):
     for seed in range(5):
         assert not case.encoded(case.encoder, seed, trained=False).requires_grad
     assert case.recorder.recorded == 0
-    assert case.encoder._is_usable
+    assert case.encoder._recorded.is_usable
 
 
 def test_a_lora_that_starts_or_is_switched_off_gets_graphs_of_its_own(case):

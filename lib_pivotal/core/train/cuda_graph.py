@@ -15,8 +15,6 @@ from lib_pivotal.core.torch_version import torch_version
 from lib_pivotal.core.train.broken_recording import recover
 
 __all__ = [
-    "MAX_GRAPHS",
-    "RECORD_AT",
     "CudaGraphs",
     "Recorder",
     "Work",
@@ -28,10 +26,6 @@ __all__ = [
 Work = Callable[[], torch.Tensor]
 """Work on tensors that stay where they are; returns one of its results."""
 
-RECORD_AT = 3
-"""How often inputs of a kind are seen until they are recorded; kinds that are rarer are not worth it."""
-MAX_GRAPHS = 12
-"""Maximum number of kinds that are recorded."""
 _DRIVER_BYTES = 2**30
 """What CUDA itself may keep for a graph: up to CUDA 12.4, 64 KiB for each of the 13,000 kernels of a step of SDXL.
 

@@ -12,9 +12,9 @@ import torch
 from lib_pivotal.core.lora.adapter_set import AdapterSet
 from lib_pivotal.core.negative_rows import negative_rows
 from lib_pivotal.core.ports import EncodedText, TextEncoder
-from lib_pivotal.core.train.cuda_graph import MAX_GRAPHS, RECORD_AT, Recorder, are_close
+from lib_pivotal.core.train.cuda_graph import Recorder, are_close
 from lib_pivotal.core.train.out_of_memory import forget_variables
-from lib_pivotal.core.train.places import Places
+from lib_pivotal.core.train.recordings import Recordings
 
 __all__ = ["RecordedEncoder"]
 
@@ -45,11 +45,8 @@ class RecordedEncoder:
         self._flats = [flat for part in self._adapters for flat in part.flats]
         self._recorder = recorder
         self._tolerance = tolerance
-        self._places = Places(encoder.module)
-        self._seen: dict[Any, int] = {}
-        self._recorded: dict[Any, _Passes] = {}
+        self._recorded: Recordings[_Passes] = Recordings(encoder.module, recorder)
         self._under_way: Callable[[], _Use | None] = lambda: None
-        self._is_usable = self._may_record = True
 
     def tokenize(self, text: str) -> list[int]:
         """See ``ports.TextEncoder``."""
@@ -82,13 +79,10 @@ class RecordedEncoder:
 
     def clear(self) -> None:
         """Drop all graphs and their memory; the next captions are recorded again."""
-        self._may_record = True
-        if self._recorded:
-            self._recorded.clear()
-            self._recorder.clear()
+        self._recorded.clear()
 
     def _can_be_recorded(self, vectors: torch.Tensor) -> bool:
-        if not self._is_usable or not torch.is_grad_enabled() or negative_rows() is not None:
+        if not self._recorded.is_usable or not torch.is_grad_enabled() or negative_rows() is not None:
             return False
         use = self._under_way()
         if use is not None and not use.is_over:
@@ -98,19 +92,15 @@ class RecordedEncoder:
 
     def _passes_for(self, *inputs: torch.Tensor) -> _Passes | None:
         """What is recorded for such inputs, if anything is."""
-        if self._places.have_changed():
-            self.clear()
         described = [(tuple(tensor.shape), tensor.dtype, tensor.requires_grad) for tensor in inputs]
-        key = (*described, *(part.enabled for part in self._adapters))
-        if key not in self._recorded:
-            self._seen[key] = self._seen.get(key, 0) + 1
-            if self._seen[key] >= RECORD_AT and len(self._recorded) < MAX_GRAPHS and self._may_record:
-                self._may_record = self._recorder.has_room()
-                if self._may_record:
-                    self._record(key, _Passes(self._encoder, *inputs))
-        return self._recorded.get(key)
+        kind = (*described, *(part.enabled for part in self._adapters))
+        passes = self._recorded.find(kind)
+        if passes is None and self._recorded.is_due(kind):
+            self._record(kind, _Passes(self._encoder, *inputs))
+            passes = self._recorded.find(kind)
+        return passes
 
-    def _record(self, key: Any, passes: _Passes) -> None:
+    def _record(self, kind: Any, passes: _Passes) -> None:
         """Record both passes, and keep them if they give what the usual ones give."""
         before = [flat.gradient.clone() for flat in self._flats]
         is_right = False
@@ -129,11 +119,10 @@ class RecordedEncoder:
         for flat, earlier in zip(self._flats, before, strict=True):
             flat.gradient.copy_(earlier)
         if is_right:
-            self._recorded[key] = passes
+            self._recorded.keep(kind, passes)
             logger.info("Text encoder %s was recorded as CUDA graphs (%d so far).", self.name, len(self._recorded))
         else:
-            self._is_usable = False
-            self.clear()
+            self._recorded.give_up()
 
     def _tried(self, passes: _Passes, run: Callable[[], object]) -> list[torch.Tensor]:
         """Copies of all results of both passes."""

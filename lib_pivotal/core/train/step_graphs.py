@@ -17,9 +17,9 @@ from lib_pivotal.core.ports import DiffusionModel
 from lib_pivotal.core.textual_inversion.text_conditioner import TextConditioner
 from lib_pivotal.core.train.batch_loss import batch_loss
 from lib_pivotal.core.train.batches import Batch
-from lib_pivotal.core.train.cuda_graph import MAX_GRAPHS, RECORD_AT, Recorder, are_close, tolerance_for
+from lib_pivotal.core.train.cuda_graph import Recorder, are_close, tolerance_for
 from lib_pivotal.core.train.out_of_memory import forget_variables, is_out_of_memory
-from lib_pivotal.core.train.places import Places
+from lib_pivotal.core.train.recordings import Recordings
 
 __all__ = ["StepGraphs"]
 
@@ -60,12 +60,9 @@ class StepGraphs:
         self._adapters = list(adapters)
         self._flats = [flat for part in adapters for flat in part.flats]
         self._recorder = recorder
-        self._places = Places(model.unet)
+        self._graphs: Recordings[_Graph] = Recordings(model.unet, recorder)
         self._tolerance = tolerance_for(product_dtype(model.unet, model.autocast))
-        self._seen: dict[Any, int] = {}
-        self._graphs: dict[Any, _Graph] = {}
         self._phase: Any = None
-        self._is_usable = self._may_record = True
 
     def backward(
         self, batch: Batch, batch_count: float, prior: Callable[[], torch.Tensor | None]
@@ -80,7 +77,7 @@ class StepGraphs:
         Returns:
             The batch's loss, 0-dim; None if this batch cannot be part of a graph and nothing was done.
         """
-        if not self._is_usable or not self._conditioner.is_uniform(batch.captions):
+        if not self._graphs.is_usable or not self._conditioner.is_uniform(batch.captions):
             return None
         with self._model.autocast():
             (group,) = self._conditioner.encode(batch.captions, batch.sizes)
@@ -95,36 +92,26 @@ class StepGraphs:
 
     def clear(self) -> None:
         """Drop all graphs and their memory; the next batches are recorded again."""
-        self._may_record = self._is_usable
-        if self._graphs:
-            self._graphs.clear()
-            self._recorder.clear()
+        self._graphs.clear()
 
     def make_room(self) -> None:
         """Drop all graphs if little memory is left for other work, such as previews."""
-        if self._graphs and not self._recorder.has_room():
-            self.clear()
+        self._graphs.make_room()
 
     def _run(self, inputs: _Inputs) -> torch.Tensor:
         """Loss of a batch; gradients of its conditions are in the leaves' ``grad`` afterwards."""
-        if self._places.have_changed():
-            self.clear()
         enabled = tuple(part.enabled for part in self._adapters)
         phase = (enabled, self._conditioner.is_trained)
         if phase != self._phase:
             # The graphs of an earlier phase of the training would keep their memory for nothing.
             self._phase = phase
-            self.clear()
-        key = (inputs.kind(), enabled)
-        graph = self._graphs.get(key)
+            self._graphs.clear()
+        kind = (inputs.kind(), enabled)
+        graph = self._graphs.find(kind)
         if graph is not None:
             return graph.replay(inputs)
-        self._seen[key] = self._seen.get(key, 0) + 1
-        if self._seen[key] >= RECORD_AT and len(self._graphs) < MAX_GRAPHS and self._may_record:
-            self._may_record = self._recorder.has_room()
-            if self._may_record:
-                return self._next_to_graphs(inputs, lambda: self._record(key, inputs))
-            logger.info("There is no memory for more CUDA graphs of the step (%d so far).", len(self._graphs))
+        if self._graphs.is_due(kind):
+            return self._next_to_graphs(inputs, lambda: self._record(kind, inputs))
         return self._next_to_graphs(inputs, lambda: self._compute(inputs)) if self._graphs else self._compute(inputs)
 
     def _next_to_graphs(self, inputs: _Inputs, work: Callable[[], torch.Tensor]) -> torch.Tensor:
@@ -139,7 +126,7 @@ class StepGraphs:
             logger.warning("There is too little memory for CUDA graphs, so the step runs as usual.")
         for flat, earlier in zip(self._flats, before, strict=True):
             flat.gradient.copy_(earlier)
-        self._give_up()
+        self._graphs.give_up()
         return self._compute(inputs)
 
     def _compute(self, inputs: _Inputs) -> torch.Tensor:
@@ -154,7 +141,7 @@ class StepGraphs:
             self._optimizer.scaled(loss).backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
-    def _record(self, key: Any, inputs: _Inputs) -> torch.Tensor:
+    def _record(self, kind: Any, inputs: _Inputs) -> torch.Tensor:
         """Do a usual step, and record a graph that gives the same gradients."""
         static = inputs.copied()
         before = [flat.gradient.clone() for flat in self._flats]
@@ -167,13 +154,13 @@ class StepGraphs:
             if all(bool(torch.isfinite(gradient).all()) for gradient in expected):
                 graph = _Graph(static, *self._recorder.record(lambda: self._compute(static)))
                 _, found = self._tried(static, graph.start)
-                has_failed = not self._judge(key, graph, expected, found)
+                has_failed = not self._judge(kind, graph, expected, found)
         except Exception as error:
             logger.warning("The step cannot be recorded as a CUDA graph, so it runs as usual.", exc_info=True)
             forget_variables(error)
             has_failed = True
         if has_failed:
-            self._give_up()
+            self._graphs.give_up()
         for flat, earlier, own in zip(self._flats, before, expected, strict=False):
             flat.gradient.copy_(earlier).add_(own)
         return loss
@@ -186,18 +173,14 @@ class StepGraphs:
         own = [flat.gradient.clone() for flat in self._flats]
         return loss, own + [_gradient_of(leaf).clone() for leaf in static.conditions]
 
-    def _judge(self, key: Any, graph: _Graph, expected: list[torch.Tensor], found: list[torch.Tensor]) -> bool:
+    def _judge(self, kind: Any, graph: _Graph, expected: list[torch.Tensor], found: list[torch.Tensor]) -> bool:
         """Use a graph from now on if its gradients are right; returns whether they are."""
         if not are_close(expected, found, self._tolerance):
             logger.warning("A CUDA graph of the step gives other gradients, so the step runs as usual.")
             return False
-        self._graphs[key] = graph
+        self._graphs.keep(kind, graph)
         logger.info("The step was recorded as a CUDA graph (%d so far).", len(self._graphs))
         return True
-
-    def _give_up(self) -> None:
-        self._is_usable = False
-        self.clear()
 
 
 @dataclass(frozen=True)

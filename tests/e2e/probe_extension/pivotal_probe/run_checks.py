@@ -17,7 +17,7 @@ from lib_pivotal.core.train.run import Folders, train
 _taken: list[Any] = []
 
 
-class _Losses:
+class Losses:
     """Collects the losses of a run."""
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ def _train(config: dict[str, Any], run: str, raise_at: int = 0) -> list[float]:
     folder = Path(run)
     folder.mkdir(parents=True, exist_ok=True)
     folders = Folders(folder, host.lora_folder(), host.data_root() / "cache")
-    settings, control, losses = from_dict(config), Control(), _Losses()
+    settings, control, losses = from_dict(config), Control(), Losses()
     with host.exclusive("task(pivotal-e2e)") as sink, host.borrow(settings, control) as borrowed:
         if raise_at:
             _break(borrowed.model, raise_at)
